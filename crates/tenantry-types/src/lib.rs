@@ -1,0 +1,33 @@
+//! The words of Tenantry: parsed names, metadata values, records, filters, queries, limits and errors.
+//!
+//! Types here are *parsed*: a value that exists is valid, so nobody checks twice.
+//! This crate does no I/O, knows no protocol and no disk format, and its types are not
+//! serializable on purpose: each edge has its own wire types and converts.
+
+mod clock;
+mod error;
+mod filter;
+mod limits;
+mod name;
+mod query;
+mod record;
+mod tenant;
+mod value;
+
+pub use clock::{Clock, Timestamp};
+pub use error::{Error, ErrorKind, Resource, Result};
+pub use filter::{FieldTest, Filter, TextTest};
+pub use limits::Limits;
+pub use name::{
+    CollectionId, CollectionName, CollectionNumber, DEFAULT_DATABASE, DatabaseId, DatabaseName,
+    DatabaseNumber, NAME_BYTES_MAX, RecordId, TenantName,
+};
+pub use query::{
+    CollectionChange, CollectionSpec, GetRequest, Hit, Include, Metric, Order, Page, QueryRequest,
+    Selector,
+};
+pub use record::{
+    Existing, Metadata, MetadataPatch, Missing, Record, RecordWrite, WriteMode, WriteOutcome,
+};
+pub use tenant::{Isolation, TenantSpec, TenantState};
+pub use value::Value;

@@ -1,0 +1,61 @@
+//! Bounds on everything that a caller can make large.
+
+/// The limits of one tenant. Every one is a maximum; a request above it is refused whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Databases of the tenant.
+    pub databases: u32,
+    /// Collections of the tenant, over all databases.
+    pub collections: u32,
+    /// Records in one collection.
+    pub records_per_collection: u64,
+    /// API keys of the tenant.
+    pub keys: u32,
+}
+
+impl Limits {
+    /// Records in one write, and ids in one request.
+    pub const BATCH_RECORDS_MAX: usize = 10_000;
+    /// Ids that one get, delete or query may name.
+    pub const IDS_MAX: usize = 100_000;
+    /// Components of a vector.
+    pub const DIMENSION_MAX: usize = 16_384;
+    /// Bytes of one record's text.
+    pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
+    /// Bytes of one record's uri.
+    pub const URI_BYTES_MAX: usize = 64 << 10;
+    /// Keys in one record's or collection's metadata.
+    pub const METADATA_KEYS_MAX: usize = 1_024;
+    /// Bytes of one metadata key.
+    pub const METADATA_KEY_BYTES_MAX: usize = 1_024;
+    /// Bytes of one record's metadata: keys and values.
+    pub const METADATA_BYTES_MAX: usize = 1 << 20;
+    /// Nodes and listed values of one filter.
+    pub const FILTER_TERMS_MAX: usize = 4_096;
+    /// Nesting of one filter, and of any JSON body.
+    pub const DEPTH_MAX: usize = 64;
+    /// Bytes of one regular expression.
+    pub const REGEX_BYTES_MAX: usize = 4_096;
+    /// Vectors in one query.
+    pub const QUERY_VECTORS_MAX: usize = 1_000;
+    /// Neighbours asked for in one query, over all its vectors.
+    pub const QUERY_HITS_MAX: usize = 1_000_000;
+    /// Bytes of one request body.
+    pub const BODY_BYTES_MAX: usize = 40 << 20;
+    /// Bytes of the attributes that a dialect keeps beside a collection.
+    pub const ATTRIBUTES_BYTES_MAX: usize = 256 << 10;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            databases: 1_000,
+            collections: 100_000,
+            records_per_collection: 100_000_000,
+            keys: 1_000,
+        }
+    }
+}
+
+const _: () = assert!(Limits::METADATA_BYTES_MAX < Limits::BODY_BYTES_MAX);
+const _: () = assert!(Limits::DOCUMENT_BYTES_MAX < Limits::BODY_BYTES_MAX);

@@ -1,0 +1,127 @@
+//! What can be asked of a collection.
+
+use crate::{CollectionName, Filter, Metadata, Record, RecordId};
+use std::collections::BTreeMap;
+
+/// How two vectors are compared. Distances: smaller is nearer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Metric {
+    /// Squared Euclidean distance, Σ(qᵢ−xᵢ)².
+    #[default]
+    L2,
+    /// 1 − q·x/(‖q‖‖x‖); exactly 1 when either vector is zero.
+    Cosine,
+    /// 1 − q·x; may be negative.
+    InnerProduct,
+}
+
+/// The collection to create.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CollectionSpec {
+    /// The name, unique within the database.
+    pub name: CollectionName,
+    /// How vectors are compared; cannot be changed later.
+    pub metric: Metric,
+    /// The caller's own metadata about the collection.
+    pub metadata: Option<Metadata>,
+    /// Text that a dialect keeps beside the collection (its own configuration), by key.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A change of a collection; `None` leaves a part as it is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CollectionChange {
+    /// The new name.
+    pub name: Option<CollectionName>,
+    /// The metadata that replaces the old one; `Some(None)` removes it.
+    pub metadata: Option<Option<Metadata>>,
+    /// Attributes to set; others stay.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A slice of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Page {
+    /// How many to return at most; `None` means all.
+    pub limit: Option<usize>,
+    /// How many to leave out first.
+    pub offset: usize,
+}
+
+/// Which parts of a record to return. The id and version always are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent columns")]
+pub struct Include {
+    /// The vector.
+    pub vector: bool,
+    /// The text.
+    pub document: bool,
+    /// The uri.
+    pub uri: bool,
+    /// The metadata.
+    pub metadata: bool,
+}
+
+/// The order of records returned by a get.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Order {
+    /// The order in which records were inserted. Updates do not move a record.
+    #[default]
+    Insertion,
+    /// Byte order of the ids.
+    Id,
+    /// Order of one metadata key: numbers by value, then texts, then other kinds, then records
+    /// without the key, ties in insertion order. `descending` turns the values round; records
+    /// without the key stay last.
+    Key {
+        /// The metadata key.
+        key: String,
+        /// Largest first.
+        descending: bool,
+    },
+}
+
+/// Which records: by id, by filter, or both (then both must hold).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Selector {
+    /// Only these ids, if given. Unknown ids are left out.
+    pub ids: Option<Vec<RecordId>>,
+    /// Only records that match, if given.
+    pub filter: Option<Filter>,
+}
+
+/// Records to fetch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GetRequest {
+    /// Which records; all if empty.
+    pub select: Selector,
+    /// In which order.
+    pub order: Order,
+    /// Which slice of that order.
+    pub page: Page,
+    /// Which parts.
+    pub include: Include,
+}
+
+/// A nearest-neighbour search with one or more vectors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryRequest {
+    /// The query vectors, all of the collection's dimension.
+    pub vectors: Vec<Vec<f32>>,
+    /// How many neighbours of each to return at most.
+    pub k: usize,
+    /// Which records take part; all if empty. Applied before the search, so that a filter never
+    /// returns fewer hits than exist.
+    pub select: Selector,
+    /// Which parts.
+    pub include: Include,
+}
+
+/// One neighbour.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hit {
+    /// The record.
+    pub record: Record,
+    /// Its distance to the query vector by the collection's metric; smaller is nearer.
+    pub distance: f32,
+}

@@ -1,0 +1,86 @@
+//! Records and what may be written to them.
+
+use crate::{RecordId, Timestamp, Value};
+use std::collections::BTreeMap;
+
+/// A record's metadata: keys in byte order.
+pub type Metadata = BTreeMap<String, Value>;
+
+/// A change of metadata: `Some` sets a key, `None` removes it, keys not named stay.
+pub type MetadataPatch = BTreeMap<String, Option<Value>>;
+
+/// A stored record, with only the parts that were asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The record's id.
+    pub id: RecordId,
+    /// The vector, as it was given (not normalised).
+    pub vector: Option<Vec<f32>>,
+    /// The text.
+    pub document: Option<String>,
+    /// Where the original lives.
+    pub uri: Option<String>,
+    /// The metadata; `None` if the record has none or it was not asked for.
+    pub metadata: Option<Metadata>,
+    /// The tenant-local commit that last wrote this record.
+    pub version: u64,
+    /// When the record expires, if it does.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// One record as a caller writes it. What is `None` stays as it is on an existing record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordWrite {
+    /// The record's id.
+    pub id: RecordId,
+    /// The new vector.
+    pub vector: Option<Vec<f32>>,
+    /// The new text. Cannot be cleared, but may be empty.
+    pub document: Option<String>,
+    /// The new uri. Cannot be cleared, but may be empty.
+    pub uri: Option<String>,
+    /// Metadata to merge.
+    pub metadata: MetadataPatch,
+}
+
+/// What to do with an id that exists already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Leave it untouched and go on.
+    Skip,
+    /// Refuse the whole batch.
+    Fail,
+}
+
+/// What to do with an id that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Go on without it.
+    Skip,
+    /// Refuse the whole batch.
+    Fail,
+}
+
+/// How a batch of records is applied. A batch is atomic in every mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    /// Insert new records.
+    Add(Existing),
+    /// Insert new records and merge into existing ones.
+    Upsert,
+    /// Merge into existing records.
+    Update(Missing),
+}
+
+/// What a batch did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WriteOutcome {
+    /// Records that did not exist before.
+    pub inserted: usize,
+    /// Records that were changed.
+    pub updated: usize,
+    /// Records left alone by [`Existing::Skip`] or [`Missing::Skip`].
+    pub skipped: usize,
+    /// The tenant-local commit; 0 if nothing was written.
+    pub version: u64,
+}

@@ -1,0 +1,55 @@
+//! What the operator says about a tenant.
+
+use crate::{Limits, TenantName};
+use std::collections::BTreeMap;
+
+/// Where a tenant stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TenantState {
+    /// Served.
+    Active,
+    /// Refused with [`crate::ErrorKind::Suspended`] until resumed; nothing is lost.
+    Suspended,
+    /// Erased: its data key is gone and its bytes are being removed. Answers like no tenant.
+    Deleted,
+}
+
+/// Where a tenant lives on its backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Isolation {
+    /// In one keyspace with others, told apart by the key's first eight bytes.
+    #[default]
+    Shared,
+    /// In a keyspace of its own.
+    Schema,
+    /// In a database of its own.
+    Database,
+}
+
+/// The tenant to create.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TenantSpec {
+    /// The name, unique among living tenants.
+    pub name: TenantName,
+    /// The share of the machine relative to other tenants, 1 to 1,000; 100 is usual.
+    pub weight: u16,
+    /// The tenant's limits.
+    pub limits: Limits,
+    /// Free settings by key, at most 64 KiB in all.
+    pub settings: BTreeMap<String, String>,
+    /// Whether the tenant starts with [`crate::DEFAULT_DATABASE`].
+    pub default_database: bool,
+}
+
+impl TenantSpec {
+    /// A tenant with usual weight, default limits and the default database.
+    pub fn new(name: TenantName) -> Self {
+        Self {
+            name,
+            weight: 100,
+            limits: Limits::default(),
+            settings: BTreeMap::new(),
+            default_database: true,
+        }
+    }
+}
