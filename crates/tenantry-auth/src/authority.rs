@@ -1,0 +1,103 @@
+//! The only maker of scopes.
+
+use crate::{
+    Credential, KeyId, KeyRow, Level, OperatorScope, Principal, Scope, SystemScope, TenantId,
+    key::invalid_key,
+};
+use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
+
+/// Where keys are kept.
+pub trait KeyDirectory: Send + Sync {
+    /// The row of a key that is neither revoked nor unknown.
+    fn find_key(&self, id: KeyId) -> impl Future<Output = Result<Option<KeyRow>>> + Send;
+}
+
+/// Turns credentials into principals and principals into scopes. The only maker of either.
+#[derive(Debug)]
+pub struct Authority {
+    development: bool,
+}
+
+impl Authority {
+    /// An authority that demands a key of everybody.
+    pub fn new() -> Self {
+        Self { development: false }
+    }
+
+    /// An authority that takes every caller for an operator. For a server on a loopback address
+    /// only; whoever starts it checks the address.
+    pub fn development() -> Self {
+        Self { development: true }
+    }
+
+    /// True if no key is demanded.
+    pub fn is_development(&self) -> bool {
+        self.development
+    }
+
+    /// Who presents this credential. In development mode a key is still honoured when one is
+    /// presented, so that isolation can be tried out.
+    pub async fn authenticate(
+        &self,
+        credential: Credential,
+        directory: &impl KeyDirectory,
+        now: Timestamp,
+    ) -> Result<Principal> {
+        match credential {
+            Credential::Key(key) => {
+                let row = directory.find_key(key.id()).await?.ok_or_else(invalid_key)?;
+                row.verify(&key, now)?;
+                Ok(Principal::from_key(&row))
+            }
+            Credential::None if self.development => Ok(Principal::development()),
+            Credential::None => Err(Error::new(
+                ErrorKind::Unauthenticated,
+                "an API key is required: send it as `Authorization: Bearer tnt_…`",
+            )),
+        }
+    }
+
+    /// The operator, for a program that opened the data folder itself: whoever can read the folder
+    /// and its master key needs no key to prove it. Never for a caller from outside.
+    pub fn local_operator(&self) -> Principal {
+        Principal::local()
+    }
+
+    /// The right of `who` to act in `tenant` at level `L`. `called` is the name that the caller
+    /// used for the tenant, for the answer: a foreign tenant and a missing one are the same.
+    pub fn authorize<L: Level>(
+        &self,
+        who: &Principal,
+        tenant: TenantId,
+        called: &str,
+    ) -> Result<Scope<L>> {
+        let allowed = who.tenant() == Some(tenant) || who.may_act_as();
+        if !allowed || tenant == TenantId::INSTALLATION {
+            return Err(Error::not_found(Resource::Tenant, called));
+        }
+        if who.role() < L::ROLE {
+            return Err(Error::denied(format!("this needs a key with role {}", L::ROLE.word())));
+        }
+        Ok(Scope::new(tenant, &who.to_string(), who.restriction().clone()))
+    }
+
+    /// The right of `who` to manage tenants.
+    pub fn authorize_operator(&self, who: &Principal) -> Result<OperatorScope> {
+        if who.is_operator() {
+            Ok(OperatorScope::new(&who.to_string()))
+        } else {
+            Err(Error::denied("this needs an operator key"))
+        }
+    }
+
+    /// The right of background work; `reason` says what for.
+    pub fn system(&self, reason: &'static str) -> SystemScope {
+        SystemScope::new(reason)
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,21 @@
+//! Who may do what: a credential becomes a [`Principal`], a principal becomes a [`Scope`].
+//!
+//! A [`Scope`] is the proof that a principal may act in one tenant at one level. Nothing but
+//! [`Authority`] makes one, and every path to data starts from one. This crate knows neither
+//! HTTP nor storage; it asks a [`KeyDirectory`].
+
+mod authority;
+mod credential;
+mod key;
+mod level;
+mod principal;
+mod scope;
+mod tenant;
+
+pub use authority::{Authority, KeyDirectory};
+pub use credential::Credential;
+pub use key::{Allowed, ApiKey, KeyId, KeyOwner, KeyRow, Restriction, Role};
+pub use level::{Admin, CanAdmin, CanWrite, Level, Read, Write};
+pub use principal::Principal;
+pub use scope::{OperatorScope, Scope, SystemScope};
+pub use tenant::TenantId;

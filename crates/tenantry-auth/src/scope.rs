@@ -1,0 +1,95 @@
+//! Proofs of access. See the crate's documentation.
+
+use crate::{CanWrite, Level, Read, Restriction, TenantId, Write};
+use std::{marker::PhantomData, sync::Arc};
+
+/// The proof that a principal may act in one tenant at level `L`.
+#[derive(Debug)]
+pub struct Scope<L: Level> {
+    tenant: TenantId,
+    actor: Arc<str>,
+    restriction: Arc<Restriction>,
+    level: PhantomData<fn() -> L>,
+}
+
+impl<L: Level> Clone for Scope<L> {
+    fn clone(&self) -> Self {
+        self.at()
+    }
+}
+
+impl<L: Level> Scope<L> {
+    pub(crate) fn new(tenant: TenantId, actor: &str, restriction: Arc<Restriction>) -> Self {
+        Self { tenant, actor: actor.into(), restriction, level: PhantomData }
+    }
+
+    fn at<M: Level>(&self) -> Scope<M> {
+        Scope {
+            tenant: self.tenant,
+            actor: Arc::clone(&self.actor),
+            restriction: Arc::clone(&self.restriction),
+            level: PhantomData,
+        }
+    }
+
+    /// The one tenant.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Who acts, as the audit log shows it.
+    pub fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    /// What narrows the scope within the tenant.
+    pub fn restriction(&self) -> &Restriction {
+        &self.restriction
+    }
+
+    /// The same scope, reading only.
+    pub fn to_read(&self) -> Scope<Read> {
+        self.at()
+    }
+}
+
+impl<L: CanWrite> Scope<L> {
+    /// The same scope, without administration.
+    pub fn to_write(&self) -> Scope<Write> {
+        self.at()
+    }
+}
+
+/// The proof that a principal is the operator: manages tenants, reaches no tenant's data.
+#[derive(Debug, Clone)]
+pub struct OperatorScope {
+    actor: Arc<str>,
+}
+
+impl OperatorScope {
+    pub(crate) fn new(actor: &str) -> Self {
+        Self { actor: actor.into() }
+    }
+
+    /// Who acts, as the audit log shows it.
+    pub fn actor(&self) -> &str {
+        &self.actor
+    }
+}
+
+/// The right of background work that no principal asked for, with its written reason.
+#[derive(Debug, Clone)]
+pub struct SystemScope {
+    reason: &'static str,
+}
+
+impl SystemScope {
+    pub(crate) fn new(reason: &'static str) -> Self {
+        Self { reason }
+    }
+
+    /// Why the work is done.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+}
