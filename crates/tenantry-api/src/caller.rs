@@ -1,0 +1,180 @@
+//! Who calls, and what it may open: settled from headers alone, before a body is read.
+
+use crate::error::{Failure, Result};
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use percent_encoding::percent_decode;
+use std::sync::{Arc, OnceLock};
+use tenantry_engine::{
+    Engine, Error, ErrorKind, Level, Operator, Principal, Select, Session, TenantId, TenantName,
+};
+
+const TENANT: &str = "x-tenant-id";
+const API_KEY: &str = "x-api-key";
+
+/// The authenticated caller, as the middleware hands it to the extractors.
+#[derive(Debug, Clone)]
+struct Caller {
+    who: Principal,
+    /// The tenant whose session was opened, for the request's log line.
+    opened: Arc<OnceLock<TenantId>>,
+}
+
+/// Middleware: nobody passes without a valid credential. Puts the [`Principal`] and, once a
+/// session was opened, the [`TenantId`] into the response's extensions for the observing layer.
+pub(crate) async fn authenticate(
+    State(engine): State<Engine>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let outcome = match token(request.headers()) {
+        Ok(token) => engine.authenticate(token.as_deref()).await,
+        Err(error) => Err(error),
+    };
+    let who = match outcome {
+        Ok(who) => who,
+        Err(error) => return Failure::from(error).into_response(),
+    };
+    let opened = Arc::new(OnceLock::new());
+    request.extensions_mut().insert(Caller { who: who.clone(), opened: Arc::clone(&opened) });
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(who);
+    if let Some(tenant) = opened.get() {
+        response.extensions_mut().insert(*tenant);
+    }
+    response
+}
+
+/// The one token that a request presents. Two different ones are refused, so that no proxy and no
+/// server can disagree about which of them counts.
+fn token(headers: &HeaderMap) -> std::result::Result<Option<String>, Error> {
+    let bearer = headers.get_all(header::AUTHORIZATION).iter().map(|value| {
+        // Another scheme, or bytes that are no text, is a wrong key and not a missing one.
+        let (scheme, token) =
+            value.to_str().ok().and_then(|v| v.split_once(' ')).unwrap_or_default();
+        if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" }
+    });
+    let plain =
+        headers.get_all(API_KEY).iter().map(|value| value.to_str().unwrap_or_default().trim());
+    let mut tokens = bearer.chain(plain);
+    let Some(first) = tokens.next() else { return Ok(None) };
+    if tokens.any(|other| other != first) {
+        let message = "more than one credential was presented; send one";
+        return Err(Error::new(ErrorKind::Unauthenticated, message));
+    }
+    Ok(Some(first.to_owned()))
+}
+
+/// The tenant that the `X-Tenant-ID` header selects.
+fn selected(headers: &HeaderMap) -> Result<Option<TenantName>> {
+    let mut values = headers.get_all(TENANT).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Failure::invalid("X-Tenant-ID: send it once"));
+    }
+    if !value.as_bytes().is_ascii() {
+        return Err(Failure::invalid("X-Tenant-ID: percent-encode the tenant's name"));
+    }
+    let name = percent_decode(value.as_bytes())
+        .decode_utf8()
+        .map_err(|_| Failure::invalid("X-Tenant-ID: not UTF-8 after percent-decoding"))?;
+    Ok(Some(TenantName::parse(name)?))
+}
+
+fn caller(parts: &Parts) -> Result<&Caller> {
+    parts
+        .extensions
+        .get::<Caller>()
+        .ok_or_else(|| Error::internal("a protected route lies outside authentication").into())
+}
+
+/// Extractor: the operator's handle.
+pub(crate) struct AsOperator(pub(crate) Operator);
+
+impl FromRequestParts<Engine> for AsOperator {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
+        Ok(Self(engine.operator(&caller(parts)?.who)?))
+    }
+}
+
+/// Extractor: a session in the selected tenant at level `L`.
+pub(crate) struct Open<L: Level>(pub(crate) Session<L>);
+
+impl<L: Level> FromRequestParts<Engine> for Open<L> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
+        let caller = caller(parts)?;
+        let name = selected(&parts.headers)?;
+        let select = name.as_ref().map_or(Select::Own, Select::Named);
+        let session = engine.session::<L>(&caller.who, select).await.map_err(name_the_header)?;
+        let _ = caller.opened.set(session.tenant().id);
+        Ok(Self(session))
+    }
+}
+
+/// The engine does not know how a protocol selects a tenant; this one says it.
+fn name_the_header(error: Error) -> Failure {
+    if error.kind() == ErrorKind::Invalid {
+        return Failure::invalid(format!("{error} (header X-Tenant-ID)"));
+    }
+    error.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_token_is_found_in_either_header() {
+        let check = |pairs: &[(&'static str, &str)], expect: Option<&str>| {
+            assert_eq!(token(&headers(pairs)).unwrap().as_deref(), expect, "{pairs:?}");
+        };
+        check(&[], None);
+        check(&[("authorization", "Bearer tnt_a")], Some("tnt_a"));
+        check(&[("authorization", "bearer  tnt_a ")], Some("tnt_a"));
+        check(&[("x-api-key", "tnt_a")], Some("tnt_a"));
+        check(&[("authorization", "Bearer tnt_a"), ("x-api-key", "tnt_a")], Some("tnt_a"));
+        check(&[("authorization", "Basic dXNlcg==")], Some(""));
+        check(&[("authorization", "tnt_a")], Some(""));
+    }
+
+    #[test]
+    fn two_different_tokens_are_refused() {
+        for pairs in [
+            [("authorization", "Bearer tnt_a"), ("x-api-key", "tnt_b")],
+            [("authorization", "Bearer tnt_a"), ("authorization", "Bearer tnt_b")],
+            [("authorization", "Bearer tnt_a"), ("authorization", "Basic x")],
+        ] {
+            let error = token(&headers(&pairs)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+        }
+    }
+
+    #[test]
+    fn a_tenant_header_is_percent_decoded_once() {
+        let name = |value| selected(&headers(&[("x-tenant-id", value)])).unwrap().unwrap();
+        assert_eq!(name("acme").as_str(), "acme");
+        assert_eq!(name("%C3%A9%2F..%2F").as_str(), "é/../");
+        assert_eq!(name("%2541").as_str(), "%41");
+        assert_eq!(name("50%").as_str(), "50%");
+        for bad in ["%FF", "%00", "a%0Ab", ""] {
+            assert!(selected(&headers(&[("x-tenant-id", bad)])).is_err(), "{bad}");
+        }
+        assert!(selected(&headers(&[("x-tenant-id", "a"), ("x-tenant-id", "a")])).is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! `/v1/admin`: the operator's routes. They reach no tenant's data.
+
+use crate::{
+    answer::{Created, created},
+    body::{Body, Names, Search},
+    caller::AsOperator,
+    error::Result,
+    wire::{
+        AuditPageOut, AuditSearch, OperatorKeyCreateIn, OperatorKeyCreatedOut, OperatorKeyOut,
+        OperatorKeysOut, TenantCreateIn, TenantOut, TenantPatchIn, TenantSearch, TenantsOut,
+    },
+};
+use axum::{Json, extract::State, http::StatusCode};
+use tenantry_engine::{Engine, Error, KeyId, Limits, Resource, TenantName};
+
+/// Make a tenant
+#[utoipa::path(post, path = "/v1/admin/tenants", tag = "admin", request_body = TenantCreateIn,
+    responses((status = 201, description = "The new tenant", body = TenantOut)))]
+pub(crate) async fn create_tenant(
+    AsOperator(operator): AsOperator,
+    Body(body): Body<TenantCreateIn>,
+) -> Result<Created<TenantOut>> {
+    let info = operator.create_tenant(&body.spec()?).await?;
+    Ok(created(info.into()))
+}
+
+/// List tenants in the order of their names
+#[utoipa::path(get, path = "/v1/admin/tenants", tag = "admin", params(TenantSearch),
+    responses((status = 200, description = "One page", body = TenantsOut)))]
+pub(crate) async fn list_tenants(
+    AsOperator(operator): AsOperator,
+    Search(search): Search<TenantSearch>,
+) -> Result<Json<TenantsOut>> {
+    let limit = search.limit()?;
+    let found = operator.tenants(search.after()?.as_ref(), limit + 1).await?;
+    Ok(Json(TenantsOut::new(found, limit)))
+}
+
+/// Show a tenant
+#[utoipa::path(get, path = "/v1/admin/tenants/{tenant}", tag = "admin",
+    responses((status = 200, description = "The tenant", body = TenantOut)))]
+pub(crate) async fn show_tenant(
+    AsOperator(operator): AsOperator,
+    Names(tenant): Names<String>,
+) -> Result<Json<TenantOut>> {
+    let info = operator.tenant(&TenantName::parse(tenant)?).await?;
+    Ok(Json(info.into()))
+}
+
+/// Change a tenant's name, weight, limits or settings
+#[utoipa::path(patch, path = "/v1/admin/tenants/{tenant}", tag = "admin",
+    request_body = TenantPatchIn,
+    responses((status = 200, description = "The changed tenant", body = TenantOut)))]
+pub(crate) async fn change_tenant(
+    AsOperator(operator): AsOperator,
+    Names(tenant): Names<String>,
+    Body(body): Body<TenantPatchIn>,
+) -> Result<Json<TenantOut>> {
+    let name = TenantName::parse(tenant)?;
+    let old =
+        if body.has_limits() { operator.tenant(&name).await?.limits } else { Limits::default() };
+    let info = operator.change_tenant(&name, &body.change(old)?).await?;
+    Ok(Json(info.into()))
+}
+
+/// Erase a tenant for good
+///
+/// When this answers, the tenant's data key is destroyed and its API keys are refused.
+#[utoipa::path(delete, path = "/v1/admin/tenants/{tenant}", tag = "admin",
+    responses((status = 204, description = "Erased")))]
+pub(crate) async fn delete_tenant(
+    AsOperator(operator): AsOperator,
+    Names(tenant): Names<String>,
+) -> Result<StatusCode> {
+    operator.delete_tenant(&TenantName::parse(tenant)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Suspend a tenant: its keys are refused until it is resumed
+#[utoipa::path(post, path = "/v1/admin/tenants/{tenant}/suspend", tag = "admin",
+    responses((status = 200, description = "The suspended tenant", body = TenantOut)))]
+pub(crate) async fn suspend_tenant(
+    AsOperator(operator): AsOperator,
+    Names(tenant): Names<String>,
+) -> Result<Json<TenantOut>> {
+    let info = operator.suspend_tenant(&TenantName::parse(tenant)?).await?;
+    Ok(Json(info.into()))
+}
+
+/// Serve a suspended tenant again
+#[utoipa::path(post, path = "/v1/admin/tenants/{tenant}/resume", tag = "admin",
+    responses((status = 200, description = "The active tenant", body = TenantOut)))]
+pub(crate) async fn resume_tenant(
+    AsOperator(operator): AsOperator,
+    Names(tenant): Names<String>,
+) -> Result<Json<TenantOut>> {
+    let info = operator.resume_tenant(&TenantName::parse(tenant)?).await?;
+    Ok(Json(info.into()))
+}
+
+/// Make an operator key
+#[utoipa::path(post, path = "/v1/admin/keys", tag = "admin", request_body = OperatorKeyCreateIn,
+    responses((status = 201, description = "The key, shown once", body = OperatorKeyCreatedOut)))]
+pub(crate) async fn create_operator_key(
+    AsOperator(operator): AsOperator,
+    State(engine): State<Engine>,
+    Body(body): Body<OperatorKeyCreateIn>,
+) -> Result<Created<OperatorKeyCreatedOut>> {
+    let expires_at = body.expires_at(engine.now())?;
+    let (row, key) = operator.create_key(body.act_as, &body.label, expires_at).await?;
+    Ok(created(OperatorKeyCreatedOut { key, row: (&row).into() }))
+}
+
+/// List operator keys
+#[utoipa::path(get, path = "/v1/admin/keys", tag = "admin",
+    responses((status = 200, description = "All operator keys", body = OperatorKeysOut)))]
+pub(crate) async fn list_operator_keys(
+    AsOperator(operator): AsOperator,
+) -> Result<Json<OperatorKeysOut>> {
+    let rows = operator.keys().await?;
+    Ok(Json(OperatorKeysOut { keys: rows.iter().map(OperatorKeyOut::from).collect() }))
+}
+
+/// Revoke an operator key, at once
+#[utoipa::path(delete, path = "/v1/admin/keys/{key}", tag = "admin",
+    responses((status = 204, description = "Revoked")))]
+pub(crate) async fn revoke_operator_key(
+    AsOperator(operator): AsOperator,
+    Names(key): Names<String>,
+) -> Result<StatusCode> {
+    let id = KeyId::parse(&key).ok_or_else(|| Error::not_found(Resource::Key, key))?;
+    operator.revoke_key(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Read the operator's audit log
+#[utoipa::path(get, path = "/v1/admin/audit", tag = "admin", params(AuditSearch),
+    responses((status = 200, description = "One page", body = AuditPageOut)))]
+pub(crate) async fn operator_audit(
+    AsOperator(operator): AsOperator,
+    Search(search): Search<AuditSearch>,
+) -> Result<Json<AuditPageOut>> {
+    let limit = search.limit()?;
+    let entries = operator.audit(search.after, limit).await?;
+    Ok(Json(AuditPageOut::new(entries, limit)))
+}

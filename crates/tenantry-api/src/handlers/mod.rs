@@ -1,0 +1,11 @@
+//! One function a route: JSON to the engine's types and back.
+//!
+//! The first argument of every protected handler is its right: [`crate::caller::AsOperator`], or
+//! [`crate::caller::Open`] at the level that the route needs.
+
+pub(crate) mod admin;
+pub(crate) mod collection;
+pub(crate) mod database;
+pub(crate) mod record;
+pub(crate) mod server;
+pub(crate) mod tenant;

@@ -1,0 +1,67 @@
+//! The server itself: health, metrics, its own description.
+
+use crate::{HttpTotals, caller::AsOperator, error::Result, metrics};
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use std::sync::LazyLock;
+use tenantry_engine::{Engine, Health};
+use utoipa::ToSchema;
+
+/// How the server is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StatusOut {
+    /// `alive`, `ready` or `read_only`.
+    status: &'static str,
+    /// Why it does not take writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// Tell whether the process is alive
+#[utoipa::path(get, path = "/healthz", tag = "server",
+    responses((status = 200, description = "It is", body = StatusOut)))]
+pub(crate) async fn healthz() -> Json<StatusOut> {
+    Json(StatusOut { status: "alive", reason: None })
+}
+
+/// Tell whether the server reads and writes
+#[utoipa::path(get, path = "/readyz", tag = "server",
+    responses(
+        (status = 200, description = "It does", body = StatusOut),
+        (status = 503, description = "It does not take writes", body = StatusOut)))]
+pub(crate) async fn readyz(State(engine): State<Engine>) -> (StatusCode, Json<StatusOut>) {
+    match engine.health() {
+        Health::Ready => (StatusCode::OK, Json(StatusOut { status: "ready", reason: None })),
+        Health::ReadOnly(reason) => {
+            let body = StatusOut { status: "read_only", reason: Some(reason) };
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body))
+        }
+    }
+}
+
+/// Describe this protocol
+#[utoipa::path(get, path = "/openapi.json", tag = "server",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+pub(crate) async fn openapi_document() -> Response {
+    static TEXT: LazyLock<String> = LazyLock::new(crate::openapi);
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str()).into_response()
+}
+
+/// Show counters, in the OpenMetrics text format
+#[utoipa::path(get, path = "/metrics", tag = "server",
+    responses((status = 200, description = "Counters", body = String,
+        content_type = "application/openmetrics-text")))]
+pub(crate) async fn show_metrics(
+    AsOperator(_): AsOperator,
+    State(engine): State<Engine>,
+    request: Request,
+) -> Result<Response> {
+    let http = request.extensions().get::<HttpTotals>();
+    let text = metrics::text(&engine, http)?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}

@@ -1,0 +1,143 @@
+//! A tenant's own routes: itself, its keys, its audit log.
+
+use crate::{
+    answer::{Created, created},
+    body::{Body, Names, Search},
+    caller::Open,
+    error::Result,
+    wire::{
+        AuditPageOut, AuditSearch, CollectionNameIn, KeyCreateIn, KeyCreatedOut, KeyLimitsOut,
+        KeyOut, KeysOut, OwnTenantOut,
+    },
+};
+use axum::{Json, extract::State, http::StatusCode};
+use std::collections::{BTreeMap, BTreeSet};
+use tenantry_engine::{
+    Admin, Allowed, CollectionNumber, DatabaseNumber, Engine, Error, KeyId, KeyRow, NewKey, Page,
+    Read, Resource, Restriction, Session,
+};
+
+/// Show the tenant
+#[utoipa::path(get, path = "/v1/tenant", tag = "tenant",
+    responses((status = 200, description = "The tenant", body = OwnTenantOut)))]
+pub(crate) async fn show_own_tenant(Open(session): Open<Read>) -> Result<Json<OwnTenantOut>> {
+    Ok(Json(session.tenant().into()))
+}
+
+/// Make a key of the tenant
+#[utoipa::path(post, path = "/v1/keys", tag = "tenant", request_body = KeyCreateIn,
+    responses((status = 201, description = "The key, shown once", body = KeyCreatedOut)))]
+pub(crate) async fn create_key(
+    Open(session): Open<Admin>,
+    State(engine): State<Engine>,
+    Body(body): Body<KeyCreateIn>,
+) -> Result<Created<KeyCreatedOut>> {
+    let expires_at = body.expires_at(engine.now())?;
+    let objects = session.resolve(&body.databases()?, &body.collections()?).await?;
+    let new = NewKey {
+        role: body.role.into(),
+        restriction: Restriction { objects, filter: body.filter.and_then(|f| f.0) },
+        label: body.label,
+        expires_at,
+    };
+    let (row, key) = session.create_key(new).await?;
+    let objects = Objects::of(&session, std::slice::from_ref(&row)).await?;
+    Ok(created(KeyCreatedOut { key, row: KeyOut::new(&row, objects.limits(&row)) }))
+}
+
+/// List the tenant's keys
+#[utoipa::path(get, path = "/v1/keys", tag = "tenant",
+    responses((status = 200, description = "All keys", body = KeysOut)))]
+pub(crate) async fn list_keys(Open(session): Open<Admin>) -> Result<Json<KeysOut>> {
+    let rows = session.keys().await?;
+    let objects = Objects::of(&session, &rows).await?;
+    let keys = rows.iter().map(|row| KeyOut::new(row, objects.limits(row))).collect();
+    Ok(Json(KeysOut { keys }))
+}
+
+/// Revoke a key of the tenant, at once
+#[utoipa::path(delete, path = "/v1/keys/{key}", tag = "tenant",
+    responses((status = 204, description = "Revoked")))]
+pub(crate) async fn revoke_key(
+    Open(session): Open<Admin>,
+    Names(key): Names<String>,
+) -> Result<StatusCode> {
+    let id = KeyId::parse(&key).ok_or_else(|| Error::not_found(Resource::Key, key))?;
+    session.revoke_key(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Read the tenant's audit log
+#[utoipa::path(get, path = "/v1/audit", tag = "tenant", params(AuditSearch),
+    responses((status = 200, description = "One page", body = AuditPageOut)))]
+pub(crate) async fn tenant_audit(
+    Open(session): Open<Admin>,
+    Search(search): Search<AuditSearch>,
+) -> Result<Json<AuditPageOut>> {
+    let limit = search.limit()?;
+    let entries = session.audit(search.after, limit).await?;
+    Ok(Json(AuditPageOut::new(entries, limit)))
+}
+
+/// The present names of the objects that keys are limited to; keys know numbers only.
+#[derive(Debug, Default)]
+struct Objects {
+    databases: BTreeMap<DatabaseNumber, String>,
+    collections: BTreeMap<CollectionNumber, String>,
+}
+
+impl Objects {
+    /// Looks up only what the keys mention: most keys are not limited.
+    async fn of(session: &Session<Admin>, rows: &[KeyRow]) -> Result<Self> {
+        let mentioned: Vec<_> =
+            rows.iter().flat_map(|row| row.restriction.objects.iter().flatten()).collect();
+        let with_collections: BTreeSet<_> = mentioned
+            .iter()
+            .filter_map(|one| match one {
+                Allowed::Collection(database, _) => Some(*database),
+                Allowed::Database(_) => None,
+            })
+            .collect();
+        let mut objects = Self::default();
+        if mentioned.is_empty() {
+            return Ok(objects);
+        }
+        for database in session.databases(Page::default()).await? {
+            let info = database.info();
+            objects.databases.insert(info.number, info.name.to_string());
+            if with_collections.contains(&info.number) {
+                for collection in database.collections(Page::default()).await? {
+                    let info = collection.info();
+                    objects.collections.insert(info.number, info.name.to_string());
+                }
+            }
+        }
+        Ok(objects)
+    }
+
+    fn limits(&self, row: &KeyRow) -> Option<KeyLimitsOut> {
+        let allowed = row.restriction.objects.as_ref()?;
+        let mut limits =
+            KeyLimitsOut { databases: Vec::new(), collections: Vec::new(), unlisted: 0 };
+        for one in allowed {
+            match one {
+                Allowed::Database(number) => match self.databases.get(number) {
+                    Some(name) => limits.databases.push(name.clone()),
+                    None => limits.unlisted += 1,
+                },
+                Allowed::Collection(database, number) => {
+                    match (self.databases.get(database), self.collections.get(number)) {
+                        (Some(database), Some(collection)) => {
+                            limits.collections.push(CollectionNameIn {
+                                database: database.clone(),
+                                collection: collection.clone(),
+                            });
+                        }
+                        _ => limits.unlisted += 1,
+                    }
+                }
+            }
+        }
+        Some(limits)
+    }
+}

@@ -1,0 +1,68 @@
+//! Totals for Prometheus. No label names a tenant: a tenant's numbers are its own.
+
+use crate::HttpTotals;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+use std::fmt;
+use tenantry_engine::{Engine, Error, Health, Result, Totals};
+
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All totals of the engine and, if requests are observed, of HTTP.
+pub(crate) fn text(engine: &Engine, http: Option<&HttpTotals>) -> Result<String> {
+    let mut registry = Registry::with_prefix("tenantry");
+    let ready = engine.health() == Health::Ready;
+    registry.register_collector(Box::new(EngineTotals { totals: engine.totals(), ready }));
+    if let Some(http) = http {
+        http.register(&mut registry);
+    }
+    let mut text = String::new();
+    encode(&mut text, &registry).map_err(|e| Error::internal("write metrics").with_source(e))?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct EngineTotals {
+    totals: Totals,
+    ready: bool,
+}
+
+impl Collector for EngineTotals {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::result::Result<(), fmt::Error> {
+        let totals = &self.totals;
+        let store = &totals.store;
+        for (name, help, value) in [
+            ("records_written", "Records written", totals.records_written),
+            ("records_deleted", "Records deleted", totals.records_deleted),
+            ("queries", "Query vectors answered", totals.queries),
+            ("unauthenticated", "Refusals for a missing or wrong key", totals.unauthenticated),
+            ("denied", "Refusals for a missing right", totals.denied),
+            ("cross_tenant_attempts", "Attempts at other tenants", totals.cross_tenant_attempts),
+            ("commits", "Commits acknowledged", store.commits),
+            ("syncs", "Synchronised journal writes", store.syncs),
+            ("partition_loads", "Partitions loaded from disk", store.loads),
+            ("partition_evictions", "Partitions dropped from memory", store.evictions),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                counter.metric_type(),
+            )?)?;
+        }
+        for (name, help, value) in [
+            ("hot_bytes", "Bytes of hot partitions in memory", store.hot_bytes),
+            ("hot_partitions", "Hot partitions in memory", store.hot_partitions),
+            ("ready", "1 if the server reads and writes", u64::from(self.ready)),
+        ] {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! The layer around every protocol: request ids, one log line a request, totals, and a last net
+//! under handlers that panic.
+
+use crate::error::error_body;
+use axum::{
+    Router,
+    body::Body,
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+};
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use std::{
+    fmt::Write,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::Poll,
+    time::Instant,
+};
+use tenantry_engine::{Entropy, Principal, SystemEntropy, TenantId};
+
+/// The header that carries a request's id, in and out.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const REQUEST_ID_BYTES_MAX: usize = 64;
+/// 0.5 ms to 16 s, doubling.
+const LATENCY_BUCKETS_S: [f64; 16] = [
+    0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0, 4.0,
+    8.0, 16.0,
+];
+/// What proxies write when a client goes before its answer comes; no status is sent.
+const CLIENT_CLOSED: u16 = 499;
+
+type Labels = [(&'static str, &'static str); 2];
+
+/// Totals over all observed requests of all listeners. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct HttpTotals(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    requests: Family<Labels, Counter>,
+    latency: Histogram,
+    in_flight: Gauge,
+}
+
+impl HttpTotals {
+    /// Totals of nothing yet. Hand one to every [`observe`] of a server.
+    pub fn new() -> Self {
+        Self(Arc::new(Inner {
+            requests: Family::default(),
+            latency: Histogram::new(LATENCY_BUCKETS_S),
+            in_flight: Gauge::default(),
+        }))
+    }
+
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let inner = &self.0;
+        let help = "HTTP requests by method and class of status";
+        registry.register("http_requests", help, inner.requests.clone());
+        let help = "Seconds from a request's headers to its answer's";
+        registry.register("http_request_duration_seconds", help, inner.latency.clone());
+        let help = "HTTP requests being served";
+        registry.register("http_requests_in_flight", help, inner.in_flight.clone());
+    }
+}
+
+impl Default for HttpTotals {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Wraps a listener's whole router: must be the last layer added to it.
+///
+/// - `x-request-id`: a sane one (1 to 64 visible ASCII characters) is kept, another is replaced.
+///   Handlers find it in the request's headers, callers in the answer's.
+/// - One `tracing` event a request at info level: method, route (never the path, which holds
+///   names), status, latency in milliseconds, request id and, if known, the tenant's number. The
+///   tenant is read from the response's extensions: a [`TenantId`], else a [`Principal`].
+/// - Totals by method and class of status, which `/metrics` shows.
+/// - A panic in a handler becomes a 500 without detail.
+pub fn observe(router: Router, totals: &HttpTotals) -> Router {
+    router.layer(from_fn_with_state(totals.clone(), observe_one))
+}
+
+async fn observe_one(
+    State(totals): State<HttpTotals>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = request_id(request.headers_mut());
+    request.extensions_mut().insert(totals.clone());
+    let mut observation = Observation::begin(totals, &request, id.clone());
+    let mut response = match catch_panic(next.run(request)).await {
+        Ok(response) => response,
+        Err(()) => internal_error(observation.id()),
+    };
+    let extensions = response.extensions();
+    observation.tenant = extensions.get::<TenantId>().copied();
+    if observation.tenant.is_none() {
+        observation.tenant = extensions.get::<Principal>().and_then(Principal::tenant);
+    }
+    observation.status = response.status().as_u16();
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// The id of a request, made or replaced if there is no sane one.
+pub(crate) fn request_id(headers: &mut HeaderMap) -> HeaderValue {
+    let sane = |value: &&HeaderValue| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&value.len())
+            && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    if let Some(value) = headers.get(REQUEST_ID).filter(sane) {
+        return value.clone();
+    }
+    let mut random = [0_u8; 16];
+    SystemEntropy.fill("request id", &mut random);
+    let text = random.iter().fold(String::with_capacity(32), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a text takes everything");
+        text
+    });
+    let id = HeaderValue::from_str(&text).expect("hexadecimal digits are visible ASCII");
+    headers.insert(REQUEST_ID, id.clone());
+    id
+}
+
+/// Polls a future to its end, or to its panic, which the panic hook has reported by then.
+async fn catch_panic<F: Future>(future: F) -> Result<F::Output, ()> {
+    let mut future = Box::pin(future);
+    poll_fn(|context| {
+        // The future is dropped after a panic, never polled again, so nobody sees what it broke.
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(())),
+        }
+    })
+    .await
+}
+
+fn internal_error(request_id: &str) -> Response {
+    tracing::error!(request_id, "a handler panicked");
+    let message = "internal error; the server's log has the detail";
+    let mut response = Response::new(Body::from(error_body("internal", message, request_id)));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// One request under way; counted and logged when dropped, so that requests whose clients leave
+/// are seen too.
+struct Observation {
+    totals: HttpTotals,
+    method: Method,
+    route: Option<MatchedPath>,
+    id: HeaderValue,
+    begun: Instant,
+    tenant: Option<TenantId>,
+    status: u16,
+}
+
+impl Observation {
+    fn begin(totals: HttpTotals, request: &Request, id: HeaderValue) -> Self {
+        totals.0.in_flight.inc();
+        Self {
+            totals,
+            method: request.method().clone(),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+            id,
+            begun: Instant::now(),
+            tenant: None,
+            status: CLIENT_CLOSED,
+        }
+    }
+
+    fn id(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        let latency = self.begun.elapsed();
+        let labels = [("method", method(&self.method)), ("status", class(self.status))];
+        let totals = &self.totals.0;
+        totals.requests.get_or_create(&labels).inc();
+        totals.latency.observe(latency.as_secs_f64());
+        totals.in_flight.dec();
+        tracing::info!(
+            method = method(&self.method),
+            route = self.route.as_ref().map_or("(none)", MatchedPath::as_str),
+            status = self.status,
+            latency_ms = latency.as_secs_f64() * 1_000.0,
+            request_id = self.id(),
+            tenant = self.tenant.map(TenantId::get),
+            "request"
+        );
+    }
+}
+
+/// A known method: a caller must not be able to make labels.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn class(status: u16) -> &'static str {
+    match status {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}

@@ -1,0 +1,192 @@
+//! Databases and collections.
+
+use super::{
+    Change,
+    value::{MetadataIn, MetadataOut},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tenantry_engine::{
+    CollectionChange, CollectionInfo, CollectionName, CollectionSpec, DatabaseInfo, Error, Metric,
+    Page, Result,
+};
+use utoipa::{IntoParams, ToSchema};
+
+const LIMIT_MAX: usize = 10_000;
+
+/// Which part of a list in the order of names.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PageSearch {
+    /// How many at most, 1 to 10,000; 1,000 if absent.
+    limit: Option<usize>,
+    /// How many to leave out first; 0 if absent.
+    #[serde(default)]
+    offset: usize,
+}
+
+impl PageSearch {
+    pub(crate) fn page(&self) -> Result<Page> {
+        match self.limit.unwrap_or(1_000) {
+            limit @ 1..=LIMIT_MAX => Ok(Page { limit: Some(limit), offset: self.offset }),
+            other => {
+                Err(Error::invalid(format!("limit: {other} is not between 1 and {LIMIT_MAX}")))
+            }
+        }
+    }
+}
+
+/// The database to create.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DatabaseCreateIn {
+    /// 1 to 512 bytes of UTF-8 without control characters.
+    pub(crate) name: String,
+}
+
+/// A database.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DatabaseOut {
+    /// A UUID.
+    id: String,
+    name: String,
+    /// When it was made, in milliseconds since 1970 UTC.
+    created_at_ms: u64,
+}
+
+impl From<&DatabaseInfo> for DatabaseOut {
+    fn from(info: &DatabaseInfo) -> Self {
+        Self {
+            id: info.id.to_string(),
+            name: info.name.to_string(),
+            created_at_ms: info.created_at.0,
+        }
+    }
+}
+
+/// Databases in the order of their names.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DatabasesOut {
+    pub(crate) databases: Vec<DatabaseOut>,
+}
+
+/// How vectors are compared; smaller distances are nearer.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MetricName {
+    /// Squared Euclidean distance.
+    L2,
+    /// 1 − cosine similarity.
+    Cosine,
+    /// 1 − inner product.
+    InnerProduct,
+}
+
+impl From<MetricName> for Metric {
+    fn from(name: MetricName) -> Self {
+        match name {
+            MetricName::L2 => Self::L2,
+            MetricName::Cosine => Self::Cosine,
+            MetricName::InnerProduct => Self::InnerProduct,
+        }
+    }
+}
+
+impl From<Metric> for MetricName {
+    fn from(metric: Metric) -> Self {
+        match metric {
+            Metric::L2 => Self::L2,
+            Metric::Cosine => Self::Cosine,
+            Metric::InnerProduct => Self::InnerProduct,
+        }
+    }
+}
+
+/// The collection to create.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CollectionCreateIn {
+    /// 1 to 512 bytes of UTF-8 without control characters.
+    name: String,
+    /// How vectors are compared; `l2` if absent. Cannot be changed later.
+    metric: Option<MetricName>,
+    /// The caller's own metadata about the collection.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<MetadataIn>,
+    /// Answer with an existing collection of this name, unchanged, instead of an error.
+    #[serde(default)]
+    pub(crate) get_or_create: bool,
+}
+
+impl CollectionCreateIn {
+    pub(crate) fn spec(self) -> Result<CollectionSpec> {
+        Ok(CollectionSpec {
+            name: CollectionName::parse(self.name)?,
+            metric: self.metric.map(Metric::from).unwrap_or_default(),
+            metadata: self.metadata.map(MetadataIn::whole).transpose()?,
+            attributes: BTreeMap::new(),
+        })
+    }
+}
+
+/// A change of a collection; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CollectionPatchIn {
+    /// A new name.
+    name: Option<String>,
+    /// Metadata that replaces the old one; `null` removes it.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    metadata: Change<MetadataIn>,
+}
+
+impl CollectionPatchIn {
+    pub(crate) fn change(self) -> Result<CollectionChange> {
+        Ok(CollectionChange {
+            name: self.name.map(CollectionName::parse).transpose()?,
+            metadata: match self.metadata {
+                Change::Keep => None,
+                Change::Remove => Some(None),
+                Change::Replace(metadata) => Some(Some(metadata.whole()?)),
+            },
+            attributes: BTreeMap::new(),
+        })
+    }
+}
+
+/// A collection.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CollectionOut {
+    /// A UUID.
+    id: String,
+    name: String,
+    metric: MetricName,
+    /// Components of each vector; null until the first vector is written.
+    dimension: Option<u32>,
+    /// The caller's own metadata about the collection.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<MetadataOut>,
+    /// When it was made, in milliseconds since 1970 UTC.
+    created_at_ms: u64,
+}
+
+impl From<&CollectionInfo> for CollectionOut {
+    fn from(info: &CollectionInfo) -> Self {
+        Self {
+            id: info.id.to_string(),
+            name: info.name.to_string(),
+            metric: info.metric.into(),
+            dimension: info.dimension,
+            metadata: info.metadata.clone().map(MetadataOut),
+            created_at_ms: info.created_at.0,
+        }
+    }
+}
+
+/// Collections in the order of their names.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CollectionsOut {
+    pub(crate) collections: Vec<CollectionOut>,
+}

@@ -1,0 +1,245 @@
+//! API keys. A secret leaves the server once, in the answer that makes the key.
+
+use crate::filter::{FilterIn, render};
+use serde::{Deserialize, Serialize};
+use tenantry_engine::{
+    CollectionName, DatabaseName, Error, KeyOwner, KeyRow, Result, Role, Timestamp,
+};
+use utoipa::ToSchema;
+
+/// What a key's holder may do.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RoleName {
+    /// Read records and the catalog.
+    Read,
+    /// Read, and change records and collections.
+    Write,
+    /// Write, and change databases and keys.
+    Admin,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Read => Self::Read,
+            RoleName::Write => Self::Write,
+            RoleName::Admin => Self::Admin,
+        }
+    }
+}
+
+impl From<Role> for RoleName {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Read => Self::Read,
+            Role::Write => Self::Write,
+            Role::Admin => Self::Admin,
+        }
+    }
+}
+
+/// A collection by its names.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CollectionNameIn {
+    pub(crate) database: String,
+    pub(crate) collection: String,
+}
+
+/// The key to make for a tenant.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyCreateIn {
+    pub(crate) role: RoleName,
+    /// A name for people, at most 256 bytes.
+    #[serde(default)]
+    pub(crate) label: String,
+    /// Databases the key is limited to. They must exist; a later namesake is not meant.
+    #[serde(default)]
+    databases: Vec<String>,
+    /// Collections the key is limited to. They must exist; a later namesake is not meant.
+    #[serde(default)]
+    collections: Vec<CollectionNameIn>,
+    /// The only records the key may reach or make, in any collection.
+    #[schema(value_type = Option<Object>)]
+    pub(crate) filter: Option<FilterIn>,
+    /// From when the key is refused, in milliseconds since 1970 UTC.
+    expires_at_ms: Option<u64>,
+    /// After how many seconds from now the key is refused. Not together with `expires_at_ms`.
+    expires_in_s: Option<u64>,
+}
+
+impl KeyCreateIn {
+    pub(crate) fn databases(&self) -> Result<Vec<DatabaseName>> {
+        self.databases.iter().map(DatabaseName::parse).collect()
+    }
+
+    pub(crate) fn collections(&self) -> Result<Vec<(DatabaseName, CollectionName)>> {
+        let parse = |one: &CollectionNameIn| {
+            Ok((DatabaseName::parse(&one.database)?, CollectionName::parse(&one.collection)?))
+        };
+        self.collections.iter().map(parse).collect()
+    }
+
+    pub(crate) fn expires_at(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        expiry(now, self.expires_at_ms, self.expires_in_s)
+    }
+}
+
+/// The operator key to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OperatorKeyCreateIn {
+    /// Whether the key may also open tenants, which those can see in their audit logs.
+    #[serde(default)]
+    pub(crate) act_as: bool,
+    /// A name for people, at most 256 bytes.
+    #[serde(default)]
+    pub(crate) label: String,
+    /// From when the key is refused, in milliseconds since 1970 UTC.
+    expires_at_ms: Option<u64>,
+    /// After how many seconds from now the key is refused. Not together with `expires_at_ms`.
+    expires_in_s: Option<u64>,
+}
+
+impl OperatorKeyCreateIn {
+    pub(crate) fn expires_at(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        expiry(now, self.expires_at_ms, self.expires_in_s)
+    }
+}
+
+fn expiry(now: Timestamp, at_ms: Option<u64>, in_s: Option<u64>) -> Result<Option<Timestamp>> {
+    let at = match (at_ms, in_s) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid("give either expires_at_ms or expires_in_s, not both"));
+        }
+        (Some(at), None) => at,
+        (None, Some(seconds)) => seconds
+            .checked_mul(1_000)
+            .and_then(|ms| ms.checked_add(now.0))
+            .ok_or_else(|| Error::invalid("expires_in_s: too far in the future"))?,
+    };
+    if at <= now.0 {
+        return Err(Error::invalid("the key would expire before it is made"));
+    }
+    Ok(Some(Timestamp(at)))
+}
+
+/// What a key is limited to.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KeyLimitsOut {
+    /// Databases by name, with all their collections.
+    pub(crate) databases: Vec<String>,
+    /// Single collections.
+    pub(crate) collections: Vec<CollectionNameIn>,
+    /// Further objects that were removed since, or that the caller cannot see.
+    pub(crate) unlisted: usize,
+}
+
+/// A key of a tenant, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KeyOut {
+    /// The public half of the key.
+    id: String,
+    role: RoleName,
+    label: String,
+    /// The only databases and collections it reaches; null if it is not limited to any.
+    limited_to: Option<KeyLimitsOut>,
+    /// The only records it reaches; null if it is not limited to any.
+    #[schema(value_type = Option<Object>)]
+    filter: Option<serde_json::Value>,
+    /// When it was made, in milliseconds since 1970 UTC.
+    created_at_ms: u64,
+    /// From when it is refused; null if never.
+    expires_at_ms: Option<u64>,
+}
+
+impl KeyOut {
+    pub(crate) fn new(row: &KeyRow, limited_to: Option<KeyLimitsOut>) -> Self {
+        Self {
+            id: row.id.to_string(),
+            role: row.role.into(),
+            label: row.label.clone(),
+            limited_to,
+            filter: row.restriction.filter.as_ref().map(render),
+            created_at_ms: row.created_at.0,
+            expires_at_ms: row.expires_at.map(|at| at.0),
+        }
+    }
+}
+
+/// A new key, with its secret: shown once.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KeyCreatedOut {
+    /// The whole key, `tnt_<id>_<secret>`. The server keeps only a hash of it.
+    pub(crate) key: String,
+    #[serde(flatten)]
+    pub(crate) row: KeyOut,
+}
+
+/// Keys of a tenant.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KeysOut {
+    pub(crate) keys: Vec<KeyOut>,
+}
+
+/// An operator key, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OperatorKeyOut {
+    /// The public half of the key.
+    id: String,
+    /// Whether it may open tenants.
+    act_as: bool,
+    label: String,
+    /// When it was made, in milliseconds since 1970 UTC.
+    created_at_ms: u64,
+    /// From when it is refused; null if never.
+    expires_at_ms: Option<u64>,
+}
+
+impl From<&KeyRow> for OperatorKeyOut {
+    fn from(row: &KeyRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            act_as: row.owner == KeyOwner::Operator { act_as: true },
+            label: row.label.clone(),
+            created_at_ms: row.created_at.0,
+            expires_at_ms: row.expires_at.map(|at| at.0),
+        }
+    }
+}
+
+/// A new operator key, with its secret: shown once.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OperatorKeyCreatedOut {
+    /// The whole key, `tnt_<id>_<secret>`. The server keeps only a hash of it.
+    pub(crate) key: String,
+    #[serde(flatten)]
+    pub(crate) row: OperatorKeyOut,
+}
+
+/// Operator keys.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OperatorKeysOut {
+    pub(crate) keys: Vec<OperatorKeyOut>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiry_lies_in_the_future() {
+        let now = Timestamp(10_000);
+        assert_eq!(expiry(now, None, None).unwrap(), None);
+        assert_eq!(expiry(now, Some(10_001), None).unwrap(), Some(Timestamp(10_001)));
+        assert_eq!(expiry(now, None, Some(2)).unwrap(), Some(Timestamp(12_000)));
+        for (at_ms, in_s) in
+            [(Some(10_000), None), (None, Some(0)), (None, Some(u64::MAX)), (Some(11_000), Some(1))]
+        {
+            assert!(expiry(now, at_ms, in_s).is_err(), "{at_ms:?} {in_s:?}");
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! Records, row by row.
+
+use super::value::{MetadataIn, MetadataOut};
+use crate::filter::FilterIn;
+use serde::{Deserialize, Serialize};
+use tenantry_engine::{
+    Error, ErrorKind, Existing, GetRequest, Hit, Include, Missing, Order, Page, QueryRequest,
+    Record, RecordId, RecordWrite, Result, Selector, WriteMode, WriteOutcome,
+};
+use utoipa::ToSchema;
+
+/// Records that a get answers with at most if it names no limit.
+pub const GET_RECORDS_DEFAULT: usize = 1_000;
+/// Records that one get may ask for.
+pub const GET_RECORDS_MAX: usize = 100_000;
+const K_DEFAULT: usize = 10;
+
+/// One record as a caller writes it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecordIn {
+    /// 1 to 8,192 bytes of UTF-8.
+    id: String,
+    /// Finite 32-bit floats, as many as the collection's other vectors have.
+    vector: Option<Vec<f32>>,
+    /// Text.
+    document: Option<String>,
+    /// Where the original lives.
+    uri: Option<String>,
+    /// Scalars, or lists of scalars of one kind; `null` removes a key.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    metadata: MetadataIn,
+}
+
+fn records(rows: Vec<RecordIn>) -> Result<Vec<RecordWrite>> {
+    let convert = |(index, row): (usize, RecordIn)| {
+        Ok(RecordWrite {
+            id: RecordId::parse(row.id).map_err(|why| at("records", index, &why))?,
+            vector: row.vector,
+            document: row.document,
+            uri: row.uri,
+            metadata: row.metadata.0,
+        })
+    };
+    rows.into_iter().enumerate().map(convert).collect()
+}
+
+fn at(list: &str, index: usize, why: &Error) -> Error {
+    Error::new(why.kind(), format!("{list}[{index}]: {why}"))
+}
+
+/// What to do with ids that exist, or do not.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Clash {
+    /// Refuse the whole batch.
+    #[default]
+    Fail,
+    /// Leave the record out.
+    Skip,
+}
+
+/// Records to add.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AddIn {
+    records: Vec<RecordIn>,
+    /// What to do with an id that exists.
+    #[serde(default)]
+    on_existing: Clash,
+}
+
+impl AddIn {
+    pub(crate) fn write(self) -> Result<(WriteMode, Vec<RecordWrite>)> {
+        let existing = match self.on_existing {
+            Clash::Fail => Existing::Fail,
+            Clash::Skip => Existing::Skip,
+        };
+        Ok((WriteMode::Add(existing), records(self.records)?))
+    }
+}
+
+/// Records to add, or to merge into existing ones.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpsertIn {
+    records: Vec<RecordIn>,
+}
+
+impl UpsertIn {
+    pub(crate) fn write(self) -> Result<(WriteMode, Vec<RecordWrite>)> {
+        Ok((WriteMode::Upsert, records(self.records)?))
+    }
+}
+
+/// Records to merge into existing ones; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateIn {
+    records: Vec<RecordIn>,
+    /// What to do with an id that does not exist.
+    #[serde(default)]
+    on_missing: Clash,
+}
+
+impl UpdateIn {
+    pub(crate) fn write(self) -> Result<(WriteMode, Vec<RecordWrite>)> {
+        let missing = match self.on_missing {
+            Clash::Fail => Missing::Fail,
+            Clash::Skip => Missing::Skip,
+        };
+        Ok((WriteMode::Update(missing), records(self.records)?))
+    }
+}
+
+/// What a batch did.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct WriteOut {
+    inserted: usize,
+    updated: usize,
+    skipped: usize,
+    /// The tenant's commit that holds the batch; 0 if nothing was written.
+    version: u64,
+}
+
+impl From<WriteOutcome> for WriteOut {
+    fn from(outcome: WriteOutcome) -> Self {
+        Self {
+            inserted: outcome.inserted,
+            updated: outcome.updated,
+            skipped: outcome.skipped,
+            version: outcome.version,
+        }
+    }
+}
+
+fn selector(ids: Option<Vec<String>>, filter: Option<FilterIn>) -> Result<Selector> {
+    let parse = |(index, id)| RecordId::parse(id).map_err(|why| at("ids", index, &why));
+    let ids = ids.map(|ids: Vec<String>| ids.into_iter().enumerate().map(parse).collect());
+    Ok(Selector { ids: ids.transpose()?, filter: filter.and_then(|FilterIn(filter)| filter) })
+}
+
+/// A part of a record.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Part {
+    /// The vector.
+    Vector,
+    /// The text.
+    Document,
+    /// The uri.
+    Uri,
+    /// The metadata.
+    Metadata,
+}
+
+fn include(parts: Option<Vec<Part>>) -> Include {
+    let Some(parts) = parts else {
+        return Include { vector: false, document: true, uri: true, metadata: true };
+    };
+    let mut include = Include::default();
+    for part in parts {
+        match part {
+            Part::Vector => include.vector = true,
+            Part::Document => include.document = true,
+            Part::Uri => include.uri = true,
+            Part::Metadata => include.metadata = true,
+        }
+    }
+    include
+}
+
+/// By what records are ordered.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OrderBy {
+    /// The order in which they were inserted.
+    Insertion,
+    /// Byte order of the ids.
+    Id,
+    /// The value of one metadata key.
+    Key,
+}
+
+/// The order of records.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OrderIn {
+    by: OrderBy,
+    /// The metadata key, with `by: "key"`.
+    key: Option<String>,
+    /// Largest first, with `by: "key"`.
+    #[serde(default)]
+    descending: bool,
+}
+
+impl OrderIn {
+    fn order(self) -> Result<Order> {
+        match (self.by, self.key) {
+            (OrderBy::Key, Some(key)) => Ok(Order::Key { key, descending: self.descending }),
+            (OrderBy::Key, None) => Err(Error::invalid("order: by \"key\" needs a key")),
+            (OrderBy::Insertion | OrderBy::Id, key) if key.is_some() || self.descending => {
+                Err(Error::invalid("order: key and descending go only with by \"key\""))
+            }
+            (OrderBy::Insertion, _) => Ok(Order::Insertion),
+            (OrderBy::Id, _) => Ok(Order::Id),
+        }
+    }
+}
+
+/// Records to fetch; all members are optional.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GetIn {
+    /// Only these; unknown ids are left out.
+    ids: Option<Vec<String>>,
+    /// Only records that match.
+    #[schema(value_type = Option<Object>)]
+    filter: Option<FilterIn>,
+    /// Insertion order if absent.
+    order: Option<OrderIn>,
+    /// At most 100,000; 1,000 if absent.
+    limit: Option<usize>,
+    /// How many to leave out first.
+    #[serde(default)]
+    offset: usize,
+    /// Document, uri and metadata if absent.
+    include: Option<Vec<Part>>,
+}
+
+impl GetIn {
+    pub(crate) fn request(self) -> Result<GetRequest> {
+        let limit = self.limit.unwrap_or(GET_RECORDS_DEFAULT);
+        if limit > GET_RECORDS_MAX {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("limit: at most {GET_RECORDS_MAX} records are allowed"),
+            ));
+        }
+        Ok(GetRequest {
+            select: selector(self.ids, self.filter)?,
+            order: self.order.map(OrderIn::order).transpose()?.unwrap_or_default(),
+            page: Page { limit: Some(limit), offset: self.offset },
+            include: include(self.include),
+        })
+    }
+}
+
+/// Records to delete. Ids or a filter must be given.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeleteIn {
+    /// Only these; unknown ids are left out.
+    ids: Option<Vec<String>>,
+    /// Only records that match.
+    #[schema(value_type = Option<Object>)]
+    filter: Option<FilterIn>,
+    /// At most this many, the oldest first.
+    pub(crate) limit: Option<usize>,
+}
+
+impl DeleteIn {
+    pub(crate) fn select(self) -> Result<Selector> {
+        let select = selector(self.ids, self.filter)?;
+        if select.ids.is_none() && select.filter.is_none() {
+            return Err(Error::invalid("delete needs ids or a filter that is not empty"));
+        }
+        Ok(select)
+    }
+}
+
+/// How many records were deleted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeleteOut {
+    pub(crate) deleted: usize,
+}
+
+/// Records to count.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CountIn {
+    /// Only records that match; all if absent.
+    #[schema(value_type = Option<Object>)]
+    pub(crate) filter: Option<FilterIn>,
+}
+
+/// How many records match.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CountOut {
+    pub(crate) count: usize,
+}
+
+/// A nearest-neighbour search.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QueryIn {
+    /// One or more vectors of the collection's dimension.
+    vectors: Vec<Vec<f32>>,
+    /// How many neighbours of each; 10 if absent.
+    k: Option<usize>,
+    /// Only these records take part; unknown ids are left out.
+    ids: Option<Vec<String>>,
+    /// Only records that match take part.
+    #[schema(value_type = Option<Object>)]
+    filter: Option<FilterIn>,
+    /// Document, uri and metadata if absent.
+    include: Option<Vec<Part>>,
+}
+
+impl QueryIn {
+    pub(crate) fn request(self) -> Result<QueryRequest> {
+        Ok(QueryRequest {
+            vectors: self.vectors,
+            k: self.k.unwrap_or(K_DEFAULT),
+            select: selector(self.ids, self.filter)?,
+            include: include(self.include),
+        })
+    }
+}
+
+/// A record, with the parts that were asked for and that it has.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RecordOut {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vector: Option<Vec<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uri: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<MetadataOut>,
+    /// The tenant's commit that last wrote this record.
+    version: u64,
+    /// When it expires, in milliseconds since 1970 UTC, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at_ms: Option<u64>,
+}
+
+impl RecordOut {
+    /// Roughly how many scalars it holds.
+    pub(crate) fn parts(&self) -> usize {
+        let text = self.document.as_ref().map_or(0, |text| text.len() / 16);
+        1 + self.vector.as_ref().map_or(0, Vec::len) + text
+    }
+}
+
+impl From<Record> for RecordOut {
+    fn from(record: Record) -> Self {
+        Self {
+            id: record.id.into_string(),
+            vector: record.vector,
+            document: record.document,
+            uri: record.uri,
+            metadata: record.metadata.map(MetadataOut),
+            version: record.version,
+            expires_at_ms: record.expires_at.map(|at| at.0),
+        }
+    }
+}
+
+/// Records.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RecordsOut {
+    pub(crate) records: Vec<RecordOut>,
+}
+
+/// A neighbour.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HitOut {
+    #[serde(flatten)]
+    pub(crate) record: RecordOut,
+    /// By the collection's metric; smaller is nearer.
+    distance: f32,
+}
+
+impl From<Hit> for HitOut {
+    fn from(hit: Hit) -> Self {
+        Self { record: hit.record.into(), distance: hit.distance }
+    }
+}
+
+/// The neighbours of each query vector, nearest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QueryOut {
+    pub(crate) results: Vec<Vec<HitOut>>,
+}

@@ -1,0 +1,238 @@
+//! Tenants, as their operator sees them and as they see themselves.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tenantry_engine::{
+    Error, Isolation, Limits, Result, TenantChange, TenantInfo, TenantName, TenantSpec, TenantState,
+};
+use utoipa::{IntoParams, ToSchema};
+
+const LIMIT_MAX: usize = 1_000;
+
+/// Limits to set; what is absent stays, or has its default in a new tenant.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LimitsIn {
+    /// Databases of the tenant.
+    databases: Option<u32>,
+    /// Collections of the tenant, over all databases.
+    collections: Option<u32>,
+    /// Records in one collection.
+    records_per_collection: Option<u64>,
+    /// API keys of the tenant.
+    keys: Option<u32>,
+}
+
+impl LimitsIn {
+    fn over(self, old: Limits) -> Limits {
+        Limits {
+            databases: self.databases.unwrap_or(old.databases),
+            collections: self.collections.unwrap_or(old.collections),
+            records_per_collection: self
+                .records_per_collection
+                .unwrap_or(old.records_per_collection),
+            keys: self.keys.unwrap_or(old.keys),
+        }
+    }
+}
+
+/// The tenant to create.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TenantCreateIn {
+    /// 1 to 512 bytes of UTF-8 without control characters, unique among living tenants.
+    name: String,
+    /// Share of the machine relative to other tenants, 1 to 1,000; 100 if absent.
+    weight: Option<u16>,
+    /// Limits; defaults where absent.
+    limits: Option<LimitsIn>,
+    /// Free settings, at most 64 KiB.
+    #[serde(default)]
+    settings: BTreeMap<String, String>,
+    /// Whether the tenant starts with the database `default_database`; true if absent.
+    default_database: Option<bool>,
+}
+
+impl TenantCreateIn {
+    pub(crate) fn spec(self) -> Result<TenantSpec> {
+        let mut spec = TenantSpec::new(TenantName::parse(self.name)?);
+        spec.weight = self.weight.unwrap_or(spec.weight);
+        spec.limits = self.limits.map_or(spec.limits, |limits| limits.over(spec.limits));
+        spec.settings = self.settings;
+        spec.default_database = self.default_database.unwrap_or(spec.default_database);
+        Ok(spec)
+    }
+}
+
+/// A change of a tenant; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TenantPatchIn {
+    /// A new name.
+    name: Option<String>,
+    /// A new weight, 1 to 1,000.
+    weight: Option<u16>,
+    /// New limits.
+    limits: Option<LimitsIn>,
+    /// Settings to set; `null` removes one, others stay.
+    #[serde(default)]
+    settings: BTreeMap<String, Option<String>>,
+}
+
+impl TenantPatchIn {
+    /// True if the present limits are needed to work out the new ones.
+    pub(crate) fn has_limits(&self) -> bool {
+        self.limits.is_some()
+    }
+
+    /// The change; `old` are the present limits, if [`Self::has_limits`].
+    pub(crate) fn change(self, old: Limits) -> Result<TenantChange> {
+        Ok(TenantChange {
+            name: self.name.map(TenantName::parse).transpose()?,
+            state: None,
+            weight: self.weight,
+            limits: self.limits.map(|limits| limits.over(old)),
+            settings: self.settings,
+        })
+    }
+}
+
+/// Which part of the list of tenants.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TenantSearch {
+    /// Tenants whose names come after this one.
+    after: Option<String>,
+    /// How many at most, 1 to 1,000; 100 if absent.
+    limit: Option<usize>,
+}
+
+impl TenantSearch {
+    pub(crate) fn after(&self) -> Result<Option<TenantName>> {
+        self.after.as_deref().map(TenantName::parse).transpose()
+    }
+
+    pub(crate) fn limit(&self) -> Result<usize> {
+        match self.limit.unwrap_or(100) {
+            limit @ 1..=LIMIT_MAX => Ok(limit),
+            other => {
+                Err(Error::invalid(format!("limit: {other} is not between 1 and {LIMIT_MAX}")))
+            }
+        }
+    }
+}
+
+/// Limits of a tenant.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LimitsOut {
+    databases: u32,
+    collections: u32,
+    records_per_collection: u64,
+    keys: u32,
+}
+
+impl From<Limits> for LimitsOut {
+    fn from(limits: Limits) -> Self {
+        Self {
+            databases: limits.databases,
+            collections: limits.collections,
+            records_per_collection: limits.records_per_collection,
+            keys: limits.keys,
+        }
+    }
+}
+
+/// A tenant, as its operator sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TenantOut {
+    /// Assigned once, never reused.
+    id: u64,
+    name: String,
+    /// `active`, `suspended` or `deleted`.
+    state: &'static str,
+    /// `shared`, `schema` or `database`.
+    isolation: &'static str,
+    weight: u16,
+    limits: LimitsOut,
+    settings: BTreeMap<String, String>,
+    /// When it was made, in milliseconds since 1970 UTC.
+    created_at_ms: u64,
+}
+
+impl From<TenantInfo> for TenantOut {
+    fn from(info: TenantInfo) -> Self {
+        Self {
+            id: info.id.get(),
+            name: info.name.to_string(),
+            state: state(info.state),
+            isolation: isolation(info.isolation),
+            weight: info.weight,
+            limits: info.limits.into(),
+            settings: info.settings,
+            created_at_ms: info.created_at.0,
+        }
+    }
+}
+
+/// A page of tenants in the order of their names.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TenantsOut {
+    tenants: Vec<TenantOut>,
+    /// What to give as `after` for the next page; null on the last.
+    next: Option<String>,
+}
+
+impl TenantsOut {
+    /// A page of at most `limit` out of one more than `limit`, if there is one more.
+    pub(crate) fn new(mut found: Vec<TenantInfo>, limit: usize) -> Self {
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|last| last.name.to_string());
+        Self { tenants: found.into_iter().map(TenantOut::from).collect(), next }
+    }
+}
+
+/// A tenant, as it sees itself. Weight and settings are the operator's alone.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OwnTenantOut {
+    /// Assigned once, never reused.
+    id: u64,
+    name: String,
+    /// `active` or `suspended`.
+    state: &'static str,
+    /// `shared`, `schema` or `database`.
+    isolation: &'static str,
+    limits: LimitsOut,
+    /// When it was made, in milliseconds since 1970 UTC.
+    created_at_ms: u64,
+}
+
+impl From<&TenantInfo> for OwnTenantOut {
+    fn from(info: &TenantInfo) -> Self {
+        Self {
+            id: info.id.get(),
+            name: info.name.to_string(),
+            state: state(info.state),
+            isolation: isolation(info.isolation),
+            limits: info.limits.into(),
+            created_at_ms: info.created_at.0,
+        }
+    }
+}
+
+fn state(state: TenantState) -> &'static str {
+    match state {
+        TenantState::Active => "active",
+        TenantState::Suspended => "suspended",
+        TenantState::Deleted => "deleted",
+    }
+}
+
+fn isolation(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::Shared => "shared",
+        Isolation::Schema => "schema",
+        Isolation::Database => "database",
+    }
+}

@@ -1,0 +1,128 @@
+//! The operator's routes.
+
+use crate::server::{Server, key_of};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_tenant_is_made_changed_and_erased() {
+    let server = Server::start().await;
+    let op = server.operator.clone();
+    let body = json!({
+        "name": "acme", "weight": 200, "limits": {"databases": 5}, "settings": {"plan": "gold"},
+    });
+    let made = server.call(&op, "POST /v1/admin/tenants", body).await.expect(201);
+    assert_eq!(made["name"], "acme");
+    assert_eq!(made["state"], "active");
+    assert_eq!(made["weight"], 200);
+    assert_eq!(made["limits"]["databases"], 5);
+    assert_eq!(made["limits"]["keys"], 1_000);
+    assert_eq!(made["settings"], json!({"plan": "gold"}));
+    assert_eq!(made["created_at_ms"], 1_800_000_000_000_u64);
+
+    let again = server.call(&op, "POST /v1/admin/tenants", json!({"name": "acme"})).await;
+    again.refused(409, "already_exists");
+
+    let change = json!({
+        "name": "acme 2", "limits": {"keys": 7}, "settings": {"plan": null, "region": "eu"},
+    });
+    let changed = server.call(&op, "PATCH /v1/admin/tenants/acme", change).await.expect(200);
+    assert_eq!(changed["id"], made["id"]);
+    assert_eq!(changed["limits"]["databases"], 5, "limits that are not named stay");
+    assert_eq!(changed["limits"]["keys"], 7);
+    assert_eq!(changed["settings"], json!({"region": "eu"}));
+
+    server.call(&op, "GET /v1/admin/tenants/acme", Value::Null).await.refused(404, "not_found");
+    let shown = server.call(&op, "GET /v1/admin/tenants/acme%202", Value::Null).await.expect(200);
+    assert_eq!(shown, changed);
+
+    server.call(&op, "DELETE /v1/admin/tenants/acme%202", Value::Null).await.expect(204);
+    let gone = server.call(&op, "GET /v1/admin/tenants/acme%202", Value::Null).await;
+    gone.refused(404, "not_found");
+}
+
+#[tokio::test]
+async fn tenants_are_listed_page_by_page() {
+    let server = Server::start().await;
+    let op = server.operator.clone();
+    for name in ["b", "a", "d&d", "c"] {
+        server.call(&op, "POST /v1/admin/tenants", json!({"name": name})).await.expect(201);
+    }
+    let mut names = Vec::new();
+    let mut after = String::new();
+    loop {
+        let line = format!("GET /v1/admin/tenants?limit=2{after}");
+        let page = server.call(&op, &line, Value::Null).await.expect(200);
+        let tenants = page["tenants"].as_array().unwrap();
+        assert!(!tenants.is_empty(), "a last page is not empty");
+        names.extend(tenants.iter().map(|t| t["name"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={}", crate::server::encoded(next));
+    }
+    assert_eq!(names, ["a", "b", "c", "d&d"]);
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_is_refused_until_resumed() {
+    let server = Server::start().await;
+    let op = server.operator.clone();
+    let admin = server.tenant("acme").await;
+    let other = server.tenant("other").await;
+    server.call(&admin, "GET /v1/tenant", Value::Null).await.expect(200);
+    let suspended =
+        server.call(&op, "POST /v1/admin/tenants/acme/suspend", Value::Null).await.expect(200);
+    assert_eq!(suspended["state"], "suspended");
+    server.call(&admin, "GET /v1/tenant", Value::Null).await.refused(403, "suspended");
+    server.call(&admin, "GET /v1/databases", Value::Null).await.refused(403, "suspended");
+    server.call(&other, "GET /v1/tenant", Value::Null).await.expect(200);
+    server.call(&op, "POST /v1/admin/tenants/acme/resume", Value::Null).await.expect(200);
+    server.call(&admin, "GET /v1/tenant", Value::Null).await.expect(200);
+}
+
+#[tokio::test]
+async fn an_erased_tenants_keys_are_refused_at_once() {
+    let server = Server::start().await;
+    let admin = server.tenant("acme").await;
+    let op = server.operator.clone();
+    server.call(&op, "DELETE /v1/admin/tenants/acme", Value::Null).await.expect(204);
+    server.call(&admin, "GET /v1/tenant", Value::Null).await.refused(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn operator_keys_are_made_listed_and_revoked() {
+    let server = Server::start().await;
+    let op = server.operator.clone();
+    server.tenant("acme").await;
+    let body = json!({"label": "billing", "expires_in_s": 60});
+    let made = server.call(&op, "POST /v1/admin/keys", body).await.expect(201);
+    assert_eq!(made["act_as"], false);
+    assert_eq!(made["expires_at_ms"], 1_800_000_060_000_u64);
+    let key = key_of(&made);
+
+    server.call(&key, "GET /v1/admin/tenants/acme", Value::Null).await.expect(200);
+    let line = "GET /v1/admin/keys";
+    let listed = server.call(&key, line, Value::Null).await.expect(200);
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 2);
+    assert!(!listed.to_string().contains("hash") && !listed.to_string().contains("tnt_"));
+
+    let line = format!("DELETE /v1/admin/keys/{}", made["id"].as_str().unwrap());
+    server.call(&op, &line, Value::Null).await.expect(204);
+    server.call(&key, "GET /v1/admin/keys", Value::Null).await.refused(401, "unauthenticated");
+    server.call(&op, &line, Value::Null).await.refused(404, "not_found");
+    server.call(&op, "DELETE /v1/admin/keys/x%2Fy", Value::Null).await.refused(404, "not_found");
+}
+
+#[tokio::test]
+async fn the_operators_log_tells_what_operators_did() {
+    let server = Server::start().await;
+    let op = server.operator.clone();
+    server.call(&op, "POST /v1/admin/tenants", json!({"name": "acme"})).await.expect(201);
+    server.call(&op, "POST /v1/admin/tenants/acme/suspend", Value::Null).await.expect(200);
+    let log = server.call(&op, "GET /v1/admin/audit", Value::Null).await.expect(200);
+    let actions: Vec<_> =
+        log["entries"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap()).collect();
+    assert!(actions.contains(&"tenant.suspend"), "{actions:?}");
+    let line = "GET /v1/admin/audit?limit=1";
+    let page = server.call(&op, line, Value::Null).await.expect(200);
+    assert_eq!(page["entries"].as_array().unwrap().len(), 1);
+    assert_eq!(page["next"], page["entries"][0]["sequence"]);
+}

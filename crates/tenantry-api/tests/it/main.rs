@@ -1,0 +1,14 @@
+//! The native protocol against a real engine on a temporary folder, in process.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod access;
+mod admin;
+mod bad_input;
+mod catalog;
+mod documents;
+mod keys;
+mod names;
+mod observing;
+mod records;
+mod server;
