@@ -1,0 +1,254 @@
+//! The one way in which commands reach Tenantry: native REST requests, over HTTP to a server, or
+//! straight into the router of an engine that was opened on a data folder.
+
+use super::output::printable;
+use crate::{
+    config::{MasterKeySource, StoreConfig},
+    serve::open_engine,
+};
+use anyhow::{Context, Result, bail};
+use axum::{Router, body::Body, http};
+use clap::Args;
+use http_body_util::BodyExt;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use std::{fmt, fs, io::Read, path::PathBuf, time::Duration};
+use tenantry::{Authority, Engine};
+use tokio::runtime::Runtime;
+use tower::ServiceExt;
+
+/// For one request, the largest batch of an import included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// Bytes of an answer.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// A name as one segment of a path, or as the value of a header.
+pub(crate) fn segment(name: &str) -> String {
+    utf8_percent_encode(name, SEGMENT).to_string()
+}
+
+/// Where a command goes: a running server, or a data folder that no server holds.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Where to")]
+pub(crate) struct Target {
+    /// URL of a running server, for example http://127.0.0.1:7700
+    #[arg(long, env = "TENANTRY_SERVER", value_name = "URL")]
+    server: Option<String>,
+
+    /// API key for the server; better given by the variable, which no process list shows
+    #[arg(long, env = "TENANTRY_KEY", value_name = "KEY", hide_env_values = true)]
+    key: Option<String>,
+
+    /// Certificate of the authority that signed the server's own, in PEM [default: the usual ones]
+    #[arg(long, env = "TENANTRY_TLS_CA", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// Data folder to work on directly, while no server holds it
+    #[arg(long, env = "TENANTRY_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Environment variable that holds the folder's master key
+    #[arg(long, env = "TENANTRY_MASTER_KEY_ENV", value_name = "NAME")]
+    master_key_env: Option<String>,
+
+    /// Command that prints the folder's master key
+    #[arg(long, env = "TENANTRY_MASTER_KEY_COMMAND", value_name = "COMMAND")]
+    master_key_command: Option<String>,
+}
+
+impl Target {
+    /// Connects. Opening a folder takes it until [`Client::close`].
+    pub(crate) fn client(self) -> Result<Client> {
+        match (self.server, self.data_dir) {
+            (Some(url), None) => Client::remote(&url, self.key, self.tls_ca),
+            (None, Some(folder)) => {
+                let master_key =
+                    MasterKeySource::choose(self.master_key_env, self.master_key_command)?;
+                Client::local(&StoreConfig::new(folder, master_key))
+            }
+            (None, None) => {
+                bail!("say where to: --server URL with --key KEY, or --data-dir DIR")
+            }
+            (Some(_), Some(_)) => bail!(
+                "both a server and a data folder are given (by flag or by TENANTRY_SERVER and \
+                 TENANTRY_DATA_DIR): give one"
+            ),
+        }
+    }
+}
+
+/// A refusal by the server, with its status.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// The server's words.
+    pub(crate) message: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(&self.message))?;
+        match self.status {
+            401 => f.write_str(" (on the command line: --key KEY, or the variable TENANTRY_KEY)"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// A connection to Tenantry.
+pub(crate) enum Client {
+    /// To a server.
+    Remote {
+        /// Keeps connections.
+        agent: ureq::Agent,
+        /// The server's URL, without a slash at its end.
+        base: String,
+        /// Sent with every request.
+        key: Option<String>,
+    },
+    /// To an engine in this process.
+    Local {
+        /// Runs the engine.
+        runtime: Runtime,
+        /// Holds the folder.
+        engine: Engine,
+        /// What a server would serve.
+        router: Router,
+    },
+}
+
+impl Client {
+    /// Connects to a server. Nothing is sent yet.
+    pub(crate) fn remote(url: &str, key: Option<String>, ca: Option<PathBuf>) -> Result<Self> {
+        let base = url.trim_end_matches('/').to_owned();
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            bail!("{url:?} is not the URL of a server: write it like http://127.0.0.1:7700");
+        }
+        let mut config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(REQUEST_TIMEOUT));
+        if let Some(path) = ca {
+            let shown = path.display().to_string();
+            let pem = fs::read(&path).with_context(|| format!("read {shown}"))?;
+            let certificate = ureq::tls::Certificate::from_pem(&pem)
+                .with_context(|| format!("read the certificate in {shown}"))?;
+            let roots = ureq::tls::RootCerts::new_with_certs(&[certificate]);
+            config = config.tls_config(ureq::tls::TlsConfig::builder().root_certs(roots).build());
+        }
+        Ok(Self::Remote { agent: config.build().into(), base, key })
+    }
+
+    /// Opens a data folder. Whoever can read it and its master key is the operator.
+    fn local(config: &StoreConfig) -> Result<Self> {
+        if !config.data_dir.is_dir() {
+            let folder = config.data_dir.display();
+            bail!("there is no data folder {folder}; `tenantry serve` makes one");
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("start the runtime")?;
+        let engine = {
+            // The engine starts its background work in the runtime that is entered.
+            let _inside = runtime.enter();
+            open_engine(config, Authority::development())?
+        };
+        let router = tenantry_api::router(engine.clone());
+        Ok(Self::Local { runtime, engine, router })
+    }
+
+    /// Sends a request and returns the answer's JSON; an answer other than success is a
+    /// [`Refusal`].
+    pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        self.send(method, None, path, body.map(Value::to_string).unwrap_or_default())
+    }
+
+    /// [`Client::call`] within the named tenant.
+    pub(crate) fn call_in(
+        &self,
+        tenant: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value> {
+        self.send(method, Some(tenant), path, body.map(Value::to_string).unwrap_or_default())
+    }
+
+    /// Sends a request whose body is JSON text already; empty for none.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        tenant: Option<&str>,
+        path: &str,
+        body: String,
+    ) -> Result<Value> {
+        let mut request = http::Request::builder().method(method);
+        if !body.is_empty() {
+            request = request.header(http::header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(tenant) = tenant {
+            request = request.header("x-tenant-id", segment(tenant));
+        }
+        let (status, answer) = match self {
+            Self::Remote { agent, base, key } => {
+                if let Some(key) = key {
+                    request = request.header(http::header::AUTHORIZATION, format!("Bearer {key}"));
+                }
+                let request = request.uri(format!("{base}{path}")).body(body);
+                remote(agent, request.context("make the request")?)
+                    .with_context(|| format!("ask {base}"))?
+            }
+            Self::Local { runtime, router, .. } => {
+                let request = request.uri(path).body(Body::from(body));
+                runtime.block_on(local(router.clone(), request.context("make the request")?))?
+            }
+        };
+        let json = serde_json::from_slice(&answer).ok();
+        if (200..300).contains(&status) {
+            return Ok(json.unwrap_or(Value::Null));
+        }
+        let message = json.as_ref().and_then(message_of).map_or_else(
+            || String::from_utf8_lossy(&answer).chars().take(200).collect(),
+            ToOwned::to_owned,
+        );
+        Err(Refusal { status, message }.into())
+    }
+
+    /// Ends the connection; a folder is written out and released.
+    pub(crate) fn close(self) -> Result<()> {
+        match self {
+            Self::Remote { .. } => Ok(()),
+            Self::Local { runtime, engine, .. } => {
+                runtime.block_on(engine.shutdown()).context("close the data folder")
+            }
+        }
+    }
+}
+
+fn remote(agent: &ureq::Agent, request: http::Request<String>) -> Result<(u16, Vec<u8>)> {
+    let mut answer = agent.run(request)?;
+    let mut bytes = Vec::new();
+    answer.body_mut().as_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok((answer.status().as_u16(), bytes))
+}
+
+async fn local(router: Router, request: http::Request<Body>) -> Result<(u16, Vec<u8>)> {
+    let answer = match router.oneshot(request).await {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    };
+    let status = answer.status().as_u16();
+    let bytes = answer.into_body().collect().await.context("read the answer")?.to_bytes();
+    Ok((status, bytes.to_vec()))
+}
+
+/// The words of an error body.
+fn message_of(body: &Value) -> Option<&str> {
+    let error = body.get("error")?;
+    error.get("message").or(Some(error))?.as_str()
+}

@@ -1,0 +1,98 @@
+//! The command line. Every command but the servers is a client of the native REST protocol.
+
+mod client;
+mod import;
+mod key;
+mod output;
+mod quickstart;
+mod tenant;
+
+use crate::{
+    config::{Config, Settings},
+    serve,
+};
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use tokio::runtime::Runtime;
+
+pub(crate) use output::printable;
+
+/// The multi-tenant data plane for GenAI products
+#[derive(Debug, Parser)]
+#[command(
+    name = "tenantry",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  tenantry quickstart                    two tenants, real texts, a search each: see isolation
+  tenantry serve --data-dir /srv/tenantry
+  tenantry tenant create acme --data-dir /srv/tenantry
+
+Run `tenantry COMMAND --help` for more examples."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(ServeArgs),
+    /// Show isolation on a new server with two tenants and real texts, then stay up
+    Quickstart(quickstart::QuickstartArgs),
+    /// Make, list, change and erase tenants
+    Tenant(tenant::TenantArgs),
+    /// Make, list and revoke API keys
+    Key(key::KeyArgs),
+    /// Load records from JSON lines
+    Import(import::ImportArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Every setting is a flag, an environment variable and a key of the configuration file, all of one
+name: --data-dir, TENANTRY_DATA_DIR, data_dir. A flag beats the variable, the variable beats the
+file, the file beats the default.
+
+Examples:
+  tenantry serve
+      On 127.0.0.1:7700 with data in ./tenantry-data. The first start shows the operator key, once.
+
+  tenantry serve --config /etc/tenantry.toml --chroma-listen 127.0.0.1:8000
+      A second listener speaks Chroma's protocol to unchanged chromadb clients.
+
+  tenantry serve --listen 0.0.0.0:7700 --tls-cert cert.pem --tls-key key.pem
+      Beyond this machine only with TLS, or with --behind-proxy.
+
+  TENANTRY_DEV=true tenantry serve
+      Without authentication, for trying things out on this machine.")]
+struct ServeArgs {
+    /// Configuration file in TOML
+    #[arg(long, env = "TENANTRY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn run() -> Result<()> {
+    match Cli::parse().command {
+        Command::Serve(args) => {
+            let config = Config::load(args.settings, args.config.as_deref())?;
+            runtime()?.block_on(serve::serve(&config))
+        }
+        Command::Quickstart(args) => runtime()?.block_on(quickstart::run(args)),
+        Command::Tenant(args) => tenant::run(args),
+        Command::Key(args) => key::run(args),
+        Command::Import(args) => import::run(args),
+    }
+}
+
+/// A runtime with one worker a core.
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")
+}

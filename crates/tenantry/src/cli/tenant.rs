@@ -1,0 +1,224 @@
+//! `tenantry tenant`: make, list, change and erase tenants.
+
+use super::{
+    client::{Client, Target, segment},
+    output::{print, print_json, printable, table, utc},
+};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal, Write as _, stderr, stdin},
+};
+
+/// Tenants of one page.
+const PAGE: usize = 1_000;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tenantry tenant create acme --server http://127.0.0.1:7700 --key tnt_…
+  tenantry tenant list --data-dir ./tenantry-data
+  tenantry tenant suspend acme
+      With TENANTRY_SERVER and TENANTRY_KEY set, no address or key is needed.")]
+pub(super) struct TenantArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a tenant, with the database `default_database`
+    Create {
+        /// Its name: 1 to 512 bytes of text, unique among living tenants
+        name: String,
+        /// Its share of the machine relative to other tenants, 1 to 1000; 100 is usual
+        #[arg(long)]
+        weight: Option<u16>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List all tenants
+    List {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show one tenant
+    Show {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Refuse a tenant's keys until it is resumed; nothing is lost
+    Suspend {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Serve a suspended tenant again
+    Resume {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Give a tenant another name; its keys and data stay
+    Rename {
+        /// Its name now
+        name: String,
+        /// Its new name
+        new_name: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Erase a tenant for good: its data key is destroyed before the command returns
+    Delete {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// What every command of this kind takes.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// Write JSON instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+pub(super) fn run(args: TenantArgs) -> Result<()> {
+    match args.command {
+        Command::Create { name, weight, common } => with(common, |client, json| {
+            let mut body = json!({ "name": name });
+            if let Some(weight) = weight {
+                body["weight"] = weight.into();
+            }
+            let made = client.call("POST", "/v1/admin/tenants", Some(&body))?;
+            show(&made, json, "created")
+        }),
+        Command::List { common } => with(common, list),
+        Command::Show { name, common } => with(common, |client, json| {
+            let tenant = client.call("GET", &path(&name), None)?;
+            if json {
+                return print_json(&tenant);
+            }
+            print(&details(&tenant))
+        }),
+        Command::Suspend { name, common } => turn(&name, "suspend", common),
+        Command::Resume { name, common } => turn(&name, "resume", common),
+        Command::Rename { name, new_name, common } => with(common, |client, json| {
+            let body = json!({ "name": new_name });
+            show(&client.call("PATCH", &path(&name), Some(&body))?, json, "renamed")
+        }),
+        Command::Delete { name, yes, common } => {
+            confirm(&name, yes)?;
+            with(common, |client, json| {
+                client.call("DELETE", &path(&name), None)?;
+                if json {
+                    return print_json(&json!({ "deleted": name }));
+                }
+                print(&format!("erased tenant {}\n", printable(&name)))
+            })
+        }
+    }
+}
+
+/// Connects, works, and releases the target whatever came of it.
+pub(super) fn with(common: Common, work: impl FnOnce(&Client, bool) -> Result<()>) -> Result<()> {
+    let client = common.target.client()?;
+    let done = work(&client, common.json);
+    done.and(client.close())
+}
+
+fn path(name: &str) -> String {
+    format!("/v1/admin/tenants/{}", segment(name))
+}
+
+/// Suspends or resumes.
+fn turn(name: &str, verb: &str, common: Common) -> Result<()> {
+    with(common, |client, json| {
+        let tenant = client.call("POST", &format!("{}/{verb}", path(name)), None)?;
+        show(&tenant, json, "changed")
+    })
+}
+
+fn show(tenant: &Value, json: bool, done: &str) -> Result<()> {
+    if json {
+        return print_json(tenant);
+    }
+    print(&format!("{done} tenant {} ({})\n", text(tenant, "name"), text(tenant, "state")))
+}
+
+fn list(client: &Client, json: bool) -> Result<()> {
+    let mut all = Vec::new();
+    let mut after = String::new();
+    loop {
+        let path = format!("/v1/admin/tenants?limit={PAGE}{after}");
+        let mut page = client.call("GET", &path, None)?;
+        let tenants = page["tenants"].as_array_mut().context("read the answer")?;
+        all.append(tenants);
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={}", segment(next)),
+            None => break,
+        }
+    }
+    if json {
+        return print_json(&Value::Array(all));
+    }
+    let row = |tenant: &Value| {
+        let mut cells: Vec<_> =
+            ["name", "state", "isolation", "weight"].iter().map(|c| text(tenant, c)).collect();
+        cells.push(utc(&tenant["created_at_ms"]));
+        cells
+    };
+    let rows: Vec<_> = all.iter().map(row).collect();
+    print(&table(&["NAME", "STATE", "ISOLATION", "WEIGHT", "CREATED"], &rows))
+}
+
+/// Every field of a tenant on a line of its own.
+fn details(tenant: &Value) -> String {
+    let mut out = String::new();
+    for key in ["name", "id", "state", "isolation", "weight", "limits", "settings"] {
+        let _ = writeln!(out, "{key:<10} {}", printable(&text(tenant, key)));
+    }
+    let _ = writeln!(out, "{:<10} {}", "created", utc(&tenant["created_at_ms"]));
+    out
+}
+
+/// A field as text; empty if it is not there.
+pub(super) fn text(object: &Value, key: &str) -> String {
+    match object.get(key) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// Asks a person; a program must say so with `--yes`.
+fn confirm(name: &str, yes: bool) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !stdin().is_terminal() {
+        bail!("erasing a tenant cannot be undone: say --yes");
+    }
+    let mut ask = stderr().lock();
+    write!(ask, "This erases tenant {0:?} for good. Type its name to go on: ", printable(name))?;
+    ask.flush()?;
+    let mut answer = String::new();
+    stdin().read_line(&mut answer).context("read the answer")?;
+    if answer.trim_end_matches(['\r', '\n']) == name {
+        return Ok(());
+    }
+    bail!("that is not its name; nothing was done")
+}

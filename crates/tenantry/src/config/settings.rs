@@ -1,0 +1,114 @@
+//! The settings as they are given, before defaults and checks.
+
+use super::{Address, ByteSize, Span};
+use clap::{Args, ValueEnum, builder::BoolishValueParser};
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// The settings as one source gives them: flags and environment, or the file.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Folder that holds all data [default: ./tenantry-data]
+    #[arg(long, env = "TENANTRY_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Address of the main listener: native REST, and every dialect under its name
+    /// [default: 127.0.0.1:7700]
+    ///
+    /// Port 0 takes a free port; the address is printed on standard output.
+    #[arg(long, env = "TENANTRY_LISTEN", value_name = "ADDR")]
+    pub(crate) listen: Option<Address>,
+
+    /// Address of a listener with Chroma's protocol at its root, for unchanged `chromadb` clients
+    #[arg(long, env = "TENANTRY_CHROMA_LISTEN", value_name = "ADDR")]
+    pub(crate) chroma_listen: Option<Address>,
+
+    /// Switch authentication off; refused on any address but loopback
+    #[arg(long, env = "TENANTRY_DEV", value_name = "BOOL", num_args = 0..=1,
+          value_parser = BoolishValueParser::new(), default_missing_value = "true",
+          require_equals = true)]
+    pub(crate) dev: Option<bool>,
+
+    /// Certificate chain in PEM, for TLS on every listener
+    #[arg(long, env = "TENANTRY_TLS_CERT", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, in PEM
+    #[arg(long, env = "TENANTRY_TLS_KEY", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Allow addresses beyond loopback without TLS, because a proxy in front terminates it
+    #[arg(long, env = "TENANTRY_BEHIND_PROXY", value_name = "BOOL", num_args = 0..=1,
+          value_parser = BoolishValueParser::new(), default_missing_value = "true",
+          require_equals = true)]
+    pub(crate) behind_proxy: Option<bool>,
+
+    /// Open connections of one listener; further ones wait to be accepted [default: 4096]
+    #[arg(long, env = "TENANTRY_CONNECTIONS_MAX", value_name = "COUNT")]
+    pub(crate) connections_max: Option<u32>,
+
+    /// How long a stopping server waits for the requests that it accepted [default: 30s]
+    #[arg(long, env = "TENANTRY_SHUTDOWN_TIMEOUT", value_name = "TIME")]
+    pub(crate) shutdown_timeout: Option<Span>,
+
+    /// Memory for the vectors and indexes of tenants in use [default: 1GiB]
+    #[arg(long, env = "TENANTRY_MEMORY_BUDGET", value_name = "SIZE")]
+    pub(crate) memory_budget: Option<ByteSize>,
+
+    /// Memory for blocks read from disk [default: 64MiB]
+    #[arg(long, env = "TENANTRY_CACHE_SIZE", value_name = "SIZE")]
+    pub(crate) cache_size: Option<ByteSize>,
+
+    /// Take the master key (64 hexadecimal digits) from the environment variable of this name
+    /// instead of the file master.key in the data folder
+    #[arg(long, env = "TENANTRY_MASTER_KEY_ENV", value_name = "NAME")]
+    pub(crate) master_key_env: Option<String>,
+
+    /// Take the master key from the output of this command, for example of a secret manager's
+    #[arg(long, env = "TENANTRY_MASTER_KEY_COMMAND", value_name = "COMMAND")]
+    pub(crate) master_key_command: Option<String>,
+
+    /// Form of the log on standard error [default: text]
+    #[arg(long, env = "TENANTRY_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+
+    /// What to log: error, warn, info, debug, trace, or a filter such as
+    /// `info,tenantry_store=debug` [default: info]
+    #[arg(long, env = "TENANTRY_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+impl Settings {
+    /// These settings, and those of `lower` where these are silent.
+    pub(crate) fn or(self, lower: Self) -> Self {
+        Self {
+            data_dir: self.data_dir.or(lower.data_dir),
+            listen: self.listen.or(lower.listen),
+            chroma_listen: self.chroma_listen.or(lower.chroma_listen),
+            dev: self.dev.or(lower.dev),
+            tls_cert: self.tls_cert.or(lower.tls_cert),
+            tls_key: self.tls_key.or(lower.tls_key),
+            behind_proxy: self.behind_proxy.or(lower.behind_proxy),
+            connections_max: self.connections_max.or(lower.connections_max),
+            shutdown_timeout: self.shutdown_timeout.or(lower.shutdown_timeout),
+            memory_budget: self.memory_budget.or(lower.memory_budget),
+            cache_size: self.cache_size.or(lower.cache_size),
+            master_key_env: self.master_key_env.or(lower.master_key_env),
+            master_key_command: self.master_key_command.or(lower.master_key_command),
+            log_format: self.log_format.or(lower.log_format),
+            log: self.log.or(lower.log),
+        }
+    }
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// A line for people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}

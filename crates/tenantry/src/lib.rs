@@ -1,0 +1,46 @@
+//! Tenantry as a library: the engine, without a server.
+//!
+//! Take it with `default-features = false`; the default feature `server` is the program `tenantry`
+//! and what it needs. Everything starts from a principal and ends in a handle that belongs to one
+//! tenant:
+//!
+//! ```
+//! use tenantry::{Admin, CollectionSpec, DatabaseName, Metric, Select, TenantName, TenantSpec};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> tenantry::Result<()> {
+//! # let folder = tempfile::tempdir().expect("a temporary folder");
+//! let engine = tenantry::open(folder.path())?;
+//! let operator = engine.local_operator().await?;
+//! let acme = TenantName::parse("acme")?;
+//! engine.operator(&operator)?.create_tenant(&TenantSpec::new(acme.clone())).await?;
+//!
+//! let session = engine.session::<Admin>(&operator, Select::Named(&acme)).await?;
+//! let database = session.database(&DatabaseName::parse(tenantry::DEFAULT_DATABASE)?).await?;
+//! let spec = CollectionSpec {
+//!     name: tenantry::CollectionName::parse("notes")?,
+//!     metric: Metric::Cosine,
+//!     metadata: None,
+//!     attributes: std::collections::BTreeMap::new(),
+//! };
+//! let (notes, created) = database.create_collection(&spec, false).await?;
+//! assert!(created && notes.count(None).await? == 0);
+//! engine.shutdown().await
+//! # }
+//! ```
+
+use std::{path::PathBuf, sync::Arc};
+
+pub use tenantry_engine::*;
+
+/// Opens or creates the embedded store in a folder, with default settings, and starts an engine
+/// on it that demands a key of every caller. Must be called inside a tokio runtime.
+///
+/// # Errors
+/// [`ErrorKind::Unavailable`] if another process holds the folder; [`ErrorKind::Corrupt`] or
+/// [`ErrorKind::Internal`] if its files cannot be read or written.
+pub fn open(data_dir: impl Into<PathBuf>) -> Result<Engine> {
+    let store = Store::open_embedded(EmbeddedConfig::new(data_dir))?;
+    let authority = Authority::new();
+    Ok(Engine::start(EngineConfig { store, authority, clock: Arc::new(SystemClock) }))
+}

@@ -1,0 +1,24 @@
+//! The program `tenantry`: the server and its command line.
+
+mod cli;
+mod config;
+mod listener;
+mod sample;
+mod serve;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// 0: done. 1: failed, with one line on standard error. 2: the command line was wrong.
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = cli::printable(&format!("{error:#}"));
+            eprintln!("error: {}", text.replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! `tenantry serve`: opens the store, opens the listeners, stops in order.
+
+use crate::{
+    config::{Config, LogConfig, LogFormat, StoreConfig},
+    listener::{Listener, load_tls},
+};
+use anyhow::{Context, Result, bail};
+use axum::Router;
+use std::{
+    io::{Write, stderr, stdout},
+    sync::Arc,
+    time::Duration,
+};
+use tenantry::{Authority, Engine, EngineConfig, Store, SystemClock};
+use tenantry_api::{HttpTotals, observe};
+use tokio::{sync::watch, task::JoinSet};
+use tracing_subscriber::EnvFilter;
+
+/// A server that is listening and has not begun to answer.
+#[derive(Debug)]
+pub(crate) struct Server {
+    engine: Engine,
+    native: Listener,
+    chroma: Option<Listener>,
+    shutdown_timeout: Duration,
+}
+
+impl Server {
+    /// Takes the addresses, then opens the store: a taken port must not leave a new folder behind.
+    pub(crate) async fn open(config: &Config) -> Result<Self> {
+        let tls = config.tls.as_ref().map(load_tls).transpose()?;
+        let most = config.connections_max;
+        let native = Listener::bind("native", config.listen, tls.clone(), most).await?;
+        let chroma = match config.chroma_listen {
+            Some(address) => Some(Listener::bind("chroma", address, tls, most).await?),
+            None => None,
+        };
+        let authority = if config.dev { Authority::development() } else { Authority::new() };
+        let engine = open_engine(&config.store, authority)?;
+        if config.dev {
+            tenantry_compat::chroma::ensure_development_tenant(&engine)
+                .await
+                .context("make the default tenant of development mode")?;
+        }
+        Ok(Self { engine, native, chroma, shutdown_timeout: config.shutdown_timeout })
+    }
+
+    /// The engine, for what precedes the first request.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The URL of the main listener.
+    pub(crate) fn native_url(&self) -> Result<String> {
+        self.native.url()
+    }
+
+    /// The URL of Chroma's listener, if there is one.
+    pub(crate) fn chroma_url(&self) -> Result<Option<String>> {
+        self.chroma.as_ref().map(Listener::url).transpose()
+    }
+
+    /// Tells scripts and people where it listens. Nothing else is ever written to standard output.
+    fn announce(&self) -> Result<()> {
+        let mut out = stdout().lock();
+        for listener in [Some(&self.native), self.chroma.as_ref()].into_iter().flatten() {
+            writeln!(out, "listening on {} ({})", listener.url()?, listener.name())?;
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Answers until `stop` turns true, then finishes what was accepted, writes what is pending
+    /// and closes the store.
+    pub(crate) async fn run(self, stop: watch::Receiver<bool>) -> Result<()> {
+        let mut listeners = JoinSet::new();
+        let grace = self.shutdown_timeout;
+        let totals = HttpTotals::new();
+        let main = router(&self.engine, &totals);
+        listeners.spawn(self.native.serve(main, stop.clone(), grace));
+        if let Some(listener) = self.chroma {
+            let root = tenantry_compat::chroma::router(self.engine.clone());
+            listeners.spawn(listener.serve(observe(root, &totals), stop, grace));
+        }
+        let answered = listeners.join_all().await.into_iter().all(|all| all);
+        self.engine.shutdown().await.context("write what was pending")?;
+        if !answered {
+            bail!("some requests were still unanswered after {grace:?} and were dropped");
+        }
+        Ok(())
+    }
+}
+
+/// What the main listener serves: the native protocol, and each dialect under its name.
+fn router(engine: &Engine, totals: &HttpTotals) -> Router {
+    let chroma = tenantry_compat::chroma::router(engine.clone());
+    let all = tenantry_api::router(engine.clone()).nest("/chroma", chroma);
+    observe(all, totals)
+}
+
+/// Opens the store and starts an engine on it.
+pub(crate) fn open_engine(config: &StoreConfig, authority: Authority) -> Result<Engine> {
+    let folder = config.data_dir.display().to_string();
+    let store = Store::open_embedded(config.embedded()?)
+        .with_context(|| format!("cannot open the data folder {folder}"))?;
+    Ok(Engine::start(EngineConfig { store, authority, clock: Arc::new(SystemClock) }))
+}
+
+/// Runs a server until it is told to stop.
+pub(crate) async fn serve(config: &Config) -> Result<()> {
+    start_log(&config.log)?;
+    raise_open_files();
+    let stop = stop_signal()?;
+    let server = Server::open(config).await?;
+    if config.dev {
+        tracing::warn!("development mode: every caller is the operator, no key is demanded");
+    } else if let Some(key) = server.engine.first_operator_key().await? {
+        show_operator_key(&key)?;
+    }
+    server.announce()?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir = %config.store.data_dir.display(),
+        "serving"
+    );
+    server.run(stop.subscribe()).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Writes the first operator key where a person sees it and no log keeps it.
+fn show_operator_key(key: &str) -> Result<()> {
+    let lines = [
+        "The operator key of this new installation. It is shown this once and stored",
+        "nowhere; keep it in a password manager. It manages and may open every tenant.",
+        "",
+        key,
+    ];
+    let mut out = stderr().lock();
+    let width = lines.iter().map(|line| line.len()).max().unwrap_or(0);
+    writeln!(out, "\n┌─{}─┐", "─".repeat(width))?;
+    for line in lines {
+        writeln!(out, "│ {line:width$} │")?;
+    }
+    writeln!(out, "└─{}─┘\n", "─".repeat(width))?;
+    Ok(out.flush()?)
+}
+
+/// Sends the log to standard error.
+pub(crate) fn start_log(config: &LogConfig) -> Result<()> {
+    let filter = EnvFilter::try_new(&config.filter)
+        .with_context(|| format!("log: {:?} is not a filter", config.filter))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    match config.format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&stderr())).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+/// Turns true at SIGTERM or SIGINT, or when it is told to. A second signal ends the process.
+pub(crate) fn stop_signal() -> Result<watch::Sender<bool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("watch for SIGINT")?;
+    let tell = watch::Sender::new(false);
+    let stop = tell.clone();
+    tokio::spawn(async move {
+        for again in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if again {
+                tracing::warn!("stopped by a second signal");
+                std::process::exit(1);
+            }
+            tracing::info!("stopping: finishing accepted requests");
+            tell.send_replace(true);
+        }
+    });
+    Ok(stop)
+}
+
+/// Allows as many open files as the system permits: connections and tables both need them.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: now.maximum, maximum: now.maximum };
+    if now.current != now.maximum && setrlimit(Resource::Nofile, raised).is_err() {
+        tracing::warn!(limit = ?now.current, "cannot raise the limit of open files");
+    }
+}

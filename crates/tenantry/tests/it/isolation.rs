@@ -1,0 +1,487 @@
+//! Every route of every dialect × {no key, malformed key, unknown key, revoked key, another
+//! tenant's key, read-only key, suspended tenant's key}.
+//!
+//! The routes come from the routers' own tables. A route without a row here fails the test, so a
+//! route cannot be added without saying what a stranger may do with it: nothing.
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Method, Request, StatusCode},
+};
+use http_body_util::BodyExt as _;
+use serde_json::{Value as Json, json};
+use std::{collections::BTreeSet, sync::Arc};
+use tenantry_api::Access;
+use tenantry_engine::{
+    Admin, ApiKey, Authority, CollectionName, CollectionSpec, DatabaseName, EmbeddedConfig, Engine,
+    EngineConfig, GetRequest, Include, Metric, NewKey, Principal, RecordId, RecordWrite,
+    Restriction, Role, Select, Session, Store, SystemClock, TenantName, TenantSpec, Value,
+    WriteMode,
+};
+use tower::ServiceExt as _;
+
+/// Stands in every text, name and metadata value of the victim.
+const SECRET: &str = "s3cret-of-the-victim";
+
+/// What a route needs, and a body that would do something if the caller were allowed to.
+struct Row {
+    access: Access,
+    method: &'static str,
+    path: &'static str,
+    body: Option<Json>,
+}
+
+/// One tenant with a database, a collection, a record and keys.
+struct Party {
+    name: &'static str,
+    database: &'static str,
+    collection: String,
+    collection_id: String,
+    admin: String,
+    reader: String,
+    key_id: String,
+    revoked: String,
+}
+
+struct World {
+    engine: Engine,
+    operator: Principal,
+    native: Router,
+    chroma: Router,
+    victim: Party,
+    attacker: Party,
+    suspended: Party,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_embedded(EmbeddedConfig::new(folder.path())).unwrap();
+        let authority = Authority::new();
+        let engine = Engine::start(EngineConfig { store, authority, clock: Arc::new(SystemClock) });
+        let operator = engine.local_operator().await.unwrap();
+        let victim = party(&engine, &operator, "victim", "victims-database").await;
+        let attacker = party(&engine, &operator, "attacker", "attackers-database").await;
+        let suspended = party(&engine, &operator, "suspended", "suspended-database").await;
+        let manage = engine.operator(&operator).unwrap();
+        manage.suspend_tenant(&TenantName::parse("suspended").unwrap()).await.unwrap();
+        Self {
+            native: tenantry_api::router(engine.clone()),
+            chroma: tenantry_compat::chroma::router(engine.clone()),
+            engine,
+            operator,
+            victim,
+            attacker,
+            suspended,
+            _folder: folder,
+        }
+    }
+
+    /// All that the victim has, to be compared before and after.
+    async fn victims_state(&self) -> String {
+        let name = TenantName::parse(self.victim.name).unwrap();
+        let session: Session<Admin> =
+            self.engine.session(&self.operator, Select::Named(&name)).await.unwrap();
+        let mut state = format!("{:?}", session.tenant());
+        for key in session.keys().await.unwrap() {
+            state += &format!("{:?}", key.id);
+        }
+        for database in session.databases(tenantry_engine::Page::default()).await.unwrap() {
+            state += &format!("{:?}", database.info());
+            for c in database.collections(tenantry_engine::Page::default()).await.unwrap() {
+                let include = Include { vector: true, document: true, uri: true, metadata: true };
+                let all = GetRequest { include, ..GetRequest::default() };
+                state += &format!("{:?}{:?}", c.info(), c.get(&all).await.unwrap());
+            }
+        }
+        state
+    }
+}
+
+async fn party(
+    engine: &Engine,
+    operator: &Principal,
+    name: &'static str,
+    database: &'static str,
+) -> Party {
+    let tenant = TenantName::parse(name).unwrap();
+    let manage = engine.operator(operator).unwrap();
+    manage.create_tenant(&TenantSpec::new(tenant.clone())).await.unwrap();
+    let session: Session<Admin> = engine.session(operator, Select::Named(&tenant)).await.unwrap();
+    let key = |role| NewKey {
+        role,
+        restriction: Restriction::default(),
+        label: format!("{SECRET} label"),
+        expires_at: None,
+    };
+    let (row, admin) = session.create_key(key(Role::Admin)).await.unwrap();
+    let (_, reader) = session.create_key(key(Role::Read)).await.unwrap();
+    let (gone, revoked) = session.create_key(key(Role::Admin)).await.unwrap();
+    session.revoke_key(gone.id).await.unwrap();
+    let made = session.create_database(&DatabaseName::parse(database).unwrap()).await.unwrap();
+    let collection = format!("{SECRET}-{name}");
+    let spec = CollectionSpec {
+        name: CollectionName::parse(collection.as_str()).unwrap(),
+        metric: Metric::L2,
+        metadata: Some([("k".to_owned(), Value::Str(SECRET.into()))].into()),
+        attributes: std::collections::BTreeMap::new(),
+    };
+    let (c, _) = made.create_collection(&spec, false).await.unwrap();
+    let record = RecordWrite {
+        id: RecordId::parse("r").unwrap(),
+        vector: Some(vec![1.0, 2.0]),
+        document: Some(format!("{SECRET} text")),
+        uri: Some(format!("{SECRET} uri")),
+        metadata: [("k".to_owned(), Some(Value::Str(SECRET.into())))].into(),
+    };
+    c.write(WriteMode::Upsert, vec![record]).await.unwrap();
+    let (collection_id, key_id) = (c.info().id.to_string(), row.id.to_string());
+    Party { name, database, collection, collection_id, admin, reader, key_id, revoked }
+}
+
+fn native_rows() -> Vec<Row> {
+    use Access::{Admin, Operator, Public, Read, Write};
+    let record = json!({"records": [{"id": "r", "vector": [9.0, 9.0], "document": "changed"}]});
+    let row = |access, method, path, body| Row { access, method, path, body };
+    let c = "/v1/databases/{database}/collections/{collection}";
+    macro_rules! records {
+        ($what:literal) => {
+            concat!("/v1/databases/{database}/collections/{collection}/records/", $what)
+        };
+    }
+    vec![
+        row(Public, "GET", "/healthz", None),
+        row(Public, "GET", "/readyz", None),
+        row(Public, "GET", "/openapi.json", None),
+        row(Operator, "GET", "/metrics", None),
+        row(Operator, "POST", "/v1/admin/tenants", Some(json!({"name": "new"}))),
+        row(Operator, "GET", "/v1/admin/tenants", None),
+        row(Operator, "GET", "/v1/admin/tenants/{tenant}", None),
+        row(Operator, "PATCH", "/v1/admin/tenants/{tenant}", Some(json!({"weight": 1}))),
+        row(Operator, "DELETE", "/v1/admin/tenants/{tenant}", None),
+        row(Operator, "POST", "/v1/admin/tenants/{tenant}/suspend", None),
+        row(Operator, "POST", "/v1/admin/tenants/{tenant}/resume", None),
+        row(Operator, "POST", "/v1/admin/keys", Some(json!({"label": "x", "act_as": true}))),
+        row(Operator, "GET", "/v1/admin/keys", None),
+        row(Operator, "DELETE", "/v1/admin/keys/{key}", None),
+        row(Operator, "GET", "/v1/admin/audit", None),
+        row(Read, "GET", "/v1/tenant", None),
+        row(Admin, "POST", "/v1/keys", Some(json!({"role": "admin", "label": "x"}))),
+        row(Admin, "GET", "/v1/keys", None),
+        row(Admin, "DELETE", "/v1/keys/{key}", None),
+        row(Admin, "GET", "/v1/audit", None),
+        row(Admin, "POST", "/v1/databases", Some(json!({"name": "new"}))),
+        row(Read, "GET", "/v1/databases", None),
+        row(Read, "GET", "/v1/databases/{database}", None),
+        row(Admin, "DELETE", "/v1/databases/{database}", None),
+        row(Write, "POST", "/v1/databases/{database}/collections", Some(json!({"name": "new"}))),
+        row(Read, "GET", "/v1/databases/{database}/collections", None),
+        row(Read, "GET", c, None),
+        row(Write, "PATCH", c, Some(json!({"name": "renamed"}))),
+        row(Write, "DELETE", c, None),
+        row(Write, "POST", records!("add"), Some(record.clone())),
+        row(Write, "POST", records!("upsert"), Some(record.clone())),
+        row(Write, "POST", records!("update"), Some(record)),
+        row(Read, "POST", records!("get"), Some(json!({}))),
+        row(Write, "POST", records!("delete"), Some(json!({"ids": ["r"]}))),
+        row(Read, "POST", records!("count"), Some(json!({}))),
+        row(Read, "POST", records!("query"), Some(json!({"vectors": [[1.0, 2.0]], "k": 3}))),
+    ]
+}
+
+fn chroma_rows() -> Vec<Row> {
+    use Access::{Admin, Operator, Public, Read, Write};
+    let row = |access, method, path, body| Row { access, method, path, body };
+    let record = json!({"ids": ["r"], "embeddings": [[9.0, 9.0]], "documents": ["changed"]});
+    macro_rules! db {
+        ($rest:literal) => {
+            concat!("/api/v2/tenants/{tenant}/databases/{database}", $rest)
+        };
+    }
+    macro_rules! records {
+        ($what:literal) => {
+            concat!("/api/v2/tenants/{tenant}/databases/{database}/collections/{collection}", $what)
+        };
+    }
+    let search = json!({"searches": []});
+    let attach = json!({"name": "f", "function_id": "statistics", "output_collection": "o"});
+    vec![
+        row(Public, "GET", "/api/v2", None),
+        row(Public, "GET", "/api/v2/heartbeat", None),
+        row(Public, "GET", "/api/v2/version", None),
+        row(Public, "GET", "/api/v2/healthcheck", None),
+        row(Public, "GET", "/api/v2/pre-flight-checks", None),
+        row(Read, "GET", "/api/v2/auth/identity", None),
+        row(Operator, "POST", "/api/v2/reset", None),
+        row(Operator, "POST", "/api/v2/tenants", Some(json!({"name": "new"}))),
+        row(Read, "GET", "/api/v2/tenants/{tenant}", None),
+        row(Admin, "PATCH", "/api/v2/tenants/{tenant}", Some(json!({"resource_name": "x"}))),
+        row(Admin, "POST", "/api/v2/tenants/{tenant}/databases", Some(json!({"name": "new"}))),
+        row(Read, "GET", "/api/v2/tenants/{tenant}/databases", None),
+        row(Read, "GET", db!(""), None),
+        row(Admin, "DELETE", db!(""), None),
+        row(Write, "POST", db!("/collections"), Some(json!({"name": "new"}))),
+        row(Read, "GET", db!("/collections"), None),
+        row(Read, "GET", db!("/collections_count"), None),
+        row(Read, "GET", records!(""), None),
+        row(Write, "PUT", records!(""), Some(json!({"new_name": "renamed"}))),
+        row(Write, "DELETE", records!(""), None),
+        row(Read, "GET", db!("/collections/by-id/{id}"), None),
+        row(Write, "POST", records!("/add"), Some(record.clone())),
+        row(Write, "POST", records!("/upsert"), Some(record.clone())),
+        row(Write, "POST", records!("/update"), Some(record)),
+        row(Read, "POST", records!("/get"), Some(json!({}))),
+        row(Read, "POST", records!("/query"), Some(json!({"query_embeddings": [[1.0, 2.0]]}))),
+        row(Write, "POST", records!("/delete"), Some(json!({"ids": ["r"]}))),
+        row(Read, "GET", records!("/count"), None),
+        row(Read, "GET", records!("/indexing_status"), None),
+        row(Read, "POST", records!("/search"), Some(search)),
+        row(Write, "POST", records!("/fork"), Some(json!({"new_name": "fork"}))),
+        row(Read, "GET", records!("/fork_count"), None),
+        row(Write, "POST", records!("/functions/attach"), Some(attach)),
+        row(Read, "GET", records!("/functions/{function}"), None),
+        row(Write, "POST", records!("/attached_functions/{function}/detach"), Some(json!({}))),
+        row(Read, "GET", "/api/v2/collections/{crn}", None),
+    ]
+}
+
+#[test]
+fn every_route_has_a_row() {
+    let listed = |rows: Vec<Row>| -> BTreeSet<(String, String)> {
+        rows.into_iter().map(|r| (r.method.to_owned(), r.path.to_owned())).collect()
+    };
+    let native = tenantry_api::ROUTES.iter().map(|r| (r.method.to_owned(), r.path.to_owned()));
+    assert_eq!(listed(native_rows()), native.collect());
+    use tenantry_compat::chroma::{PUBLIC_ROUTES, ROUTES};
+    let chroma =
+        PUBLIC_ROUTES.iter().chain(ROUTES).map(|(m, p)| ((*m).to_owned(), (*p).to_owned()));
+    assert_eq!(listed(chroma_rows()), chroma.collect());
+    for row in native_rows() {
+        let route =
+            tenantry_api::ROUTES.iter().find(|r| r.method == row.method && r.path == row.path);
+        assert_eq!(route.unwrap().access, row.access, "{} {}", row.method, row.path);
+    }
+}
+
+/// A row's path filled in with a party's things. Chroma's record routes and PUT take the
+/// collection's id, its GET and DELETE the name.
+fn fill(row: &Row, tenant: &str, database: &str, of: &Party) -> String {
+    let ends_with_collection = row.path.ends_with("/{collection}");
+    let by_name = row.path.starts_with("/v1") || (ends_with_collection && row.method != "PUT");
+    let collection = if by_name { &of.collection } else { &of.collection_id };
+    row.path
+        .replace("{tenant}", tenant)
+        .replace("{database}", database)
+        .replace("{collection}", collection)
+        .replace("{id}", &of.collection_id)
+        .replace("{key}", &of.key_id)
+        .replace("{function}", "f")
+        .replace("{crn}", &format!("{tenant}:{database}:{}", of.collection))
+}
+
+async fn send(
+    router: &Router,
+    row: &Row,
+    path: &str,
+    key: Option<&str>,
+    select: Option<&str>,
+) -> (StatusCode, String) {
+    let mut request =
+        Request::builder().method(Method::from_bytes(row.method.as_bytes()).unwrap()).uri(path);
+    if let Some(key) = key {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    if let Some(tenant) = select {
+        request = request.header("x-tenant-id", tenant);
+    }
+    request = request.header("content-type", "application/json");
+    let body = row.body.as_ref().map_or_else(Body::empty, |json| Body::from(json.to_string()));
+    let response = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+    let status = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn routes(world: &World) -> Vec<(bool, &Router, Row)> {
+    let native = native_rows().into_iter().map(|row| (true, &world.native, row));
+    let chroma = chroma_rows().into_iter().map(|row| (false, &world.chroma, row));
+    native.chain(chroma).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_valid_key_nothing_but_the_public_routes_answers() {
+    let world = World::new().await;
+    let before = world.victims_state().await;
+    let unknown = ApiKey::from_random(&[9; ApiKey::RANDOM_BYTES]).reveal();
+    let half = format!("{}{}", &world.victim.admin[..60], &unknown[60..]);
+    let keys = [
+        None,
+        Some("not a key"),
+        Some(unknown.as_str()),
+        Some(half.as_str()),
+        Some(world.victim.revoked.as_str()),
+    ];
+    for (_, router, row) in routes(&world) {
+        let path = fill(&row, "victim", world.victim.database, &world.victim);
+        for key in keys {
+            let (status, body) = send(router, &row, &path, key, Some("victim")).await;
+            if row.access == Access::Public {
+                assert_eq!(status, StatusCode::OK, "{} {path}", row.method);
+            } else {
+                assert_eq!(status, StatusCode::UNAUTHORIZED, "{} {path} {key:?}", row.method);
+            }
+            assert!(!body.contains(SECRET), "{} {path}: {body}", row.method);
+        }
+    }
+    assert_eq!(world.victims_state().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_tenants_key_finds_nothing() {
+    let world = World::new().await;
+    let before = world.victims_state().await;
+    let (victim, attacker) = (&world.victim, &world.attacker);
+    let key = Some(attacker.admin.as_str());
+    for (native, router, row) in routes(&world) {
+        if row.access == Access::Public {
+            continue;
+        }
+        // The victim's names, by the victim's tenant name and as the attacker's own.
+        let own = if native { "attacker" } else { "default_tenant" };
+        let attempts = [
+            ("victim", victim.database, Some("victim")),
+            (own, victim.database, None),
+            (own, attacker.database, None),
+        ];
+        for (tenant, database, select) in attempts {
+            let path = fill(&row, tenant, database, victim);
+            let select = select.filter(|_| native);
+            let (status, body) = send(router, &row, &path, key, select).await;
+            let place = format!("{} {path} {select:?}: {status} {body}", row.method);
+            let names_victim = tenant == "victim" && (select.is_some() || path.contains("/victim"));
+            let names_object =
+                ["{collection}", "{id}", "{key}"].iter().any(|p| row.path.contains(p))
+                    || (row.path.contains("{database}") && database == victim.database);
+            if row.access == Access::Operator {
+                assert!(matches!(status.as_u16(), 403 | 404), "{place}");
+            } else if row.path.ends_with("{crn}") {
+                // Not offered, whatever it names.
+                assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{place}");
+            } else if names_victim || names_object {
+                assert_eq!(status, StatusCode::NOT_FOUND, "{place}");
+            }
+            // A refusal may repeat the name that the caller sent, and nothing else of the victim.
+            let echoed = body.replace(&victim.collection, "");
+            assert!(!echoed.contains("s3cret-of-the-victim-victim"), "{place}");
+            assert!(
+                !echoed.contains("victims-database") || path.contains("victims-database"),
+                "{place}"
+            );
+            if !status.is_success() {
+                assert!(!echoed.contains(SECRET), "{place}");
+            }
+        }
+    }
+    assert_eq!(world.victims_state().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn foreign_and_missing_answer_the_same_bytes() {
+    let world = World::new().await;
+    let (victim, attacker) = (&world.victim, &world.attacker);
+    let key = Some(attacker.admin.as_str());
+    let missing = Party {
+        name: "missing",
+        database: "missing-database",
+        collection: "missing-collection".to_owned(),
+        collection_id: "0f8fad5b-d9cb-469f-a165-70867728950e".to_owned(),
+        admin: String::new(),
+        reader: String::new(),
+        key_id: "aaaaaaaaaaaaaaaa".to_owned(),
+        revoked: String::new(),
+    };
+    let plain = |body: &str, of: &Party| {
+        let mut json: Json = serde_json::from_str(body).unwrap_or_default();
+        if let Some(error) = json.get_mut("error").and_then(Json::as_object_mut) {
+            error.remove("request_id");
+        }
+        json.to_string()
+            .replace(&of.collection, "COLLECTION")
+            .replace(&of.collection_id, "ID")
+            .replace(&of.key_id, "KEY")
+            .replace(of.database, "DATABASE")
+            .replace(of.name, "TENANT")
+    };
+    for (native, router, row) in routes(&world) {
+        if matches!(row.access, Access::Public | Access::Operator) {
+            continue;
+        }
+        let own = if native { "attacker" } else { "default_tenant" };
+        for (foreign_tenant, missing_tenant) in [("victim", "missing"), (own, own)] {
+            for own_database in [false, true] {
+                let database =
+                    |of: &Party| if own_database { attacker.database } else { of.database };
+                let path = fill(&row, foreign_tenant, database(victim), victim);
+                let select = (native && foreign_tenant != own).then_some(foreign_tenant);
+                let names = ["victim", SECRET, &victim.collection_id, &victim.key_id];
+                if select.is_none() && !names.iter().any(|name| path.contains(name)) {
+                    continue;
+                }
+                let foreign = send(router, &row, &path, key, select).await;
+                let path = fill(&row, missing_tenant, database(&missing), &missing);
+                let select = (native && missing_tenant != own).then_some(missing_tenant);
+                let absent = send(router, &row, &path, key, select).await;
+                assert_eq!(foreign.0, absent.0, "{} {path}", row.method);
+                assert_eq!(
+                    plain(&foreign.1, victim),
+                    plain(&absent.1, &missing),
+                    "{} {path}",
+                    row.method
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_key_reads_and_changes_nothing() {
+    let world = World::new().await;
+    let before = world.victims_state().await;
+    let victim = &world.victim;
+    let key = Some(victim.reader.as_str());
+    for (_, router, row) in routes(&world) {
+        let path = fill(&row, "victim", victim.database, victim);
+        let (status, body) = send(router, &row, &path, key, None).await;
+        let place = format!("{} {path}: {status} {body}", row.method);
+        match row.access {
+            Access::Public => assert_eq!(status, StatusCode::OK, "{place}"),
+            Access::Read => assert!(
+                status.is_success()
+                    || status == StatusCode::NOT_IMPLEMENTED
+                    || row.path.contains("{function}"),
+                "{place}"
+            ),
+            Access::Write | Access::Admin | Access::Operator => {
+                assert_eq!(status, StatusCode::FORBIDDEN, "{place}");
+            }
+        }
+    }
+    assert_eq!(world.victims_state().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspended_tenants_key_is_refused_everywhere() {
+    let world = World::new().await;
+    let suspended = &world.suspended;
+    let key = Some(suspended.admin.as_str());
+    for (_, router, row) in routes(&world) {
+        let path = fill(&row, "suspended", suspended.database, suspended);
+        let (status, body) = send(router, &row, &path, key, None).await;
+        let expected =
+            if row.access == Access::Public { StatusCode::OK } else { StatusCode::FORBIDDEN };
+        assert_eq!(status, expected, "{} {path}: {body}", row.method);
+        assert!(!body.contains(SECRET), "{} {path}: {body}", row.method);
+    }
+}

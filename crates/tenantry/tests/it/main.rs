@@ -1,0 +1,13 @@
+//! The program as its users run it: a child process.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod commands;
+mod config;
+mod import;
+mod isolation;
+mod program;
+mod quickstart;
+mod serve;
+mod stop;
+mod tls;
