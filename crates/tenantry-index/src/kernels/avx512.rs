@@ -1,0 +1,92 @@
+//! x86-64 with AVX-512 and VNNI.
+#![expect(unsafe_code, reason = "vector instructions")]
+
+use super::{BLOCK, Block, Kernels, padded};
+use std::arch::x86_64::{
+    __m512, __m512i, _mm512_add_epi32, _mm512_add_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_reduce_add_epi32, _mm512_reduce_add_ps,
+    _mm512_set1_epi8, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sub_ps, _mm512_xor_si512,
+};
+
+/// The kernels, if the processor has AVX-512 with VNNI.
+pub(super) fn detect() -> Option<&'static Kernels> {
+    // SAFETY of the calls: the table is private to this function and leaves it only after the
+    // features were found.
+    static KERNELS: Kernels = Kernels {
+        name: "avx512-vnni",
+        // SAFETY: see above.
+        scan: |query, rows, out| unsafe { scan(query, rows, out) },
+        // SAFETY: see above.
+        dot: |a, b| unsafe { dot(a, b) },
+        // SAFETY: see above.
+        squared_l2: |a, b| unsafe { squared_l2(a, b) },
+    };
+    let found = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni");
+    found.then_some(&KERNELS)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn codes(block: &Block) -> __m512i {
+    // SAFETY: a block is 64 readable bytes; the load needs no alignment.
+    unsafe { _mm512_loadu_si512(std::ptr::from_ref(block).cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn load(chunk: &[f32; 16]) -> __m512 {
+    // SAFETY: the array is 64 readable bytes; the load needs no alignment.
+    unsafe { _mm512_loadu_ps(chunk.as_ptr()) }
+}
+
+/// `dpbusd` multiplies unsigned by signed bytes. Flipping a code's top bit adds 128 to it, so
+/// each sum comes out too large by 128 · Σq, which is the same for every row.
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn scan(query: &[Block], rows: &[Block], out: &mut [i32]) {
+    let flip = _mm512_set1_epi8(i8::MIN);
+    let excess = query.iter().fold(_mm512_setzero_si512(), |sum, q| {
+        _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), codes(q))
+    });
+    let excess = 128 * _mm512_reduce_add_epi32(excess);
+    for (row, out) in rows.chunks_exact(query.len()).zip(out) {
+        let mut sums = [_mm512_setzero_si512(); 2];
+        for (q, r) in query.chunks(2).zip(row.chunks(2)) {
+            for (sum, (q, r)) in sums.iter_mut().zip(q.iter().zip(r)) {
+                *sum = _mm512_dpbusd_epi32(*sum, _mm512_xor_si512(codes(r), flip), codes(q));
+            }
+        }
+        *out = _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1])) - excess;
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    sum(a, b, |a, b, sum| _mm512_fmadd_ps(a, b, sum))
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn squared_l2(a: &[f32], b: &[f32]) -> f32 {
+    sum(a, b, |a, b, sum| {
+        let difference = _mm512_sub_ps(a, b);
+        _mm512_fmadd_ps(difference, difference, sum)
+    })
+}
+
+/// Four registers of running sums hide the latency of one addition.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn sum(a: &[f32], b: &[f32], step: impl Fn(__m512, __m512, __m512) -> __m512) -> f32 {
+    let mut sums = [_mm512_setzero_ps(); 4];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<BLOCK>(), b.as_chunks::<BLOCK>());
+    for (a, b) in a.iter().zip(b) {
+        let (a, b) = (a.as_chunks::<16>().0, b.as_chunks::<16>().0);
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum = step(load(a), load(b), *sum);
+        }
+    }
+    for (sum, (a, b)) in sums.iter_mut().zip(a_rest.chunks(16).zip(b_rest.chunks(16))) {
+        *sum = step(load(&padded(a)), load(&padded(b)), *sum);
+    }
+    let [s0, s1, s2, s3] = sums;
+    _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(s0, s1), _mm512_add_ps(s2, s3)))
+}

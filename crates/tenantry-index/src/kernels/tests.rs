@@ -1,0 +1,120 @@
+//! Every variant against arithmetic without tricks.
+
+use super::*;
+use proptest::prelude::*;
+
+/// A vector's codes as a row of blocks.
+fn row(codes: &[i8]) -> Vec<Block> {
+    codes
+        .chunks(BLOCK)
+        .map(|chunk| {
+            let mut block = Block::ZERO;
+            block.0[..chunk.len()].copy_from_slice(chunk);
+            block
+        })
+        .collect()
+}
+
+fn check_scan(query: &[i8], rows: &[Vec<i8>]) {
+    let blocks: Vec<Block> = rows.iter().flat_map(|codes| row(codes)).collect();
+    let expected: Vec<i32> = rows
+        .iter()
+        .map(|row| row.iter().zip(query).map(|(r, q)| i32::from(*r) * i32::from(*q)).sum())
+        .collect();
+    for kernels in Kernels::available() {
+        let mut out = vec![-1; rows.len()];
+        kernels.scan(&row(query), &blocks, &mut out);
+        assert_eq!(out, expected, "{}", kernels.name);
+    }
+}
+
+/// Compares with a sum in 64 bits; the tolerance is relative to the sum of absolute terms, as
+/// the rounding error of any order of summation is.
+fn check_floats(a: &[f32], b: &[f32]) {
+    let pairs = || a.iter().zip(b).map(|(a, b)| (f64::from(*a), f64::from(*b)));
+    let dot: f64 = pairs().map(|(a, b)| a * b).sum();
+    let dot_size: f64 = pairs().map(|(a, b)| (a * b).abs()).sum();
+    let squared_l2: f64 = pairs().map(|(a, b)| (a - b).powi(2)).sum();
+    let allowed = crate::quantise::rounding(a.len());
+    for kernels in Kernels::available() {
+        let error = (f64::from(kernels.dot(a, b)) - dot).abs();
+        assert!(error <= allowed * dot_size, "{} dot: {error}", kernels.name);
+        let error = (f64::from(kernels.squared_l2(a, b)) - squared_l2).abs();
+        assert!(error <= allowed * squared_l2, "{} squared_l2: {error}", kernels.name);
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_scan_equals_plain_arithmetic(
+        (query, rows) in (1_usize..2_000).prop_flat_map(|length| {
+            let codes = || prop::collection::vec(-127_i8..=127, length);
+            (codes(), prop::collection::vec(codes(), 0..6))
+        })
+    ) {
+        check_scan(&query, &rows);
+    }
+
+    #[test]
+    fn every_float_kernel_stays_within_its_rounding_bound(
+        pairs in prop::collection::vec((-1e3_f32..1e3, -1e3_f32..1e3), 0..2_000)
+    ) {
+        let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+        check_floats(&a, &b);
+    }
+
+    #[test]
+    fn every_float_kernel_takes_any_mix_of_magnitudes(
+        pairs in prop::collection::vec(
+            ((-1.0_f32..1.0, -9_i32..9), (-1.0_f32..1.0, -9_i32..9)), 0..200)
+    ) {
+        let scaled = |(mantissa, exponent): (f32, i32)| mantissa * 10_f32.powi(exponent);
+        let (a, b): (Vec<f32>, Vec<f32>) =
+            pairs.into_iter().map(|(a, b)| (scaled(a), scaled(b))).unzip();
+        check_floats(&a, &b);
+    }
+}
+
+#[test]
+fn no_scan_saturates_or_overflows_at_its_extremes() {
+    for length in [1, 31, 32, 63, 64, 65, 128, 129, 1_536, 4_096, COMPONENTS_MAX] {
+        for (q, r) in [(127, 127), (127, -127), (-127, 127), (-127, -127), (0, 127), (127, 0)] {
+            check_scan(&vec![q; length], &[vec![r; length], vec![-r; length]]);
+        }
+        let alternating = |a, b| (0..length).map(|i| if i % 2 == 0 { a } else { b }).collect();
+        let query: Vec<i8> = alternating(127, -127);
+        check_scan(&query, &[alternating(127, -127), alternating(-127, 127)]);
+    }
+}
+
+#[test]
+fn float_kernels_take_every_tail_length_and_see_every_component() {
+    for length in 0..=200 {
+        let ones = vec![1.0; length];
+        for kernels in Kernels::available() {
+            #[expect(clippy::float_cmp, reason = "small integers are exact")]
+            {
+                assert_eq!(kernels.dot(&ones, &ones), length as f32);
+                assert_eq!(kernels.squared_l2(&ones, &vec![3.0; length]), 4.0 * length as f32);
+            }
+        }
+    }
+}
+
+#[test]
+fn huge_floats_overflow_to_infinity_without_a_panic() {
+    for length in [1, 7, 16, 100] {
+        let (high, low) = (vec![f32::MAX; length], vec![f32::MIN; length]);
+        for kernels in Kernels::available() {
+            assert!(kernels.dot(&high, &high).is_infinite(), "{}", kernels.name);
+            assert!(kernels.squared_l2(&high, &low).is_infinite(), "{}", kernels.name);
+        }
+    }
+}
+
+#[test]
+fn the_scalar_variant_is_always_there_and_the_best_comes_first() {
+    let names: Vec<_> = Kernels::available().map(|kernels| kernels.name).collect();
+    assert_eq!(names.last(), Some(&"scalar"));
+    assert_eq!(names[0], Kernels::best().name);
+}

@@ -1,0 +1,295 @@
+//! int8 codes, and lower bounds of distances from them.
+//!
+//! A vector x becomes x̂ = step · codes, with step = max|xᵢ| / 127. What is lost, ‖x − x̂‖, is
+//! measured when the vector is stored. Then
+//!
+//! > q·x = q̂·x̂ + q·(x − x̂) + (q − q̂)·x̂, so that
+//! > |q·x − q̂·x̂| ≤ ‖q‖ ‖x − x̂‖ + ‖q − q̂‖ ‖x̂‖ (Cauchy–Schwarz)
+//!
+//! and the distance by any metric is at least
+//!
+//! > bias − gain · (codes of q · codes of x) − ‖q‖ · residual − ‖q − q̂‖ · magnitude
+//!
+//! with four numbers per vector ([`Terms`]). The bound is proven, not estimated: it also holds
+//! for the distance as the kernels round it, by [`rounding`].
+
+use crate::{
+    distance::Size,
+    kernels::{BLOCK, Block, COMPONENTS_MAX},
+};
+use tenantry_types::Metric;
+
+/// Blocks in a row of codes; 0 if vectors of this dimension are not quantised.
+pub(crate) fn blocks(dimension: usize) -> usize {
+    if dimension <= COMPONENTS_MAX { dimension.div_ceil(BLOCK) } else { 0 }
+}
+
+/// How far a float kernel's sum of `dimension` products may be from the true one, relative to
+/// the sum of the absolute products.
+///
+/// A kernel adds at most a sixteenth of the products, and a few partial sums, in sequence; each
+/// step errs by 2⁻²⁴ at most. This is four times what follows, to also cover the arithmetic of
+/// the bounds themselves.
+pub(crate) fn rounding(dimension: usize) -> f64 {
+    (dimension as f64 / 8.0 + 16.0) * f64::from(f32::EPSILON)
+}
+
+/// A vector's codes without the codes: what the bounds need.
+#[derive(Debug, Clone, Copy)]
+struct Loss {
+    /// The width of one step.
+    step: f64,
+    /// ‖x − x̂‖, not too small.
+    residual: f64,
+    /// ‖x̂‖, not too small.
+    magnitude: f64,
+}
+
+/// Writes the codes of `vector` into `row`, padded with zeros. All components must be finite and
+/// the largest in the range of [`Size::Plain`].
+fn encode(vector: &[f32], row: &mut [Block]) -> Loss {
+    /// A sum with this lies where floats are one apart, so that adding it rounds to an integer,
+    /// which stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    /// Above the rounding errors of the sums below.
+    const UP: f64 = 1.0 + 1e-6;
+
+    let largest = vector.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+    if largest == 0.0 {
+        row.fill(Block::ZERO);
+        return Loss { step: 0.0, residual: 0.0, magnitude: 0.0 };
+    }
+    let (step, inverse) = (largest / 127.0, 127.0 / largest);
+    let (mut residual, mut magnitude) = (0.0, 0.0);
+    for (xs, Block(codes)) in vector.chunks(BLOCK).zip(row) {
+        let (mut lost, mut kept) = ([0.0_f32; 8], [0_i32; 8]);
+        codes[xs.len()..].fill(0);
+        for (i, (x, code)) in xs.iter().zip(codes).enumerate() {
+            let rounded = x * inverse + ROUND;
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "within ±127 by the choice of step"
+            )]
+            {
+                *code = (rounded.to_bits().wrapping_sub(ROUND.to_bits())) as i8;
+            }
+            // In steps, where a loss is at most about a half and cannot underflow.
+            let part = x * inverse - (rounded - ROUND);
+            lost[i % 8] += part * part;
+            kept[i % 8] += i32::from(*code) * i32::from(*code);
+        }
+        residual += f64::from(lost.iter().sum::<f32>());
+        magnitude += f64::from(kept.iter().sum::<i32>());
+    }
+    let step = f64::from(step);
+    // x · inverse is within 2⁻²³ · 127 of the quotient, and the step of its true value: that is
+    // less than 1e-4 of a step in each component.
+    let blur = 1e-4 * (vector.len() as f64).sqrt();
+    Loss {
+        step,
+        residual: step * (residual.sqrt() + blur) * UP,
+        magnitude: step * magnitude.sqrt() * UP,
+    }
+}
+
+/// What the lower bound of a stored vector's distance is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    bias: f32,
+    gain: f32,
+    residual: f32,
+    magnitude: f32,
+}
+
+impl Terms {
+    /// No vector: infinitely far.
+    pub(crate) const ABSENT: Self = Self::only(f32::INFINITY);
+    /// A vector whose codes say nothing: it has to be looked at.
+    const UNKNOWN: Self = Self::only(f32::NEG_INFINITY);
+
+    const fn only(bias: f32) -> Self {
+        Self { bias, gain: 0.0, residual: 0.0, magnitude: 0.0 }
+    }
+
+    /// Writes the codes of `vector` into `row`.
+    pub(crate) fn encode(metric: Metric, vector: &[f32], size: Size, row: &mut [Block]) -> Self {
+        let norm = match size {
+            Size::Plain(norm) => f64::from(norm),
+            Size::Zero => 0.0,
+            Size::Extreme => {
+                row.fill(Block::ZERO);
+                return Self::UNKNOWN;
+            }
+        };
+        if row.is_empty() && !vector.is_empty() {
+            return Self::UNKNOWN;
+        }
+        let Loss { step, residual, magnitude } = encode(vector, row);
+        let rounding = rounding(vector.len());
+        let near_one = 1.0 - 1e-6;
+        let [bias, gain, residual, magnitude] = match metric {
+            // A distance is at most (‖q‖+‖x‖)² ≤ 2(‖q‖²+‖x‖²).
+            Metric::L2 => {
+                [norm * norm * (1.0 - 2.0 * rounding), 2.0 * step, 2.0 * residual, 2.0 * magnitude]
+            }
+            Metric::Cosine if norm == 0.0 => [near_one, 0.0, 0.0, 0.0],
+            Metric::Cosine => [near_one, step / norm, residual / norm + rounding, magnitude / norm],
+            Metric::InnerProduct => [near_one, step, residual + rounding * norm, magnitude],
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "the bounds leave room for it")]
+        let [bias, gain, residual, magnitude] = [bias, gain, residual, magnitude].map(|x| x as f32);
+        Self { bias, gain, residual, magnitude }
+    }
+
+    /// True if there is no vector.
+    pub(crate) fn absent(self) -> bool {
+        self.bias == f32::INFINITY
+    }
+}
+
+/// A query's codes.
+pub(crate) struct QueryCodes {
+    /// One row.
+    pub(crate) row: Vec<Block>,
+    offset: f32,
+    step: f32,
+    norm: f32,
+    residual: f32,
+}
+
+impl QueryCodes {
+    /// The codes of a query of plain size. `None` if vectors like it are not quantised.
+    pub(crate) fn encode(metric: Metric, query: &[f32], size: Size) -> Option<Self> {
+        let norm = match size {
+            Size::Plain(norm) => f64::from(norm),
+            Size::Zero if metric != Metric::Cosine => 0.0,
+            Size::Zero | Size::Extreme => return None,
+        };
+        let mut row = vec![Block::ZERO; blocks(query.len())];
+        if row.is_empty() {
+            return None;
+        }
+        let Loss { step, residual, .. } = encode(query, &mut row);
+        let (offset, unit) = match metric {
+            Metric::L2 => (norm * norm * (1.0 - 2.0 * rounding(query.len())), 1.0),
+            Metric::Cosine => (0.0, norm),
+            Metric::InnerProduct => (0.0, 1.0),
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "the bounds leave room for it")]
+        let [offset, step, norm, residual] =
+            [offset, step / unit, norm / unit, residual / unit].map(|x| x as f32);
+        Some(Self { row, offset, step, norm, residual })
+    }
+
+    /// No distance of the vector is less than this. +∞ if and only if it is absent.
+    #[inline]
+    pub(crate) fn bound(&self, terms: &Terms, dot: i32) -> f32 {
+        let uncertain = self.norm * terms.residual + self.residual * terms.magnitude;
+        (self.offset + terms.bias) - terms.gain * (self.step * dot as f32) - uncertain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{distance::Query, kernels::Kernels};
+    use proptest::prelude::*;
+
+    const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::InnerProduct];
+
+    /// The lower bound and the distance, by each set of kernels; nothing if not quantised.
+    fn bounds(metric: Metric, query: &[f32], vector: &[f32]) -> Vec<(f32, f32)> {
+        let (size, query_size) = (Size::of(vector), Size::of(query));
+        let mut row = vec![Block::ZERO; blocks(vector.len())];
+        let terms = Terms::encode(metric, vector, size, &mut row);
+        let Some(codes) = QueryCodes::encode(metric, query, query_size) else { return Vec::new() };
+        let both = |kernels: &'static Kernels| {
+            let mut dot = [0];
+            kernels.scan(&codes.row, &row, &mut dot);
+            let query = Query { metric, kernels, vector: query, size: query_size };
+            (codes.bound(&terms, dot[0]), query.distance(vector, size))
+        };
+        Kernels::available().map(both).collect()
+    }
+
+    /// Pairs with components of one magnitude, of many, and with a common part.
+    fn pairs() -> impl Strategy<Value = Vec<(f32, f32)>> {
+        let length = 1..300_usize;
+        let even = prop::collection::vec((-1.0_f32..1.0, -1.0_f32..1.0), length.clone());
+        let mixed = ((-1.0_f32..1.0, -8_i32..8), (-1.0_f32..1.0, -8_i32..8));
+        let scaled = |(x, exponent): (f32, i32)| x * 10_f32.powi(exponent);
+        let mixed = mixed.prop_map(move |(a, b)| (scaled(a), scaled(b)));
+        let alike = (-1.0_f32..1.0, -1e-4_f32..1e-4).prop_map(|(x, y)| (x, x + y));
+        let offset = (-1.0_f32..1.0, -1.0_f32..1.0).prop_map(|(x, y)| (x + 1e3, y + 1e3));
+        prop_oneof![
+            even,
+            prop::collection::vec(mixed, length.clone()),
+            prop::collection::vec(alike, length.clone()),
+            prop::collection::vec(offset, length),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_distance_is_below_its_bound(pairs in pairs(), exponents in (-9_i32..17, -9_i32..17)) {
+            let scale = |xs: Vec<f32>, by: i32| -> Vec<f32> {
+                xs.into_iter().map(|x| x * 10_f32.powi(by)).collect()
+            };
+            let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+            let (far, same) = ((scale(a.clone(), exponents.0), scale(b.clone(), exponents.1)), (a, b));
+            for (a, b) in [&far, &same] {
+                for metric in METRICS {
+                    for (bound, distance) in bounds(metric, a, b) {
+                        prop_assert!(bound <= distance, "{metric:?}: {bound} > {distance}");
+                    }
+                    for (bound, distance) in bounds(metric, a, a) {
+                        prop_assert!(bound <= distance, "{metric:?}, itself: {bound} > {distance}");
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_loss_is_what_was_lost(
+            vector in prop::collection::vec(-1.0_f32..1.0, 1..300), exponent in -8_i32..17
+        ) {
+            let vector: Vec<f32> = vector.iter().map(|x| x * 10_f32.powi(exponent)).collect();
+            let mut row = vec![Block([1; BLOCK]); blocks(vector.len())];
+            let loss = encode(&vector, &mut row);
+            let mut codes = row.iter().flat_map(|Block(codes)| codes);
+            let (mut lost, mut kept) = (0.0, 0.0);
+            for x in &vector {
+                let decoded = loss.step * f64::from(*codes.next().unwrap());
+                prop_assert!((decoded - f64::from(*x)).abs() <= 0.5001 * loss.step);
+                lost += (decoded - f64::from(*x)).powi(2);
+                kept += decoded.powi(2);
+            }
+            prop_assert!(codes.all(|code| *code == 0));
+            // Not too small, and hardly too large.
+            let (lost, kept) = (lost.sqrt(), kept.sqrt());
+            prop_assert!((lost..=lost * 1.001 + loss.step * 0.01).contains(&loss.residual));
+            prop_assert!((kept..=kept * 1.001).contains(&loss.magnitude));
+        }
+    }
+
+    #[test]
+    fn bounds_are_close_enough_to_rule_out_nearly_everything() {
+        let wave = |phase: f32| -> Vec<f32> {
+            (0..=255_u8).chain(0..=127).map(|i| (f32::from(i) * phase).sin()).collect()
+        };
+        for (bound, distance) in bounds(Metric::Cosine, &wave(0.7), &wave(1.3)) {
+            assert!(distance - bound < 0.015, "{bound} {distance}");
+        }
+    }
+
+    #[test]
+    fn an_absent_vector_is_infinitely_far_and_an_unknown_one_always_near() {
+        let query = QueryCodes::encode(Metric::L2, &[1.0, 2.0], Size::of(&[1.0, 2.0])).unwrap();
+        assert!(query.bound(&Terms::ABSENT, 0) == f32::INFINITY && Terms::ABSENT.absent());
+        assert!(query.bound(&Terms::UNKNOWN, 0) == f32::NEG_INFINITY && !Terms::UNKNOWN.absent());
+        let huge = [f32::MAX; 2];
+        let mut row = [Block([1; BLOCK])];
+        let terms = Terms::encode(Metric::L2, &huge, Size::of(&huge), &mut row);
+        assert!(terms.bias == f32::NEG_INFINITY && row[0].0 == [0; BLOCK]);
+    }
+}

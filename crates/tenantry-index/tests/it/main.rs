@@ -1,0 +1,6 @@
+//! What the crate promises, through its public interface.
+
+mod data;
+mod exact;
+mod extremes;
+mod filter;
