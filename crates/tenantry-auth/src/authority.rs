@@ -84,7 +84,7 @@ impl Authority {
     /// The right of `who` to manage tenants.
     pub fn authorize_operator(&self, who: &Principal) -> Result<OperatorScope> {
         if who.is_operator() {
-            Ok(OperatorScope::new(&who.to_string()))
+            Ok(OperatorScope::new(&who.to_string(), who.may_act_as()))
         } else {
             Err(Error::denied("this needs an operator key"))
         }

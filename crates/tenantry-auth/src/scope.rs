@@ -64,11 +64,17 @@ impl<L: CanWrite> Scope<L> {
 #[derive(Debug, Clone)]
 pub struct OperatorScope {
     actor: Arc<str>,
+    may_act_as: bool,
 }
 
 impl OperatorScope {
-    pub(crate) fn new(actor: &str) -> Self {
-        Self { actor: actor.into() }
+    pub(crate) fn new(actor: &str, may_act_as: bool) -> Self {
+        Self { actor: actor.into(), may_act_as }
+    }
+
+    /// True if the operator may also open tenants, and so make keys that may.
+    pub fn may_act_as(&self) -> bool {
+        self.may_act_as
     }
 
     /// Who acts, as the audit log shows it.

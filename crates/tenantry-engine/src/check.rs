@@ -1,0 +1,137 @@
+//! The last look at an answer before it leaves: its origin must be the scope's tenant, and each
+//! record must be one that the caller's key may reach.
+//!
+//! The store cannot read another tenant's bytes with a scope's key, and applies a key's filter
+//! itself; these checks do not trust it.
+
+use tenantry_auth::{Level, Scope};
+use tenantry_index::CompiledFilter;
+use tenantry_store::{Answer, CollectionRef, Origin};
+use tenantry_types::{CollectionNumber, Error, Include, Record, Result};
+
+/// The value of an answer that was read for this scope from this collection.
+pub(crate) fn origin<L: Level, T>(
+    scope: &Scope<L>,
+    asked: &CollectionRef,
+    answer: Answer<T>,
+) -> Result<T> {
+    same_origin(scope, asked.info().number, answer.origin)?;
+    Ok(answer.value)
+}
+
+fn same_origin<L: Level>(scope: &Scope<L>, asked: CollectionNumber, origin: Origin) -> Result<()> {
+    if origin.tenant == scope.tenant() && origin.collection == asked {
+        return Ok(());
+    }
+    tracing::error!(
+        tenant = scope.tenant().get(),
+        origin = origin.tenant.get(),
+        "ISOLATION: an answer of another origin was withheld"
+    );
+    Err(Error::internal("an answer of another origin was withheld"))
+}
+
+/// The filter that a scope's key is bound to, asked once more of every record that leaves.
+#[derive(Debug)]
+pub(crate) struct Bound(CompiledFilter);
+
+impl Bound {
+    /// `None` if the key is bound to no filter.
+    pub(crate) fn of<L: Level>(scope: &Scope<L>) -> Result<Option<Self>> {
+        let filter = scope.restriction().filter.as_ref();
+        filter.map(|filter| CompiledFilter::compile(filter).map(Self)).transpose()
+    }
+
+    /// What must be fetched to answer for `asked` and to ask the filter.
+    pub(crate) fn widen(&self, asked: Include) -> Include {
+        let document = asked.document || self.0.needs_text();
+        Include { metadata: true, document, ..asked }
+    }
+
+    /// Fails if one of these records is out of the key's reach; removes what was not asked for.
+    pub(crate) fn confirm<'a>(
+        &self,
+        records: impl Iterator<Item = &'a mut Record>,
+        asked: Include,
+    ) -> Result<()> {
+        for record in records {
+            if !self.0.matches(record.metadata.as_ref(), record.document.as_deref()) {
+                tracing::error!("ISOLATION: a record outside a key's filter was withheld");
+                return Err(Error::internal("a record outside a key's filter was withheld"));
+            }
+            record.metadata = record.metadata.take().filter(|_| asked.metadata);
+            record.document = record.document.take().filter(|_| asked.document);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use tenantry_auth::{Authority, Read, TenantId};
+    use tenantry_types::{ErrorKind, FieldTest, Filter, RecordId, TextTest, Value};
+
+    fn scope(tenant: u64) -> Scope<Read> {
+        let authority = Authority::new();
+        let who = authority.local_operator();
+        authority.authorize(&who, TenantId::new(tenant), "a").unwrap()
+    }
+
+    #[test]
+    fn an_answer_of_another_origin_is_withheld() {
+        let (scope, asked) = (scope(7), CollectionNumber(3));
+        let origin = |tenant, collection| Origin {
+            tenant: TenantId::new(tenant),
+            collection: CollectionNumber(collection),
+        };
+        assert!(same_origin(&scope, asked, origin(7, 3)).is_ok());
+        for foreign in [origin(8, 3), origin(7, 4), origin(0, 3)] {
+            let error = same_origin(&scope, asked, foreign).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Internal, "{foreign:?}");
+            assert!(!error.public_message().contains("origin"));
+        }
+    }
+
+    fn record(owner: Option<&str>, text: &str) -> Record {
+        let owner = owner.map(|o| BTreeMap::from([("owner".to_owned(), Value::Str(o.to_owned()))]));
+        Record {
+            id: RecordId::parse("r").unwrap(),
+            vector: None,
+            document: Some(text.to_owned()),
+            uri: None,
+            metadata: owner,
+            version: 1,
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn a_record_outside_the_keys_filter_is_withheld() {
+        let test = FieldTest::Eq(Value::Str("me".into()));
+        let mine = Filter::Field { key: "owner".into(), test };
+        let bound = Bound(CompiledFilter::compile(&mine).unwrap());
+        let confirm = |mut records: Vec<Record>| {
+            bound.confirm(records.iter_mut(), Include::default()).map(|()| records)
+        };
+        let passed = confirm(vec![record(Some("me"), "x")]).unwrap();
+        assert_eq!((&passed[0].metadata, &passed[0].document), (&None, &None));
+        for foreign in [record(Some("you"), "x"), record(None, "x")] {
+            let error = confirm(vec![record(Some("me"), "x"), foreign]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Internal);
+        }
+    }
+
+    #[test]
+    fn only_what_the_filter_needs_is_fetched_beyond_what_was_asked() {
+        let nothing = Include::default();
+        let bound = |filter: &Filter| Bound(CompiledFilter::compile(filter).unwrap());
+        let field = bound(&Filter::Field { key: "k".into(), test: FieldTest::Exists(true) });
+        assert_eq!(field.widen(nothing), Include { metadata: true, ..nothing });
+        let text = bound(&Filter::Text(TextTest::Contains("x".into())));
+        assert_eq!(text.widen(nothing), Include { metadata: true, document: true, ..nothing });
+        assert!(text.confirm([record(None, "axb")].iter_mut(), nothing).is_ok());
+        assert!(text.confirm([record(None, "ab")].iter_mut(), nothing).is_err());
+    }
+}

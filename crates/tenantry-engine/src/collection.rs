@@ -1,0 +1,126 @@
+//! One collection of one tenant: records and queries.
+
+use crate::{
+    check,
+    engine::{Counters, Inner},
+    validate,
+};
+use std::sync::Arc;
+use tenantry_auth::{CanWrite, Level, Scope};
+use tenantry_store::{CollectionInfo, CollectionRef};
+use tenantry_types::{
+    CollectionChange, Error, Filter, GetRequest, Hit, QueryRequest, Record, RecordWrite, Result,
+    Selector, WriteMode, WriteOutcome,
+};
+
+/// One collection, reached at level `L`.
+#[derive(Debug)]
+pub struct Collection<L: Level> {
+    inner: Arc<Inner>,
+    scope: Scope<L>,
+    found: CollectionRef,
+}
+
+impl<L: Level> Collection<L> {
+    pub(crate) fn new(inner: &Arc<Inner>, scope: &Scope<L>, found: CollectionRef) -> Self {
+        Self { inner: Arc::clone(inner), scope: scope.clone(), found }
+    }
+
+    /// The collection.
+    pub fn info(&self) -> &CollectionInfo {
+        self.found.info()
+    }
+
+    /// The number of records that match; all if there is no filter.
+    pub async fn count(&self, filter: Option<&Filter>) -> Result<usize> {
+        filter.map_or(Ok(()), validate::filter)?;
+        let select = Selector { ids: None, filter: filter.cloned() };
+        let answer = self.inner.store.count(&self.scope, &self.found, &select).await?;
+        check::origin(&self.scope, &self.found, answer)
+    }
+
+    /// The selected records in the asked order.
+    pub async fn get(&self, request: &GetRequest) -> Result<Vec<Record>> {
+        validate::selector(&request.select)?;
+        let store = &self.inner.store;
+        let Some(bound) = check::Bound::of(&self.scope)? else {
+            let answer = store.get(&self.scope, &self.found, request).await?;
+            return check::origin(&self.scope, &self.found, answer);
+        };
+        let wide = GetRequest { include: bound.widen(request.include), ..request.clone() };
+        let answer = store.get(&self.scope, &self.found, &wide).await?;
+        let mut records = check::origin(&self.scope, &self.found, answer)?;
+        bound.confirm(records.iter_mut(), request.include)?;
+        Ok(records)
+    }
+
+    /// The nearest selected records to each query vector, nearest first.
+    pub async fn query(&self, request: &QueryRequest) -> Result<Vec<Vec<Hit>>> {
+        validate::query(request, self.info().dimension)?;
+        let store = &self.inner.store;
+        let hits = if let Some(bound) = check::Bound::of(&self.scope)? {
+            let wide = QueryRequest { include: bound.widen(request.include), ..request.clone() };
+            let answer = store.query(&self.scope, &self.found, &wide).await?;
+            let mut hits = check::origin(&self.scope, &self.found, answer)?;
+            let records = hits.iter_mut().flatten().map(|hit| &mut hit.record);
+            bound.confirm(records, request.include)?;
+            hits
+        } else {
+            let answer = store.query(&self.scope, &self.found, request).await?;
+            check::origin(&self.scope, &self.found, answer)?
+        };
+        Counters::add(&self.inner.counters.queries, request.vectors.len());
+        Ok(hits)
+    }
+}
+
+impl<L: CanWrite> Collection<L> {
+    /// Applies a batch of records: all of it or, on an error, nothing. Durable when it returns.
+    pub async fn write(&self, mode: WriteMode, records: Vec<RecordWrite>) -> Result<WriteOutcome> {
+        validate::batch(&records)?;
+        let count = records.len();
+        let outcome = self.inner.store.write(&self.scope, &self.found, mode, records).await;
+        let outcome = self.watched("records.write", outcome)?;
+        let written = count.saturating_sub(outcome.skipped);
+        Counters::add(&self.inner.counters.records_written, written);
+        Ok(outcome)
+    }
+
+    /// Deletes the selected records, at most `limit` of them in insertion order; the number
+    /// deleted. A selector without ids and filter selects nothing here, so that a forgotten
+    /// filter does not empty a collection.
+    pub async fn delete(&self, select: &Selector, limit: Option<usize>) -> Result<usize> {
+        validate::selector(select)?;
+        if select.ids.is_none() && select.filter.is_none() {
+            return Ok(0);
+        }
+        let deleted = self.inner.store.delete(&self.scope, &self.found, select, limit).await;
+        let deleted = self.watched("records.delete", deleted)?;
+        Counters::add(&self.inner.counters.records_deleted, deleted);
+        Ok(deleted)
+    }
+
+    /// Changes name, metadata or attributes.
+    pub async fn change(&self, change: &CollectionChange) -> Result<Self> {
+        validate::collection_change(change)?;
+        let renames = change.name.as_ref().is_some_and(|new| *new != self.info().name);
+        let changed =
+            if renames && !self.scope.restriction().names_collections(self.info().database) {
+                Err(Error::denied("this key is limited to existing collections and their names"))
+            } else {
+                self.inner.store.change_collection(&self.scope, &self.found, change).await
+            };
+        let found = self.watched("collection.change", changed)?;
+        Ok(Self::new(&self.inner, &self.scope, found))
+    }
+
+    /// Removes the collection with all it holds.
+    pub async fn remove(self) -> Result<()> {
+        let removed = self.inner.store.delete_collection(&self.scope, &self.found).await;
+        self.watched("collection.delete", removed)
+    }
+
+    fn watched<T>(&self, action: &str, outcome: Result<T>) -> Result<T> {
+        self.inner.watched(&self.scope, action, self.info().name.as_str(), outcome)
+    }
+}

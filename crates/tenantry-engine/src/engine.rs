@@ -1,0 +1,306 @@
+//! The engine itself: from a credential to a handle.
+
+use crate::{
+    Operator, Session,
+    denials::{CROSS_TENANT, Denials},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use tenantry_auth::{Authority, Credential, Level, Principal, Scope, TenantId};
+use tenantry_store::{AuditOutcome, Health, Store, StoreTotals, TenantInfo};
+use tenantry_types::{
+    Clock, Error, ErrorKind, Resource, Result, TenantName, TenantState, Timestamp,
+};
+
+/// What an engine is made of.
+#[derive(Debug)]
+pub struct EngineConfig {
+    /// Where data lives.
+    pub store: Store,
+    /// Who decides.
+    pub authority: Authority,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Which tenant a request means. The credential decides whether it may.
+#[derive(Debug, Clone, Copy)]
+pub enum Select<'a> {
+    /// The tenant that the credential belongs to.
+    Own,
+    /// The tenant with this name. For a tenant's key it must be its own.
+    Named(&'a TenantName),
+}
+
+/// Counters since start, over all tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Records written.
+    pub records_written: u64,
+    /// Records deleted.
+    pub records_deleted: u64,
+    /// Query vectors answered.
+    pub queries: u64,
+    /// Refusals for a missing or wrong credential.
+    pub unauthenticated: u64,
+    /// Refusals for a missing right, attempts at other tenants included.
+    pub denied: u64,
+    /// Attempts at other tenants.
+    pub cross_tenant_attempts: u64,
+    /// The store's counters.
+    pub store: StoreTotals,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) records_written: AtomicU64,
+    pub(crate) records_deleted: AtomicU64,
+    pub(crate) queries: AtomicU64,
+    unauthenticated: AtomicU64,
+    denied: AtomicU64,
+    cross_tenant_attempts: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, by: usize) {
+        counter.fetch_add(by as u64, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) authority: Authority,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) counters: Counters,
+    pub(crate) denials: Denials,
+}
+
+impl Inner {
+    /// Passes on the outcome of an action, and notes in the tenant's audit log if it was refused
+    /// for a missing right. What is done is noted in its commit.
+    pub(crate) fn watched<L: Level, T>(
+        &self,
+        scope: &Scope<L>,
+        action: &str,
+        target: &str,
+        outcome: Result<T>,
+    ) -> Result<T> {
+        if let Err(error) = &outcome
+            && error.kind() == ErrorKind::Denied
+        {
+            self.refuse(scope.tenant(), scope.actor(), action, target, error);
+        }
+        outcome
+    }
+
+    pub(crate) fn refuse(
+        &self,
+        tenant: TenantId,
+        actor: &str,
+        action: &str,
+        target: &str,
+        why: &Error,
+    ) {
+        Counters::add(&self.counters.denied, 1);
+        let outcome = AuditOutcome::Refused(why.kind());
+        self.denials.note(tenant, actor, action, target, outcome);
+    }
+
+    /// What [`KeyRow::verify`](tenantry_auth::KeyRow::verify) says of a wrong key.
+    fn invalid_key() -> Error {
+        Error::new(ErrorKind::Unauthenticated, "the API key is not valid")
+    }
+}
+
+/// The engine. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Engine(pub(crate) Arc<Inner>);
+
+impl Engine {
+    /// Starts an engine. Must be called inside a tokio runtime, which runs its background work.
+    pub fn start(config: EngineConfig) -> Self {
+        let engine = Self(Arc::new(Inner {
+            store: config.store,
+            authority: config.authority,
+            clock: config.clock,
+            counters: Counters::default(),
+            denials: Denials::default(),
+        }));
+        crate::denials::spawn_flusher(&engine.0);
+        engine
+    }
+
+    /// Who presents this token; `None` means that nothing was presented. Must precede everything
+    /// else that a listener does with a request.
+    ///
+    /// The principal stands for this one request: a key that is revoked, expires or loses its
+    /// tenant is refused from the next call on, but a principal that exists is not called back.
+    pub async fn authenticate(&self, token: Option<&str>) -> Result<Principal> {
+        let outcome = self.identify(token).await;
+        if matches!(&outcome, Err(e) if e.kind() == ErrorKind::Unauthenticated) {
+            Counters::add(&self.0.counters.unauthenticated, 1);
+        }
+        outcome
+    }
+
+    async fn identify(&self, token: Option<&str>) -> Result<Principal> {
+        let credential = token.map_or(Ok(Credential::None), Credential::parse)?;
+        let now = self.0.clock.now();
+        let who = self.0.authority.authenticate(credential, &self.0.store, now).await?;
+        // An erased tenant's keys are removed in the background; until then they are refused here.
+        if let Some(tenant) = who.tenant()
+            && self.0.store.tenant_by_id(tenant).await?.is_none()
+        {
+            return Err(Inner::invalid_key());
+        }
+        Ok(who)
+    }
+
+    /// True if the server runs without authentication (`--dev`).
+    pub fn is_development(&self) -> bool {
+        self.0.authority.is_development()
+    }
+
+    /// The present, by the engine's clock.
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// The handle that manages tenants, for an operator.
+    pub fn operator(&self, who: &Principal) -> Result<Operator> {
+        match self.0.authority.authorize_operator(who) {
+            Ok(scope) => Ok(Operator::new(Arc::clone(&self.0), scope)),
+            Err(error) => {
+                let tenant = who.tenant().unwrap_or(TenantId::INSTALLATION);
+                self.0.refuse(tenant, &who.to_string(), "operator", "installation", &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// A session of `who` in the selected tenant at level `L`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for a tenant that does not exist or is not the caller's: the two
+    /// cannot be told apart. [`ErrorKind::Denied`] if the role does not reach `L`.
+    /// [`ErrorKind::Suspended`] for the caller's own suspended tenant.
+    pub async fn session<L: Level>(
+        &self,
+        who: &Principal,
+        select: Select<'_>,
+    ) -> Result<Session<L>> {
+        let tenant = self.select(who, select).await?;
+        let name = tenant.name.as_str();
+        let scope = match self.0.authority.authorize::<L>(who, tenant.id, name) {
+            Ok(scope) => scope,
+            Err(error) => return Err(self.refused::<L>(who, &tenant, error)),
+        };
+        match tenant.state {
+            TenantState::Active => {}
+            // The operator may look at a suspended tenant, to repair or export it.
+            TenantState::Suspended if who.is_operator() => {}
+            TenantState::Suspended => {
+                let why = "this tenant is suspended; ask the operator to resume it";
+                let error = Error::new(ErrorKind::Suspended, why);
+                return Err(self.refused::<L>(who, &tenant, error));
+            }
+            TenantState::Deleted => return Err(Error::not_found(Resource::Tenant, name)),
+        }
+        if who.is_operator() && !who.is_development() {
+            let (actor, done) = (who.to_string(), AuditOutcome::Done);
+            self.0.denials.note(tenant.id, &actor, "operator.act_as", L::ROLE.word(), done);
+        }
+        Ok(Session::new(Arc::clone(&self.0), scope, tenant))
+    }
+
+    fn refused<L: Level>(&self, who: &Principal, tenant: &TenantInfo, error: Error) -> Error {
+        let action = format!("session.{}", L::ROLE.word());
+        self.0.refuse(tenant.id, &who.to_string(), &action, tenant.name.as_str(), &error);
+        error
+    }
+
+    /// The tenant that a request means, refused with one answer for foreign and missing alike.
+    async fn select(&self, who: &Principal, select: Select<'_>) -> Result<TenantInfo> {
+        let store = &self.0.store;
+        match (who.tenant(), select) {
+            (Some(own), select) => {
+                let info = store.tenant_by_id(own).await?.ok_or_else(Inner::invalid_key)?;
+                match select {
+                    Select::Named(name) if info.name != *name => {
+                        Err(self.cross_tenant(who, own, name))
+                    }
+                    Select::Named(_) | Select::Own => Ok(info),
+                }
+            }
+            (None, Select::Named(name)) => {
+                let found = store.find_tenant(name).await?;
+                found.ok_or_else(|| Error::not_found(Resource::Tenant, name.as_str()))
+            }
+            (None, Select::Own) => {
+                Err(Error::invalid("an operator belongs to no tenant: name the tenant to act in"))
+            }
+        }
+    }
+
+    /// The answer to a tenant's key that names another tenant: the same work and the same words
+    /// whether that tenant exists or not, because nobody looks.
+    fn cross_tenant(&self, who: &Principal, own: TenantId, name: &TenantName) -> Error {
+        let error = Error::not_found(Resource::Tenant, name.as_str());
+        let (actor, outcome) = (who.to_string(), AuditOutcome::Refused(error.kind()));
+        Counters::add(&self.0.counters.cross_tenant_attempts, 1);
+        self.0.refuse(own, &actor, CROSS_TENANT, name.as_str(), &error);
+        let told = format!("tenant {own} tried {name}");
+        self.0.denials.note(TenantId::INSTALLATION, &actor, CROSS_TENANT, &told, outcome);
+        error
+    }
+
+    /// Whether data can be served.
+    pub fn health(&self) -> Health {
+        self.0.store.health()
+    }
+
+    /// Counters since start.
+    pub fn totals(&self) -> Totals {
+        let c = &self.0.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Totals {
+            records_written: get(&c.records_written),
+            records_deleted: get(&c.records_deleted),
+            queries: get(&c.queries),
+            unauthenticated: get(&c.unauthenticated),
+            denied: get(&c.denied),
+            cross_tenant_attempts: get(&c.cross_tenant_attempts),
+            store: self.0.store.totals(),
+        }
+    }
+
+    /// Makes the operator key of a new installation; `None` if there is an operator key already.
+    /// Called once at start, before any listener opens.
+    pub async fn first_operator_key(&self) -> Result<Option<String>> {
+        let scope = self.0.authority.authorize_operator(&self.0.authority.local_operator())?;
+        if !self.0.store.operator_keys(&scope).await?.is_empty() {
+            return Ok(None);
+        }
+        let (_, key) =
+            self.0.store.create_operator_key(&scope, true, "first operator key", None).await?;
+        Ok(Some(key.reveal()))
+    }
+
+    /// A principal for the command line on a data folder that no server holds: whoever can read
+    /// the folder and its master key is the operator. Never for a caller from outside.
+    #[expect(clippy::unused_async, reason = "callers treat it like `authenticate`")]
+    pub async fn local_operator(&self) -> Result<Principal> {
+        Ok(self.0.authority.local_operator())
+    }
+
+    /// Writes what is still pending and closes the store. Requests that were accepted must have
+    /// been answered before.
+    pub async fn shutdown(&self) -> Result<()> {
+        let flushed = crate::denials::flush(&self.0).await;
+        self.0.store.close();
+        flushed
+    }
+}

@@ -1,0 +1,39 @@
+//! What Tenantry does, free of any protocol. The only API boundary of the project: everything
+//! above talks to [`Engine`] and the handles it gives out, everything below may change.
+//!
+//! ```text
+//! engine.authenticate(token)? → Principal
+//!   engine.operator(&principal)? → Operator            manages tenants, reaches no data
+//!   engine.session::<L>(&principal, Select)? → Session<L>
+//!     session.database(&name)? → Database<L>
+//!       database.collection(&name)? → Collection<L>    records and queries
+//! ```
+//!
+//! A handle is the proof: it cannot be made otherwise, it belongs to exactly one tenant, and a
+//! reading handle has no writing methods. No function takes a tenant's name and data.
+
+mod check;
+mod collection;
+mod database;
+mod denials;
+mod engine;
+mod operator;
+mod session;
+mod validate;
+
+pub use collection::Collection;
+pub use database::Database;
+pub use engine::{Engine, EngineConfig, Select, Totals};
+pub use operator::Operator;
+pub use session::Session;
+
+pub use tenantry_auth::{
+    Admin, Allowed, ApiKey, Authority, CanAdmin, CanWrite, KeyId, KeyOwner, KeyRow, Level,
+    Principal, Read, Restriction, Role, TenantId, Write,
+};
+pub use tenantry_store::{
+    AuditEntry, AuditEvent, AuditOutcome, CollectionInfo, DatabaseInfo, EmbeddedConfig, Entropy,
+    Health, MasterKey, NewKey, Store, StoreTotals, SystemClock, SystemEntropy, TenantChange,
+    TenantInfo,
+};
+pub use tenantry_types::*;

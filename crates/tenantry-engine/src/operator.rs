@@ -1,0 +1,130 @@
+//! The operator's handle: tenants and operator keys, no data.
+
+use crate::{denials, engine::Inner, validate};
+use std::sync::Arc;
+use tenantry_auth::{KeyId, KeyRow, OperatorScope, TenantId};
+use tenantry_store::{AuditEntry, AuditOutcome, TenantChange, TenantInfo};
+use tenantry_types::{Error, Resource, Result, TenantName, TenantSpec, TenantState, Timestamp};
+
+/// Manages tenants. Reaches no tenant's data: for that the operator opens a
+/// [`crate::Session`], which the tenant can see.
+#[derive(Debug)]
+pub struct Operator {
+    inner: Arc<Inner>,
+    scope: OperatorScope,
+}
+
+impl Operator {
+    pub(crate) fn new(inner: Arc<Inner>, scope: OperatorScope) -> Self {
+        Self { inner, scope }
+    }
+
+    /// Makes a tenant. Nothing is left behind if it fails.
+    pub async fn create_tenant(&self, spec: &TenantSpec) -> Result<TenantInfo> {
+        validate::tenant_spec(spec)?;
+        let made = self.inner.store.create_tenant(&self.scope, spec).await?;
+        // The commit carries it in the new tenant's log; tenants made at once must not wait for
+        // each other in the operator's.
+        let (log, name, done) = (TenantId::INSTALLATION, spec.name.as_str(), AuditOutcome::Done);
+        self.inner.denials.note(log, self.scope.actor(), "tenant.create", name, done);
+        Ok(made)
+    }
+
+    /// Living tenants in the order of their names, from the first after `after`.
+    pub async fn tenants(
+        &self,
+        after: Option<&TenantName>,
+        limit: usize,
+    ) -> Result<Vec<TenantInfo>> {
+        self.inner.store.tenants(&self.scope, after, limit).await
+    }
+
+    /// The tenant with this name.
+    pub async fn tenant(&self, name: &TenantName) -> Result<TenantInfo> {
+        let found = self.inner.store.find_tenant(name).await?;
+        found.ok_or_else(|| Error::not_found(Resource::Tenant, name.as_str()))
+    }
+
+    /// Changes name, state, weight, limits or settings.
+    pub async fn change_tenant(
+        &self,
+        name: &TenantName,
+        change: &TenantChange,
+    ) -> Result<TenantInfo> {
+        validate::tenant_change(change)?;
+        self.inner.store.change_tenant(&self.scope, name, change).await
+    }
+
+    /// Suspends a tenant: its keys are refused until it is resumed.
+    pub async fn suspend_tenant(&self, name: &TenantName) -> Result<TenantInfo> {
+        let state = Some(TenantState::Suspended);
+        self.change_tenant(name, &TenantChange { state, ..TenantChange::default() }).await
+    }
+
+    /// Serves a suspended tenant again.
+    pub async fn resume_tenant(&self, name: &TenantName) -> Result<TenantInfo> {
+        let state = Some(TenantState::Active);
+        self.change_tenant(name, &TenantChange { state, ..TenantChange::default() }).await
+    }
+
+    /// Erases a tenant for good: when this returns, its data key is destroyed.
+    pub async fn delete_tenant(&self, name: &TenantName) -> Result<()> {
+        self.inner.store.delete_tenant(&self.scope, name).await
+    }
+
+    /// Makes an operator key; the text is shown once. With `act_as` the key may open tenants; only
+    /// an operator that may do so itself can make such a key.
+    pub async fn create_key(
+        &self,
+        act_as: bool,
+        label: &str,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(KeyRow, String)> {
+        validate::label(label)?;
+        validate::expiry(expires_at, self.inner.clock.now())?;
+        if act_as && !self.scope.may_act_as() {
+            let error =
+                Error::denied("this operator key may not open tenants, nor make one that may");
+            let log = TenantId::INSTALLATION;
+            self.inner.refuse(log, self.scope.actor(), "key.create", label, &error);
+            return Err(error);
+        }
+        let (row, key) =
+            self.inner.store.create_operator_key(&self.scope, act_as, label, expires_at).await?;
+        Ok((row, key.reveal()))
+    }
+
+    /// The operator's keys.
+    pub async fn keys(&self) -> Result<Vec<KeyRow>> {
+        self.inner.store.operator_keys(&self.scope).await
+    }
+
+    /// Revokes an operator key, at once.
+    pub async fn revoke_key(&self, id: KeyId) -> Result<()> {
+        self.inner.store.revoke_operator_key(&self.scope, id).await
+    }
+
+    /// The operator's audit log, from the first entry after `after`. What was noted before this
+    /// call is in it.
+    pub async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>> {
+        validate::audit_page(limit)?;
+        denials::flush_before_reading(&self.inner, TenantId::INSTALLATION).await;
+        self.inner.store.operator_audit(&self.scope, after, limit).await
+    }
+
+    /// Erases every tenant. For servers in development mode only.
+    pub async fn reset(&self) -> Result<()> {
+        if !self.inner.authority.is_development() {
+            return Err(Error::denied("reset is only allowed by a server started with --dev"));
+        }
+        loop {
+            let page = self.tenants(None, 1_000).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for tenant in page {
+                self.delete_tenant(&tenant.name).await?;
+            }
+        }
+    }
+}

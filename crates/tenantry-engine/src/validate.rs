@@ -1,0 +1,337 @@
+//! What callers may send. Everything here is refused before the store is asked.
+
+use std::collections::{BTreeMap, HashSet};
+use tenantry_index::CompiledFilter;
+use tenantry_store::{NewKey, TenantChange};
+use tenantry_types::{
+    CollectionChange, CollectionSpec, Error, ErrorKind, FieldTest, Filter, Limits, Metadata,
+    QueryRequest, RecordId, RecordWrite, Result, Selector, TenantSpec, TextTest, Timestamp, Value,
+};
+
+const SETTINGS_BYTES_MAX: usize = 64 << 10;
+const LABEL_BYTES_MAX: usize = 256;
+const WEIGHT_MAX: u16 = 1_000;
+const KEY_OBJECTS_MAX: usize = 1_000;
+const AUDIT_ENTRIES_MAX: usize = 10_000;
+
+fn too_large(message: String) -> Error {
+    Error::new(ErrorKind::TooLarge, message)
+}
+
+pub(crate) fn tenant_spec(spec: &TenantSpec) -> Result<()> {
+    weight(spec.weight)?;
+    settings(spec.settings.iter().map(|(k, v)| (k, v.len())))
+}
+
+pub(crate) fn tenant_change(change: &TenantChange) -> Result<()> {
+    if let Some(value) = change.weight {
+        weight(value)?;
+    }
+    settings(change.settings.iter().map(|(k, v)| (k, v.as_ref().map_or(0, String::len))))
+}
+
+fn weight(weight: u16) -> Result<()> {
+    if (1..=WEIGHT_MAX).contains(&weight) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("weight: {weight} is not between 1 and {WEIGHT_MAX}")))
+}
+
+fn settings<'a>(entries: impl Iterator<Item = (&'a String, usize)>) -> Result<()> {
+    let bytes: usize = entries.map(|(key, value)| key.len() + value).sum();
+    if bytes > SETTINGS_BYTES_MAX {
+        return Err(too_large(format!(
+            "settings: {bytes} bytes, at most {SETTINGS_BYTES_MAX} are allowed"
+        )));
+    }
+    Ok(())
+}
+
+pub(crate) fn label(label: &str) -> Result<()> {
+    if label.len() > LABEL_BYTES_MAX {
+        return Err(Error::invalid(format!("label: at most {LABEL_BYTES_MAX} bytes are allowed")));
+    }
+    Ok(())
+}
+
+/// A key that is refused from the start is a mistake of whoever asks for it.
+pub(crate) fn expiry(expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
+    if expires_at.is_some_and(|end| end <= now) {
+        return Err(Error::invalid("expiry: must be in the future"));
+    }
+    Ok(())
+}
+
+pub(crate) fn audit_page(limit: usize) -> Result<()> {
+    if limit > AUDIT_ENTRIES_MAX {
+        return Err(Error::invalid(format!("limit: at most {AUDIT_ENTRIES_MAX} entries a page")));
+    }
+    Ok(())
+}
+
+pub(crate) fn new_key(key: &NewKey, now: Timestamp) -> Result<()> {
+    label(&key.label)?;
+    expiry(key.expires_at, now)?;
+    if key.restriction.objects.as_ref().is_some_and(|all| all.len() > KEY_OBJECTS_MAX) {
+        return Err(Error::invalid(format!(
+            "a key can be limited to at most {KEY_OBJECTS_MAX} databases and collections"
+        )));
+    }
+    let Some(bound) = &key.restriction.filter else { return Ok(()) };
+    filter(bound)?;
+    // A pattern that does not compile would make every later request of the key fail.
+    CompiledFilter::compile(bound).map(drop)
+}
+
+pub(crate) fn collection_spec(spec: &CollectionSpec) -> Result<()> {
+    attributes(&spec.attributes)?;
+    spec.metadata.as_ref().map_or(Ok(()), |m| metadata(m, "collection metadata"))
+}
+
+pub(crate) fn collection_change(change: &CollectionChange) -> Result<()> {
+    attributes(&change.attributes)?;
+    match &change.metadata {
+        Some(Some(new)) => metadata(new, "collection metadata"),
+        Some(None) | None => Ok(()),
+    }
+}
+
+fn attributes(attributes: &BTreeMap<String, String>) -> Result<()> {
+    let bytes: usize = attributes.iter().map(|(k, v)| k.len() + v.len()).sum();
+    if bytes > Limits::ATTRIBUTES_BYTES_MAX {
+        return Err(too_large(format!(
+            "configuration: {bytes} bytes, at most {} are allowed",
+            Limits::ATTRIBUTES_BYTES_MAX
+        )));
+    }
+    Ok(())
+}
+
+fn metadata(metadata: &Metadata, place: &str) -> Result<()> {
+    fields(metadata.iter().map(|(key, value)| (key, Some(value))), metadata.len(), place)
+}
+
+fn fields<'a>(
+    entries: impl Iterator<Item = (&'a String, Option<&'a Value>)>,
+    count: usize,
+    place: &str,
+) -> Result<()> {
+    if count > Limits::METADATA_KEYS_MAX {
+        return Err(too_large(format!(
+            "{place}: {count} keys, at most {} are allowed",
+            Limits::METADATA_KEYS_MAX
+        )));
+    }
+    let mut bytes = 0;
+    for (key, entry) in entries {
+        if key.is_empty() || key.len() > Limits::METADATA_KEY_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "{place}: a key must have 1 to {} bytes",
+                Limits::METADATA_KEY_BYTES_MAX
+            )));
+        }
+        bytes += key.len();
+        if let Some(entry) = entry {
+            value(entry, key, place)?;
+            bytes += entry.bytes();
+        }
+    }
+    if bytes > Limits::METADATA_BYTES_MAX {
+        return Err(too_large(format!(
+            "{place}: {bytes} bytes, at most {} are allowed",
+            Limits::METADATA_BYTES_MAX
+        )));
+    }
+    Ok(())
+}
+
+fn value(value: &Value, key: &str, place: &str) -> Result<()> {
+    match value {
+        Value::Float(float) if !float.is_finite() => {
+            Err(Error::invalid(format!("{place}, key {key:?}: floats must be finite")))
+        }
+        Value::List(items) => {
+            let first = items.first();
+            for item in items {
+                if matches!(item, Value::List(_)) || !first.is_some_and(|f| f.same_kind(item)) {
+                    return Err(Error::invalid(format!(
+                        "{place}, key {key:?}: a list must hold scalars of one kind"
+                    )));
+                }
+                self::value(item, key, place)?;
+            }
+            Ok(())
+        }
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Str(_) => Ok(()),
+    }
+}
+
+/// Checks a batch of records: sizes, finite vectors of one dimension, no id twice.
+pub(crate) fn batch(records: &[RecordWrite]) -> Result<()> {
+    if records.len() > Limits::BATCH_RECORDS_MAX {
+        return Err(too_large(format!(
+            "batch: {} records, at most {} are allowed",
+            records.len(),
+            Limits::BATCH_RECORDS_MAX
+        )));
+    }
+    let mut seen: HashSet<&RecordId> = HashSet::with_capacity(records.len());
+    let mut dimension = None;
+    for (index, record) in records.iter().enumerate() {
+        if !seen.insert(&record.id) {
+            return Err(Error::invalid(format!(
+                "record {index}: the id {:?} occurs twice in this batch",
+                shown(record.id.as_str())
+            )));
+        }
+        record_write(record, index)?;
+        if let Some(new) = &record.vector {
+            let first = *dimension.get_or_insert(new.len());
+            if first != new.len() {
+                return Err(Error::invalid(format!(
+                    "Inconsistent dimensions in provided embeddings: record {index} has {}, the \
+                     first has {first}",
+                    new.len()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn record_write(record: &RecordWrite, index: usize) -> Result<()> {
+    if let Some(new) = &record.vector {
+        vector(new).map_err(|why| Error::invalid(format!("record {index}: {why}")))?;
+    }
+    if record.document.as_ref().is_some_and(|t| t.len() > Limits::DOCUMENT_BYTES_MAX) {
+        return Err(too_large(format!(
+            "record {index}: the document has more than {} bytes",
+            Limits::DOCUMENT_BYTES_MAX
+        )));
+    }
+    if record.uri.as_ref().is_some_and(|u| u.len() > Limits::URI_BYTES_MAX) {
+        return Err(too_large(format!(
+            "record {index}: the uri has more than {} bytes",
+            Limits::URI_BYTES_MAX
+        )));
+    }
+    let entries = record.metadata.iter().map(|(key, value)| (key, value.as_ref()));
+    fields(entries, record.metadata.len(), &format!("record {index}, metadata"))
+}
+
+fn vector(vector: &[f32]) -> std::result::Result<(), String> {
+    if vector.is_empty() || vector.len() > Limits::DIMENSION_MAX {
+        return Err(format!(
+            "a vector must have a dimension of 1 to {}, got {}",
+            Limits::DIMENSION_MAX,
+            vector.len()
+        ));
+    }
+    match vector.iter().position(|x| !x.is_finite()) {
+        Some(at) => {
+            Err(format!("vectors must not contain NaN or Infinity values (component {at})"))
+        }
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn selector(select: &Selector) -> Result<()> {
+    if select.ids.as_ref().is_some_and(|ids| ids.len() > Limits::IDS_MAX) {
+        return Err(too_large(format!("ids: at most {} are allowed", Limits::IDS_MAX)));
+    }
+    select.filter.as_ref().map_or(Ok(()), filter)
+}
+
+pub(crate) fn query(request: &QueryRequest, dimension: Option<u32>) -> Result<()> {
+    selector(&request.select)?;
+    let count = request.vectors.len();
+    if count > Limits::QUERY_VECTORS_MAX {
+        return Err(too_large(format!(
+            "query: {count} vectors, at most {} are allowed",
+            Limits::QUERY_VECTORS_MAX
+        )));
+    }
+    if count.saturating_mul(request.k) > Limits::QUERY_HITS_MAX {
+        return Err(too_large(format!(
+            "query: {} neighbours of {count} vectors, at most {} in all are allowed",
+            request.k,
+            Limits::QUERY_HITS_MAX
+        )));
+    }
+    for (index, one) in request.vectors.iter().enumerate() {
+        vector(one).map_err(|why| Error::invalid(format!("query vector {index}: {why}")))?;
+        if let Some(want) = dimension.filter(|want| *want as usize != one.len()) {
+            return Err(dimension_error(want as usize, one.len()));
+        }
+    }
+    Ok(())
+}
+
+fn dimension_error(want: usize, got: usize) -> Error {
+    Error::invalid(format!("Collection expecting embedding with dimension of {want}, got {got}"))
+}
+
+/// Checks size, depth, operand kinds and regular expressions' length. Syntax of regular
+/// expressions is checked where they are compiled.
+pub(crate) fn filter(filter: &Filter) -> Result<()> {
+    depth(filter, 0)?;
+    let terms = filter.terms();
+    if terms > Limits::FILTER_TERMS_MAX {
+        return Err(too_large(format!(
+            "filter: {terms} terms, at most {} are allowed",
+            Limits::FILTER_TERMS_MAX
+        )));
+    }
+    Ok(())
+}
+
+fn depth(filter: &Filter, level: usize) -> Result<()> {
+    if level > Limits::DEPTH_MAX {
+        return Err(too_large(format!("filter: nested deeper than {} levels", Limits::DEPTH_MAX)));
+    }
+    match filter {
+        Filter::And(all) | Filter::Or(all) => all.iter().try_for_each(|f| depth(f, level + 1)),
+        Filter::Not(one) => depth(one, level + 1),
+        Filter::Text(TextTest::Regex(pattern) | TextTest::NotRegex(pattern))
+            if pattern.len() > Limits::REGEX_BYTES_MAX =>
+        {
+            Err(too_large(format!(
+                "filter: a regular expression has at most {} bytes",
+                Limits::REGEX_BYTES_MAX
+            )))
+        }
+        Filter::Field { key, test } => operand(key, test),
+        Filter::Text(_) => Ok(()),
+    }
+}
+
+fn operand(key: &str, test: &FieldTest) -> Result<()> {
+    let (values, order): (&[Value], bool) = match test {
+        FieldTest::Gt(v) | FieldTest::Gte(v) | FieldTest::Lt(v) | FieldTest::Lte(v) => {
+            (std::slice::from_ref(v), true)
+        }
+        FieldTest::Eq(v)
+        | FieldTest::Ne(v)
+        | FieldTest::Contains(v)
+        | FieldTest::NotContains(v) => (std::slice::from_ref(v), false),
+        FieldTest::In(values) | FieldTest::NotIn(values) => (values, false),
+        FieldTest::Exists(_) => return Ok(()),
+    };
+    for operand in values {
+        if matches!(operand, Value::List(_)) {
+            return Err(Error::invalid(format!("filter on {key:?}: an operand must be a scalar")));
+        }
+        if order && matches!(operand, Value::Bool(_)) {
+            return Err(Error::invalid(format!("filter on {key:?}: a boolean has no order")));
+        }
+        if matches!(operand, Value::Float(f) if f.is_nan()) {
+            return Err(Error::invalid(format!("filter on {key:?}: NaN equals nothing")));
+        }
+    }
+    Ok(())
+}
+
+/// At most 100 characters of a caller's text, for messages.
+fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
+}

@@ -1,0 +1,15 @@
+//! Handles have private fields.
+
+use tenantry_engine::*;
+
+pub fn session(of: Session<Admin>, info: TenantInfo) -> Session<Admin> {
+    Session { tenant: info, ..of } //~ E0451
+}
+
+pub fn database(of: Database<Admin>) -> Database<Admin> {
+    Database { ..of } //~ E0451
+}
+
+pub fn collection(of: Collection<Write>) -> Collection<Write> {
+    Collection { ..of } //~ E0451
+}
