@@ -15,24 +15,38 @@ pub trait KeyDirectory: Send + Sync {
 /// Turns credentials into principals and principals into scopes. The only maker of either.
 #[derive(Debug)]
 pub struct Authority {
-    development: bool,
+    keyless: Keyless,
+}
+
+/// Who a caller without a credential is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keyless {
+    Nobody,
+    Development,
+    LocalOperator,
 }
 
 impl Authority {
     /// An authority that demands a key of everybody.
     pub fn new() -> Self {
-        Self { development: false }
+        Self { keyless: Keyless::Nobody }
+    }
+
+    /// An authority for a program that opened the data folder itself and serves nobody else: a
+    /// caller without a key is the local operator, audited as such.
+    pub fn local() -> Self {
+        Self { keyless: Keyless::LocalOperator }
     }
 
     /// An authority that takes every caller for an operator. For a server on a loopback address
     /// only; whoever starts it checks the address.
     pub fn development() -> Self {
-        Self { development: true }
+        Self { keyless: Keyless::Development }
     }
 
-    /// True if no key is demanded.
+    /// True for an authority made by [`Authority::development`].
     pub fn is_development(&self) -> bool {
-        self.development
+        self.keyless == Keyless::Development
     }
 
     /// Who presents this credential. In development mode a key is still honoured when one is
@@ -43,14 +57,15 @@ impl Authority {
         directory: &impl KeyDirectory,
         now: Timestamp,
     ) -> Result<Principal> {
-        match credential {
-            Credential::Key(key) => {
+        match (credential, self.keyless) {
+            (Credential::Key(key), _) => {
                 let row = directory.find_key(key.id()).await?.ok_or_else(invalid_key)?;
                 row.verify(&key, now)?;
                 Ok(Principal::from_key(&row))
             }
-            Credential::None if self.development => Ok(Principal::development()),
-            Credential::None => Err(Error::new(
+            (Credential::None, Keyless::Development) => Ok(Principal::development()),
+            (Credential::None, Keyless::LocalOperator) => Ok(Principal::local()),
+            (Credential::None, Keyless::Nobody) => Err(Error::new(
                 ErrorKind::Unauthenticated,
                 "an API key is required: send it as `Authorization: Bearer tnt_…`",
             )),

@@ -156,7 +156,7 @@ impl Client {
         let engine = {
             // The engine starts its background work in the runtime that is entered.
             let _inside = runtime.enter();
-            open_engine(config, Authority::development())?
+            open_engine(config, Authority::local())?
         };
         let router = tenantry_api::router(engine.clone());
         Ok(Self::Local { runtime, engine, router })
