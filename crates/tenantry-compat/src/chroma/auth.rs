@@ -1,0 +1,135 @@
+//! From headers to a principal, before anything else of a request is looked at.
+
+use super::{DEFAULT_TENANT, error::Failure};
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, header},
+    middleware::Next,
+    response::Response,
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use std::borrow::Cow;
+use tenantry_engine::{
+    Engine, Error, ErrorKind, Level, Principal, Resource, Select, Session, TenantName,
+};
+
+const CHROMA_TOKEN: &str = "x-chroma-token";
+
+/// Lets a request pass only with a principal, which handlers find among its extensions.
+pub(crate) async fn authenticate(
+    State(engine): State<Engine>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    let who = {
+        let token = token(request.headers())?;
+        engine.authenticate(token.as_deref()).await?
+    };
+    request.extensions_mut().insert(who);
+    Ok(next.run(request).await)
+}
+
+/// The one token that the headers carry, in any of the forms that Chroma's clients send.
+fn token(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Failure> {
+    let authorization = headers.get_all(header::AUTHORIZATION).iter().map(of_authorization);
+    let chroma = headers.get_all(CHROMA_TOKEN).iter().map(|value| text(value).map(Cow::Borrowed));
+    let mut found: Option<Cow<'_, str>> = None;
+    for token in authorization.chain(chroma) {
+        let token = token?;
+        if found.as_ref().is_some_and(|first| *first != token) {
+            return Err(refused("the request carries more than one credential"));
+        }
+        found = Some(token);
+    }
+    Ok(found)
+}
+
+fn of_authorization(value: &HeaderValue) -> Result<Cow<'_, str>, Failure> {
+    let value = text(value)?.trim();
+    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(Cow::Borrowed(rest.trim()));
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        return basic(rest.trim()).map(Cow::Owned).ok_or_else(|| {
+            refused("`Authorization: Basic` must hold base64 of `user:key` or `key:`")
+        });
+    }
+    Err(refused("use `Authorization: Bearer`, `Authorization: Basic` or `X-Chroma-Token`"))
+}
+
+/// The key of `user:key`, or of `key:`.
+fn basic(encoded: &str) -> Option<String> {
+    let pair = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
+    let (user, password) = pair.split_once(':')?;
+    Some(if password.is_empty() { user } else { password }.to_owned())
+}
+
+fn text(value: &HeaderValue) -> Result<&str, Failure> {
+    value.to_str().map_err(|_| refused("a credential must be ASCII text"))
+}
+
+fn refused(message: &'static str) -> Failure {
+    Error::new(ErrorKind::Unauthenticated, message).into()
+}
+
+/// A session in the tenant that the path names. For a tenant's own key the client's default name
+/// means its own tenant; for everybody else it is a name like any other.
+pub(crate) async fn open<L: Level>(
+    engine: &Engine,
+    who: &Principal,
+    asked: &str,
+) -> Result<Session<L>, Error> {
+    if who.tenant().is_some() && asked == DEFAULT_TENANT {
+        return engine.session(who, Select::Own).await;
+    }
+    let name = TenantName::parse(asked).map_err(|_| Error::not_found(Resource::Tenant, asked))?;
+    engine.session(who, Select::Named(&name)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    fn found(pairs: &[(&'static str, &str)]) -> Result<Option<String>, u16> {
+        token(&headers(pairs)).map(|t| t.map(Cow::into_owned)).map_err(|f| f.parts().0)
+    }
+
+    #[test]
+    fn every_form_of_a_credential_is_read() {
+        let key = || Ok(Some("tnt_a_b".to_owned()));
+        assert_eq!(found(&[]), Ok(None));
+        assert_eq!(found(&[("authorization", "Bearer tnt_a_b")]), key());
+        assert_eq!(found(&[("authorization", "bearer  tnt_a_b ")]), key());
+        assert_eq!(found(&[("x-chroma-token", "tnt_a_b")]), key());
+        for pair in ["user:tnt_a_b", "tnt_a_b:"] {
+            let value = format!("Basic {}", BASE64_STANDARD.encode(pair));
+            assert_eq!(found(&[("authorization", &value)]), key(), "{pair}");
+        }
+    }
+
+    #[test]
+    fn one_credential_twice_is_one_and_two_are_refused() {
+        let same = [("authorization", "Bearer tnt_a_b"), ("x-chroma-token", "tnt_a_b")];
+        assert_eq!(found(&same), Ok(Some("tnt_a_b".to_owned())));
+        let two = [("authorization", "Bearer tnt_a_b"), ("x-chroma-token", "tnt_c_d")];
+        assert_eq!(found(&two), Err(401));
+        let twice = [("x-chroma-token", "tnt_a_b"), ("x-chroma-token", "tnt_c_d")];
+        assert_eq!(found(&twice), Err(401));
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for value in ["tnt_a_b", "Digest x", "Basic !!", "Basic dG50", ""] {
+            assert_eq!(found(&[("authorization", value)]), Err(401), "{value}");
+        }
+    }
+}

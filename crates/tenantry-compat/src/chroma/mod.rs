@@ -1,0 +1,38 @@
+//! Chroma's v2 REST protocol, as the Python client of chromadb 1.5 speaks it.
+//!
+//! `docs/reference/chroma.md` lists every route, every deliberate difference and what is not
+//! offered. A request travels: `auth` (headers only) → `extract` (tenant, database, collection)
+//! → `body` → `handler` → engine → `wire`; refusals leave through `error`.
+
+mod auth;
+mod body;
+mod config;
+mod discovery;
+mod error;
+mod extract;
+mod filter;
+mod handler;
+mod name;
+mod routes;
+mod schema;
+mod wire;
+
+pub use routes::{PUBLIC_ROUTES, ROUTES, router};
+
+use tenantry_engine::{Engine, ErrorKind, Result, TenantName, TenantSpec};
+
+/// The tenant that a client names when its user named none. For a tenant's own key it means that
+/// tenant, whatever it is called.
+pub const DEFAULT_TENANT: &str = "default_tenant";
+
+/// Makes the tenant and the database that a client without settings asks for, if they are not
+/// there. For servers in development mode, at start and after a reset.
+pub async fn ensure_development_tenant(engine: &Engine) -> Result<()> {
+    let who = engine.local_operator().await?;
+    let name = TenantName::parse(DEFAULT_TENANT)?;
+    match engine.operator(&who)?.create_tenant(&TenantSpec::new(name)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
