@@ -1,0 +1,544 @@
+//! Databases and collections of a tenant.
+
+use super::{
+    Embedded, Inner, complete,
+    db::{Db, Space},
+    disk::{DiskCollection, DiskDatabase, DiskStatistics, Statistics, Touched},
+    done,
+    keys::{self, Prefix, Tail},
+    small_number,
+    tenants::{Commit, OpenTenant},
+};
+use crate::{CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef};
+use std::sync::Arc;
+use tenantry_auth::{Admin, CanWrite, Level, Scope, TenantId};
+use tenantry_types::{
+    CollectionChange, CollectionId, CollectionName, CollectionNumber, CollectionSpec, DatabaseName,
+    DatabaseNumber, Error, ErrorKind, Limits, Page, Resource, Result,
+};
+
+/// A public id in the form of a version 4 UUID (RFC 9562 §5.4), derived from the tenant's data
+/// key and a tenant-local number: it tells nothing about other tenants, and another tenant's
+/// numbers give other ids.
+pub(super) fn public_id(tenant: &OpenTenant, what: &str, number: u32) -> [u8; 16] {
+    let hash = tenant.key().derive(&format!("tenantry 2026-11 {what} id"), &number.to_be_bytes());
+    let mut id = [0; 16];
+    for (to, from) in id.iter_mut().zip(hash) {
+        *to = from;
+    }
+    id[6] = (id[6] & 0x0f) | 0x40;
+    id[8] = (id[8] & 0x3f) | 0x80;
+    id
+}
+
+pub(super) fn put_database(commit: &mut Commit<'_>, info: &DatabaseInfo) {
+    let number = info.number.0;
+    let key = keys::Database { database: number }.encode(commit.prefix());
+    commit.put(Space::Data, key, &DiskDatabase::from_info(info));
+    let name = keys::DatabaseName { name: Tail(info.name.as_str().as_bytes()) };
+    let key = name.encode(commit.prefix());
+    commit.put_clear(Space::Data, key, number.to_be_bytes().to_vec());
+    commit.touch(Touched::Database(number));
+}
+
+pub(super) fn put_collection(commit: &mut Commit<'_>, info: &CollectionInfo) {
+    let key = keys::Collection { collection: info.number.0 }.encode(commit.prefix());
+    commit.put(Space::Data, key, &DiskCollection::from_info(info));
+    commit.touch(Touched::Collection(info.number.0));
+}
+
+fn collection_name_key(prefix: Prefix, database: DatabaseNumber, name: &CollectionName) -> Vec<u8> {
+    keys::CollectionName { database: database.0, name: Tail(name.as_str().as_bytes()) }
+        .encode(prefix)
+}
+
+fn missing_database(name: &DatabaseName) -> Error {
+    Error::not_found(Resource::Database, name.as_str())
+}
+
+impl Embedded {
+    pub(crate) async fn databases<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        page: Page,
+    ) -> Result<Vec<DatabaseRef>> {
+        let tenant = self.inner.tenant(scope)?;
+        let db = self.inner.db()?;
+        let mut found = Vec::new();
+        let mut skip = page.offset;
+        for item in db.scan(Space::Data, &keys::DatabaseName::all(tenant.prefix()), None) {
+            if page.limit.is_some_and(|limit| found.len() >= limit) {
+                break;
+            }
+            let number = DatabaseNumber(small_number(&item?.1)?);
+            if !scope.restriction().sees_database(number) {
+                continue;
+            }
+            if skip > 0 {
+                skip -= 1;
+                continue;
+            }
+            let info = load_database(&db, &tenant, number)?;
+            found.extend(info.map(|info| DatabaseRef { tenant: tenant.id(), info }));
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn database<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        name: &DatabaseName,
+    ) -> Result<DatabaseRef> {
+        let tenant = self.inner.tenant(scope)?;
+        let info = self.inner.database(&tenant, name)?;
+        if !scope.restriction().sees_database(info.number) {
+            return Err(missing_database(name));
+        }
+        Ok(DatabaseRef { tenant: tenant.id(), info })
+    }
+
+    pub(crate) async fn create_database(
+        &self,
+        scope: &Scope<Admin>,
+        name: &DatabaseName,
+    ) -> Result<DatabaseRef> {
+        unlimited(scope)?;
+        let (inner, scope, name) = (Arc::clone(&self.inner), scope.clone(), name.clone());
+        complete(async move {
+            let tenant = inner.tenant(&scope)?;
+            let _writing = tenant.writer.lock().await;
+            let mut commit = inner.begin(&tenant)?;
+            let name_key = keys::DatabaseName { name: Tail(name.as_str().as_bytes()) };
+            if inner.db()?.get(Space::Data, &name_key.encode(tenant.prefix()))?.is_some() {
+                return Err(Error::already_exists(Resource::Database, name.as_str()));
+            }
+            let limit = tenant.info().limits.databases;
+            if commit.head.databases >= limit {
+                return Err(Error::new(
+                    ErrorKind::LimitExceeded,
+                    format!("this tenant may have {limit} databases"),
+                ));
+            }
+            let info = inner.put_new_database(&mut commit, &tenant, &name);
+            commit.audit(done(scope.actor(), "database.create", name.as_str(), 1));
+            inner.commit(&tenant, commit).await?;
+            tenant.catalog_changed();
+            Ok(DatabaseRef { tenant: tenant.id(), info: Arc::new(info) })
+        })
+        .await
+    }
+
+    pub(crate) async fn delete_database(
+        &self,
+        scope: &Scope<Admin>,
+        name: &DatabaseName,
+    ) -> Result<()> {
+        unlimited(scope)?;
+        let (inner, scope, name) = (Arc::clone(&self.inner), scope.clone(), name.clone());
+        complete(async move {
+            let tenant = inner.tenant(&scope)?;
+            let _writing = tenant.writer.lock().await;
+            let info = inner.database(&tenant, &name)?;
+            let mut commit = inner.begin(&tenant)?;
+            let db = inner.db()?;
+            let names = keys::collection_names_of(tenant.prefix(), info.number.0);
+            for item in db.scan(Space::Data, &names, None) {
+                let number = CollectionNumber(small_number(&item?.1)?);
+                if let Some(collection) = load_collection(&db, &tenant, number)? {
+                    drop_collection(&mut commit, &collection);
+                }
+            }
+            let number = info.number.0;
+            let prefix = tenant.prefix();
+            commit.remove(Space::Data, keys::Database { database: number }.encode(prefix));
+            let name_key = keys::DatabaseName { name: Tail(name.as_str().as_bytes()) };
+            commit.remove(Space::Data, name_key.encode(prefix));
+            commit.head.databases = commit.head.databases.saturating_sub(1);
+            commit.touch(Touched::Database(number));
+            commit.audit(done(scope.actor(), "database.delete", name.as_str(), 1));
+            inner.commit(&tenant, commit).await?;
+            tenant.catalog_changed();
+            inner.hot.forget_tenant(tenant.id());
+            inner.purge.notify_one();
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn collections<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseRef,
+        page: Page,
+    ) -> Result<Vec<CollectionRef>> {
+        let tenant = self.inner.database_tenant(scope, database)?;
+        let db = self.inner.db()?;
+        let mut found = Vec::new();
+        for number in visible(&db, &tenant, scope, database, page)? {
+            let info = load_collection(&db, &tenant, number)?;
+            found.extend(info.map(|info| CollectionRef { tenant: tenant.id(), info }));
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn count_collections<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseRef,
+    ) -> Result<usize> {
+        let tenant = self.inner.database_tenant(scope, database)?;
+        Ok(visible(&*self.inner.db()?, &tenant, scope, database, Page::default())?.len())
+    }
+
+    pub(crate) async fn collection<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseRef,
+        name: &CollectionName,
+    ) -> Result<CollectionRef> {
+        let tenant = self.inner.database_tenant(scope, database)?;
+        let place = (database.info.number, name.clone());
+        let found = tenant.cached(
+            |catalog| catalog.by_name.get(&place).cloned(),
+            || {
+                let db = self.inner.db()?;
+                let key = collection_name_key(tenant.prefix(), place.0, name);
+                let Some(value) = db.get(Space::Data, &key)? else { return Ok(None) };
+                load_collection(&db, &tenant, CollectionNumber(small_number(&value)?))
+            },
+            |catalog, info| {
+                catalog.by_name.insert(place.clone(), info);
+            },
+        )?;
+        let found = found.filter(|info| visible_to(scope, info));
+        let info = found.ok_or_else(|| Error::not_found(Resource::Collection, name.as_str()))?;
+        Ok(CollectionRef { tenant: tenant.id(), info })
+    }
+
+    pub(crate) async fn collection_by_id<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseRef,
+        id: CollectionId,
+    ) -> Result<CollectionRef> {
+        let tenant = self.inner.database_tenant(scope, database)?;
+        let found = tenant.cached(
+            |catalog| catalog.by_id.get(&id).cloned(),
+            || {
+                let db = self.inner.db()?;
+                let key = keys::CollectionId { id: id.0 }.encode(tenant.prefix());
+                let Some(value) = db.get(Space::Data, &key)? else { return Ok(None) };
+                load_collection(&db, &tenant, CollectionNumber(small_number(&value)?))
+            },
+            |catalog, info| {
+                catalog.by_id.insert(id, info);
+            },
+        )?;
+        let found =
+            found.filter(|info| info.database == database.info.number && visible_to(scope, info));
+        let info = found.ok_or_else(|| Error::not_found(Resource::Collection, id.to_string()))?;
+        Ok(CollectionRef { tenant: tenant.id(), info })
+    }
+
+    pub(crate) async fn create_collection<L: CanWrite>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseRef,
+        spec: &CollectionSpec,
+        get_or_create: bool,
+    ) -> Result<(CollectionRef, bool)> {
+        match self.collection(scope, database, &spec.name).await {
+            Ok(found) if get_or_create => return Ok((found, false)),
+            Ok(_) => return Err(Error::already_exists(Resource::Collection, spec.name.as_str())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        if !scope.restriction().owns_database(database.info.number) {
+            return Err(Error::denied("this key is limited to existing collections"));
+        }
+        let (inner, scope) = (Arc::clone(&self.inner), scope.to_write());
+        let (database, spec) = (database.clone(), spec.clone());
+        complete(async move {
+            let tenant = inner.database_tenant(&scope, &database)?;
+            let _writing = tenant.writer.lock().await;
+            inner.create_collection(&tenant, &database, spec, get_or_create, scope.actor()).await
+        })
+        .await
+    }
+
+    pub(crate) async fn change_collection<L: CanWrite>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        change: &CollectionChange,
+    ) -> Result<CollectionRef> {
+        if scope.restriction().filter.is_some() {
+            return Err(Error::denied("a key bound to a filter cannot change a collection"));
+        }
+        let (inner, scope) = (Arc::clone(&self.inner), scope.to_write());
+        let (collection, change) = (collection.clone(), change.clone());
+        complete(async move {
+            let tenant = inner.collection_tenant(&scope, &collection)?;
+            let _writing = tenant.writer.lock().await;
+            let mut info = (*inner.present(&tenant, &collection)?).clone();
+            let mut commit = inner.begin(&tenant)?;
+            if let Some(new) = change.name.filter(|new| *new != info.name) {
+                let key = collection_name_key(tenant.prefix(), info.database, &new);
+                if inner.db()?.get(Space::Data, &key)?.is_some() {
+                    return Err(Error::already_exists(Resource::Collection, new.as_str()));
+                }
+                let old = collection_name_key(tenant.prefix(), info.database, &info.name);
+                commit.remove(Space::Data, old);
+                commit.put_clear(Space::Data, key, info.number.0.to_be_bytes().to_vec());
+                info.name = new;
+            }
+            if let Some(metadata) = change.metadata {
+                info.metadata = metadata;
+            }
+            info.attributes.extend(change.attributes);
+            check_attributes(&info)?;
+            put_collection(&mut commit, &info);
+            commit.audit(done(scope.actor(), "collection.change", info.name.as_str(), 1));
+            inner.commit(&tenant, commit).await?;
+            tenant.catalog_changed();
+            Ok(CollectionRef { tenant: tenant.id(), info: Arc::new(info) })
+        })
+        .await
+    }
+
+    pub(crate) async fn delete_collection<L: CanWrite>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+    ) -> Result<()> {
+        let (inner, scope, collection) =
+            (Arc::clone(&self.inner), scope.to_write(), collection.clone());
+        if scope.restriction().filter.is_some() {
+            return Err(Error::denied("a key bound to a filter cannot delete a collection"));
+        }
+        complete(async move {
+            let tenant = inner.collection_tenant(&scope, &collection)?;
+            let _writing = tenant.writer.lock().await;
+            let info = inner.present(&tenant, &collection)?;
+            let mut commit = inner.begin(&tenant)?;
+            drop_collection(&mut commit, &info);
+            commit.audit(done(scope.actor(), "collection.delete", info.name.as_str(), 1));
+            inner.commit(&tenant, commit).await?;
+            tenant.catalog_changed();
+            inner.hot.forget(tenant.id(), info.number);
+            inner.purge.notify_one();
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// What changes may not pass: each is within the bound, all of them together need not be.
+fn check_attributes(info: &CollectionInfo) -> Result<()> {
+    let bytes: usize = info.attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes <= Limits::ATTRIBUTES_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::TooLarge,
+        format!(
+            "configuration: would have {bytes} bytes, at most {} are allowed",
+            Limits::ATTRIBUTES_BYTES_MAX
+        ),
+    ))
+}
+
+/// Databases are managed by keys that nothing narrows.
+fn unlimited(scope: &Scope<Admin>) -> Result<()> {
+    if scope.restriction().is_none() {
+        return Ok(());
+    }
+    Err(Error::denied("a limited key cannot make or delete databases"))
+}
+
+fn visible_to<L: Level>(scope: &Scope<L>, info: &CollectionInfo) -> bool {
+    scope.restriction().sees_collection(info.database, info.number)
+}
+
+/// The numbers of the page of collections that the scope may see, in the order of their names.
+fn visible<L: Level>(
+    db: &Db,
+    tenant: &OpenTenant,
+    scope: &Scope<L>,
+    database: &DatabaseRef,
+    page: Page,
+) -> Result<Vec<CollectionNumber>> {
+    let number = database.info.number;
+    let names = keys::collection_names_of(tenant.prefix(), number.0);
+    let mut found = Vec::new();
+    let mut skip = page.offset;
+    for item in db.scan(Space::Data, &names, None) {
+        if page.limit.is_some_and(|limit| found.len() >= limit) {
+            break;
+        }
+        let collection = CollectionNumber(small_number(&item?.1)?);
+        if !scope.restriction().sees_collection(number, collection) {
+            continue;
+        }
+        if skip > 0 {
+            skip -= 1;
+            continue;
+        }
+        found.push(collection);
+    }
+    Ok(found)
+}
+
+fn load_database(
+    db: &Db,
+    tenant: &OpenTenant,
+    number: DatabaseNumber,
+) -> Result<Option<Arc<DatabaseInfo>>> {
+    let key = keys::Database { database: number.0 }.encode(tenant.prefix());
+    let row: Option<DiskDatabase> = tenant.read(db, Space::Data, &key)?;
+    row.map(|row| row.into_info(number).map(Arc::new)).transpose()
+}
+
+pub(super) fn load_collection(
+    db: &Db,
+    tenant: &OpenTenant,
+    number: CollectionNumber,
+) -> Result<Option<Arc<CollectionInfo>>> {
+    let key = keys::Collection { collection: number.0 }.encode(tenant.prefix());
+    let row: Option<DiskCollection> = tenant.read(db, Space::Data, &key)?;
+    row.map(|row| row.into_info(number).map(Arc::new)).transpose()
+}
+
+/// Removes a collection's rows and leaves a note for the purger, in one commit.
+fn drop_collection(commit: &mut Commit<'_>, info: &CollectionInfo) {
+    let prefix = commit.prefix();
+    let number = info.number.0;
+    commit.remove(Space::Data, keys::Collection { collection: number }.encode(prefix));
+    commit.remove(Space::Data, collection_name_key(prefix, info.database, &info.name));
+    commit.remove(Space::Data, keys::CollectionId { id: info.id.0 }.encode(prefix));
+    let purge = keys::Purge { tenant: prefix.tenant().get(), collection: number };
+    let purge = purge.encode(Prefix::of(TenantId::INSTALLATION));
+    commit.put_clear(Space::Catalog, purge, Vec::new());
+    commit.head.collections = commit.head.collections.saturating_sub(1);
+    commit.touch(Touched::Collection(number));
+}
+
+impl Inner {
+    fn database(&self, tenant: &OpenTenant, name: &DatabaseName) -> Result<Arc<DatabaseInfo>> {
+        let found = tenant.cached(
+            |catalog| catalog.databases.get(name).cloned(),
+            || {
+                let db = self.db()?;
+                let key = keys::DatabaseName { name: Tail(name.as_str().as_bytes()) };
+                let value = db.get(Space::Data, &key.encode(tenant.prefix()))?;
+                let Some(value) = value else { return Ok(None) };
+                load_database(&db, tenant, DatabaseNumber(small_number(&value)?))
+            },
+            |catalog, info| {
+                catalog.databases.insert(name.clone(), info);
+            },
+        )?;
+        found.ok_or_else(|| missing_database(name))
+    }
+
+    /// The tenant of a database, which must be the scope's.
+    fn database_tenant<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseRef,
+    ) -> Result<Arc<OpenTenant>> {
+        if database.tenant != scope.tenant() {
+            return Err(missing_database(&database.info.name));
+        }
+        self.tenant(scope)
+    }
+
+    /// The tenant of a collection, which must be the scope's and visible to it.
+    pub(super) fn collection_tenant<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+    ) -> Result<Arc<OpenTenant>> {
+        if collection.tenant != scope.tenant() || !visible_to(scope, &collection.info) {
+            return Err(missing_collection(&collection.info));
+        }
+        self.tenant(scope)
+    }
+
+    /// The collection as it is now; it may have changed or gone since it was found.
+    pub(super) fn present(
+        &self,
+        tenant: &OpenTenant,
+        collection: &CollectionRef,
+    ) -> Result<Arc<CollectionInfo>> {
+        let id = collection.info.id;
+        let found = tenant.cached(
+            |catalog| catalog.by_id.get(&id).cloned(),
+            || load_collection(&*self.db()?, tenant, collection.info.number),
+            |catalog, info| {
+                catalog.by_id.insert(id, info);
+            },
+        )?;
+        found.ok_or_else(|| missing_collection(&collection.info))
+    }
+
+    async fn create_collection(
+        &self,
+        tenant: &Arc<OpenTenant>,
+        database: &DatabaseRef,
+        spec: CollectionSpec,
+        get_or_create: bool,
+        actor: &str,
+    ) -> Result<(CollectionRef, bool)> {
+        let db = self.db()?;
+        let name_key = collection_name_key(tenant.prefix(), database.info.number, &spec.name);
+        if let Some(value) = db.get(Space::Data, &name_key)? {
+            let number = CollectionNumber(small_number(&value)?);
+            let info = load_collection(&db, tenant, number)?.filter(|_| get_or_create);
+            let info = info
+                .ok_or_else(|| Error::already_exists(Resource::Collection, spec.name.as_str()))?;
+            return Ok((CollectionRef { tenant: tenant.id(), info }, false));
+        }
+        // The database may have gone since it was found.
+        if load_database(&db, tenant, database.info.number)?.is_none() {
+            return Err(missing_database(&database.info.name));
+        }
+        let mut commit = self.begin(tenant)?;
+        let limit = tenant.info().limits.collections;
+        if commit.head.collections >= limit {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("this tenant may have {limit} collections"),
+            ));
+        }
+        commit.head.collections += 1;
+        commit.head.last_collection += 1;
+        let number = commit.head.last_collection;
+        let info = CollectionInfo {
+            database: database.info.number,
+            number: CollectionNumber(number),
+            id: CollectionId(public_id(tenant, "collection", number)),
+            name: spec.name,
+            metric: spec.metric,
+            dimension: None,
+            metadata: spec.metadata,
+            attributes: spec.attributes,
+            created_at: self.now(),
+        };
+        put_collection(&mut commit, &info);
+        let key = keys::Statistics { collection: number, partition: super::write::PARTITION };
+        let statistics = DiskStatistics::V1(Statistics::default());
+        commit.put(Space::Data, key.encode(tenant.prefix()), &statistics);
+        commit.put_clear(Space::Data, name_key, number.to_be_bytes().to_vec());
+        let id_key = keys::CollectionId { id: info.id.0 }.encode(tenant.prefix());
+        commit.put_clear(Space::Data, id_key, number.to_be_bytes().to_vec());
+        commit.audit(done(actor, "collection.create", info.name.as_str(), 1));
+        self.commit(tenant, commit).await?;
+        tenant.catalog_changed();
+        Ok((CollectionRef { tenant: tenant.id(), info: Arc::new(info) }, true))
+    }
+}
+
+pub(super) fn missing_collection(info: &CollectionInfo) -> Error {
+    Error::not_found(Resource::Collection, info.id.to_string())
+}

@@ -1,0 +1,259 @@
+//! How an embedded store is opened: the folder, its lock, its format and the master key.
+
+use super::{open_error, seal::SealingKey};
+use crate::{Entropy, SystemClock, SystemEntropy};
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
+use tenantry_types::{Clock, Error, ErrorKind, Result};
+use zeroize::Zeroizing;
+
+/// The first line of the file `format`. A newer format gets a new number.
+const FORMAT: &str = "tenantry-embedded 1\n";
+
+/// Where the key comes from that wraps every tenant's data key. Whoever loses it loses the data;
+/// whoever has it and the folder can read all.
+#[derive(Clone)]
+pub enum MasterKey {
+    /// `master.key` in the data folder, 64 hexadecimal digits, made on first start and readable
+    /// by its owner only. Protects nothing against a thief of the whole folder.
+    File,
+    /// These 32 bytes, for example from an environment variable.
+    Bytes(Zeroizing<[u8; 32]>),
+    /// The output of this shell command: 64 hexadecimal digits.
+    Command(String),
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "MasterKey::File",
+            Self::Bytes(_) => "MasterKey::Bytes(…)",
+            Self::Command(_) => "MasterKey::Command(…)",
+        })
+    }
+}
+
+impl MasterKey {
+    /// Parses 64 hexadecimal digits, blanks around them allowed.
+    pub fn from_hex(text: &str) -> Result<Self> {
+        parse_hex(text).map(Self::Bytes)
+    }
+}
+
+/// How to open an embedded store.
+#[derive(Debug, Clone)]
+pub struct EmbeddedConfig {
+    /// The folder; made if it does not exist.
+    pub data_dir: PathBuf,
+    /// Where the master key comes from.
+    pub master_key: MasterKey,
+    /// Bytes that hot partitions of all tenants may take.
+    pub memory_budget_bytes: u64,
+    /// Bytes of the database's block cache.
+    pub cache_bytes: u64,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where random bytes come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl EmbeddedConfig {
+    /// Defaults: key file, 1 GiB for hot partitions, 16 MiB block cache, the system's clock and
+    /// randomness.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            master_key: MasterKey::File,
+            memory_budget_bytes: 1 << 30,
+            cache_bytes: 16 << 20,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
+
+    /// The master key; makes the key file of a new folder.
+    pub(super) fn master_key(&self, folder: &Path) -> Result<SealingKey> {
+        let bytes = match &self.master_key {
+            MasterKey::Bytes(bytes) => bytes.clone(),
+            MasterKey::Command(command) => parse_hex(&run(command)?)?,
+            MasterKey::File => {
+                let path = folder.join("master.key");
+                match fs::read_to_string(&path) {
+                    Ok(text) => parse_hex(&text).map_err(|why| {
+                        let message = format!("the file {}: {why}", path.display());
+                        Error::new(why.kind(), message)
+                    })?,
+                    Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+                        if folder.join("slots").exists() || folder.join("db").exists() {
+                            return Err(Error::new(
+                                ErrorKind::Unavailable,
+                                format!(
+                                    "the master key {} is missing; the data in this folder \
+                                         cannot be opened without it",
+                                    path.display()
+                                ),
+                            ));
+                        }
+                        self.make_key_file(&path)?
+                    }
+                    Err(why) => return Err(open_error("read the master key", &path, why)),
+                }
+            }
+        };
+        Ok(SealingKey::new(bytes, 0))
+    }
+
+    fn make_key_file(&self, path: &Path) -> Result<Zeroizing<[u8; 32]>> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        self.entropy.fill("master key", &mut *bytes);
+        let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len() + 1));
+        for byte in *bytes {
+            text.extend(
+                [byte >> 4, byte & 15].iter().filter_map(|d| char::from_digit((*d).into(), 16)),
+            );
+        }
+        text.push('\n');
+        write_new(path, text.as_bytes())
+            .map_err(|why| open_error("make the master key", path, why))?;
+        Ok(bytes)
+    }
+}
+
+/// The path of the slot file, which a folder with a database must have.
+pub(super) fn slot_file(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("slots");
+    if !path.exists() && folder.join("db").join("version").exists() {
+        return Err(Error::corrupt(format!(
+            "the slot file {} is missing; the data in this folder cannot be read without it",
+            path.display()
+        )));
+    }
+    Ok(path)
+}
+
+/// Removes what a first start that was cut short has left of a database, and refuses a folder
+/// that has lost its database. `slots` counts the slots of the slot file: the first commit ever
+/// writes one before it writes to the database, so without any there is nothing to lose.
+pub(super) fn prepare_database(folder: &Path, slots: u64) -> Result<()> {
+    let path = folder.join("db");
+    if fs::metadata(path.join("version")).is_ok_and(|version| version.len() >= 4) {
+        return Ok(());
+    }
+    if slots > 0 {
+        return Err(Error::corrupt(format!(
+            "the database in {} is lost or damaged: its version file is missing",
+            path.display()
+        )));
+    }
+    if path.exists() {
+        fs::remove_dir_all(&path).map_err(|why| open_error("remove the unfinished", &path, why))?;
+    }
+    // Names and ids stand unsealed in its keys.
+    let made = fs::DirBuilder::new().mode(0o700).create(&path);
+    made.map_err(|why| open_error("make", &path, why))
+}
+
+/// Makes the folder if need be, takes its lock and checks its format. The lock is held for as long
+/// as the returned file lives.
+pub(super) fn prepare_folder(folder: &Path) -> Result<File> {
+    if !folder.exists() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|why| open_error("make the data folder", folder, why))?;
+        // A parent that may not be read cannot be synchronised either.
+        if let Some(Ok(parent)) = folder.parent().map(File::open) {
+            parent.sync_all().map_err(|why| open_error("synchronise around", folder, why))?;
+        }
+    }
+    let path = folder.join("lock");
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|why| open_error("write in the data folder", &path, why))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("the data folder {} is in use by another process", folder.display()),
+            ));
+        }
+        Err(fs::TryLockError::Error(why)) => return Err(open_error("lock", &path, why)),
+    }
+    let path = folder.join("format");
+    match fs::read(&path) {
+        Ok(text) if text == FORMAT.as_bytes() => {}
+        Ok(text) => {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the data folder {} has format {:?}, this program knows {:?}",
+                    folder.display(),
+                    String::from_utf8_lossy(&text).trim(),
+                    FORMAT.trim()
+                ),
+            ));
+        }
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+            if folder.join("db").exists() {
+                return Err(Error::corrupt(format!(
+                    "the data folder {} holds a database but no format file",
+                    folder.display()
+                )));
+            }
+            write_new(&path, FORMAT.as_bytes()).map_err(|why| open_error("write", &path, why))?;
+        }
+        Err(why) => return Err(open_error("read", &path, why)),
+    }
+    Ok(lock)
+}
+
+/// Writes a file that is there whole or not at all, readable by its owner only.
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn parse_hex(text: &str) -> Result<Zeroizing<[u8; 32]>> {
+    let text = text.trim();
+    let bad = || Error::invalid("the master key must be 64 hexadecimal digits");
+    if text.len() != 64 || !text.is_ascii() {
+        return Err(bad());
+    }
+    let mut bytes = Zeroizing::new([0; 32]);
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        let digits = text.get(2 * at..2 * at + 2).ok_or_else(bad)?;
+        *byte = u8::from_str_radix(digits, 16).map_err(|_| bad())?;
+    }
+    Ok(bytes)
+}
+
+fn run(command: &str) -> Result<Zeroizing<String>> {
+    let failed = |why: String| {
+        Error::new(ErrorKind::Unavailable, format!("the master key command failed: {why}"))
+    };
+    let output =
+        Command::new("sh").args(["-c", command]).output().map_err(|why| failed(why.to_string()))?;
+    if !output.status.success() {
+        return Err(failed(output.status.to_string()));
+    }
+    let text = String::from_utf8(output.stdout).map_err(|_| failed("output is not text".into()))?;
+    Ok(Zeroizing::new(text))
+}

@@ -1,0 +1,536 @@
+//! The fjall database and the one thread that writes to it.
+//!
+//! Group commit: writers hand in a [`WriteSet`] and wait; one thread takes all that have arrived,
+//! writes them as one atomic batch, synchronises once, and only then answers each of them. Reads
+//! never see a batch before it is synchronised, because fjall applies it afterwards.
+//!
+//! An error while writing poisons fjall. The store is then read-only; the same thread tries once
+//! a second whether the disk takes writes again and reopens the database if it does. Whether a
+//! commit that failed is on disk is then decided by the journal, so everything in memory that was
+//! read before belongs to an older *generation*: it is forgotten, and write sets that were made
+//! from it are refused.
+
+use super::{
+    journal,
+    slots::{SlotFile, SlotWrite},
+};
+use crate::Health;
+use fjall::{
+    AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _,
+    Snapshot,
+};
+use parking_lot::{Mutex, RwLock};
+use std::{
+    fs::File,
+    io::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::{JoinHandle, sleep},
+    time::{Duration, Instant},
+};
+use tenantry_types::{Error, ErrorKind, Result};
+use tokio::sync::oneshot;
+
+/// Write sets that one synchronisation may serve, and their bytes.
+const GROUP_SETS_MAX: usize = 1_024;
+const GROUP_BYTES_MAX: usize = 64 << 20;
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// What must be writable before the database is opened again.
+const PROBE_BYTES: usize = 4 << 20;
+/// fjall's commit waits without end for its background threads at 4 sealed tables in memory or 30
+/// runs, even when an error has ended those threads. So this thread waits first, at lower marks,
+/// and looks for that error while it waits.
+const SEALED_TABLES_MAX: usize = 2;
+const RUNS_MAX: usize = 24;
+/// How long whoever reads may go on before the database is closed under a reopening.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Which keyspace a key lives in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// The installation's catalog and the tenants' rows: always in the root database.
+    Catalog,
+    /// All else of a tenant: in its placement. `shared` is the only one so far.
+    Data,
+}
+
+/// What one commit writes.
+#[derive(Debug)]
+pub(crate) struct WriteSet {
+    /// The generation of the database that it was made from.
+    pub(crate) generation: u64,
+    /// Values to put (`Some`) or remove (`None`).
+    pub(crate) operations: Vec<(Space, Vec<u8>, Option<Vec<u8>>)>,
+    /// Slots to write and synchronise before the batch.
+    pub(crate) slots: Vec<SlotWrite>,
+}
+
+impl WriteSet {
+    /// An empty set made from a database of this generation.
+    pub(crate) fn new(generation: u64) -> Self {
+        Self { generation, operations: Vec::new(), slots: Vec::new() }
+    }
+
+    fn bytes(&self) -> usize {
+        self.operations.iter().map(|(_, k, v)| k.len() + v.as_ref().map_or(0, Vec::len)).sum()
+    }
+}
+
+struct Request {
+    set: WriteSet,
+    answer: oneshot::Sender<Result<()>>,
+}
+
+/// One opened fjall database.
+struct Opened {
+    database: Database,
+    catalog: Keyspace,
+    data: Keyspace,
+    generation: u64,
+}
+
+impl Opened {
+    /// Opens the database. Damage that fjall answers with a panic is an error like any other.
+    fn open(folder: &Path, cache_bytes: u64, generation: u64) -> Result<Self> {
+        journal::check(folder)?;
+        let opened = catch_unwind(|| Self::open_unguarded(folder, cache_bytes, generation));
+        opened.unwrap_or_else(|panic| {
+            let why = panic_text(&*panic);
+            let folder = folder.display();
+            Err(Error::corrupt(format!("the database in {folder} cannot be opened: {why}")))
+        })
+    }
+
+    fn open_unguarded(folder: &Path, cache_bytes: u64, generation: u64) -> Result<Self> {
+        let failed = |why| fjall_open_error(folder, why);
+        let database = Database::builder(folder)
+            .cache_size(cache_bytes)
+            .worker_threads(2)
+            .max_journaling_size(128 << 20)
+            .open()
+            .map_err(failed)?;
+        let keyspace = |name: &str| {
+            database
+                .keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(8 << 20))
+                .map_err(failed)
+        };
+        let (catalog, data) = (keyspace("catalog")?, keyspace("shared")?);
+        Ok(Self { database, catalog, data, generation })
+    }
+
+    fn keyspace(&self, space: Space) -> &Keyspace {
+        match space {
+            Space::Catalog => &self.catalog,
+            Space::Data => &self.data,
+        }
+    }
+
+    /// Waits until fjall's background threads have caught up; fails if they have ended.
+    fn wait_for_room(&self) -> fjall::Result<()> {
+        let behind = |keyspace: &Keyspace| {
+            keyspace.tree.sealed_memtable_count() > SEALED_TABLES_MAX
+                || keyspace.tree.l0_run_count() > RUNS_MAX
+        };
+        while behind(&self.catalog) || behind(&self.data) {
+            self.database.persist(PersistMode::Buffer)?;
+            sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+}
+
+/// The database as it stood at one moment: every read through one `Db` sees the same commits,
+/// each of them whole.
+pub(crate) struct Db {
+    // Dropped before the database it belongs to.
+    snapshot: Snapshot,
+    opened: Arc<Opened>,
+}
+
+impl Db {
+    /// Grows with every reopening.
+    pub(crate) fn generation(&self) -> u64 {
+        self.opened.generation
+    }
+
+    /// The value of a key.
+    pub(crate) fn get(&self, space: Space, key: &[u8]) -> Result<Option<fjall::Slice>> {
+        let found = self.snapshot.get(self.opened.keyspace(space), key);
+        found.map_err(|why| read_error(&why))
+    }
+
+    /// Keys and values that start with `prefix`, from `from` on if given, in key order.
+    pub(crate) fn scan(
+        &self,
+        space: Space,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+    ) -> impl Iterator<Item = Result<(fjall::Slice, fjall::Slice)>> + use<> {
+        let keyspace = self.opened.keyspace(space);
+        let iter = match from {
+            Some(from) => self.snapshot.range(keyspace, from.to_vec()..),
+            None => self.snapshot.prefix(keyspace, prefix),
+        };
+        let prefix = prefix.to_vec();
+        iter.map(|guard| guard.into_inner().map_err(|why| read_error(&why)))
+            .take_while(move |item| item.as_ref().map_or(true, |(k, _)| k.starts_with(&prefix)))
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Db")
+    }
+}
+
+/// The database behind its writer thread.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    shared: Arc<Shared>,
+    queue: Mutex<Option<Sender<Request>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    folder: PathBuf,
+    cache_bytes: u64,
+    slots: Arc<SlotFile>,
+    opened: RwLock<Option<Arc<Opened>>>,
+    /// The generation of the database that was opened last.
+    generation: AtomicU64,
+    read_only: Mutex<Option<String>>,
+    /// Called with the new generation before the database is reopened.
+    forget: Box<dyn Fn(u64) + Send + Sync>,
+    commits: AtomicU64,
+    syncs: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shared({})", self.folder.display())
+    }
+}
+
+impl Disk {
+    /// Opens the database in `folder`. `forget` is called with the new generation whenever cached
+    /// state may have become wrong, because a write failed and the database is opened again.
+    pub(crate) fn open(
+        folder: &Path,
+        cache_bytes: u64,
+        slots: Arc<SlotFile>,
+        forget: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            folder: folder.to_owned(),
+            cache_bytes,
+            slots,
+            opened: RwLock::new(Some(Arc::new(Opened::open(folder, cache_bytes, 0)?))),
+            generation: AtomicU64::new(0),
+            read_only: Mutex::new(None),
+            forget: Box::new(forget),
+            commits: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+        });
+        let (queue, requests) = channel();
+        let for_thread = Arc::clone(&shared);
+        let writer = std::thread::Builder::new()
+            .name("tenantry-commit".into())
+            .spawn(move || for_thread.run(&requests))
+            .map_err(|why| Error::internal("start the commit thread").with_source(why))?;
+        Ok(Self { shared, queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)) })
+    }
+
+    /// The database as it stands now, for reading.
+    pub(crate) fn db(&self) -> Result<Arc<Db>> {
+        let opened = self.shared.opened()?;
+        Ok(Arc::new(Db { snapshot: opened.database.snapshot(), opened }))
+    }
+
+    /// Puts a write set in the queue; the receiver answers when it is durable. Sets are written
+    /// in the order of these calls.
+    pub(crate) fn submit(&self, set: WriteSet) -> oneshot::Receiver<Result<()>> {
+        let (answer, receiver) = oneshot::channel();
+        let queue = self.queue.lock();
+        let sent = match queue.as_ref() {
+            Some(queue) => queue.send(Request { set, answer }).map_err(|failed| failed.0),
+            None => Err(Request { set, answer }),
+        };
+        if let Err(request) = sent {
+            let _ = request.answer.send(Err(unavailable("the store is closing")));
+        }
+        receiver
+    }
+
+    /// Commits a write set; durable when this returns.
+    pub(crate) async fn commit(&self, set: WriteSet) -> Result<()> {
+        self.submit(set).await.unwrap_or_else(|_| Err(unavailable("the store is closing")))
+    }
+
+    /// [`Disk::commit`] for start-up, from a thread that may block.
+    pub(crate) fn commit_blocking(&self, set: WriteSet) -> Result<()> {
+        let mut receiver = self.submit(set);
+        loop {
+            match receiver.try_recv() {
+                Ok(outcome) => return outcome,
+                Err(oneshot::error::TryRecvError::Empty) => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(oneshot::error::TryRecvError::Closed) => {
+                    return Err(unavailable("the store is closing"));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        let why = self.shared.read_only.lock().clone();
+        match why {
+            Some(why) => Health::ReadOnly(why),
+            None if self.shared.opened.read().is_none() => {
+                Health::ReadOnly("the store is not open".into())
+            }
+            None => Health::Ready,
+        }
+    }
+
+    /// Commits acknowledged and synchronisations done.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let shared = &self.shared;
+        (shared.commits.load(Ordering::Relaxed), shared.syncs.load(Ordering::Relaxed))
+    }
+
+    /// Makes the store read-only as a failed write does.
+    #[cfg(test)]
+    pub(crate) fn fail_for_test(&self, why: &str) {
+        *self.shared.read_only.lock() = Some(why.to_owned());
+        // The commit thread looks when it gets something to do.
+        drop(self.submit(WriteSet::new(0)));
+    }
+
+    /// Writes what is queued and closes the database.
+    pub(crate) fn close(&self) {
+        self.queue.lock().take();
+        if let Some(writer) = self.writer.lock().take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the commit thread panicked");
+        }
+        if !self.shared.release(Duration::ZERO) {
+            // The last reader closes it.
+            self.shared.opened.write().take();
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn opened(&self) -> Result<Arc<Opened>> {
+        self.opened.read().clone().ok_or_else(|| unavailable("the store is not open"))
+    }
+
+    /// The commit thread's life: until every sender is gone and the queue is empty.
+    fn run(&self, requests: &Receiver<Request>) {
+        let mut tried = Instant::now();
+        loop {
+            let was_ready = self.read_only.lock().is_none();
+            let first = if was_ready {
+                requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                requests.recv_timeout(RETRY_EVERY.saturating_sub(tried.elapsed()))
+            };
+            // Also when requests keep coming: they must not keep the store from coming back.
+            if !was_ready && tried.elapsed() >= RETRY_EVERY {
+                self.try_reopen();
+                tried = Instant::now();
+            }
+            match first {
+                Ok(first) => self.write(gather(first, requests)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if was_ready {
+                tried = Instant::now();
+            }
+        }
+    }
+
+    fn write(&self, mut group: Vec<Request>) {
+        let read_only = self.read_only.lock().clone();
+        if let Some(why) = read_only {
+            answer(group, &Err(read_only_error(&why)));
+            return;
+        }
+        let generation = self.generation.load(Ordering::Acquire);
+        let stale = group.extract_if(.., |request| request.set.generation != generation).collect();
+        answer(stale, &Err(unavailable("the store was reopened at this moment; try again")));
+        if group.is_empty() {
+            return;
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.write_group(&mut group)))
+            .unwrap_or_else(|panic| Err(unavailable(&panic_text(&*panic))));
+        if let Err(error) = &outcome {
+            tracing::error!(?error, "commit; the store is read-only until the disk takes writes");
+            *self.read_only.lock() = Some(error.to_string());
+        } else {
+            self.commits.fetch_add(group.len() as u64, Ordering::Relaxed);
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+        }
+        answer(group, &outcome);
+    }
+
+    fn write_group(&self, group: &mut [Request]) -> Result<()> {
+        let failed = |why| match why {
+            fjall::Error::Poisoned => unavailable(
+                "the database's background work failed, probably because the disk is full",
+            ),
+            fjall::Error::Io(why) => unavailable(&format!("the journal cannot be written: {why}")),
+            why => unavailable(&format!("the journal cannot be written: {why:?}")),
+        };
+        let opened = self.opened()?;
+        opened.wait_for_room().map_err(failed)?;
+        if group.iter().any(|request| !request.set.slots.is_empty()) {
+            self.slots.write(group.iter().flat_map(|request| &request.set.slots))?;
+        }
+        let mut batch = opened.database.batch().durability(Some(PersistMode::SyncData));
+        for (space, key, value) in group.iter_mut().flat_map(|r| r.set.operations.drain(..)) {
+            match value {
+                Some(value) => batch.insert(opened.keyspace(space), key, value),
+                None => batch.remove(opened.keyspace(space), key),
+            }
+        }
+        batch.commit().map_err(failed)
+    }
+
+    /// Closes the database; false if somebody reads for longer than [`PATIENCE`]. For up to
+    /// `polite` it waits for a moment in which nobody reads, then it lets no reader in.
+    fn release(&self, polite: Duration) -> bool {
+        let start = Instant::now();
+        let mut taken = None;
+        loop {
+            let mut slot = self.opened.write();
+            match taken.take().or_else(|| slot.take()).map(Arc::try_unwrap) {
+                None => return true,
+                Some(Ok(alone)) => {
+                    drop(slot);
+                    drop(alone);
+                    return true;
+                }
+                Some(Err(read)) if start.elapsed() < polite => *slot = Some(read),
+                Some(Err(read)) if start.elapsed() < polite + PATIENCE => taken = Some(read),
+                Some(Err(read)) => {
+                    *slot = Some(read);
+                    return false;
+                }
+            }
+            drop(slot);
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Opens the database anew if the disk takes writes again.
+    fn try_reopen(&self) {
+        if let Err(why) = probe(&self.folder) {
+            tracing::debug!(%why, "the disk still takes no writes");
+            return;
+        }
+        if !self.release(PATIENCE) {
+            return;
+        }
+        let generation = self.generation.load(Ordering::Acquire) + 1;
+        let opened = journal::sync_again(&self.folder)
+            .and_then(|()| Opened::open(&self.folder, self.cache_bytes, generation));
+        match opened {
+            Ok(opened) => {
+                self.generation.store(generation, Ordering::Release);
+                (self.forget)(generation);
+                *self.opened.write() = Some(Arc::new(opened));
+                *self.read_only.lock() = None;
+                tracing::info!("the disk takes writes again; the store was reopened");
+            }
+            Err(error) => {
+                tracing::error!(?error, "reopen the store");
+                *self.read_only.lock() = Some(format!("the store cannot be reopened: {error}"));
+            }
+        }
+    }
+}
+
+/// What has arrived, within the bounds of one group.
+fn gather(first: Request, requests: &Receiver<Request>) -> Vec<Request> {
+    let mut bytes = first.set.bytes();
+    let mut group = vec![first];
+    while group.len() < GROUP_SETS_MAX && bytes < GROUP_BYTES_MAX {
+        let Ok(next) = requests.try_recv() else { break };
+        bytes += next.set.bytes();
+        group.push(next);
+    }
+    group
+}
+
+fn answer(group: Vec<Request>, outcome: &Result<()>) {
+    for request in group {
+        let one = match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => Err(Error::new(error.kind(), error.to_string())),
+        };
+        // A receiver that is gone has nobody to tell; the commit stands.
+        let _ = request.answer.send(one);
+    }
+}
+
+fn probe(folder: &Path) -> std::io::Result<()> {
+    let path = folder.join("probe.tmp");
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&vec![0; PROBE_BYTES])?;
+        file.sync_data()
+    });
+    std::fs::remove_file(&path).and(written)
+}
+
+fn unavailable(why: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, why)
+}
+
+fn read_only_error(why: &str) -> Error {
+    unavailable(&format!("the store is read-only for now: {why}"))
+}
+
+/// Only failed checks are damage; a disk or a file table that fails may recover.
+fn read_error(why: &fjall::Error) -> Error {
+    let message = format!("read from the database: {why:?}");
+    match why {
+        fjall::Error::Io(_) | fjall::Error::Storage(fjall::LsmError::Io(_)) => {
+            unavailable(&message)
+        }
+        _ => Error::corrupt(message),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
+}
+
+fn fjall_open_error(folder: &Path, why: fjall::Error) -> Error {
+    match why {
+        fjall::Error::Locked => Error::new(
+            ErrorKind::Conflict,
+            format!("the data folder {} is in use by another process", folder.display()),
+        ),
+        fjall::Error::Io(why) => super::open_error("open the database", folder, why),
+        why => Error::new(
+            ErrorKind::Corrupt,
+            format!("the database in {} cannot be opened: {why:?}", folder.display()),
+        ),
+    }
+}

@@ -1,0 +1,601 @@
+//! What values look like on disk: postcard-encoded enums whose variant is the version.
+//!
+//! Private to this backend, so that no change of an API is a change of the format. Field and
+//! variant order is the format: append new variants, never reorder. `docs/formats/embedded.md`
+//! describes it, and a committed fixture is opened by a test for ever.
+
+use crate::{
+    AuditEntry, AuditEvent, CollectionInfo, DatabaseInfo, TenantInfo,
+    audit::{outcome_code, outcome_from_code},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{collections::BTreeMap, sync::Arc};
+use tenantry_auth::{Allowed, KeyId, KeyOwner, KeyRow, Restriction, Role, TenantId};
+use tenantry_types::{
+    CollectionId, CollectionName, CollectionNumber, DatabaseId, DatabaseName, DatabaseNumber,
+    Error, FieldTest, Filter, Isolation, Limits, Metadata, Metric, Result, TenantName, TenantState,
+    TextTest, Timestamp, Value,
+};
+
+/// Encodes a row.
+pub(crate) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
+    postcard::to_stdvec(row).expect("rows hold nothing that postcard cannot encode")
+}
+
+/// Decodes a row that was opened, so damage here means a bug or a newer version.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((row, [])) => Ok(row),
+        Ok(_) => Err(unreadable(what)),
+        Err(why) => Err(Error::corrupt(format!("row of {what} cannot be read")).with_source(why)),
+    }
+}
+
+fn unreadable(what: &str) -> Error {
+    Error::corrupt(format!("row of {what} holds an unknown value; written by a newer version?"))
+}
+
+/// The installation's or a tenant's counters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum DiskHead {
+    V1(Head),
+}
+
+/// Counters of one tenant; see [`DiskHead`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Head {
+    /// The last commit.
+    pub(crate) sequence: u64,
+    /// The highest database number assigned.
+    pub(crate) last_database: u32,
+    /// The highest collection number assigned.
+    pub(crate) last_collection: u32,
+    /// Databases that exist.
+    pub(crate) databases: u32,
+    /// Collections that exist.
+    pub(crate) collections: u32,
+    /// Keys that exist.
+    pub(crate) keys: u32,
+    /// The last audit entry.
+    pub(crate) audit_sequence: u64,
+    /// Its hash; zeros before the first.
+    pub(crate) audit_hash: [u8; 32],
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DiskTenant {
+    V1 {
+        name: String,
+        suspended: bool,
+        isolation: u8,
+        weight: u16,
+        limits: [u64; 4],
+        settings: BTreeMap<String, String>,
+        created_at: u64,
+        schema_version: u32,
+    },
+}
+
+impl DiskTenant {
+    pub(crate) fn from_info(info: &TenantInfo) -> Self {
+        Self::V1 {
+            name: info.name.as_str().to_owned(),
+            suspended: info.state == TenantState::Suspended,
+            isolation: match info.isolation {
+                Isolation::Shared => 0,
+                Isolation::Schema => 1,
+                Isolation::Database => 2,
+            },
+            weight: info.weight,
+            limits: [
+                info.limits.databases.into(),
+                info.limits.collections.into(),
+                info.limits.records_per_collection,
+                info.limits.keys.into(),
+            ],
+            settings: info.settings.clone(),
+            created_at: info.created_at.0,
+            schema_version: 1,
+        }
+    }
+
+    pub(crate) fn into_info(self, id: TenantId) -> Result<TenantInfo> {
+        let Self::V1 { name, suspended, isolation, weight, limits, settings, created_at, .. } =
+            self;
+        let small = |n: u64| u32::try_from(n).map_err(|_| unreadable("a tenant"));
+        let [databases, collections, records_per_collection, keys] = limits;
+        Ok(TenantInfo {
+            id,
+            name: TenantName::parse(name)?,
+            state: if suspended { TenantState::Suspended } else { TenantState::Active },
+            isolation: match isolation {
+                0 => Isolation::Shared,
+                1 => Isolation::Schema,
+                2 => Isolation::Database,
+                _ => return Err(unreadable("a tenant")),
+            },
+            weight,
+            limits: Limits {
+                databases: small(databases)?,
+                collections: small(collections)?,
+                records_per_collection,
+                keys: small(keys)?,
+            },
+            settings,
+            created_at: Timestamp(created_at),
+        })
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DiskDatabase {
+    V1 { id: [u8; 16], name: String, created_at: u64 },
+}
+
+impl DiskDatabase {
+    pub(crate) fn from_info(info: &DatabaseInfo) -> Self {
+        Self::V1 {
+            id: info.id.0,
+            name: info.name.as_str().to_owned(),
+            created_at: info.created_at.0,
+        }
+    }
+
+    pub(crate) fn into_info(self, number: DatabaseNumber) -> Result<DatabaseInfo> {
+        let Self::V1 { id, name, created_at } = self;
+        Ok(DatabaseInfo {
+            number,
+            id: DatabaseId(id),
+            name: DatabaseName::parse(name)?,
+            created_at: Timestamp(created_at),
+        })
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DiskCollection {
+    V1 {
+        database: u32,
+        id: [u8; 16],
+        name: String,
+        metric: u8,
+        dimension: Option<u32>,
+        metadata: Option<BTreeMap<String, DiskValue>>,
+        attributes: BTreeMap<String, String>,
+        created_at: u64,
+        /// Named vectors: name → number, metric, dimension. Number 0 is the unnamed one above.
+        vectors: BTreeMap<String, (u16, u8, Option<u32>)>,
+    },
+}
+
+impl DiskCollection {
+    pub(crate) fn from_info(info: &CollectionInfo) -> Self {
+        Self::V1 {
+            database: info.database.0,
+            id: info.id.0,
+            name: info.name.as_str().to_owned(),
+            metric: match info.metric {
+                Metric::L2 => 0,
+                Metric::Cosine => 1,
+                Metric::InnerProduct => 2,
+            },
+            dimension: info.dimension,
+            metadata: info.metadata.as_ref().map(metadata_to_disk),
+            attributes: info.attributes.clone(),
+            created_at: info.created_at.0,
+            vectors: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn into_info(self, number: CollectionNumber) -> Result<CollectionInfo> {
+        let Self::V1 {
+            database,
+            id,
+            name,
+            metric,
+            dimension,
+            metadata,
+            attributes,
+            created_at,
+            ..
+        } = self;
+        Ok(CollectionInfo {
+            database: DatabaseNumber(database),
+            number,
+            id: CollectionId(id),
+            name: CollectionName::parse(name)?,
+            metric: match metric {
+                0 => Metric::L2,
+                1 => Metric::Cosine,
+                2 => Metric::InnerProduct,
+                _ => return Err(unreadable("a collection")),
+            },
+            dimension,
+            metadata: metadata.map(metadata_from_disk),
+            attributes,
+            created_at: Timestamp(created_at),
+        })
+    }
+}
+
+/// A metadata value. Append variants only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum DiskValue {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Str(String),
+    List(Vec<DiskValue>),
+}
+
+impl From<&Value> for DiskValue {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Bool(v) => Self::Bool(*v),
+            Value::Int(v) => Self::Int(*v),
+            Value::Float(v) => Self::Float(*v),
+            Value::Str(v) => Self::Str(v.clone()),
+            Value::List(items) => Self::List(items.iter().map(Self::from).collect()),
+        }
+    }
+}
+
+impl From<DiskValue> for Value {
+    fn from(value: DiskValue) -> Self {
+        match value {
+            DiskValue::Bool(v) => Self::Bool(v),
+            DiskValue::Int(v) => Self::Int(v),
+            DiskValue::Float(v) => Self::Float(v),
+            DiskValue::Str(v) => Self::Str(v),
+            DiskValue::List(items) => Self::List(items.into_iter().map(Self::from).collect()),
+        }
+    }
+}
+
+fn metadata_to_disk(metadata: &Metadata) -> BTreeMap<String, DiskValue> {
+    metadata.iter().map(|(k, v)| (k.clone(), v.into())).collect()
+}
+
+fn metadata_from_disk(metadata: BTreeMap<String, DiskValue>) -> Metadata {
+    metadata.into_iter().map(|(k, v)| (k, v.into())).collect()
+}
+
+/// A record without its vectors.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Body {
+    pub(crate) id: String,
+    pub(crate) document: Option<String>,
+    pub(crate) uri: Option<String>,
+    pub(crate) metadata: Option<Metadata>,
+    pub(crate) version: u64,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum DiskBody {
+    V1 {
+        id: String,
+        version: u64,
+        expires_at: Option<u64>,
+        document: Option<String>,
+        uri: Option<String>,
+        metadata: Option<BTreeMap<String, DiskValue>>,
+    },
+}
+
+impl Body {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        encode(&DiskBody::V1 {
+            id: self.id.clone(),
+            version: self.version,
+            expires_at: self.expires_at.map(|t| t.0),
+            document: self.document.clone(),
+            uri: self.uri.clone(),
+            metadata: self.metadata.as_ref().map(metadata_to_disk),
+        })
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let DiskBody::V1 { id, version, expires_at, document, uri, metadata } =
+            decode(bytes, "a record")?;
+        Ok(Self {
+            id,
+            document,
+            uri,
+            metadata: metadata.map(metadata_from_disk),
+            version,
+            expires_at: expires_at.map(Timestamp),
+        })
+    }
+}
+
+/// A dense vector: little-endian f32, after a byte that says so.
+pub(crate) fn encode_vector(vector: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + 4 * vector.len());
+    bytes.push(VECTOR_F32);
+    for x in vector {
+        bytes.extend_from_slice(&x.to_le_bytes());
+    }
+    bytes
+}
+
+const VECTOR_F32: u8 = 1;
+
+pub(crate) fn decode_vector(bytes: &[u8]) -> Result<Vec<f32>> {
+    match bytes.split_first() {
+        Some((&VECTOR_F32, rest)) if rest.len() % 4 == 0 => {
+            let (chunks, _) = rest.as_chunks::<4>();
+            Ok(chunks.iter().map(|c| f32::from_le_bytes(*c)).collect())
+        }
+        _ => Err(unreadable("a vector")),
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Statistics {
+    /// Records in the partition.
+    pub(crate) records: u64,
+    /// The next record's ordinal; never reused.
+    pub(crate) next_ordinal: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DiskStatistics {
+    V1(Statistics),
+}
+
+/// What one commit touched, for moves, catch-up and events. Values are not kept.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum DiskChange {
+    V1 { at: u64, touched: Vec<Touched> },
+}
+
+/// Append variants only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Touched {
+    Tenant,
+    Database(u32),
+    Collection(u32),
+    Key([u8; 10]),
+    /// Records of one partition by ordinal.
+    Written {
+        collection: u32,
+        partition: u32,
+        ordinals: Vec<u64>,
+    },
+    /// Records of one partition that are gone.
+    Deleted {
+        collection: u32,
+        partition: u32,
+        ordinals: Vec<u64>,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DiskAudit {
+    V1 {
+        at: u64,
+        actor: String,
+        action: String,
+        target: String,
+        outcome: u8,
+        count: u64,
+        hash: [u8; 32],
+    },
+}
+
+impl DiskAudit {
+    pub(crate) fn from_entry(entry: &AuditEntry) -> Self {
+        Self::V1 {
+            at: entry.at.0,
+            actor: entry.event.actor.clone(),
+            action: entry.event.action.clone(),
+            target: entry.event.target.clone(),
+            outcome: outcome_code(entry.event.outcome),
+            count: entry.event.count,
+            hash: entry.hash,
+        }
+    }
+
+    pub(crate) fn into_entry(self, sequence: u64) -> Result<AuditEntry> {
+        let Self::V1 { at, actor, action, target, outcome, count, hash } = self;
+        let outcome = outcome_from_code(outcome).ok_or_else(|| unreadable("the audit log"))?;
+        Ok(AuditEntry {
+            sequence,
+            at: Timestamp(at),
+            event: AuditEvent { actor, action, target, outcome, count },
+            hash,
+        })
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DiskKey {
+    V1 {
+        /// `None` for an operator's key.
+        tenant: Option<u64>,
+        act_as: bool,
+        role: u8,
+        /// Pairs of database and, for a single collection, collection.
+        objects: Option<Vec<(u32, Option<u32>)>>,
+        filter: Option<DiskFilter>,
+        label: String,
+        created_at: u64,
+        expires_at: Option<u64>,
+        secret_hash: [u8; 32],
+    },
+}
+
+impl DiskKey {
+    pub(crate) fn from_row(row: &KeyRow) -> Self {
+        let (tenant, act_as) = match row.owner {
+            KeyOwner::Tenant(tenant) => (Some(tenant.get()), false),
+            KeyOwner::Operator { act_as } => (None, act_as),
+        };
+        Self::V1 {
+            tenant,
+            act_as,
+            role: match row.role {
+                Role::Read => 0,
+                Role::Write => 1,
+                Role::Admin => 2,
+            },
+            objects: row.restriction.objects.as_ref().map(|all| {
+                all.iter()
+                    .map(|one| match one {
+                        Allowed::Database(d) => (d.0, None),
+                        Allowed::Collection(d, c) => (d.0, Some(c.0)),
+                    })
+                    .collect()
+            }),
+            filter: row.restriction.filter.as_ref().map(DiskFilter::from),
+            label: row.label.clone(),
+            created_at: row.created_at.0,
+            expires_at: row.expires_at.map(|t| t.0),
+            secret_hash: row.secret_hash,
+        }
+    }
+
+    pub(crate) fn into_row(self, id: KeyId) -> Result<KeyRow> {
+        let Self::V1 {
+            tenant,
+            act_as,
+            role,
+            objects,
+            filter,
+            label,
+            created_at,
+            expires_at,
+            secret_hash,
+        } = self;
+        Ok(KeyRow {
+            id,
+            owner: tenant
+                .map_or(KeyOwner::Operator { act_as }, |t| KeyOwner::Tenant(TenantId::new(t))),
+            role: match role {
+                0 => Role::Read,
+                1 => Role::Write,
+                2 => Role::Admin,
+                _ => return Err(unreadable("a key")),
+            },
+            restriction: Arc::new(Restriction {
+                objects: objects.map(|all| {
+                    all.into_iter()
+                        .map(|(d, c)| {
+                            let d = DatabaseNumber(d);
+                            c.map_or(Allowed::Database(d), |c| {
+                                Allowed::Collection(d, CollectionNumber(c))
+                            })
+                        })
+                        .collect()
+                }),
+                filter: filter.map(Filter::try_from).transpose()?,
+            }),
+            label,
+            created_at: Timestamp(created_at),
+            expires_at: expires_at.map(Timestamp),
+            secret_hash,
+        })
+    }
+}
+
+/// A key's record filter. Append variants only.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DiskFilter {
+    And(Vec<DiskFilter>),
+    Or(Vec<DiskFilter>),
+    Not(Box<DiskFilter>),
+    Field { key: String, test: DiskTest },
+    Text { test: u8, operand: String },
+}
+
+/// Append variants only.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DiskTest {
+    Eq(DiskValue),
+    Ne(DiskValue),
+    Gt(DiskValue),
+    Gte(DiskValue),
+    Lt(DiskValue),
+    Lte(DiskValue),
+    In(Vec<DiskValue>),
+    NotIn(Vec<DiskValue>),
+    Contains(DiskValue),
+    NotContains(DiskValue),
+    Exists(bool),
+}
+
+impl From<&Filter> for DiskFilter {
+    fn from(filter: &Filter) -> Self {
+        let values = |all: &[Value]| all.iter().map(DiskValue::from).collect();
+        match filter {
+            Filter::And(all) => Self::And(all.iter().map(Self::from).collect()),
+            Filter::Or(all) => Self::Or(all.iter().map(Self::from).collect()),
+            Filter::Not(one) => Self::Not(Box::new((&**one).into())),
+            Filter::Field { key, test } => Self::Field {
+                key: key.clone(),
+                test: match test {
+                    FieldTest::Eq(v) => DiskTest::Eq(v.into()),
+                    FieldTest::Ne(v) => DiskTest::Ne(v.into()),
+                    FieldTest::Gt(v) => DiskTest::Gt(v.into()),
+                    FieldTest::Gte(v) => DiskTest::Gte(v.into()),
+                    FieldTest::Lt(v) => DiskTest::Lt(v.into()),
+                    FieldTest::Lte(v) => DiskTest::Lte(v.into()),
+                    FieldTest::In(all) => DiskTest::In(values(all)),
+                    FieldTest::NotIn(all) => DiskTest::NotIn(values(all)),
+                    FieldTest::Contains(v) => DiskTest::Contains(v.into()),
+                    FieldTest::NotContains(v) => DiskTest::NotContains(v.into()),
+                    FieldTest::Exists(yes) => DiskTest::Exists(*yes),
+                },
+            },
+            Filter::Text(test) => {
+                let (test, operand) = match test {
+                    TextTest::Contains(s) => (0, s),
+                    TextTest::NotContains(s) => (1, s),
+                    TextTest::Regex(s) => (2, s),
+                    TextTest::NotRegex(s) => (3, s),
+                };
+                Self::Text { test, operand: operand.clone() }
+            }
+        }
+    }
+}
+
+impl TryFrom<DiskFilter> for Filter {
+    type Error = Error;
+
+    fn try_from(filter: DiskFilter) -> Result<Self> {
+        let values = |all: Vec<DiskValue>| all.into_iter().map(Value::from).collect();
+        let filters =
+            |all: Vec<DiskFilter>| all.into_iter().map(Self::try_from).collect::<Result<Vec<_>>>();
+        Ok(match filter {
+            DiskFilter::And(all) => Self::And(filters(all)?),
+            DiskFilter::Or(all) => Self::Or(filters(all)?),
+            DiskFilter::Not(one) => Self::Not(Box::new((*one).try_into()?)),
+            DiskFilter::Field { key, test } => Self::Field {
+                key,
+                test: match test {
+                    DiskTest::Eq(v) => FieldTest::Eq(v.into()),
+                    DiskTest::Ne(v) => FieldTest::Ne(v.into()),
+                    DiskTest::Gt(v) => FieldTest::Gt(v.into()),
+                    DiskTest::Gte(v) => FieldTest::Gte(v.into()),
+                    DiskTest::Lt(v) => FieldTest::Lt(v.into()),
+                    DiskTest::Lte(v) => FieldTest::Lte(v.into()),
+                    DiskTest::In(all) => FieldTest::In(values(all)),
+                    DiskTest::NotIn(all) => FieldTest::NotIn(values(all)),
+                    DiskTest::Contains(v) => FieldTest::Contains(v.into()),
+                    DiskTest::NotContains(v) => FieldTest::NotContains(v.into()),
+                    DiskTest::Exists(yes) => FieldTest::Exists(yes),
+                },
+            },
+            DiskFilter::Text { test, operand } => Self::Text(match test {
+                0 => TextTest::Contains(operand),
+                1 => TextTest::NotContains(operand),
+                2 => TextTest::Regex(operand),
+                3 => TextTest::NotRegex(operand),
+                // To guess would widen the key.
+                _ => return Err(unreadable("a key")),
+            }),
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! API keys: found by id, made and revoked.
+//!
+//! Key rows are the installation's, sealed with its key, because a key is looked up before its
+//! tenant is known. A tenant's own list names its keys.
+
+use super::{
+    Embedded, Inner, complete,
+    db::Space,
+    disk::{self, DiskKey, Touched},
+    done,
+    keys::{self, Decode as _, Prefix},
+    tenants::OpenTenant,
+};
+use crate::NewKey;
+use std::sync::Arc;
+use tenantry_auth::{
+    Admin, ApiKey, KeyId, KeyOwner, KeyRow, OperatorScope, Restriction, Role, Scope, TenantId,
+};
+use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
+
+const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
+
+impl Embedded {
+    pub(crate) async fn find_key(&self, id: KeyId) -> Result<Option<KeyRow>> {
+        self.inner.key_row(id)
+    }
+
+    pub(crate) async fn create_operator_key(
+        &self,
+        scope: &OperatorScope,
+        act_as: bool,
+        label: &str,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(KeyRow, ApiKey)> {
+        let key = NewKey {
+            role: Role::Admin,
+            restriction: Restriction::default(),
+            label: label.to_owned(),
+            expires_at,
+        };
+        let (inner, actor) = (Arc::clone(&self.inner), scope.actor().to_owned());
+        complete(async move {
+            let installation = inner.installation()?;
+            inner.create_key(&installation, KeyOwner::Operator { act_as }, key, &actor).await
+        })
+        .await
+    }
+
+    pub(crate) async fn operator_keys(&self, _scope: &OperatorScope) -> Result<Vec<KeyRow>> {
+        self.inner.keys_of(&*self.inner.installation()?)
+    }
+
+    pub(crate) async fn revoke_operator_key(&self, scope: &OperatorScope, id: KeyId) -> Result<()> {
+        let (inner, actor) = (Arc::clone(&self.inner), scope.actor().to_owned());
+        complete(async move {
+            let installation = inner.installation()?;
+            inner.revoke(&installation, id, &actor).await
+        })
+        .await
+    }
+
+    pub(crate) async fn create_key(
+        &self,
+        scope: &Scope<Admin>,
+        key: NewKey,
+    ) -> Result<(KeyRow, ApiKey)> {
+        unlimited(scope)?;
+        let (inner, scope) = (Arc::clone(&self.inner), scope.clone());
+        complete(async move {
+            let tenant = inner.tenant(&scope)?;
+            inner.create_key(&tenant, KeyOwner::Tenant(tenant.id()), key, scope.actor()).await
+        })
+        .await
+    }
+
+    pub(crate) async fn keys(&self, scope: &Scope<Admin>) -> Result<Vec<KeyRow>> {
+        unlimited(scope)?;
+        self.inner.keys_of(&*self.inner.tenant(scope)?)
+    }
+
+    pub(crate) async fn revoke_key(&self, scope: &Scope<Admin>, id: KeyId) -> Result<()> {
+        unlimited(scope)?;
+        let (inner, scope) = (Arc::clone(&self.inner), scope.clone());
+        complete(async move {
+            let tenant = inner.tenant(&scope)?;
+            inner.revoke(&tenant, id, scope.actor()).await
+        })
+        .await
+    }
+}
+
+/// Keys are managed by keys that nothing narrows; otherwise a limited key could make itself a
+/// wider one.
+fn unlimited(scope: &Scope<Admin>) -> Result<()> {
+    if scope.restriction().is_none() {
+        return Ok(());
+    }
+    Err(Error::denied("a limited key cannot manage keys"))
+}
+
+impl Inner {
+    fn key_row(&self, id: KeyId) -> Result<Option<KeyRow>> {
+        let key = keys::Key { id: *id.bytes() }.encode(INSTALLATION);
+        let Some(sealed) = self.db()?.get(Space::Catalog, &key)? else { return Ok(None) };
+        let row: DiskKey = disk::decode(&self.installation()?.key().open(&key, &sealed)?, "a key")?;
+        row.into_row(id).map(Some)
+    }
+
+    async fn create_key(
+        &self,
+        owner: &Arc<OpenTenant>,
+        whose: KeyOwner,
+        new: NewKey,
+        actor: &str,
+    ) -> Result<(KeyRow, ApiKey)> {
+        let mut random = zeroize::Zeroizing::new([0; ApiKey::RANDOM_BYTES]);
+        self.entropy.fill(&format!("api key of tenant {}", owner.id()), &mut *random);
+        let key = ApiKey::from_random(&random);
+        let row = KeyRow {
+            id: key.id(),
+            owner: whose,
+            role: new.role,
+            restriction: Arc::new(new.restriction),
+            label: new.label,
+            created_at: self.now(),
+            expires_at: new.expires_at,
+            secret_hash: key.hash(),
+        };
+        let _writing = owner.writer.lock().await;
+        let mut commit = self.begin(owner)?;
+        let limit = owner.info().limits.keys;
+        if commit.head.keys >= limit {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("this tenant may have {limit} keys; revoke one first"),
+            ));
+        }
+        commit.head.keys += 1;
+        let row_key = keys::Key { id: *row.id.bytes() }.encode(INSTALLATION);
+        let bytes = disk::encode(&DiskKey::from_row(&row));
+        let sealed = self.installation()?.key().seal(&row_key, &bytes, true, &*self.entropy);
+        commit.put_clear(Space::Catalog, row_key, sealed);
+        let listed = keys::KeyOfTenant { id: *row.id.bytes() }.encode(owner.prefix());
+        commit.put_clear(Space::Data, listed, Vec::new());
+        commit.touch(Touched::Key(*row.id.bytes()));
+        commit.audit(done(actor, "key.create", &row.id.to_string(), 1));
+        self.commit(owner, commit).await?;
+        Ok((row, key))
+    }
+
+    fn keys_of(&self, owner: &OpenTenant) -> Result<Vec<KeyRow>> {
+        let mut rows = Vec::new();
+        let all = keys::KeyOfTenant::all(owner.prefix());
+        for item in self.db()?.scan(Space::Data, &all, None) {
+            let (key, _) = item?;
+            let listed = keys::KeyOfTenant::decode(owner.prefix(), &key)
+                .ok_or_else(|| Error::corrupt("a key of the catalog cannot be read"))?;
+            rows.extend(self.key_row(KeyId::from_bytes(listed.id))?);
+        }
+        Ok(rows)
+    }
+
+    async fn revoke(&self, owner: &Arc<OpenTenant>, id: KeyId, actor: &str) -> Result<()> {
+        let _writing = owner.writer.lock().await;
+        let mut commit = self.begin(owner)?;
+        let listed = keys::KeyOfTenant { id: *id.bytes() }.encode(owner.prefix());
+        if self.db()?.get(Space::Data, &listed)?.is_none() {
+            return Err(Error::not_found(Resource::Key, id.to_string()));
+        }
+        commit.head.keys = commit.head.keys.saturating_sub(1);
+        commit.remove(Space::Data, listed);
+        commit.remove(Space::Catalog, keys::Key { id: *id.bytes() }.encode(INSTALLATION));
+        commit.touch(Touched::Key(*id.bytes()));
+        commit.audit(done(actor, "key.revoke", &id.to_string(), 1));
+        self.commit(owner, commit).await
+    }
+}

@@ -1,0 +1,282 @@
+//! The keys of the embedded backend: `[tenant u64][family u8][fields…]`, big-endian.
+//!
+//! One table below is the whole law: each family is a type whose `encode` needs a [`Prefix`], and
+//! a [`Prefix`] is only had from an opened tenant, which is only had with a scope (or, for the
+//! installation's own catalog, from the store itself). Family numbers are on disk: never renumber,
+//! never reuse. The property tests at the end run over every family.
+
+use tenantry_auth::TenantId;
+
+/// Bytes of the tenant and the family at the start of every key.
+pub(crate) const PREFIX_BYTES: usize = 9;
+
+/// The right to build keys of one tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Prefix(TenantId);
+
+impl Prefix {
+    /// The keys of this tenant. Called where a tenant is opened, and nowhere else.
+    pub(in crate::embedded) const fn of(tenant: TenantId) -> Self {
+        Self(tenant)
+    }
+
+    /// Whose keys.
+    pub(crate) fn tenant(self) -> TenantId {
+        self.0
+    }
+
+    /// The start of every key of this tenant.
+    pub(crate) fn everything(self) -> Vec<u8> {
+        self.0.get().to_be_bytes().to_vec()
+    }
+
+    fn start(self, family: u8, capacity: usize) -> Vec<u8> {
+        let mut key = Vec::with_capacity(PREFIX_BYTES + capacity);
+        key.extend_from_slice(&self.0.get().to_be_bytes());
+        key.push(family);
+        key
+    }
+}
+
+/// A field of a key. Encodings keep order: comparing bytes compares values.
+trait Field<'a>: Sized {
+    fn put(&self, key: &mut Vec<u8>);
+    /// Takes the field off the front; `last` fields take all that is left.
+    fn take(bytes: &mut &'a [u8]) -> Option<Self>;
+}
+
+macro_rules! number_field {
+    ($($type:ty),*) => {$(
+        impl Field<'_> for $type {
+            fn put(&self, key: &mut Vec<u8>) {
+                key.extend_from_slice(&self.to_be_bytes());
+            }
+            fn take(bytes: &mut &[u8]) -> Option<Self> {
+                let (head, rest) = bytes.split_first_chunk()?;
+                *bytes = rest;
+                Some(Self::from_be_bytes(*head))
+            }
+        }
+    )*};
+}
+number_field!(u16, u32, u64);
+
+impl<const N: usize> Field<'_> for [u8; N] {
+    fn put(&self, key: &mut Vec<u8>) {
+        key.extend_from_slice(self);
+    }
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        Some(*head)
+    }
+}
+
+/// Bytes of any length at the end of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tail<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Field<'a> for Tail<'a> {
+    fn put(&self, key: &mut Vec<u8>) {
+        key.extend_from_slice(self.0);
+    }
+    fn take(bytes: &mut &'a [u8]) -> Option<Self> {
+        Some(Self(std::mem::take(bytes)))
+    }
+}
+
+/// Bytes of any length in the middle of a key: `00` is written as `00 ff`, the end as `00 00`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Middle(pub(crate) Vec<u8>);
+
+impl Field<'_> for Middle {
+    fn put(&self, key: &mut Vec<u8>) {
+        for &byte in &self.0 {
+            key.push(byte);
+            if byte == 0 {
+                key.push(0xff);
+            }
+        }
+        key.extend_from_slice(&[0, 0]);
+    }
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let mut value = Vec::new();
+        loop {
+            let (&byte, rest) = bytes.split_first()?;
+            *bytes = rest;
+            if byte == 0 {
+                let (&next, rest) = bytes.split_first()?;
+                *bytes = rest;
+                match next {
+                    0 => return Some(Self(value)),
+                    0xff => {}
+                    _ => return None,
+                }
+            }
+            value.push(byte);
+        }
+    }
+}
+
+macro_rules! families {
+    ($($(#[$doc:meta])* $name:ident $(<$life:lifetime>)? = $number:literal
+        { $($field:ident : $type:ty),* $(,)? };)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+            pub(crate) struct $name $(<$life>)? { $(pub(crate) $field: $type),* }
+
+            #[allow(dead_code, unused_mut, unused_variables, unused_assignments, reason =
+                "families exist before their first user, and some have no fields")]
+            impl $(<$life>)? $name $(<$life>)? {
+                /// The family's number on disk.
+                pub(crate) const FAMILY: u8 = $number;
+
+                /// The whole key.
+                pub(crate) fn encode(&self, prefix: Prefix) -> Vec<u8> {
+                    let mut key = prefix.start($number, 40);
+                    $(self.$field.put(&mut key);)*
+                    key
+                }
+
+                /// The start of every key of this family.
+                pub(crate) fn all(prefix: Prefix) -> Vec<u8> {
+                    prefix.start($number, 24)
+                }
+            }
+
+            impl<'k $(, $life)?> Decode<'k> for $name $(<$life>)? where $('k: $life)? {
+                #[allow(unused_mut, reason = "some families have no fields")]
+                fn decode(prefix: Prefix, key: &'k [u8]) -> Option<Self> {
+                    let mut rest = key.strip_prefix(prefix.start($number, 0).as_slice())?;
+                    let decoded = Self { $($field: <$type as Field>::take(&mut rest)?),* };
+                    rest.is_empty().then_some(decoded)
+                }
+            }
+        )*
+
+        /// Every family number with its name, for the check that none is used twice and for
+        /// `docs/formats/embedded.md`.
+        #[cfg(test)]
+        pub(crate) const FAMILIES: &[(u8, &str)] = &[$(($number, stringify!($name))),*];
+    };
+}
+
+/// Reads a key back.
+pub(crate) trait Decode<'k>: Sized {
+    /// The fields of a key of this tenant and family; `None` if it is not one.
+    fn decode(prefix: Prefix, key: &'k [u8]) -> Option<Self>;
+}
+
+families! {
+    // The installation's own catalog: only under tenant 0.
+
+    /// Name of a living tenant → its id (u64, big-endian, clear).
+    TenantName<'a> = 0x01 { name: Tail<'a> };
+    /// API key id → key row, sealed with the installation's key.
+    Key = 0x02 { id: [u8; 10] };
+    /// What is left to purge: a whole tenant (`collection` = 0) or one collection. Value empty.
+    Purge = 0x03 { tenant: u64, collection: u32 };
+    /// The lowest tenant id that was never assigned (u64, big-endian, clear).
+    NextTenant = 0x04 { };
+
+    // The tenant's catalog.
+
+    /// The tenant's row: name, state, isolation, weight, limits, settings, schema version.
+    Tenant = 0x10 { };
+    /// The tenant's counters: commit sequence, next numbers, quotas' counts, audit chain head.
+    Head = 0x11 { };
+    /// Database number → row.
+    Database = 0x12 { database: u32 };
+    /// Database name → number (u32, clear).
+    DatabaseName<'a> = 0x13 { name: Tail<'a> };
+    /// Collection number → row.
+    Collection = 0x14 { collection: u32 };
+    /// Collection name within a database → number (u32, clear).
+    CollectionName<'a> = 0x15 { database: u32, name: Tail<'a> };
+    /// Public collection id → number (u32, clear).
+    CollectionId = 0x16 { id: [u8; 16] };
+    /// Partition number → row.
+    Partition = 0x17 { collection: u32, partition: u32 };
+    /// Partition name → number (u32, clear).
+    PartitionName<'a> = 0x18 { collection: u32, name: Tail<'a> };
+    /// A key of this tenant. Value empty; the row is under the installation.
+    KeyOfTenant = 0x19 { id: [u8; 10] };
+
+    // Records.
+
+    /// Record id → ordinal (u64, big-endian, clear; the body repeats the id, sealed).
+    Id<'a> = 0x20 { collection: u32, partition: u32, id: Tail<'a> };
+    /// Ordinal → body: id, text, uri, metadata, version, expiry.
+    Body = 0x21 { collection: u32, partition: u32, ordinal: u64 };
+    /// Ordinal → dense vector of the vector name with this number (0 is the unnamed one).
+    Vector = 0x22 { collection: u32, partition: u32, vector: u16, ordinal: u64 };
+    /// Ordinal → sparse vector of the vector name with this number.
+    SparseVector = 0x23 { collection: u32, partition: u32, vector: u16, ordinal: u64 };
+    /// Counts of a partition: records, next ordinal.
+    Statistics = 0x24 { collection: u32, partition: u32 };
+    /// What expires when (milliseconds since 1970). Value empty.
+    Expiry = 0x25 { at: u64, collection: u32, partition: u32, ordinal: u64 };
+    /// Secondary index: order-preserving value → nothing. Value empty.
+    Secondary = 0x26 { collection: u32, partition: u32, index: u16, value: Middle, ordinal: u64 };
+
+    // Logs.
+
+    /// Commit sequence → what the commit touched.
+    Change = 0x30 { sequence: u64 };
+    /// Audit sequence → entry.
+    Audit = 0x31 { sequence: u64 };
+    /// Ledger: day (days since 1970) and sequence → entry.
+    Ledger = 0x32 { day: u32, sequence: u64 };
+    /// Idempotency key (hash) → outcome.
+    Idempotency = 0x33 { key: [u8; 32] };
+}
+
+/// The start of every key of one partition's records of one vector name.
+pub(crate) fn vectors_of(prefix: Prefix, collection: u32, partition: u32, vector: u16) -> Vec<u8> {
+    let mut key = bodies_like(Vector::all(prefix), collection, partition);
+    vector.put(&mut key);
+    key
+}
+
+/// The start of every key of one partition's bodies.
+pub(crate) fn bodies_of(prefix: Prefix, collection: u32, partition: u32) -> Vec<u8> {
+    bodies_like(Body::all(prefix), collection, partition)
+}
+
+/// The start of every collection name of one database.
+pub(crate) fn collection_names_of(prefix: Prefix, database: u32) -> Vec<u8> {
+    let mut key = CollectionName::all(prefix);
+    database.put(&mut key);
+    key
+}
+
+/// The starts of all keys that belong to one collection's records.
+pub(crate) fn records_of(prefix: Prefix, collection: u32) -> Vec<Vec<u8>> {
+    [
+        Id::all(prefix),
+        Body::all(prefix),
+        Vector::all(prefix),
+        SparseVector::all(prefix),
+        Statistics::all(prefix),
+        Secondary::all(prefix),
+        Partition::all(prefix),
+        PartitionName::all(prefix),
+    ]
+    .into_iter()
+    .map(|mut key| {
+        collection.put(&mut key);
+        key
+    })
+    .collect()
+}
+
+fn bodies_like(mut key: Vec<u8>, collection: u32, partition: u32) -> Vec<u8> {
+    collection.put(&mut key);
+    partition.put(&mut key);
+    key
+}
+
+#[cfg(test)]
+#[path = "keys_tests.rs"]
+mod tests;

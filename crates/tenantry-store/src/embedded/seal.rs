@@ -1,0 +1,176 @@
+//! Sealing of values: compressed if that helps, then encrypted with the tenant's data key.
+//!
+//! `[format u8][key epoch u32 BE][nonce 24][ciphertext][tag 16]`. The cipher is
+//! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) with random 192-bit nonces, so that no number
+//! of values comes near a nonce's repetition. The additional data is the value's key followed by
+//! the format byte: a value moved to another key, or of another tenant, does not open.
+
+use crate::Entropy;
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{AeadInOut, Tag},
+};
+use std::fmt;
+use tenantry_types::{Error, Result};
+use zeroize::Zeroizing;
+
+const RAW: u8 = 1;
+const LZ4: u8 = 2;
+const NONCE_BYTES: usize = 24;
+const HEADER_BYTES: usize = 1 + 4 + NONCE_BYTES;
+const TAG_BYTES: usize = 16;
+/// Values shorter than this are not worth compressing.
+const COMPRESS_FROM: usize = 96;
+/// No value is larger when opened; a larger one is damage or an attack.
+const VALUE_BYTES_MAX: usize = 256 << 20;
+
+/// A 256-bit key with its epoch. Wiped when dropped; `Debug` hides it.
+pub(crate) struct SealingKey {
+    cipher: XChaCha20Poly1305,
+    bytes: Zeroizing<[u8; 32]>,
+    epoch: u32,
+}
+
+impl SealingKey {
+    pub(crate) fn new(bytes: Zeroizing<[u8; 32]>, epoch: u32) -> Self {
+        Self { cipher: XChaCha20Poly1305::new((&*bytes).into()), bytes, epoch }
+    }
+
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The key itself, to be wrapped.
+    pub(crate) fn expose(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+
+    /// Bytes that only a holder of this key can derive, for ids.
+    pub(crate) fn derive(&self, purpose: &str, input: &[u8]) -> [u8; 32] {
+        let key = Zeroizing::new(blake3::derive_key(purpose, &*self.bytes));
+        *blake3::keyed_hash(&key, input).as_bytes()
+    }
+
+    /// Seals a value for its key. `compress` is false for bytes that do not compress (vectors).
+    pub(crate) fn seal(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        compress: bool,
+        entropy: &dyn Entropy,
+    ) -> Vec<u8> {
+        let packed = (compress && value.len() >= COMPRESS_FROM)
+            .then(|| lz4_flex::compress_prepend_size(value))
+            .filter(|packed| packed.len() < value.len());
+        let (format, plain) = packed.as_deref().map_or((RAW, value), |packed| (LZ4, packed));
+        let mut nonce = [0; NONCE_BYTES];
+        entropy.fill("nonce", &mut nonce);
+        let mut sealed = Vec::with_capacity(HEADER_BYTES + plain.len() + TAG_BYTES);
+        sealed.push(format);
+        sealed.extend_from_slice(&self.epoch.to_be_bytes());
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(plain);
+        let (_, body) = sealed.split_at_mut(HEADER_BYTES);
+        let tag = self
+            .cipher
+            .encrypt_inout_detached(&XNonce::from(nonce), &additional(key, format), body.into())
+            .expect("a value is far shorter than the cipher's limit");
+        sealed.extend_from_slice(&tag);
+        sealed
+    }
+
+    /// Opens a sealed value of this key.
+    pub(crate) fn open(&self, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>> {
+        let damaged = |why: &str| Error::corrupt(format!("sealed value: {why}"));
+        let (header, rest) =
+            sealed.split_at_checked(HEADER_BYTES).ok_or_else(|| damaged("too short"))?;
+        let body_bytes = rest.len().checked_sub(TAG_BYTES).ok_or_else(|| damaged("too short"))?;
+        let (body, tag) = rest.split_at(body_bytes);
+        let (format, epoch, nonce) = match header {
+            [format, a, b, c, d, nonce @ ..] => {
+                (*format, u32::from_be_bytes([*a, *b, *c, *d]), nonce)
+            }
+            _ => return Err(damaged("too short")),
+        };
+        if epoch != self.epoch {
+            return Err(damaged("sealed with another key epoch"));
+        }
+        let nonce: [u8; NONCE_BYTES] = nonce.try_into().map_err(|_| damaged("nonce"))?;
+        let tag: [u8; TAG_BYTES] = tag.try_into().map_err(|_| damaged("tag"))?;
+        let mut plain = body.to_vec();
+        self.cipher
+            .decrypt_inout_detached(
+                &XNonce::from(nonce),
+                &additional(key, format),
+                plain.as_mut_slice().into(),
+                &Tag::<XChaCha20Poly1305>::from(tag),
+            )
+            .map_err(|_| damaged("authentication failed"))?;
+        match format {
+            RAW => Ok(plain),
+            LZ4 => {
+                let size = plain.first_chunk().map_or(0, |size| u32::from_le_bytes(*size));
+                if size as usize > VALUE_BYTES_MAX {
+                    return Err(damaged("larger than any value"));
+                }
+                lz4_flex::decompress_size_prepended(&plain)
+                    .map_err(|why| damaged("decompression failed").with_source(why))
+            }
+            _ => Err(damaged("unknown format; written by a newer version?")),
+        }
+    }
+}
+
+fn additional(key: &[u8], format: u8) -> Vec<u8> {
+    let mut data = Vec::with_capacity(key.len() + 1);
+    data.extend_from_slice(key);
+    data.push(format);
+    data
+}
+
+impl fmt::Debug for SealingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealingKey(epoch {})", self.epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SystemEntropy;
+    use proptest::prelude::*;
+
+    fn key(byte: u8) -> SealingKey {
+        SealingKey::new(Zeroizing::new([byte; 32]), 1)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens_under_its_own_key_only(
+            name in proptest::collection::vec(any::<u8>(), 0..40),
+            value in proptest::collection::vec(prop_oneof![Just(7_u8), any::<u8>()], 0..400),
+            compress: bool,
+            flip in any::<proptest::sample::Index>(),
+        ) {
+            let sealed = key(1).seal(&name, &value, compress, &SystemEntropy);
+            prop_assert_eq!(key(1).open(&name, &sealed).unwrap(), value);
+            prop_assert!(key(2).open(&name, &sealed).is_err());
+            let mut moved = name.clone();
+            moved.push(0);
+            prop_assert!(key(1).open(&moved, &sealed).is_err());
+            let mut damaged = sealed.clone();
+            damaged[flip.index(sealed.len())] ^= 1;
+            prop_assert!(key(1).open(&name, &damaged).is_err());
+            prop_assert!(key(1).open(&name, &sealed[..flip.index(sealed.len())]).is_err());
+        }
+    }
+
+    #[test]
+    fn text_is_compressed_and_nonces_differ() {
+        let text = "the quick brown fox ".repeat(50);
+        let one = key(1).seal(b"k", text.as_bytes(), true, &SystemEntropy);
+        let two = key(1).seal(b"k", text.as_bytes(), true, &SystemEntropy);
+        assert!(one.len() < text.len() / 4, "{}", one.len());
+        assert_ne!(one, two);
+    }
+}

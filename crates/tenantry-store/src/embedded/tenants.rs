@@ -1,0 +1,360 @@
+//! Opened tenants: the data key, the counters, the writer's lock and what is cached of the catalog.
+//!
+//! A tenant is opened when it is used and forgotten when it has not been used for long, so an
+//! idle tenant costs no memory. Everything that builds a key or opens a value goes through an
+//! [`OpenTenant`], and the only ways to one are a scope and the installation's own catalog.
+
+use super::{
+    db::{Db, Space, WriteSet},
+    disk::{self, DiskAudit, DiskChange, DiskHead, DiskTenant, Head, Touched},
+    keys::{self, Prefix},
+    seal::SealingKey,
+};
+use crate::{AuditEntry, AuditEvent, CollectionInfo, DatabaseInfo, Entropy, TenantInfo};
+use lru::LruCache;
+use parking_lot::Mutex;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tenantry_auth::TenantId;
+use tenantry_types::{
+    CollectionId, CollectionName, DatabaseName, DatabaseNumber, Error, Resource, Result, Timestamp,
+};
+
+/// Opened tenants kept at most; those in use are kept beyond it.
+const OPEN_TENANTS_MAX: usize = 4_096;
+/// Catalog rows cached per tenant.
+const CACHED_ROWS_MAX: usize = 4_096;
+/// Change rows kept per tenant. Whoever falls further behind starts from a full copy.
+const CHANGES_KEPT: u64 = 1_024;
+
+/// One tenant, opened.
+#[derive(Debug)]
+pub(crate) struct OpenTenant {
+    prefix: Prefix,
+    key: SealingKey,
+    info: Mutex<Arc<TenantInfo>>,
+    head: Mutex<Head>,
+    /// One writer at a time; held from reading what a write depends on until it is durable and
+    /// applied in memory.
+    pub(crate) writer: Arc<tokio::sync::Mutex<()>>,
+    catalog: Mutex<Catalog>,
+    gone: AtomicBool,
+    /// The generation of the database that it was read from.
+    generation: u64,
+}
+
+/// Cached rows. `generation` grows with every change, so that a reader that loaded a row before a
+/// change does not cache it after.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    generation: u64,
+    pub(crate) databases: HashMap<DatabaseName, Arc<DatabaseInfo>>,
+    pub(crate) by_name: HashMap<(DatabaseNumber, CollectionName), Arc<CollectionInfo>>,
+    pub(crate) by_id: HashMap<CollectionId, Arc<CollectionInfo>>,
+}
+
+impl OpenTenant {
+    /// A tenant that is being made in a database of this generation.
+    pub(crate) fn new(info: TenantInfo, key: SealingKey, generation: u64) -> Self {
+        Self {
+            prefix: Prefix::of(info.id),
+            key,
+            info: Mutex::new(Arc::new(info)),
+            head: Mutex::new(Head::default()),
+            writer: Arc::default(),
+            catalog: Mutex::default(),
+            gone: AtomicBool::new(false),
+            generation,
+        }
+    }
+
+    /// A tenant as it stands on disk; `None` if its row is gone.
+    pub(crate) fn load(db: &Db, id: TenantId, key: SealingKey) -> Result<Option<Self>> {
+        let prefix = Prefix::of(id);
+        let row_key = keys::Tenant {}.encode(prefix);
+        let Some(row) = db.get(Space::Catalog, &row_key)? else { return Ok(None) };
+        let row: DiskTenant = disk::decode(&key.open(&row_key, &row)?, "a tenant")?;
+        let tenant = Self::new(row.into_info(id)?, key, db.generation());
+        // Without its counters a tenant would assign numbers again that are in use.
+        let Some(DiskHead::V1(head)) =
+            tenant.read(db, Space::Data, &keys::Head {}.encode(prefix))?
+        else {
+            return Err(Error::corrupt(format!("the counters of tenant {id} are gone")));
+        };
+        *tenant.head.lock() = head;
+        Ok(Some(tenant))
+    }
+
+    pub(crate) fn id(&self) -> TenantId {
+        self.prefix.tenant()
+    }
+
+    /// The generation of the database that it was read from. Whatever is made from it is refused
+    /// by any other.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The right to build keys of this tenant.
+    pub(crate) fn prefix(&self) -> Prefix {
+        self.prefix
+    }
+
+    pub(crate) fn key(&self) -> &SealingKey {
+        &self.key
+    }
+
+    pub(crate) fn info(&self) -> Arc<TenantInfo> {
+        Arc::clone(&self.info.lock())
+    }
+
+    pub(crate) fn set_info(&self, info: TenantInfo) {
+        *self.info.lock() = Arc::new(info);
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        self.head.lock().clone()
+    }
+
+    pub(crate) fn set_head(&self, head: Head) {
+        *self.head.lock() = head;
+    }
+
+    /// Marks the tenant as erased: whoever still holds it is refused from now on.
+    pub(crate) fn mark_gone(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
+    /// Fails if the tenant was erased while it was held.
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        if self.gone.load(Ordering::Acquire) {
+            return Err(Error::not_found(Resource::Tenant, self.info().name.as_str()));
+        }
+        Ok(())
+    }
+
+    /// A row of this tenant.
+    pub(crate) fn read<T: DeserializeOwned>(
+        &self,
+        db: &Db,
+        space: Space,
+        key: &[u8],
+    ) -> Result<Option<T>> {
+        db.get(space, key)?
+            .map(|sealed| disk::decode(&self.key.open(key, &sealed)?, "the catalog"))
+            .transpose()
+    }
+
+    /// Looks into the cached catalog, or loads and caches.
+    pub(crate) fn cached<T>(
+        &self,
+        look: impl Fn(&Catalog) -> Option<Arc<T>>,
+        load: impl FnOnce() -> Result<Option<Arc<T>>>,
+        keep: impl FnOnce(&mut Catalog, Arc<T>),
+    ) -> Result<Option<Arc<T>>> {
+        let generation = {
+            let catalog = self.catalog.lock();
+            if let Some(found) = look(&catalog) {
+                return Ok(Some(found));
+            }
+            catalog.generation
+        };
+        let Some(loaded) = load()? else { return Ok(None) };
+        let mut catalog = self.catalog.lock();
+        if catalog.generation == generation {
+            if catalog.by_id.len() + catalog.by_name.len() + catalog.databases.len()
+                >= CACHED_ROWS_MAX
+            {
+                *catalog = Catalog { generation, ..Catalog::default() };
+            }
+            keep(&mut catalog, Arc::clone(&loaded));
+        }
+        Ok(Some(loaded))
+    }
+
+    /// Forgets cached rows after a change of the catalog.
+    pub(crate) fn catalog_changed(&self) {
+        let mut catalog = self.catalog.lock();
+        *catalog = Catalog { generation: catalog.generation + 1, ..Catalog::default() };
+    }
+}
+
+/// A commit of one tenant in the making: collects sealed rows, then the head, the change row and
+/// the audit entries. The tenant's writer lock must be held.
+pub(crate) struct Commit<'a> {
+    tenant: &'a OpenTenant,
+    entropy: &'a dyn Entropy,
+    now: Timestamp,
+    pub(crate) head: Head,
+    set: WriteSet,
+    touched: Vec<Touched>,
+}
+
+impl<'a> Commit<'a> {
+    pub(crate) fn new(tenant: &'a OpenTenant, entropy: &'a dyn Entropy, now: Timestamp) -> Self {
+        let mut head = tenant.head();
+        head.sequence += 1;
+        let set = WriteSet::new(tenant.generation);
+        Self { tenant, entropy, now, head, set, touched: Vec::new() }
+    }
+
+    /// The sequence of this commit: the version of the records it writes.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.head.sequence
+    }
+
+    pub(crate) fn prefix(&self) -> Prefix {
+        self.tenant.prefix()
+    }
+
+    /// Seals and puts a row.
+    pub(crate) fn put<T: Serialize>(&mut self, space: Space, key: Vec<u8>, row: &T) {
+        self.put_bytes(space, key, &disk::encode(row), true);
+    }
+
+    /// Seals and puts bytes.
+    pub(crate) fn put_bytes(&mut self, space: Space, key: Vec<u8>, bytes: &[u8], compress: bool) {
+        let sealed = self.tenant.key.seal(&key, bytes, compress, self.entropy);
+        self.set.operations.push((space, key, Some(sealed)));
+    }
+
+    /// Puts a value that says nothing (a number, or nothing) without sealing it.
+    pub(crate) fn put_clear(&mut self, space: Space, key: Vec<u8>, value: Vec<u8>) {
+        self.set.operations.push((space, key, Some(value)));
+    }
+
+    /// Removes a key.
+    pub(crate) fn remove(&mut self, space: Space, key: Vec<u8>) {
+        self.set.operations.push((space, key, None));
+    }
+
+    /// Notes what the commit touches.
+    pub(crate) fn touch(&mut self, what: Touched) {
+        self.touched.push(what);
+    }
+
+    /// Puts the tenant's row.
+    pub(crate) fn put_tenant(&mut self, info: &TenantInfo) {
+        let key = keys::Tenant {}.encode(self.prefix());
+        self.put(Space::Catalog, key, &DiskTenant::from_info(info));
+        self.touch(Touched::Tenant);
+    }
+
+    /// Appends an audit entry to this tenant's chain.
+    pub(crate) fn audit(&mut self, event: AuditEvent) {
+        let sequence = self.head.audit_sequence + 1;
+        let hash = AuditEntry::chain(&self.head.audit_hash, sequence, self.now, &event);
+        let entry = AuditEntry { sequence, at: self.now, event, hash };
+        let key = keys::Audit { sequence }.encode(self.prefix());
+        self.put(Space::Data, key, &DiskAudit::from_entry(&entry));
+        self.head.audit_sequence = sequence;
+        self.head.audit_hash = hash;
+    }
+
+    /// Adds the change row and the head; what is returned must be committed, and then the head
+    /// set on the tenant.
+    pub(crate) fn finish(mut self) -> (WriteSet, Head) {
+        let sequence = self.head.sequence;
+        let touched = std::mem::take(&mut self.touched);
+        if touched.is_empty() {
+            // Refusals are written whenever the clock says so; versions must not depend on that.
+            self.head.sequence -= 1;
+        } else {
+            let key = keys::Change { sequence }.encode(self.prefix());
+            self.put(Space::Data, key, &DiskChange::V1 { at: self.now.0, touched });
+        }
+        // Whatever this commit touches, or rows of others would stay for ever.
+        if let Some(old) = sequence.checked_sub(CHANGES_KEPT).filter(|old| *old > 0) {
+            let key = keys::Change { sequence: old }.encode(self.prefix());
+            self.remove(Space::Data, key);
+        }
+        let key = keys::Head {}.encode(self.prefix());
+        let head = self.head.clone();
+        self.put(Space::Data, key, &DiskHead::V1(head.clone()));
+        (self.set, head)
+    }
+}
+
+/// The opened tenants, least recently used first out.
+#[derive(Debug)]
+pub(crate) struct Tenants(Mutex<Open>);
+
+#[derive(Debug)]
+struct Open {
+    tenants: LruCache<TenantId, Arc<OpenTenant>>,
+    /// Grows whenever something is forgotten, so that a tenant that was being loaded at that
+    /// moment is loaded again instead of being kept as it was.
+    generation: u64,
+}
+
+impl Tenants {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Open { tenants: LruCache::unbounded(), generation: 0 }))
+    }
+
+    /// The opened tenant, or `load` it. Of two loads at once the first is kept.
+    pub(crate) fn get(
+        &self,
+        id: TenantId,
+        load: impl Fn() -> Result<Option<OpenTenant>>,
+    ) -> Result<Option<Arc<OpenTenant>>> {
+        loop {
+            let before = {
+                let mut open = self.0.lock();
+                if let Some(tenant) = open.tenants.get(&id) {
+                    return Ok(Some(Arc::clone(tenant)));
+                }
+                open.generation
+            };
+            let loaded = load()?;
+            let mut open = self.0.lock();
+            if open.generation == before {
+                return Ok(loaded.map(|tenant| open.keep(Arc::new(tenant))));
+            }
+        }
+    }
+
+    /// Tenants that are open.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().tenants.len()
+    }
+
+    /// Forgets one tenant.
+    pub(crate) fn forget(&self, id: TenantId) {
+        let mut open = self.0.lock();
+        open.generation += 1;
+        open.tenants.pop(&id);
+    }
+
+    /// Forgets all tenants.
+    pub(crate) fn forget_all(&self) {
+        let mut open = self.0.lock();
+        open.generation += 1;
+        open.tenants.clear();
+    }
+}
+
+impl Open {
+    /// Those beyond the bound that nobody holds are forgotten; one in use must stay, because its
+    /// writer lock is the only one.
+    fn keep(&mut self, tenant: Arc<OpenTenant>) -> Arc<OpenTenant> {
+        let kept = Arc::clone(self.tenants.get_or_insert(tenant.id(), || tenant));
+        let mut in_use = Vec::new();
+        while self.tenants.len() + in_use.len() > OPEN_TENANTS_MAX && in_use.len() < 64 {
+            let Some((id, oldest)) = self.tenants.pop_lru() else { break };
+            if Arc::strong_count(&oldest) > 1 {
+                in_use.push((id, oldest));
+            }
+        }
+        for (id, tenant) in in_use {
+            self.tenants.put(id, tenant);
+        }
+        kept
+    }
+}

@@ -1,0 +1,223 @@
+//! What cannot be reached from outside: rows that are missing, and databases that are reopened.
+
+use super::{
+    db::{Db, WriteSet},
+    tenants::Tenants,
+    *,
+};
+use crate::{EmbeddedConfig, SystemEntropy};
+use std::time::{Duration, Instant};
+use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal};
+use tenantry_types::{CollectionName, CollectionSpec, DatabaseName, Metric, Selector, TenantSpec};
+
+fn open() -> (tempfile::TempDir, Embedded) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(EmbeddedConfig::new(dir.path())).unwrap();
+    (dir, store)
+}
+
+async fn operator(store: &Embedded) -> (Authority, Principal, OperatorScope) {
+    struct Nobody;
+    impl tenantry_auth::KeyDirectory for Nobody {
+        async fn find_key(&self, _: tenantry_auth::KeyId) -> Result<Option<tenantry_auth::KeyRow>> {
+            Ok(None)
+        }
+    }
+    let authority = Authority::development();
+    let now = store.inner.now();
+    let principal = authority.authenticate(Credential::None, &Nobody, now).await.unwrap();
+    let operator = authority.authorize_operator(&principal).unwrap();
+    (authority, principal, operator)
+}
+
+async fn tenant(store: &Embedded) -> Scope<Admin> {
+    let (authority, principal, operator) = operator(store).await;
+    let spec = TenantSpec::new(TenantName::parse("a").unwrap());
+    let info = store.create_tenant(&operator, &spec).await.unwrap();
+    authority.authorize(&principal, info.id, "a").unwrap()
+}
+
+/// Removes a key behind everybody's back.
+async fn lose(store: &Embedded, key: Vec<u8>) {
+    let mut set = WriteSet::new(store.inner.db().unwrap().generation());
+    set.operations.push((Space::Data, key, None));
+    store.inner.disk.commit(set).await.unwrap();
+    store.inner.tenants.forget_all();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_counters_are_damage_and_not_zero() {
+    let (_dir, store) = open();
+    let scope = tenant(&store).await;
+    let name = DatabaseName::default_database();
+    let database = store.database(&scope, &name).await.unwrap();
+    let spec = CollectionSpec {
+        name: CollectionName::parse("c").unwrap(),
+        metric: Metric::L2,
+        metadata: None,
+        attributes: std::collections::BTreeMap::new(),
+    };
+    let made = store.create_collection(&scope, &database, &spec, false).await.unwrap().0;
+    let prefix = Prefix::of(scope.tenant());
+    let collection = made.info().number.0;
+    lose(&store, keys::Statistics { collection, partition: 0 }.encode(prefix)).await;
+    let error = store.count(&scope, &made, &Selector::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+    lose(&store, keys::Head {}.encode(prefix)).await;
+    let error = store.database(&scope, &name).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+    // The tenant itself can still be deleted.
+    let (.., operator) = operator(&store).await;
+    let name = TenantName::parse("a").unwrap();
+    store.delete_tenant(&operator, &name).await.unwrap();
+    assert!(store.find_tenant(&name).await.unwrap().is_none());
+    store.close();
+}
+
+/// A note of the purger that names what lives is not obeyed, and does not stop the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_purger_removes_nothing_that_lives() {
+    let (_dir, store) = open();
+    let scope = tenant(&store).await;
+    let installation = Prefix::of(TenantId::INSTALLATION);
+    let mut set = WriteSet::new(0);
+    for note in [scope.tenant().get(), 77] {
+        let key = keys::Purge { tenant: note, collection: 0 }.encode(installation);
+        set.operations.push((Space::Catalog, key, Some(Vec::new())));
+    }
+    store.inner.disk.commit(set).await.unwrap();
+    store.inner.purge.notify_one();
+    let notes = || {
+        let db = store.inner.db().unwrap();
+        db.scan(Space::Catalog, &keys::Purge::all(installation), None).count()
+    };
+    let start = Instant::now();
+    while notes() > 1 {
+        assert!(start.elapsed() < Duration::from_secs(5), "the other note waits");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let name = DatabaseName::default_database();
+    store.database(&scope, &name).await.expect("the tenant lives");
+    store.close();
+}
+
+/// Waits until the store was reopened after `disk` was told that writing has failed.
+fn reopen(disk: &Disk) {
+    let before = disk.db().unwrap().generation();
+    disk.fail_for_test("as if the disk were full");
+    assert_eq!(disk.health(), Health::ReadOnly("as if the disk were full".into()));
+    let start = Instant::now();
+    while disk.health() != Health::Ready {
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", disk.health());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(disk.db().unwrap().generation(), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_before_a_reopening_is_not_written_after() {
+    let (_dir, store) = open();
+    let scope = tenant(&store).await;
+    let old = store.inner.open_tenant(scope.tenant()).unwrap().unwrap();
+    let writing = Arc::clone(&old.writer).lock_owned().await;
+    let mut stale = store.inner.begin(&old).unwrap();
+    stale.audit(done("test", "late", "x", 1));
+    reopen(&store.inner.disk);
+    let error = store.inner.commit(&old, stale).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("reopened"), "{error}");
+    drop(writing);
+    // The tenant is opened anew and goes on where the disk is.
+    let new = store.inner.open_tenant(scope.tenant()).unwrap().unwrap();
+    assert!(!Arc::ptr_eq(&old, &new));
+    let mut commit = store.inner.begin(&new).unwrap();
+    commit.audit(done("test", "in time", "x", 1));
+    store.inner.commit(&new, commit).await.unwrap();
+    let log = store.audit(&scope, 0, 10).await.unwrap();
+    assert_eq!(log.last().unwrap().event.action, "in time");
+    store.close();
+}
+
+/// Nobody has to stop reading for the store to come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_is_reopened_while_it_is_read() {
+    let (_dir, store) = open();
+    let scope = tenant(&store).await;
+    let inner = Arc::clone(&store.inner);
+    let name = DatabaseName::default_database();
+    let reader = tokio::spawn(async move {
+        let (store, start, mut refused) = (Embedded { inner }, Instant::now(), 0);
+        while start.elapsed() < Duration::from_secs(3) {
+            match store.database(&scope, &name).await {
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                    refused += 1;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        refused
+    });
+    let inner = Arc::clone(&store.inner);
+    tokio::task::spawn_blocking(move || reopen(&inner.disk)).await.unwrap();
+    reader.await.unwrap();
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_commit_removes_the_change_row_that_falls_out() {
+    let (_dir, store) = open();
+    let info = crate::TenantInfo {
+        id: TenantId::new(9),
+        name: TenantName::parse("n").unwrap(),
+        state: TenantState::Active,
+        isolation: Isolation::Shared,
+        weight: 1,
+        limits: Limits::default(),
+        settings: std::collections::BTreeMap::new(),
+        created_at: Timestamp(0),
+    };
+    let tenant = OpenTenant::new(info, store.inner.new_data_key(), 0);
+    let mut head = tenant.head();
+    head.sequence = 4_999;
+    tenant.set_head(head);
+    // It touches nothing, as the summed-up refusals of an audit log do.
+    let mut commit = Commit::new(&tenant, &SystemEntropy, Timestamp(0));
+    commit.audit(done("test", "x", "x", 1));
+    let (set, _) = commit.finish();
+    let old = keys::Change { sequence: 5_000 - 1_024 }.encode(tenant.prefix());
+    assert!(set.operations.contains(&(Space::Data, old, None)));
+    store.close();
+}
+
+#[test]
+fn a_tenant_that_is_forgotten_while_it_is_loaded_is_loaded_again() {
+    let tenants = Tenants::new();
+    let loads = std::cell::Cell::new(0);
+    let found = tenants
+        .get(TenantId::new(1), || {
+            loads.set(loads.get() + 1);
+            if loads.get() == 1 {
+                // Deleted between being read and being kept.
+                tenants.forget(TenantId::new(1));
+            }
+            Ok(None)
+        })
+        .unwrap();
+    assert!(found.is_none());
+    assert_eq!((loads.get(), tenants.len()), (2, 0));
+}
+
+/// A view of the database does not change while others write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_of_the_database_stands_still() {
+    let (_dir, store) = open();
+    let before: Arc<Db> = store.inner.db().unwrap();
+    tenant(&store).await;
+    let names = keys::TenantName::all(Prefix::of(TenantId::INSTALLATION));
+    assert_eq!(before.scan(Space::Catalog, &names, None).count(), 0);
+    assert_eq!(store.inner.db().unwrap().scan(Space::Catalog, &names, None).count(), 1);
+    drop(before);
+    store.close();
+}

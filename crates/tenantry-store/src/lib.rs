@@ -1,0 +1,18 @@
+//! Everything that Tenantry keeps. Every operation starts from a scope.
+//!
+//! [`Store`] is an enum of backends, not a trait: there are few, they are known, and their
+//! operations are asynchronous. `tests/it/conformance` is the executable specification that each backend
+//! passes. Disk types are private to their backend.
+
+mod audit;
+mod embedded;
+mod store;
+mod surface;
+
+pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
+pub use embedded::{EmbeddedConfig, MasterKey};
+pub use store::{Health, Store, StoreTotals};
+pub use surface::{
+    Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, NewKey, Origin,
+    SystemClock, SystemEntropy, TenantChange, TenantInfo,
+};

@@ -1,0 +1,422 @@
+//! The operations of a store, and the choice of a backend.
+
+use crate::{
+    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, NewKey, TenantChange, TenantInfo,
+    embedded::{Embedded, EmbeddedConfig},
+};
+use tenantry_auth::{
+    Admin, ApiKey, CanWrite, KeyDirectory, KeyId, KeyRow, Level, OperatorScope, Scope, SystemScope,
+    TenantId,
+};
+use tenantry_types::{
+    CollectionChange, CollectionId, CollectionName, CollectionSpec, DatabaseName, GetRequest, Hit,
+    Page, QueryRequest, Record, RecordWrite, Result, Selector, TenantName, TenantSpec, Timestamp,
+    WriteMode, WriteOutcome,
+};
+
+/// Whether a store can serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Reads and writes.
+    Ready,
+    /// Reads only, for this reason.
+    ReadOnly(String),
+}
+
+/// Counters since the store was opened, over all tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreTotals {
+    /// Commits acknowledged.
+    pub commits: u64,
+    /// Synchronised journal writes; one serves all commits that waited for it.
+    pub syncs: u64,
+    /// Bytes of hot partitions in memory.
+    pub hot_bytes: u64,
+    /// Hot partitions in memory.
+    pub hot_partitions: u64,
+    /// Partitions loaded from disk.
+    pub loads: u64,
+    /// Partitions dropped from memory to stay within the budget.
+    pub evictions: u64,
+    /// Tenants in memory; an idle one is on disk only.
+    pub open_tenants: u64,
+}
+
+/// A store: one backend, chosen when it is opened.
+///
+/// An operation that names a thing outside the scope's tenant, or outside what the scope's key is
+/// limited to, fails as if the thing did not exist.
+#[derive(Debug)]
+pub enum Store {
+    /// Files in a folder of this machine.
+    Embedded(Embedded),
+}
+
+impl Store {
+    /// Opens or creates an embedded store.
+    pub fn open_embedded(config: EmbeddedConfig) -> Result<Self> {
+        Ok(Self::Embedded(Embedded::open(config)?))
+    }
+
+    /// Whether it can serve.
+    pub fn health(&self) -> Health {
+        match self {
+            Self::Embedded(store) => store.health(),
+        }
+    }
+
+    /// Counters since it was opened.
+    pub fn totals(&self) -> StoreTotals {
+        match self {
+            Self::Embedded(store) => store.totals(),
+        }
+    }
+
+    /// Finishes what was accepted and closes. Later operations fail.
+    pub fn close(&self) {
+        match self {
+            Self::Embedded(store) => store.close(),
+        }
+    }
+
+    /// The tenant with this name, if one lives. Needs no scope: it is how a scope begins.
+    pub async fn find_tenant(&self, name: &TenantName) -> Result<Option<TenantInfo>> {
+        match self {
+            Self::Embedded(store) => store.find_tenant(name).await,
+        }
+    }
+
+    /// The tenant with this identity, if it lives.
+    pub async fn tenant_by_id(&self, id: TenantId) -> Result<Option<TenantInfo>> {
+        match self {
+            Self::Embedded(store) => store.tenant_by_id(id).await,
+        }
+    }
+
+    /// Makes a tenant: its data key, its row and, if asked for, its first database, in one commit.
+    pub async fn create_tenant(
+        &self,
+        scope: &OperatorScope,
+        spec: &TenantSpec,
+    ) -> Result<TenantInfo> {
+        match self {
+            Self::Embedded(store) => store.create_tenant(scope, spec).await,
+        }
+    }
+
+    /// Living tenants in the order of their names, from the first after `after`.
+    pub async fn tenants(
+        &self,
+        scope: &OperatorScope,
+        after: Option<&TenantName>,
+        limit: usize,
+    ) -> Result<Vec<TenantInfo>> {
+        match self {
+            Self::Embedded(store) => store.tenants(scope, after, limit).await,
+        }
+    }
+
+    /// Changes a tenant.
+    pub async fn change_tenant(
+        &self,
+        scope: &OperatorScope,
+        name: &TenantName,
+        change: &TenantChange,
+    ) -> Result<TenantInfo> {
+        match self {
+            Self::Embedded(store) => store.change_tenant(scope, name, change).await,
+        }
+    }
+
+    /// Erases a tenant: its data key is destroyed before this returns, its name is free, its keys
+    /// are refused; its bytes are removed in the background.
+    pub async fn delete_tenant(&self, scope: &OperatorScope, name: &TenantName) -> Result<()> {
+        match self {
+            Self::Embedded(store) => store.delete_tenant(scope, name).await,
+        }
+    }
+
+    /// Makes an operator key.
+    pub async fn create_operator_key(
+        &self,
+        scope: &OperatorScope,
+        act_as: bool,
+        label: &str,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(KeyRow, ApiKey)> {
+        match self {
+            Self::Embedded(store) => {
+                store.create_operator_key(scope, act_as, label, expires_at).await
+            }
+        }
+    }
+
+    /// The operator's keys.
+    pub async fn operator_keys(&self, scope: &OperatorScope) -> Result<Vec<KeyRow>> {
+        match self {
+            Self::Embedded(store) => store.operator_keys(scope).await,
+        }
+    }
+
+    /// Revokes an operator key.
+    pub async fn revoke_operator_key(&self, scope: &OperatorScope, id: KeyId) -> Result<()> {
+        match self {
+            Self::Embedded(store) => store.revoke_operator_key(scope, id).await,
+        }
+    }
+
+    /// The operator's audit log, from the first entry after `after`.
+    pub async fn operator_audit(
+        &self,
+        scope: &OperatorScope,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>> {
+        match self {
+            Self::Embedded(store) => store.operator_audit(scope, after, limit).await,
+        }
+    }
+
+    /// Makes a key of the tenant.
+    pub async fn create_key(&self, scope: &Scope<Admin>, key: NewKey) -> Result<(KeyRow, ApiKey)> {
+        match self {
+            Self::Embedded(store) => store.create_key(scope, key).await,
+        }
+    }
+
+    /// The tenant's keys in the order of their ids.
+    pub async fn keys(&self, scope: &Scope<Admin>) -> Result<Vec<KeyRow>> {
+        match self {
+            Self::Embedded(store) => store.keys(scope).await,
+        }
+    }
+
+    /// Revokes a key of the tenant; refused from the moment this returns.
+    pub async fn revoke_key(&self, scope: &Scope<Admin>, id: KeyId) -> Result<()> {
+        match self {
+            Self::Embedded(store) => store.revoke_key(scope, id).await,
+        }
+    }
+
+    /// The tenant's audit log, from the first entry after `after`.
+    pub async fn audit(
+        &self,
+        scope: &Scope<Admin>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>> {
+        match self {
+            Self::Embedded(store) => store.audit(scope, after, limit).await,
+        }
+    }
+
+    /// Appends refusals and other events that have no commit of their own to the logs of these
+    /// tenants ([`TenantId::INSTALLATION`] is the operator's log). Tenants that are gone are left
+    /// out.
+    pub async fn append_audit(
+        &self,
+        scope: &SystemScope,
+        events: Vec<(TenantId, AuditEvent)>,
+    ) -> Result<()> {
+        match self {
+            Self::Embedded(store) => store.append_audit(scope, events).await,
+        }
+    }
+
+    /// Databases in the order of their names.
+    pub async fn databases<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        page: Page,
+    ) -> Result<Vec<DatabaseRef>> {
+        match self {
+            Self::Embedded(store) => store.databases(scope, page).await,
+        }
+    }
+
+    /// The database with this name.
+    pub async fn database<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        name: &DatabaseName,
+    ) -> Result<DatabaseRef> {
+        match self {
+            Self::Embedded(store) => store.database(scope, name).await,
+        }
+    }
+
+    /// Makes a database.
+    pub async fn create_database(
+        &self,
+        scope: &Scope<Admin>,
+        name: &DatabaseName,
+    ) -> Result<DatabaseRef> {
+        match self {
+            Self::Embedded(store) => store.create_database(scope, name).await,
+        }
+    }
+
+    /// Removes a database with all it holds.
+    pub async fn delete_database(&self, scope: &Scope<Admin>, name: &DatabaseName) -> Result<()> {
+        match self {
+            Self::Embedded(store) => store.delete_database(scope, name).await,
+        }
+    }
+
+    /// Collections in the order of their names.
+    pub async fn collections<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseRef,
+        page: Page,
+    ) -> Result<Vec<CollectionRef>> {
+        match self {
+            Self::Embedded(store) => store.collections(scope, database, page).await,
+        }
+    }
+
+    /// The number of collections.
+    pub async fn count_collections<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseRef,
+    ) -> Result<usize> {
+        match self {
+            Self::Embedded(store) => store.count_collections(scope, database).await,
+        }
+    }
+
+    /// The collection with this name.
+    pub async fn collection<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseRef,
+        name: &CollectionName,
+    ) -> Result<CollectionRef> {
+        match self {
+            Self::Embedded(store) => store.collection(scope, database, name).await,
+        }
+    }
+
+    /// The collection with this public id, if it is in this database.
+    pub async fn collection_by_id<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseRef,
+        id: CollectionId,
+    ) -> Result<CollectionRef> {
+        match self {
+            Self::Embedded(store) => store.collection_by_id(scope, database, id).await,
+        }
+    }
+
+    /// Makes a collection; `true` if it did not exist. With `get_or_create`, an existing one is
+    /// returned unchanged.
+    pub async fn create_collection<L: CanWrite>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseRef,
+        spec: &CollectionSpec,
+        get_or_create: bool,
+    ) -> Result<(CollectionRef, bool)> {
+        match self {
+            Self::Embedded(store) => {
+                store.create_collection(scope, database, spec, get_or_create).await
+            }
+        }
+    }
+
+    /// Changes a collection.
+    pub async fn change_collection<L: CanWrite>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        change: &CollectionChange,
+    ) -> Result<CollectionRef> {
+        match self {
+            Self::Embedded(store) => store.change_collection(scope, collection, change).await,
+        }
+    }
+
+    /// Removes a collection with all it holds.
+    pub async fn delete_collection<L: CanWrite>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+    ) -> Result<()> {
+        match self {
+            Self::Embedded(store) => store.delete_collection(scope, collection).await,
+        }
+    }
+
+    /// Applies a batch of records, whole or not at all; durable when it returns.
+    pub async fn write<L: CanWrite>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        mode: WriteMode,
+        records: Vec<RecordWrite>,
+    ) -> Result<WriteOutcome> {
+        match self {
+            Self::Embedded(store) => store.write(scope, collection, mode, records).await,
+        }
+    }
+
+    /// Deletes the selected records, at most `limit` of them in insertion order; the number
+    /// deleted.
+    pub async fn delete<L: CanWrite>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        select: &Selector,
+        limit: Option<usize>,
+    ) -> Result<usize> {
+        match self {
+            Self::Embedded(store) => store.delete(scope, collection, select, limit).await,
+        }
+    }
+
+    /// The number of selected records.
+    pub async fn count<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        select: &Selector,
+    ) -> Result<Answer<usize>> {
+        match self {
+            Self::Embedded(store) => store.count(scope, collection, select).await,
+        }
+    }
+
+    /// The selected records.
+    pub async fn get<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        request: &GetRequest,
+    ) -> Result<Answer<Vec<Record>>> {
+        match self {
+            Self::Embedded(store) => store.get(scope, collection, request).await,
+        }
+    }
+
+    /// The nearest selected records to each query vector, nearest first, ties in insertion order.
+    pub async fn query<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        request: &QueryRequest,
+    ) -> Result<Answer<Vec<Vec<Hit>>>> {
+        match self {
+            Self::Embedded(store) => store.query(scope, collection, request).await,
+        }
+    }
+}
+
+impl KeyDirectory for Store {
+    async fn find_key(&self, id: KeyId) -> Result<Option<KeyRow>> {
+        match self {
+            Self::Embedded(store) => store.find_key(id).await,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What a store means. Every backend passes every case of this suite; what a backend cannot do
+//! is written down beside its call of [`run_all`].
+
+mod cases;
+
+use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope, TenantId};
+use tenantry_store::{CollectionRef, DatabaseRef, Store};
+use tenantry_types::{
+    CollectionName, CollectionSpec, DatabaseName, GetRequest, Include, Metric, QueryRequest,
+    RecordId, RecordWrite, Selector, TenantName, TenantSpec, Timestamp, Value, WriteMode,
+};
+
+/// Runs every case on a store of its own. `make` returns a new, empty store and whatever keeps it
+/// alive.
+pub(crate) async fn run_all<K>(make: impl Fn() -> (Store, K)) {
+    macro_rules! run {
+        ($($case:ident),* $(,)?) => {$({
+            let (store, _keep) = make();
+            let world = World::new(&store).await;
+            cases::$case(&world).await;
+            store.close();
+        })*};
+    }
+    run!(
+        tenants_live_and_die,
+        tenant_names_are_data,
+        two_creations_of_one_name_make_one_tenant,
+        a_deleted_tenant_is_out_of_reach_of_old_scopes,
+        databases_come_and_go,
+        collections_come_and_go,
+        a_collection_changes_and_keeps_its_id,
+        deleting_a_database_deletes_its_collections,
+        writing_modes_do_what_they_say,
+        a_batch_is_atomic,
+        metadata_merges_by_key,
+        order_is_the_order_of_insertion,
+        gets_are_the_same_cold_and_hot,
+        filters_select,
+        queries_find_the_nearest,
+        deletes_select,
+        every_commit_grows_the_version,
+        the_dimension_is_set_once,
+        things_of_another_tenant_do_not_exist,
+        limits_hold_where_the_write_commits,
+        keys_are_found_until_revoked,
+        limited_scopes_see_only_their_objects,
+        a_bound_filter_holds_on_every_path,
+        audit_chains_verify,
+        many_writers_at_once_lose_nothing,
+    );
+}
+
+/// A store with an operator.
+pub(crate) struct World<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) authority: Authority,
+    pub(crate) principal: Principal,
+    pub(crate) operator: OperatorScope,
+}
+
+impl<'a> World<'a> {
+    async fn new(store: &'a Store) -> Self {
+        let authority = Authority::development();
+        let principal =
+            authority.authenticate(Credential::None, store, Timestamp(0)).await.expect("operator");
+        let operator = authority.authorize_operator(&principal).expect("operator");
+        Self { store, authority, principal, operator }
+    }
+
+    pub(crate) fn scope(&self, tenant: TenantId) -> Scope<Admin> {
+        self.authority.authorize(&self.principal, tenant, "tenant").expect("scope")
+    }
+
+    /// A new tenant with its scope.
+    pub(crate) async fn tenant(&self, name: &str) -> Scope<Admin> {
+        let spec = TenantSpec::new(TenantName::parse(name).expect("name"));
+        let info = self.store.create_tenant(&self.operator, &spec).await.expect("tenant");
+        self.scope(info.id)
+    }
+
+    pub(crate) async fn database(&self, scope: &Scope<Admin>) -> DatabaseRef {
+        let name = DatabaseName::default_database();
+        self.store.database(scope, &name).await.expect("database")
+    }
+
+    /// A new tenant with a collection in its default database.
+    pub(crate) async fn collection(&self, tenant: &str) -> (Scope<Admin>, CollectionRef) {
+        let scope = self.tenant(tenant).await;
+        let database = self.database(&scope).await;
+        let made = self.store.create_collection(&scope, &database, &spec("c"), false).await;
+        (scope, made.expect("collection").0)
+    }
+
+    pub(crate) async fn ids(&self, scope: &Scope<Admin>, c: &CollectionRef) -> Vec<String> {
+        let got = self.store.get(scope, c, &GetRequest::default()).await.expect("get").value;
+        got.into_iter().map(|record| record.id.into_string()).collect()
+    }
+}
+
+pub(crate) fn spec(name: &str) -> CollectionSpec {
+    CollectionSpec {
+        name: CollectionName::parse(name).expect("name"),
+        metric: Metric::L2,
+        metadata: None,
+        attributes: std::collections::BTreeMap::new(),
+    }
+}
+
+pub(crate) fn id(id: &str) -> RecordId {
+    RecordId::parse(id).expect("id")
+}
+
+/// A record with a vector (1, x) and one metadata key.
+pub(crate) fn record(name: &str, x: f32, metadata: &[(&str, Value)]) -> RecordWrite {
+    RecordWrite {
+        id: id(name),
+        vector: Some(vec![1.0, x]),
+        document: Some(format!("text of {name}")),
+        uri: None,
+        metadata: metadata.iter().map(|(k, v)| ((*k).to_owned(), Some(v.clone()))).collect(),
+    }
+}
+
+pub(crate) fn only(ids: &[&str]) -> Selector {
+    Selector { ids: Some(ids.iter().map(|one| id(one)).collect()), filter: None }
+}
+
+pub(crate) fn all_parts() -> Include {
+    Include { vector: true, document: true, uri: true, metadata: true }
+}
+
+pub(crate) fn nearest(vector: [f32; 2], k: usize) -> QueryRequest {
+    QueryRequest {
+        vectors: vec![vector.to_vec()],
+        k,
+        select: Selector::default(),
+        include: all_parts(),
+    }
+}
+
+pub(crate) const UPSERT: WriteMode = WriteMode::Upsert;
