@@ -10,6 +10,10 @@ use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
 pub trait KeyDirectory: Send + Sync {
     /// The row of a key that is neither revoked nor unknown.
     fn find_key(&self, id: KeyId) -> impl Future<Output = Result<Option<KeyRow>>> + Send;
+
+    /// Grows whenever a key is revoked or a tenant suspended, before the call that did it
+    /// returns.
+    fn revocations(&self) -> u64;
 }
 
 /// Turns credentials into principals and principals into scopes. The only maker of either.
@@ -59,9 +63,11 @@ impl Authority {
     ) -> Result<Principal> {
         match (credential, self.keyless) {
             (Credential::Key(key), _) => {
+                // Read first: a revocation from here on makes whoever uses the right look again.
+                let revocations = directory.revocations();
                 let row = directory.find_key(key.id()).await?.ok_or_else(invalid_key)?;
                 row.verify(&key, now)?;
-                Ok(Principal::from_key(&row))
+                Ok(Principal::from_key(&row, revocations))
             }
             (Credential::None, Keyless::Development) => Ok(Principal::development()),
             (Credential::None, Keyless::LocalOperator) => Ok(Principal::local()),
@@ -93,13 +99,13 @@ impl Authority {
         if who.role() < L::ROLE {
             return Err(Error::denied(format!("this needs a key with role {}", L::ROLE.word())));
         }
-        Ok(Scope::new(tenant, &who.to_string(), who.restriction().clone()))
+        Ok(Scope::new(tenant, &who.to_string(), who.restriction().clone(), who.standing()))
     }
 
     /// The right of `who` to manage tenants.
     pub fn authorize_operator(&self, who: &Principal) -> Result<OperatorScope> {
         if who.is_operator() {
-            Ok(OperatorScope::new(&who.to_string(), who.may_act_as()))
+            Ok(OperatorScope::new(&who.to_string(), who.may_act_as(), who.standing()))
         } else {
             Err(Error::denied("this needs an operator key"))
         }

@@ -16,6 +16,6 @@ pub use authority::{Authority, KeyDirectory};
 pub use credential::Credential;
 pub use key::{Allowed, ApiKey, KeyId, KeyOwner, KeyRow, Restriction, Role};
 pub use level::{Admin, CanAdmin, CanWrite, Level, Read, Write};
-pub use principal::Principal;
+pub use principal::{Principal, Standing};
 pub use scope::{OperatorScope, Scope, SystemScope};
 pub use tenant::TenantId;

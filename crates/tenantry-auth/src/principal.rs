@@ -2,17 +2,52 @@
 
 use crate::{KeyId, KeyOwner, KeyRow, Restriction, Role, TenantId};
 use std::{fmt, sync::Arc};
+use tenantry_types::Timestamp;
 
 /// The authenticated caller. Made by [`crate::Authority`] only.
 ///
-/// A principal stands for one request: revoking or expiring its key ends the next authentication,
-/// not a principal that exists already. Do not keep one.
+/// A principal stands for one request; do not keep one. What it proved is looked at once more when
+/// a scope made from it is used: see [`Standing`].
 #[derive(Debug, Clone)]
 pub struct Principal {
     actor: Actor,
     owner: KeyOwner,
     role: Role,
     restriction: Arc<Restriction>,
+    standing: Standing,
+}
+
+/// What must still hold when a right is used, some time after it was given: a request can be held
+/// open between its headers and the end of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    key: Option<KeyId>,
+    operator: bool,
+    expires_at: Option<Timestamp>,
+    revocations: u64,
+}
+
+impl Standing {
+    /// The key that must still exist, if the right came with one.
+    pub fn key(&self) -> Option<KeyId> {
+        self.key
+    }
+
+    /// True for an operator, who may act in a suspended tenant.
+    pub fn is_operator(&self) -> bool {
+        self.operator
+    }
+
+    /// True if the key's time is over.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| now >= end)
+    }
+
+    /// [`crate::KeyDirectory::revocations`] before the key was looked up. As long as it has not
+    /// grown, nothing needs to be looked up again.
+    pub fn revocations(&self) -> u64 {
+        self.revocations
+    }
 }
 
 /// What the principal proved.
@@ -24,12 +59,18 @@ enum Actor {
 }
 
 impl Principal {
-    pub(crate) fn from_key(row: &KeyRow) -> Self {
+    pub(crate) fn from_key(row: &KeyRow, revocations: u64) -> Self {
         Self {
             actor: Actor::Key(row.id),
             owner: row.owner,
             role: row.role,
             restriction: Arc::clone(&row.restriction),
+            standing: Standing {
+                key: Some(row.id),
+                operator: matches!(row.owner, KeyOwner::Operator { .. }),
+                expires_at: row.expires_at,
+                revocations,
+            },
         }
     }
 
@@ -49,7 +90,12 @@ impl Principal {
             owner: KeyOwner::Operator { act_as: true },
             role: Role::Admin,
             restriction: Arc::default(),
+            standing: Standing { key: None, operator: true, expires_at: None, revocations: 0 },
         }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// The key it came with; `None` in development mode and for a local operator.

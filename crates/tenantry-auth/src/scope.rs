@@ -1,6 +1,6 @@
 //! Proofs of access. See the crate's documentation.
 
-use crate::{CanWrite, Level, Read, Restriction, TenantId, Write};
+use crate::{CanWrite, Level, Read, Restriction, Standing, TenantId, Write};
 use std::{marker::PhantomData, sync::Arc};
 
 /// The proof that a principal may act in one tenant at level `L`.
@@ -9,6 +9,7 @@ pub struct Scope<L: Level> {
     tenant: TenantId,
     actor: Arc<str>,
     restriction: Arc<Restriction>,
+    standing: Standing,
     level: PhantomData<fn() -> L>,
 }
 
@@ -19,8 +20,13 @@ impl<L: Level> Clone for Scope<L> {
 }
 
 impl<L: Level> Scope<L> {
-    pub(crate) fn new(tenant: TenantId, actor: &str, restriction: Arc<Restriction>) -> Self {
-        Self { tenant, actor: actor.into(), restriction, level: PhantomData }
+    pub(crate) fn new(
+        tenant: TenantId,
+        actor: &str,
+        restriction: Arc<Restriction>,
+        standing: Standing,
+    ) -> Self {
+        Self { tenant, actor: actor.into(), restriction, standing, level: PhantomData }
     }
 
     fn at<M: Level>(&self) -> Scope<M> {
@@ -28,6 +34,7 @@ impl<L: Level> Scope<L> {
             tenant: self.tenant,
             actor: Arc::clone(&self.actor),
             restriction: Arc::clone(&self.restriction),
+            standing: self.standing,
             level: PhantomData,
         }
     }
@@ -45,6 +52,11 @@ impl<L: Level> Scope<L> {
     /// What narrows the scope within the tenant.
     pub fn restriction(&self) -> &Restriction {
         &self.restriction
+    }
+
+    /// What must still hold when the scope is used.
+    pub fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// The same scope, reading only.
@@ -65,11 +77,17 @@ impl<L: CanWrite> Scope<L> {
 pub struct OperatorScope {
     actor: Arc<str>,
     may_act_as: bool,
+    standing: Standing,
 }
 
 impl OperatorScope {
-    pub(crate) fn new(actor: &str, may_act_as: bool) -> Self {
-        Self { actor: actor.into(), may_act_as }
+    pub(crate) fn new(actor: &str, may_act_as: bool, standing: Standing) -> Self {
+        Self { actor: actor.into(), may_act_as, standing }
+    }
+
+    /// What must still hold when the scope is used.
+    pub fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// True if the operator may also open tenants, and so make keys that may.

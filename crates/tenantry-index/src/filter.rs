@@ -10,10 +10,10 @@ use values::{Scalar, ValueSet};
 
 /// Bytes that one compiled regular expression may take, and once more what its matching may
 /// cache. Patterns come from callers.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+const REGEX_BYTES_MAX: usize = 256 << 10;
 
 /// Regular expressions in one filter: with [`REGEX_BYTES_MAX`] the bound on a filter's memory.
-const REGEXES_MAX: usize = 64;
+const REGEXES_MAX: usize = 16;
 
 /// A filter ready to be asked: patterns compiled, long lists hashed, cheap conditions first.
 ///

@@ -419,4 +419,10 @@ impl KeyDirectory for Store {
             Self::Embedded(store) => store.find_key(id).await,
         }
     }
+
+    fn revocations(&self) -> u64 {
+        match self {
+            Self::Embedded(store) => store.revocations(),
+        }
+    }
 }

@@ -42,6 +42,8 @@ impl Limits {
     pub const QUERY_HITS_MAX: usize = 1_000_000;
     /// Bytes of one request body.
     pub const BODY_BYTES_MAX: usize = 40 << 20;
+    /// Bytes of the records in one answer, counted as they are in memory.
+    pub const ANSWER_BYTES_MAX: usize = 64 << 20;
     /// Bytes of the attributes that a dialect keeps beside a collection.
     pub const ATTRIBUTES_BYTES_MAX: usize = 256 << 10;
 }

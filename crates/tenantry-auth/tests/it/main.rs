@@ -17,6 +17,10 @@ impl KeyDirectory for Directory {
         let rows = self.0.as_ref().ok_or_else(|| Error::internal("disk"))?;
         Ok(rows.iter().find(|row| row.id == id).cloned())
     }
+
+    fn revocations(&self) -> u64 {
+        0
+    }
 }
 
 fn key(number: u8) -> ApiKey {

@@ -52,6 +52,16 @@ fn collection_name_key(prefix: Prefix, database: DatabaseNumber, name: &Collecti
         .encode(prefix)
 }
 
+/// A collection whose row is larger is not kept in the catalog cache.
+const CACHED_BYTES_MAX: usize = 16 << 10;
+
+/// The bytes that a collection's row takes in memory.
+fn weight(info: &CollectionInfo) -> usize {
+    let metadata = info.metadata.iter().flatten().map(|(k, v)| k.len() + v.bytes() + 64);
+    let attributes = info.attributes.iter().map(|(k, v)| k.len() + v.len() + 64);
+    256 + info.name.as_str().len() + metadata.sum::<usize>() + attributes.sum::<usize>()
+}
+
 fn missing_database(name: &DatabaseName) -> Error {
     Error::not_found(Resource::Database, name.as_str())
 }
@@ -106,7 +116,7 @@ impl Embedded {
         let (inner, scope, name) = (Arc::clone(&self.inner), scope.clone(), name.clone());
         complete(async move {
             let tenant = inner.tenant(&scope)?;
-            let _writing = tenant.writer.lock().await;
+            let _writing = inner.writing(&scope, &tenant).await?;
             let mut commit = inner.begin(&tenant)?;
             let name_key = keys::DatabaseName { name: Tail(name.as_str().as_bytes()) };
             if inner.db()?.get(Space::Data, &name_key.encode(tenant.prefix()))?.is_some() {
@@ -137,7 +147,7 @@ impl Embedded {
         let (inner, scope, name) = (Arc::clone(&self.inner), scope.clone(), name.clone());
         complete(async move {
             let tenant = inner.tenant(&scope)?;
-            let _writing = tenant.writer.lock().await;
+            let _writing = inner.writing(&scope, &tenant).await?;
             let info = inner.database(&tenant, &name)?;
             let mut commit = inner.begin(&tenant)?;
             let db = inner.db()?;
@@ -174,8 +184,11 @@ impl Embedded {
         let tenant = self.inner.database_tenant(scope, database)?;
         let db = self.inner.db()?;
         let mut found = Vec::new();
+        let mut left = Limits::ANSWER_BYTES_MAX;
         for number in visible(&db, &tenant, scope, database, page)? {
             let info = load_collection(&db, &tenant, number)?;
+            let bytes = info.as_deref().map_or(0, weight);
+            left = left.checked_sub(bytes).ok_or_else(super::partition::answer_too_large)?;
             found.extend(info.map(|info| CollectionRef { tenant: tenant.id(), info }));
         }
         Ok(found)
@@ -207,7 +220,9 @@ impl Embedded {
                 load_collection(&db, &tenant, CollectionNumber(small_number(&value)?))
             },
             |catalog, info| {
-                catalog.by_name.insert(place.clone(), info);
+                if weight(&info) <= CACHED_BYTES_MAX {
+                    catalog.by_name.insert(place.clone(), info);
+                }
             },
         )?;
         let found = found.filter(|info| visible_to(scope, info));
@@ -231,7 +246,9 @@ impl Embedded {
                 load_collection(&db, &tenant, CollectionNumber(small_number(&value)?))
             },
             |catalog, info| {
-                catalog.by_id.insert(id, info);
+                if weight(&info) <= CACHED_BYTES_MAX {
+                    catalog.by_id.insert(id, info);
+                }
             },
         )?;
         let found =
@@ -260,7 +277,7 @@ impl Embedded {
         let (database, spec) = (database.clone(), spec.clone());
         complete(async move {
             let tenant = inner.database_tenant(&scope, &database)?;
-            let _writing = tenant.writer.lock().await;
+            let _writing = inner.writing(&scope, &tenant).await?;
             inner.create_collection(&tenant, &database, spec, get_or_create, scope.actor()).await
         })
         .await
@@ -279,7 +296,7 @@ impl Embedded {
         let (collection, change) = (collection.clone(), change.clone());
         complete(async move {
             let tenant = inner.collection_tenant(&scope, &collection)?;
-            let _writing = tenant.writer.lock().await;
+            let _writing = inner.writing(&scope, &tenant).await?;
             let mut info = (*inner.present(&tenant, &collection)?).clone();
             let mut commit = inner.begin(&tenant)?;
             if let Some(new) = change.name.filter(|new| *new != info.name) {
@@ -318,7 +335,7 @@ impl Embedded {
         }
         complete(async move {
             let tenant = inner.collection_tenant(&scope, &collection)?;
-            let _writing = tenant.writer.lock().await;
+            let _writing = inner.writing(&scope, &tenant).await?;
             let info = inner.present(&tenant, &collection)?;
             let mut commit = inner.begin(&tenant)?;
             drop_collection(&mut commit, &info);
@@ -476,7 +493,9 @@ impl Inner {
             |catalog| catalog.by_id.get(&id).cloned(),
             || load_collection(&*self.db()?, tenant, collection.info.number),
             |catalog, info| {
-                catalog.by_id.insert(id, info);
+                if weight(&info) <= CACHED_BYTES_MAX {
+                    catalog.by_id.insert(id, info);
+                }
             },
         )?;
         found.ok_or_else(|| missing_collection(&collection.info))

@@ -38,23 +38,29 @@ impl Embedded {
             label: label.to_owned(),
             expires_at,
         };
-        let (inner, actor) = (Arc::clone(&self.inner), scope.actor().to_owned());
+        let (inner, scope) = (Arc::clone(&self.inner), scope.clone());
         complete(async move {
             let installation = inner.installation()?;
-            inner.create_key(&installation, KeyOwner::Operator { act_as }, key, &actor).await
+            let _writing = installation.writer.lock().await;
+            inner.operator_stands(&scope)?;
+            let owner = KeyOwner::Operator { act_as };
+            inner.create_key(&installation, owner, key, scope.actor()).await
         })
         .await
     }
 
-    pub(crate) async fn operator_keys(&self, _scope: &OperatorScope) -> Result<Vec<KeyRow>> {
+    pub(crate) async fn operator_keys(&self, scope: &OperatorScope) -> Result<Vec<KeyRow>> {
+        self.inner.operator_stands(scope)?;
         self.inner.keys_of(&*self.inner.installation()?)
     }
 
     pub(crate) async fn revoke_operator_key(&self, scope: &OperatorScope, id: KeyId) -> Result<()> {
-        let (inner, actor) = (Arc::clone(&self.inner), scope.actor().to_owned());
+        let (inner, scope) = (Arc::clone(&self.inner), scope.clone());
         complete(async move {
             let installation = inner.installation()?;
-            inner.revoke(&installation, id, &actor).await
+            let _writing = installation.writer.lock().await;
+            inner.operator_stands(&scope)?;
+            inner.revoke(&installation, id, scope.actor()).await
         })
         .await
     }
@@ -68,6 +74,7 @@ impl Embedded {
         let (inner, scope) = (Arc::clone(&self.inner), scope.clone());
         complete(async move {
             let tenant = inner.tenant(&scope)?;
+            let _writing = inner.writing(&scope, &tenant).await?;
             inner.create_key(&tenant, KeyOwner::Tenant(tenant.id()), key, scope.actor()).await
         })
         .await
@@ -83,6 +90,7 @@ impl Embedded {
         let (inner, scope) = (Arc::clone(&self.inner), scope.clone());
         complete(async move {
             let tenant = inner.tenant(&scope)?;
+            let _writing = inner.writing(&scope, &tenant).await?;
             inner.revoke(&tenant, id, scope.actor()).await
         })
         .await
@@ -99,13 +107,14 @@ fn unlimited(scope: &Scope<Admin>) -> Result<()> {
 }
 
 impl Inner {
-    fn key_row(&self, id: KeyId) -> Result<Option<KeyRow>> {
+    pub(super) fn key_row(&self, id: KeyId) -> Result<Option<KeyRow>> {
         let key = keys::Key { id: *id.bytes() }.encode(INSTALLATION);
         let Some(sealed) = self.db()?.get(Space::Catalog, &key)? else { return Ok(None) };
         let row: DiskKey = disk::decode(&self.installation()?.key().open(&key, &sealed)?, "a key")?;
         row.into_row(id).map(Some)
     }
 
+    /// Makes a key. The owner's writer lock is held.
     async fn create_key(
         &self,
         owner: &Arc<OpenTenant>,
@@ -126,7 +135,6 @@ impl Inner {
             expires_at: new.expires_at,
             secret_hash: key.hash(),
         };
-        let _writing = owner.writer.lock().await;
         let mut commit = self.begin(owner)?;
         let limit = owner.info().limits.keys;
         if commit.head.keys >= limit {
@@ -160,8 +168,8 @@ impl Inner {
         Ok(rows)
     }
 
+    /// Revokes a key. The owner's writer lock is held.
     async fn revoke(&self, owner: &Arc<OpenTenant>, id: KeyId, actor: &str) -> Result<()> {
-        let _writing = owner.writer.lock().await;
         let mut commit = self.begin(owner)?;
         let listed = keys::KeyOfTenant { id: *id.bytes() }.encode(owner.prefix());
         if self.db()?.get(Space::Data, &listed)?.is_none() {
@@ -172,6 +180,8 @@ impl Inner {
         commit.remove(Space::Catalog, keys::Key { id: *id.bytes() }.encode(INSTALLATION));
         commit.touch(Touched::Key(*id.bytes()));
         commit.audit(done(actor, "key.revoke", &id.to_string(), 1));
-        self.commit(owner, commit).await
+        self.commit(owner, commit).await?;
+        self.revoked();
+        Ok(())
     }
 }

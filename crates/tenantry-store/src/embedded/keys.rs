@@ -118,6 +118,16 @@ impl Field<'_> for Middle {
     }
 }
 
+fn with<'a>(mut key: Vec<u8>, field: &impl Field<'a>) -> Vec<u8> {
+    field.put(&mut key);
+    key
+}
+
+fn without<'a, F: Field<'a>>(mut bytes: &'a [u8]) -> Option<(F, &'a [u8])> {
+    let field = F::take(&mut bytes)?;
+    Some((field, bytes))
+}
+
 macro_rules! families {
     ($($(#[$doc:meta])* $name:ident $(<$life:lifetime>)? = $number:literal
         { $($field:ident : $type:ty),* $(,)? };)*) => {
@@ -126,16 +136,15 @@ macro_rules! families {
             #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
             pub(crate) struct $name $(<$life>)? { $(pub(crate) $field: $type),* }
 
-            #[allow(dead_code, unused_mut, unused_variables, unused_assignments, reason =
-                "families exist before their first user, and some have no fields")]
+            #[cfg_attr(not(test), allow(dead_code, reason = "families exist before their users"))]
             impl $(<$life>)? $name $(<$life>)? {
                 /// The family's number on disk.
                 pub(crate) const FAMILY: u8 = $number;
 
                 /// The whole key.
                 pub(crate) fn encode(&self, prefix: Prefix) -> Vec<u8> {
-                    let mut key = prefix.start($number, 40);
-                    $(self.$field.put(&mut key);)*
+                    let key = prefix.start($number, 40);
+                    $(let key = with(key, &self.$field);)*
                     key
                 }
 
@@ -146,11 +155,10 @@ macro_rules! families {
             }
 
             impl<'k $(, $life)?> Decode<'k> for $name $(<$life>)? where $('k: $life)? {
-                #[allow(unused_mut, reason = "some families have no fields")]
                 fn decode(prefix: Prefix, key: &'k [u8]) -> Option<Self> {
-                    let mut rest = key.strip_prefix(prefix.start($number, 0).as_slice())?;
-                    let decoded = Self { $($field: <$type as Field>::take(&mut rest)?),* };
-                    rest.is_empty().then_some(decoded)
+                    let rest = key.strip_prefix(prefix.start($number, 0).as_slice())?;
+                    $(let ($field, rest) = without::<$type>(rest)?;)*
+                    rest.is_empty().then_some(Self { $($field),* })
                 }
             }
         )*

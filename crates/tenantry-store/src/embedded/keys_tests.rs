@@ -31,7 +31,6 @@ macro_rules! laws {
         proptest! {
             #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
             #[test]
-            #[allow(unused_variables, reason = "some families have no fields")]
             fn $test(
                 t in any::<u64>(), u in any::<u64>(),
                 a in ($($strategy,)* Just(0_u8), Just(0_u8)), b in ($($strategy,)* Just(0_u8), Just(0_u8)),

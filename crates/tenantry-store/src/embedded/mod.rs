@@ -13,11 +13,13 @@ mod hot;
 mod journal;
 mod key_rows;
 mod keys;
+mod manifest;
 mod partition;
 mod purge;
 mod read;
 mod seal;
 mod slots;
+mod standing;
 mod tenant_rows;
 mod tenants;
 mod write;
@@ -31,7 +33,15 @@ use keys::Prefix;
 use parking_lot::Mutex;
 use seal::SealingKey;
 use slots::{Slot, SlotFile};
-use std::{collections::HashSet, fs::File, path::Path, sync::Arc};
+use std::{
+    collections::HashSet,
+    fs::File,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 use tenantry_auth::{Level, Scope, TenantId};
 use tenantry_types::{
     Clock, Error, ErrorKind, Isolation, Limits, Resource, Result, TenantName, TenantState,
@@ -55,6 +65,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     naming: Mutex<Naming>,
+    /// Keys revoked and tenants suspended since the store was opened.
+    revocations: Arc<AtomicU64>,
     /// Wakes the purger.
     purge: Arc<tokio::sync::Notify>,
     /// Held for as long as the folder is in use.
@@ -77,9 +89,13 @@ impl Embedded {
         let slots = Arc::new(SlotFile::open(&config::slot_file(folder)?, master)?);
         let tenants = Arc::new(Tenants::new());
         let hot = Arc::new(HotSet::new(config.memory_budget_bytes));
+        let revocations = Arc::new(AtomicU64::new(0));
         let forget = {
             let (tenants, hot) = (Arc::clone(&tenants), Arc::clone(&hot));
+            let revocations = Arc::clone(&revocations);
             move |generation| {
+                // A revocation that was answered with an error may have been done.
+                revocations.fetch_add(1, Ordering::AcqRel);
                 tenants.forget_all();
                 hot.forget_all(generation);
             }
@@ -98,6 +114,7 @@ impl Embedded {
             clock: config.clock,
             entropy: config.entropy,
             naming: Mutex::default(),
+            revocations,
             purge: Arc::default(),
             lock: Mutex::new(Some(lock)),
         });
@@ -108,6 +125,10 @@ impl Embedded {
 
     pub(crate) fn health(&self) -> Health {
         self.inner.disk.health()
+    }
+
+    pub(crate) fn revocations(&self) -> u64 {
+        self.inner.revocations.load(Ordering::Acquire)
     }
 
     pub(crate) fn totals(&self) -> StoreTotals {
@@ -217,9 +238,10 @@ impl Inner {
 
     /// The tenant of a scope.
     fn tenant<L: Level>(&self, scope: &Scope<L>) -> Result<Arc<OpenTenant>> {
-        let gone = || Error::not_found(Resource::Tenant, scope.tenant().to_string());
+        let gone = || Error::not_found(Resource::Tenant, "(deleted)");
         let tenant = self.open_tenant(scope.tenant())?.ok_or_else(gone)?;
         tenant.check_alive()?;
+        self.stands(scope.standing(), Some(&tenant))?;
         Ok(tenant)
     }
 

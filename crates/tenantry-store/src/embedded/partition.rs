@@ -2,13 +2,19 @@
 
 use super::disk::Body;
 use crate::Origin;
-use std::{cmp::Ordering, collections::HashMap};
+use std::{
+    cmp::Ordering,
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 use tenantry_index::{Allow, CompiledFilter, ExactIndex};
 use tenantry_types::{
-    Error, GetRequest, Hit, Include, Metric, Order, QueryRequest, Record, RecordId, Result,
-    Selector, Value,
+    Error, ErrorKind, GetRequest, Hit, Include, Limits, Metadata, Metric, Order, QueryRequest,
+    Record, RecordId, Result, Selector, Value,
 };
 
+/// How long the filter of one request may take.
+const SELECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Rows that are gone before the partition is packed again.
 const DEAD_ROWS_MIN: usize = 256;
 
@@ -44,6 +50,18 @@ impl Partition {
             by_id: HashMap::new(),
             index: None,
             row_bytes: 0,
+        }
+    }
+
+    /// Makes room for this many rows, so that memory is not taken twice while growing.
+    pub(crate) fn reserve(&mut self, rows: usize, dimension: Option<u32>) {
+        self.rows.reserve_exact(rows);
+        self.ordinals.reserve_exact(rows);
+        self.by_id.reserve(rows);
+        if let Some(dimension) = dimension {
+            let mut index = ExactIndex::new(self.metric, dimension as usize);
+            index.reserve(rows);
+            self.index = Some(index);
         }
     }
 
@@ -166,24 +184,38 @@ impl Partition {
         if select.ids.is_none() && filter.is_none() && bound.is_none() {
             return Ok(Selection::All);
         }
-        let passes = |slot: &u32| {
-            self.row(*slot).is_some_and(|row| {
+        let started = Instant::now();
+        let every =
+            if [filter.as_ref(), bound].into_iter().flatten().any(CompiledFilter::needs_text) {
+                1
+            } else {
+                4_096
+            };
+        let mut candidates: Vec<u32> = match &select.ids {
+            Some(ids) => ids.iter().filter_map(|id| self.by_id.get(id.as_str()).copied()).collect(),
+            None => self.all_slots().collect(),
+        };
+        if select.ids.is_some() {
+            candidates.sort_unstable();
+            candidates.dedup();
+        }
+        let mut slots = Vec::new();
+        for (at, slot) in candidates.into_iter().enumerate() {
+            if at % every == 0 && started.elapsed() > SELECT_TIME_MAX {
+                return Err(Error::new(
+                    ErrorKind::LimitExceeded,
+                    format!("the filter took more than {} seconds", SELECT_TIME_MAX.as_secs()),
+                ));
+            }
+            let passes = self.row(slot).is_some_and(|row| {
                 let matches =
                     |f: &CompiledFilter| f.matches(row.metadata.as_ref(), row.document.as_deref());
                 bound.is_none_or(matches) && filter.as_ref().is_none_or(matches)
-            })
-        };
-        let slots = match &select.ids {
-            Some(ids) => {
-                let mut slots: Vec<u32> =
-                    ids.iter().filter_map(|id| self.by_id.get(id.as_str()).copied()).collect();
-                slots.sort_unstable();
-                slots.dedup();
-                slots.retain(passes);
-                slots
+            });
+            if passes {
+                slots.push(slot);
             }
-            None => self.all_slots().filter(passes).collect(),
-        };
+        }
         Ok(Selection::Slots(slots))
     }
 
@@ -209,7 +241,6 @@ impl Partition {
         let selection = self.select(&request.select, bound)?;
         let page = request.page;
         let limit = page.limit.unwrap_or(usize::MAX);
-        let record = |slot: u32| self.record(slot, request.include);
         let slots: Vec<u32> = match (&request.order, selection) {
             (Order::Insertion, Selection::All) => {
                 self.all_slots().skip(page.offset).take(limit).collect()
@@ -226,7 +257,11 @@ impl Partition {
                 slots.into_iter().skip(page.offset).take(limit).collect()
             }
         };
-        slots.into_iter().map(record).collect()
+        let mut answer = Records::new(request.include);
+        for slot in slots {
+            self.record(slot, &mut answer)?;
+        }
+        Ok(answer.records)
     }
 
     /// Answers a query.
@@ -241,6 +276,7 @@ impl Partition {
             Selection::Slots(slots) => Allow::Slots(slots),
         };
         let mut answers = Vec::with_capacity(request.vectors.len());
+        let mut answer = Records::new(request.include);
         for vector in &request.vectors {
             let Some(index) = &self.index else {
                 answers.push(Vec::new());
@@ -249,12 +285,18 @@ impl Partition {
             if index.dimension() != vector.len() {
                 return Err(super::write::dimension_error(index.dimension(), vector.len()));
             }
-            let mut hits = Vec::with_capacity(request.k.min(self.len()));
-            for neighbour in index.search(vector, request.k, allow) {
-                let record = self.record(neighbour.slot, request.include)?;
-                hits.push(Hit { record, distance: neighbour.distance });
+            let neighbours = index.search(vector, request.k, allow);
+            for neighbour in &neighbours {
+                self.record(neighbour.slot, &mut answer)?;
             }
-            answers.push(hits);
+            let records = std::mem::take(&mut answer.records);
+            answers.push(
+                records
+                    .into_iter()
+                    .zip(neighbours)
+                    .map(|(record, neighbour)| Hit { record, distance: neighbour.distance })
+                    .collect(),
+            );
         }
         Ok(answers)
     }
@@ -264,44 +306,78 @@ impl Partition {
         let by = match order {
             Order::Insertion => Ordering::Equal,
             Order::Id => one.id.cmp(&two.id),
-            Order::Key { key, descending } => {
-                let value = |row: &Body| row.metadata.as_ref().and_then(|m| m.get(key)).cloned();
-                match (value(one), value(two)) {
-                    (Some(x), Some(y)) => {
-                        let by = compare_values(&x, &y);
-                        if *descending { by.reverse() } else { by }
-                    }
-                    (Some(_), None) => Ordering::Less,
-                    (None, Some(_)) => Ordering::Greater,
-                    (None, None) => Ordering::Equal,
+            Order::Key { key, descending } => match (value(one, key), value(two, key)) {
+                (Some(x), Some(y)) => {
+                    let by = compare_values(x, y);
+                    if *descending { by.reverse() } else { by }
                 }
-            }
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => Ordering::Equal,
+            },
         };
         by.then(a.cmp(&b))
     }
 
-    fn record(&self, slot: u32, include: Include) -> Result<Record> {
+    fn record(&self, slot: u32, answer: &mut Records) -> Result<()> {
         let row = self.row(slot).ok_or_else(|| Error::internal("a selected slot is empty"))?;
-        let vector = include
-            .vector
-            .then(|| self.index.as_ref().and_then(|index| index.get(slot)).map(<[f32]>::to_vec))
-            .flatten();
-        record(row, vector, include)
+        answer.push(row, self.index.as_ref().and_then(|index| index.get(slot)))
     }
 }
 
-/// The asked parts of a row as a record.
-pub(crate) fn record(row: &Body, vector: Option<Vec<f32>>, include: Include) -> Result<Record> {
-    Ok(Record {
-        id: RecordId::parse(row.id.as_str())
-            .map_err(|why| Error::corrupt("a record's id").with_source(why))?,
-        vector,
-        document: row.document.clone().filter(|_| include.document),
-        uri: row.uri.clone().filter(|_| include.uri),
-        metadata: row.metadata.clone().filter(|_| include.metadata),
-        version: row.version,
-        expires_at: row.expires_at,
-    })
+/// The records of an answer in the making, within [`Limits::ANSWER_BYTES_MAX`]: a request of a
+/// few bytes must not make an answer of gigabytes.
+pub(crate) struct Records {
+    pub(crate) records: Vec<Record>,
+    include: Include,
+    bytes_left: usize,
+}
+
+impl Records {
+    pub(crate) fn new(include: Include) -> Self {
+        Self { records: Vec::new(), include, bytes_left: Limits::ANSWER_BYTES_MAX }
+    }
+
+    /// Adds the asked parts of a row.
+    pub(crate) fn push(&mut self, row: &Body, vector: Option<&[f32]>) -> Result<()> {
+        let include = self.include;
+        let vector = vector.filter(|_| include.vector);
+        let document = row.document.as_ref().filter(|_| include.document);
+        let uri = row.uri.as_ref().filter(|_| include.uri);
+        let metadata = row.metadata.as_ref().filter(|_| include.metadata);
+        let bytes = size_of::<Record>()
+            + row.id.len()
+            + vector.map_or(0, size_of_val)
+            + document.map_or(0, String::len)
+            + uri.map_or(0, String::len)
+            + metadata.map_or(0, metadata_bytes);
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(answer_too_large)?;
+        self.records.push(Record {
+            id: RecordId::parse(row.id.as_str())
+                .map_err(|why| Error::corrupt("a record's id").with_source(why))?,
+            vector: vector.map(<[f32]>::to_vec),
+            document: document.cloned(),
+            uri: uri.cloned(),
+            metadata: metadata.cloned(),
+            version: row.version,
+            expires_at: row.expires_at,
+        });
+        Ok(())
+    }
+}
+
+pub(crate) fn answer_too_large() -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        format!(
+            "the answer would be larger than {} MiB: ask for fewer records, or leave parts out",
+            Limits::ANSWER_BYTES_MAX >> 20
+        ),
+    )
+}
+
+fn value<'a>(row: &'a Body, key: &str) -> Option<&'a Value> {
+    row.metadata.as_ref()?.get(key)
 }
 
 /// Numbers by value, then texts, then other kinds (all equal).
@@ -320,8 +396,9 @@ fn body_bytes(body: &Body) -> usize {
     2 * body.id.len()
         + body.document.as_ref().map_or(0, String::len)
         + body.uri.as_ref().map_or(0, String::len)
-        + body
-            .metadata
-            .as_ref()
-            .map_or(0, |m| m.iter().map(|(k, v)| 64 + k.len() + v.bytes()).sum())
+        + body.metadata.as_ref().map_or(0, metadata_bytes)
+}
+
+fn metadata_bytes(metadata: &Metadata) -> usize {
+    metadata.iter().map(|(key, value)| 64 + key.len() + value.bytes()).sum()
 }

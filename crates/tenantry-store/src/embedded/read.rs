@@ -6,7 +6,7 @@ use super::{
     disk::{self, Body},
     hot::Hot,
     keys::{self, Decode as _},
-    partition::{self, Partition},
+    partition::{Partition, Records},
     tenants::OpenTenant,
     write::{self, PARTITION, VECTOR},
 };
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tenantry_auth::{Level, Read, Scope};
 use tenantry_index::CompiledFilter;
 use tenantry_types::{
-    Error, ErrorKind, GetRequest, Hit, Order, QueryRequest, Record, Result, Selector,
+    Error, ErrorKind, Filter, GetRequest, Hit, Order, QueryRequest, Record, Result, Selector,
 };
 
 /// A get of at most this many records is answered from disk if the collection is not hot.
@@ -36,7 +36,7 @@ impl Embedded {
         let info = inner.present(&tenant, collection)?;
         let number = info.number;
         let origin = Origin { tenant: tenant.id(), collection: number };
-        let bound = bound(scope)?;
+        let bound = bound(scope);
         if select.ids.is_none() && select.filter.is_none() && bound.is_none() {
             let records = write::statistics(&db, &tenant, &info)?.records;
             let value = usize::try_from(records).unwrap_or(usize::MAX);
@@ -44,8 +44,9 @@ impl Embedded {
         }
         let select = select.clone();
         let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
-        on_partition(hot, 64, move |partition| {
-            let selection = partition.select(&select, bound.as_ref())?;
+        let cost = Cost::of(64, select.filter.as_ref(), bound.as_ref());
+        on_partition(&tenant, hot, cost, move |partition| {
+            let selection = partition.select(&select, compile(bound)?.as_ref())?;
             Ok(partition.count(&selection))
         })
         .await
@@ -62,17 +63,22 @@ impl Embedded {
         // Taken before the collection is looked up: what was there then is there in here.
         let db = inner.db()?;
         let info = inner.present(&tenant, collection)?;
-        let bound = bound(scope)?;
+        let bound = bound(scope);
+        let request = request.clone();
         if bound.is_none()
-            && cheap_from_disk(request)
             && inner.hot.get(&tenant, info.number).is_none()
+            && let Some(records) = cheap_from_disk(&request)
         {
-            return get_cold(&db, &tenant, &info, request);
+            let bytes = if records <= INLINE_RECORDS { 0 } else { usize::MAX };
+            return compute(bytes, move || get_cold(&db, &tenant, &info, &request)).await;
         }
         drop(db);
-        let request = request.clone();
         let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
-        on_partition(hot, 64, move |partition| partition.get(&request, bound.as_ref())).await
+        let cost = Cost::of(64, request.select.filter.as_ref(), bound.as_ref());
+        on_partition(&tenant, hot, cost, move |partition| {
+            partition.get(&request, compile(bound)?.as_ref())
+        })
+        .await
     }
 
     pub(crate) async fn query<L: Level>(
@@ -84,47 +90,82 @@ impl Embedded {
         let inner = &self.inner;
         let tenant = inner.collection_tenant(scope, collection)?;
         inner.present(&tenant, collection)?;
-        let bound = bound(scope)?;
+        let bound = bound(scope);
         let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
         let per_row = request.vectors.iter().map(Vec::len).sum::<usize>() + 64;
+        let cost = Cost::of(per_row, request.select.filter.as_ref(), bound.as_ref());
         let request = request.clone();
-        on_partition(hot, per_row, move |partition| partition.query(&request, bound.as_ref())).await
+        on_partition(&tenant, hot, cost, move |partition| {
+            partition.query(&request, compile(bound)?.as_ref())
+        })
+        .await
     }
 }
 
 /// The filter that the scope's key is bound to.
-fn bound<L: Level>(scope: &Scope<L>) -> Result<Option<CompiledFilter>> {
-    scope.restriction().filter.as_ref().map(CompiledFilter::compile).transpose()
+fn bound<L: Level>(scope: &Scope<L>) -> Option<Filter> {
+    scope.restriction().filter.clone()
 }
 
-/// Runs work on a partition that costs about `per_row` bytes a row; says whose partition it was.
-async fn on_partition<T: Send + 'static>(
-    hot: Hot,
+fn compile(filter: Option<Filter>) -> Result<Option<CompiledFilter>> {
+    filter.as_ref().map(CompiledFilter::compile).transpose()
+}
+
+/// What an operation costs.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// Bytes looked at for each row.
     per_row: usize,
+    /// True if texts are searched: their length is not bounded by the number of rows.
+    texts: bool,
+}
+
+impl Cost {
+    fn of(per_row: usize, filter: Option<&Filter>, bound: Option<&Filter>) -> Self {
+        let texts = filter.into_iter().chain(bound).any(Filter::needs_text);
+        Self { per_row, texts }
+    }
+}
+
+/// Runs work on a partition; says whose partition it was. Small work is done here and now. Large
+/// work, and work that must wait for a change, goes to a thread that may block, at most a few at
+/// a time for one tenant; it holds its permit to its end even if the caller is gone.
+async fn on_partition<T: Send + 'static>(
+    tenant: &OpenTenant,
+    hot: Hot,
+    cost: Cost,
     work: impl FnOnce(&Partition) -> Result<T> + Send + 'static,
 ) -> Result<Answer<T>> {
-    if let Some(partition) = hot.try_read()
-        && partition.len().saturating_mul(per_row) <= INLINE_BYTES
+    if !cost.texts
+        && let Some(partition) = hot.try_read()
+        && partition.len().saturating_mul(cost.per_row) <= INLINE_BYTES
     {
         return Ok(Answer { origin: partition.origin(), value: work(&partition)? });
     }
-    // Large, or waiting for a change: on a thread that may block.
+    let permit = Arc::clone(&tenant.heavy)
+        .acquire_owned()
+        .await
+        .map_err(|_| Error::internal("the permits of a tenant are closed"))?;
     compute(usize::MAX, move || {
+        let _permit = permit;
         let partition = hot.read();
         Ok(Answer { origin: partition.origin(), value: work(&partition)? })
     })
     .await
 }
 
-fn cheap_from_disk(request: &GetRequest) -> bool {
-    let few = match &request.select.ids {
-        Some(ids) => ids.len() <= COLD_RECORDS_MAX,
-        None => request
-            .page
-            .limit
-            .is_some_and(|limit| limit.saturating_add(request.page.offset) <= COLD_RECORDS_MAX),
+/// Records that a get from disk reads where it is asked for; more are read on a thread that may
+/// block.
+const INLINE_RECORDS: usize = 32;
+
+/// How many records the get would read from disk, if it need not read them all.
+fn cheap_from_disk(request: &GetRequest) -> Option<usize> {
+    let records = match &request.select.ids {
+        Some(ids) => ids.len(),
+        None => request.page.limit?.saturating_add(request.page.offset),
     };
-    few && request.select.filter.is_none() && request.order == Order::Insertion
+    let simple = request.select.filter.is_none() && request.order == Order::Insertion;
+    (simple && records <= COLD_RECORDS_MAX).then_some(records)
 }
 
 impl Inner {
@@ -180,7 +221,12 @@ fn get_cold(
     let origin = Origin { tenant: tenant.id(), collection: info.number };
     let number = info.number.0;
     let (limit, offset) = (request.page.limit.unwrap_or(usize::MAX), request.page.offset);
-    let mut bodies: Vec<(u64, Body)> = Vec::new();
+    let mut answer = Records::new(request.include);
+    let mut take = |ordinal: u64, body: &Body| {
+        let vector =
+            if request.include.vector { read_vector(db, tenant, number, ordinal)? } else { None };
+        answer.push(body, vector.as_deref())
+    };
     if let Some(ids) = &request.select.ids {
         let mut found = Vec::new();
         for id in ids {
@@ -190,22 +236,16 @@ fn get_cold(
         found.sort_unstable();
         found.dedup();
         for (ordinal, id) in found.into_iter().skip(offset).take(limit) {
-            bodies.push((ordinal, write::body(db, tenant, info.number, ordinal, id)?));
+            take(ordinal, &write::body(db, tenant, info.number, ordinal, id)?)?;
         }
     } else {
         let all = keys::bodies_of(tenant.prefix(), number, PARTITION);
         for item in db.scan(Space::Data, &all, None).skip(offset).take(limit) {
             let (key, sealed) = item?;
-            bodies.push((ordinal_in(tenant, &key)?, open_body(tenant, &key, &sealed)?));
+            take(ordinal_in(tenant, &key)?, &open_body(tenant, &key, &sealed)?)?;
         }
     }
-    let include = request.include;
-    let mut records = Vec::with_capacity(bodies.len());
-    for (ordinal, body) in bodies {
-        let vector = if include.vector { read_vector(db, tenant, number, ordinal)? } else { None };
-        records.push(partition::record(&body, vector, include)?);
-    }
-    Ok(Answer { origin, value: records })
+    Ok(Answer { origin, value: answer.records })
 }
 
 fn too_large(bytes: u64, budget: u64) -> Error {
@@ -222,6 +262,8 @@ fn too_large(bytes: u64, budget: u64) -> Error {
 fn load(db: &Db, tenant: &OpenTenant, info: &CollectionInfo, budget: usize) -> Result<Partition> {
     let origin = Origin { tenant: tenant.id(), collection: info.number };
     let mut partition = Partition::new(origin, info.metric);
+    let records = write::statistics(db, tenant, info)?.records;
+    partition.reserve(usize::try_from(records).unwrap_or(0), info.dimension);
     let all = keys::bodies_of(tenant.prefix(), info.number.0, PARTITION);
     for item in db.scan(Space::Data, &all, None) {
         let (key, sealed) = item?;

@@ -34,6 +34,7 @@ impl Embedded {
         scope: &OperatorScope,
         spec: &TenantSpec,
     ) -> Result<TenantInfo> {
+        self.inner.operator_stands(scope)?;
         let (inner, spec, actor) =
             (Arc::clone(&self.inner), spec.clone(), scope.actor().to_owned());
         complete(async move { inner.create_tenant(&spec, &actor).await }).await
@@ -41,10 +42,11 @@ impl Embedded {
 
     pub(crate) async fn tenants(
         &self,
-        _scope: &OperatorScope,
+        scope: &OperatorScope,
         after: Option<&TenantName>,
         limit: usize,
     ) -> Result<Vec<TenantInfo>> {
+        self.inner.operator_stands(scope)?;
         let db = self.inner.db()?;
         let from = after.map(|name| {
             let mut key =
@@ -79,6 +81,7 @@ impl Embedded {
         name: &TenantName,
         change: &TenantChange,
     ) -> Result<TenantInfo> {
+        self.inner.operator_stands(scope)?;
         let inner = Arc::clone(&self.inner);
         let (name, change, actor) = (name.clone(), change.clone(), scope.actor().to_owned());
         complete(async move { inner.change_tenant(&name, change, &actor).await }).await
@@ -89,6 +92,7 @@ impl Embedded {
         scope: &OperatorScope,
         name: &TenantName,
     ) -> Result<()> {
+        self.inner.operator_stands(scope)?;
         let (inner, name, actor) =
             (Arc::clone(&self.inner), name.clone(), scope.actor().to_owned());
         complete(async move { inner.delete_tenant(&name, &actor).await }).await
@@ -96,10 +100,11 @@ impl Embedded {
 
     pub(crate) async fn operator_audit(
         &self,
-        _scope: &OperatorScope,
+        scope: &OperatorScope,
         after: u64,
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
+        self.inner.operator_stands(scope)?;
         self.inner.audit_of(&*self.inner.installation()?, after, limit)
     }
 
@@ -310,6 +315,7 @@ impl Inner {
         }
         self.commit_two(&tenant, commit, &installation, log).await?;
         tenant.set_info(info.clone());
+        self.revoked();
         Ok(info)
     }
 

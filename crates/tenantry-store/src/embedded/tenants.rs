@@ -29,9 +29,12 @@ use tenantry_types::{
 /// Opened tenants kept at most; those in use are kept beyond it.
 const OPEN_TENANTS_MAX: usize = 4_096;
 /// Catalog rows cached per tenant.
-const CACHED_ROWS_MAX: usize = 4_096;
+const CACHED_ROWS_MAX: usize = 1_024;
 /// Change rows kept per tenant. Whoever falls further behind starts from a full copy.
 const CHANGES_KEPT: u64 = 1_024;
+
+/// Large reads of one tenant that run at once; others of the same tenant wait.
+const HEAVY_READS_MAX: usize = 2;
 
 /// One tenant, opened.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(crate) struct OpenTenant {
     pub(crate) writer: Arc<tokio::sync::Mutex<()>>,
     catalog: Mutex<Catalog>,
     gone: AtomicBool,
+    /// Permits for large reads: one tenant takes no more threads than this.
+    pub(crate) heavy: Arc<tokio::sync::Semaphore>,
     /// The generation of the database that it was read from.
     generation: u64,
 }
@@ -70,6 +75,7 @@ impl OpenTenant {
             writer: Arc::default(),
             catalog: Mutex::default(),
             gone: AtomicBool::new(false),
+            heavy: Arc::new(tokio::sync::Semaphore::new(HEAVY_READS_MAX)),
             generation,
         }
     }

@@ -5,32 +5,31 @@ use super::{
     tenants::Tenants,
     *,
 };
-use crate::{EmbeddedConfig, SystemEntropy};
+use crate::{Store, SystemEntropy};
 use std::time::{Duration, Instant};
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal};
 use tenantry_types::{CollectionName, CollectionSpec, DatabaseName, Metric, Selector, TenantSpec};
 
-fn open() -> (tempfile::TempDir, Embedded) {
+fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Embedded::open(EmbeddedConfig::new(dir.path())).unwrap();
+    let store = Store::open_embedded(EmbeddedConfig::new(dir.path())).unwrap();
     (dir, store)
 }
 
-async fn operator(store: &Embedded) -> (Authority, Principal, OperatorScope) {
-    struct Nobody;
-    impl tenantry_auth::KeyDirectory for Nobody {
-        async fn find_key(&self, _: tenantry_auth::KeyId) -> Result<Option<tenantry_auth::KeyRow>> {
-            Ok(None)
-        }
-    }
+fn inner(store: &Store) -> &Arc<Inner> {
+    let Store::Embedded(embedded) = store;
+    &embedded.inner
+}
+
+async fn operator(store: &Store) -> (Authority, Principal, OperatorScope) {
     let authority = Authority::development();
-    let now = store.inner.now();
-    let principal = authority.authenticate(Credential::None, &Nobody, now).await.unwrap();
+    let now = inner(store).now();
+    let principal = authority.authenticate(Credential::None, store, now).await.unwrap();
     let operator = authority.authorize_operator(&principal).unwrap();
     (authority, principal, operator)
 }
 
-async fn tenant(store: &Embedded) -> Scope<Admin> {
+async fn tenant(store: &Store) -> Scope<Admin> {
     let (authority, principal, operator) = operator(store).await;
     let spec = TenantSpec::new(TenantName::parse("a").unwrap());
     let info = store.create_tenant(&operator, &spec).await.unwrap();
@@ -38,11 +37,11 @@ async fn tenant(store: &Embedded) -> Scope<Admin> {
 }
 
 /// Removes a key behind everybody's back.
-async fn lose(store: &Embedded, key: Vec<u8>) {
-    let mut set = WriteSet::new(store.inner.db().unwrap().generation());
+async fn lose(store: &Store, key: Vec<u8>) {
+    let mut set = WriteSet::new(inner(store).db().unwrap().generation());
     set.operations.push((Space::Data, key, None));
-    store.inner.disk.commit(set).await.unwrap();
-    store.inner.tenants.forget_all();
+    inner(store).disk.commit(set).await.unwrap();
+    inner(store).tenants.forget_all();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,10 +84,10 @@ async fn the_purger_removes_nothing_that_lives() {
         let key = keys::Purge { tenant: note, collection: 0 }.encode(installation);
         set.operations.push((Space::Catalog, key, Some(Vec::new())));
     }
-    store.inner.disk.commit(set).await.unwrap();
-    store.inner.purge.notify_one();
+    inner(&store).disk.commit(set).await.unwrap();
+    inner(&store).purge.notify_one();
     let notes = || {
-        let db = store.inner.db().unwrap();
+        let db = inner(&store).db().unwrap();
         db.scan(Space::Catalog, &keys::Purge::all(installation), None).count()
     };
     let start = Instant::now();
@@ -118,21 +117,21 @@ fn reopen(disk: &Disk) {
 async fn what_was_read_before_a_reopening_is_not_written_after() {
     let (_dir, store) = open();
     let scope = tenant(&store).await;
-    let old = store.inner.open_tenant(scope.tenant()).unwrap().unwrap();
+    let old = inner(&store).open_tenant(scope.tenant()).unwrap().unwrap();
     let writing = Arc::clone(&old.writer).lock_owned().await;
-    let mut stale = store.inner.begin(&old).unwrap();
+    let mut stale = inner(&store).begin(&old).unwrap();
     stale.audit(done("test", "late", "x", 1));
-    reopen(&store.inner.disk);
-    let error = store.inner.commit(&old, stale).await.unwrap_err();
+    reopen(&inner(&store).disk);
+    let error = inner(&store).commit(&old, stale).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("reopened"), "{error}");
     drop(writing);
     // The tenant is opened anew and goes on where the disk is.
-    let new = store.inner.open_tenant(scope.tenant()).unwrap().unwrap();
+    let new = inner(&store).open_tenant(scope.tenant()).unwrap().unwrap();
     assert!(!Arc::ptr_eq(&old, &new));
-    let mut commit = store.inner.begin(&new).unwrap();
+    let mut commit = inner(&store).begin(&new).unwrap();
     commit.audit(done("test", "in time", "x", 1));
-    store.inner.commit(&new, commit).await.unwrap();
+    inner(&store).commit(&new, commit).await.unwrap();
     let log = store.audit(&scope, 0, 10).await.unwrap();
     assert_eq!(log.last().unwrap().event.action, "in time");
     store.close();
@@ -143,12 +142,13 @@ async fn what_was_read_before_a_reopening_is_not_written_after() {
 async fn a_store_is_reopened_while_it_is_read() {
     let (_dir, store) = open();
     let scope = tenant(&store).await;
-    let inner = Arc::clone(&store.inner);
     let name = DatabaseName::default_database();
+    let store = Arc::new(store);
+    let reading = Arc::clone(&store);
     let reader = tokio::spawn(async move {
-        let (store, start, mut refused) = (Embedded { inner }, Instant::now(), 0);
+        let (start, mut refused) = (Instant::now(), 0);
         while start.elapsed() < Duration::from_secs(3) {
-            match store.database(&scope, &name).await {
+            match reading.database(&scope, &name).await {
                 Ok(_) => {}
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
@@ -159,7 +159,7 @@ async fn a_store_is_reopened_while_it_is_read() {
         }
         refused
     });
-    let inner = Arc::clone(&store.inner);
+    let inner = Arc::clone(inner(&store));
     tokio::task::spawn_blocking(move || reopen(&inner.disk)).await.unwrap();
     reader.await.unwrap();
     store.close();
@@ -178,7 +178,7 @@ async fn every_commit_removes_the_change_row_that_falls_out() {
         settings: std::collections::BTreeMap::new(),
         created_at: Timestamp(0),
     };
-    let tenant = OpenTenant::new(info, store.inner.new_data_key(), 0);
+    let tenant = OpenTenant::new(info, inner(&store).new_data_key(), 0);
     let mut head = tenant.head();
     head.sequence = 4_999;
     tenant.set_head(head);
@@ -213,11 +213,11 @@ fn a_tenant_that_is_forgotten_while_it_is_loaded_is_loaded_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_of_the_database_stands_still() {
     let (_dir, store) = open();
-    let before: Arc<Db> = store.inner.db().unwrap();
+    let before: Arc<Db> = inner(&store).db().unwrap();
     tenant(&store).await;
     let names = keys::TenantName::all(Prefix::of(TenantId::INSTALLATION));
     assert_eq!(before.scan(Space::Catalog, &names, None).count(), 0);
-    assert_eq!(store.inner.db().unwrap().scan(Space::Catalog, &names, None).count(), 1);
+    assert_eq!(inner(&store).db().unwrap().scan(Space::Catalog, &names, None).count(), 1);
     drop(before);
     store.close();
 }

@@ -77,7 +77,7 @@ impl Inner {
         records: Vec<RecordWrite>,
     ) -> Result<WriteOutcome> {
         let tenant = self.collection_tenant(&scope, &collection)?;
-        let _writing = tenant.writer.lock().await;
+        let _writing = self.writing(&scope, &tenant).await?;
         let info = self.present(&tenant, &collection)?;
         let number = info.number;
         let prepared = {
@@ -116,7 +116,7 @@ impl Inner {
         limit: Option<usize>,
     ) -> Result<usize> {
         let tenant = self.collection_tenant(&scope, &collection)?;
-        let _writing = tenant.writer.lock().await;
+        let _writing = self.writing(&scope, &tenant).await?;
         let info = self.present(&tenant, &collection)?;
         let bound = scope.restriction().filter.as_ref();
         let by_ids = select.ids.is_some() && select.filter.is_none() && bound.is_none();

@@ -5,12 +5,13 @@ use tenantry_store::{EmbeddedConfig, Store};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_backend_conforms() {
-    conformance::run_all(|| {
+    let make = || {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Store::open_embedded(EmbeddedConfig::new(folder.path())).expect("a new store");
         (store, folder)
-    })
-    .await;
+    };
+    conformance::run_all(make).await;
+    conformance::run_large(make).await;
 }
 
 /// The same with a budget so small that every partition is dropped after each use.

@@ -207,6 +207,7 @@ async fn a_folder_in_use_is_refused_by_name() {
     // And while another process holds it.
     let mut holder = Running(
         Command::new("flock")
+            .arg("--no-fork")
             .arg(dir.path().join("lock"))
             .args(["sh", "-c", "echo held; exec sleep 60"])
             .stdout(Stdio::piped())
@@ -256,7 +257,7 @@ async fn missing_and_foreign_files_are_refused_by_name() {
     check("db", None, ErrorKind::Corrupt, "lost or damaged").await;
     check("db/version", None, ErrorKind::Corrupt, "version file").await;
     check("db/version", Some(b"FJL\x09"), ErrorKind::Corrupt, "cannot be opened").await;
-    check("db/0.jnl", None, ErrorKind::Corrupt, "lost or damaged").await;
+    check("db/0.jnl", None, ErrorKind::Corrupt, "lost its journal").await;
 
     let key = MasterKey::from_hex(&master).expect("hex");
     let mut config = EmbeddedConfig::new(dir.path());

@@ -1,5 +1,7 @@
 //! The store's integration tests: one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod cancel;
 mod conformance;
 mod crash;

@@ -43,7 +43,7 @@ async fn a_read_from_disk_sees_each_commit_whole() {
             seen
         });
     }
-    for n in 0..150_u8 {
+    for n in 0..60_u8 {
         let batch = (0..40)
             .map(|id| record(&id.to_string(), vec![f32::from(n); 16], &[("n", n.into())]))
             .collect();

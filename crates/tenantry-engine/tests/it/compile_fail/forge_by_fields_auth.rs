@@ -2,13 +2,14 @@
 //! programs that are right otherwise, so it has files of its own.)
 
 use std::{marker::PhantomData, sync::Arc};
-use tenantry_auth::{Admin, ApiKey, Authority, KeyOwner, Principal, Scope, TenantId};
+use tenantry_auth::{Admin, ApiKey, Authority, KeyOwner, Principal, Scope, Standing, TenantId};
 
-pub fn scope() -> Scope<Admin> {
+pub fn scope(standing: Standing) -> Scope<Admin> {
     Scope {
         tenant: TenantId::new(1), //~ E0451
         actor: "me".into(), //~ E0451
         restriction: Arc::default(), //~ E0451
+        standing, //~ E0451
         level: PhantomData, //~ E0451
     }
 }
@@ -21,8 +22,8 @@ pub fn principal(of: Principal) -> Principal {
     Principal { owner: KeyOwner::Operator { act_as: true }, ..of } //~ E0451
 }
 
-pub fn authority() -> Authority {
-    Authority { development: true } //~ E0451
+pub fn authority(of: Authority) -> Authority {
+    Authority { ..of } //~ E0451
 }
 
 pub fn look_inside(key: ApiKey) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tenantry_auth::{KeyRow, Principal, Restriction, Role};
 
 pub fn by_constructor(row: &KeyRow) -> Principal {
-    Principal::from_key(row) //~ E0624
+    Principal::from_key(row, 0) //~ E0624
 }
 
 pub fn as_development() -> Principal {

@@ -1,10 +1,10 @@
 //! A scope has no public constructor, and its parts cannot be exchanged.
 
 use std::sync::Arc;
-use tenantry_auth::{Admin, OperatorScope, Restriction, Scope, SystemScope, TenantId};
+use tenantry_auth::{Admin, OperatorScope, Restriction, Scope, Standing, SystemScope, TenantId};
 
-pub fn by_constructor() -> Scope<Admin> {
-    Scope::new(TenantId::new(1), "me", Arc::new(Restriction::default())) //~ E0624
+pub fn by_constructor(standing: Standing) -> Scope<Admin> {
+    Scope::new(TenantId::new(1), "me", Arc::new(Restriction::default()), standing) //~ E0624
 }
 
 pub fn by_default() -> Scope<Admin> {
@@ -19,8 +19,8 @@ pub fn widen(scope: &mut Scope<Admin>) {
     scope.restriction = Arc::default(); //~ E0616
 }
 
-pub fn operator() -> OperatorScope {
-    OperatorScope::new("me", true) //~ E0624
+pub fn operator(standing: Standing) -> OperatorScope {
+    OperatorScope::new("me", true, standing) //~ E0624
 }
 
 pub fn system() -> SystemScope {

@@ -567,6 +567,93 @@ pub(super) async fn keys_are_found_until_revoked(w: &World<'_>) {
     assert!(w.store.operator_keys(&w.operator).await.unwrap().is_empty());
 }
 
+/// A request may be held open between its headers and its body; its scope is older than the
+/// revocation then.
+pub(super) async fn a_right_that_was_taken_away_stops_at_its_next_use(w: &World<'_>) {
+    let (admin, c) = w.collection("t").await;
+    w.store.write(&admin, &c, UPSERT, vec![record("a", 1.0, &[])]).await.unwrap();
+    let authority = Authority::new();
+    let (row, key) =
+        w.store.create_key(&admin, new_key(Role::Admin, Restriction::default())).await.unwrap();
+    let (other, _) =
+        w.store.create_key(&admin, new_key(Role::Admin, Restriction::default())).await.unwrap();
+    let who = authority.authenticate(Credential::Key(key), w.store, Timestamp(0)).await.unwrap();
+    let scope: Scope<tenantry_auth::Admin> =
+        authority.authorize(&who, admin.tenant(), "t").unwrap();
+    // Another key's revocation makes it look again, and changes nothing.
+    w.store.revoke_key(&admin, other.id).await.unwrap();
+    w.store.write(&scope, &c, UPSERT, vec![record("b", 1.0, &[])]).await.unwrap();
+
+    let set_state = async |state: TenantState| {
+        let change = TenantChange { state: Some(state), ..TenantChange::default() };
+        w.store.change_tenant(&w.operator, &name("t"), &change).await.unwrap();
+    };
+    set_state(TenantState::Suspended).await;
+    assert_eq!(kind(w.store.get(&scope, &c, &GetRequest::default()).await), ErrorKind::Suspended);
+    set_state(TenantState::Active).await;
+    w.store.get(&scope, &c, &GetRequest::default()).await.unwrap();
+
+    w.store.revoke_key(&admin, row.id).await.unwrap();
+    let db = w.database(&admin).await;
+    let write = vec![record("c", 1.0, &[])];
+    for outcome in [
+        w.store.get(&scope, &c, &GetRequest::default()).await.map(drop),
+        w.store.query(&scope, &c, &nearest([1.0, 1.0], 1)).await.map(drop),
+        w.store.count(&scope, &c, &Selector::default()).await.map(drop),
+        w.store.write(&scope, &c, UPSERT, write).await.map(drop),
+        w.store.delete(&scope, &c, &only(&["a"]), None).await.map(drop),
+        w.store.create_database(&scope, &database("x")).await.map(drop),
+        w.store.create_collection(&scope, &db, &spec("x"), false).await.map(drop),
+        w.store.create_key(&scope, new_key(Role::Admin, Restriction::default())).await.map(drop),
+        w.store.keys(&scope).await.map(drop),
+        w.store.audit(&scope, 0, 1).await.map(drop),
+    ] {
+        assert_eq!(kind(outcome), ErrorKind::Unauthenticated);
+    }
+
+    let (row, key) = w.store.create_operator_key(&w.operator, true, "op", None).await.unwrap();
+    let who = authority.authenticate(Credential::Key(key), w.store, Timestamp(0)).await.unwrap();
+    let operator = authority.authorize_operator(&who).unwrap();
+    w.store.revoke_operator_key(&w.operator, row.id).await.unwrap();
+    for outcome in [
+        w.store.create_operator_key(&operator, true, "again", None).await.map(drop),
+        w.store.create_tenant(&operator, &TenantSpec::new(name("x"))).await.map(drop),
+        w.store.delete_tenant(&operator, &name("t")).await,
+        w.store.tenants(&operator, None, 1).await.map(drop),
+    ] {
+        assert_eq!(kind(outcome), ErrorKind::Unauthenticated);
+    }
+}
+
+pub(super) async fn an_answer_has_a_largest_size(w: &World<'_>) {
+    let (scope, c) = w.collection("t").await;
+    let mut large = record("large", 1.0, &[]);
+    large.document = Some("x".repeat(1 << 20));
+    w.store.write(&scope, &c, UPSERT, vec![large]).await.unwrap();
+    let mut query = nearest([1.0, 1.0], 1);
+    query.vectors = vec![vec![1.0, 1.0]; 1_000];
+    assert_eq!(kind(w.store.query(&scope, &c, &query).await), ErrorKind::TooLarge);
+    query.include.document = false;
+    assert_eq!(w.store.query(&scope, &c, &query).await.unwrap().value.len(), 1_000);
+    let batch = |from: usize| {
+        (from..from + 10)
+            .map(|n| {
+                let mut one = record(&format!("r{n}"), 1.0, &[]);
+                one.document = Some("x".repeat(1 << 20));
+                one
+            })
+            .collect::<Vec<_>>()
+    };
+    for from in (0..70).step_by(10) {
+        w.store.write(&scope, &c, UPSERT, batch(from)).await.unwrap();
+    }
+    // From disk, since a limit of few records is answered there when nothing is in memory.
+    let page = Page { limit: Some(100), offset: 0 };
+    let request = GetRequest { page, include: all_parts(), ..GetRequest::default() };
+    assert_eq!(kind(w.store.get(&scope, &c, &request).await), ErrorKind::TooLarge);
+    assert_eq!(w.ids(&scope, &c).await.len(), 71);
+}
+
 pub(super) async fn limited_scopes_see_only_their_objects(w: &World<'_>) {
     let (admin, c) = w.collection("t").await;
     let db = w.database(&admin).await;

@@ -1,0 +1,60 @@
+//! A right is looked at once more when it is used.
+//!
+//! A request can be held open for long between its headers, which are authenticated, and the end
+//! of its body. What was revoked, expired or suspended meanwhile must not act any more. As long
+//! as nothing anywhere was revoked since the key was looked up, this costs one comparison.
+
+use super::{Inner, tenants::OpenTenant};
+use std::sync::atomic::Ordering;
+use tenantry_auth::{Level, OperatorScope, Scope, Standing};
+use tenantry_types::{Error, ErrorKind, Result, TenantState};
+use tokio::sync::MutexGuard;
+
+impl Inner {
+    /// To be called after a key was revoked or a tenant suspended, before that is answered.
+    pub(super) fn revoked(&self) {
+        self.revocations.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Fails if the right no longer stands.
+    pub(super) fn stands(&self, standing: Standing, tenant: Option<&OpenTenant>) -> Result<()> {
+        let refused =
+            || Error::new(ErrorKind::Unauthenticated, "the API key is not valid any more");
+        if standing.is_expired(self.now()) {
+            return Err(refused());
+        }
+        let Some(key) = standing.key() else { return Ok(()) };
+        if standing.revocations() == self.revocations.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if self.key_row(key)?.is_none() {
+            return Err(refused());
+        }
+        let suspended = tenant.is_some_and(|t| t.info().state == TenantState::Suspended);
+        if suspended && !standing.is_operator() {
+            return Err(Error::new(
+                ErrorKind::Suspended,
+                "this tenant is suspended; ask the operator to resume it",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Fails if the operator's right no longer stands.
+    pub(super) fn operator_stands(&self, scope: &OperatorScope) -> Result<()> {
+        self.stands(scope.standing(), None)
+    }
+
+    /// Waits for the tenant's writer lock, and then looks at the right once more: a revocation
+    /// takes the same lock.
+    pub(super) async fn writing<'t, L: Level>(
+        &self,
+        scope: &Scope<L>,
+        tenant: &'t OpenTenant,
+    ) -> Result<MutexGuard<'t, ()>> {
+        let guard = tenant.writer.lock().await;
+        tenant.check_alive()?;
+        self.stands(scope.standing(), Some(tenant))?;
+        Ok(guard)
+    }
+}
