@@ -86,7 +86,7 @@ async fn collect(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes> {
     match Limited::new(body, Limits::BODY_BYTES_MAX).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(why) if why.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(Failure::invalid("body: the connection ended before the body did")),
+        Err(_) => Err(Failure::invalid("body: it ended early or came too slowly")),
     }
 }
 

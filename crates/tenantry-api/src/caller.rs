@@ -14,7 +14,9 @@ use tenantry_engine::{
 };
 
 const TENANT: &str = "x-tenant-id";
-const API_KEY: &str = "x-api-key";
+/// Headers that hold a key as it is, of this protocol and of the dialects beside it: a proxy that
+/// checks one of them and a server that reads another would disagree about the caller.
+const PLAIN: [&str; 2] = ["x-api-key", "x-chroma-token"];
 
 /// The authenticated caller, as the middleware hands it to the extractors.
 #[derive(Debug, Clone)]
@@ -49,8 +51,8 @@ pub(crate) async fn authenticate(
     response
 }
 
-/// The one token that a request presents. Two different ones are refused, so that no proxy and no
-/// server can disagree about which of them counts.
+/// The one token that a request presents in any of the headers that any protocol here reads. Two
+/// different ones are refused, so that no proxy and no server can disagree about which counts.
 fn token(headers: &HeaderMap) -> std::result::Result<Option<String>, Error> {
     let bearer = headers.get_all(header::AUTHORIZATION).iter().map(|value| {
         // Another scheme, or bytes that are no text, is a wrong key and not a missing one.
@@ -58,8 +60,8 @@ fn token(headers: &HeaderMap) -> std::result::Result<Option<String>, Error> {
             value.to_str().ok().and_then(|v| v.split_once(' ')).unwrap_or_default();
         if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" }
     });
-    let plain =
-        headers.get_all(API_KEY).iter().map(|value| value.to_str().unwrap_or_default().trim());
+    let plain = PLAIN.iter().flat_map(|name| headers.get_all(*name));
+    let plain = plain.map(|value| value.to_str().unwrap_or_default().trim());
     let mut tokens = bearer.chain(plain);
     let Some(first) = tokens.next() else { return Ok(None) };
     if tokens.any(|other| other != first) {
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_found_in_either_header() {
+    fn a_token_is_found_in_any_header() {
         let check = |pairs: &[(&'static str, &str)], expect: Option<&str>| {
             assert_eq!(token(&headers(pairs)).unwrap().as_deref(), expect, "{pairs:?}");
         };
@@ -148,6 +150,7 @@ mod tests {
         check(&[("authorization", "Bearer tnt_a")], Some("tnt_a"));
         check(&[("authorization", "bearer  tnt_a ")], Some("tnt_a"));
         check(&[("x-api-key", "tnt_a")], Some("tnt_a"));
+        check(&[("x-chroma-token", "tnt_a")], Some("tnt_a"));
         check(&[("authorization", "Bearer tnt_a"), ("x-api-key", "tnt_a")], Some("tnt_a"));
         check(&[("authorization", "Basic dXNlcg==")], Some(""));
         check(&[("authorization", "tnt_a")], Some(""));
@@ -157,6 +160,9 @@ mod tests {
     fn two_different_tokens_are_refused() {
         for pairs in [
             [("authorization", "Bearer tnt_a"), ("x-api-key", "tnt_b")],
+            [("authorization", "Bearer tnt_a"), ("x-chroma-token", "tnt_b")],
+            [("x-api-key", "tnt_a"), ("x-chroma-token", "tnt_b")],
+            [("x-api-key", "tnt_a"), ("x-chroma-token", "")],
             [("authorization", "Bearer tnt_a"), ("authorization", "Bearer tnt_b")],
             [("authorization", "Bearer tnt_a"), ("authorization", "Basic x")],
         ] {

@@ -54,6 +54,32 @@ pub(crate) fn render(filter: &Filter) -> Json {
     }
 }
 
+/// True if the form of the filter alone says that it holds for every record: `{"$and": []}`. One
+/// that holds by what its conditions say together is not found out.
+pub(crate) fn holds_always(filter: &Filter) -> bool {
+    constant(filter) == Some(true)
+}
+
+/// What the filter says of every record, if its form tells.
+fn constant(filter: &Filter) -> Option<bool> {
+    // A list of conditions is decided by one that is `decisive`, or by all that are not.
+    let decided = |list: &[Filter], decisive: bool| {
+        let told: Vec<_> = list.iter().map(constant).collect();
+        if told.contains(&Some(decisive)) {
+            return Some(decisive);
+        }
+        (!told.contains(&None)).then_some(!decisive)
+    };
+    match filter {
+        Filter::And(list) => decided(list, false),
+        Filter::Or(list) => decided(list, true),
+        Filter::Not(one) => constant(one).map(|truth| !truth),
+        Filter::Field { test: FieldTest::In(values), .. } if values.is_empty() => Some(false),
+        Filter::Field { test: FieldTest::NotIn(values), .. } if values.is_empty() => Some(true),
+        Filter::Field { .. } | Filter::Text(_) => None,
+    }
+}
+
 fn render_test(test: &FieldTest) -> Json {
     let list = |values: &[Value]| Json::from(values.iter().map(render_value).collect::<Vec<_>>());
     let (operator, operand) = match test {

@@ -1,10 +1,13 @@
 //! One listening socket: accepts, bounds and serves connections, and stops without losing any
 //! request that it accepted.
 
-use crate::config::TlsFiles;
+use crate::{
+    config::TlsFiles,
+    pace::{PacedBody, PacedWrites},
+};
 use anyhow::{Context, Result};
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, extract::Request};
+use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
@@ -24,13 +27,11 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     },
 };
-use tower_http::timeout::{RequestBodyTimeout, RequestBodyTimeoutLayer};
+use tower::util::MapRequest;
 
 /// From the first byte that may come to the end of the headers; also how long a connection may
 /// idle between two requests. Slow senders of headers hold a connection no longer than this.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two parts of a body. Slow senders of bodies hold a connection no longer than this.
-const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of one request's line and headers, up to one read more.
@@ -52,7 +53,14 @@ pub(crate) struct Listener {
 /// A TLS configuration, loaded once for all listeners.
 pub(crate) type TlsAcceptorConfig = Arc<ServerConfig>;
 
-type Service = TowerToHyperService<RequestBodyTimeout<Router>>;
+type Paced = fn(Request<Incoming>) -> Request<PacedBody<Incoming>>;
+type Service = TowerToHyperService<MapRequest<Router, Paced>>;
+
+/// The router, with every request's body held to its pace.
+fn paced(router: Router) -> Service {
+    let pace: Paced = |request| request.map(PacedBody::new);
+    TowerToHyperService::new(MapRequest::new(router, pace))
+}
 
 impl Listener {
     /// Takes the address. Connections wait until [`Listener::serve`] runs.
@@ -88,8 +96,7 @@ impl Listener {
         mut stop: watch::Receiver<bool>,
         grace: Duration,
     ) -> bool {
-        let service = RequestBodyTimeoutLayer::new(BODY_IDLE_TIMEOUT);
-        let service = TowerToHyperService::new(tower::Layer::layer(&service, router));
+        let service = paced(router);
         let open = GracefulShutdown::new();
         let acceptor = self.tls.map(TlsAcceptor::from);
         loop {
@@ -129,12 +136,12 @@ async fn accept(
     Ok((stream, permit))
 }
 
-async fn connection(
-    stream: TcpStream,
-    acceptor: Option<TlsAcceptor>,
-    service: Service,
-    watcher: Watcher,
-) {
+async fn connection<S>(stream: S, acceptor: Option<TlsAcceptor>, service: Service, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // Below TLS, where every byte that the client takes is seen.
+    let stream = PacedWrites::new(stream);
     match acceptor {
         None => exchange(stream, service, watcher).await,
         Some(acceptor) => match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
@@ -174,3 +181,7 @@ pub(crate) fn load_tls(files: &TlsFiles) -> Result<TlsAcceptorConfig> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+#[path = "listener_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod listener;
+mod pace;
 mod sample;
 mod serve;
 

@@ -33,10 +33,11 @@ pub(crate) async fn create_key(
     Body(body): Body<KeyCreateIn>,
 ) -> Result<Created<KeyCreatedOut>> {
     let expires_at = body.expires_at(engine.now())?;
+    let filter = body.filter()?;
     let objects = session.resolve(&body.databases()?, &body.collections()?).await?;
     let new = NewKey {
         role: body.role.into(),
-        restriction: Restriction { objects, filter: body.filter.and_then(|f| f.0) },
+        restriction: Restriction { objects, filter },
         label: body.label,
         expires_at,
     };

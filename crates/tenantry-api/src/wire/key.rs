@@ -1,9 +1,9 @@
 //! API keys. A secret leaves the server once, in the answer that makes the key.
 
-use crate::filter::{FilterIn, render};
-use serde::{Deserialize, Serialize};
+use crate::filter::{FilterIn, holds_always, render};
+use serde::{Deserialize, Deserializer, Serialize};
 use tenantry_engine::{
-    CollectionName, DatabaseName, Error, KeyOwner, KeyRow, Result, Role, Timestamp,
+    CollectionName, DatabaseName, Error, Filter, KeyOwner, KeyRow, Result, Role, Timestamp,
 };
 use utoipa::ToSchema;
 
@@ -55,31 +55,79 @@ pub(crate) struct KeyCreateIn {
     /// A name for people, at most 256 bytes.
     #[serde(default)]
     pub(crate) label: String,
-    /// Databases the key is limited to. They must exist; a later namesake is not meant.
-    #[serde(default)]
-    databases: Vec<String>,
-    /// Collections the key is limited to. They must exist; a later namesake is not meant.
-    #[serde(default)]
-    collections: Vec<CollectionNameIn>,
-    /// The only records the key may reach or make, in any collection.
-    #[schema(value_type = Option<Object>)]
-    pub(crate) filter: Option<FilterIn>,
+    /// Databases the key is limited to. They must exist; a later namesake is not meant. Never
+    /// empty: absent is unlimited.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false, min_items = 1)]
+    databases: Option<Vec<String>>,
+    /// Collections the key is limited to. They must exist; a later namesake is not meant. Never
+    /// empty: absent is unlimited.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false, min_items = 1)]
+    collections: Option<Vec<CollectionNameIn>>,
+    /// The only records the key may reach or make, in any collection. It must narrow something:
+    /// absent is unlimited.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Object, required = false)]
+    filter: Option<FilterIn>,
     /// From when the key is refused, in milliseconds since 1970 UTC.
     expires_at_ms: Option<u64>,
     /// After how many seconds from now the key is refused. Not together with `expires_at_ms`.
     expires_in_s: Option<u64>,
 }
 
+/// A member that is there. `null` is refused like any other value of the wrong kind: a caller who
+/// computed no limit must not get a key without one.
+fn given<'de, T, D>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+/// The items of a list that limits a key; none if it is absent, refused if it is empty.
+fn limit<'a, T>(list: Option<&'a [T]>, name: &str, other: Option<&str>) -> Result<&'a [T]> {
+    match (list, other) {
+        (None, _) => Ok(&[]),
+        (Some(items @ [_, ..]), _) => Ok(items),
+        (Some([]), None) => Err(Error::invalid(format!(
+            "{name}: the list is empty; leave it out to make an unlimited key"
+        ))),
+        (Some([]), Some(other)) => Err(Error::invalid(format!(
+            "{name}: the list is empty, which may mean none or any; leave it out to limit the key \
+             to the given {other} alone"
+        ))),
+    }
+}
+
 impl KeyCreateIn {
     pub(crate) fn databases(&self) -> Result<Vec<DatabaseName>> {
-        self.databases.iter().map(DatabaseName::parse).collect()
+        let other = self.collections.as_ref().filter(|list| !list.is_empty());
+        let list = self.databases.as_deref();
+        let list = limit(list, "databases", other.map(|_| "collections"))?;
+        list.iter().map(DatabaseName::parse).collect()
     }
 
     pub(crate) fn collections(&self) -> Result<Vec<(DatabaseName, CollectionName)>> {
+        let other = self.databases.as_ref().filter(|list| !list.is_empty());
+        let list = self.collections.as_deref();
+        let list = limit(list, "collections", other.map(|_| "databases"))?;
         let parse = |one: &CollectionNameIn| {
             Ok((DatabaseName::parse(&one.database)?, CollectionName::parse(&one.collection)?))
         };
-        self.collections.iter().map(parse).collect()
+        list.iter().map(parse).collect()
+    }
+
+    /// The filter; refused if every record matches it whatever it holds.
+    pub(crate) fn filter(&self) -> Result<Option<Filter>> {
+        let Some(FilterIn(filter)) = &self.filter else { return Ok(None) };
+        match filter {
+            Some(filter) if !holds_always(filter) => Ok(Some(filter.clone())),
+            _ => Err(Error::invalid(
+                "filter: it narrows nothing; leave it out to make an unlimited key",
+            )),
+        }
     }
 
     pub(crate) fn expires_at(&self, now: Timestamp) -> Result<Option<Timestamp>> {

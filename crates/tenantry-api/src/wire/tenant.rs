@@ -193,11 +193,10 @@ impl TenantsOut {
     }
 }
 
-/// A tenant, as it sees itself. Weight and settings are the operator's alone.
+/// A tenant, as it sees itself. Weight and settings are the operator's alone, and so is the number:
+/// numbers are given in order, so that one tells how many tenants there are.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OwnTenantOut {
-    /// Assigned once, never reused.
-    id: u64,
     name: String,
     /// `active` or `suspended`.
     state: &'static str,
@@ -211,7 +210,6 @@ pub(crate) struct OwnTenantOut {
 impl From<&TenantInfo> for OwnTenantOut {
     fn from(info: &TenantInfo) -> Self {
         Self {
-            id: info.id.get(),
             name: info.name.to_string(),
             state: state(info.state),
             isolation: isolation(info.isolation),

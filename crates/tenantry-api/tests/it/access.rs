@@ -119,6 +119,38 @@ async fn every_level_is_enough() {
 }
 
 #[tokio::test]
+async fn a_tenant_does_not_learn_how_many_there_are() {
+    let server = Server::start().await;
+    server.tenant("first").await;
+    let admin = server.tenant("second").await;
+    let shown = server.call(&admin, "GET /v1/tenant", Value::Null).await.expect(200);
+    let members: Vec<_> = shown.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(members, ["created_at_ms", "isolation", "limits", "name", "state"]);
+}
+
+#[tokio::test]
+async fn two_credentials_in_any_headers_are_refused() {
+    let server = Server::start().await;
+    let admin = server.tenant("acme").await;
+    let headers = ["authorization", "x-api-key", "x-chroma-token"];
+    let ask = |first: (&'static str, String), second: (&'static str, String)| {
+        let value =
+            |(name, key)| if name == "authorization" { format!("Bearer {key}") } else { key };
+        let request = Request::get("/v1/tenant")
+            .header(first.0, value(first))
+            .header(second.0, value(second));
+        server.send(request.body(Body::empty()).unwrap())
+    };
+    for first in headers {
+        for second in headers {
+            ask((first, admin.clone()), (second, admin.clone())).await.expect(200);
+            let other = server.operator.clone();
+            ask((first, admin.clone()), (second, other)).await.refused(401, "unauthenticated");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_operator_names_the_tenant_it_enters() {
     let server = Server::start().await;
     let admin = server.tenant("a/ß").await;

@@ -127,6 +127,56 @@ async fn a_limited_key_reaches_its_objects_only() {
 }
 
 #[tokio::test]
+async fn an_empty_limit_makes_no_unlimited_key() {
+    let server = Server::start().await;
+    let admin = server.tenant("acme").await;
+    server.collection(&admin, "notes").await;
+    let note = json!([{"database": "default_database", "collection": "notes"}]);
+    for (limits, names, says) in [
+        (json!({"databases": []}), "databases: ", "leave it out to make an unlimited key"),
+        (json!({"databases": [], "collections": []}), "databases: ", "leave it out"),
+        (json!({"collections": []}), "collections: ", "leave it out to make an unlimited key"),
+        (json!({"databases": [], "collections": note}), "databases: ", "none or any"),
+        (
+            json!({"databases": ["default_database"], "collections": []}),
+            "collections: ",
+            "none or any",
+        ),
+        (json!({"databases": [], "filter": {"a": 1}}), "databases: ", "leave it out"),
+        (json!({"databases": null}), "invalid type: null", ""),
+        (json!({"collections": null}), "invalid type: null", ""),
+        (json!({"filter": null}), "filter: ", "not null"),
+        (json!({"filter": {}}), "filter: ", "leave it out to make an unlimited key"),
+        (json!({"filter": {"$and": []}}), "filter: ", "narrows nothing"),
+        (json!({"filter": {"$and": [{}, {"$and": []}]}}), "filter: ", "narrows nothing"),
+        (json!({"filter": {"$or": [{"a": 1}, {}]}}), "filter: ", "narrows nothing"),
+        (json!({"filter": {"$not": {"$or": []}}}), "filter: ", "narrows nothing"),
+        (json!({"filter": {"$not": {"a": {"$in": []}}}}), "filter: ", "narrows nothing"),
+        (json!({"filter": {"a": {"$nin": []}}}), "filter: ", "narrows nothing"),
+    ] {
+        let mut body = limits;
+        body["role"] = json!("read");
+        let why = server.call(&admin, "POST /v1/keys", body.clone()).await.refused(400, "invalid");
+        assert!(why.contains(names) && why.contains(says), "{body}: {why}");
+    }
+    let listed = server.call(&admin, "GET /v1/keys", Value::Null).await.expect(200);
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 1, "only the administrator's");
+    for limits in [
+        json!({"databases": ["default_database"]}),
+        json!({"collections": note}),
+        json!({"filter": {"$and": [{}, {"a": 1}]}}),
+        // These reach nothing, which is not everything.
+        json!({"filter": {"$or": []}}),
+        json!({"filter": {"a": {"$in": []}}}),
+    ] {
+        let mut body = limits;
+        body["role"] = json!("read");
+        let made = server.call(&admin, "POST /v1/keys", body).await.expect(201);
+        assert!(!made["limited_to"].is_null() || !made["filter"].is_null(), "{made}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_with_a_filter_reaches_matching_records_only() {
     let server = Server::start().await;
     let admin = server.tenant("acme").await;

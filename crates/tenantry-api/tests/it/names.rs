@@ -45,7 +45,7 @@ async fn tenants_may_be_called_anything() {
         assert_eq!(own["name"], name.as_str());
         let line = format!("GET /v1/admin/tenants/{}", encoded(&name));
         let shown = server.call(&op, &line, Value::Null).await.expect(200);
-        assert_eq!(shown["id"], own["id"]);
+        assert_eq!(shown["name"], own["name"]);
     }
     let listed =
         server.call(&op, "GET /v1/admin/tenants?limit=1000", Value::Null).await.expect(200);

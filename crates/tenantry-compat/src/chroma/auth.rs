@@ -13,7 +13,9 @@ use tenantry_engine::{
     Engine, Error, ErrorKind, Level, Principal, Resource, Select, Session, TenantName,
 };
 
-const CHROMA_TOKEN: &str = "x-chroma-token";
+/// Headers that hold a key as it is, of Chroma and of the protocols beside it: a proxy that checks
+/// one of them and a server that reads another would disagree about the caller.
+const PLAIN: [&str; 2] = ["x-chroma-token", "x-api-key"];
 
 /// Lets a request pass only with a principal, which handlers find among its extensions.
 pub(crate) async fn authenticate(
@@ -29,12 +31,14 @@ pub(crate) async fn authenticate(
     Ok(next.run(request).await)
 }
 
-/// The one token that the headers carry, in any of the forms that Chroma's clients send.
+/// The one token that the headers carry, in any of the forms that Chroma's clients send and in the
+/// headers that the other protocols read.
 fn token(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Failure> {
     let authorization = headers.get_all(header::AUTHORIZATION).iter().map(of_authorization);
-    let chroma = headers.get_all(CHROMA_TOKEN).iter().map(|value| text(value).map(Cow::Borrowed));
+    let plain = PLAIN.iter().flat_map(|name| headers.get_all(*name));
+    let plain = plain.map(|value| text(value).map(|token| Cow::Borrowed(token.trim())));
     let mut found: Option<Cow<'_, str>> = None;
-    for token in authorization.chain(chroma) {
+    for token in authorization.chain(plain) {
         let token = token?;
         if found.as_ref().is_some_and(|first| *first != token) {
             return Err(refused("the request carries more than one credential"));
@@ -110,6 +114,7 @@ mod tests {
         assert_eq!(found(&[("authorization", "Bearer tnt_a_b")]), key());
         assert_eq!(found(&[("authorization", "bearer  tnt_a_b ")]), key());
         assert_eq!(found(&[("x-chroma-token", "tnt_a_b")]), key());
+        assert_eq!(found(&[("x-api-key", "tnt_a_b")]), key());
         for pair in ["user:tnt_a_b", "tnt_a_b:"] {
             let value = format!("Basic {}", BASE64_STANDARD.encode(pair));
             assert_eq!(found(&[("authorization", &value)]), key(), "{pair}");
@@ -120,10 +125,15 @@ mod tests {
     fn one_credential_twice_is_one_and_two_are_refused() {
         let same = [("authorization", "Bearer tnt_a_b"), ("x-chroma-token", "tnt_a_b")];
         assert_eq!(found(&same), Ok(Some("tnt_a_b".to_owned())));
-        let two = [("authorization", "Bearer tnt_a_b"), ("x-chroma-token", "tnt_c_d")];
-        assert_eq!(found(&two), Err(401));
-        let twice = [("x-chroma-token", "tnt_a_b"), ("x-chroma-token", "tnt_c_d")];
-        assert_eq!(found(&twice), Err(401));
+        for two in [
+            [("authorization", "Bearer tnt_a_b"), ("x-chroma-token", "tnt_c_d")],
+            [("authorization", "Bearer tnt_a_b"), ("x-api-key", "tnt_c_d")],
+            [("x-chroma-token", "tnt_a_b"), ("x-api-key", "tnt_c_d")],
+            [("x-chroma-token", "tnt_a_b"), ("x-chroma-token", "tnt_c_d")],
+            [("x-chroma-token", "tnt_a_b"), ("x-api-key", "")],
+        ] {
+            assert_eq!(found(&two), Err(401), "{two:?}");
+        }
     }
 
     #[test]

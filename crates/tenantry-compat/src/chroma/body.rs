@@ -44,7 +44,7 @@ where
             Bytes::from_request(request, state).await.map_err(|rejection| {
                 match rejection.status() {
                     StatusCode::PAYLOAD_TOO_LARGE => payload_too_large(),
-                    _ => Failure::invalid("the request's body ended early"),
+                    _ => Failure::invalid("the request's body ended early or came too slowly"),
                 }
             })?;
         if bytes.len() < PARSE_APART_BYTES {

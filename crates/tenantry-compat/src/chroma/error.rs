@@ -152,11 +152,15 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Marks every refusal with a trace id and logs the cause of the server's own failures under it.
-/// The outermost layer, so that refusals of the router and of authentication pass it as well.
+/// Gives every answer the headers that it must have, marks every refusal with a trace id and logs
+/// the cause of the server's own failures under it. The outermost layer, so that refusals of the router and of authentication pass it as well.
 pub(crate) async fn trace(request: Request, next: Next) -> Response {
     let given = request.headers().get(REQUEST_ID).cloned();
     let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    // Answers hold tenants' data: no cache on the way may keep them, no browser guess their type.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if response.status().is_success() {
         return response;
     }

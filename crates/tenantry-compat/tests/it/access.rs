@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tenantry_compat::chroma::{PUBLIC_ROUTES, ROUTES};
-use tenantry_engine::{FieldTest, Filter, Restriction, Role, Select, TenantName, Write};
+use tenantry_engine::{
+    Admin, AuditOutcome, FieldTest, Filter, Restriction, Role, Select, TenantName, Write,
+};
 
 const TENANT: &str = "/api/v2/tenants/{tenant}";
 const DATABASE: &str = "/api/v2/tenants/{tenant}/databases/{database}";
@@ -233,15 +235,51 @@ async fn every_form_of_a_credential_opens_the_same_door() {
         ("authorization", basic(&format!("user:{key}"))),
         ("authorization", basic(&format!("{key}:"))),
         ("x-chroma-token", key.clone()),
+        ("x-api-key", key.clone()),
     ] {
         let request = Request::get("/api/v2/auth/identity").header(name, value);
         let answer = server.send(request.body(Body::empty()).unwrap()).await;
         assert_eq!(answer.expect(200)["tenant"], "acme");
     }
-    let two = Request::get("/api/v2/auth/identity")
-        .header("authorization", format!("Bearer {key}"))
-        .header("x-chroma-token", &server.operator);
-    server.send(two.body(Body::empty()).unwrap()).await.refused(401, "AuthError");
+    let bearer = ("authorization", format!("Bearer {key}"));
+    let (token, plain) = (("x-chroma-token", key.clone()), ("x-api-key", key.clone()));
+    let other = |name| (name, server.operator.clone());
+    for (first, second) in [
+        (&bearer, other("x-chroma-token")),
+        (&bearer, other("x-api-key")),
+        (&token, other("x-api-key")),
+        (&plain, other("x-chroma-token")),
+    ] {
+        let two = Request::get("/api/v2/auth/identity")
+            .header(first.0, &first.1)
+            .header(second.0, second.1);
+        server.send(two.body(Body::empty()).unwrap()).await.refused(401, "AuthError");
+    }
+}
+
+#[tokio::test]
+async fn writing_with_a_filter_leaves_no_refusal_in_the_audit_log() {
+    let server = Server::start().await;
+    let admin = server.tenant("ours").await;
+    let target = server.collection(&admin, "target").await;
+    let test = FieldTest::Eq(tenantry_engine::Value::Str("me".to_owned()));
+    let filter = Some(Filter::Field { key: "owner".to_owned(), test });
+    let limited = server.key("ours", Role::Write, Restriction { objects: None, filter }).await;
+    for verb in ["add", "upsert", "update"] {
+        let body = json!({"ids": ["a"], "embeddings": [[1, 2]],
+            "metadatas": [{"owner": "me", format!("new-in-{verb}"): 1}]});
+        let line = format!("POST {}/{verb}", target.path);
+        let answer = server.call(&limited, &line, body).await;
+        assert!((200..300).contains(&answer.status), "{line}: {}", answer.text);
+    }
+    assert!(target.shown().await["schema"]["keys"]["owner"].is_null());
+    let who = server.engine.local_operator().await.unwrap();
+    let name = TenantName::parse("ours").unwrap();
+    let session = server.engine.session::<Admin>(&who, Select::Named(&name)).await.unwrap();
+    let entries = session.audit(0, 1_000).await.unwrap();
+    assert!(entries.iter().any(|e| e.event.action == "records.add"), "{entries:?}");
+    let refused = entries.iter().find(|e| e.event.outcome != AuditOutcome::Done);
+    assert!(refused.is_none(), "{refused:?}");
 }
 
 fn base64(bytes: &[u8]) -> String {

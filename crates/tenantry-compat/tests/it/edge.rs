@@ -33,6 +33,25 @@ async fn unknown_routes_have_no_body_and_a_trace() {
 }
 
 #[tokio::test]
+async fn answers_are_neither_cached_nor_guessed() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let list = format!("GET {DEFAULT}/collections");
+    for (key, line, status) in [
+        (key.as_str(), list.as_str(), 200),
+        ("", &list, 401),
+        (&key, "GET /api/v2/nothing", 404),
+        (&key, "DELETE /api/v2/tenants/acme", 405),
+        ("", "GET /api/v2/heartbeat", 200),
+    ] {
+        let answer = server.text(key, line, "").await;
+        assert_eq!(answer.status, status, "{line}");
+        assert_eq!(answer.headers["cache-control"], "no-store", "{line}");
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{line}");
+    }
+}
+
+#[tokio::test]
 async fn the_first_calls_of_a_client_answer_json() {
     let server = Server::start().await;
     for path in ["/api/v2", "/api/v2/heartbeat"] {

@@ -84,6 +84,21 @@ async fn values_come_back_as_they_were() {
 }
 
 #[tokio::test]
+async fn an_integer_beyond_64_signed_bits_becomes_a_float() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let made = server.collection(&key, "abc").await;
+    let body = r#"{"ids":["a"],"embeddings":[[1]],"metadatas":[{"last":9223372036854775807,
+        "above":9223372036854775809,"far":18446744073709551616}]}"#;
+    made.post_text("add", body).await.expect(201);
+    let got = made.post("get", json!({"include": ["metadatas"]})).await.expect(200);
+    let got = &got["metadatas"][0];
+    assert_eq!(got["last"], json!(i64::MAX));
+    assert!(got["above"].is_f64() && got["far"].is_f64(), "{got}");
+    assert_eq!(got["above"], json!(9_223_372_036_854_775_808.0));
+}
+
+#[tokio::test]
 async fn bad_batches_are_refused_whole() {
     let server = Server::start().await;
     let key = server.tenant("acme").await;

@@ -149,13 +149,15 @@ fn create(args: CreateArgs) -> Result<()> {
     let mut body = if args.owner.operator {
         json!({ "label": args.label, "act_as": !args.no_act_as })
     } else {
-        json!({
-            "role": args.role,
-            "label": args.label,
-            "databases": args.database,
-            "collections": args.collection.iter().map(|c| split(c)).collect::<Result<Vec<_>>>()?,
-        })
+        json!({ "role": args.role, "label": args.label })
     };
+    // The server refuses an empty list, which may mean none or any.
+    if !args.database.is_empty() {
+        body["databases"] = json!(args.database);
+    }
+    if !args.collection.is_empty() {
+        body["collections"] = args.collection.iter().map(|c| split(c)).collect::<Result<_>>()?;
+    }
     if let Some(span) = args.expires_in {
         body["expires_in_s"] = span.0.as_secs().into();
     }
