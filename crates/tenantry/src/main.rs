@@ -9,9 +9,6 @@ mod serve;
 
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// 0: done. 1: failed, with one line on standard error. 2: the command line was wrong.
 fn main() -> ExitCode {
     match cli::run() {

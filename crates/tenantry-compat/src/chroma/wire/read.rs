@@ -2,6 +2,7 @@
 
 use super::{
     super::{error::Failure, filter, schema},
+    embedding::Components,
     metadata::MetadataView,
 };
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
@@ -93,7 +94,7 @@ impl Get {
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an object")]
 pub(crate) struct Query {
-    query_embeddings: Vec<Vec<f32>>,
+    query_embeddings: Vec<Components>,
     #[serde(default)]
     n_results: Option<u32>,
     #[serde(default)]
@@ -113,7 +114,7 @@ impl Query {
         info: &CollectionInfo,
     ) -> Result<(QueryRequest, Parts), Failure> {
         let request = QueryRequest {
-            vectors: self.query_embeddings,
+            vectors: self.query_embeddings.into_iter().map(|one| one.0).collect(),
             k: self.n_results.unwrap_or(RESULTS) as usize,
             select: selector(self.ids, self.metadata.as_deref(), self.document.as_deref(), info)?,
             include: self.include.include(),
