@@ -15,10 +15,12 @@ use prometheus_client::{
     registry::Registry,
 };
 use std::{
-    fmt::Write,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Poll,
     time::Instant,
 };
@@ -111,6 +113,15 @@ async fn observe_one(
     response
 }
 
+/// Request ids need to be unique, not secret: half of one is drawn once for this process, the
+/// other half counts.
+static PROCESS: LazyLock<u64> = LazyLock::new(|| {
+    let mut random = [0_u8; 8];
+    SystemEntropy.fill("request id", &mut random);
+    u64::from_be_bytes(random)
+});
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
 /// The id of a request, made or replaced if there is no sane one.
 pub(crate) fn request_id(headers: &mut HeaderMap) -> HeaderValue {
     let sane = |value: &&HeaderValue| {
@@ -120,12 +131,7 @@ pub(crate) fn request_id(headers: &mut HeaderMap) -> HeaderValue {
     if let Some(value) = headers.get(REQUEST_ID).filter(sane) {
         return value.clone();
     }
-    let mut random = [0_u8; 16];
-    SystemEntropy.fill("request id", &mut random);
-    let text = random.iter().fold(String::with_capacity(32), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a text takes everything");
-        text
-    });
+    let text = format!("{:016x}{:016x}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed));
     let id = HeaderValue::from_str(&text).expect("hexadecimal digits are visible ASCII");
     headers.insert(REQUEST_ID, id.clone());
     id

@@ -224,7 +224,13 @@ mod tests {
         let id = CollectionId::parse(text).unwrap();
         assert_eq!(id.to_string(), text);
         assert_eq!(CollectionId::parse(&text.to_uppercase().replace('-', "")), Some(id));
-        for bad in ["", "0f8fad5b", "0f8fad5b-d9cb-469f-a165-70867728950", "not-a-uuid", "0f8fad5b_d9cb_469f_a165_70867728950e"] {
+        for bad in [
+            "",
+            "0f8fad5b",
+            "0f8fad5b-d9cb-469f-a165-70867728950",
+            "not-a-uuid",
+            "0f8fad5b_d9cb_469f_a165_70867728950e",
+        ] {
             assert_eq!(CollectionId::parse(bad), None, "{bad}");
         }
     }

@@ -7,13 +7,14 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use axum::Router;
 use std::{
-    io::{Write, stderr, stdout},
+    io::{BufWriter, Write, stderr, stdout},
     sync::Arc,
     time::Duration,
 };
 use tenantry::{Authority, Engine, EngineConfig, Store, SystemClock};
 use tenantry_api::{HttpTotals, observe};
 use tokio::{sync::watch, task::JoinSet};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 /// A server that is listening and has not begun to answer.
@@ -107,7 +108,7 @@ pub(crate) fn open_engine(config: &StoreConfig, authority: Authority) -> Result<
 
 /// Runs a server until it is told to stop.
 pub(crate) async fn serve(config: &Config) -> Result<()> {
-    start_log(&config.log)?;
+    let _log = start_log(&config.log)?;
     raise_open_files();
     let stop = stop_signal()?;
     let server = Server::open(config).await?;
@@ -145,16 +146,20 @@ fn show_operator_key(key: &str) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Sends the log to standard error.
-pub(crate) fn start_log(config: &LogConfig) -> Result<()> {
+/// Sends the log to standard error, from a thread of its own: a slow terminal or pipe slows no
+/// request. What is returned writes the last lines when it is dropped.
+pub(crate) fn start_log(config: &LogConfig) -> Result<WorkerGuard> {
     let filter = EnvFilter::try_new(&config.filter)
         .with_context(|| format!("log: {:?} is not a filter", config.filter))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(false)
+        .finish(BufWriter::with_capacity(64 << 10, stderr()));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match config.format {
         LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&stderr())).init(),
         LogFormat::Json => log.json().init(),
     }
-    Ok(())
+    Ok(guard)
 }
 
 /// Turns true at SIGTERM or SIGINT, or when it is told to. A second signal ends the process.

@@ -111,12 +111,12 @@ impl Opened {
         let database = Database::builder(folder)
             .cache_size(cache_bytes)
             .worker_threads(2)
-            .max_journaling_size(128 << 20)
+            .max_journaling_size(64 << 20)
             .open()
             .map_err(failed)?;
         let keyspace = |name: &str| {
             database
-                .keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(8 << 20))
+                .keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(4 << 20))
                 .map_err(failed)
         };
         let (catalog, data) = (keyspace("catalog")?, keyspace("shared")?);

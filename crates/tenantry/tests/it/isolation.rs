@@ -11,8 +11,9 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use serde_json::{Value as Json, json};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 use tenantry_api::Access;
+use tenantry_compat::chroma::{PUBLIC_ROUTES, ROUTES};
 use tenantry_engine::{
     Admin, ApiKey, Authority, CollectionName, CollectionSpec, DatabaseName, EmbeddedConfig, Engine,
     EngineConfig, GetRequest, Include, Metric, NewKey, Principal, RecordId, RecordWrite,
@@ -86,14 +87,15 @@ impl World {
             self.engine.session(&self.operator, Select::Named(&name)).await.unwrap();
         let mut state = format!("{:?}", session.tenant());
         for key in session.keys().await.unwrap() {
-            state += &format!("{:?}", key.id);
+            write!(state, "{:?}", key.id).unwrap();
         }
         for database in session.databases(tenantry_engine::Page::default()).await.unwrap() {
-            state += &format!("{:?}", database.info());
+            write!(state, "{:?}", database.info()).unwrap();
             for c in database.collections(tenantry_engine::Page::default()).await.unwrap() {
                 let include = Include { vector: true, document: true, uri: true, metadata: true };
                 let all = GetRequest { include, ..GetRequest::default() };
-                state += &format!("{:?}{:?}", c.info(), c.get(&all).await.unwrap());
+                let records = c.get(&all).await.unwrap();
+                write!(state, "{:?}{records:?}", c.info()).unwrap();
             }
         }
         state
@@ -254,7 +256,6 @@ fn every_route_has_a_row() {
     };
     let native = tenantry_api::ROUTES.iter().map(|r| (r.method.to_owned(), r.path.to_owned()));
     assert_eq!(listed(native_rows()), native.collect());
-    use tenantry_compat::chroma::{PUBLIC_ROUTES, ROUTES};
     let chroma =
         PUBLIC_ROUTES.iter().chain(ROUTES).map(|(m, p)| ((*m).to_owned(), (*p).to_owned()));
     assert_eq!(listed(chroma_rows()), chroma.collect());

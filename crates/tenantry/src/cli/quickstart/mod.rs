@@ -71,7 +71,7 @@ pub(super) async fn run(args: QuickstartArgs) -> Result<()> {
         },
         None,
     )?;
-    serve::start_log(&config.log)?;
+    let _log = serve::start_log(&config.log)?;
     let stop = serve::stop_signal()?;
     let server = Server::open(&config).await?;
     let operator_key = server.engine().first_operator_key().await?;
