@@ -1,7 +1,5 @@
 //! Whole connections on a clock that jumps from one event to the next.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use super::*;
 use crate::pace::{BODY_GRACE, WRITE_PAUSE_MAX};
 use axum::{

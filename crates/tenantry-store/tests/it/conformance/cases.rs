@@ -86,7 +86,7 @@ pub(super) async fn two_creations_of_one_name_make_one_tenant(w: &World<'_>) {
         w.store.create_tenant(&w.operator, &spec),
         w.store.create_tenant(&w.operator, &spec),
     );
-    let made = [a, b, c].into_iter().filter(Result::is_ok).count();
+    let made = [a, b, c].into_iter().flatten().count();
     assert_eq!(made, 1);
     assert_eq!(w.store.tenants(&w.operator, None, 10).await.unwrap().len(), 1);
 }
@@ -392,7 +392,7 @@ pub(super) async fn queries_find_the_nearest(w: &World<'_>) {
     let ids = |n: usize| answers[n].iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>();
     assert_eq!(ids(0), ["r10", "r11", "r9"]);
     assert_eq!(ids(1), ["r49", "r48", "r47"]);
-    assert_eq!(answers[1][1].1, 1.0);
+    assert!((answers[1][1].1 - 1.0).abs() < 1e-6);
 }
 
 pub(super) async fn deletes_select(w: &World<'_>) {
@@ -536,7 +536,7 @@ async fn scope_of<L: tenantry_auth::Level>(
 
 pub(super) async fn keys_are_found_until_revoked(w: &World<'_>) {
     let (scope, _) = w.collection("t").await;
-    let (_other, _) = w.collection("u").await;
+    let (other_tenant, _) = w.collection("u").await;
     let authority = Authority::new();
     let mut wanted = new_key(Role::Write, Restriction::default());
     wanted.expires_at = Some(Timestamp(1_000));
@@ -549,10 +549,13 @@ pub(super) async fn keys_are_found_until_revoked(w: &World<'_>) {
         kind(authority.authorize::<tenantry_auth::Admin>(&who, scope.tenant(), "t")),
         ErrorKind::Denied
     );
-    assert_eq!(kind(authority.authorize::<Read>(&who, _other.tenant(), "u")), ErrorKind::NotFound);
+    assert_eq!(
+        kind(authority.authorize::<Read>(&who, other_tenant.tenant(), "u")),
+        ErrorKind::NotFound
+    );
     assert_eq!(kind(at(1_000).await), ErrorKind::Unauthenticated);
-    assert_eq!(w.store.keys(&scope).await.unwrap(), [row.clone()]);
-    assert_eq!(kind(w.store.revoke_key(&_other, row.id).await), ErrorKind::NotFound);
+    assert_eq!(w.store.keys(&scope).await.unwrap(), std::slice::from_ref(&row));
+    assert_eq!(kind(w.store.revoke_key(&other_tenant, row.id).await), ErrorKind::NotFound);
     w.store.revoke_key(&scope, row.id).await.unwrap();
     assert_eq!(kind(at(1).await), ErrorKind::Unauthenticated);
     assert_eq!(kind(w.store.revoke_key(&scope, row.id).await), ErrorKind::NotFound);
@@ -561,7 +564,7 @@ pub(super) async fn keys_are_found_until_revoked(w: &World<'_>) {
     let who = authority.authenticate(Credential::Key(key), w.store, Timestamp(0)).await.unwrap();
     assert!(authority.authorize_operator(&who).is_ok());
     assert_eq!(kind(authority.authorize::<Read>(&who, scope.tenant(), "t")), ErrorKind::NotFound);
-    assert_eq!(w.store.operator_keys(&w.operator).await.unwrap(), [row.clone()]);
+    assert_eq!(w.store.operator_keys(&w.operator).await.unwrap(), std::slice::from_ref(&row));
     assert_eq!(kind(w.store.revoke_key(&scope, row.id).await), ErrorKind::NotFound);
     w.store.revoke_operator_key(&w.operator, row.id).await.unwrap();
     assert!(w.store.operator_keys(&w.operator).await.unwrap().is_empty());
