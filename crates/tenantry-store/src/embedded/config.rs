@@ -65,14 +65,14 @@ pub struct EmbeddedConfig {
 }
 
 impl EmbeddedConfig {
-    /// Defaults: key file, 1 GiB for hot partitions, 16 MiB block cache, the system's clock and
+    /// Defaults: key file, 1 GiB for hot partitions, 8 MiB block cache, the system's clock and
     /// randomness.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
             master_key: MasterKey::File,
             memory_budget_bytes: 1 << 30,
-            cache_bytes: 16 << 20,
+            cache_bytes: 8 << 20,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
         }

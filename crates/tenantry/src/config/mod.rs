@@ -22,7 +22,7 @@ const DATA_DIR: &str = "tenantry-data";
 const CONNECTIONS_MAX: u32 = 4_096;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 const MEMORY_BUDGET: ByteSize = ByteSize(1 << 30);
-const CACHE_SIZE: ByteSize = ByteSize(16 << 20);
+const CACHE_SIZE: ByteSize = ByteSize(8 << 20);
 
 /// The settings of a server, complete and checked.
 #[derive(Debug, Clone)]

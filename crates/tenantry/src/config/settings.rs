@@ -56,7 +56,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "TENANTRY_MEMORY_BUDGET", value_name = "SIZE")]
     pub(crate) memory_budget: Option<ByteSize>,
 
-    /// Memory for blocks read from disk [default: 16MiB]
+    /// Memory for blocks read from disk [default: 8MiB]
     #[arg(long, env = "TENANTRY_CACHE_SIZE", value_name = "SIZE")]
     pub(crate) cache_size: Option<ByteSize>,
 
