@@ -2,7 +2,7 @@
 
 use crate::{
     chroma_suite, layers,
-    machine::{Venv, on_path},
+    machine::{Venv, ensure_program, on_path},
     step::{Steps, cargo, command, root, run},
     tidy,
 };
@@ -43,11 +43,22 @@ pub(crate) fn test(full: bool) -> Result<()> {
 /// builds each crate once. The real clients use the program that the Rust tests were built with.
 fn tests(steps: &mut Steps, suite: chroma_suite::Selection) -> Result<()> {
     steps.run("build", || run(&mut cargo(&["build", "--workspace", "--all-targets"])))?;
+    steps.run("test tools", test_tools)?;
     steps.run("Rust tests", rust_tests)?;
     steps.run("doctests", || run(&mut cargo(&["test", "--workspace", "--doc"])))?;
     steps.run("Python environment", || Venv::ensure().map(|_| ()))?;
     steps.run("real clients", real_clients)?;
     steps.run("Chroma's own suite", || chroma_suite::against_debug_build(suite))
+}
+
+/// What the store's tests use to watch and limit child processes.
+fn test_tools() -> Result<()> {
+    for (program, package) in
+        [("strace", "strace"), ("prlimit", "util-linux"), ("setpriv", "util-linux"), ("tar", "tar")]
+    {
+        ensure_program(program, package)?;
+    }
+    Ok(())
 }
 
 fn rust_tests() -> Result<()> {
