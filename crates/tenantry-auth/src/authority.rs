@@ -4,12 +4,13 @@ use crate::{
     Credential, KeyId, KeyRow, Level, OperatorScope, Principal, Scope, SystemScope, TenantId,
     key::invalid_key,
 };
+use std::sync::Arc;
 use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
 
 /// Where keys are kept.
 pub trait KeyDirectory: Send + Sync {
     /// The row of a key that is neither revoked nor unknown.
-    fn find_key(&self, id: KeyId) -> impl Future<Output = Result<Option<KeyRow>>> + Send;
+    fn find_key(&self, id: KeyId) -> impl Future<Output = Result<Option<Arc<KeyRow>>>> + Send;
 
     /// Grows whenever a key is revoked or a tenant suspended, before the call that did it
     /// returns.

@@ -223,7 +223,7 @@ impl Engine {
     }
 
     /// The tenant that a request means, refused with one answer for foreign and missing alike.
-    async fn select(&self, who: &Principal, select: Select<'_>) -> Result<TenantInfo> {
+    async fn select(&self, who: &Principal, select: Select<'_>) -> Result<Arc<TenantInfo>> {
         let store = &self.0.store;
         match (who.tenant(), select) {
             (Some(own), select) => {

@@ -40,7 +40,7 @@ impl Operator {
     }
 
     /// The tenant with this name.
-    pub async fn tenant(&self, name: &TenantName) -> Result<TenantInfo> {
+    pub async fn tenant(&self, name: &TenantName) -> Result<Arc<TenantInfo>> {
         let found = self.inner.store.find_tenant(name).await?;
         found.ok_or_else(|| Error::not_found(Resource::Tenant, name.as_str()))
     }

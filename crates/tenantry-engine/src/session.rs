@@ -11,11 +11,11 @@ use tenantry_types::{CollectionName, DatabaseName, Page, Result};
 pub struct Session<L: Level> {
     inner: Arc<Inner>,
     scope: Scope<L>,
-    tenant: TenantInfo,
+    tenant: Arc<TenantInfo>,
 }
 
 impl<L: Level> Session<L> {
-    pub(crate) fn new(inner: Arc<Inner>, scope: Scope<L>, tenant: TenantInfo) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>, scope: Scope<L>, tenant: Arc<TenantInfo>) -> Self {
         Self { inner, scope, tenant }
     }
 

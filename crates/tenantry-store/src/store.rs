@@ -4,6 +4,7 @@ use crate::{
     Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, NewKey, TenantChange, TenantInfo,
     embedded::{Embedded, EmbeddedConfig},
 };
+use std::sync::Arc;
 use tenantry_auth::{
     Admin, ApiKey, CanWrite, KeyDirectory, KeyId, KeyRow, Level, OperatorScope, Scope, SystemScope,
     TenantId,
@@ -80,14 +81,14 @@ impl Store {
     }
 
     /// The tenant with this name, if one lives. Needs no scope: it is how a scope begins.
-    pub async fn find_tenant(&self, name: &TenantName) -> Result<Option<TenantInfo>> {
+    pub async fn find_tenant(&self, name: &TenantName) -> Result<Option<Arc<TenantInfo>>> {
         match self {
             Self::Embedded(store) => store.find_tenant(name).await,
         }
     }
 
     /// The tenant with this identity, if it lives.
-    pub async fn tenant_by_id(&self, id: TenantId) -> Result<Option<TenantInfo>> {
+    pub async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Arc<TenantInfo>>> {
         match self {
             Self::Embedded(store) => store.tenant_by_id(id).await,
         }
@@ -414,7 +415,7 @@ impl Store {
 }
 
 impl KeyDirectory for Store {
-    async fn find_key(&self, id: KeyId) -> Result<Option<KeyRow>> {
+    async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
         match self {
             Self::Embedded(store) => store.find_key(id).await,
         }

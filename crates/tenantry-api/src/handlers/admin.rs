@@ -11,7 +11,7 @@ use crate::{
     },
 };
 use axum::{Json, extract::State, http::StatusCode};
-use tenantry_engine::{Engine, Error, KeyId, Limits, Resource, TenantName};
+use tenantry_engine::{Engine, Error, KeyId, Limits, Resource, TenantInfo, TenantName};
 
 /// Make a tenant
 #[utoipa::path(post, path = "/v1/admin/tenants", tag = "admin", request_body = TenantCreateIn,
@@ -44,7 +44,7 @@ pub(crate) async fn show_tenant(
     Names(tenant): Names<String>,
 ) -> Result<Json<TenantOut>> {
     let info = operator.tenant(&TenantName::parse(tenant)?).await?;
-    Ok(Json(info.into()))
+    Ok(Json(TenantInfo::clone(&info).into()))
 }
 
 /// Change a tenant's name, weight, limits or settings

@@ -13,9 +13,9 @@ use tenantry_types::{Error, ErrorKind, Result, Timestamp};
 struct Directory(Option<Vec<KeyRow>>);
 
 impl KeyDirectory for Directory {
-    async fn find_key(&self, id: KeyId) -> Result<Option<KeyRow>> {
+    async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
         let rows = self.0.as_ref().ok_or_else(|| Error::internal("disk"))?;
-        Ok(rows.iter().find(|row| row.id == id).cloned())
+        Ok(rows.iter().find(|row| row.id == id).cloned().map(Arc::new))
     }
 
     fn revocations(&self) -> u64 {

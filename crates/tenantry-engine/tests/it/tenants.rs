@@ -24,7 +24,7 @@ async fn a_tenant_is_made_with_what_was_asked_for() {
     assert_eq!((made.weight, made.limits), (300, asked.limits));
     assert_eq!(made.settings, asked.settings);
     assert_eq!((made.state, made.created_at), (TenantState::Active, Timestamp(START)));
-    assert_eq!(world.operator().tenant(&asked.name).await.unwrap(), made);
+    assert_eq!(*world.operator().tenant(&asked.name).await.unwrap(), made);
 }
 
 #[tokio::test]
@@ -158,8 +158,8 @@ async fn a_change_sets_only_what_it_names() {
     let heavy = operator.change_tenant(&name, &heavy).await.unwrap();
     assert_eq!((heavy.weight, heavy.settings["plan"].as_str()), (500, "gold"));
     let bare = operator.change_tenant(&name, &setting(None)).await.unwrap();
-    assert_eq!(bare, TenantInfo { weight: 500, ..before });
-    assert_eq!(operator.tenant(&name).await.unwrap(), bare);
+    assert_eq!(bare, TenantInfo { weight: 500, ..TenantInfo::clone(&before) });
+    assert_eq!(*operator.tenant(&name).await.unwrap(), bare);
 
     let deleted = TenantChange { state: Some(TenantState::Deleted), ..TenantChange::default() };
     assert_eq!(kind(operator.change_tenant(&name, &deleted).await), ErrorKind::Invalid);

@@ -12,7 +12,11 @@ use super::{
     tenants::OpenTenant,
 };
 use crate::NewKey;
-use std::sync::Arc;
+use lru::LruCache;
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, atomic::Ordering},
+};
 use tenantry_auth::{
     Admin, ApiKey, KeyId, KeyOwner, KeyRow, OperatorScope, Restriction, Role, Scope, TenantId,
 };
@@ -21,8 +25,8 @@ use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
 impl Embedded {
-    pub(crate) async fn find_key(&self, id: KeyId) -> Result<Option<KeyRow>> {
-        self.inner.key_row(id)
+    pub(crate) async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
+        self.inner.cached_key_row(id)
     }
 
     pub(crate) async fn create_operator_key(
@@ -106,7 +110,48 @@ fn unlimited(scope: &Scope<Admin>) -> Result<()> {
     Err(Error::denied("a limited key cannot manage keys"))
 }
 
+/// Key rows kept in memory at most.
+const CACHED_KEYS_MAX: usize = 4_096;
+
+/// Key rows that were used lately, all read when this many revocations had been made: one more
+/// revocation, of any key, and none of them counts.
+#[derive(Debug)]
+pub(super) struct KeyCache {
+    revocations: u64,
+    rows: LruCache<KeyId, Arc<KeyRow>>,
+}
+
+impl Default for KeyCache {
+    fn default() -> Self {
+        let room = NonZeroUsize::new(CACHED_KEYS_MAX).unwrap_or(NonZeroUsize::MIN);
+        Self { revocations: 0, rows: LruCache::new(room) }
+    }
+}
+
 impl Inner {
+    /// The row of a key, from memory if nothing was revoked since it was read.
+    fn cached_key_row(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
+        // Read before the row is: a row read before a revocation is never kept as one after it.
+        let revocations = self.revocations.load(Ordering::Acquire);
+        {
+            let mut cache = self.keys.lock();
+            if cache.revocations == revocations {
+                if let Some(row) = cache.rows.get(&id) {
+                    return Ok(Some(Arc::clone(row)));
+                }
+            } else if cache.revocations < revocations {
+                cache.rows.clear();
+                cache.revocations = revocations;
+            }
+        }
+        let Some(row) = self.key_row(id)?.map(Arc::new) else { return Ok(None) };
+        let mut cache = self.keys.lock();
+        if cache.revocations == revocations {
+            cache.rows.put(id, Arc::clone(&row));
+        }
+        Ok(Some(row))
+    }
+
     pub(super) fn key_row(&self, id: KeyId) -> Result<Option<KeyRow>> {
         let key = keys::Key { id: *id.bytes() }.encode(INSTALLATION);
         let Some(sealed) = self.db()?.get(Space::Catalog, &key)? else { return Ok(None) };

@@ -29,6 +29,7 @@ pub use config::{EmbeddedConfig, MasterKey};
 use crate::{AuditEvent, AuditOutcome, Entropy, Health, StoreTotals};
 use db::{Db, Disk, Space};
 use hot::HotSet;
+use key_rows::KeyCache;
 use keys::Prefix;
 use parking_lot::Mutex;
 use seal::SealingKey;
@@ -67,6 +68,7 @@ struct Inner {
     naming: Mutex<Naming>,
     /// Keys revoked and tenants suspended since the store was opened.
     revocations: Arc<AtomicU64>,
+    keys: Mutex<KeyCache>,
     /// Wakes the purger.
     purge: Arc<tokio::sync::Notify>,
     /// Held for as long as the folder is in use.
@@ -115,6 +117,7 @@ impl Embedded {
             entropy: config.entropy,
             naming: Mutex::default(),
             revocations,
+            keys: Mutex::default(),
             purge: Arc::default(),
             lock: Mutex::new(Some(lock)),
         });

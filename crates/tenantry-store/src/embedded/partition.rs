@@ -180,6 +180,15 @@ impl Partition {
         select: &Selector,
         bound: Option<&CompiledFilter>,
     ) -> Result<Selection> {
+        self.select_within(select, bound, SELECT_TIME_MAX)
+    }
+
+    fn select_within(
+        &self,
+        select: &Selector,
+        bound: Option<&CompiledFilter>,
+        time: Duration,
+    ) -> Result<Selection> {
         let filter = select.filter.as_ref().map(CompiledFilter::compile).transpose()?;
         if select.ids.is_none() && filter.is_none() && bound.is_none() {
             return Ok(Selection::All);
@@ -201,10 +210,10 @@ impl Partition {
         }
         let mut slots = Vec::new();
         for (at, slot) in candidates.into_iter().enumerate() {
-            if at % every == 0 && started.elapsed() > SELECT_TIME_MAX {
+            if at % every == 0 && started.elapsed() >= time {
                 return Err(Error::new(
                     ErrorKind::LimitExceeded,
-                    format!("the filter took more than {} seconds", SELECT_TIME_MAX.as_secs()),
+                    format!("the filter took more than {} seconds", time.as_secs()),
                 ));
             }
             let passes = self.row(slot).is_some_and(|row| {
@@ -401,4 +410,32 @@ fn body_bytes(body: &Body) -> usize {
 
 fn metadata_bytes(metadata: &Metadata) -> usize {
     metadata.iter().map(|(key, value)| 64 + key.len() + value.bytes()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tenantry_auth::TenantId;
+    use tenantry_types::{CollectionNumber, Filter, TextTest};
+
+    #[test]
+    fn a_filter_ends_when_its_time_is_over() {
+        let origin = Origin { tenant: TenantId::new(1), collection: CollectionNumber(1) };
+        let mut partition = Partition::new(origin, Metric::L2);
+        let body = Body {
+            id: "a".into(),
+            document: Some("text".into()),
+            uri: None,
+            metadata: None,
+            version: 1,
+            expires_at: None,
+        };
+        partition.put(1, body, None);
+        let filter = Some(Filter::Text(TextTest::Contains("ex".into())));
+        let select = Selector { ids: None, filter };
+        let found = partition.select_within(&select, None, SELECT_TIME_MAX).unwrap();
+        assert_eq!(partition.count(&found), 1);
+        let error = partition.select_within(&select, None, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    }
 }

@@ -20,13 +20,13 @@ use tenantry_types::{
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
 impl Embedded {
-    pub(crate) async fn find_tenant(&self, name: &TenantName) -> Result<Option<TenantInfo>> {
-        Ok(self.inner.find(name)?.map(|tenant| (*tenant.info()).clone()))
+    pub(crate) async fn find_tenant(&self, name: &TenantName) -> Result<Option<Arc<TenantInfo>>> {
+        Ok(self.inner.find(name)?.map(|tenant| tenant.info()))
     }
 
-    pub(crate) async fn tenant_by_id(&self, id: TenantId) -> Result<Option<TenantInfo>> {
+    pub(crate) async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Arc<TenantInfo>>> {
         let found = self.inner.open_tenant(id)?.filter(|tenant| tenant.check_alive().is_ok());
-        Ok(found.map(|tenant| (*tenant.info()).clone()))
+        Ok(found.map(|tenant| tenant.info()))
     }
 
     pub(crate) async fn create_tenant(
@@ -35,9 +35,8 @@ impl Embedded {
         spec: &TenantSpec,
     ) -> Result<TenantInfo> {
         self.inner.operator_stands(scope)?;
-        let (inner, spec, actor) =
-            (Arc::clone(&self.inner), spec.clone(), scope.actor().to_owned());
-        complete(async move { inner.create_tenant(&spec, &actor).await }).await
+        let (inner, spec, scope) = (Arc::clone(&self.inner), spec.clone(), scope.clone());
+        complete(async move { inner.create_tenant(&spec, &scope).await }).await
     }
 
     pub(crate) async fn tenants(
@@ -82,9 +81,9 @@ impl Embedded {
         change: &TenantChange,
     ) -> Result<TenantInfo> {
         self.inner.operator_stands(scope)?;
-        let inner = Arc::clone(&self.inner);
-        let (name, change, actor) = (name.clone(), change.clone(), scope.actor().to_owned());
-        complete(async move { inner.change_tenant(&name, change, &actor).await }).await
+        let (inner, scope) = (Arc::clone(&self.inner), scope.clone());
+        let (name, change) = (name.clone(), change.clone());
+        complete(async move { inner.change_tenant(&name, change, &scope).await }).await
     }
 
     pub(crate) async fn delete_tenant(
@@ -93,9 +92,8 @@ impl Embedded {
         name: &TenantName,
     ) -> Result<()> {
         self.inner.operator_stands(scope)?;
-        let (inner, name, actor) =
-            (Arc::clone(&self.inner), name.clone(), scope.actor().to_owned());
-        complete(async move { inner.delete_tenant(&name, &actor).await }).await
+        let (inner, name, scope) = (Arc::clone(&self.inner), name.clone(), scope.clone());
+        complete(async move { inner.delete_tenant(&name, &scope).await }).await
     }
 
     pub(crate) async fn operator_audit(
@@ -194,8 +192,14 @@ impl Inner {
         }
     }
 
-    async fn create_tenant(self: &Arc<Self>, spec: &TenantSpec, actor: &str) -> Result<TenantInfo> {
+    async fn create_tenant(
+        self: &Arc<Self>,
+        spec: &TenantSpec,
+        scope: &OperatorScope,
+    ) -> Result<TenantInfo> {
         let _name = self.reserve(&spec.name)?;
+        // Nothing is waited for between here and the commit's place in the queue.
+        self.operator_stands(scope)?;
         let key = self.new_data_key();
         let generation = self.db()?.generation();
         let (info, durable) = {
@@ -223,7 +227,7 @@ impl Inner {
             if spec.default_database {
                 self.put_new_database(&mut commit, &tenant, &DatabaseName::default_database());
             }
-            commit.audit(done(actor, "tenant.create", spec.name.as_str(), 1));
+            commit.audit(done(scope.actor(), "tenant.create", spec.name.as_str(), 1));
             let (mut set, _) = commit.finish();
             set.slots.push(slot);
             naming.next_tenant += 1;
@@ -259,7 +263,7 @@ impl Inner {
         self: &Arc<Self>,
         name: &TenantName,
         change: TenantChange,
-        actor: &str,
+        scope: &OperatorScope,
     ) -> Result<TenantInfo> {
         let tenant = self.require(name)?;
         let _new_name = match &change.name {
@@ -269,6 +273,8 @@ impl Inner {
         let _writing = tenant.writer.lock().await;
         let installation = self.installation()?;
         let _logging = installation.writer.lock().await;
+        // Whoever revokes an operator's key holds the same lock.
+        self.operator_stands(scope)?;
         let mut commit = self.begin(&tenant)?;
         let mut info = (*tenant.info()).clone();
         if info.name != *name {
@@ -310,8 +316,8 @@ impl Inner {
         commit.put_tenant(&info);
         let mut log = self.begin(&installation)?;
         for (action, target) in told {
-            commit.audit(done(actor, action, &target, 1));
-            log.audit(done(actor, action, &target, 1));
+            commit.audit(done(scope.actor(), action, &target, 1));
+            log.audit(done(scope.actor(), action, &target, 1));
         }
         self.commit_two(&tenant, commit, &installation, log).await?;
         tenant.set_info(info.clone());
@@ -319,16 +325,21 @@ impl Inner {
         Ok(info)
     }
 
-    async fn delete_tenant(self: &Arc<Self>, name: &TenantName, actor: &str) -> Result<()> {
+    async fn delete_tenant(
+        self: &Arc<Self>,
+        name: &TenantName,
+        scope: &OperatorScope,
+    ) -> Result<()> {
         let tenant = match self.require(name) {
             Err(why) if why.kind() == ErrorKind::Corrupt => {
-                return self.delete_damaged(name, actor, &why).await;
+                return self.delete_damaged(name, scope, &why).await;
             }
             found => found?,
         };
         let _writing = tenant.writer.lock().await;
         let installation = self.installation()?;
         let _logging = installation.writer.lock().await;
+        self.operator_stands(scope)?;
         let mut commit = self.begin(&tenant)?;
         if tenant.info().name != *name {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));
@@ -339,7 +350,7 @@ impl Inner {
         commit.put_clear(Space::Catalog, purge.encode(INSTALLATION), Vec::new());
         commit.touch(Touched::Tenant);
         let mut log = self.begin(&installation)?;
-        log.audit(done(actor, "tenant.delete", name.as_str(), 1));
+        log.audit(done(scope.actor(), "tenant.delete", name.as_str(), 1));
         self.commit_two(&tenant, commit, &installation, log).await?;
         tenant.mark_gone();
         self.erase(tenant.id()).await
@@ -349,12 +360,13 @@ impl Inner {
     async fn delete_damaged(
         self: &Arc<Self>,
         name: &TenantName,
-        actor: &str,
+        scope: &OperatorScope,
         why: &Error,
     ) -> Result<()> {
         tracing::warn!(?why, tenant = %name, "delete a tenant that cannot be opened");
         let installation = self.installation()?;
         let _logging = installation.writer.lock().await;
+        self.operator_stands(scope)?;
         let key = keys::TenantName { name: Tail(name.as_str().as_bytes()) }.encode(INSTALLATION);
         let Some(value) = self.db()?.get(Space::Catalog, &key)? else {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));
@@ -365,7 +377,7 @@ impl Inner {
         log.remove(Space::Catalog, keys::Tenant {}.encode(Prefix::of(id)));
         let purge = keys::Purge { tenant: id.get(), collection: 0 };
         log.put_clear(Space::Catalog, purge.encode(INSTALLATION), Vec::new());
-        log.audit(done(actor, "tenant.delete", name.as_str(), 1));
+        log.audit(done(scope.actor(), "tenant.delete", name.as_str(), 1));
         self.commit(&installation, log).await?;
         self.erase(id).await
     }

@@ -1,13 +1,19 @@
 //! What is read fits together: commits are seen whole, and memory answers what the disk does.
 
 use crate::stand::{Stand, everything, record, whole_number};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
 };
 use tenantry_store::EmbeddedConfig;
 use tenantry_types::{
-    CollectionChange, CollectionName, ErrorKind, Existing, GetRequest, Page, Selector, WriteMode,
+    CollectionChange, CollectionName, ErrorKind, Existing, FieldTest, Filter, GetRequest, Page,
+    QueryRequest, Selector, TextTest, WriteMode,
 };
 
 /// One record is written over and over while others read it from disk, where its parts lie under
@@ -156,4 +162,34 @@ async fn a_collection_that_does_not_fit_in_memory_is_refused() {
     };
     assert_eq!(stand.store.get(&scope, &collection, &request).await.expect("get").value.len(), 3);
     stand.close();
+}
+
+/// The length of texts is bounded by nothing that is known before they are read, so a filter on
+/// texts never runs on a thread that serves connections.
+#[tokio::test]
+async fn a_filter_on_texts_runs_elsewhere() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let stand = Stand::open(dir.path()).await;
+    let (scope, collection) = stand.tenant_with_collection("a").await;
+    let batch = vec![record("r", vec![1.0; 16], &[("n", 1.into())])];
+    stand.store.write(&scope, &collection, WriteMode::Upsert, batch).await.expect("write");
+    let query = async |filter| {
+        let select = Selector { ids: None, filter: Some(filter) };
+        let (vectors, include) = (vec![vec![1.0; 16]], everything());
+        let request = QueryRequest { vectors, k: 1, select, include };
+        let mut answer = pin!(stand.store.query(&scope, &collection, &request));
+        let at_once = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+        match at_once {
+            Poll::Ready(answer) => (true, answer.expect("answer").value),
+            Poll::Pending => (false, answer.await.expect("answer").value),
+        }
+    };
+    let field = || Filter::Field { key: "n".into(), test: FieldTest::Exists(true) };
+    query(field()).await; // loads the collection
+    let (at_once, hits) = query(field()).await;
+    assert!(at_once, "a small partition is searched where it is asked for");
+    assert_eq!(hits[0].len(), 1);
+    let (at_once, hits) = query(Filter::Text(TextTest::NotContains("zz".into()))).await;
+    assert!(!at_once, "texts were read on the thread of the caller");
+    assert_eq!(hits[0].len(), 1);
 }

@@ -57,14 +57,18 @@ impl<'de> Deserialize<'de> for Components {
         let raw = <&RawValue>::deserialize(deserializer)?;
         let list = || de::Error::custom("expected a list of numbers");
         let inner = raw.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let inner = inner.ok_or_else(list)?.trim();
-        if inner.is_empty() {
-            return Ok(Self(Vec::new()));
-        }
-        // The text is valid JSON, so a part that is a float for Rust is a number for JSON.
-        let mut components = Vec::with_capacity((inner.len() / 20).clamp(4, ROOM_MAX));
-        for part in inner.split(',') {
-            components.push(part.trim().parse().map_err(|_| list())?);
+        let mut rest = inner.ok_or_else(list)?.as_bytes().trim_ascii();
+        // The text is valid JSON, so what begins like a number and reads as a float is a number.
+        let mut components = Vec::with_capacity((rest.len() / 20).clamp(4, ROOM_MAX));
+        while !rest.is_empty() {
+            let (component, bytes) = fast_float2::parse_partial(rest).map_err(|_| list())?;
+            if !rest.starts_with(b"-") && !rest.first().is_some_and(u8::is_ascii_digit) {
+                return Err(list());
+            }
+            components.push(component);
+            rest = rest.get(bytes..).unwrap_or_default().trim_ascii_start();
+            // Not at the end: a comma and another component.
+            rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start();
         }
         Ok(Self(components))
     }

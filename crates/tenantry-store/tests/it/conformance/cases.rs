@@ -1,7 +1,7 @@
 //! The cases. Each gets a store of its own.
 
 use super::{UPSERT, World, all_parts, id, nearest, only, record, spec};
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 use tenantry_auth::{Allowed, Authority, Credential, Read, Restriction, Role, Scope, Write};
 use tenantry_store::{AuditEntry, AuditOutcome, CollectionRef, NewKey, TenantChange};
 use tenantry_types::{
@@ -816,4 +816,37 @@ async fn join_all<F: Future<Output = ()>>(futures: Vec<F>) {
         if pending.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     })
     .await;
+}
+
+pub(crate) async fn an_operator_who_waits_is_looked_at_again(w: &World<'_>) {
+    w.tenant("t").await;
+    let (row, key) = w.store.create_operator_key(&w.operator, true, "op", None).await.unwrap();
+    let authority = Authority::new();
+    let who = authority.authenticate(Credential::Key(key), w.store, Timestamp(0)).await.unwrap();
+    let operator = authority.authorize_operator(&who).unwrap();
+    let change = |weight| {
+        let (store, operator) = (w.store, &operator);
+        let change = TenantChange { weight: Some(weight), ..TenantChange::default() };
+        async move { store.change_tenant(operator, &name("t"), &change).await }
+    };
+    let weight = async || w.store.find_tenant(&name("t")).await.unwrap().unwrap().weight;
+    let refused = Cell::new(0);
+    let changes = (201..240).map(|weight| {
+        let change = change(weight);
+        let refused = &refused;
+        async move {
+            if let Err(error) = change.await {
+                assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+                refused.set(refused.get() + 1);
+            }
+        }
+    });
+    let revoke = async {
+        w.store.revoke_operator_key(&w.operator, row.id).await.unwrap();
+        weight().await
+    };
+    // One change may be under way when the key is revoked; those that wait for it must not follow.
+    let ((), left) = tokio::join!(join_all(changes.collect()), revoke);
+    assert_eq!(weight().await, left, "a change came after the revocation was acknowledged");
+    assert!(refused.get() > 0, "no change had to wait: this case shows nothing");
 }

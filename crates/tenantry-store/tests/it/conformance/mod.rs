@@ -44,6 +44,7 @@ pub(crate) async fn run_all<K>(make: impl Fn() -> (Store, K)) {
         limits_hold_where_the_write_commits,
         keys_are_found_until_revoked,
         a_right_that_was_taken_away_stops_at_its_next_use,
+        an_operator_who_waits_is_looked_at_again,
         limited_scopes_see_only_their_objects,
         a_bound_filter_holds_on_every_path,
         audit_chains_verify,
