@@ -5,7 +5,7 @@
 
 use crate::{
     ci::{build_release, program},
-    machine::Venv,
+    machine::{Need, Venv, ensure},
     server::{Tenantry, empty_folder},
     step::{cargo, root, run as run_command},
 };
@@ -90,6 +90,7 @@ pub(crate) struct Options {
 
 /// The command.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    ensure(&[Need::PYTHON])?;
     if let (Some(host), Some(port)) = (&options.host, options.port) {
         return pytest(options, host, port);
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     chroma_suite, layers,
-    machine::{Venv, ensure_program, on_path},
+    machine::{Need, Venv, ensure, on_path},
     step::{Steps, cargo, command, root, run},
     tidy,
 };
@@ -12,9 +12,22 @@ use std::path::PathBuf;
 /// The folder of the real clients' tests.
 const CLIENT_TESTS: &str = "clients/chroma/python";
 
+/// What the tests use beside Rust: to watch and limit child processes, to unpack the store's
+/// fixtures, to run what the documents print, and Python for the real clients.
+const NEEDS: &[Need] = &[
+    Need::program("strace", "strace"),
+    Need::program("prlimit", "util-linux"),
+    Need::program("setpriv", "util-linux"),
+    Need::program("flock", "util-linux"),
+    Need::program("tar", "tar"),
+    Need::program("curl", "curl"),
+    Need::PYTHON,
+];
+
 /// Everything that must hold before a change lands.
 pub(crate) fn ci() -> Result<()> {
     let mut steps = Steps::default();
+    steps.run("what the tests need", || ensure(NEEDS))?;
     steps.run("format", || run(&mut cargo(&["fmt", "--all", "--check"])))?;
     steps.run("tidy", tidy::check)?;
     steps.run("layers", layers::check)?;
@@ -33,6 +46,7 @@ pub(crate) fn ci() -> Result<()> {
 /// All tests: Rust's own, then real clients.
 pub(crate) fn test(full: bool) -> Result<()> {
     let mut steps = Steps::default();
+    steps.run("what the tests need", || ensure(NEEDS))?;
     let suite = if full { chroma_suite::Selection::All } else { chroma_suite::Selection::Short };
     tests(&mut steps, suite)?;
     steps.summary();
@@ -43,22 +57,11 @@ pub(crate) fn test(full: bool) -> Result<()> {
 /// builds each crate once. The real clients use the program that the Rust tests were built with.
 fn tests(steps: &mut Steps, suite: chroma_suite::Selection) -> Result<()> {
     steps.run("build", || run(&mut cargo(&["build", "--workspace", "--all-targets"])))?;
-    steps.run("test tools", test_tools)?;
     steps.run("Rust tests", rust_tests)?;
     steps.run("doctests", || run(&mut cargo(&["test", "--workspace", "--doc"])))?;
     steps.run("Python environment", || Venv::ensure().map(|_| ()))?;
     steps.run("real clients", real_clients)?;
     steps.run("Chroma's own suite", || chroma_suite::against_debug_build(suite))
-}
-
-/// What the store's tests use to watch and limit child processes.
-fn test_tools() -> Result<()> {
-    for (program, package) in
-        [("strace", "strace"), ("prlimit", "util-linux"), ("setpriv", "util-linux"), ("tar", "tar")]
-    {
-        ensure_program(program, package)?;
-    }
-    Ok(())
 }
 
 fn rust_tests() -> Result<()> {

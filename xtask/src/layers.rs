@@ -18,6 +18,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         "tenantry",
         &["tenantry-types", "tenantry-engine", "tenantry-store", "tenantry-api", "tenantry-compat"],
     ),
+    // A tool, not a part of the program: it measures any of it, from inside and from outside.
+    (
+        "tenantry-bench",
+        &["tenantry-types", "tenantry-index", "tenantry-store", "tenantry-engine", "tenantry"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -3,9 +3,11 @@
 //! No registry is named here: pip, apt and cargo use what the machine is configured with.
 
 use crate::step::{command, output, root, run, target};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::{
+    collections::BTreeSet,
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +20,8 @@ const MINIMUM: (u32, u32) = (3, 11);
 pub(crate) struct Venv(PathBuf);
 
 impl Venv {
-    /// The environment in `target/venv`; made anew when its requirements have changed.
+    /// The environment in `target/venv`; made anew when its requirements have changed, from the
+    /// package index that pip is configured with.
     pub(crate) fn ensure() -> Result<Self> {
         let venv = Self(target().join("venv"));
         let clients = root().join("clients");
@@ -36,7 +39,7 @@ impl Venv {
             return Ok(venv);
         }
         println!("making {} with Python {}", venv.0.display(), python.version);
-        venv.make(&python.program)?;
+        run(command(&python.program, &["-m", "venv", "--clear"]).arg(&venv.0))?;
         run(command(venv.program("python"), &["-m", "pip", "install", "--quiet"])
             .arg("--disable-pip-version-check")
             .arg("--requirement")
@@ -65,16 +68,6 @@ impl Venv {
         let all = std::iter::once(self.0.join("bin")).chain(std::env::split_paths(&old));
         Ok(std::env::join_paths(all)?)
     }
-
-    fn make(&self, python: &str) -> Result<()> {
-        let clear = ["-m", "venv", "--clear"];
-        if run(command(python, &clear).arg(&self.0)).is_ok() {
-            return Ok(());
-        }
-        // Debian's Python comes without the venv module's wheels.
-        apt_install("python3-venv")?;
-        run(command(python, &clear).arg(&self.0))
-    }
 }
 
 struct Python {
@@ -93,7 +86,16 @@ fn find_python() -> Result<Python> {
             return Ok(Python { program: program.to_owned(), version });
         }
     }
-    bail!("no Python of at least {}.{} was found: install python3.11", MINIMUM.0, MINIMUM.1)
+    bail!("no Python of at least {}.{} was found", MINIMUM.0, MINIMUM.1)
+}
+
+/// True if there is a Python that is new enough and can make an environment. Debian's comes
+/// without the wheels for that.
+fn python_makes_venvs() -> bool {
+    let can = |python: Python| {
+        output(&mut command(python.program, &["-c", "import ensurepip, venv"])).is_ok()
+    };
+    find_python().is_ok_and(can)
 }
 
 fn new_enough(version: &str) -> bool {
@@ -101,16 +103,60 @@ fn new_enough(version: &str) -> bool {
     parts.next().zip(parts.next()).is_some_and(|found| found >= MINIMUM)
 }
 
-/// Makes sure that a program is on the path; `package` is Debian's package that holds it.
-pub(crate) fn ensure_program(program: &str, package: &str) -> Result<()> {
-    if on_path(program) {
+/// Something that a command needs, and Debian's package that brings it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Need {
+    what: &'static str,
+    package: &'static str,
+    is_there: fn(&str) -> bool,
+}
+
+impl Need {
+    /// A program on the path.
+    pub(crate) const fn program(program: &'static str, package: &'static str) -> Self {
+        Self { what: program, package, is_there: on_path }
+    }
+
+    /// A Python that can make environments.
+    pub(crate) const PYTHON: Self = Self {
+        what: "Python 3.11 or newer with the modules venv and ensurepip",
+        package: "python3-venv",
+        is_there: |_| python_makes_venvs(),
+    };
+}
+
+/// Makes sure that everything is there. What is missing is installed where that is possible
+/// without asking anybody; elsewhere the error names all of it at once.
+pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
+    let missing = missing(needs);
+    if missing.is_empty() {
         return Ok(());
     }
-    apt_install(package)?;
-    if !on_path(program) {
-        bail!("{program} is still missing after installing Debian's package {package}");
+    let packages = packages(&missing);
+    let by_hand = format!("install it, on Debian with `apt-get install {packages}`");
+    let listed: Vec<_> = missing.iter().map(|need| need.what).collect();
+    let listed = listed.join(", ");
+    if !is_root() || !on_path("apt-get") {
+        bail!("missing on this machine: {listed}; {by_hand}");
     }
+    apt_install(&packages).with_context(|| format!("missing: {listed}; {by_hand}"))?;
+    let still: Vec<_> = self::missing(needs).iter().map(|need| need.what).collect();
+    ensure!(still.is_empty(), "missing even after installing {packages}: {}", still.join(", "));
     Ok(())
+}
+
+fn missing(needs: &[Need]) -> Vec<Need> {
+    needs.iter().filter(|need| !(need.is_there)(need.what)).copied().collect()
+}
+
+/// The packages, each once.
+fn packages(needs: &[Need]) -> String {
+    let names: BTreeSet<_> = needs.iter().map(|need| need.package).collect();
+    names.into_iter().collect::<Vec<_>>().join(" ")
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
 }
 
 /// True if the program is in a folder of `PATH`.
@@ -123,16 +169,15 @@ fn is_file(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file())
 }
 
-fn apt_install(package: &str) -> Result<()> {
-    println!("installing Debian's package {package}");
+fn apt_install(packages: &str) -> Result<()> {
+    println!("installing Debian's packages {packages}");
     let quiet = |arguments: &[&str]| {
         let mut apt = command("apt-get", arguments);
         apt.env("DEBIAN_FRONTEND", "noninteractive");
-        output(&mut apt)
+        output(apt.args(packages.split(' ').filter(|_| arguments.first() == Some(&"install"))))
     };
-    quiet(&["update", "-q"])
-        .and_then(|_| quiet(&["install", "-y", "-q", "--no-install-recommends", package]))
-        .with_context(|| format!("{package} is needed: install it by hand, then run again"))?;
+    quiet(&["update", "-q"])?;
+    quiet(&["install", "-y", "-q", "--no-install-recommends"])?;
     Ok(())
 }
 
@@ -147,6 +192,15 @@ mod tests {
         {
             assert_eq!(new_enough(version), expected, "{version}");
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_each_package_once() {
+        let absent = |what, package| Need { what, package, is_there: |_| false };
+        let needs = [Need::program("sh", "dash"), absent("b", "two"), absent("a", "one")];
+        let found = missing(&[&needs[..], &[absent("c", "two")]].concat());
+        assert_eq!(found.iter().map(|need| need.what).collect::<Vec<_>>(), ["b", "a", "c"]);
+        assert_eq!(packages(&found), "one two");
     }
 
     #[test]

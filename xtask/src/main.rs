@@ -19,8 +19,9 @@ use std::process::ExitCode;
 
 /// Every developer command of Tenantry.
 ///
-/// A fresh Debian machine with Rust and Python 3.11 can run all of them: what else is missing is
-/// installed on first use, below `target/` where possible.
+/// As root on a fresh Debian machine with Rust and a C compiler all of them run: what else is
+/// missing is installed on first use, below `target/` where possible. Elsewhere a command that
+/// misses something names it before it does anything.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 struct Cli {
@@ -32,13 +33,13 @@ struct Cli {
 enum Command {
     /// The whole check of a checkout, exactly as CI runs it; stops at the first failure
     ///
-    /// Steps: formatting, tidy, layers, clippy, build, Rust tests, doctests, real clients,
+    /// Steps: needed tools, formatting, tidy, layers, clippy, build, Rust tests, doctests, real clients,
     /// Chroma's own suite (short), rustdoc. All steps share one profile and one feature set, so
     /// that nothing is built twice.
     Ci,
     /// Rust tests, then the real Python clients against the built program
     ///
-    /// The clients are installed once into `target/venv` and again only when
+    /// The clients are installed from PyPI once into `target/venv` and again only when
     /// `clients/requirements.txt` or `clients/constraints.txt` changes.
     Test {
         /// Run all of Chroma's own test suite instead of the short selection

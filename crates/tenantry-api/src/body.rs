@@ -1,6 +1,9 @@
 //! The parts of a request that carry data: path, query string, body.
 
-use crate::error::{Failure, Result};
+use crate::{
+    caller::principal,
+    error::{Failure, Result},
+};
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{HeaderMap, header, request::Parts},
@@ -9,10 +12,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tenantry_engine::{Engine, Error, ErrorKind, Limits};
-
-/// Bodies above this are parsed beside the threads that serve requests, so that one tenant's
-/// large batch does not hold up another tenant's small query.
-const PARSE_INLINE_BYTES: usize = 128 << 10;
 
 /// Extractor: the names in the path, percent-decoded.
 pub(crate) struct Names<T>(pub(crate) T);
@@ -48,7 +47,7 @@ pub(crate) struct Body<T>(pub(crate) T);
 impl<T: DeserializeOwned + Send + 'static> FromRequest<Engine> for Body<T> {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, _engine: &Engine) -> Result<Self> {
+    async fn from_request(request: Request, engine: &Engine) -> Result<Self> {
         let (parts, body) = request.into_parts();
         let declared = declares_json(&parts.headers)?;
         let bytes = collect(&parts.headers, body).await?;
@@ -58,13 +57,8 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Engine> for Body<T> {
         if !declared {
             return Err(Failure::NotJson);
         }
-        if bytes.len() <= PARSE_INLINE_BYTES {
-            return parse(&bytes).map(Self);
-        }
-        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
-        parsed
-            .unwrap_or_else(|e| Err(Error::internal("parse a body").with_source(e).into()))
-            .map(Self)
+        let who = principal(&parts)?;
+        engine.compute(who, bytes.len(), move || parse(&bytes)).await?.map(Self)
     }
 }
 

@@ -94,6 +94,11 @@ fn caller(parts: &Parts) -> Result<&Caller> {
         .ok_or_else(|| Error::internal("a protected route lies outside authentication").into())
 }
 
+/// Who sent a request on a protected route.
+pub(crate) fn principal(parts: &Parts) -> Result<&Principal> {
+    Ok(&caller(parts)?.who)
+}
+
 /// Extractor: the operator's handle.
 pub(crate) struct AsOperator(pub(crate) Operator);
 

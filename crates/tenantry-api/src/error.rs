@@ -50,6 +50,10 @@ impl Failure {
         }
     }
 
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Engine(error) if error.kind() == ErrorKind::Busy)
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Self::Engine(error) => word(error.kind()),
@@ -86,7 +90,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::AlreadyExists | ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorKind::LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::LimitExceeded | ErrorKind::Busy => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Corrupt | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -105,6 +109,7 @@ pub(crate) fn word(kind: ErrorKind) -> &'static str {
         ErrorKind::Conflict => "conflict",
         ErrorKind::TooLarge => "too_large",
         ErrorKind::LimitExceeded => "limit_exceeded",
+        ErrorKind::Busy => "busy",
         ErrorKind::Unsupported => "unsupported",
         ErrorKind::Unavailable => "unavailable",
         ErrorKind::Corrupt => "corrupt",
@@ -152,6 +157,10 @@ pub(crate) fn render(response: &mut Response, request_id: &str) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         StatusCode::SERVICE_UNAVAILABLE => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        // Not every 429: what a used-up quota needs is not time.
+        StatusCode::TOO_MANY_REQUESTS if failure.is_busy() => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         _ => {}
@@ -207,6 +216,13 @@ mod tests {
         assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");
         let (response, _) = rendered(Error::new(ErrorKind::Unavailable, "no").into());
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        let (response, body) = rendered(Error::new(ErrorKind::Busy, "no").into());
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        assert!(body.contains(r#""kind":"busy""#), "{body}");
+        let (response, _) = rendered(Error::new(ErrorKind::LimitExceeded, "no").into());
+        assert_eq!(response.status(), 429);
+        assert!(!response.headers().contains_key(header::RETRY_AFTER));
     }
 
     #[test]

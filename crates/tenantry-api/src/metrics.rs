@@ -46,6 +46,11 @@ impl Collector for EngineTotals {
             ("syncs", "Synchronised journal writes", store.syncs),
             ("partition_loads", "Partitions loaded from disk", store.loads),
             ("partition_evictions", "Partitions dropped from memory", store.evictions),
+            ("index_maintenance", "Pieces of index maintenance done", store.maintenance),
+            ("turns", "Turns that tenants' work was given", store.pool.turns),
+            ("turns_waited", "Turns that had to wait", store.pool.waits),
+            ("turns_refused", "Work refused because too much waited", store.pool.refused),
+            ("turns_cpu_nanoseconds", "CPU time used in turns", store.pool.cpu_ns),
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(
@@ -58,6 +63,8 @@ impl Collector for EngineTotals {
         for (name, help, value) in [
             ("hot_bytes", "Bytes of hot partitions in memory", store.hot_bytes),
             ("hot_partitions", "Hot partitions in memory", store.hot_partitions),
+            ("turns_waiting", "Turns waited for", store.pool.waiting as u64),
+            ("turns_busy", "Turns being used", store.pool.busy as u64),
             ("ready", "1 if the server reads and writes", u64::from(self.ready)),
         ] {
             let gauge = ConstGauge::new(value);

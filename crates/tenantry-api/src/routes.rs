@@ -104,6 +104,8 @@ routes! {
     Write POST "/v1/databases/{database}/collections" collection::create_collection;
     Read GET "/v1/databases/{database}/collections" collection::list_collections;
     Read GET "/v1/databases/{database}/collections/{collection}" collection::show_collection;
+    Read GET "/v1/databases/{database}/collections/{collection}/statistics"
+        collection::show_statistics;
     Write PATCH "/v1/databases/{database}/collections/{collection}" collection::change_collection;
     Write DELETE "/v1/databases/{database}/collections/{collection}" collection::delete_collection;
 

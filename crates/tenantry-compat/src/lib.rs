@@ -4,3 +4,4 @@
 //! It decides nothing: who may do what, what is valid and what is stored is the engine's.
 
 pub mod chroma;
+mod vectors;

@@ -55,7 +55,7 @@ impl Bound {
         asked: Include,
     ) -> Result<()> {
         for record in records {
-            if !self.0.matches(record.metadata.as_ref(), record.document.as_deref()) {
+            if !self.0.matches(record.metadata.as_deref(), record.document.as_deref()) {
                 tracing::error!("ISOLATION: a record outside a key's filter was withheld");
                 return Err(Error::internal("a record outside a key's filter was withheld"));
             }
@@ -99,9 +99,9 @@ mod tests {
         Record {
             id: RecordId::parse("r").unwrap(),
             vector: None,
-            document: Some(text.to_owned()),
+            document: Some(text.into()),
             uri: None,
-            metadata: owner,
+            metadata: owner.map(Into::into),
             version: 1,
             expires_at: None,
         }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tenantry_auth::{CanWrite, Level, Scope};
 use tenantry_store::{CollectionInfo, CollectionRef};
 use tenantry_types::{
-    CollectionChange, Error, Filter, GetRequest, Hit, QueryRequest, Record, RecordWrite, Result,
-    Selector, WriteMode, WriteOutcome,
+    CollectionChange, CollectionStatistics, Error, Filter, Found, GetRequest, Hit, QueryRequest,
+    Record, RecordWrite, Result, Selector, WriteMode, WriteOutcome,
 };
 
 /// One collection, reached at level `L`.
@@ -56,21 +56,48 @@ impl<L: Level> Collection<L> {
 
     /// The nearest selected records to each query vector, nearest first.
     pub async fn query(&self, request: &QueryRequest) -> Result<Vec<Vec<Hit>>> {
+        Ok(self.search(request).await?.hits)
+    }
+
+    /// The same as [`Collection::query`], and how it was done.
+    ///
+    /// [`ErrorKind::Denied`](tenantry_types::ErrorKind::Denied) for a key that a filter binds: what a search costs says something
+    /// about the records that the filter hides.
+    pub async fn query_explained(&self, request: &QueryRequest) -> Result<Found> {
+        self.unbound("explain a query")?;
+        self.search(request).await
+    }
+
+    /// What the collection holds and takes. Refused as [`Collection::query_explained`] is.
+    pub async fn statistics(&self) -> Result<CollectionStatistics> {
+        self.unbound("see a collection's statistics")?;
+        let answer = self.inner.store.collection_statistics(&self.scope, &self.found).await?;
+        check::origin(&self.scope, &self.found, answer)
+    }
+
+    fn unbound(&self, what: &str) -> Result<()> {
+        if self.scope.restriction().filter.is_none() {
+            return Ok(());
+        }
+        Err(Error::denied(format!("a key that is bound to a filter cannot {what}")))
+    }
+
+    async fn search(&self, request: &QueryRequest) -> Result<Found> {
         validate::query(request, self.info().dimension)?;
         let store = &self.inner.store;
-        let hits = if let Some(bound) = check::Bound::of(&self.scope)? {
+        let found = if let Some(bound) = check::Bound::of(&self.scope)? {
             let wide = QueryRequest { include: bound.widen(request.include), ..request.clone() };
             let answer = store.query(&self.scope, &self.found, &wide).await?;
-            let mut hits = check::origin(&self.scope, &self.found, answer)?;
-            let records = hits.iter_mut().flatten().map(|hit| &mut hit.record);
+            let mut found = check::origin(&self.scope, &self.found, answer)?;
+            let records = found.hits.iter_mut().flatten().map(|hit| &mut hit.record);
             bound.confirm(records, request.include)?;
-            hits
+            found
         } else {
             let answer = store.query(&self.scope, &self.found, request).await?;
             check::origin(&self.scope, &self.found, answer)?
         };
         Counters::add(&self.inner.counters.queries, request.vectors.len());
-        Ok(hits)
+        Ok(found)
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod check;
 mod collection;
+mod compute;
 mod database;
 mod denials;
 mod engine;

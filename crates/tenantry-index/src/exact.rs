@@ -1,17 +1,20 @@
 //! Exact nearest neighbours: int8 codes rule most vectors out, the originals decide.
 
+mod originals;
+mod search;
+
+pub use originals::Storage;
+pub(crate) use search::{Nearest, Pace};
+
 use crate::{
-    distance::{Query, Size},
+    distance::Size,
     kernels::{Block, Kernels},
-    quantise::{self, QueryCodes, Terms},
-    select::{Ranked, Smallest},
+    quantise::{self, Terms},
 };
+use originals::Originals;
+use roaring::RoaringBitmap;
 use std::fmt;
 use tenantry_types::Metric;
-
-/// Vectors whose bounds are computed at once: enough to make the call to the kernel cheap, few
-/// enough that the dot products stay in the first-level cache.
-const BATCH: usize = 256;
 
 /// One neighbour.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,12 +32,15 @@ pub enum Allow<'a> {
     All,
     /// These slots, ascending, each once; those without a vector are passed over.
     Slots(&'a [u32]),
+    /// These slots; those without a vector are passed over.
+    Bitmap(&'a RoaringBitmap),
 }
 
 /// The vectors of one collection, and a search among them that is exact.
 ///
 /// A vector lives in a *slot*, a dense number that the caller assigns; a slot may be empty. Memory
-/// is proportional to the highest slot used, at about 5 bytes per component.
+/// is proportional to the highest slot used, at about 5 bytes per component if the vectors are
+/// kept as they came (see [`Storage`]).
 ///
 /// Every search returns exactly what a comparison with every single vector would, to the last
 /// bit: the codes only rule out vectors that provably cannot be among the nearest. Data whose
@@ -46,8 +52,7 @@ pub struct ExactIndex {
     kernels: &'static Kernels,
     /// Slots that hold a vector.
     held: usize,
-    /// Slots × dimension.
-    vectors: Vec<f32>,
+    originals: Originals,
     /// Slots × blocks of a row.
     codes: Vec<Block>,
     /// One per slot; [`Terms::ABSENT`] marks the empty ones.
@@ -59,12 +64,18 @@ pub struct ExactIndex {
 impl ExactIndex {
     /// An index without vectors, for vectors of `dimension` components.
     pub fn new(metric: Metric, dimension: usize) -> Self {
-        Self::with_kernels(metric, dimension, Kernels::best())
+        Self::with_storage(metric, dimension, Storage::Full)
     }
 
-    pub(crate) fn with_kernels(
+    /// An index without vectors that keeps them this precisely.
+    pub fn with_storage(metric: Metric, dimension: usize, storage: Storage) -> Self {
+        Self::with_kernels(metric, dimension, storage, Kernels::best())
+    }
+
+    fn with_kernels(
         metric: Metric,
         dimension: usize,
+        storage: Storage,
         kernels: &'static Kernels,
     ) -> Self {
         Self {
@@ -72,7 +83,7 @@ impl ExactIndex {
             dimension,
             kernels,
             held: 0,
-            vectors: Vec::new(),
+            originals: Originals::new(storage, dimension),
             codes: Vec::new(),
             terms: Vec::new(),
             sizes: Vec::new(),
@@ -102,7 +113,7 @@ impl ExactIndex {
     /// Bytes of memory held, used or spare.
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
-            + self.vectors.capacity() * size_of::<f32>()
+            + self.originals.bytes()
             + self.codes.capacity() * size_of::<Block>()
             + self.terms.capacity() * size_of::<Terms>()
             + self.sizes.capacity() * size_of::<Size>()
@@ -111,7 +122,7 @@ impl ExactIndex {
     /// Makes room for the slots `0..slots`, and for no more.
     pub fn reserve(&mut self, slots: usize) {
         let more = slots.saturating_sub(self.terms.len());
-        self.vectors.reserve_exact(more * self.dimension);
+        self.originals.reserve(more);
         self.codes.reserve_exact(more * quantise::blocks(self.dimension));
         self.terms.reserve_exact(more);
         self.sizes.reserve_exact(more);
@@ -126,201 +137,96 @@ impl ExactIndex {
         if vector.len() != self.dimension {
             return;
         }
-        let slot = slot as usize;
-        if slot >= self.terms.len() {
-            self.grow(slot + 1);
+        let index = slot as usize;
+        if index >= self.terms.len() {
+            self.grow(index + 1);
         }
-        let size = Size::of(vector);
-        let row = self.row(slot);
-        let terms = Terms::encode(self.metric, vector, size, &mut self.codes[row]);
-        self.held += usize::from(self.terms[slot].absent());
-        self.terms[slot] = terms;
-        self.sizes[slot] = size;
-        let place = self.place(slot);
-        self.vectors[place].copy_from_slice(vector);
+        let row = self.row(index);
+        let (terms, size) = self.originals.set(self.metric, slot, vector, &mut self.codes[row]);
+        self.held += usize::from(self.terms[index].absent());
+        self.terms[index] = terms;
+        self.sizes[index] = size;
     }
 
     /// Empties a slot. Its memory is overwritten with zeros, and kept for the next vector.
     pub fn clear(&mut self, slot: u32) {
-        if self.get(slot).is_none() {
-            return;
+        if self.retire(slot).is_some() {
+            self.wipe(slot);
         }
-        let slot = slot as usize;
-        let (place, row) = (self.place(slot), self.row(slot));
-        self.vectors[place].fill(0.0);
-        self.codes[row].fill(Block::ZERO);
-        self.terms[slot] = Terms::ABSENT;
-        self.held -= 1;
     }
 
-    /// The vector of a slot, as it was set.
+    /// True if the slot holds a vector.
+    pub fn contains(&self, slot: u32) -> bool {
+        self.terms.get(slot as usize).is_some_and(|terms| !terms.absent())
+    }
+
+    /// The vector of a slot, as it was set; `None` if the slot is empty or vectors are not kept
+    /// as they came.
     pub fn get(&self, slot: u32) -> Option<&[f32]> {
-        let terms = self.terms.get(slot as usize)?;
-        (!terms.absent()).then(|| &self.vectors[self.place(slot as usize)])
+        (self.originals.storage == Storage::Full && self.contains(slot))
+            .then(|| self.originals.full(slot))
     }
 
-    /// The `k` vectors nearest to `query`, ordered by distance, then slot; all that may take part
-    /// if there are fewer.
-    ///
-    /// A query of another dimension is a mistake of the caller and finds nothing.
-    pub fn search(&self, query: &[f32], k: usize, allow: Allow<'_>) -> Vec<Neighbour> {
-        let Some((query, k)) = self.checked(query, k, allow) else { return Vec::new() };
-        // The most promising vectors, to learn early how near the nearest are. Keeping them is
-        // worth its cost only if they are few among many.
-        let first = (2 * k).max(k + 32);
-        let codes = (self.candidates(allow) >= 4 * first)
-            .then(|| QueryCodes::encode(self.metric, query.vector, query.size))
-            .flatten();
-        neighbours(match codes {
-            Some(codes) => self.compare_promising(&query, &codes, k, first, allow),
-            None => self.compare_all(&query, k, allow),
-        })
+    /// How precisely vectors are kept.
+    pub fn storage(&self) -> Storage {
+        self.originals.storage
     }
 
-    /// The same as [`Self::search`], found without the codes: the reference for tests and
-    /// measurements.
-    pub fn search_originals(&self, query: &[f32], k: usize, allow: Allow<'_>) -> Vec<Neighbour> {
-        let Some((query, k)) = self.checked(query, k, allow) else { return Vec::new() };
-        neighbours(self.compare_all(&query, k, allow))
+    /// Empties a slot but for its codes, which mean nothing without the terms given back.
+    pub(crate) fn retire(&mut self, slot: u32) -> Option<Terms> {
+        let terms = *self.terms.get(slot as usize).filter(|terms| !terms.absent())?;
+        self.originals.clear(slot);
+        self.terms[slot as usize] = Terms::ABSENT;
+        self.held -= 1;
+        Some(terms)
     }
 
-    /// The query, and how many neighbours it can have; `None` if none.
-    fn checked<'a>(
-        &self,
-        vector: &'a [f32],
-        k: usize,
-        allow: Allow<'_>,
-    ) -> Option<(Query<'a>, usize)> {
-        debug_assert_eq!(vector.len(), self.dimension, "the caller checks the dimension");
-        let k = k.min(self.candidates(allow));
-        if k == 0 || vector.len() != self.dimension {
-            return None;
-        }
-        let size = Size::of(vector);
-        Some((Query { metric: self.metric, kernels: self.kernels, vector, size }, k))
-    }
-
-    /// The most vectors that can take part.
-    fn candidates(&self, allow: Allow<'_>) -> usize {
-        match allow {
-            Allow::All => self.held,
-            Allow::Slots(slots) => slots.len().min(self.held),
+    /// Overwrites the codes of an empty slot.
+    pub(crate) fn wipe(&mut self, slot: u32) {
+        if (slot as usize) < self.terms.len() && !self.contains(slot) {
+            let row = self.row(slot as usize);
+            self.codes[row].fill(Block::ZERO);
         }
     }
 
-    /// The distance from every allowed vector.
-    fn compare_all(&self, query: &Query<'_>, k: usize, allow: Allow<'_>) -> Smallest {
-        let mut nearest = Smallest::new(k);
-        let mut compare = |slot: u32| {
-            if self.get(slot).is_some() {
-                self.compare(query, slot, &mut nearest);
-            }
-        };
-        match allow {
-            Allow::All => (0..).take(self.terms.len()).for_each(&mut compare),
-            Allow::Slots(slots) => slots.iter().copied().for_each(&mut compare),
-        }
-        nearest
-    }
-
-    /// The distances from those vectors whose lower bound leaves a chance: first the `first` most
-    /// promising ones, then whatever their distances do not rule out.
-    fn compare_promising(
-        &self,
-        query: &Query<'_>,
-        codes: &QueryCodes,
-        k: usize,
-        first: usize,
-        allow: Allow<'_>,
-    ) -> Smallest {
-        let mut promising = Smallest::new(first);
-        let bounds = self.bounds(codes, allow, &mut promising);
-        let slot = |position: u32| match allow {
-            Allow::All => position,
-            Allow::Slots(slots) => slots[position as usize],
-        };
-        let mut nearest = Smallest::new(k);
-        let all_promising = !promising.full();
-        let promising = promising.into_sorted();
-        for one in &promising {
-            if one.value > nearest.limit() {
-                return nearest;
-            }
-            self.compare(query, slot(one.item), &mut nearest);
-        }
-        let Some(last) = promising.last() else { return nearest };
-        if all_promising || last.value > nearest.limit() {
-            return nearest;
-        }
-        for (value, item) in bounds.into_iter().zip(0..) {
-            let bound = Ranked { value, item };
-            if value <= nearest.limit() && value < f32::INFINITY && bound > *last {
-                self.compare(query, slot(item), &mut nearest);
-            }
-        }
-        nearest
-    }
-
-    /// The lower bound of each allowed slot's distance, +∞ for the empty ones; and the smallest.
-    fn bounds(&self, codes: &QueryCodes, allow: Allow<'_>, smallest: &mut Smallest) -> Vec<f32> {
-        let width = codes.row.len();
-        let mut dots = [0; BATCH];
-        let mut collect = |bounds: &mut Vec<f32>, bound: f32| {
-            if bound <= smallest.limit() && bound < f32::INFINITY {
-                #[expect(clippy::cast_possible_truncation, reason = "slots are 32-bit numbers")]
-                smallest.offer(Ranked { value: bound, item: bounds.len() as u32 });
-            }
-            bounds.push(bound);
-        };
-        match allow {
-            Allow::All => {
-                let mut bounds = Vec::with_capacity(self.terms.len());
-                let batches = self.codes.chunks(BATCH * width).zip(self.terms.chunks(BATCH));
-                for (rows, terms) in batches {
-                    let dots = &mut dots[..terms.len()];
-                    self.kernels.scan(&codes.row, rows, dots);
-                    for (terms, dot) in terms.iter().zip(dots) {
-                        collect(&mut bounds, codes.bound(terms, *dot));
-                    }
-                }
-                bounds
-            }
-            Allow::Slots(slots) => {
-                let mut bounds = Vec::with_capacity(slots.len());
-                for &slot in slots {
-                    let slot = slot as usize;
-                    let terms = self.terms.get(slot).filter(|terms| !terms.absent());
-                    let bound = terms.map_or(f32::INFINITY, |terms| {
-                        self.kernels.scan(&codes.row, &self.codes[self.row(slot)], &mut dots[..1]);
-                        codes.bound(terms, dots[0])
-                    });
-                    collect(&mut bounds, bound);
-                }
-                bounds
-            }
+    /// The codes of all slots.
+    pub(crate) fn codes(&self) -> Codes<'_> {
+        Codes {
+            metric: self.metric,
+            kernels: self.kernels,
+            width: quantise::blocks(self.dimension),
+            rows: &self.codes,
+            terms: &self.terms,
         }
     }
 
-    /// Offers a vector that is there.
-    #[inline]
-    fn compare(&self, query: &Query<'_>, slot: u32, nearest: &mut Smallest) {
-        let index = slot as usize;
-        let distance = query.distance(&self.vectors[self.place(index)], self.sizes[index]);
-        if distance <= nearest.limit() {
-            nearest.offer(Ranked { value: distance, item: slot });
+    /// The same vectors in other slots: those for which `place` gives one, which must differ.
+    pub(crate) fn moved(&self, place: impl Fn(u32) -> Option<u32>) -> Self {
+        let mut moved =
+            Self::with_kernels(self.metric, self.dimension, self.originals.storage, self.kernels);
+        let held = (0..).zip(&self.terms).filter(|(_, terms)| !terms.absent());
+        let places: Vec<(u32, u32)> =
+            held.filter_map(|(slot, _)| Some((slot, place(slot)?))).collect();
+        let slots = places.iter().map(|(_, to)| *to as usize + 1).max().unwrap_or(0);
+        moved.reserve(slots);
+        moved.grow(slots);
+        for (slot, to) in places {
+            let (index, target) = (slot as usize, to as usize);
+            moved.originals.copy(to, &self.originals, slot);
+            let row = moved.row(target);
+            moved.codes[row].copy_from_slice(&self.codes[self.row(index)]);
+            moved.held += usize::from(moved.terms[target].absent());
+            moved.terms[target] = self.terms[index];
+            moved.sizes[target] = self.sizes[index];
         }
+        moved
     }
 
     fn grow(&mut self, slots: usize) {
-        self.vectors.resize(slots * self.dimension, 0.0);
+        self.originals.grow(slots);
         self.codes.resize(slots * quantise::blocks(self.dimension), Block::ZERO);
         self.terms.resize(slots, Terms::ABSENT);
         self.sizes.resize(slots, Size::Zero);
-    }
-
-    /// Where a slot's vector lies.
-    fn place(&self, slot: usize) -> std::ops::Range<usize> {
-        slot * self.dimension..(slot + 1) * self.dimension
     }
 
     /// Where a slot's codes lie.
@@ -330,9 +236,29 @@ impl ExactIndex {
     }
 }
 
-fn neighbours(nearest: Smallest) -> Vec<Neighbour> {
-    let neighbour = |Ranked { value, item }| Neighbour { slot: item, distance: value };
-    nearest.into_sorted().into_iter().map(neighbour).collect()
+/// The codes of an index's vectors, by slot.
+#[derive(Clone, Copy)]
+pub(crate) struct Codes<'a> {
+    pub(crate) metric: Metric,
+    pub(crate) kernels: &'static Kernels,
+    width: usize,
+    pub(crate) rows: &'a [Block],
+    pub(crate) terms: &'a [Terms],
+}
+
+impl<'a> Codes<'a> {
+    /// The codes of one slot.
+    #[inline]
+    pub(crate) fn row(&self, slot: u32) -> &'a [Block] {
+        &self.rows[slot as usize * self.width..][..self.width]
+    }
+
+    /// The dot products of `row` with the codes of these slots.
+    #[inline]
+    pub(crate) fn dots(&self, row: &[Block], slots: &[u32], dots: &mut Vec<i32>) {
+        dots.resize(slots.len(), 0);
+        self.kernels.gather(row, self.rows, slots, dots);
+    }
 }
 
 /// Shows sizes only: vectors are tenants' data and belong in no log.
@@ -361,7 +287,7 @@ mod tests {
     fn every_instruction_set_finds_the_same_neighbours() {
         for metric in [Metric::L2, Metric::Cosine, Metric::InnerProduct] {
             let search = |kernels: &'static Kernels| {
-                let mut index = ExactIndex::with_kernels(metric, 100, kernels);
+                let mut index = ExactIndex::with_kernels(metric, 100, Storage::Full, kernels);
                 (0..600).for_each(|seed| index.set(u32::from(seed), &vector(seed)));
                 let slots: Vec<u32> = (0..600).step_by(2).collect();
                 [Allow::All, Allow::Slots(&slots)].map(|allow| {

@@ -6,7 +6,9 @@ use memchr::memmem;
 use regex::{Regex, RegexBuilder};
 use std::cmp::Ordering;
 use tenantry_types::{Error, FieldTest, Filter, Metadata, Result, TextTest, Value};
-use values::{Scalar, ValueSet};
+use values::ValueSet;
+
+pub(crate) use values::Scalar;
 
 /// Bytes that one compiled regular expression may take, and once more what its matching may
 /// cache. Patterns come from callers.

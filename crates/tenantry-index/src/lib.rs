@@ -1,10 +1,12 @@
 //! Nearest neighbours and filters for one collection at a time.
 //!
 //! - [`ExactIndex`] holds the vectors of one collection in memory and finds the nearest ones.
+//! - [`VectorIndex`] does so too, and builds a graph over them once they are many.
 //! - [`CompiledFilter`] decides whether a record's metadata and text meet a
 //!   [`Filter`](tenantry_types::Filter).
+//! - [`MetadataIndex`] finds the records that meet one without asking each.
 //!
-//! The two meet in [`Allow`]: the caller evaluates a filter over its records and hands the slots
+//! They meet in [`Allow`]: the caller evaluates a filter over its records and hands the slots
 //! that passed to the search.
 //!
 //! ```
@@ -33,6 +35,8 @@
 //! - An answer is what a comparison with every allowed vector would give, to the last bit; it
 //!   depends on the vectors, the query and the processor's instruction set, and on nothing else:
 //!   not on the order of writes, on vectors that were removed, or on other indexes.
+//! - That holds for a [`VectorIndex`] while it scans. When it walks its graph instead, an answer
+//!   may miss neighbours; it never has a removed vector, and has every one not yet in the graph.
 //! - A search returns `min(k, allowed vectors)` neighbours, never fewer.
 //! - No vector or query of the right dimension makes a search panic or return NaN: where `f32`
 //!   would overflow or vanish, distances are computed in 64 bits.
@@ -47,12 +51,19 @@
 mod distance;
 mod exact;
 mod filter;
+mod graph;
 mod kernels;
+mod metadata;
+mod plan;
 mod quantise;
 mod select;
+mod vector_index;
 
-pub use exact::{Allow, ExactIndex, Neighbour};
+pub use exact::{Allow, ExactIndex, Neighbour, Storage};
 pub use filter::CompiledFilter;
+pub use metadata::{MetadataIndex, Narrowed, Pace, Row};
+pub use plan::Plan;
+pub use vector_index::{Found, IndexConfig, Progress, SearchOptions, VectorIndex, Work, recall};
 
 /// The name of the instruction set that searches use on this machine, for diagnostics:
 /// `avx512-vnni`, `avx2`, `neon` or `scalar`.

@@ -92,8 +92,52 @@ fn encode(vector: &[f32], row: &mut [Block]) -> Loss {
     }
 }
 
+/// Parts of a step that the fine codes count.
+const FINE: f32 = 254.0;
+
+/// Writes what `row` leaves of each component, in parts of a step, into `fine`.
+fn encode_fine(vector: &[f32], step: f32, row: &[Block], fine: &mut [Block]) {
+    let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+    for ((xs, Block(codes)), Block(fine)) in vector.chunks(BLOCK).zip(row).zip(fine) {
+        fine[xs.len()..].fill(0);
+        for ((x, code), fine) in xs.iter().zip(codes).zip(fine) {
+            let part = (x * inverse - f32::from(*code)) * FINE;
+            #[expect(clippy::cast_possible_truncation, reason = "clamped to its range")]
+            {
+                *fine = part.round().clamp(-127.0, 127.0) as i8;
+            }
+        }
+    }
+}
+
+/// The `dimension` components that codes say, into `out`.
+pub(crate) fn decode(
+    step: f32,
+    row: &[Block],
+    fine: Option<&[Block]>,
+    dimension: usize,
+    out: &mut Vec<f32>,
+) {
+    out.clear();
+    match fine {
+        Some(fine) => {
+            let part = step / FINE;
+            for (Block(codes), Block(fine)) in row.iter().zip(fine) {
+                let both = codes.iter().zip(fine);
+                out.extend(both.map(|(c, f)| f32::from(*c) * step + f32::from(*f) * part));
+            }
+        }
+        None => {
+            for Block(codes) in row {
+                out.extend(codes.iter().map(|code| f32::from(*code) * step));
+            }
+        }
+    }
+    out.truncate(dimension);
+}
+
 /// What the lower bound of a stored vector's distance is made of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Terms {
     bias: f32,
     gain: f32,
@@ -124,8 +168,53 @@ impl Terms {
         if row.is_empty() && !vector.is_empty() {
             return Self::UNKNOWN;
         }
-        let Loss { step, residual, magnitude } = encode(vector, row);
-        let rounding = rounding(vector.len());
+        let loss = encode(vector, row);
+        Self::new(metric, norm, loss, vector.len())
+    }
+
+    /// Writes the codes of `vector`, of plain size, into `row`, and what is left below one step
+    /// into `fine` if that is kept; leaves in `rounded` what they say, and gives the terms, the
+    /// step and the size of that. `None` if it cannot be kept by codes.
+    pub(crate) fn encode_rounded(
+        metric: Metric,
+        vector: &[f32],
+        row: &mut [Block],
+        fine: Option<&mut [Block]>,
+        rounded: &mut Vec<f32>,
+    ) -> Option<(Self, f32, Size)> {
+        if row.is_empty() && !vector.is_empty() {
+            return None;
+        }
+        let Loss { step, magnitude, .. } = encode(vector, row);
+        #[expect(clippy::cast_possible_truncation, reason = "it came from a float")]
+        let narrow = step as f32;
+        match fine {
+            Some(fine) => {
+                encode_fine(vector, narrow, row, fine);
+                decode(narrow, row, Some(fine), vector.len(), rounded);
+            }
+            None => decode(narrow, row, None, vector.len(), rounded),
+        }
+        let codes = row.iter().flat_map(|Block(codes)| codes);
+        let lost = rounded.iter().zip(codes).map(|(x, code)| {
+            let lost = f64::from(*x) - step * f64::from(*code);
+            lost * lost
+        });
+        let residual = lost.sum::<f64>().sqrt() * (1.0 + 1e-6);
+        let size = Size::of(rounded);
+        let norm = match size {
+            Size::Plain(norm) => f64::from(norm),
+            Size::Zero => 0.0,
+            Size::Extreme => return None,
+        };
+        let loss = Loss { step, residual, magnitude };
+        Some((Self::new(metric, norm, loss, vector.len()), narrow, size))
+    }
+
+    /// The terms of a vector of `dimension` components.
+    fn new(metric: Metric, norm: f64, loss: Loss, dimension: usize) -> Self {
+        let Loss { step, residual, magnitude } = loss;
+        let rounding = rounding(dimension);
         let near_one = 1.0 - 1e-6;
         let [bias, gain, residual, magnitude] = match metric {
             // A distance is at most (‖q‖+‖x‖)² ≤ 2(‖q‖²+‖x‖²).
@@ -144,6 +233,20 @@ impl Terms {
     /// True if there is no vector.
     pub(crate) fn absent(self) -> bool {
         self.bias == f32::INFINITY
+    }
+
+    /// True if the codes say nothing about the vector.
+    pub(crate) fn unknown(self) -> bool {
+        self.bias == f32::NEG_INFINITY
+    }
+
+    /// Where the codes stand as a point: the factor that takes codes to components, and the
+    /// squared length. Under cosine the point is scaled to about length 1.
+    pub(crate) fn point(self, metric: Metric) -> (f32, f32) {
+        match metric {
+            Metric::L2 => (self.gain / 2.0, self.magnitude * self.magnitude / 4.0),
+            Metric::Cosine | Metric::InnerProduct => (self.gain, self.magnitude * self.magnitude),
+        }
     }
 }
 
@@ -184,8 +287,19 @@ impl QueryCodes {
     /// No distance of the vector is less than this. +∞ if and only if it is absent.
     #[inline]
     pub(crate) fn bound(&self, terms: &Terms, dot: i32) -> f32 {
-        let uncertain = self.norm * terms.residual + self.residual * terms.magnitude;
-        (self.offset + terms.bias) - terms.gain * (self.step * dot as f32) - uncertain
+        self.estimate(terms, dot) - self.uncertain(terms)
+    }
+
+    /// About the distance, by the codes alone. +∞ if and only if the vector is absent.
+    #[inline]
+    pub(crate) fn estimate(&self, terms: &Terms, dot: i32) -> f32 {
+        (self.offset + terms.bias) - terms.gain * (self.step * dot as f32)
+    }
+
+    /// The distance may be less than the estimate by this.
+    #[inline]
+    pub(crate) fn uncertain(&self, terms: &Terms) -> f32 {
+        self.norm * terms.residual + self.residual * terms.magnitude
     }
 }
 

@@ -80,6 +80,7 @@ pub(crate) fn outcome_code(outcome: AuditOutcome) -> u8 {
             ErrorKind::Unavailable => 11,
             ErrorKind::Corrupt => 12,
             ErrorKind::Internal => 13,
+            ErrorKind::Busy => 14,
         },
     }
 }
@@ -101,6 +102,7 @@ pub(crate) fn outcome_from_code(code: u8) -> Option<AuditOutcome> {
         11 => ErrorKind::Unavailable,
         12 => ErrorKind::Corrupt,
         13 => ErrorKind::Internal,
+        14 => ErrorKind::Busy,
         _ => return None,
     }))
 }

@@ -6,11 +6,13 @@
 
 mod audit;
 mod embedded;
+mod pool;
 mod store;
 mod surface;
 
 pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
 pub use embedded::{EmbeddedConfig, MasterKey};
+pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use store::{Health, Store, StoreTotals};
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, NewKey, Origin,

@@ -3,6 +3,7 @@
 use crate::{
     Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, NewKey, TenantChange, TenantInfo,
     embedded::{Embedded, EmbeddedConfig},
+    pool::{Pool, PoolTotals},
 };
 use std::sync::Arc;
 use tenantry_auth::{
@@ -10,9 +11,9 @@ use tenantry_auth::{
     TenantId,
 };
 use tenantry_types::{
-    CollectionChange, CollectionId, CollectionName, CollectionSpec, DatabaseName, GetRequest, Hit,
-    Page, QueryRequest, Record, RecordWrite, Result, Selector, TenantName, TenantSpec, Timestamp,
-    WriteMode, WriteOutcome,
+    CollectionChange, CollectionId, CollectionName, CollectionSpec, CollectionStatistics,
+    DatabaseName, Found, GetRequest, Page, QueryRequest, Record, RecordWrite, Result, Selector,
+    TenantName, TenantSpec, Timestamp, WriteMode, WriteOutcome,
 };
 
 /// Whether a store can serve.
@@ -41,6 +42,10 @@ pub struct StoreTotals {
     pub evictions: u64,
     /// Tenants in memory; an idle one is on disk only.
     pub open_tenants: u64,
+    /// Pieces of index maintenance done.
+    pub maintenance: u64,
+    /// Turns.
+    pub pool: PoolTotals,
 }
 
 /// A store: one backend, chosen when it is opened.
@@ -70,6 +75,13 @@ impl Store {
     pub fn totals(&self) -> StoreTotals {
         match self {
             Self::Embedded(store) => store.totals(),
+        }
+    }
+
+    /// Where tenants' work waits for its turn.
+    pub fn pool(&self) -> &Pool {
+        match self {
+            Self::Embedded(store) => store.pool(),
         }
     }
 
@@ -407,9 +419,20 @@ impl Store {
         scope: &Scope<L>,
         collection: &CollectionRef,
         request: &QueryRequest,
-    ) -> Result<Answer<Vec<Vec<Hit>>>> {
+    ) -> Result<Answer<Found>> {
         match self {
             Self::Embedded(store) => store.query(scope, collection, request).await,
+        }
+    }
+
+    /// What the collection holds and takes.
+    pub async fn collection_statistics<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+    ) -> Result<Answer<CollectionStatistics>> {
+        match self {
+            Self::Embedded(store) => store.collection_statistics(scope, collection).await,
         }
     }
 }

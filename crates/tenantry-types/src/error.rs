@@ -26,6 +26,8 @@ pub enum ErrorKind {
     TooLarge,
     /// A tenant's quota or rate is used up.
     LimitExceeded,
+    /// This tenant has too much work waiting; retry after a moment.
+    Busy,
     /// The operation is known and deliberately not offered.
     Unsupported,
     /// The server cannot do this now (read-only, shutting down, overloaded); retry later.
@@ -147,6 +149,7 @@ impl Error {
             | ErrorKind::Conflict
             | ErrorKind::TooLarge
             | ErrorKind::LimitExceeded
+            | ErrorKind::Busy
             | ErrorKind::Unsupported
             | ErrorKind::Unavailable => &self.0.message,
         }

@@ -23,8 +23,8 @@ pub use name::{
     DatabaseNumber, NAME_BYTES_MAX, RecordId, TenantName,
 };
 pub use query::{
-    CollectionChange, CollectionSpec, GetRequest, Hit, Include, Metric, Order, Page, QueryRequest,
-    Selector,
+    CollectionChange, CollectionSpec, CollectionStatistics, Explain, Found, GetRequest, Hit,
+    Include, MemoryStatistics, Metric, Order, Page, QueryRequest, SearchPlan, SearchStep, Selector,
 };
 pub use record::{
     Existing, Metadata, MetadataPatch, Missing, Record, RecordWrite, WriteMode, WriteOutcome,

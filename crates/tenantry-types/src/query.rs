@@ -1,7 +1,7 @@
 //! What can be asked of a collection.
 
 use crate::{CollectionName, Filter, Metadata, Record, RecordId};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// How two vectors are compared. Distances: smaller is nearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -115,6 +115,88 @@ pub struct QueryRequest {
     pub select: Selector,
     /// Which parts.
     pub include: Include,
+    /// True to compare with every record that takes part, whatever it costs: the answer then
+    /// depends on nothing but the records.
+    pub exact: bool,
+}
+
+/// How the nearest of one query vector were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SearchPlan {
+    /// Nothing was searched: there are no vectors, or none takes part.
+    Nothing,
+    /// All vectors were scanned.
+    ExactAll,
+    /// The vectors that the filter lets through were scanned.
+    ExactAllowed,
+    /// The graph was walked.
+    Graph,
+    /// The graph was walked, passing over what the filter does not let through.
+    GraphFiltered,
+}
+
+/// What the search for one query vector did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SearchStep {
+    /// The way it went.
+    pub plan: SearchPlan,
+    /// Vectors compared by their codes.
+    pub codes_compared: u64,
+    /// Vectors compared in full.
+    pub originals_compared: u64,
+}
+
+/// How a query was answered, for those who ask why it took long or what it may have missed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explain {
+    /// One for each query vector.
+    pub searches: Vec<SearchStep>,
+    /// Records that selector and filters let through; `None` if there was neither.
+    pub allowed: Option<u64>,
+    /// CPU time, from the search's begin to its end.
+    pub cpu: Duration,
+    /// Time spent waiting for a turn.
+    pub waited: Duration,
+    /// True if the collection was in memory, false if the query had to load it.
+    pub hot: bool,
+}
+
+/// The neighbours of each query vector, and how they were found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Nearest first.
+    pub hits: Vec<Vec<Hit>>,
+    /// How.
+    pub explain: Explain,
+}
+
+/// What a collection holds and takes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct CollectionStatistics {
+    /// Records.
+    pub records: u64,
+    /// What it takes in memory; `None` while it is not there.
+    pub memory: Option<MemoryStatistics>,
+}
+
+/// What a collection takes in memory, in bytes, and the state of its graph.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct MemoryStatistics {
+    /// Ids, texts and metadata, estimated.
+    pub rows_bytes: u64,
+    /// Vectors, their codes and the graph.
+    pub vectors_bytes: u64,
+    /// Indexes of metadata and texts.
+    pub metadata_bytes: u64,
+    /// Vectors that the graph finds; 0 while there is no graph.
+    pub linked: u64,
+    /// Vectors that are scanned beside the graph, or all.
+    pub pending: u64,
+    /// What part of the nearest the graph found, in the queries that were sampled; `None` while
+    /// none was.
+    pub recall: Option<f32>,
+    /// Queries sampled.
+    pub recall_samples: u64,
 }
 
 /// One neighbour.

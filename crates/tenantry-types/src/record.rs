@@ -1,7 +1,7 @@
 //! Records and what may be written to them.
 
 use crate::{RecordId, Timestamp, Value};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A record's metadata: keys in byte order.
 pub type Metadata = BTreeMap<String, Value>;
@@ -17,11 +17,11 @@ pub struct Record {
     /// The vector, as it was given (not normalised).
     pub vector: Option<Vec<f32>>,
     /// The text.
-    pub document: Option<String>,
+    pub document: Option<Arc<str>>,
     /// Where the original lives.
     pub uri: Option<String>,
     /// The metadata; `None` if the record has none or it was not asked for.
-    pub metadata: Option<Metadata>,
+    pub metadata: Option<Arc<Metadata>>,
     /// The tenant-local commit that last wrote this record.
     pub version: u64,
     /// When the record expires, if it does.

@@ -37,8 +37,9 @@ pub use tenantry_engine::*;
 /// on it that demands a key of every caller. Must be called inside a tokio runtime.
 ///
 /// # Errors
-/// [`ErrorKind::Unavailable`] if another process holds the folder; [`ErrorKind::Corrupt`] or
-/// [`ErrorKind::Internal`] if its files cannot be read or written.
+/// [`ErrorKind::Conflict`] if another process holds the folder; [`ErrorKind::Invalid`] if it holds
+/// something else than a store; [`ErrorKind::Unsupported`] if its format is not known;
+/// [`ErrorKind::Unavailable`] or [`ErrorKind::Corrupt`] if its files cannot be read or written.
 pub fn open(data_dir: impl Into<PathBuf>) -> Result<Engine> {
     let store = Store::open_embedded(EmbeddedConfig::new(data_dir))?;
     let authority = Authority::new();

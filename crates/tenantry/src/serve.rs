@@ -4,14 +4,14 @@ use crate::{
     config::{Config, LogConfig, LogFormat, StoreConfig},
     listener::{Listener, load_tls},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use axum::Router;
 use std::{
-    io::{BufWriter, Write, stderr, stdout},
+    io::{self, BufWriter, ErrorKind::AddrInUse, Write, stderr, stdout},
     sync::Arc,
     time::Duration,
 };
-use tenantry::{Authority, Engine, EngineConfig, Store, SystemClock};
+use tenantry::{Authority, Engine, EngineConfig, ErrorKind, Store, SystemClock};
 use tenantry_api::{HttpTotals, observe};
 use tokio::{sync::watch, task::JoinSet};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -31,13 +31,17 @@ impl Server {
     pub(crate) async fn open(config: &Config) -> Result<Self> {
         let tls = config.tls.as_ref().map(load_tls).transpose()?;
         let most = config.connections_max;
-        let native = Listener::bind("native", config.listen, tls.clone(), most).await?;
+        let native = Listener::bind("native", config.listen, tls.clone(), most);
+        let native = native.await.map_err(|error| port_hint(error, "--listen"))?;
         let chroma = match config.chroma_listen {
-            Some(address) => Some(Listener::bind("chroma", address, tls, most).await?),
+            Some(address) => {
+                let bound = Listener::bind("chroma", address, tls, most).await;
+                Some(bound.map_err(|error| port_hint(error, "--chroma-listen"))?)
+            }
             None => None,
         };
         let authority = if config.dev { Authority::development() } else { Authority::new() };
-        let engine = open_engine(&config.store, authority)?;
+        let engine = open_engine(&config.store, authority, "stop that one first")?;
         if config.dev {
             tenantry_compat::chroma::ensure_development_tenant(&engine)
                 .await
@@ -98,11 +102,26 @@ fn router(engine: &Engine, totals: &HttpTotals) -> Router {
     observe(all, totals)
 }
 
-/// Opens the store and starts an engine on it.
-pub(crate) fn open_engine(config: &StoreConfig, authority: Authority) -> Result<Engine> {
+/// Says what to do about an address that is taken.
+fn port_hint(error: anyhow::Error, flag: &str) -> anyhow::Error {
+    let taken = error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == AddrInUse);
+    if taken { anyhow!("{error:#}: choose another address with {flag}") } else { error }
+}
+
+/// Opens the store and starts an engine on it. `in_use` says what to do if another process holds
+/// the folder.
+pub(crate) fn open_engine(
+    config: &StoreConfig,
+    authority: Authority,
+    in_use: &str,
+) -> Result<Engine> {
     let folder = config.data_dir.display().to_string();
-    let store = Store::open_embedded(config.embedded()?)
-        .with_context(|| format!("cannot open the data folder {folder}"))?;
+    let store = Store::open_embedded(config.embedded()?).map_err(|error| match error.kind() {
+        // These two name the folder themselves.
+        ErrorKind::Conflict => anyhow!("{error}: {in_use}"),
+        ErrorKind::Invalid if error.to_string().contains(&folder) => error.into(),
+        _ => anyhow!(error).context(format!("cannot open the data folder {folder}")),
+    })?;
     Ok(Engine::start(EngineConfig { store, authority, clock: Arc::new(SystemClock) }))
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     ci::build_release,
     http::Connection,
-    machine::{Venv, ensure_program},
+    machine::{Need, Venv, ensure as ensure_needs},
 };
 use anyhow::Result;
 use clap::Args;
@@ -91,7 +91,7 @@ impl Both {
 
 /// The command.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    ensure_program("wrk", "wrk")?;
+    ensure_needs(&[Need::program("wrk", "wrk"), Need::PYTHON])?;
     let (tenants, records) = (options.tenants.into(), usize::try_from(options.records)?);
     let data = match &options.data {
         Some(folder) => DataSet::load(folder, tenants, records)?,

@@ -8,9 +8,15 @@ mod words;
 
 use crate::step::{command, output, root};
 use anyhow::{Context, Result, bail};
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 const FILE_BYTES_MAX: u64 = 3 << 19;
+/// From so many on, the problems of an untracked folder are one line.
+const PROBLEMS_MANY: usize = 10;
 const TEXT: &[&str] = &["rs", "md", "toml", "py", "sh", "lua", "txt", "yml", "yaml", "json"];
 const REQUIRED: &[&str] =
     &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "LICENSE"];
@@ -26,21 +32,15 @@ struct Findings {
 /// Checks every file that git tracks or would track.
 pub(crate) fn check() -> Result<()> {
     let root = root();
-    let listed = output(&mut command(
-        "git",
-        &["ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-    ))
-    .context("tidy needs a git checkout")?;
-    let files: BTreeSet<String> = String::from_utf8(listed)?
-        .split('\0')
-        .filter(|path| !path.is_empty() && root.join(path).is_file())
-        .map(str::to_owned)
-        .collect();
+    let tracked = listed(&root, &["--cached"])?;
+    let untracked = listed(&root, &["--others", "--exclude-standard"])?;
+    let files = &tracked | &untracked;
     let mut findings = Findings::default();
     paths(&files, &mut findings);
     for path in &files {
         file(&root, path, &files, &mut findings)?;
     }
+    findings.problems = gathered(findings.problems, &tracked, &untracked);
     for note in &findings.notes {
         println!("note: {note}");
     }
@@ -52,6 +52,44 @@ pub(crate) fn check() -> Result<()> {
     }
     println!("{} files are tidy", files.len());
     Ok(())
+}
+
+/// The files of a checkout that git lists under these options.
+fn listed(root: &Path, which: &[&str]) -> Result<BTreeSet<String>> {
+    let listed = output(command("git", &["ls-files", "-z"]).args(which))
+        .context("tidy needs a git checkout")?;
+    let files = String::from_utf8(listed)?;
+    let there = files.split('\0').filter(|path| !path.is_empty() && root.join(path).is_file());
+    Ok(there.map(str::to_owned).collect())
+}
+
+/// The problems, those of a folder that git does not track at all on one line if they are many:
+/// an environment or a scratch folder must not bury what is wrong with the change.
+fn gathered(
+    problems: Vec<String>,
+    tracked: &BTreeSet<String>,
+    untracked: &BTreeSet<String>,
+) -> Vec<String> {
+    let folder = |path: &str| path.split_once('/').map(|(folder, _)| format!("{folder}/"));
+    let ours: BTreeSet<_> = tracked.iter().filter_map(|path| folder(path)).collect();
+    let foreign: BTreeSet<_> = untracked.iter().filter_map(|path| folder(path)).collect();
+    let (mut out, mut counts) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
+    for problem in problems {
+        match folder(&problem).filter(|f| foreign.contains(f) && !ours.contains(f)) {
+            Some(folder) => counts.entry(folder).or_default().push(problem),
+            None => out.push(problem),
+        }
+    }
+    for (folder, of_folder) in counts {
+        match of_folder.len() {
+            count @ PROBLEMS_MANY.. => out.push(format!(
+                "{folder}: {count} untidy places in a folder that git does not track; move it away, \
+                 or name it in .git/info/exclude"
+            )),
+            _ => out.extend(of_folder),
+        }
+    }
+    out
 }
 
 /// Rules about which files there are.
@@ -99,8 +137,10 @@ fn file(root: &Path, path: &str, files: &BTreeSet<String>, findings: &mut Findin
     if !TEXT.contains(&extension) {
         return Ok(());
     }
-    let text = fs::read_to_string(root.join(path))
-        .with_context(|| format!("{path}: text files are UTF-8"))?;
+    let Ok(text) = String::from_utf8(fs::read(root.join(path))?) else {
+        findings.problems.push(format!("{path}: not UTF-8; text files are"));
+        return Ok(());
+    };
     words::check(path, &text, findings);
     match extension {
         "rs" => code::check(path, &text, findings),
@@ -126,6 +166,22 @@ mod tests {
         ] {
             assert_eq!(is_decision(name), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_scratch_folder_is_one_line_and_hides_nothing_else() {
+        let files = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
+        let tracked = files(&["README.md", "crates/a/src/lib.rs"]);
+        let untracked = files(&["crates/a/src/new.rs", "scratch/a.py", "few/b.py", "c.py"]);
+        let mut problems = vec!["c.py:1: a tab".to_owned(), "few/b.py:1: a tab".to_owned()];
+        for line in 1..=20 {
+            problems.push(format!("scratch/a.py:{line}: a tab"));
+            problems.push(format!("crates/a/src/new.rs:{line}: a tab"));
+        }
+        let told = gathered(problems, &tracked, &untracked);
+        assert_eq!(told.len(), 23, "{told:?}");
+        let folder: Vec<_> = told.iter().filter(|line| line.starts_with("scratch/")).collect();
+        assert!(folder.len() == 1 && folder[0].starts_with("scratch/: 20 untidy"), "{folder:?}");
     }
 
     #[test]

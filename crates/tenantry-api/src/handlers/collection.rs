@@ -4,7 +4,10 @@ use crate::{
     body::{Body, Names, Search},
     caller::Open,
     error::Result,
-    wire::{CollectionCreateIn, CollectionOut, CollectionPatchIn, CollectionsOut, PageSearch},
+    wire::{
+        CollectionCreateIn, CollectionOut, CollectionPatchIn, CollectionsOut, PageSearch,
+        StatisticsOut,
+    },
 };
 use axum::{Json, http::StatusCode};
 use tenantry_engine::{Collection, CollectionName, DatabaseName, Level, Read, Session, Write};
@@ -62,6 +65,18 @@ pub(crate) async fn show_collection(
 ) -> Result<Json<CollectionOut>> {
     let collection = find(&session, names).await?;
     Ok(Json(collection.info().into()))
+}
+
+/// Show what a collection holds and takes
+#[utoipa::path(get, path = "/v1/databases/{database}/collections/{collection}/statistics",
+    tag = "collections",
+    responses((status = 200, description = "Its statistics", body = StatisticsOut)))]
+pub(crate) async fn show_statistics(
+    Open(session): Open<Read>,
+    Names(names): Names<(String, String)>,
+) -> Result<Json<StatisticsOut>> {
+    let statistics = find(&session, names).await?.statistics().await?;
+    Ok(Json(statistics.into()))
 }
 
 /// Change a collection's name or metadata

@@ -119,9 +119,16 @@ pub(crate) async fn query_records(
     Body(body): Body<QueryIn>,
 ) -> Result<Response> {
     let collection = find(&session, names).await?;
-    let found = collection.query(&body.request()?).await?;
+    let explain = body.explain;
+    let request = body.request()?;
+    let (hits, explain) = if explain {
+        let found = collection.query_explained(&request).await?;
+        (found.hits, Some(found.explain.into()))
+    } else {
+        (collection.query(&request).await?, None)
+    };
     let results: Vec<Vec<HitOut>> =
-        found.into_iter().map(|hits| hits.into_iter().map(HitOut::from).collect()).collect();
+        hits.into_iter().map(|hits| hits.into_iter().map(HitOut::from).collect()).collect();
     let parts = results.iter().flatten().map(|hit| hit.record.parts()).sum();
-    large(QueryOut { results }, parts).await
+    large(QueryOut { results, explain }, parts).await
 }

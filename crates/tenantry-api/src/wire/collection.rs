@@ -7,8 +7,8 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tenantry_engine::{
-    CollectionChange, CollectionInfo, CollectionName, CollectionSpec, DatabaseInfo, Error, Metric,
-    Page, Result,
+    CollectionChange, CollectionInfo, CollectionName, CollectionSpec, CollectionStatistics,
+    DatabaseInfo, Error, Metric, Page, Result,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -179,9 +179,53 @@ impl From<&CollectionInfo> for CollectionOut {
             name: info.name.to_string(),
             metric: info.metric.into(),
             dimension: info.dimension,
-            metadata: info.metadata.clone().map(MetadataOut),
+            metadata: info.metadata.clone().map(|all| MetadataOut(all.into())),
             created_at_ms: info.created_at.0,
         }
+    }
+}
+
+/// What a collection holds and takes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StatisticsOut {
+    /// Records.
+    records: u64,
+    /// What it takes in memory; null while it is not there.
+    memory: Option<MemoryOut>,
+}
+
+/// What a collection takes in memory.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MemoryOut {
+    /// Bytes of ids, texts and metadata, estimated.
+    rows_bytes: u64,
+    /// Bytes of vectors, their codes and the graph.
+    vectors_bytes: u64,
+    /// Bytes of the indexes of metadata and texts.
+    metadata_bytes: u64,
+    /// Vectors that the graph finds; 0 while there is no graph.
+    linked: u64,
+    /// Vectors that are scanned beside the graph; all, if there is none.
+    pending: u64,
+    /// The share of the ten nearest that the graph found, in the queries that were sampled; null
+    /// while none was.
+    recall: Option<f32>,
+    /// Queries sampled.
+    recall_samples: u64,
+}
+
+impl From<CollectionStatistics> for StatisticsOut {
+    fn from(statistics: CollectionStatistics) -> Self {
+        let memory = statistics.memory.map(|memory| MemoryOut {
+            rows_bytes: memory.rows_bytes,
+            vectors_bytes: memory.vectors_bytes,
+            metadata_bytes: memory.metadata_bytes,
+            linked: memory.linked,
+            pending: memory.pending,
+            recall: memory.recall,
+            recall_samples: memory.recall_samples,
+        });
+        Self { records: statistics.records, memory }
     }
 }
 

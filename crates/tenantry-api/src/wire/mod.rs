@@ -10,7 +10,7 @@ mod value;
 pub(crate) use audit::{AuditPageOut, AuditSearch};
 pub(crate) use collection::{
     CollectionCreateIn, CollectionOut, CollectionPatchIn, CollectionsOut, DatabaseCreateIn,
-    DatabaseOut, DatabasesOut, PageSearch,
+    DatabaseOut, DatabasesOut, PageSearch, StatisticsOut,
 };
 pub(crate) use key::{
     CollectionNameIn, KeyCreateIn, KeyCreatedOut, KeyLimitsOut, KeyOut, KeysOut,

@@ -3,9 +3,11 @@
 use super::value::{MetadataIn, MetadataOut};
 use crate::filter::FilterIn;
 use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::Duration};
 use tenantry_engine::{
-    Error, ErrorKind, Existing, GetRequest, Hit, Include, Missing, Order, Page, QueryRequest,
-    Record, RecordId, RecordWrite, Result, Selector, WriteMode, WriteOutcome,
+    Error, ErrorKind, Existing, Explain, GetRequest, Hit, Include, Missing, Order, Page,
+    QueryRequest, Record, RecordId, RecordWrite, Result, SearchPlan, SearchStep, Selector,
+    WriteMode, WriteOutcome,
 };
 use utoipa::ToSchema;
 
@@ -306,6 +308,13 @@ pub(crate) struct QueryIn {
     filter: Option<FilterIn>,
     /// Document, uri and metadata if absent.
     include: Option<Vec<Part>>,
+    /// True to compare with every record that takes part, whatever it costs. False if absent: a
+    /// large collection is searched through its graph, which may miss a neighbour.
+    #[serde(default)]
+    exact: bool,
+    /// True to be told how the answer was found. False if absent.
+    #[serde(default)]
+    pub(crate) explain: bool,
 }
 
 impl QueryIn {
@@ -315,6 +324,7 @@ impl QueryIn {
             k: self.k.unwrap_or(K_DEFAULT),
             select: selector(self.ids, self.filter)?,
             include: include(self.include),
+            exact: self.exact,
         })
     }
 }
@@ -326,7 +336,8 @@ pub(crate) struct RecordOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     vector: Option<Vec<f32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    document: Option<String>,
+    #[schema(value_type = Option<String>)]
+    document: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uri: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -386,4 +397,69 @@ impl From<Hit> for HitOut {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QueryOut {
     pub(crate) results: Vec<Vec<HitOut>>,
+    /// How they were found, if that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) explain: Option<ExplainOut>,
+}
+
+/// How the neighbours were found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExplainOut {
+    /// One for each vector.
+    searches: Vec<SearchOut>,
+    /// Records that ids and filter let through; null if there were neither.
+    allowed: Option<u64>,
+    /// CPU time of the search, in microseconds.
+    cpu_us: u64,
+    /// Time spent waiting for a turn, in microseconds.
+    waited_us: u64,
+    /// True if the collection was in memory; false if it had to be loaded.
+    hot: bool,
+}
+
+/// What the search for one vector did.
+#[derive(Debug, Serialize, ToSchema)]
+struct SearchOut {
+    plan: PlanName,
+    /// Vectors compared by their codes.
+    codes_compared: u64,
+    /// Vectors compared in full.
+    originals_compared: u64,
+}
+
+/// `nothing`: there was nothing to search. `exact_all`: all vectors were scanned.
+/// `exact_allowed`: those were that ids and filter let through. `graph`: the graph was walked.
+/// `graph_filtered`: the graph was walked, passing over what the filter does not let through.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum PlanName {
+    Nothing,
+    ExactAll,
+    ExactAllowed,
+    Graph,
+    GraphFiltered,
+}
+
+impl From<Explain> for ExplainOut {
+    fn from(explain: Explain) -> Self {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let search = |step: SearchStep| SearchOut {
+            plan: match step.plan {
+                SearchPlan::Nothing => PlanName::Nothing,
+                SearchPlan::ExactAll => PlanName::ExactAll,
+                SearchPlan::ExactAllowed => PlanName::ExactAllowed,
+                SearchPlan::Graph => PlanName::Graph,
+                SearchPlan::GraphFiltered => PlanName::GraphFiltered,
+            },
+            codes_compared: step.codes_compared,
+            originals_compared: step.originals_compared,
+        };
+        Self {
+            searches: explain.searches.into_iter().map(search).collect(),
+            allowed: explain.allowed,
+            cpu_us: micros(explain.cpu),
+            waited_us: micros(explain.waited),
+            hot: explain.hot,
+        }
+    }
 }

@@ -5,7 +5,7 @@ use serde::{
     de::{Error, MapAccess, SeqAccess, Visitor},
     ser::SerializeMap,
 };
-use std::{collections::btree_map::Entry, fmt};
+use std::{collections::btree_map::Entry, fmt, sync::Arc};
 use tenantry_engine::{Metadata, MetadataPatch, Value};
 
 /// A value as a caller writes it: a scalar, or a list of scalars if `LIST`.
@@ -118,12 +118,12 @@ impl<'de> Deserialize<'de> for MetadataIn {
 
 /// Metadata in an answer.
 #[derive(Debug)]
-pub(crate) struct MetadataOut(pub(crate) Metadata);
+pub(crate) struct MetadataOut(pub(crate) Arc<Metadata>);
 
 impl Serialize for MetadataOut {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (key, value) in &self.0 {
+        for (key, value) in &*self.0 {
             map.serialize_entry(key, &ValueOut(value))?;
         }
         map.end()
@@ -158,7 +158,7 @@ mod tests {
         let metadata = parse(text).unwrap().whole().unwrap();
         assert_eq!(metadata["f"], Value::Float(1.0));
         assert_eq!(metadata["i"], Value::Int(1));
-        assert_eq!(serde_json::to_string(&MetadataOut(metadata)).unwrap(), text);
+        assert_eq!(serde_json::to_string(&MetadataOut(metadata.into())).unwrap(), text);
     }
 
     #[test]

@@ -189,3 +189,26 @@ async fn large_batches_and_answers_take_the_long_way_round() {
     assert_eq!(got["records"][2_999]["vector"], json!(vec![0.25; 32]));
     assert_eq!(notes.ids(json!({})).await.len(), 1_000, "a get without a limit is cut");
 }
+
+#[tokio::test]
+async fn a_query_is_explained_to_who_asks() {
+    let notes = Notes::filled().await;
+    let statistics = "GET /v1/databases/default_database/collections/notes/statistics";
+    let read = async || notes.server.call(&notes.key, statistics, Value::Null).await.expect(200);
+    assert_eq!(read().await, json!({"records": 4, "memory": null}));
+    let body = json!({"vectors": [[4.0, 0.0]], "filter": {"kind": "fruit"}, "explain": true});
+    let first = notes.call("query", body.clone()).await.expect(200);
+    let explain = &first["explain"];
+    assert_eq!((&explain["hot"], &explain["allowed"]), (&json!(false), &json!(2)));
+    assert_eq!(explain["searches"][0]["plan"], "exact_allowed");
+    assert!(explain["cpu_us"].is_u64() && explain["waited_us"].is_u64());
+    let again = notes.call("query", body).await.expect(200);
+    assert_eq!(again["explain"]["hot"], json!(true));
+    let plain = json!({"vectors": [[4.0, 0.0]], "exact": true});
+    assert!(notes.call("query", plain).await.expect(200).get("explain").is_none());
+    let memory = &read().await["memory"];
+    assert!(memory["rows_bytes"].as_u64().unwrap() > 100, "{memory}");
+    assert!(memory["vectors_bytes"].as_u64().unwrap() > 0, "{memory}");
+    assert_eq!((&memory["linked"], &memory["pending"]), (&json!(0), &json!(4)));
+    assert_eq!(memory["recall"], Value::Null);
+}

@@ -1,6 +1,7 @@
 //! JSON in and out.
 
 use super::error::{Failure, Kind};
+use crate::vectors::lift;
 use axum::{
     body::Body,
     extract::{FromRequest, Request},
@@ -10,48 +11,82 @@ use axum::{
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::error::Category;
-use tenantry_engine::{Error, Limits};
+use tenantry_engine::{Engine, Error, Limits, Principal};
 
-/// From this size on a body is parsed off the threads that serve connections.
-const PARSE_APART_BYTES: usize = 256 << 10;
 /// From this number of rows on an answer is written off the threads that serve connections.
 const RENDER_APART_ROWS: usize = 2_000;
+/// Room that is made for a row of an answer, so that it seldom moves while it is written.
+const ROW_BYTES: usize = 512;
 
 /// A request's body, parsed. Must be a handler's last argument, so that the caller's right to the
 /// place is known before a byte of the body is read.
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<T, S> FromRequest<S> for Json<T>
-where
-    T: DeserializeOwned + Send + 'static,
-    S: Send + Sync,
-{
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Engine> for Json<T> {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let headers = request.headers();
-        if !is_json(headers) {
-            return Err(Failure::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                Kind::Chroma,
-                "Expected request with `Content-Type: application/json`",
-            ));
-        }
-        if declared(headers).is_some_and(|bytes| bytes > Limits::BODY_BYTES_MAX as u64) {
-            return Err(payload_too_large());
-        }
-        let bytes =
-            Bytes::from_request(request, state).await.map_err(|rejection| {
-                match rejection.status() {
-                    StatusCode::PAYLOAD_TOO_LARGE => payload_too_large(),
-                    _ => Failure::invalid("the request's body ended early or came too slowly"),
-                }
-            })?;
-        if bytes.len() < PARSE_APART_BYTES {
-            return parse(&bytes).map(Self);
-        }
-        apart(move || parse(&bytes)).await?.map(Self)
+    async fn from_request(request: Request, engine: &Engine) -> Result<Self, Failure> {
+        read(request, engine, parse).await.map(Self)
     }
+}
+
+/// A body with vectors, which are most of it.
+pub(crate) trait HasVectors: DeserializeOwned + Send + 'static {
+    /// The member that holds them: lists of numbers, in the usual case.
+    const MEMBER: &str;
+
+    /// Takes the vectors that were read apart; the member was an empty list.
+    fn put(&mut self, vectors: Vec<Vec<f32>>);
+}
+
+/// [`Json`] for a body with vectors: the same, faster.
+pub(crate) struct WithVectors<T>(pub(crate) T);
+
+impl<T: HasVectors> FromRequest<Engine> for WithVectors<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, engine: &Engine) -> Result<Self, Failure> {
+        read(request, engine, parse_with_vectors).await.map(Self)
+    }
+}
+
+fn parse_with_vectors<T: HasVectors>(bytes: &[u8]) -> Result<T, Failure> {
+    if let Some((vectors, rest)) = lift(bytes, T::MEMBER)
+        && let Ok(mut body) = serde_json::from_slice::<T>(&rest)
+    {
+        body.put(vectors);
+        return Ok(body);
+    }
+    parse(bytes)
+}
+
+/// Reads and parses a body, a large one in a turn of its sender's.
+async fn read<T: Send + 'static>(
+    request: Request,
+    engine: &Engine,
+    parse: fn(&[u8]) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let Some(who) = request.extensions().get::<Principal>().cloned() else {
+        return Err(Error::internal("a route was reached without a principal").into());
+    };
+    let headers = request.headers();
+    if !is_json(headers) {
+        return Err(Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Kind::Chroma,
+            "Expected request with `Content-Type: application/json`",
+        ));
+    }
+    if declared(headers).is_some_and(|bytes| bytes > Limits::BODY_BYTES_MAX as u64) {
+        return Err(payload_too_large());
+    }
+    let bytes = Bytes::from_request(request, engine).await.map_err(|rejection| match rejection
+        .status()
+    {
+        StatusCode::PAYLOAD_TOO_LARGE => payload_too_large(),
+        _ => Failure::invalid("the request's body ended early or came too slowly"),
+    })?;
+    engine.compute(&who, bytes.len(), move || parse(&bytes)).await?
 }
 
 fn payload_too_large() -> Failure {
@@ -108,10 +143,7 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 pub(crate) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(bytes) => raw(status, bytes),
-        Err(error) => {
-            let error = Error::internal("an answer cannot be written as JSON").with_source(error);
-            Failure::from(error).into_response()
-        }
+        Err(error) => unwritable(error),
     }
 }
 
@@ -131,9 +163,22 @@ pub(crate) async fn rows<T: Serialize + Send + 'static>(
     value: T,
 ) -> Result<Response, Failure> {
     if rows < RENDER_APART_ROWS {
-        return Ok(ok(&value));
+        return Ok(render(rows, &value));
     }
-    apart(move || ok(&value)).await
+    apart(move || render(rows, &value)).await
+}
+
+fn render<T: Serialize>(rows: usize, value: &T) -> Response {
+    let mut bytes = Vec::with_capacity(ROW_BYTES * (rows + 1));
+    match serde_json::to_writer(&mut bytes, value) {
+        Ok(()) => raw(StatusCode::OK, bytes),
+        Err(error) => unwritable(error),
+    }
+}
+
+fn unwritable(error: serde_json::Error) -> Response {
+    let error = Error::internal("an answer cannot be written as JSON").with_source(error);
+    Failure::from(error).into_response()
 }
 
 fn raw(status: StatusCode, body: impl Into<Body>) -> Response {

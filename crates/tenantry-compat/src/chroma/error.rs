@@ -47,6 +47,8 @@ pub(crate) struct Failure {
     status: StatusCode,
     kind: Kind,
     message: Cow<'static, str>,
+    /// Whether the same request may succeed in a second.
+    retry: bool,
     /// What the log must say and the caller must not read.
     detail: Option<Error>,
 }
@@ -57,7 +59,7 @@ impl Failure {
         kind: Kind,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, kind, message: message.into(), detail: None }
+        Self { status, kind, message: message.into(), retry: false, detail: None }
     }
 
     /// The request is well-formed and wrong.
@@ -101,7 +103,9 @@ impl From<Error> for Failure {
             ErrorKind::NotFound => (StatusCode::NOT_FOUND, Kind::NotFound),
             ErrorKind::AlreadyExists | ErrorKind::Conflict => (StatusCode::CONFLICT, Kind::Chroma),
             ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Kind::InvalidArgument),
-            ErrorKind::LimitExceeded => (StatusCode::TOO_MANY_REQUESTS, Kind::RateLimit),
+            ErrorKind::LimitExceeded | ErrorKind::Busy => {
+                (StatusCode::TOO_MANY_REQUESTS, Kind::RateLimit)
+            }
             ErrorKind::Unsupported => (StatusCode::NOT_IMPLEMENTED, Kind::Chroma),
             ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Kind::Internal),
             ErrorKind::Corrupt | ErrorKind::Internal => {
@@ -109,8 +113,9 @@ impl From<Error> for Failure {
             }
         };
         let message = message(&error);
+        let retry = error.kind() == ErrorKind::Busy;
         let detail = status.is_server_error().then_some(error);
-        Self { status, kind, message: message.into(), detail }
+        Self { status, kind, message: message.into(), retry, detail }
     }
 }
 
@@ -144,6 +149,9 @@ impl IntoResponse for Failure {
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if self.retry {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if let Some(error) = self.detail {
             response.extensions_mut().insert(Detail(Arc::new(error)));
@@ -222,6 +230,17 @@ mod tests {
         assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!failure.message.contains("secret"));
         assert!(failure.detail.is_some());
+    }
+
+    #[test]
+    fn a_full_queue_says_when_to_come_back() {
+        let response = |kind| Failure::from(Error::new(kind, "no")).into_response();
+        let busy = response(ErrorKind::Busy);
+        assert_eq!(busy.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(busy.headers()[header::RETRY_AFTER], "1");
+        let limit = response(ErrorKind::LimitExceeded);
+        assert_eq!(limit.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(!limit.headers().contains_key(header::RETRY_AFTER));
     }
 
     #[test]

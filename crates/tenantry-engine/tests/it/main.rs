@@ -16,4 +16,5 @@ mod records;
 mod search;
 mod support;
 mod tenants;
+mod turns;
 mod validation;

@@ -133,7 +133,7 @@ async fn record_ids_may_hold_anything_and_stay_apart() {
     let batch = names.iter().map(|name| write(name).text(name)).collect();
     c.write(WriteMode::Add(Existing::Fail), batch).await.unwrap();
     for name in &names {
-        assert_eq!(find(&c, name).await.unwrap().document.as_ref(), Some(name));
+        assert_eq!(find(&c, name).await.unwrap().document.as_deref(), Some(name.as_str()));
     }
     assert_eq!(c.delete(&by_ids(&["a\0"]), None).await.unwrap(), 1);
     names.retain(|name| name != "a\0");

@@ -230,6 +230,7 @@ pub(crate) fn query(vector: &[f32], k: usize) -> QueryRequest {
         k,
         select: Selector::default(),
         include: Include::default(),
+        exact: false,
     }
 }
 

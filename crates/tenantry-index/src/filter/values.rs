@@ -6,7 +6,7 @@ use tenantry_types::Value;
 /// A scalar reduced so that two are the same if and only if [`Value::equals`] says so: numbers
 /// that are whole and fit 64 bits are integers, whatever kind they came as.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) enum Scalar<'a> {
+pub(crate) enum Scalar<'a> {
     Bool(bool),
     Int(i64),
     /// The bits of a float that is no 64-bit integer.
@@ -16,7 +16,7 @@ pub(super) enum Scalar<'a> {
 
 impl<'a> Scalar<'a> {
     /// `None` for what equals nothing: lists, and NaN.
-    pub(super) fn of(value: &'a Value) -> Option<Self> {
+    pub(crate) fn of(value: &'a Value) -> Option<Self> {
         const TWO_POW_63: f64 = 9_223_372_036_854_775_808.0;
         Some(match value {
             Value::Bool(value) => Self::Bool(*value),

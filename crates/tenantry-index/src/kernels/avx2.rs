@@ -1,14 +1,14 @@
 //! x86-64 with AVX2 and FMA.
 #![expect(unsafe_code, reason = "vector instructions")]
 
-use super::{Block, Kernels, padded};
+use super::{AHEAD, Block, Kernels, padded, row};
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_add_epi32, _mm_add_ps, _mm_add_ss, _mm_cvtsi128_si32, _mm_cvtss_f32,
-    _mm_movehl_ps, _mm_shuffle_epi32, _mm_shuffle_ps, _mm256_abs_epi8, _mm256_add_epi32,
-    _mm256_add_ps, _mm256_castps256_ps128, _mm256_castsi256_si128, _mm256_extractf128_ps,
-    _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_sub_ps,
+    __m256, __m256i, _MM_HINT_T0, _mm_add_epi32, _mm_add_ps, _mm_add_ss, _mm_cvtsi128_si32,
+    _mm_cvtss_f32, _mm_movehl_ps, _mm_prefetch, _mm_shuffle_epi32, _mm_shuffle_ps, _mm256_abs_epi8,
+    _mm256_add_epi32, _mm256_add_ps, _mm256_castps256_ps128, _mm256_castsi256_si128,
+    _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16,
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8, _mm256_sub_ps,
 };
 
 /// The kernels, if the processor has AVX2 and FMA.
@@ -19,6 +19,8 @@ pub(super) fn detect() -> Option<&'static Kernels> {
         name: "avx2",
         // SAFETY: see above.
         scan: |query, rows, out| unsafe { scan(query, rows, out) },
+        // SAFETY: see above.
+        gather: |query, rows, numbers, out| unsafe { gather(query, rows, numbers, out) },
         // SAFETY: see above.
         dot: |a, b| unsafe { dot(a, b) },
         // SAFETY: see above.
@@ -43,21 +45,49 @@ fn load(chunk: &[f32; 8]) -> __m256 {
     unsafe { _mm256_loadu_ps(chunk.as_ptr()) }
 }
 
-/// `maddubs` wants one unsigned factor: |q| · (r with the sign of q). Codes are within ±127, so
-/// a pair of products is at most 2 × 127 × 127 and does not saturate 16 bits.
 #[target_feature(enable = "avx2,fma")]
 fn scan(query: &[Block], rows: &[Block], out: &mut [i32]) {
-    let ones = _mm256_set1_epi16(1);
     for (row, out) in rows.chunks_exact(query.len()).zip(out) {
-        let mut sums = [_mm256_setzero_si256(); 2];
-        for (q, r) in query.iter().zip(row) {
-            for (sum, (q, r)) in sums.iter_mut().zip(halves(q).into_iter().zip(halves(r))) {
-                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(r, q));
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
-            }
-        }
-        *out = total_i32(_mm256_add_epi32(sums[0], sums[1]));
+        *out = product(query, row);
     }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn gather(query: &[Block], rows: &[Block], numbers: &[u32], out: &mut [i32]) {
+    let width = query.len();
+    for number in numbers.iter().take(AHEAD) {
+        fetch(row(rows, width, *number));
+    }
+    for (i, (number, out)) in numbers.iter().zip(out).enumerate() {
+        if let Some(later) = numbers.get(i + AHEAD) {
+            fetch(row(rows, width, *later));
+        }
+        *out = product(query, row(rows, width, *number));
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn fetch(row: &[Block]) {
+    for block in row {
+        _mm_prefetch::<_MM_HINT_T0>(block.0.as_ptr());
+    }
+}
+
+/// `maddubs` wants one unsigned factor: |q| · (r with the sign of q). Codes are within ±127, so
+/// a pair of products is at most 2 × 127 × 127 and does not saturate 16 bits.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn product(query: &[Block], row: &[Block]) -> i32 {
+    let ones = _mm256_set1_epi16(1);
+    let mut sums = [_mm256_setzero_si256(); 2];
+    for (q, r) in query.iter().zip(row) {
+        for (sum, (q, r)) in sums.iter_mut().zip(halves(q).into_iter().zip(halves(r))) {
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(r, q));
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+        }
+    }
+    total_i32(_mm256_add_epi32(sums[0], sums[1]))
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -1,11 +1,12 @@
 //! x86-64 with AVX-512 and VNNI.
 #![expect(unsafe_code, reason = "vector instructions")]
 
-use super::{BLOCK, Block, Kernels, padded};
+use super::{AHEAD, BLOCK, Block, Kernels, padded, row};
 use std::arch::x86_64::{
-    __m512, __m512i, _mm512_add_epi32, _mm512_add_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_reduce_add_epi32, _mm512_reduce_add_ps,
-    _mm512_set1_epi8, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sub_ps, _mm512_xor_si512,
+    __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_add_ps,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_reduce_add_epi32, _mm512_reduce_add_ps, _mm512_set1_epi8, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_sub_ps, _mm512_xor_si512,
 };
 
 /// The kernels, if the processor has AVX-512 with VNNI.
@@ -16,6 +17,8 @@ pub(super) fn detect() -> Option<&'static Kernels> {
         name: "avx512-vnni",
         // SAFETY: see above.
         scan: |query, rows, out| unsafe { scan(query, rows, out) },
+        // SAFETY: see above.
+        gather: |query, rows, numbers, out| unsafe { gather(query, rows, numbers, out) },
         // SAFETY: see above.
         dot: |a, b| unsafe { dot(a, b) },
         // SAFETY: see above.
@@ -39,24 +42,59 @@ fn load(chunk: &[f32; 16]) -> __m512 {
     unsafe { _mm512_loadu_ps(chunk.as_ptr()) }
 }
 
-/// `dpbusd` multiplies unsigned by signed bytes. Flipping a code's top bit adds 128 to it, so
-/// each sum comes out too large by 128 · Σq, which is the same for every row.
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn scan(query: &[Block], rows: &[Block], out: &mut [i32]) {
-    let flip = _mm512_set1_epi8(i8::MIN);
-    let excess = query.iter().fold(_mm512_setzero_si512(), |sum, q| {
+    let excess = excess(query);
+    for (row, out) in rows.chunks_exact(query.len()).zip(out) {
+        *out = product(query, row) - excess;
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn gather(query: &[Block], rows: &[Block], numbers: &[u32], out: &mut [i32]) {
+    let (width, excess) = (query.len(), excess(query));
+    for number in numbers.iter().take(AHEAD) {
+        fetch(row(rows, width, *number));
+    }
+    for (i, (number, out)) in numbers.iter().zip(out).enumerate() {
+        if let Some(later) = numbers.get(i + AHEAD) {
+            fetch(row(rows, width, *later));
+        }
+        *out = product(query, row(rows, width, *number)) - excess;
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn fetch(row: &[Block]) {
+    for block in row {
+        _mm_prefetch::<_MM_HINT_T0>(block.0.as_ptr());
+    }
+}
+
+/// By how much every [`product`] with this query is too large.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn excess(query: &[Block]) -> i32 {
+    let sums = query.iter().fold(_mm512_setzero_si512(), |sum, q| {
         _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), codes(q))
     });
-    let excess = 128 * _mm512_reduce_add_epi32(excess);
-    for (row, out) in rows.chunks_exact(query.len()).zip(out) {
-        let mut sums = [_mm512_setzero_si512(); 2];
-        for (q, r) in query.chunks(2).zip(row.chunks(2)) {
-            for (sum, (q, r)) in sums.iter_mut().zip(q.iter().zip(r)) {
-                *sum = _mm512_dpbusd_epi32(*sum, _mm512_xor_si512(codes(r), flip), codes(q));
-            }
+    128 * _mm512_reduce_add_epi32(sums)
+}
+
+/// `dpbusd` multiplies unsigned by signed bytes. Flipping a code's top bit adds 128 to it, so
+/// each sum comes out too large by 128 · Σq, which is the same for every row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn product(query: &[Block], row: &[Block]) -> i32 {
+    let flip = _mm512_set1_epi8(i8::MIN);
+    let mut sums = [_mm512_setzero_si512(); 2];
+    for (q, r) in query.chunks(2).zip(row.chunks(2)) {
+        for (sum, (q, r)) in sums.iter_mut().zip(q.iter().zip(r)) {
+            *sum = _mm512_dpbusd_epi32(*sum, _mm512_xor_si512(codes(r), flip), codes(q));
         }
-        *out = _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1])) - excess;
     }
+    _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
 }
 
 #[target_feature(enable = "avx512f,avx512vnni")]

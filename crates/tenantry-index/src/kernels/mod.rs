@@ -28,7 +28,7 @@ const _: () = assert!(COMPONENTS_MAX.is_multiple_of(BLOCK));
 
 /// One cache line of int8 codes, each within ±127; a row of codes is a whole number of blocks,
 /// padded with zeros, so that no kernel has a tail.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub(crate) struct Block(pub(crate) [i8; BLOCK]);
 
@@ -37,6 +37,8 @@ impl Block {
     pub(crate) const ZERO: Self = Self([0; BLOCK]);
 }
 
+type Gather = fn(query: &[Block], rows: &[Block], numbers: &[u32], out: &mut [i32]);
+
 /// The kernels of one instruction set.
 #[derive(Debug)]
 pub(crate) struct Kernels {
@@ -44,6 +46,8 @@ pub(crate) struct Kernels {
     pub(crate) name: &'static str,
     /// The dot product of `query` with each of `out.len()` consecutive rows, into `out`.
     scan: fn(query: &[Block], rows: &[Block], out: &mut [i32]),
+    /// The dot product of `query` with the rows of these numbers, into `out`.
+    gather: Gather,
     /// Σ aᵢbᵢ
     dot: fn(&[f32], &[f32]) -> f32,
     /// Σ (aᵢ−bᵢ)²
@@ -79,6 +83,15 @@ impl Kernels {
         (self.scan)(query, rows, out);
     }
 
+    /// The dot product of `query` with the rows of these numbers, into `out`. For rows far apart:
+    /// where the processor can be asked to, it fetches some rows ahead.
+    #[inline]
+    pub(crate) fn gather(&self, query: &[Block], rows: &[Block], numbers: &[u32], out: &mut [i32]) {
+        assert_eq!(numbers.len(), out.len());
+        assert!(!query.is_empty() && query.len() <= COMPONENTS_MAX / BLOCK);
+        (self.gather)(query, rows, numbers, out);
+    }
+
     /// Σ aᵢbᵢ
     #[inline]
     pub(crate) fn dot(&self, a: &[f32], b: &[f32]) -> f32 {
@@ -92,6 +105,16 @@ impl Kernels {
         assert_eq!(a.len(), b.len());
         (self.squared_l2)(a, b)
     }
+}
+
+/// How many rows ahead of its work a gathering kernel fetches.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 3;
+
+/// The row of a number.
+#[inline]
+fn row(rows: &[Block], width: usize, number: u32) -> &[Block] {
+    &rows[number as usize * width..][..width]
 }
 
 /// The last, incomplete chunk of a vector, padded with zeros, which add nothing to either sum.

@@ -1,7 +1,7 @@
 //! 64-bit ARM with NEON.
 #![expect(unsafe_code, reason = "vector instructions")]
 
-use super::{Block, Kernels, padded};
+use super::{Block, Kernels, padded, row};
 use std::arch::aarch64::{
     float32x4_t, int8x16_t, int32x4_t, vaddq_f32, vaddq_s32, vaddvq_f32, vaddvq_s32, vdupq_n_f32,
     vdupq_n_s32, vfmaq_f32, vget_low_s8, vld1q_f32, vld1q_s8, vmlal_high_s8, vmull_s8, vpadalq_s16,
@@ -16,6 +16,8 @@ pub(super) fn detect() -> Option<&'static Kernels> {
         name: "neon",
         // SAFETY: see above.
         scan: |query, rows, out| unsafe { scan(query, rows, out) },
+        // SAFETY: see above.
+        gather: |query, rows, numbers, out| unsafe { gather(query, rows, numbers, out) },
         // SAFETY: see above.
         dot: |a, b| unsafe { dot(a, b) },
         // SAFETY: see above.
@@ -41,19 +43,32 @@ fn load(chunk: &[f32; 4]) -> float32x4_t {
     unsafe { vld1q_f32(chunk.as_ptr()) }
 }
 
-/// Codes are within ±127, so the sum of two products is at most 2 × 127 × 127 and fits 16 bits.
 #[target_feature(enable = "neon")]
 fn scan(query: &[Block], rows: &[Block], out: &mut [i32]) {
     for (row, out) in rows.chunks_exact(query.len()).zip(out) {
-        let mut sums = [vdupq_n_s32(0); 4];
-        for (q, r) in query.iter().zip(row) {
-            for (sum, (q, r)) in sums.iter_mut().zip(quarters(q).into_iter().zip(quarters(r))) {
-                let pairs = vmlal_high_s8(vmull_s8(vget_low_s8(q), vget_low_s8(r)), q, r);
-                *sum = vpadalq_s16(*sum, pairs);
-            }
-        }
-        *out = total_i32(sums);
+        *out = product(query, row);
     }
+}
+
+#[target_feature(enable = "neon")]
+fn gather(query: &[Block], rows: &[Block], numbers: &[u32], out: &mut [i32]) {
+    for (number, out) in numbers.iter().zip(out) {
+        *out = product(query, row(rows, query.len(), *number));
+    }
+}
+
+/// Codes are within ±127, so the sum of two products is at most 2 × 127 × 127 and fits 16 bits.
+#[inline]
+#[target_feature(enable = "neon")]
+fn product(query: &[Block], row: &[Block]) -> i32 {
+    let mut sums = [vdupq_n_s32(0); 4];
+    for (q, r) in query.iter().zip(row) {
+        for (sum, (q, r)) in sums.iter_mut().zip(quarters(q).into_iter().zip(quarters(r))) {
+            let pairs = vmlal_high_s8(vmull_s8(vget_low_s8(q), vget_low_s8(r)), q, r);
+            *sum = vpadalq_s16(*sum, pairs);
+        }
+    }
+    total_i32(sums)
 }
 
 #[inline]

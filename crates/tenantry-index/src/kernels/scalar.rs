@@ -1,17 +1,27 @@
 //! Plain Rust: the reference for the other variants and the fallback.
 
-use super::{Block, Kernels};
+use super::{Block, Kernels, row};
 
-pub(super) static KERNELS: Kernels = Kernels { name: "scalar", scan, dot, squared_l2 };
+pub(super) static KERNELS: Kernels = Kernels { name: "scalar", scan, gather, dot, squared_l2 };
 
 fn scan(query: &[Block], rows: &[Block], out: &mut [i32]) {
     for (row, out) in rows.chunks_exact(query.len()).zip(out) {
-        let mut sum = 0;
-        for (Block(q), Block(r)) in query.iter().zip(row) {
-            sum += q.iter().zip(r).map(|(q, r)| i32::from(*q) * i32::from(*r)).sum::<i32>();
-        }
-        *out = sum;
+        *out = product(query, row);
     }
+}
+
+fn gather(query: &[Block], rows: &[Block], numbers: &[u32], out: &mut [i32]) {
+    for (number, out) in numbers.iter().zip(out) {
+        *out = product(query, row(rows, query.len(), *number));
+    }
+}
+
+fn product(query: &[Block], row: &[Block]) -> i32 {
+    let mut sum = 0;
+    for (Block(q), Block(r)) in query.iter().zip(row) {
+        sum += q.iter().zip(r).map(|(q, r)| i32::from(*q) * i32::from(*r)).sum::<i32>();
+    }
+    sum
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

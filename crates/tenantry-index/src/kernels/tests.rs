@@ -25,6 +25,18 @@ fn check_scan(query: &[i8], rows: &[Vec<i8>]) {
         let mut out = vec![-1; rows.len()];
         kernels.scan(&row(query), &blocks, &mut out);
         assert_eq!(out, expected, "{}", kernels.name);
+        // Backwards, and the first once more.
+        let numbers: Vec<u32> = (0..)
+            .take(rows.len())
+            .collect::<Vec<u32>>()
+            .into_iter()
+            .rev()
+            .chain((!rows.is_empty()).then_some(0))
+            .collect();
+        let mut out = vec![-1; numbers.len()];
+        kernels.gather(&row(query), &blocks, &numbers, &mut out);
+        let expected: Vec<i32> = numbers.iter().map(|number| expected[*number as usize]).collect();
+        assert_eq!(out, expected, "{}", kernels.name);
     }
 }
 
@@ -117,4 +129,10 @@ fn the_scalar_variant_is_always_there_and_the_best_comes_first() {
     let names: Vec<_> = Kernels::available().map(|kernels| kernels.name).collect();
     assert_eq!(names.last(), Some(&"scalar"));
     assert_eq!(names[0], Kernels::best().name);
+}
+
+#[test]
+#[should_panic(expected = "range")]
+fn gathering_a_row_that_is_not_there_panics_and_reads_nothing() {
+    Kernels::best().gather(&row(&[1; 64]), &row(&[1; 128]), &[2], &mut [0]);
 }

@@ -1,6 +1,8 @@
 //! Synthetic vectors from a seed, and distances without tricks.
 
-use tenantry_index::{ExactIndex, Neighbour};
+use tenantry_index::{
+    Allow, ExactIndex, Found, IndexConfig, Neighbour, SearchOptions, VectorIndex, recall,
+};
 use tenantry_types::Metric;
 
 pub(crate) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::InnerProduct];
@@ -9,7 +11,7 @@ pub(crate) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Inn
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -82,4 +84,40 @@ pub(crate) fn assert_ordered(found: &[Neighbour]) {
         assert!(order.then(pair[0].slot.cmp(&pair[1].slot)).is_lt(), "{pair:?}");
     }
     assert!(found.iter().all(|one| !one.distance.is_nan()));
+}
+
+/// A vector index with a graph from `above` vectors on.
+pub(crate) fn graphed(metric: Metric, dimension: usize, above: usize) -> VectorIndex {
+    let config = IndexConfig { graph_above: above, seed: 5, ..IndexConfig::default() };
+    VectorIndex::new(metric, dimension, config)
+}
+
+/// Does maintenance until nothing is left.
+pub(crate) fn settle(index: &mut VectorIndex) {
+    while let Some(work) = index.work() {
+        index.apply(work);
+    }
+}
+
+/// Searches without a limit of time.
+pub(crate) fn find(index: &VectorIndex, query: &[f32], k: usize, allow: Allow<'_>) -> Found {
+    index.search(query, k, allow, &SearchOptions::default(), &mut || Ok(())).expect("no limit")
+}
+
+/// Scans without a limit of time.
+pub(crate) fn scan(index: &VectorIndex, query: &[f32], k: usize, allow: Allow<'_>) -> Found {
+    let how = SearchOptions { exact: true, ..SearchOptions::default() };
+    index.search(query, k, allow, &how, &mut || Ok(())).expect("no limit")
+}
+
+/// The mean recall@10 of an index against a scan of itself, every answer checked for order.
+pub(crate) fn mean_recall(index: &VectorIndex, queries: &[Vec<f32>], allow: Allow<'_>) -> f64 {
+    let one = |query: &Vec<f32>| {
+        let found = find(index, query, 10, allow);
+        assert_ordered(&found.neighbours);
+        let exact = scan(index, query, 10, allow).neighbours;
+        assert_eq!(found.neighbours.len(), exact.len());
+        recall(&found.neighbours, &exact)
+    };
+    queries.iter().map(one).sum::<f64>() / queries.len() as f64
 }

@@ -68,14 +68,14 @@ fn any_scalar() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn any_value() -> impl Strategy<Value = Value> {
+pub(crate) fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         4 => any_scalar(),
         1 => prop::collection::vec(any_scalar(), 0..4).prop_map(Value::List),
     ]
 }
 
-fn any_test() -> impl Strategy<Value = FieldTest> {
+pub(crate) fn any_test() -> impl Strategy<Value = FieldTest> {
     let values = || prop::collection::vec(any_value(), 0..40);
     prop_oneof![
         any_value().prop_map(FieldTest::Eq),

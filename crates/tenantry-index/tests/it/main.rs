@@ -4,3 +4,6 @@ mod data;
 mod exact;
 mod extremes;
 mod filter;
+mod graph;
+mod metadata;
+mod vector_index;

@@ -1,8 +1,12 @@
 //! How an embedded store is opened: the folder, its lock, its format and the master key.
 
 use super::{open_error, seal::SealingKey};
-use crate::{Entropy, SystemClock, SystemEntropy};
+use crate::{
+    Entropy, SystemClock, SystemEntropy,
+    pool::{Pool, PoolConfig},
+};
 use std::{
+    ffi::OsString,
     fmt,
     fs::{self, File, OpenOptions},
     io::Write as _,
@@ -11,11 +15,16 @@ use std::{
     process::Command,
     sync::Arc,
 };
+use tenantry_index::IndexConfig;
 use tenantry_types::{Clock, Error, ErrorKind, Result};
 use zeroize::Zeroizing;
 
 /// The first line of the file `format`. A newer format gets a new number.
 const FORMAT: &str = "tenantry-embedded 1\n";
+/// What a folder without `format` may hold: what a first start that was cut short has left, a
+/// master key that was put there for it, and what a fresh file system brings.
+const BEFORE_FORMAT: &[&str] =
+    &["lock", "format.new", "master.key", "master.new", "slots", "lost+found"];
 
 /// Where the key comes from that wraps every tenant's data key. Whoever loses it loses the data;
 /// whoever has it and the folder can read all.
@@ -58,6 +67,10 @@ pub struct EmbeddedConfig {
     pub memory_budget_bytes: u64,
     /// Bytes of the database's block cache.
     pub cache_bytes: u64,
+    /// Where tenants' work waits for its turn.
+    pub pool: Pool,
+    /// How vectors are kept and found in memory. The seed is each collection's own.
+    pub index: IndexConfig,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where random bytes come from.
@@ -65,14 +78,16 @@ pub struct EmbeddedConfig {
 }
 
 impl EmbeddedConfig {
-    /// Defaults: key file, 1 GiB for hot partitions, 8 MiB block cache, the system's clock and
+    /// Defaults: key file, 1 GiB for hot partitions, 4 MiB block cache, the system's clock and
     /// randomness.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
             master_key: MasterKey::File,
             memory_budget_bytes: 1 << 30,
-            cache_bytes: 8 << 20,
+            cache_bytes: 4 << 20,
+            pool: Pool::new(PoolConfig::default()),
+            index: IndexConfig::default(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
         }
@@ -161,7 +176,7 @@ pub(super) fn prepare_database(folder: &Path, slots: u64) -> Result<()> {
 }
 
 /// Makes the folder if need be, takes its lock and checks its format. The lock is held for as long
-/// as the returned file lives.
+/// as the returned file lives. Nothing is written into a folder that belongs to something else.
 pub(super) fn prepare_folder(folder: &Path) -> Result<File> {
     if !folder.exists() {
         fs::DirBuilder::new()
@@ -174,6 +189,8 @@ pub(super) fn prepare_folder(folder: &Path) -> Result<File> {
             parent.sync_all().map_err(|why| open_error("synchronise around", folder, why))?;
         }
     }
+    // Before the lock, which is a file in the folder.
+    has_format(folder)?;
     let path = folder.join("lock");
     let lock = OpenOptions::new()
         .write(true)
@@ -192,32 +209,66 @@ pub(super) fn prepare_folder(folder: &Path) -> Result<File> {
         }
         Err(fs::TryLockError::Error(why)) => return Err(open_error("lock", &path, why)),
     }
+    if !has_format(folder)? {
+        let path = folder.join("format");
+        write_new(&path, FORMAT.as_bytes()).map_err(|why| open_error("write", &path, why))?;
+    }
+    Ok(lock)
+}
+
+/// True if the folder has the format that this program knows, false if it may be given it.
+fn has_format(folder: &Path) -> Result<bool> {
     let path = folder.join("format");
     match fs::read(&path) {
-        Ok(text) if text == FORMAT.as_bytes() => {}
+        Ok(text) if text == FORMAT.as_bytes() => return Ok(true),
         Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
                     "the data folder {} has format {:?}, this program knows {:?}",
                     folder.display(),
-                    String::from_utf8_lossy(&text).trim(),
+                    text.trim().chars().take(80).collect::<String>(),
                     FORMAT.trim()
                 ),
             ));
         }
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
-            if folder.join("db").exists() {
-                return Err(Error::corrupt(format!(
-                    "the data folder {} holds a database but no format file",
-                    folder.display()
-                )));
-            }
-            write_new(&path, FORMAT.as_bytes()).map_err(|why| open_error("write", &path, why))?;
-        }
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {}
         Err(why) => return Err(open_error("read", &path, why)),
     }
-    Ok(lock)
+    let slots = fs::metadata(folder.join("slots")).map_or(0, |slots| slots.len());
+    let foreign = foreign_entry(folder)?;
+    // Another process may have made its first start since `format` was looked for.
+    if path.exists() {
+        return has_format(folder);
+    }
+    if slots > 0 || folder.join("db").join("version").exists() {
+        return Err(Error::corrupt(format!(
+            "the data folder {} holds data but no format file",
+            folder.display()
+        )));
+    }
+    match foreign {
+        None => Ok(false),
+        Some(name) => Err(Error::invalid(format!(
+            "the folder {} is not a Tenantry data folder and is not empty (it holds {name:?}): \
+             name an empty folder, or one that does not exist yet",
+            folder.display(),
+            name = name.to_string_lossy()
+        ))),
+    }
+}
+
+/// An entry of a folder without `format` that Tenantry has not put there.
+fn foreign_entry(folder: &Path) -> Result<Option<OsString>> {
+    let failed = |why| open_error("read the folder", folder, why);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if !BEFORE_FORMAT.iter().any(|known| name == *known) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// Writes a file that is there whole or not at all, readable by its owner only.

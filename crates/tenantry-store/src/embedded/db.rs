@@ -304,6 +304,11 @@ impl Disk {
         (shared.commits.load(Ordering::Relaxed), shared.syncs.load(Ordering::Relaxed))
     }
 
+    /// True from the moment in which [`Disk::close`] was called.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.queue.lock().is_none()
+    }
+
     /// Makes the store read-only as a failed write does.
     #[cfg(test)]
     pub(crate) fn fail_for_test(&self, why: &str) {

@@ -3,22 +3,70 @@
 //! A tenant's partitions are its own objects: nothing is shared between tenants but the budget,
 //! and what another tenant uses changes only whether a partition must be loaded again.
 
-use super::{partition::Partition, tenants::OpenTenant};
+use super::{maintenance::Maintenance, partition::Partition, tenants::OpenTenant};
 use crate::StoreTotals;
 use lru::LruCache;
-use parking_lot::{Mutex, RwLock};
-use std::sync::Arc;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, Ordering},
+};
 use tenantry_auth::TenantId;
 use tenantry_types::CollectionNumber;
 
 type Place = (TenantId, CollectionNumber);
 
-/// One partition in memory, read by many, changed by its tenant's one writer.
-pub(crate) type Hot = Arc<RwLock<Partition>>;
+/// One partition in memory, read by many, changed by its tenant's one writer and by maintenance.
+///
+/// Order of locks: the tenant's writer lock, then the partition, then a place in the pool. Whoever
+/// holds a place never waits for a lock, so work that is paused while it reads a partition holds
+/// up nobody but its own tenant's writer.
+#[derive(Debug)]
+pub(crate) struct HotPartition {
+    place: Place,
+    partition: RwLock<Partition>,
+    /// The tenant's weight when it was last used.
+    weight: AtomicU32,
+    /// True while maintenance knows of it.
+    queued: AtomicBool,
+}
+
+pub(crate) type Hot = Arc<HotPartition>;
+
+impl HotPartition {
+    /// Waits for a change under way. Only where blocking is allowed and no place is held.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Partition> {
+        self.partition.read()
+    }
+
+    pub(crate) fn try_read(&self) -> Option<RwLockReadGuard<'_, Partition>> {
+        self.partition.try_read()
+    }
+
+    pub(crate) fn try_write(&self) -> Option<RwLockWriteGuard<'_, Partition>> {
+        self.partition.try_write()
+    }
+
+    /// As [`HotPartition::read`].
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Partition> {
+        self.partition.write()
+    }
+
+    /// Whose it is, and with which weight.
+    pub(crate) fn tenant(&self) -> (TenantId, u32) {
+        (self.place.0, self.weight.load(Ordering::Relaxed))
+    }
+
+    /// True for the first to say so: who then hands it to maintenance.
+    pub(crate) fn set_queued(&self, queued: bool) -> bool {
+        self.queued.swap(queued, Ordering::AcqRel) != queued
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct HotSet {
     budget: usize,
+    maintenance: Maintenance,
     state: Mutex<State>,
 }
 
@@ -33,8 +81,9 @@ struct State {
 }
 
 impl HotSet {
-    pub(crate) fn new(budget_bytes: u64) -> Self {
+    pub(crate) fn new(budget_bytes: u64, maintenance: Maintenance) -> Self {
         Self {
+            maintenance,
             budget: usize::try_from(budget_bytes).unwrap_or(usize::MAX),
             state: Mutex::new(State {
                 generation: 0,
@@ -57,14 +106,28 @@ impl HotSet {
         if state.generation != tenant.generation() {
             return None;
         }
-        state.partitions.get(&(tenant.id(), collection)).map(|(hot, _)| Arc::clone(hot))
+        let (hot, _) = state.partitions.get(&(tenant.id(), collection))?;
+        hot.weight.store(tenant.info().weight.into(), Ordering::Relaxed);
+        Some(Arc::clone(hot))
+    }
+
+    /// Lets maintenance look at a partition, if there is something to do.
+    pub(crate) fn maintain(self: &Arc<Self>, hot: &Hot, has_work: bool) {
+        if has_work && hot.set_queued(true) {
+            self.maintenance.add(hot, self);
+        }
     }
 
     /// Keeps a partition that was loaded for `tenant`, and drops others to stay within the budget.
-    pub(crate) fn keep(&self, tenant: &OpenTenant, partition: Partition) -> Hot {
+    pub(crate) fn keep(self: &Arc<Self>, tenant: &OpenTenant, partition: Partition) -> Hot {
         let place = (partition.origin().tenant, partition.origin().collection);
-        let bytes = partition.bytes();
-        let hot: Hot = Arc::new(RwLock::new(partition));
+        let (bytes, has_work) = (partition.bytes(), partition.has_work());
+        let hot = Arc::new(HotPartition {
+            place,
+            partition: RwLock::new(partition),
+            weight: AtomicU32::new(tenant.info().weight.into()),
+            queued: AtomicBool::new(false),
+        });
         let mut state = self.state.lock();
         state.loads += 1;
         if state.generation != tenant.generation() {
@@ -74,14 +137,20 @@ impl HotSet {
         state.bytes += bytes;
         state.partitions.put(place, (Arc::clone(&hot), bytes));
         state.shrink(self.budget);
+        drop(state);
+        self.maintain(&hot, has_work);
         hot
     }
 
     /// Takes over a partition's new size after it was changed. The partition's lock must not be
     /// waited for in here: the set's lock is everybody's.
-    fn resize(&self, place: Place, bytes: usize) {
+    pub(crate) fn resize(&self, hot: &Hot, bytes: usize) {
         let mut state = self.state.lock();
-        let Some((_, counted)) = state.partitions.peek_mut(&place) else { return };
+        let Some((kept, counted)) = state.partitions.peek_mut(&hot.place) else { return };
+        // One that was dropped and loaded again is another one.
+        if !Arc::ptr_eq(kept, hot) {
+            return;
+        }
         let before = std::mem::replace(counted, bytes);
         state.bytes = state.bytes - before + bytes;
         state.shrink(self.budget);
@@ -96,29 +165,35 @@ impl HotSet {
         change: impl FnOnce(&mut Partition) + Send + 'static,
     ) {
         let Some(hot) = self.get(tenant, collection) else { return };
-        let place = (tenant.id(), collection);
         if let Some(mut partition) = hot.try_write() {
             change(&mut partition);
-            let bytes = partition.bytes();
+            let (bytes, has_work) = (partition.bytes(), partition.has_work());
             drop(partition);
-            self.resize(place, bytes);
+            self.resize(&hot, bytes);
+            self.maintain(&hot, has_work);
             return;
         }
         let set = Arc::clone(self);
         let outcome = super::compute(usize::MAX, move || {
             let mut partition = hot.write();
             change(&mut partition);
-            let bytes = partition.bytes();
+            let (bytes, has_work) = (partition.bytes(), partition.has_work());
             drop(partition);
-            set.resize(place, bytes);
+            set.resize(&hot, bytes);
+            set.maintain(&hot, has_work);
             Ok(())
         })
         .await;
         if let Err(error) = outcome {
             // The disk is the truth: what could not be changed is loaded again.
             tracing::error!(?error, "apply a commit in memory");
-            self.forget(place.0, place.1);
+            self.forget(tenant.id(), collection);
         }
+    }
+
+    /// Ends maintenance.
+    pub(crate) fn close(&self) {
+        self.maintenance.close();
     }
 
     /// Drops one partition.
@@ -151,6 +226,7 @@ impl HotSet {
             hot_partitions: state.partitions.len() as u64,
             loads: state.loads,
             evictions: state.evictions,
+            maintenance: self.maintenance.done(),
             ..StoreTotals::default()
         }
     }

@@ -6,7 +6,8 @@
 use super::{
     Embedded, Inner, complete,
     db::Space,
-    disk::{self, DiskKey, Touched},
+    disk::{self, Touched},
+    disk_key::DiskKey,
     done,
     keys::{self, Decode as _, Prefix},
     tenants::OpenTenant,

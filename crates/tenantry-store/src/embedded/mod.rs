@@ -9,15 +9,20 @@ mod catalog;
 mod config;
 mod db;
 mod disk;
+mod disk_key;
 mod hot;
 mod journal;
 mod key_rows;
 mod keys;
+mod maintenance;
 mod manifest;
+mod pace;
 mod partition;
 mod purge;
 mod read;
+mod recall;
 mod seal;
+mod select;
 mod slots;
 mod standing;
 mod tenant_rows;
@@ -26,11 +31,12 @@ mod write;
 
 pub use config::{EmbeddedConfig, MasterKey};
 
-use crate::{AuditEvent, AuditOutcome, Entropy, Health, StoreTotals};
+use crate::{AuditEvent, AuditOutcome, Entropy, Health, StoreTotals, pool::Pool};
 use db::{Db, Disk, Space};
 use hot::HotSet;
 use key_rows::KeyCache;
 use keys::Prefix;
+use maintenance::Maintenance;
 use parking_lot::Mutex;
 use seal::SealingKey;
 use slots::{Slot, SlotFile};
@@ -44,6 +50,7 @@ use std::{
     },
 };
 use tenantry_auth::{Level, Scope, TenantId};
+use tenantry_index::IndexConfig;
 use tenantry_types::{
     Clock, Error, ErrorKind, Isolation, Limits, Resource, Result, TenantName, TenantState,
     Timestamp,
@@ -63,6 +70,8 @@ struct Inner {
     slots: Arc<SlotFile>,
     tenants: Arc<Tenants>,
     hot: Arc<HotSet>,
+    pool: Pool,
+    index: IndexConfig,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     naming: Mutex<Naming>,
@@ -90,7 +99,9 @@ impl Embedded {
         let master = config.master_key(folder)?;
         let slots = Arc::new(SlotFile::open(&config::slot_file(folder)?, master)?);
         let tenants = Arc::new(Tenants::new());
-        let hot = Arc::new(HotSet::new(config.memory_budget_bytes));
+        let pool = config.pool.clone();
+        let maintenance = Maintenance::new(pool.clone());
+        let hot = Arc::new(HotSet::new(config.memory_budget_bytes, maintenance));
         let revocations = Arc::new(AtomicU64::new(0));
         let forget = {
             let (tenants, hot) = (Arc::clone(&tenants), Arc::clone(&hot));
@@ -113,6 +124,8 @@ impl Embedded {
             slots,
             tenants,
             hot,
+            pool,
+            index: config.index,
             clock: config.clock,
             entropy: config.entropy,
             naming: Mutex::default(),
@@ -130,6 +143,10 @@ impl Embedded {
         self.inner.disk.health()
     }
 
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.inner.pool
+    }
+
     pub(crate) fn revocations(&self) -> u64 {
         self.inner.revocations.load(Ordering::Acquire)
     }
@@ -137,11 +154,13 @@ impl Embedded {
     pub(crate) fn totals(&self) -> StoreTotals {
         let (commits, syncs) = self.inner.disk.counts();
         let open_tenants = self.inner.tenants.len() as u64;
-        StoreTotals { commits, syncs, open_tenants, ..self.inner.hot.totals() }
+        let pool = self.inner.pool.totals();
+        StoreTotals { commits, syncs, open_tenants, pool, ..self.inner.hot.totals() }
     }
 
     pub(crate) fn close(&self) {
         self.inner.disk.close();
+        self.inner.hot.close();
         self.inner.purge.notify_one();
         self.inner.lock.lock().take();
     }

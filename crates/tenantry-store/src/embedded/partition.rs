@@ -1,20 +1,18 @@
 //! One partition in memory: rows in insertion order, their ids, and the vector index.
 
-use super::disk::Body;
+use super::{disk::Body, pace::Pace, recall::Sampler, select::Selection};
 use crate::Origin;
-use std::{
-    cmp::Ordering,
-    collections::HashMap,
-    time::{Duration, Instant},
+use parking_lot::RwLock;
+use roaring::RoaringBitmap;
+use std::{cmp::Ordering, collections::HashMap};
+use tenantry_index::{
+    Allow, IndexConfig, MetadataIndex, Plan, Progress, Row, SearchOptions, VectorIndex, Work,
 };
-use tenantry_index::{Allow, CompiledFilter, ExactIndex};
 use tenantry_types::{
-    Error, ErrorKind, GetRequest, Hit, Include, Limits, Metadata, Metric, Order, QueryRequest,
-    Record, RecordId, Result, Selector, Value,
+    Error, ErrorKind, Filter, GetRequest, Hit, Include, Limits, MemoryStatistics, Metadata, Metric,
+    Order, QueryRequest, Record, RecordId, Result, SearchPlan, SearchStep, Value,
 };
 
-/// How long the filter of one request may take.
-const SELECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Rows that are gone before the partition is packed again.
 const DEAD_ROWS_MIN: usize = 256;
 
@@ -24,33 +22,57 @@ const DEAD_ROWS_MIN: usize = 256;
 pub(crate) struct Partition {
     origin: Origin,
     metric: Metric,
-    rows: Vec<Option<Body>>,
+    config: IndexConfig,
+    pub(super) rows: Vec<Option<Body>>,
     ordinals: Vec<u64>,
-    by_id: HashMap<Box<str>, u32>,
-    index: Option<ExactIndex>,
+    pub(super) by_id: HashMap<Box<str>, u32>,
+    pub(super) index: Option<VectorIndex>,
     row_bytes: usize,
+    sampler: Sampler,
+    /// Slots with a row.
+    pub(super) live: RoaringBitmap,
+    /// Built when a filter first asks for it; what it says is a function of the rows.
+    pub(super) metadata: RwLock<MetadataIndex>,
+    /// Bytes that `metadata` may take.
+    pub(super) metadata_bytes_max: usize,
 }
 
-/// The slots that take part in an operation.
-#[derive(Debug)]
-pub(crate) enum Selection {
-    /// All.
-    All,
-    /// These, ascending.
-    Slots(Vec<u32>),
+/// How a partition is kept in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartitionConfig {
+    /// How vectors are kept and found.
+    pub(crate) index: IndexConfig,
+    /// Bytes that indexes of metadata and texts may take.
+    pub(crate) metadata_bytes_max: usize,
+}
+
+/// The hits of a query, and what the search did.
+pub(crate) struct Hits {
+    pub(crate) hits: Vec<Vec<Hit>>,
+    pub(crate) searches: Vec<SearchStep>,
+    pub(crate) allowed: Option<u64>,
 }
 
 impl Partition {
-    pub(crate) fn new(origin: Origin, metric: Metric) -> Self {
+    pub(crate) fn new(origin: Origin, metric: Metric, config: PartitionConfig) -> Self {
         Self {
             origin,
             metric,
+            config: config.index,
             rows: Vec::new(),
             ordinals: Vec::new(),
             by_id: HashMap::new(),
             index: None,
             row_bytes: 0,
+            sampler: Sampler::default(),
+            live: RoaringBitmap::new(),
+            metadata: RwLock::default(),
+            metadata_bytes_max: config.metadata_bytes_max,
         }
+    }
+
+    fn new_index(&self, dimension: usize) -> VectorIndex {
+        VectorIndex::new(self.metric, dimension, self.config)
     }
 
     /// Makes room for this many rows, so that memory is not taken twice while growing.
@@ -59,7 +81,7 @@ impl Partition {
         self.ordinals.reserve_exact(rows);
         self.by_id.reserve(rows);
         if let Some(dimension) = dimension {
-            let mut index = ExactIndex::new(self.metric, dimension as usize);
+            let mut index = self.new_index(dimension as usize);
             index.reserve(rows);
             self.index = Some(index);
         }
@@ -80,7 +102,54 @@ impl Partition {
         self.rows.capacity() * (size_of::<Option<Body>>() + size_of::<u64>())
             + self.by_id.capacity() * (size_of::<(Box<str>, u32)>() + 1)
             + self.row_bytes
-            + self.index.as_ref().map_or(0, ExactIndex::bytes)
+            + self.vectors_bytes()
+            + self.metadata_bytes()
+    }
+
+    /// What it takes in memory, and how far its graph is.
+    pub(crate) fn statistics(&self) -> MemoryStatistics {
+        let vectors_bytes = self.vectors_bytes();
+        let Progress { linked, pending, .. } =
+            self.index.as_ref().map(VectorIndex::progress).unwrap_or_default();
+        let (recall, recall_samples) = self.sampler.recall();
+        MemoryStatistics {
+            rows_bytes: self.bytes().saturating_sub(vectors_bytes + self.metadata_bytes()) as u64,
+            vectors_bytes: vectors_bytes as u64,
+            metadata_bytes: self.metadata_bytes() as u64,
+            linked: linked as u64,
+            pending: pending as u64,
+            recall,
+            recall_samples,
+        }
+    }
+
+    /// True if [`Partition::work`] has something to do.
+    pub(crate) fn has_work(&self) -> bool {
+        self.sampler.is_waiting() || self.index.as_ref().is_some_and(VectorIndex::has_work)
+    }
+
+    /// True while a sample of recall waits for [`Partition::sample`].
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.sampler.is_waiting()
+    }
+
+    /// The next piece of maintenance of the index.
+    pub(crate) fn work(&self) -> Option<Work> {
+        self.index.as_ref()?.work()
+    }
+
+    /// Takes over a piece of maintenance.
+    pub(crate) fn apply(&mut self, work: Work) {
+        if let Some(index) = &mut self.index {
+            index.apply(work);
+        }
+    }
+
+    /// Goes on with the sample of a query's recall, if one was taken: a piece of a scan.
+    pub(crate) fn sample(&self) {
+        if let Some(index) = &self.index {
+            self.sampler.step(index, self.rows.len());
+        }
     }
 
     /// Bytes of texts and metadata, estimated.
@@ -117,10 +186,13 @@ impl Partition {
             slot
         };
         self.row_bytes += body_bytes(&body);
-        if let Some(row) = self.rows.get_mut(slot as usize)
-            && let Some(old) = row.replace(body)
-        {
-            self.row_bytes -= body_bytes(&old);
+        self.live.insert(slot);
+        if let Some(row) = self.rows.get_mut(slot as usize) {
+            let old = row.as_ref().map(columns).unwrap_or_default();
+            self.metadata.get_mut().put(slot, old, columns(&body));
+            if let Some(old) = row.replace(body) {
+                self.row_bytes -= body_bytes(&old);
+            }
         }
         if let Some(vector) = vector {
             self.set_vector(slot, vector);
@@ -129,8 +201,12 @@ impl Partition {
 
     /// Sets the vector of a row.
     pub(crate) fn set_vector(&mut self, slot: u32, vector: &[f32]) {
-        let metric = self.metric;
-        self.index.get_or_insert_with(|| ExactIndex::new(metric, vector.len())).set(slot, vector);
+        if self.index.is_none() {
+            self.index = Some(self.new_index(vector.len()));
+        }
+        if let Some(index) = &mut self.index {
+            index.set(slot, vector);
+        }
     }
 
     /// The slot of an ordinal.
@@ -143,7 +219,9 @@ impl Partition {
         let Some(slot) = self.by_id.remove(id) else { return };
         if let Some(old) = self.rows.get_mut(slot as usize).and_then(Option::take) {
             self.row_bytes -= body_bytes(&old);
+            self.metadata.get_mut().remove(slot, columns(&old));
         }
+        self.live.remove(slot);
         if let Some(index) = &mut self.index {
             index.clear(slot);
         }
@@ -155,77 +233,31 @@ impl Partition {
 
     /// Closes the gaps that removed rows left. Order stays.
     fn pack(&mut self) {
-        let mut packed = Self::new(self.origin, self.metric);
-        for slot in 0..u32::try_from(self.rows.len()).unwrap_or(u32::MAX) {
-            let at = slot as usize;
-            let (Some(body), Some(&ordinal)) =
-                (self.rows.get_mut(at).and_then(Option::take), self.ordinals.get(at))
-            else {
-                continue;
-            };
-            let vector = self.index.as_ref().and_then(|index| index.get(slot));
-            packed.put(ordinal, body, vector);
+        let mut next = 0;
+        let places: Vec<Option<u32>> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let place = row.as_ref().map(|_| next);
+                next += u32::from(place.is_some());
+                place
+            })
+            .collect();
+        let place = |slot: u32| places.get(slot as usize).copied().flatten();
+        if let Some(index) = &mut self.index {
+            index.remap(place);
         }
-        if packed.index.is_none()
-            && let Some(index) = &self.index
-        {
-            packed.index = Some(ExactIndex::new(self.metric, index.dimension()));
+        let mut kept = places.iter().map(Option::is_some);
+        self.ordinals.retain(|_| kept.next().unwrap_or(false));
+        self.ordinals.shrink_to_fit();
+        self.rows.retain(Option::is_some);
+        self.rows.shrink_to_fit();
+        for slot in self.by_id.values_mut() {
+            *slot = place(*slot).unwrap_or(*slot);
         }
-        *self = packed;
-    }
-
-    /// The slots that a selector and a key's bound filter leave.
-    pub(crate) fn select(
-        &self,
-        select: &Selector,
-        bound: Option<&CompiledFilter>,
-    ) -> Result<Selection> {
-        self.select_within(select, bound, SELECT_TIME_MAX)
-    }
-
-    fn select_within(
-        &self,
-        select: &Selector,
-        bound: Option<&CompiledFilter>,
-        time: Duration,
-    ) -> Result<Selection> {
-        let filter = select.filter.as_ref().map(CompiledFilter::compile).transpose()?;
-        if select.ids.is_none() && filter.is_none() && bound.is_none() {
-            return Ok(Selection::All);
-        }
-        let started = Instant::now();
-        let every =
-            if [filter.as_ref(), bound].into_iter().flatten().any(CompiledFilter::needs_text) {
-                1
-            } else {
-                4_096
-            };
-        let mut candidates: Vec<u32> = match &select.ids {
-            Some(ids) => ids.iter().filter_map(|id| self.by_id.get(id.as_str()).copied()).collect(),
-            None => self.all_slots().collect(),
-        };
-        if select.ids.is_some() {
-            candidates.sort_unstable();
-            candidates.dedup();
-        }
-        let mut slots = Vec::new();
-        for (at, slot) in candidates.into_iter().enumerate() {
-            if at % every == 0 && started.elapsed() >= time {
-                return Err(Error::new(
-                    ErrorKind::LimitExceeded,
-                    format!("the filter took more than {} seconds", time.as_secs()),
-                ));
-            }
-            let passes = self.row(slot).is_some_and(|row| {
-                let matches =
-                    |f: &CompiledFilter| f.matches(row.metadata.as_ref(), row.document.as_deref());
-                bound.is_none_or(matches) && filter.as_ref().is_none_or(matches)
-            });
-            if passes {
-                slots.push(slot);
-            }
-        }
-        Ok(Selection::Slots(slots))
+        self.sampler.forget();
+        self.live = (0..u32::try_from(self.rows.len()).unwrap_or(u32::MAX)).collect();
+        self.metadata.get_mut().remap(&place);
     }
 
     /// Slots with a row, ascending.
@@ -238,6 +270,7 @@ impl Partition {
         match selection {
             Selection::All => self.len(),
             Selection::Slots(slots) => slots.len(),
+            Selection::Bitmap(slots) => usize::try_from(slots.len()).unwrap_or(usize::MAX),
         }
     }
 
@@ -245,9 +278,10 @@ impl Partition {
     pub(crate) fn get(
         &self,
         request: &GetRequest,
-        bound: Option<&CompiledFilter>,
+        bound: Option<&Filter>,
+        pace: &mut Pace<'_>,
     ) -> Result<Vec<Record>> {
-        let selection = self.select(&request.select, bound)?;
+        let selection = self.select(&request.select, bound, pace)?;
         let page = request.page;
         let limit = page.limit.unwrap_or(usize::MAX);
         let slots: Vec<u32> = match (&request.order, selection) {
@@ -257,10 +291,14 @@ impl Partition {
             (Order::Insertion, Selection::Slots(slots)) => {
                 slots.into_iter().skip(page.offset).take(limit).collect()
             }
+            (Order::Insertion, Selection::Bitmap(slots)) => {
+                slots.into_iter().skip(page.offset).take(limit).collect()
+            }
             (order, selection) => {
                 let mut slots = match selection {
                     Selection::All => self.all_slots().collect(),
                     Selection::Slots(slots) => slots,
+                    Selection::Bitmap(slots) => slots.into_iter().collect(),
                 };
                 slots.sort_by(|a, b| self.compare(order, *a, *b));
                 slots.into_iter().skip(page.offset).take(limit).collect()
@@ -277,37 +315,47 @@ impl Partition {
     pub(crate) fn query(
         &self,
         request: &QueryRequest,
-        bound: Option<&CompiledFilter>,
-    ) -> Result<Vec<Vec<Hit>>> {
-        let selection = self.select(&request.select, bound)?;
-        let allow = match &selection {
-            Selection::All => Allow::All,
-            Selection::Slots(slots) => Allow::Slots(slots),
+        bound: Option<&Filter>,
+        pace: &mut Pace<'_>,
+    ) -> Result<Hits> {
+        let selection = self.select(&request.select, bound, pace)?;
+        let (allow, allowed) = match &selection {
+            Selection::All => (Allow::All, None),
+            Selection::Slots(slots) => (Allow::Slots(slots), Some(slots.len() as u64)),
+            Selection::Bitmap(slots) => (Allow::Bitmap(slots), Some(slots.len())),
         };
-        let mut answers = Vec::with_capacity(request.vectors.len());
+        let count = request.vectors.len();
+        let mut found =
+            Hits { hits: Vec::with_capacity(count), searches: Vec::with_capacity(count), allowed };
         let mut answer = Records::new(request.include);
+        let how = SearchOptions { exact: request.exact, ..SearchOptions::default() };
         for vector in &request.vectors {
             let Some(index) = &self.index else {
-                answers.push(Vec::new());
+                found.nothing();
                 continue;
             };
             if index.dimension() != vector.len() {
                 return Err(super::write::dimension_error(index.dimension(), vector.len()));
             }
-            let neighbours = index.search(vector, request.k, allow);
-            for neighbour in &neighbours {
+            let one = index.search(vector, request.k, allow, &how, &mut || pace.tick())?;
+            if one.plan == Plan::Graph {
+                self.sampler.offer(vector, request.k, &one.neighbours);
+            }
+            for neighbour in &one.neighbours {
                 self.record(neighbour.slot, &mut answer)?;
             }
-            let records = std::mem::take(&mut answer.records);
-            answers.push(
-                records
-                    .into_iter()
-                    .zip(neighbours)
-                    .map(|(record, neighbour)| Hit { record, distance: neighbour.distance })
-                    .collect(),
-            );
+            let records = std::mem::take(&mut answer.records).into_iter();
+            let hits = records
+                .zip(&one.neighbours)
+                .map(|(record, neighbour)| Hit { record, distance: neighbour.distance });
+            found.hits.push(hits.collect());
+            found.searches.push(SearchStep {
+                plan: plan(one.plan),
+                codes_compared: one.compared_codes,
+                originals_compared: one.compared_originals,
+            });
         }
-        Ok(answers)
+        Ok(found)
     }
 
     fn compare(&self, order: &Order, a: u32, b: u32) -> Ordering {
@@ -334,6 +382,23 @@ impl Partition {
     }
 }
 
+impl Hits {
+    fn nothing(&mut self) {
+        self.hits.push(Vec::new());
+        let plan = SearchPlan::Nothing;
+        self.searches.push(SearchStep { plan, codes_compared: 0, originals_compared: 0 });
+    }
+}
+
+fn plan(plan: Plan) -> SearchPlan {
+    match plan {
+        Plan::ExactAll => SearchPlan::ExactAll,
+        Plan::ExactAllowed => SearchPlan::ExactAllowed,
+        Plan::Graph => SearchPlan::Graph,
+        Plan::GraphFiltered => SearchPlan::GraphFiltered,
+    }
+}
+
 /// The records of an answer in the making, within [`Limits::ANSWER_BYTES_MAX`]: a request of a
 /// few bytes must not make an answer of gigabytes.
 pub(crate) struct Records {
@@ -357,9 +422,9 @@ impl Records {
         let bytes = size_of::<Record>()
             + row.id.len()
             + vector.map_or(0, size_of_val)
-            + document.map_or(0, String::len)
+            + document.map_or(0, |text| text.len())
             + uri.map_or(0, String::len)
-            + metadata.map_or(0, metadata_bytes);
+            + metadata.map_or(0, |all| metadata_bytes(all));
         self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(answer_too_large)?;
         self.records.push(Record {
             id: RecordId::parse(row.id.as_str())
@@ -385,6 +450,11 @@ pub(crate) fn answer_too_large() -> Error {
     )
 }
 
+/// What of a row metadata indexes look at.
+pub(super) fn columns(row: &Body) -> Row<'_> {
+    Row { metadata: row.metadata.as_deref(), text: row.document.as_deref() }
+}
+
 fn value<'a>(row: &'a Body, key: &str) -> Option<&'a Value> {
     row.metadata.as_ref()?.get(key)
 }
@@ -403,39 +473,11 @@ fn compare_values(a: &Value, b: &Value) -> Ordering {
 
 fn body_bytes(body: &Body) -> usize {
     2 * body.id.len()
-        + body.document.as_ref().map_or(0, String::len)
+        + body.document.as_ref().map_or(0, |text| text.len())
         + body.uri.as_ref().map_or(0, String::len)
-        + body.metadata.as_ref().map_or(0, metadata_bytes)
+        + body.metadata.as_ref().map_or(0, |all| metadata_bytes(all))
 }
 
 fn metadata_bytes(metadata: &Metadata) -> usize {
     metadata.iter().map(|(key, value)| 64 + key.len() + value.bytes()).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tenantry_auth::TenantId;
-    use tenantry_types::{CollectionNumber, Filter, TextTest};
-
-    #[test]
-    fn a_filter_ends_when_its_time_is_over() {
-        let origin = Origin { tenant: TenantId::new(1), collection: CollectionNumber(1) };
-        let mut partition = Partition::new(origin, Metric::L2);
-        let body = Body {
-            id: "a".into(),
-            document: Some("text".into()),
-            uri: None,
-            metadata: None,
-            version: 1,
-            expires_at: None,
-        };
-        partition.put(1, body, None);
-        let filter = Some(Filter::Text(TextTest::Contains("ex".into())));
-        let select = Selector { ids: None, filter };
-        let found = partition.select_within(&select, None, SELECT_TIME_MAX).unwrap();
-        assert_eq!(partition.count(&found), 1);
-        let error = partition.select_within(&select, None, Duration::ZERO).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
-    }
 }

@@ -33,10 +33,13 @@ async fn run(weak: Weak<Inner>, woken: Arc<Notify>) {
             return;
         }
         let outcome = inner.purge_all().await;
+        let closing = inner.disk.is_closing();
         drop(inner);
         match outcome {
             // Woken by a deletion or the end; looked after now and then all the same.
             Ok(()) => drop(tokio::time::timeout(LOOK_EVERY, woken.notified()).await),
+            // A store that is closing takes no more commits; the notes wait for the next start.
+            Err(_) if closing => return,
             Err(error) => {
                 tracing::warn!(?error, "purge of deleted data; it will be tried again");
                 tokio::time::sleep(LOOK_EVERY).await;

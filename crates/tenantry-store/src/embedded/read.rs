@@ -1,25 +1,33 @@
 //! Counting, getting and querying records.
 
 use super::{
-    Embedded, INLINE_BYTES, Inner, compute,
+    Embedded, Inner, compute,
     db::{Db, Space},
     disk::{self, Body},
     hot::Hot,
     keys::{self, Decode as _},
-    partition::{Partition, Records},
+    pace::Pace,
+    partition::{Hits, Partition, PartitionConfig, Records},
+    select::Ask,
     tenants::OpenTenant,
     write::{self, PARTITION, VECTOR},
 };
-use crate::{Answer, CollectionInfo, CollectionRef, Origin};
-use std::sync::Arc;
+use crate::{Answer, CollectionInfo, CollectionRef, Origin, pool::Class};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tenantry_auth::{Level, Read, Scope};
-use tenantry_index::CompiledFilter;
+use tenantry_index::IndexConfig;
 use tenantry_types::{
-    Error, ErrorKind, Filter, GetRequest, Hit, Order, QueryRequest, Record, Result, Selector,
+    CollectionStatistics, Error, ErrorKind, Explain, Filter, Found, GetRequest, Order,
+    QueryRequest, Record, Result, Selector,
 };
 
 /// A get of at most this many records is answered from disk if the collection is not hot.
 const COLD_RECORDS_MAX: usize = 1_000;
+/// Work of so many nanoseconds is done where it is asked for.
+const INLINE_NS: usize = 300_000;
 /// Estimate of a record's bytes in memory without its vector, to refuse what cannot fit.
 const ROW_BYTES: u64 = 512;
 
@@ -42,14 +50,20 @@ impl Embedded {
             let value = usize::try_from(records).unwrap_or(usize::MAX);
             return Ok(Answer { origin, value });
         }
-        let select = select.clone();
+        let (select, bound) = (Arc::new(select.clone()), Arc::new(bound));
         let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
-        let cost = Cost::of(64, select.filter.as_ref(), bound.as_ref());
-        on_partition(&tenant, hot, cost, move |partition| {
-            let selection = partition.select(&select, compile(bound)?.as_ref())?;
+        let cost = {
+            let (select, bound) = (Arc::clone(&select), Arc::clone(&bound));
+            move |partition: &Partition| {
+                let (select, bound) = (&*select, bound.as_ref().as_ref());
+                partition.estimate(Ask { select, bound, vectors: 0, exact: false, answers: 0 })
+            }
+        };
+        let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {
+            let selection = partition.select(&select, bound.as_ref().as_ref(), pace)?;
             Ok(partition.count(&selection))
-        })
-        .await
+        });
+        Ok(done.await?.answer)
     }
 
     pub(crate) async fn get<L: Level>(
@@ -74,11 +88,19 @@ impl Embedded {
         }
         drop(db);
         let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
-        let cost = Cost::of(64, request.select.filter.as_ref(), bound.as_ref());
-        on_partition(&tenant, hot, cost, move |partition| {
-            partition.get(&request, compile(bound)?.as_ref())
-        })
-        .await
+        let (request, bound) = (Arc::new(request), Arc::new(bound));
+        let cost = {
+            let (request, bound) = (Arc::clone(&request), Arc::clone(&bound));
+            move |partition: &Partition| {
+                let (select, bound) = (&request.select, bound.as_ref().as_ref());
+                let answers = request.page.limit.unwrap_or(usize::MAX);
+                partition.estimate(Ask { select, bound, vectors: 0, exact: false, answers })
+            }
+        };
+        let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {
+            partition.get(&request, bound.as_ref().as_ref(), pace)
+        });
+        Ok(done.await?.answer)
     }
 
     pub(crate) async fn query<L: Level>(
@@ -86,19 +108,50 @@ impl Embedded {
         scope: &Scope<L>,
         collection: &CollectionRef,
         request: &QueryRequest,
-    ) -> Result<Answer<Vec<Vec<Hit>>>> {
+    ) -> Result<Answer<Found>> {
         let inner = &self.inner;
         let tenant = inner.collection_tenant(scope, collection)?;
         inner.present(&tenant, collection)?;
         let bound = bound(scope);
+        let was_hot = inner.hot.get(&tenant, collection.info.number).is_some();
         let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
-        let per_row = request.vectors.iter().map(Vec::len).sum::<usize>() + 64;
-        let cost = Cost::of(per_row, request.select.filter.as_ref(), bound.as_ref());
-        let request = request.clone();
-        on_partition(&tenant, hot, cost, move |partition| {
-            partition.query(&request, compile(bound)?.as_ref())
-        })
-        .await
+        let (request, bound) = (Arc::new(request.clone()), Arc::new(bound));
+        let cost = {
+            let (request, bound) = (Arc::clone(&request), Arc::clone(&bound));
+            move |partition: &Partition| {
+                let (select, bound) = (&request.select, bound.as_ref().as_ref());
+                let (vectors, exact) = (request.vectors.len(), request.exact);
+                let answers = request.k.saturating_mul(vectors);
+                partition.estimate(Ask { select, bound, vectors, exact, answers })
+            }
+        };
+        let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {
+            let found = partition.query(&request, bound.as_ref().as_ref(), pace)?;
+            Ok((found, partition.is_sampled()))
+        });
+        let Done { answer: Answer { origin, value }, cpu, waited } = done.await?;
+        let (Hits { hits, searches, allowed }, is_sampled) = value;
+        inner.hot.maintain(&hot, is_sampled);
+        let explain = Explain { searches, allowed, cpu, waited, hot: was_hot };
+        Ok(Answer { origin, value: Found { hits, explain } })
+    }
+
+    pub(crate) async fn collection_statistics<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+    ) -> Result<Answer<CollectionStatistics>> {
+        let inner = &self.inner;
+        let tenant = inner.collection_tenant(scope, collection)?;
+        let db = inner.db()?;
+        let info = inner.present(&tenant, collection)?;
+        let origin = Origin { tenant: tenant.id(), collection: info.number };
+        let records = write::statistics(&db, &tenant, &info)?.records;
+        let memory = match inner.hot.get(&tenant, info.number) {
+            None => None,
+            Some(hot) => compute(usize::MAX, move || Ok(Some(hot.read().statistics()))).await?,
+        };
+        Ok(Answer { origin, value: CollectionStatistics { records, memory } })
     }
 }
 
@@ -107,51 +160,65 @@ fn bound<L: Level>(scope: &Scope<L>) -> Option<Filter> {
     scope.restriction().filter.clone()
 }
 
-fn compile(filter: Option<Filter>) -> Result<Option<CompiledFilter>> {
-    filter.as_ref().map(CompiledFilter::compile).transpose()
+/// What work on a partition gave, and what it took.
+struct Done<T> {
+    answer: Answer<T>,
+    cpu: Duration,
+    waited: Duration,
 }
 
-/// What an operation costs.
-#[derive(Clone, Copy)]
-struct Cost {
-    /// Bytes looked at for each row.
-    per_row: usize,
-    /// True if texts are searched: their length is not bounded by the number of rows.
-    texts: bool,
-}
-
-impl Cost {
-    fn of(per_row: usize, filter: Option<&Filter>, bound: Option<&Filter>) -> Self {
-        let texts = filter.into_iter().chain(bound).any(Filter::needs_text);
-        Self { per_row, texts }
-    }
-}
-
-/// Runs work on a partition; says whose partition it was. Small work is done here and now. Large
-/// work, and work that must wait for a change, goes to a thread that may block, at most a few at
-/// a time for one tenant; it holds its permit to its end even if the caller is gone.
-async fn on_partition<T: Send + 'static>(
-    tenant: &OpenTenant,
-    hot: Hot,
-    cost: Cost,
-    work: impl FnOnce(&Partition) -> Result<T> + Send + 'static,
-) -> Result<Answer<T>> {
-    if !cost.texts
-        && let Some(partition) = hot.try_read()
-        && partition.len().saturating_mul(cost.per_row) <= INLINE_BYTES
-    {
-        return Ok(Answer { origin: partition.origin(), value: work(&partition)? });
-    }
-    let permit = Arc::clone(&tenant.heavy)
-        .acquire_owned()
+impl Inner {
+    /// Runs work on a partition in a turn of its tenant's; says whose partition it was. Small work
+    /// is done here. Large work, and work that must wait for a change, goes to a thread that may
+    /// block, at most a few at a time for one tenant; it holds its permit to its end even if the
+    /// caller is gone.
+    async fn on_partition<T: Send + 'static>(
+        &self,
+        tenant: &OpenTenant,
+        hot: &Hot,
+        cost: impl FnOnce(&Partition) -> Option<usize>,
+        work: impl FnOnce(&Partition, &mut Pace<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<Done<T>> {
+        let begun = Instant::now();
+        let (id, weight) = hot.tenant();
+        let small = |partition: &Partition| cost(partition).is_some_and(|cost| cost <= INLINE_NS);
+        if hot.try_read().is_some_and(|partition| small(&partition)) {
+            let mut turn = self.pool.turn(id, weight, Class::Request).await?;
+            // Whoever holds a place waits for no lock.
+            if let Some(partition) = hot.try_read() {
+                let waited = begun.elapsed();
+                return done(&partition, &mut Pace::inline(&mut turn), waited, work);
+            }
+        }
+        let permit = Arc::clone(&tenant.heavy)
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::internal("the permits of a tenant are closed"))?;
+        let (pool, set, hot) = (self.pool.clone(), Arc::clone(&self.hot), Arc::clone(hot));
+        compute(usize::MAX, move || {
+            let _permit = permit;
+            let partition = hot.read();
+            let before = partition.metadata_bytes();
+            let mut turn = pool.turn_blocking(id, weight, Class::Request)?;
+            let done = done(&partition, &mut Pace::blocking(&mut turn), begun.elapsed(), work);
+            if partition.metadata_bytes() != before {
+                set.resize(&hot, partition.bytes());
+            }
+            done
+        })
         .await
-        .map_err(|_| Error::internal("the permits of a tenant are closed"))?;
-    compute(usize::MAX, move || {
-        let _permit = permit;
-        let partition = hot.read();
-        Ok(Answer { origin: partition.origin(), value: work(&partition)? })
-    })
-    .await
+    }
+}
+
+fn done<T>(
+    partition: &Partition,
+    pace: &mut Pace<'_>,
+    waited: Duration,
+    work: impl FnOnce(&Partition, &mut Pace<'_>) -> Result<T>,
+) -> Result<Done<T>> {
+    let value = work(partition, pace)?;
+    let answer = Answer { origin: partition.origin(), value };
+    Ok(Done { answer, cpu: pace.cpu(), waited })
 }
 
 /// Records that a get from disk reads where it is asked for; more are read on a thread that may
@@ -205,7 +272,11 @@ impl Inner {
         let bytes = usize::try_from(records.saturating_mul(per_record)).unwrap_or(usize::MAX);
         let partition = {
             let (tenant, budget) = (Arc::clone(tenant), self.hot.budget());
-            compute(bytes, move || load(&db, &tenant, &info, budget)).await?
+            // What is random about an index is the collection's own, so that nothing elsewhere
+            // can change it.
+            let seed = tenant.id().get() << 32 | u64::from(info.number.0);
+            let index = IndexConfig { seed, ..self.index };
+            compute(bytes, move || load(&db, &tenant, &info, index, budget)).await?
         };
         Ok(self.hot.keep(tenant, partition))
     }
@@ -259,9 +330,19 @@ fn too_large(bytes: u64, budget: u64) -> Error {
 
 /// Reads a whole partition: bodies once, vectors once, both in the order of their keys. Gives up
 /// when it has grown beyond the budget: texts may be far larger than was estimated.
-fn load(db: &Db, tenant: &OpenTenant, info: &CollectionInfo, budget: usize) -> Result<Partition> {
+fn load(
+    db: &Db,
+    tenant: &OpenTenant,
+    info: &CollectionInfo,
+    index: IndexConfig,
+    budget: usize,
+) -> Result<Partition> {
     let origin = Origin { tenant: tenant.id(), collection: info.number };
-    let mut partition = Partition::new(origin, info.metric);
+    let mut partition = Partition::new(
+        origin,
+        info.metric,
+        PartitionConfig { index, metadata_bytes_max: budget / 4 },
+    );
     let records = write::statistics(db, tenant, info)?.records;
     partition.reserve(usize::try_from(records).unwrap_or(0), info.dimension);
     let all = keys::bodies_of(tenant.prefix(), info.number.0, PARTITION);

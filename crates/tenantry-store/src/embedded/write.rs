@@ -8,15 +8,20 @@ use super::{
     hot::Hot,
     keys::{self, Tail},
     number,
+    pace::Pace,
+    select::Selection,
     tenants::{Commit, OpenTenant},
 };
-use crate::{CollectionInfo, CollectionRef};
+use crate::{
+    CollectionInfo, CollectionRef,
+    pool::{Class, Pool},
+};
 use std::{collections::HashSet, sync::Arc};
 use tenantry_auth::{CanWrite, Scope, Write};
 use tenantry_index::CompiledFilter;
 use tenantry_types::{
-    CollectionNumber, Error, ErrorKind, Existing, Limits, Metadata, Missing, RecordWrite, Resource,
-    Result, Selector, WriteMode, WriteOutcome,
+    CollectionNumber, Error, ErrorKind, Existing, Filter, Limits, Metadata, Missing, RecordWrite,
+    Resource, Result, Selector, WriteMode, WriteOutcome,
 };
 
 /// The only partition of a collection so far.
@@ -127,8 +132,10 @@ impl Inner {
         };
         let mut doomed = match hot {
             Some(hot) => {
-                let bound = bound.map(CompiledFilter::compile).transpose()?;
-                compute(usize::MAX, move || selected(&hot, &select, bound.as_ref())).await?
+                let bound = bound.cloned();
+                let pool = self.pool.clone();
+                let all = move || selected(&hot, &pool, &select, bound.as_ref());
+                compute(usize::MAX, all).await?
             }
             None => {
                 let mut found = Vec::new();
@@ -192,14 +199,19 @@ impl Inner {
 /// Ordinals and ids of the selected rows, in insertion order.
 fn selected(
     hot: &Hot,
+    pool: &Pool,
     select: &Selector,
-    bound: Option<&CompiledFilter>,
+    bound: Option<&Filter>,
 ) -> Result<Vec<(u64, String)>> {
     let partition = hot.read();
+    let (tenant, weight) = hot.tenant();
+    let mut turn = pool.turn_blocking(tenant, weight, Class::Request)?;
+    let mut pace = Pace::blocking(&mut turn);
     let row = |slot: u32| Some((partition.ordinal(slot)?, partition.row(slot)?.id.clone()));
-    Ok(match partition.select(select, bound)? {
-        super::partition::Selection::All => partition.all_slots().filter_map(row).collect(),
-        super::partition::Selection::Slots(slots) => slots.into_iter().filter_map(row).collect(),
+    Ok(match partition.select(select, bound, &mut pace)? {
+        Selection::All => partition.all_slots().filter_map(row).collect(),
+        Selection::Slots(slots) => slots.into_iter().filter_map(row).collect(),
+        Selection::Bitmap(slots) => slots.into_iter().filter_map(row).collect(),
     })
 }
 
@@ -225,7 +237,7 @@ impl<'a> Batch<'a> {
         inner: &'a Inner,
         tenant: &'a OpenTenant,
         info: &CollectionInfo,
-        bound: Option<&tenantry_types::Filter>,
+        bound: Option<&Filter>,
         mode: WriteMode,
     ) -> Result<Self> {
         let db = inner.db()?;
@@ -358,7 +370,7 @@ impl<'a> Batch<'a> {
     fn reaches(&self, body: &Body) -> bool {
         self.bound
             .as_ref()
-            .is_none_or(|f| f.matches(body.metadata.as_ref(), body.document.as_deref()))
+            .is_none_or(|f| f.matches(body.metadata.as_deref(), body.document.as_deref()))
     }
 
     fn put(&mut self, ordinal: u64, old: Option<Body>, record: RecordWrite) -> Result<()> {
@@ -405,7 +417,7 @@ fn merge(old: Option<Body>, record: &RecordWrite, version: u64) -> Body {
         version,
         expires_at: None,
     });
-    let mut metadata: Metadata = old.metadata.unwrap_or_default();
+    let mut metadata: Metadata = old.metadata.map(Arc::unwrap_or_clone).unwrap_or_default();
     for (key, value) in &record.metadata {
         match value {
             Some(value) => metadata.insert(key.clone(), value.clone()),
@@ -414,9 +426,9 @@ fn merge(old: Option<Body>, record: &RecordWrite, version: u64) -> Body {
     }
     Body {
         id: old.id,
-        document: record.document.clone().or(old.document),
+        document: record.document.as_deref().map(Into::into).or(old.document),
         uri: record.uri.clone().or(old.uri),
-        metadata: (!metadata.is_empty()).then_some(metadata),
+        metadata: (!metadata.is_empty()).then(|| Arc::new(metadata)),
         version,
         expires_at: old.expires_at,
     }

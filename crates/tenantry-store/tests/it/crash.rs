@@ -311,8 +311,9 @@ async fn check_counts(
         k: rows + 1,
         select: Selector::default(),
         include: everything(),
+        exact: false,
     };
-    let hits = stand.store.query(scope, collection, &request).await.expect("query").value;
+    let hits = stand.store.query(scope, collection, &request).await.expect("query").value.hits;
     assert_eq!(hits[0].len(), rows, "a search finds every vector");
 }
 

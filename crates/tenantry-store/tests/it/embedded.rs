@@ -14,6 +14,18 @@ async fn the_embedded_backend_conforms() {
     conformance::run_large(make).await;
 }
 
+/// The same with a graph for every collection of a few vectors.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_backend_conforms_with_graphs() {
+    conformance::run_all(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut config = EmbeddedConfig::new(folder.path());
+        config.index.graph_above = 4;
+        (Store::open_embedded(config).expect("a new store"), folder)
+    })
+    .await;
+}
+
 /// The same with a budget so small that every partition is dropped after each use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_backend_conforms_under_memory_pressure() {

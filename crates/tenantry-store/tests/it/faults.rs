@@ -220,6 +220,44 @@ async fn a_folder_in_use_is_refused_by_name() {
     assert_eq!(refusal(EmbeddedConfig::new(dir.path())).await.kind(), ErrorKind::Conflict);
 }
 
+/// A mistyped folder must not become a store, nor get as much as a lock.
+#[tokio::test]
+async fn a_folder_of_something_else_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let names = || {
+        let entries = fs::read_dir(dir.path()).expect("list");
+        let mut names: Vec<_> = entries.map(|entry| entry.expect("entry").file_name()).collect();
+        names.sort();
+        names
+    };
+    fs::create_dir(dir.path().join("lost+found")).expect("make");
+    for (file, content, kind, says) in [
+        ("passwd", "root", ErrorKind::Invalid, "\"passwd\""),
+        (".hidden", "", ErrorKind::Invalid, "\".hidden\""),
+        ("format", "A4 paper", ErrorKind::Unsupported, "A4 paper"),
+        ("slots", "not empty", ErrorKind::Corrupt, "no format file"),
+    ] {
+        fs::write(dir.path().join(file), content).expect("write");
+        let before = names();
+        let error = refusal(EmbeddedConfig::new(dir.path())).await;
+        assert_eq!(error.kind(), kind, "{file}: {error:?}");
+        let said = error.to_string();
+        assert!(said.contains(says) && said.contains(&dir.path().display().to_string()), "{said}");
+        assert_eq!(names(), before, "{file}");
+        fs::remove_file(dir.path().join(file)).expect("remove");
+    }
+    // What a first start leaves that was cut short, and a fresh file system brings, is no hindrance.
+    let key = "0123456789abcdef".repeat(4);
+    let left = [("lock", ""), ("format.new", "tenan"), ("master.key", &key), ("slots", "")];
+    for (file, content) in left.into_iter().chain([("master.new", "01")]) {
+        fs::write(dir.path().join(file), content).expect("write");
+    }
+    let stand = Stand::open(dir.path()).await;
+    stand.tenant_with_collection("a").await;
+    stand.close();
+    assert_eq!(fs::read_to_string(dir.path().join("master.key")).expect("key"), key);
+}
+
 /// One thing is missing or wrong; the refusal names it, and nothing is made in its place.
 #[tokio::test]
 async fn missing_and_foreign_files_are_refused_by_name() {

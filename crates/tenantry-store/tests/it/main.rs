@@ -10,6 +10,7 @@ mod damage;
 mod embedded;
 mod faults;
 mod fixture;
+mod graph;
 mod stand;
 mod trace;
 mod whole;

@@ -6,14 +6,22 @@ use crate::{
     config::{MasterKeySource, StoreConfig},
     serve::open_engine,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use axum::{Router, body::Body, http};
 use clap::Args;
 use http_body_util::BodyExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use std::{fmt, fs, io::Read, path::PathBuf, time::Duration};
-use tenantry::{Authority, Engine};
+use std::{
+    fmt, fs,
+    io::{
+        ErrorKind::{ConnectionRefused, NotFound},
+        Read,
+    },
+    path::PathBuf,
+    time::Duration,
+};
+use tenantry::{ApiKey, Authority, Engine};
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
@@ -125,9 +133,13 @@ pub(crate) enum Client {
 impl Client {
     /// Connects to a server. Nothing is sent yet.
     pub(crate) fn remote(url: &str, key: Option<String>, ca: Option<PathBuf>) -> Result<Self> {
-        let base = url.trim_end_matches('/').to_owned();
-        if !base.starts_with("http://") && !base.starts_with("https://") {
-            bail!("{url:?} is not the URL of a server: write it like http://127.0.0.1:7700");
+        let base = base(url)?;
+        if key.as_deref().is_some_and(|key| ApiKey::parse(key).is_none()) {
+            // Not repeated: it may be another secret, or most of a key.
+            bail!(
+                "what --key or the variable TENANTRY_KEY gives is not an API key: a key reads \
+                 tnt_, 16 characters, _, and 52 characters"
+            );
         }
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -145,9 +157,18 @@ impl Client {
 
     /// Opens a data folder. Whoever can read it and its master key is the operator.
     fn local(config: &StoreConfig) -> Result<Self> {
+        let folder = config.data_dir.display();
         if !config.data_dir.is_dir() {
-            let folder = config.data_dir.display();
-            bail!("there is no data folder {folder}; `tenantry serve` makes one");
+            bail!(
+                "there is no data folder {folder}; `tenantry serve --data-dir {folder}` makes one"
+            );
+        }
+        // A command must not make a store where a path was mistyped.
+        if fs::metadata(config.data_dir.join("format")).is_err_and(|e| e.kind() == NotFound) {
+            bail!(
+                "{folder} is not a Tenantry data folder: it holds no file `format`; \
+                 `tenantry serve --data-dir DIR` makes a new one"
+            );
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -156,14 +177,15 @@ impl Client {
         let engine = {
             // The engine starts its background work in the runtime that is entered.
             let _inside = runtime.enter();
-            open_engine(config, Authority::local())?
+            let in_use = "stop that one, or give its --server URL and --key KEY";
+            open_engine(config, Authority::local(), in_use)?
         };
         let router = tenantry_api::router(engine.clone());
         Ok(Self::Local { runtime, engine, router })
     }
 
     /// Sends a request and returns the answer's JSON; an answer other than success is a
-    /// [`Refusal`].
+    /// [`Refusal`], and one that is not in Tenantry's form says whose it may be.
     pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         self.send(method, None, path, body.map(Value::to_string).unwrap_or_default())
     }
@@ -201,22 +223,34 @@ impl Client {
                 }
                 let request = request.uri(format!("{base}{path}")).body(body);
                 remote(agent, request.context("make the request")?)
-                    .with_context(|| format!("ask {base}"))?
+                    .map_err(|error| unreachable(base, error))?
             }
             Self::Local { runtime, router, .. } => {
                 let request = request.uri(path).body(Body::from(body));
                 runtime.block_on(local(router.clone(), request.context("make the request")?))?
             }
         };
-        let json = serde_json::from_slice(&answer).ok();
-        if (200..300).contains(&status) {
-            return Ok(json.unwrap_or(Value::Null));
+        let json: Option<Value> = serde_json::from_slice(&answer).ok();
+        match (status, json) {
+            (200..300, Some(json)) => Ok(json),
+            (200..300, None) if answer.is_empty() => Ok(Value::Null),
+            (_, json) => match json.as_ref().and_then(message_of) {
+                Some(message) => Err(Refusal { status, message }.into()),
+                None => Err(self.foreign(status)),
+            },
         }
-        let message = json.as_ref().and_then(message_of).map_or_else(
-            || String::from_utf8_lossy(&answer).chars().take(200).collect(),
-            ToOwned::to_owned,
-        );
-        Err(Refusal { status, message }.into())
+    }
+
+    /// The answer was nobody's who speaks this protocol.
+    fn foreign(&self, status: u16) -> anyhow::Error {
+        let whom = match self {
+            Self::Remote { base, .. } => base,
+            Self::Local { .. } => "the data folder",
+        };
+        anyhow!(
+            "{whom} answered {status} and is not a native Tenantry listener (`tenantry serve` \
+             prints the URL of that one); if it is, a proxy in front of it answered"
+        )
     }
 
     /// Ends the connection; a folder is written out and released.
@@ -247,8 +281,43 @@ async fn local(router: Router, request: http::Request<Body>) -> Result<(u16, Vec
     Ok((status, bytes.to_vec()))
 }
 
-/// The words of an error body.
-fn message_of(body: &Value) -> Option<&str> {
+/// The URL of a server without the slash at its end. Commands add the path.
+fn base(url: &str) -> Result<String> {
+    let uri = url.parse::<http::Uri>().ok().filter(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some_and(|to| !to.as_str().contains('@'))
+    });
+    let Some(uri) = uri else {
+        bail!("{url:?} is not the URL of a server: write it like http://127.0.0.1:7700")
+    };
+    ensure!(
+        uri.path() == "/" && uri.query().is_none(),
+        "{url:?} has a path; give the URL of the server alone, like http://127.0.0.1:7700"
+    );
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// A request that got no answer, with what that most often means.
+fn unreachable(base: &str, error: anyhow::Error) -> anyhow::Error {
+    let full = format!("{error:#}");
+    match error.downcast_ref::<ureq::Error>() {
+        Some(ureq::Error::Io(io)) if io.kind() == ConnectionRefused => {
+            anyhow!("cannot reach {base}: {full}; is the server running there?")
+        }
+        // What rustls says of an answer that is no TLS.
+        Some(_) if full.contains("InvalidContentType") => {
+            anyhow!("cannot reach {base}: the server speaks plain http, so write http://")
+        }
+        Some(ureq::Error::Protocol(_)) if base.starts_with("http://") => {
+            anyhow!("cannot reach {base}: {full}; if the server speaks TLS, write https://")
+        }
+        _ => error.context(format!("ask {base}")),
+    }
+}
+
+/// The words of an error body of the native protocol, which has a kind beside them.
+fn message_of(body: &Value) -> Option<String> {
     let error = body.get("error")?;
-    error.get("message").or(Some(error))?.as_str()
+    error.get("kind")?.as_str()?;
+    Some(error.get("message")?.as_str()?.to_owned())
 }

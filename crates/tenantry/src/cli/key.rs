@@ -2,7 +2,7 @@
 
 use super::{
     client::{Client, segment},
-    output::{print, print_json, printable, table, utc},
+    output::{print, print_json, table, utc},
     tenant::{Common, text, with},
 };
 use crate::config::Span;
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tenantry::{ApiKey, KeyId};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -38,7 +39,8 @@ enum Command {
     },
     /// Revoke a key: refused from the moment the command returns
     Revoke {
-        /// The id of the key: the part between the underscores
+        /// The id of the key, its 16 characters between the underscores; a whole key is taken too
+        #[arg(value_name = "KEY_ID")]
         id: String,
         #[command(flatten)]
         owner: Owner,
@@ -125,14 +127,26 @@ pub(super) fn run(args: KeyArgs) -> Result<()> {
             let rows: Vec<_> = keys.iter().map(row).collect();
             print(&table(&["ID", "ROLE", "LABEL", "CREATED", "EXPIRES"], &rows))
         }),
-        Command::Revoke { id, owner, common } => with(common, |client, json| {
-            owner.call(client, "DELETE", Some(&id), None)?;
-            if json {
-                return print_json(&json!({ "revoked": id }));
-            }
-            print(&format!("revoked key {}\n", printable(&id)))
-        }),
+        Command::Revoke { id, owner, common } => {
+            let id = public_half(&id)?;
+            with(common, |client, json| {
+                owner.call(client, "DELETE", Some(&id), None)?;
+                if json {
+                    return print_json(&json!({ "revoked": id }));
+                }
+                print(&format!("revoked key {id}\n"))
+            })
+        }
     }
+}
+
+/// The id of a key that is given by its id or as a whole. Nothing of the text is repeated, since
+/// it may hold a secret.
+fn public_half(given: &str) -> Result<String> {
+    let id = KeyId::parse(given).or_else(|| ApiKey::parse(given).map(|key| key.id()));
+    let id =
+        id.context("that is not a key's id: 16 characters, as `tenantry key list` shows them")?;
+    Ok(id.to_string())
 }
 
 fn row(key: &Value) -> Vec<String> {

@@ -33,7 +33,7 @@ enum Command {
     Create {
         /// Its name: 1 to 512 bytes of text, unique among living tenants
         name: String,
-        /// Its share of the machine relative to other tenants, 1 to 1000; 100 is usual
+        /// Its share of compute while several tenants wait for it, 1 to 1000; 100 is usual
         #[arg(long)]
         weight: Option<u16>,
         #[command(flatten)]
@@ -78,7 +78,7 @@ enum Command {
     Delete {
         /// Its name
         name: String,
-        /// Do not ask
+        /// Erase without asking for the name on the terminal; needed where there is no terminal
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
@@ -118,7 +118,12 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
         Command::Resume { name, common } => turn(&name, "resume", common),
         Command::Rename { name, new_name, common } => with(common, |client, json| {
             let body = json!({ "name": new_name });
-            show(&client.call("PATCH", &path(&name), Some(&body))?, json, "renamed")
+            let tenant = client.call("PATCH", &path(&name), Some(&body))?;
+            if json {
+                return print_json(&tenant);
+            }
+            let (old, new) = (printable(&name), printable(&text(&tenant, "name")));
+            print(&format!("renamed tenant {old} → {new} ({})\n", text(&tenant, "state")))
         }),
         Command::Delete { name, yes, common } => {
             confirm(&name, yes)?;

@@ -22,7 +22,9 @@ const DATA_DIR: &str = "tenantry-data";
 const CONNECTIONS_MAX: u32 = 4_096;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 const MEMORY_BUDGET: ByteSize = ByteSize(1 << 30);
-const CACHE_SIZE: ByteSize = ByteSize(8 << 20);
+/// Below it hardly one tenant's vectors fit; what is given is then most likely meant in MiB.
+const MEMORY_BUDGET_MIN: ByteSize = ByteSize(16 << 20);
+const CACHE_SIZE: ByteSize = ByteSize(4 << 20);
 
 /// The settings of a server, complete and checked.
 #[derive(Debug, Clone)]
@@ -101,10 +103,17 @@ impl Config {
             );
             ensure!(
                 protected,
-                "{name} {address} is reachable from other machines: give tls_cert and tls_key, \
-                 or behind_proxy if a proxy in front terminates TLS"
+                "{name} {address} is reachable from other machines: give --tls-cert and --tls-key, \
+                 or --behind-proxy if a proxy in front terminates TLS (in a file tls_cert, tls_key, \
+                 behind_proxy)"
             );
         }
+        let memory_budget = given.memory_budget.unwrap_or(MEMORY_BUDGET);
+        ensure!(
+            memory_budget >= MEMORY_BUDGET_MIN,
+            "memory_budget is {memory_budget}, at least {MEMORY_BUDGET_MIN} is needed; a number \
+             without a unit counts bytes, so write it like 512MiB or 2GiB"
+        );
         let connections_max = given.connections_max.unwrap_or(CONNECTIONS_MAX);
         ensure!(connections_max > 0, "connections_max must be at least 1");
         Ok(Self {
@@ -114,7 +123,7 @@ impl Config {
                     given.master_key_env,
                     given.master_key_command,
                 )?,
-                memory_budget: given.memory_budget.unwrap_or(MEMORY_BUDGET),
+                memory_budget,
                 cache_size: given.cache_size.unwrap_or(CACHE_SIZE),
             },
             listen,

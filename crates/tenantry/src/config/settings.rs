@@ -52,11 +52,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "TENANTRY_SHUTDOWN_TIMEOUT", value_name = "TIME")]
     pub(crate) shutdown_timeout: Option<Span>,
 
-    /// Memory for the vectors and indexes of tenants in use [default: 1GiB]
+    /// Memory for the vectors and indexes of tenants in use, at least 16MiB [default: 1GiB]
     #[arg(long, env = "TENANTRY_MEMORY_BUDGET", value_name = "SIZE")]
     pub(crate) memory_budget: Option<ByteSize>,
 
-    /// Memory for blocks read from disk [default: 8MiB]
+    /// Memory for blocks read from disk [default: 4MiB]
     #[arg(long, env = "TENANTRY_CACHE_SIZE", value_name = "SIZE")]
     pub(crate) cache_size: Option<ByteSize>,
 

@@ -32,12 +32,12 @@ fn every_setting_is_a_flag_a_variable_and_a_key_of_one_name() {
 fn a_flag_beats_the_file_and_the_file_beats_the_default() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tenantry.toml");
-    fs::write(&path, "listen = \"127.0.0.1:1\"\ncache_size = \"8MiB\"\nmemory_budget = 1048576\n")
+    fs::write(&path, "listen = \"127.0.0.1:1\"\ncache_size = \"8MiB\"\nmemory_budget = 33554432\n")
         .unwrap();
     let config = Config::load(from_flags(&["--listen", "localhost:2"]), Some(&path)).unwrap();
     assert_eq!(config.listen, "127.0.0.1:2".parse().unwrap());
     assert_eq!(config.store.cache_size, ByteSize(8 << 20));
-    assert_eq!(config.store.memory_budget, ByteSize(1 << 20));
+    assert_eq!(config.store.memory_budget, ByteSize(32 << 20));
     assert_eq!(config.store.data_dir, Path::new("tenantry-data"));
     assert_eq!(config.shutdown_timeout, SHUTDOWN_TIMEOUT);
 }
@@ -59,11 +59,36 @@ fn a_wrong_file_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_memory_budget_in_the_wrong_unit_is_refused() {
+    for (given, says) in
+        [("512", "memory_budget is 512 bytes, at least 16MiB"), ("15MiB", "512MiB")]
+    {
+        let error = check(&["--memory-budget", given]).unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
+    let config = check(&["--memory-budget", "16MiB"]).unwrap();
+    assert_eq!(config.store.memory_budget, MEMORY_BUDGET_MIN);
+}
+
+/// The samples that operators copy are settings that the program takes.
+#[test]
+fn the_samples_of_the_operators_guide_are_accepted() {
+    let guide = include_str!("../../../../docs/operating.md");
+    let samples: Vec<_> = guide.split("```toml\n").skip(1).collect();
+    assert!(!samples.is_empty());
+    for sample in samples {
+        let (text, _) = sample.split_once("```").unwrap();
+        let settings: Settings = toml::from_str(text).unwrap();
+        Config::check(settings).unwrap();
+    }
+}
+
+#[test]
 fn what_would_expose_data_is_refused() {
     for (flags, says) in [
         (&["--dev", "--listen", "0.0.0.0:1"][..], "dev switches authentication off"),
         (&["--dev", "--behind-proxy", "--chroma-listen", "[::]:1"], "chroma_listen [::]:1: dev"),
-        (&["--listen", "10.0.0.1:1"], "reachable from other machines"),
+        (&["--listen", "10.0.0.1:1"], "reachable from other machines: give --tls-cert and"),
         (&["--chroma-listen", "0.0.0.0:1"], "reachable from other machines"),
         (&["--tls-cert", "x"], "without tls_key"),
         (&["--tls-key", "x"], "without tls_cert"),

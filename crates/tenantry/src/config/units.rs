@@ -7,9 +7,10 @@ use std::{fmt, str::FromStr, time::Duration};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ByteSize(pub(crate) u64);
 
-const BYTE_UNITS: [(&str, u64); 9] = [
+const BYTE_UNITS: [(&str, u64); 10] = [
     ("", 1),
     ("b", 1),
+    ("bytes", 1),
     ("kb", 1_000),
     ("mb", 1_000_000),
     ("gb", 1_000_000_000),
@@ -50,7 +51,7 @@ impl fmt::Display for ByteSize {
         let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
         match units.iter().find(|(_, bits)| self.0 > 0 && self.0.trailing_zeros() >= *bits) {
             Some((name, bits)) => write!(f, "{}{name}", self.0 >> bits),
-            None => write!(f, "{}", self.0),
+            None => write!(f, "{} bytes", self.0),
         }
     }
 }
@@ -128,9 +129,13 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_their_unit() {
-        for (text, bytes) in
-            [("0", 0), ("64MiB", 64 << 20), ("1.5 GiB", 3 << 29), ("500mb", 500_000_000), ("7b", 7)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("64MiB", 64 << 20),
+            ("1.5 GiB", 3 << 29),
+            ("500mb", 500_000_000),
+            ("7 bytes", 7),
+        ] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
         for text in ["", "MiB", "-1", "1XB", "99999999999999999999", "99999999TiB", "1.2.3MB"] {

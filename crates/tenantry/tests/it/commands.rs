@@ -1,7 +1,8 @@
 //! `tenantry tenant` and `tenantry key`, on a folder and on a server.
 
-use crate::program::{Folder, done, fails, run, tenantry};
+use crate::program::{Folder, done, fails, run, tenantry, texts};
 use serde_json::Value;
+use std::{ffi::OsString, fs};
 
 /// Where commands go.
 enum Target {
@@ -60,7 +61,10 @@ fn a_tenant_lives_its_life() {
         let states: Vec<_> = listed.as_array().unwrap().iter().map(|t| &t["state"]).collect();
         assert_eq!(states, ["suspended", "active"]);
         target.done(&["tenant", "resume", name]);
-        target.done(&["tenant", "rename", name, "acme"]);
+        assert_eq!(
+            target.done(&["tenant", "rename", name, "acme"]),
+            format!("renamed tenant {name} → acme (active)\n")
+        );
         target.fails(&["tenant", "show", name], &["does not exist"]);
         let table = target.done(&["tenant", "list"]);
         let lines: Vec<_> = table.lines().collect();
@@ -96,6 +100,16 @@ fn keys_are_made_listed_and_revoked() {
         target.done(&["key", "revoke", &id, "--tenant", "acme"]);
         assert!(!target.done(&["key", "list", "--tenant", "acme"]).contains(&id));
         target.fails(&["key", "revoke", &id, "--tenant", "acme"], &["does not exist"]);
+
+        // A whole key names the key too, and its secret is not repeated, even if it is cut short.
+        let whole = target.done(&["key", "create", "--tenant", "acme"]);
+        let (named, secret) = whole.trim()["tnt_".len()..].split_once('_').unwrap();
+        let cut = &whole[..40];
+        let (code, out, err) = run(&target.with(&["key", "revoke", cut, "--tenant", "acme"]));
+        assert!(code == 1 && err.contains("not a key's id"), "{err}");
+        assert!(!(out + &err).contains(&secret[..8]));
+        let said = target.done(&["key", "revoke", whole.trim(), "--tenant", "acme"]);
+        assert_eq!(said, format!("revoked key {named}\n"));
 
         let operator = target.json(&["key", "create", "--operator", "--no-act-as"]);
         assert_eq!(operator["act_as"], false);
@@ -134,6 +148,48 @@ fn a_wrong_command_line_is_told_apart_from_a_failure() {
     let both = ["tenant", "list", "--server", "http://127.0.0.1:1", "--data-dir", "x"];
     fails(&mut tenantry(&both), &["give one"]);
     fails(&mut tenantry(&["tenant", "list", "--server", "127.0.0.1:1"]), &["URL"]);
-    fails(&mut tenantry(&["tenant", "list", "--server", "http://127.0.0.1:1"]), &["refused"]);
+    let alone = ["tenant", "list", "--server", "http://127.0.0.1:1/v1"];
+    fails(&mut tenantry(&alone), &["has a path", "http://127.0.0.1:7700"]);
+    fails(
+        &mut tenantry(&["tenant", "list", "--server", "http://127.0.0.1:1"]),
+        &["http://127.0.0.1:1", "refused", "is the server running there?"],
+    );
+    let mut command = tenantry(&["tenant", "list", "--server", "http://127.0.0.1:1"]);
+    let said = texts(&command.env("TENANTRY_KEY", "hunter2").output().unwrap()).2;
+    assert!(said.contains("TENANTRY_KEY gives is not an API key"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
     fails(&mut tenantry(&["tenant", "list", "--data-dir", "/nowhere"]), &["no data folder"]);
+}
+
+#[test]
+fn a_command_makes_no_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    for entry in [None, Some("passwd")] {
+        if let Some(name) = entry {
+            fs::write(folder.path().join(name), "root").unwrap();
+        }
+        for command in [&["tenant", "list"][..], &["key", "create", "--operator"]] {
+            let mut command = tenantry(command);
+            fails(command.args(["--data-dir", &path]), &[&path, "is not a Tenantry data folder"]);
+        }
+        let left: Vec<_> = fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, entry.map(Into::into).into_iter().collect::<Vec<OsString>>());
+    }
+    let mut serve = tenantry(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &path]);
+    fails(&mut serve, &["is not a Tenantry data folder", "\"passwd\"", "an empty folder"]);
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+}
+
+#[test]
+fn what_does_not_speak_the_native_protocol_is_told() {
+    let folder = Folder::new();
+    let server = folder.serve(&[]);
+    let list = |url: &str| tenantry(&["tenant", "list", "--server", url, "--key", &folder.key]);
+    fails(
+        &mut list(&server.chroma),
+        &[&server.chroma, "answered 404 and is not a native Tenantry listener"],
+    );
+    let encrypted = server.url.replace("http://", "https://");
+    fails(&mut list(&encrypted), &[&encrypted, "the server speaks plain http"]);
 }

@@ -42,7 +42,7 @@ fn development_mode_is_refused_beyond_loopback() {
     }
     fails(
         tenantry(&["serve", "--listen", "0.0.0.0:0", "--data-dir"]).arg(&data),
-        &["tls_cert", "behind_proxy"],
+        &["--tls-cert", "tls_cert", "--behind-proxy", "behind_proxy"],
     );
     assert!(!data.exists());
 }
@@ -69,7 +69,7 @@ fn a_taken_port_is_named_and_leaves_no_folder() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let mut command = tenantry(&["serve", "--listen", &address, "--data-dir"]);
-    fails(command.arg(&data), &["cannot listen on", &address, "in use"]);
+    fails(command.arg(&data), &["cannot listen on", &address, "in use", "another", "--listen"]);
     assert!(!data.exists());
 }
 

@@ -27,7 +27,7 @@ fn records_arrive_and_can_be_sent_again() {
     let path = folder.path();
     let (code, _, err) = import(&file, &["--data-dir", &path]);
     assert_eq!(code, 1);
-    assert!(err.contains("[notes] does not exist"), "{err}");
+    assert!(err.contains("[notes] does not exist (--create makes it)"), "{err}");
 
     let (code, out, err) = import(&file, &["--create", "--data-dir", &path]);
     assert_eq!(code, 0, "{err}");
@@ -48,6 +48,25 @@ fn records_arrive_and_can_be_sent_again() {
 }
 
 #[test]
+fn a_tenants_key_needs_no_tenant() {
+    let (folder, file) = with_lines("{\"id\":\"a\",\"vector\":[1,0]}\n");
+    let key = done(&["key", "create", "--tenant", "acme", "--data-dir", &folder.path()]);
+    let server = folder.serve(&[]);
+    let import = ["import", &file, "--collection", "notes", "--create"];
+    let with = |to: &[&str]| texts(&tenantry(&[&import[..], to].concat()).output().unwrap());
+
+    let (code, out, err) = with(&["--server", &server.url, "--key", key.trim()]);
+    assert_eq!(code, 0, "{err}");
+    let told = "imported 1 records into acme/default_database/notes: 1 new, 0 updated\n";
+    assert_eq!(out, told);
+    let (code, _, err) = with(&["--server", &server.url, "--key", &folder.key]);
+    assert!(code == 1 && err.contains("say which tenant: --tenant NAME"), "{err}");
+    server.stop();
+    let (code, _, err) = with(&["--data-dir", &folder.path()]);
+    assert!(code == 1 && err.contains("say which tenant: --tenant NAME"), "{err}");
+}
+
+#[test]
 fn standard_input_is_read_too() {
     let (folder, file) =
         with_lines("{\"id\":\"a\",\"embedding\":[1,0]}\n\n{\"id\":\"b\",\"vector\":[0,1]}\n");
@@ -64,7 +83,7 @@ fn an_error_names_its_line() {
     let good = good.concat();
     for (bad, says) in [
         ("{\"id\":\"x\",\"colour\":1}", "line 1502: unknown field `colour`"),
-        ("not JSON", "line 1502: expected ident (column 2)"),
+        ("not JSON", "line 1502: a line must be a JSON object, see `tenantry import --help`"),
         ("{\"id\":\"x\",\"vector\":[1,2]}", "line 1502: "),
         ("{\"id\":\"1499\",\"vector\":[1]}", "line 1502: "),
         ("{\"id\":\"x\",\"metadata\":{\"a\":{}}}", "lines 1001 to 1502: "),

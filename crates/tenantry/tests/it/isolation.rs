@@ -181,6 +181,12 @@ fn native_rows() -> Vec<Row> {
         row(Write, "POST", "/v1/databases/{database}/collections", Some(json!({"name": "new"}))),
         row(Read, "GET", "/v1/databases/{database}/collections", None),
         row(Read, "GET", c, None),
+        row(
+            Read,
+            "GET",
+            concat!("/v1/databases/{database}/collections/{collection}", "/statistics"),
+            None,
+        ),
         row(Write, "PATCH", c, Some(json!({"name": "renamed"}))),
         row(Write, "DELETE", c, None),
         row(Write, "POST", records!("add"), Some(record.clone())),

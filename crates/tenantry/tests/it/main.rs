@@ -4,6 +4,7 @@
 
 mod commands;
 mod config;
+mod documents;
 mod import;
 mod isolation;
 mod program;

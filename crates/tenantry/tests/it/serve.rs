@@ -1,6 +1,6 @@
 //! `tenantry serve`: what it prints, what it refuses to open, how it bounds connections.
 
-use crate::program::{Folder, Server, fails, key_in, tenantry};
+use crate::program::{Folder, Server, fails, key_in, tenantry, texts};
 use std::{
     fs,
     io::{Read, Write},
@@ -67,7 +67,10 @@ fn a_folder_in_use_is_refused() {
     let server = folder.serve(&[]);
     let path = folder.path();
     for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["tenant", "list"]] {
-        fails(tenantry(args).args(["--data-dir", &path]), &[&path, "in use by another process"]);
+        let said = texts(&tenantry(args).args(["--data-dir", &path]).output().unwrap()).2;
+        assert!(said.contains("in use by another process: stop that one"), "{said}");
+        assert_eq!(said.matches(&path).count(), 1, "{said}");
+        assert_eq!(said.contains("--server"), args[0] == "tenant", "{said}");
     }
     server.stop();
 }

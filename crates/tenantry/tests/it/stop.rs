@@ -80,6 +80,21 @@ fn an_accepted_request_is_finished_before_the_end() {
 }
 
 #[test]
+fn a_clean_stop_warns_of_nothing() {
+    let folder = folder_with_collection();
+    for round in 0..8 {
+        let server = folder.serve(&[]);
+        let name = format!("tenant-{round}");
+        let to = ["--server", &server.url, "--key", &folder.key];
+        done(&[&["tenant", "create", &name][..], &to].concat());
+        // Leaves work for the purger, which the stop may interrupt.
+        done(&[&["tenant", "delete", &name, "--yes"][..], &to].concat());
+        let said = server.stop();
+        assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
+    }
+}
+
+#[test]
 fn a_request_that_never_ends_does_not_hold_up_the_end() {
     let folder = folder_with_collection();
     let server = folder.serve(&["--shutdown-timeout", "300ms"]);

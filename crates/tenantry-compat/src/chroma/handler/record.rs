@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        body::{self, Json},
+        body::{self, Json, WithVectors},
         discovery,
         error::{Answer, Failure},
         extract::{ById, Caller},
@@ -23,7 +23,7 @@ const VECTORS_MAX: usize = Limits::BATCH_RECORDS_MAX;
 pub(crate) async fn add(
     caller: Caller,
     ById(target): ById<Write>,
-    Json(batch): Json<WriteBody>,
+    WithVectors(batch): WithVectors<WriteBody>,
 ) -> Answer {
     write(&caller, &target, batch, Verb::Add).await?;
     Ok(body::empty(StatusCode::CREATED))
@@ -32,7 +32,7 @@ pub(crate) async fn add(
 pub(crate) async fn upsert(
     caller: Caller,
     ById(target): ById<Write>,
-    Json(batch): Json<WriteBody>,
+    WithVectors(batch): WithVectors<WriteBody>,
 ) -> Answer {
     write(&caller, &target, batch, Verb::Upsert).await?;
     Ok(body::empty(StatusCode::OK))
@@ -41,7 +41,7 @@ pub(crate) async fn upsert(
 pub(crate) async fn update(
     caller: Caller,
     ById(target): ById<Write>,
-    Json(batch): Json<WriteBody>,
+    WithVectors(batch): WithVectors<WriteBody>,
 ) -> Answer {
     write(&caller, &target, batch, Verb::Update).await?;
     Ok(body::empty(StatusCode::OK))
@@ -74,7 +74,10 @@ pub(crate) async fn get(ById(target): ById<Read>, Json(asked): Json<Get>) -> Ans
     body::rows(records.len(), GetView { records, parts }).await
 }
 
-pub(crate) async fn query(ById(target): ById<Read>, Json(asked): Json<Query>) -> Answer {
+pub(crate) async fn query(
+    ById(target): ById<Read>,
+    WithVectors(asked): WithVectors<Query>,
+) -> Answer {
     let (request, parts) = asked.into_request(target.info())?;
     let hits = if every_id_exists(&target, &request).await? {
         search(&target, request).await?

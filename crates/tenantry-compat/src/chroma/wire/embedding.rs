@@ -5,7 +5,6 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Visitor},
 };
-use serde_json::value::RawValue;
 use std::fmt;
 
 /// The most components to make room for before any has been read.
@@ -47,33 +46,6 @@ impl<'de> Visitor<'de> for EmbeddingVisitor {
     }
 }
 
-/// A list of numbers, read straight into 32-bit floats: one rounding, and less work than asking
-/// the JSON parser for each number, which is most of the work of a small query.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Components(pub(crate) Vec<f32>);
-
-impl<'de> Deserialize<'de> for Components {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?;
-        let list = || de::Error::custom("expected a list of numbers");
-        let inner = raw.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let mut rest = inner.ok_or_else(list)?.as_bytes().trim_ascii();
-        // The text is valid JSON, so what begins like a number and reads as a float is a number.
-        let mut components = Vec::with_capacity((rest.len() / 20).clamp(4, ROOM_MAX));
-        while !rest.is_empty() {
-            let (component, bytes) = fast_float2::parse_partial(rest).map_err(|_| list())?;
-            if !rest.starts_with(b"-") && !rest.first().is_some_and(u8::is_ascii_digit) {
-                return Err(list());
-            }
-            components.push(component);
-            rest = rest.get(bytes..).unwrap_or_default().trim_ascii_start();
-            // Not at the end: a comma and another component.
-            rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start();
-        }
-        Ok(Self(components))
-    }
-}
-
 fn decode(text: &str) -> Result<Vec<f32>, String> {
     let bytes =
         BASE64_STANDARD.decode(text).map_err(|why| format!("Invalid base64 string: {why}"))?;
@@ -94,47 +66,6 @@ mod tests {
 
     fn read(json: &str) -> Option<Embedding> {
         serde_json::from_str(json).ok()
-    }
-
-    #[test]
-    fn components_are_numbers_and_nothing_else() {
-        let read = |json: &str| serde_json::from_str::<Components>(json).ok().map(|c| c.0);
-        assert_eq!(read("[]"), Some(Vec::new()));
-        assert_eq!(read(" [ 1 , -2.5e-1,3E2 ] "), Some(vec![1.0, -0.25, 300.0]));
-        let exact: f32 = "0.10000000149011612".parse().unwrap();
-        assert_eq!(read("[0.10000000149011612]"), Some(vec![exact]));
-        for bad in [
-            "null",
-            "1",
-            "{}",
-            "\"AACAPw==\"",
-            "[null]",
-            "[true]",
-            "[\"1\"]",
-            "[\"inf\"]",
-            "[[1]]",
-            "[{}]",
-            "[1,]",
-            "[,1]",
-            "[+1]",
-            "[.5]",
-            "[inf]",
-            "[NaN]",
-            "[0x1]",
-            "[1_0]",
-            "[1 2]",
-        ] {
-            assert_eq!(read(bad), None, "{bad}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn components_are_what_the_json_parser_reads(floats in vec(any::<f32>(), 0..20)) {
-            let finite: Vec<f32> = floats.into_iter().filter(|f| f.is_finite()).collect();
-            let json = serde_json::to_string(&finite).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Components>(&json).unwrap().0, finite);
-        }
     }
 
     #[test]

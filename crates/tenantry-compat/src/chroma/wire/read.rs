@@ -1,8 +1,7 @@
 //! Bodies of get, query and delete, and the answers, written straight from the engine's records.
 
 use super::{
-    super::{error::Failure, filter, schema},
-    embedding::Components,
+    super::{body::HasVectors, error::Failure, filter, schema},
     metadata::MetadataView,
 };
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
@@ -94,7 +93,7 @@ impl Get {
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an object")]
 pub(crate) struct Query {
-    query_embeddings: Vec<Components>,
+    query_embeddings: Vec<Vec<f32>>,
     #[serde(default)]
     n_results: Option<u32>,
     #[serde(default)]
@@ -107,6 +106,14 @@ pub(crate) struct Query {
     include: Parts,
 }
 
+impl HasVectors for Query {
+    const MEMBER: &str = "query_embeddings";
+
+    fn put(&mut self, vectors: Vec<Vec<f32>>) {
+        self.query_embeddings = vectors;
+    }
+}
+
 impl Query {
     /// What to ask the engine, and the columns to show.
     pub(crate) fn into_request(
@@ -114,10 +121,11 @@ impl Query {
         info: &CollectionInfo,
     ) -> Result<(QueryRequest, Parts), Failure> {
         let request = QueryRequest {
-            vectors: self.query_embeddings.into_iter().map(|one| one.0).collect(),
+            vectors: self.query_embeddings,
             k: self.n_results.unwrap_or(RESULTS) as usize,
             select: selector(self.ids, self.metadata.as_deref(), self.document.as_deref(), info)?,
             include: self.include.include(),
+            exact: false,
         };
         Ok((request, self.include))
     }
@@ -205,7 +213,7 @@ fn uri(record: &Record) -> Option<&str> {
 }
 
 fn metadata(record: &Record) -> Option<MetadataView<'_>> {
-    MetadataView::of(record.metadata.as_ref())
+    MetadataView::of(record.metadata.as_deref())
 }
 
 /// The answer to a get: a column that was not asked for is null.
@@ -328,9 +336,9 @@ mod tests {
         Record {
             id: RecordId::parse(id).unwrap(),
             vector: Some(vec![0.1, 2.0]),
-            document: Some("x\"y".to_owned()),
+            document: Some("x\"y".into()),
             uri: None,
-            metadata,
+            metadata: metadata.map(Into::into),
             version: 1,
             expires_at: None,
         }

@@ -1,6 +1,10 @@
 //! Bodies of add, upsert and update: columns of equal length.
 
-use super::{super::error::Failure, embedding::Embedding, metadata::Fields};
+use super::{
+    super::{body::HasVectors, error::Failure},
+    embedding::Embedding,
+    metadata::Fields,
+};
 use serde::Deserialize;
 use tenantry_engine::{Existing, Missing, RecordId, RecordWrite, WriteMode};
 
@@ -39,6 +43,15 @@ pub(crate) struct Write {
     documents: Option<Vec<Option<String>>>,
     #[serde(default)]
     uris: Option<Vec<Option<String>>>,
+}
+
+impl HasVectors for Write {
+    const MEMBER: &str = "embeddings";
+
+    fn put(&mut self, vectors: Vec<Vec<f32>>) {
+        let vectors = vectors.into_iter().map(|vector| Some(Embedding::Components(vector)));
+        self.embeddings = Some(vectors.collect());
+    }
 }
 
 impl Write {

@@ -2,7 +2,7 @@
 
 use tenantry_engine::*;
 
-pub fn session(of: Session<Admin>, info: TenantInfo) -> Session<Admin> {
+pub fn session(of: Session<Admin>, info: std::sync::Arc<TenantInfo>) -> Session<Admin> {
     Session { tenant: info, ..of } //~ E0451
 }
 

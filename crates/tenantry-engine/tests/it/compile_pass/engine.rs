@@ -11,6 +11,7 @@ pub async fn read(engine: &Engine, who: &Principal, name: &TenantName) -> Result
         k: 1,
         select: Selector::default(),
         include: Include::default(),
+        exact: false,
     }).await?;
     collection.get(&GetRequest::default()).await?;
     collection.count(None).await

@@ -245,7 +245,7 @@ pub(super) async fn a_batch_is_atomic(w: &World<'_>) {
     assert_eq!(kind(w.store.write(&scope, &c, UPSERT, batch).await), ErrorKind::Invalid);
     assert_eq!(w.ids(&scope, &c).await, ["a"]);
     assert_eq!(w.store.count(&scope, &c, &Selector::default()).await.unwrap().value, 1);
-    let hits = w.store.query(&scope, &c, &nearest([1.0, 2.0], 10)).await.unwrap().value;
+    let hits = w.store.query(&scope, &c, &nearest([1.0, 2.0], 10)).await.unwrap().value.hits;
     assert_eq!(hits[0].len(), 1);
 }
 
@@ -264,7 +264,7 @@ pub(super) async fn metadata_merges_by_key(w: &World<'_>) {
         w.store.get(&scope, &c, &request).await.unwrap().value.remove(0)
     };
     let expected: Metadata = kinds.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
-    assert_eq!(read().await.metadata, Some(expected));
+    assert_eq!(read().await.metadata, Some(expected.into()));
     let mut patch = RecordWrite {
         id: id("a"),
         vector: None,
@@ -357,7 +357,7 @@ pub(super) async fn filters_select(w: &World<'_>) {
         assert_eq!(w.store.count(&scope, &c, &by(filter.clone())).await.unwrap().value, got);
         let mut query = nearest([1.0, 0.0], 100);
         query.select = by(filter);
-        assert_eq!(w.store.query(&scope, &c, &query).await.unwrap().value[0].len(), got);
+        assert_eq!(w.store.query(&scope, &c, &query).await.unwrap().value.hits[0].len(), got);
         got
     };
     assert_eq!(found(field("n", FieldTest::Gte(Value::Float(6.5)))).await, 3);
@@ -372,14 +372,14 @@ pub(super) async fn filters_select(w: &World<'_>) {
 
 pub(super) async fn queries_find_the_nearest(w: &World<'_>) {
     let (scope, c) = w.collection("t").await;
-    assert_eq!(w.store.query(&scope, &c, &nearest([1.0, 1.0], 3)).await.unwrap().value, [[]]);
+    assert_eq!(w.store.query(&scope, &c, &nearest([1.0, 1.0], 3)).await.unwrap().value.hits, [[]]);
     let batch = (0..50).map(|n| record(&format!("r{n}"), n as f32, &[])).collect();
     w.store.write(&scope, &c, UPSERT, batch).await.unwrap();
     let mut no_vector = record("text only", 0.0, &[]);
     no_vector.vector = None;
     w.store.write(&scope, &c, UPSERT, vec![no_vector]).await.unwrap();
     let names = async |request: QueryRequest| {
-        let hits = w.store.query(&scope, &c, &request).await.unwrap().value;
+        let hits = w.store.query(&scope, &c, &request).await.unwrap().value.hits;
         hits.into_iter()
             .map(|one| {
                 one.into_iter().map(|h| (h.record.id.into_string(), h.distance)).collect::<Vec<_>>()
@@ -637,7 +637,7 @@ pub(super) async fn an_answer_has_a_largest_size(w: &World<'_>) {
     query.vectors = vec![vec![1.0, 1.0]; 1_000];
     assert_eq!(kind(w.store.query(&scope, &c, &query).await), ErrorKind::TooLarge);
     query.include.document = false;
-    assert_eq!(w.store.query(&scope, &c, &query).await.unwrap().value.len(), 1_000);
+    assert_eq!(w.store.query(&scope, &c, &query).await.unwrap().value.hits.len(), 1_000);
     let batch = |from: usize| {
         (from..from + 10)
             .map(|n| {
@@ -744,7 +744,7 @@ async fn check_bound_reads(w: &World<'_>, bound: &Scope<Write>, c: &CollectionRe
     assert_eq!(w.store.count(bound, c, &Selector::default()).await.unwrap().value, 2);
     let everyone = by(field("none", FieldTest::Ne(Value::Int(0))));
     assert_eq!(w.store.count(bound, c, &everyone).await.unwrap().value, 2);
-    let hits = w.store.query(bound, c, &nearest([1.0, 1.0], 10)).await.unwrap().value;
+    let hits = w.store.query(bound, c, &nearest([1.0, 1.0], 10)).await.unwrap().value.hits;
     assert_eq!(hits[0].len(), 2);
 }
 
@@ -802,7 +802,7 @@ pub(super) async fn many_writers_at_once_lose_nothing(w: &World<'_>) {
         ids.sort();
         assert_eq!(ids.len(), 10);
         let hits = w.store.query(&place.0, &place.1, &nearest([1.0, 1.0], 100)).await.unwrap();
-        assert_eq!(hits.value[0].len(), 10);
+        assert_eq!(hits.value.hits[0].len(), 10);
         let log = w.store.audit(&place.0, 0, 100).await.unwrap();
         assert_eq!(log.len(), 12);
     }

@@ -144,6 +144,7 @@ pub(crate) fn nearest(vector: [f32; 2], k: usize) -> QueryRequest {
         k,
         select: Selector::default(),
         include: all_parts(),
+        exact: false,
     }
 }
 

@@ -84,11 +84,18 @@ impl<R: BufRead> Batches<R> {
 }
 
 fn parse(text: &[u8]) -> Result<Line, String> {
+    if text.first() != Some(&b'{') {
+        return Err("a line must be a JSON object, see `tenantry import --help`".into());
+    }
     let line: Line = serde_json::from_slice(text).map_err(|error| {
         // The parser counts lines within this text, which is always line 1.
         let full = error.to_string();
         let (says, _) = full.rsplit_once(" at line ").unwrap_or((&full, ""));
-        format!("{says} (column {})", error.column())
+        let column = error.column();
+        if error.is_eof() {
+            return format!("{says} (column {column}): an object must stand on one line");
+        }
+        format!("{says} (column {column})")
     })?;
     if line.id.is_empty() {
         return Err("the id is empty".into());
@@ -152,7 +159,12 @@ mod tests {
         for (bad, says) in [
             ("{\"id\":1}", "line 3: invalid type: integer `1`, expected a string (column 7)"),
             ("{\"id\":\"x\",\"text\":\"y\"}", "line 3: unknown field `text`"),
-            ("{\"id\":\"x\"", "line 3: EOF while parsing an object"),
+            (
+                "{\"id\":\"x\"",
+                "line 3: EOF while parsing an object (column 9): an object must stand on one line",
+            ),
+            ("id;document", "line 3: a line must be a JSON object, see `tenantry import --help`"),
+            ("[{\"id\":\"x\"}]", "line 3: a line must be a JSON object"),
             ("{\"id\":\"\"}", "line 3: the id is empty"),
             ("{}", "line 3: missing field `id`"),
             ("{\"id\":\"x\",\"vector\":[1e39]}", "line 3: number out of range (column 24)"),

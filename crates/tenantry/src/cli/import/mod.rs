@@ -23,19 +23,25 @@ use tenantry::DEFAULT_DATABASE;
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 A line is one record: a JSON object with `id` and any of `vector` (or `embedding`), `document`,
-`metadata`, `uri`. A record whose id exists is updated, so an import can be run again.
+`metadata`, `uri`, without line breaks in it:
+
+  {\"id\": \"a\", \"vector\": [0.1, 0.9], \"document\": \"…\", \"metadata\": {\"year\": 2026}}
+
+A record whose id exists is updated, so an import can be run again.
 
 Examples:
   tenantry import notes.jsonl --tenant acme --collection notes --create --metric cosine
+  TENANTRY_KEY=tnt_… tenantry import notes.jsonl --collection notes --server http://127.0.0.1:7700
+      With a key of the tenant, which needs no --tenant.
   zcat notes.jsonl.gz | tenantry import - --tenant acme --collection notes
   tenantry import notes.jsonl --tenant acme --collection notes --data-dir ./tenantry-data
       Straight into a folder that no server holds.")]
 pub(super) struct ImportArgs {
     /// File with one JSON object a line; `-` for standard input
     file: PathBuf,
-    /// The tenant
+    /// The tenant; by default the one whose key is given
     #[arg(long, value_name = "NAME")]
-    tenant: String,
+    tenant: Option<String>,
     /// The database
     #[arg(long, value_name = "NAME", default_value = DEFAULT_DATABASE)]
     database: String,
@@ -111,11 +117,14 @@ impl Place {
 
 pub(super) fn run(args: ImportArgs) -> Result<()> {
     let (input, total): (Box<dyn Read>, _) = open(&args.file)?;
-    let place = Place { tenant: args.tenant, database: args.database, collection: args.collection };
     let client = args.target.client()?;
     let metric = args.create.then_some(args.metric);
-    let done = import(&client, &place, metric, input, Progress::new(total));
-    let imported = done.and_then(|imported| client.close().map(|()| imported))?;
+    let done = tenant(&client, args.tenant).and_then(|tenant| {
+        let place = Place { tenant, database: args.database, collection: args.collection };
+        let imported = import(&client, &place, metric, input, Progress::new(total))?;
+        Ok((place, imported))
+    });
+    let (place, imported) = done.and_then(|done| client.close().map(|()| done))?;
     if args.json {
         return print_json(&serde_json::to_value(&imported)?);
     }
@@ -128,6 +137,22 @@ pub(super) fn run(args: ImportArgs) -> Result<()> {
         imported.inserted,
         imported.updated
     ))
+}
+
+/// The tenant that is named, or the one that the key belongs to.
+fn tenant(client: &Client, named: Option<String>) -> Result<String> {
+    if let Some(name) = named {
+        return Ok(name);
+    }
+    let own = client.call("GET", "/v1/tenant", None).map_err(|error| {
+        match error.downcast_ref::<Refusal>() {
+            // An operator, or a data folder, has no tenant of its own.
+            Some(refusal) if refusal.status == 400 => anyhow!("say which tenant: --tenant NAME"),
+            _ => error,
+        }
+    })?;
+    let name = own["name"].as_str().context("read the answer about the key's tenant")?;
+    Ok(name.to_owned())
 }
 
 fn open(path: &Path) -> Result<(Box<dyn Read>, Option<u64>)> {
@@ -184,9 +209,13 @@ fn send(client: &Client, place: &Place, batch: &Batch, imported: &mut Imported) 
     Ok(())
 }
 
-/// Says which lines of the file a refusal is about.
+/// Says which lines of the file a refusal is about, or how to get the collection that it misses.
 fn place_error(error: anyhow::Error, batch: &Batch) -> anyhow::Error {
-    let about = error.downcast_ref::<Refusal>().and_then(|r| batch.line_of(&r.message));
+    let refusal = error.downcast_ref::<Refusal>();
+    if refusal.is_some_and(|r| r.status == 404 && r.message.starts_with("Collection [")) {
+        return anyhow!("{error:#} (--create makes it)");
+    }
+    let about = refusal.and_then(|r| batch.line_of(&r.message));
     match (about, batch.numbers.first(), batch.numbers.last()) {
         (Some(line), ..) => anyhow!("line {line}: {error:#}"),
         (None, Some(first), Some(last)) => anyhow!("lines {first} to {last}: {error:#}"),

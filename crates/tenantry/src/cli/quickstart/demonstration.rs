@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tenantry::DEFAULT_DATABASE;
 
-const COLLECTION: &str = "packages";
+pub(super) const COLLECTION: &str = "packages";
 const HITS: usize = 3;
 
 /// Everything that the demonstration needs.
@@ -24,6 +24,9 @@ const HITS: usize = 3;
 pub(super) struct Demonstration {
     pub(super) native_url: String,
     pub(super) chroma_url: String,
+    /// The usual ports, where they were taken.
+    pub(super) native_taken: Option<u16>,
+    pub(super) chroma_taken: Option<u16>,
     pub(super) operator_key: Option<String>,
     pub(super) tenants: Vec<Tenant>,
     pub(super) texts: Vec<Text>,
@@ -51,12 +54,16 @@ impl Demonstration {
         Client::remote(&self.native_url, Some(tenant.key.clone()), None)
     }
 
+    /// The texts of one tenant.
+    pub(super) fn texts_of(&self, tenant: &Tenant) -> impl Iterator<Item = &Text> {
+        self.texts.iter().filter(|text| text.tenant.as_deref() == Some(&tenant.name))
+    }
+
     /// Loads the tenant's texts; how many there are.
     fn load(&self, client: &Client, tenant: &Tenant) -> Result<usize> {
         let place = place(&tenant.name);
         place.create(client, Metric::Cosine)?;
-        let own = self.texts.iter().filter(|text| text.tenant.as_deref() == Some(&tenant.name));
-        let records: Vec<Value> = own.map(record).collect();
+        let records: Vec<Value> = self.texts_of(tenant).map(record).collect();
         let body = json!({ "records": records });
         client.call_in(&tenant.name, "POST", &place.upsert_path(), Some(&body))?;
         Ok(records.len())

@@ -61,11 +61,13 @@ pub(super) async fn run(args: QuickstartArgs) -> Result<()> {
         None => Some(tempfile::tempdir().context("make a temporary folder")?),
     };
     let folder = temporary.as_ref().map(|t| t.path().join("data"));
+    let (listen, native_taken) = usual_or_free(args.listen, NATIVE_PORT, args.once);
+    let (chroma_listen, chroma_taken) = usual_or_free(args.chroma_listen, CHROMA_PORT, args.once);
     let config = Config::load(
         Settings {
             data_dir: args.data_dir.or(folder),
-            listen: Some(usual_or_free(args.listen, NATIVE_PORT, args.once)),
-            chroma_listen: Some(usual_or_free(args.chroma_listen, CHROMA_PORT, args.once)),
+            listen: Some(listen),
+            chroma_listen: Some(chroma_listen),
             log: Some("error".to_owned()),
             ..Settings::default()
         },
@@ -83,6 +85,8 @@ pub(super) async fn run(args: QuickstartArgs) -> Result<()> {
     let demonstration = Demonstration {
         native_url: server.native_url()?,
         chroma_url: server.chroma_url()?.unwrap_or_default(),
+        native_taken,
+        chroma_taken,
         operator_key,
         tenants,
         texts,
@@ -98,13 +102,16 @@ pub(super) async fn run(args: QuickstartArgs) -> Result<()> {
     shown.and(served)
 }
 
-/// The address that was asked for, or the usual one, or one with a free port.
-fn usual_or_free(asked: Option<Address>, usual: u16, free: bool) -> Address {
-    asked.unwrap_or_else(|| {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, usual));
-        let port = if !free && TcpListener::bind(address).is_ok() { usual } else { 0 };
-        Address(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-    })
+/// The address that was asked for, or the usual one, or one with a free port; and the usual port
+/// if it is taken.
+fn usual_or_free(asked: Option<Address>, usual: u16, free: bool) -> (Address, Option<u16>) {
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match asked {
+        Some(address) => (address, None),
+        None if free => (Address(local(0)), None),
+        None if TcpListener::bind(local(usual)).is_ok() => (Address(local(usual)), None),
+        None => (Address(local(0)), Some(usual)),
+    }
 }
 
 /// Makes the tenant if it is not there, and a new key for it. The key of an earlier run is

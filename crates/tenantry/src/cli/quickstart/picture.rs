@@ -1,7 +1,11 @@
 //! The picture that the quickstart draws: plain text, 80 columns.
 
-use super::{super::client::Refusal, demonstration::Demonstration};
+use super::{
+    super::client::Refusal,
+    demonstration::{COLLECTION, Demonstration},
+};
 use std::fmt::Write as _;
+use tenantry::DEFAULT_DATABASE;
 
 /// Characters between the borders of a box.
 const INSIDE: usize = 76;
@@ -44,7 +48,8 @@ pub(super) fn refused(
     for (name, refusal) in attempts {
         lines.push(format!("X-Tenant-ID: {name:<16} {}  {}", refusal.status, refusal.message));
     }
-    lines.push("A foreign tenant and a missing one answer alike; the audit log tells them.".into());
+    let last = "A foreign and a missing tenant answer alike; the audit log tells them apart.";
+    lines.push(last.into());
     framed(&format!("the key of {who} asks for {whose}"), &lines)
 }
 
@@ -66,17 +71,34 @@ fn framed(title: &str, lines: &[String]) -> String {
 
 /// How to go on.
 pub(super) fn next_steps(shown: &Demonstration) -> String {
-    let mut out =
-        format!("\nnative REST  {}\nChroma       {}\n\n", shown.native_url, shown.chroma_url);
+    let taken = |port: Option<u16>| match port {
+        Some(port) => format!("  (port {port} is taken)"),
+        None => String::new(),
+    };
+    let mut out = format!(
+        "\nnative REST  {}{}\nChroma       {}{}\n\n",
+        shown.native_url,
+        taken(shown.native_taken),
+        shown.chroma_url,
+        taken(shown.chroma_taken)
+    );
     let operator = shown.operator_key.as_deref().unwrap_or("as shown at the folder's first start");
     let width = shown.tenants.iter().map(|t| t.name.len()).chain([8]).max().unwrap_or(8);
     let _ = writeln!(out, "keys  {:width$}  {operator}", "operator");
     for tenant in &shown.tenants {
         let _ = writeln!(out, "      {:width$}  {}", tenant.name, tenant.key);
     }
-    let Some(tenant) = shown.tenants.first().filter(|_| shown.stays) else { return out };
+    if let Some(tenant) = shown.tenants.first().filter(|_| shown.stays) {
+        out.push_str(&from_python(shown, &tenant.key));
+        let text = shown.texts_of(tenant).next().map_or("", |text| text.id.as_str());
+        out.push_str(&from_a_shell(shown, &tenant.key, text));
+    }
+    out
+}
+
+fn from_python(shown: &Demonstration, key: &str) -> String {
     let (host, port) = host_and_port(&shown.chroma_url);
-    let steps = format!(
+    format!(
         r#"
 Try it from Python (pip install chromadb):
 
@@ -84,21 +106,40 @@ Try it from Python (pip install chromadb):
     key = "{key}"
     client = chromadb.HttpClient(host="{host}", port={port},
                                  headers={{"Authorization": f"Bearer {{key}}"}})
-    packages = client.get_collection("packages")
+    packages = client.get_collection("{COLLECTION}")
     some = packages.peek(1)["embeddings"]
     print(packages.query(query_embeddings=some, n_results=3)["ids"])
+"#
+    )
+}
 
-or from a shell:
+/// A search whose vector comes from the server, since 384 numbers fit on no line.
+fn from_a_shell(shown: &Demonstration, key: &str, text: &str) -> String {
+    let url = &shown.native_url;
+    let mut out = format!(
+        r#"
+or from a shell, for what is most like {text}:
 
-    curl -H "Authorization: Bearer {key}" \
-         {url}/v1/databases
-
-Serving until Ctrl-C.
-"#,
-        key = tenant.key,
-        url = shown.native_url,
+    key={key}
+    url={url}/v1/databases/{DEFAULT_DATABASE}/collections/{COLLECTION}
+    ask() {{ curl -s -H "Authorization: Bearer $key" \
+                 -H "Content-Type: application/json" "$url/records/$1" -d @-; }}
+    echo '{{"ids": ["{text}"], "include": ["vector"]}}' | ask get |
+      sed 's/.*"vector":\(\[[^]]*\]\).*/{{"vectors": [\1], "k": 3}}/' | ask query
+"#
     );
-    out.push_str(&steps);
+    if let Some(operator) = &shown.operator_key {
+        let log = format!(
+            r#"
+What the operator's audit log says of the attempts above:
+
+    curl -H "Authorization: Bearer {operator}" \
+         {url}/v1/admin/audit
+"#
+        );
+        out.push_str(&log);
+    }
+    out.push_str("\nServing until Ctrl-C.\n");
     out
 }
 

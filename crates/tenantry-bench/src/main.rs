@@ -1,0 +1,83 @@
+//! Tenantry beside what users would pick instead: the same data, one run, one machine, in turns.
+//!
+//! Absolute numbers say more about the machine than about a program, so what counts is the ratio
+//! within a run. Start reading in `vectors.rs`, the smallest comparison; `README.md` says what is
+//! measured how.
+
+mod chart;
+mod corpus;
+mod filters;
+#[path = "../../../xtask/src/http.rs"]
+mod http;
+mod neighbour;
+mod npy;
+mod ours;
+mod peer;
+mod postgres;
+mod process;
+mod random;
+mod report;
+mod server;
+mod serving;
+mod statistics;
+mod target;
+mod tenants;
+mod vectors;
+mod wrk;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Tenantry beside what users would pick instead
+///
+/// Each command prints a table of ratios and writes JSON and a chart to target/bench. Peers come
+/// from PyPI into environments below target/bench.
+#[derive(Debug, Parser)]
+#[command(name = "tenantry-bench", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Nearest neighbours in process, one thread: recall against latency, bytes, time to build
+    Vectors(vectors::Options),
+    /// Searches that only some vectors may answer: recall and latency by selectivity
+    Filters(filters::Options),
+    /// Many tenants over HTTP: throughput, latency, recall, inserts, memory
+    Http(serving::Options),
+    /// A quiet tenant's latency alone and while another tenant floods the server
+    Neighbour(neighbour::Options),
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Vectors(options) => vectors::run(options),
+        Command::Filters(options) => filters::run(options),
+        Command::Http(options) => serving::run(options),
+        Command::Neighbour(options) => neighbour::run(options),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

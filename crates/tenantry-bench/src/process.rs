@@ -1,0 +1,132 @@
+//! Folders below cargo's target folder, child processes, and a Python environment for the peers.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The file in an environment that tells what it was made from.
+const STAMP: &str = "made-from.txt";
+
+/// The top folder of the checkout.
+fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).map_or_else(|| manifest.clone(), Path::to_path_buf)
+}
+
+/// The folder that cargo builds into.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Where results go.
+pub(crate) fn bench_folder() -> Result<PathBuf> {
+    let folder = target().join("bench");
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// An empty folder below the results'.
+pub(crate) fn empty_folder(name: &str) -> Result<PathBuf> {
+    let folder = bench_folder()?.join(name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Runs a command to its end and returns what it printed.
+pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("start {name}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{name} ended with {}: {}", output.status, said.trim());
+    }
+    Ok(output.stdout)
+}
+
+/// The server's program: the given one, or one that cargo builds now, optimised.
+pub(crate) fn tenantry_program(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(given) = given {
+        ensure!(given.is_file(), "{} is not a program", given.display());
+        return Ok(given.canonicalize()?);
+    }
+    println!("building tenantry");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--release", "--package", "tenantry"]).current_dir(root());
+    ensure!(build.status()?.success(), "tenantry does not build");
+    Ok(target().join("release/tenantry"))
+}
+
+/// A Python environment that holds exactly what one list of requirements names.
+#[derive(Debug)]
+pub(crate) struct Venv(PathBuf);
+
+impl Venv {
+    /// The environment `target/bench/venv-<name>`; made anew when its requirements changed.
+    pub(crate) fn ensure(name: &str, requirements: &str) -> Result<Self> {
+        let venv = Self(bench_folder()?.join(format!("venv-{name}")));
+        let stamp = venv.0.join(STAMP);
+        if fs::read_to_string(&stamp).is_ok_and(|made| made == requirements) {
+            return Ok(venv);
+        }
+        println!("making {}", venv.0.display());
+        let python = ["python3.11", "python3"]
+            .into_iter()
+            .find(|python| output(Command::new(python).arg("--version")).is_ok())
+            .context("Python is needed: install python3 and python3-venv")?;
+        output(Command::new(python).args(["-m", "venv", "--clear"]).arg(&venv.0))?;
+        let list = venv.0.join("requirements.txt");
+        fs::write(&list, requirements)?;
+        let mut pip = Command::new(venv.program("python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
+        output(pip.arg(&list)).context("hnswlib and others may need g++ and python3-dev")?;
+        fs::write(stamp, requirements)?;
+        Ok(venv)
+    }
+
+    /// The path of a program in the environment.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.0.join("bin").join(name)
+    }
+}
+
+/// A line of Linux's `/proc/<pid>/status`, in bytes; 0 where there is none.
+///
+/// `VmRSS` is all resident memory, `RssAnon` that without mapped files.
+pub(crate) fn status_bytes(pid: u32, line: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    parse_status(&status, line).unwrap_or_default()
+}
+
+fn parse_status(status: &str, line: &str) -> Option<u64> {
+    let mut lines = status.lines().filter_map(|found| found.split_once(':'));
+    let (_, value) = lines.find(|(name, _)| *name == line)?;
+    let kibibytes: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let status = "Name:\tx\nVmRSS:\t    2048 kB\nRssAnon:\t 1024 kB\n";
+        assert_eq!(parse_status(status, "VmRSS"), Some(2 << 20));
+        assert_eq!(parse_status(status, "RssAnon"), Some(1 << 20));
+        assert_eq!(parse_status(status, "RssFile"), None);
+        assert_eq!(parse_status("VmRSS: lots\n", "VmRSS"), None);
+    }
+
+    #[test]
+    fn a_failing_command_is_an_error_that_says_why() {
+        let error = output(Command::new("sh").args(["-c", "echo no luck >&2; exit 3"]));
+        assert!(error.unwrap_err().to_string().contains("no luck"));
+    }
+}

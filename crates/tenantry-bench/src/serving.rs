@@ -1,0 +1,267 @@
+//! Many tenants over the network: inserts, queries by Zipf's law, throughput, memory.
+
+use crate::{
+    chart::{Axis, Chart, Scale, Series},
+    postgres::Postgres,
+    process::tenantry_program,
+    report::{self, Goal, Row},
+    statistics::percentile,
+    target::{self, Asked, Target},
+    tenants::{Choice, Insert, NEIGHBOURS, Query, Tenants},
+    wrk::{Load, Prepared},
+};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+const CONNECTIONS: usize = 8;
+const INSERT_CONNECTIONS: usize = 4;
+/// Inserts are cut into this many parts; the servers take turns.
+const INSERT_PARTS: usize = 10;
+/// Queries that one server answers before the next one's turn.
+const QUERY_PART: usize = 100;
+const MIB: f64 = 1_048_576.0;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    choice: Choice,
+    /// How many tenants at most
+    #[arg(long, default_value_t = 2_249, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    tenants: u16,
+    /// How many records synthetic tenants have together
+    #[arg(long, default_value_t = 63_000)]
+    records: usize,
+    /// Zipf's exponent of how often tenants ask; 0 lets all ask alike
+    #[arg(long, default_value_t = 1.0)]
+    skew: f64,
+    /// Different queries
+    #[arg(long, default_value_t = 3_000)]
+    queries: usize,
+    /// Seconds of each load
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// How often each load is repeated, the servers taking turns
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Whom to measure beside Tenantry
+    #[arg(long, value_enum, value_delimiter = ',', num_args = 0..,
+        default_values = ["chroma", "pgvector"])]
+    peers: Vec<Kind>,
+    /// A built `tenantry` to start, instead of building one
+    #[arg(long)]
+    program: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Chroma's own server
+    Chroma,
+    /// PostgreSQL with pgvector and row-level security
+    Pgvector,
+}
+
+/// A server under measurement.
+enum Server {
+    Chroma(Target),
+    Pgvector(Postgres),
+}
+
+/// A server and what was measured so far, a number for each part or round.
+struct Contestant {
+    name: &'static str,
+    server: Server,
+    /// Queries as a load, for servers that wrk can ask.
+    prepared: Option<Prepared>,
+    insert_rates: Vec<f64>,
+    asked: Asked,
+    loads: Vec<Load>,
+    resident_mib: f64,
+}
+
+impl Contestant {
+    fn new(name: &'static str, server: Server) -> Self {
+        let (insert_rates, loads) = (Vec::new(), Vec::new());
+        let asked = Asked::default();
+        Self { name, server, prepared: None, insert_rates, asked, loads, resident_mib: 0.0 }
+    }
+
+    fn insert(&mut self, part: &[Insert]) -> Result<()> {
+        let records: usize = part.iter().map(|one| one.records.len()).sum();
+        let seconds = match &self.server {
+            Server::Chroma(target) => target.insert(part, INSERT_CONNECTIONS)?,
+            Server::Pgvector(postgres) => postgres.insert(part, INSERT_CONNECTIONS)?,
+        };
+        self.insert_rates.push(records as f64 / seconds);
+        Ok(())
+    }
+
+    /// After the inserts: checks what can be checked, warms up, and prepares the load.
+    fn settle(&mut self, tenants: &Tenants, queries: &[Query]) -> Result<()> {
+        match &self.server {
+            Server::Chroma(target) => {
+                target.check_counts(tenants)?;
+                self.prepared = Some(target.prepare("zipf", queries)?);
+            }
+            Server::Pgvector(postgres) => postgres.settle()?,
+        }
+        self.ask(queries)?;
+        self.asked = Asked::default();
+        Ok(())
+    }
+
+    fn ask(&mut self, queries: &[Query]) -> Result<()> {
+        let asked = match &self.server {
+            Server::Chroma(target) => target.ask(queries)?,
+            Server::Pgvector(postgres) => postgres.ask(queries)?,
+        };
+        self.asked.micros.extend(asked.micros);
+        self.asked.recalls.extend(asked.recalls);
+        Ok(())
+    }
+
+    fn load(&mut self, queries: &[Query], seconds: u64) -> Result<()> {
+        let load = match (&self.server, &self.prepared) {
+            (Server::Chroma(_), Some(prepared)) => prepared.run(CONNECTIONS, seconds)?,
+            (Server::Pgvector(postgres), _) => postgres.load(queries, CONNECTIONS, seconds)?,
+            (Server::Chroma(_), None) => return Ok(()),
+        };
+        self.loads.push(load);
+        Ok(())
+    }
+
+    fn measure_memory(&mut self) {
+        let bytes = match &self.server {
+            Server::Chroma(target) => target.resident_bytes(),
+            Server::Pgvector(postgres) => postgres.resident_bytes(),
+        };
+        self.resident_mib = bytes as f64 / MIB;
+    }
+
+    fn of_loads(&self, number: impl Fn(&Load) -> f64) -> Vec<f64> {
+        self.loads.iter().map(number).collect()
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "name": self.name, "insert_per_second": self.insert_rates,
+            "recall": self.asked.recall(),
+            "one_client_p50_us": percentile(&self.asked.micros, 50.0),
+            "one_client_p99_us": percentile(&self.asked.micros, 99.0),
+            "queries_per_second": self.of_loads(Load::rate),
+            "p50_us": self.of_loads(|load| load.p50_us),
+            "p99_us": self.of_loads(|load| load.p99_us),
+            "resident_mib": self.resident_mib,
+        })
+    }
+}
+
+/// The command.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let tenants = options.choice.maintainers(options.tenants.into(), options.records)?;
+    println!("{} tenants, {} records: {}", tenants.all.len(), tenants.records(), tenants.origin);
+    let queries = tenants.queries(options.queries, options.skew, options.choice.seed);
+    let mut all = start(options, &tenants)?;
+    println!("inserting over {INSERT_CONNECTIONS} connections");
+    let inserts = tenants.inserts();
+    for part in inserts.chunks(inserts.len().div_ceil(INSERT_PARTS).max(1)) {
+        for contestant in &mut all {
+            contestant.insert(part)?;
+        }
+    }
+    println!("querying with one client");
+    for contestant in &mut all {
+        contestant.settle(&tenants, &queries)?;
+    }
+    for part in queries.chunks(QUERY_PART) {
+        for contestant in &mut all {
+            contestant.ask(part)?;
+        }
+    }
+    for round in 0..options.rounds {
+        println!("querying over {CONNECTIONS} connections, {} of {}", round + 1, options.rounds);
+        for contestant in &mut all {
+            contestant.load(&queries, options.seconds)?;
+        }
+    }
+    all.iter_mut().for_each(Contestant::measure_memory);
+    let details = json!({
+        "data": tenants.origin, "tenants": tenants.all.len(), "records": tenants.records(),
+        "neighbours": NEIGHBOURS, "connections": CONNECTIONS, "skew": options.skew,
+        "servers": all.iter().map(Contestant::json).collect::<Vec<_>>(),
+    });
+    report::finish("http", &rows(&all), details, &chart(&all))
+}
+
+/// Tenantry first.
+fn start(options: &Options, tenants: &Tenants) -> Result<Vec<Contestant>> {
+    let program = tenantry_program(options.program.as_deref())?;
+    println!("starting servers, making {} tenants in each", tenants.all.len());
+    let ours = Target::tenantry(&program, tenants)?;
+    let mut all = vec![Contestant::new("tenantry", Server::Chroma(ours))];
+    if options.peers.is_empty() {
+        return Ok(all);
+    }
+    let venv = target::environment()?;
+    for kind in &options.peers {
+        all.push(match kind {
+            Kind::Chroma => {
+                Contestant::new("chroma", Server::Chroma(Target::chroma(&venv, tenants)?))
+            }
+            Kind::Pgvector => {
+                let postgres = Postgres::start(&venv, tenants)?;
+                Contestant::new("pgvector + RLS", Server::Pgvector(postgres))
+            }
+        });
+    }
+    Ok(all)
+}
+
+fn rows(all: &[Contestant]) -> Vec<Row> {
+    let Some((ours, peers)) = all.split_first() else { return Vec::new() };
+    let mut rows = Vec::new();
+    for peer in peers {
+        let (throughput, insert) = match peer.server {
+            Server::Chroma(_) => (Goal::AtLeast(15.0), Goal::Shown),
+            Server::Pgvector(_) => (Goal::AtLeast(8.0), Goal::AtLeast(3.0)),
+        };
+        let mut row = |what: &str, unit, number: &dyn Fn(&Contestant) -> Vec<f64>, goal| {
+            let (ours, theirs) = (number(ours), number(peer));
+            rows.push(Row {
+                what: what.to_owned(),
+                unit,
+                peer: peer.name.into(),
+                ours,
+                theirs,
+                goal,
+            });
+        };
+        row("throughput, 8 connections", "queries/s", &|one| one.of_loads(Load::rate), throughput);
+        row("p50, 8 connections", "ms", &|one| one.of_loads(|l| l.p50_us / 1e3), Goal::Shown);
+        row("p99, 8 connections", "ms", &|one| one.of_loads(|l| l.p99_us / 1e3), Goal::Shown);
+        for (what, percent) in [("p50, 1 client", 50.0), ("p99, 1 client", 99.0)] {
+            let number = |one: &Contestant| vec![percentile(&one.asked.micros, percent) / 1e3];
+            row(what, "ms", &number, Goal::Shown);
+        }
+        row("recall@10", "share", &|one| vec![one.asked.recall()], Goal::AtLeast(0.99));
+        row("insert, 4 connections", "records/s", &|one| one.insert_rates.clone(), insert);
+        row("memory after all", "MiB", &|one| vec![one.resident_mib], Goal::Shown);
+    }
+    rows
+}
+
+fn chart(all: &[Contestant]) -> Chart {
+    let series = |one: &Contestant| Series {
+        name: one.name.to_owned(),
+        points: [1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0]
+            .map(|percent| (percent, percentile(&one.asked.micros, percent) / 1e3))
+            .to_vec(),
+    };
+    Chart {
+        title: "many tenants, one client, Zipf queries".to_owned(),
+        x: Axis { label: "percentile", scale: Scale::Linear },
+        y: Axis { label: "milliseconds of a query", scale: Scale::Logarithmic },
+        series: all.iter().map(series).collect(),
+    }
+}

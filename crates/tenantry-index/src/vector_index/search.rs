@@ -1,0 +1,198 @@
+//! Searches by the cheaper way.
+
+use super::VectorIndex;
+use crate::{
+    Allow, Neighbour,
+    exact::{Nearest, Pace},
+    graph::{Graph, QueryGuide, Walked},
+    plan::{Plan, Situation, WalkPlan},
+    quantise::QueryCodes,
+};
+use tenantry_types::Result;
+
+/// What a caller may ask of a search.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SearchOptions {
+    /// Nodes that a walk through the graph passes: more find more of the nearest, more slowly.
+    /// `None` leaves it to the index, which aims at a recall of 0.98.
+    pub beam: Option<usize>,
+    /// True for a scan, whatever it costs.
+    pub exact: bool,
+}
+
+/// What a search found, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The neighbours, by distance, then slot.
+    pub neighbours: Vec<Neighbour>,
+    /// The way that led to them.
+    pub plan: Plan,
+    /// Vectors compared by their codes.
+    pub compared_codes: u64,
+    /// Vectors compared as precisely as they are kept.
+    pub compared_originals: u64,
+}
+
+/// The part of the nearest that was found: those at most as far as the farthest of `exact`, of
+/// all that it has. Equal distances are as good as each other.
+pub fn recall(found: &[Neighbour], exact: &[Neighbour]) -> f64 {
+    let Some(last) = exact.last() else { return 1.0 };
+    let hits = found.iter().filter(|one| one.distance <= last.distance).count();
+    hits.min(exact.len()) as f64 / exact.len() as f64
+}
+
+impl VectorIndex {
+    /// The `k` vectors nearest to `query`, ordered by distance, then slot; all that may take part
+    /// if there are fewer. `pace` is called at least about every fifth of a millisecond.
+    ///
+    /// A query of another dimension is a mistake of the caller and finds nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of `pace`, which end the search.
+    pub fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        allow: Allow<'_>,
+        how: &SearchOptions,
+        pace: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Found> {
+        let mut walked = 0;
+        if !how.exact
+            && query.len() == self.dimension()
+            && let Some(graph) = self.graph.as_ref().filter(|graph| graph.ready())
+        {
+            match self.search_graph(graph, query, k, allow, how, pace)? {
+                Attempt::Found(found) => return Ok(found),
+                Attempt::Failed { compared } => walked = compared,
+            }
+        }
+        let answer = self.exact.search_paced(query, k, allow, pace)?;
+        Ok(Found {
+            neighbours: answer.neighbours,
+            plan: if matches!(allow, Allow::All) { Plan::ExactAll } else { Plan::ExactAllowed },
+            compared_codes: answer.compared_codes + walked,
+            compared_originals: answer.compared_originals,
+        })
+    }
+
+    /// The recall of an answer: what part of the nearest it has, by a scan.
+    ///
+    /// # Errors
+    ///
+    /// Those of `pace`, which end the scan.
+    pub fn sample_recall(
+        &self,
+        query: &[f32],
+        k: usize,
+        allow: Allow<'_>,
+        found: &[Neighbour],
+        pace: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<f64> {
+        Ok(recall(found, &self.exact.search_paced(query, k, allow, pace)?.neighbours))
+    }
+
+    fn search_graph(
+        &self,
+        graph: &Graph,
+        query: &[f32],
+        k: usize,
+        allow: Allow<'_>,
+        how: &SearchOptions,
+        pace: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Attempt> {
+        let allowed = self.exact.candidates(allow);
+        let k = k.min(allowed);
+        let situation = Situation {
+            vectors: self.len(),
+            allowed,
+            filtered: !matches!(allow, Allow::All),
+            pending: graph.pending(),
+            degree: self.shape().degree,
+            spread: graph.spread(self.metric()),
+        };
+        let plan = if k == 0 { None } else { situation.walk(k, how.beam) };
+        let Some(plan) = plan else { return Ok(Attempt::Failed { compared: 0 }) };
+        let nearest = Nearest::new(&self.exact, query, k);
+        let Some(codes) = nearest.codes() else { return Ok(Attempt::Failed { compared: 0 }) };
+        let one = Walk { index: self, graph, codes: &codes, situation, plan };
+        let mut pace = Pace::new(pace);
+        match allow {
+            Allow::All => one.search(nearest, k, Plan::Graph, |_| true, &mut pace),
+            Allow::Slots(slots) => one.search(
+                nearest,
+                k,
+                Plan::GraphFiltered,
+                |slot| slots.binary_search(&slot).is_ok(),
+                &mut pace,
+            ),
+            Allow::Bitmap(slots) => {
+                one.search(nearest, k, Plan::GraphFiltered, |slot| slots.contains(slot), &mut pace)
+            }
+        }
+    }
+}
+
+/// How a search by the graph ended.
+enum Attempt {
+    Found(Found),
+    /// Too costly, or with fewer neighbours than there may be.
+    Failed {
+        compared: u64,
+    },
+}
+
+/// One search by the graph.
+struct Walk<'a> {
+    index: &'a VectorIndex,
+    graph: &'a Graph,
+    codes: &'a QueryCodes,
+    situation: Situation,
+    plan: WalkPlan,
+}
+
+impl Walk<'_> {
+    fn search(
+        &self,
+        mut nearest: Nearest<'_>,
+        k: usize,
+        plan: Plan,
+        allowed: impl Fn(u32) -> bool,
+        pace: &mut Pace<'_>,
+    ) -> Result<Attempt> {
+        let mut scratch = self.graph.borrow();
+        let codes = self.index.exact.codes();
+        let guide = QueryGuide(self.codes);
+        self.graph.start(codes, &mut scratch, &guide);
+        if !self.situation.still(self.plan, scratch.accepted_near(&allowed)) {
+            self.graph.give_back(scratch);
+            return Ok(Attempt::Failed { compared: 0 });
+        }
+        let limits = (self.plan.beam, self.plan.budget);
+        let accept = |slot: u32| self.graph.answers(slot) && allowed(slot);
+        let walked = self.graph.walk(codes, &mut scratch, &guide, limits, accept, pace);
+        let candidates = scratch.found();
+        self.graph.give_back(scratch);
+        let Walked { compared, complete } = walked?;
+        let mut compared = compared as u64;
+        if !complete {
+            return Ok(Attempt::Failed { compared });
+        }
+        for (estimate, slot) in candidates {
+            let bound = estimate - self.codes.uncertain(&codes.terms[slot as usize]);
+            nearest.consider(bound, slot, pace)?;
+        }
+        let pending = self.graph.pending_slots().filter(|slot| allowed(*slot));
+        compared += self
+            .index
+            .exact
+            .bound_each(self.codes, pending, |bound, slot| nearest.consider(bound, slot, pace))?;
+        let compared_originals = nearest.compared;
+        let neighbours = nearest.into_neighbours();
+        if neighbours.len() < k {
+            return Ok(Attempt::Failed { compared });
+        }
+        Ok(Attempt::Found(Found { neighbours, plan, compared_codes: compared, compared_originals }))
+    }
+}

@@ -1,0 +1,184 @@
+//! Which rows a selector and a key's bound filter leave, and what that and a search will cost.
+
+use super::{
+    pace::Pace,
+    partition::{Partition, columns},
+};
+use roaring::RoaringBitmap;
+use tenantry_index::{CompiledFilter, Narrowed, Progress, VectorIndex};
+use tenantry_types::{Filter, Result, Selector};
+
+/// Rows that are asked one by one rather than through an index of their metadata.
+const ASK_EACH_MAX: usize = 1_024;
+/// Rows asked between two calls of the pace.
+const ROWS_A_TICK: usize = 512;
+
+/// Estimates in nanoseconds: one condition asked of one row,
+const CONDITION_NS: usize = 60;
+/// an indexed filter,
+const INDEXED_NS: usize = 30_000;
+/// a walk through a graph,
+const WALK_NS: usize = 120_000;
+/// one row's visit,
+const ROW_NS: usize = 4;
+/// and one record of the answer.
+const ANSWER_NS: usize = 300;
+/// Bytes of codes scanned in a nanosecond.
+const SCAN_BYTES_A_NS: usize = 16;
+
+/// What is asked for, as far as it costs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    pub(crate) select: &'a Selector,
+    pub(crate) bound: Option<&'a Filter>,
+    /// Query vectors.
+    pub(crate) vectors: usize,
+    /// True if they are to be compared with all others.
+    pub(crate) exact: bool,
+    /// Records of the answer, at most.
+    pub(crate) answers: usize,
+}
+
+/// The slots that take part in an operation.
+#[derive(Debug)]
+pub(crate) enum Selection {
+    /// All.
+    All,
+    /// These, ascending.
+    Slots(Vec<u32>),
+    /// These.
+    Bitmap(RoaringBitmap),
+}
+
+impl Partition {
+    /// Nanoseconds that selecting, searching and answering will take: no more than an estimate.
+    /// `None` if texts are read, whose length no number of rows tells.
+    pub(crate) fn estimate(&self, ask: Ask<'_>) -> Option<usize> {
+        let Ask { select, bound, vectors, exact, answers } = ask;
+        let rows = select.ids.as_ref().map_or(self.len(), Vec::len);
+        let answers = answers.min(rows.saturating_mul(vectors.max(1)));
+        let mut cost = rows.saturating_mul(ROW_NS) + answers.saturating_mul(ANSWER_NS);
+        for filter in [bound, select.filter.as_ref()].into_iter().flatten() {
+            if filter.needs_text() {
+                return None;
+            }
+            let covered = rows > ASK_EACH_MAX
+                && self.metadata.try_read().is_some_and(|metadata| metadata.covers(filter));
+            let asked = rows.saturating_mul(CONDITION_NS).saturating_mul(filter.terms());
+            cost = cost.saturating_add(if covered { INDEXED_NS } else { asked });
+        }
+        if let Some(index) = &self.index {
+            let Progress { linked, pending, .. } = index.progress();
+            let scanned = if linked > pending && !exact { pending } else { self.len() };
+            let scan = scanned.saturating_mul(index.dimension()) / SCAN_BYTES_A_NS;
+            let walk = if linked > 0 { WALK_NS } else { 0 };
+            cost = cost.saturating_add(vectors.saturating_mul(scan + walk));
+        }
+        Some(cost)
+    }
+
+    /// The slots that a selector and a key's bound filter leave.
+    pub(crate) fn select(
+        &self,
+        select: &Selector,
+        bound: Option<&Filter>,
+        pace: &mut Pace<'_>,
+    ) -> Result<Selection> {
+        // What the bound filter hides is not looked at by the caller's own.
+        let filters = [bound, select.filter.as_ref()].into_iter().flatten();
+        let mut narrowed: Option<RoaringBitmap> = None;
+        let mut asked = Vec::new();
+        for filter in filters {
+            let compiled = CompiledFilter::compile(filter)?;
+            match self.narrow(filter, pace)? {
+                Some(Narrowed { slots, exact }) => {
+                    narrowed = Some(match narrowed {
+                        Some(before) => before & slots,
+                        None => slots,
+                    });
+                    if !exact {
+                        asked.push(compiled);
+                    }
+                }
+                None => asked.push(compiled),
+            }
+        }
+        let candidates: Vec<u32> = match (&select.ids, narrowed) {
+            (None, None) if asked.is_empty() => return Ok(Selection::All),
+            (None, Some(slots)) if asked.is_empty() => return Ok(Selection::Bitmap(slots)),
+            (None, None) => self.all_slots().collect(),
+            (None, Some(slots)) => slots.into_iter().collect(),
+            (Some(ids), narrowed) => {
+                let slots = ids.iter().filter_map(|id| self.by_id.get(id.as_str()).copied());
+                let passes = |slot: &u32| narrowed.as_ref().is_none_or(|all| all.contains(*slot));
+                let mut slots: Vec<u32> = slots.filter(passes).collect();
+                slots.sort_unstable();
+                slots.dedup();
+                slots
+            }
+        };
+        self.ask(candidates, &asked, pace).map(Selection::Slots)
+    }
+
+    /// Those candidates whose rows meet all filters.
+    fn ask(
+        &self,
+        candidates: Vec<u32>,
+        filters: &[CompiledFilter],
+        pace: &mut Pace<'_>,
+    ) -> Result<Vec<u32>> {
+        if filters.is_empty() {
+            return Ok(candidates);
+        }
+        let every = if filters.iter().any(CompiledFilter::needs_text) { 1 } else { ROWS_A_TICK };
+        let mut slots = Vec::new();
+        for (at, slot) in candidates.into_iter().enumerate() {
+            if at % every == 0 {
+                pace.tick()?;
+            }
+            let passes = self.row(slot).is_some_and(|row| {
+                let row = columns(row);
+                filters.iter().all(|filter| filter.matches(row.metadata, row.text))
+            });
+            if passes {
+                slots.push(slot);
+            }
+        }
+        Ok(slots)
+    }
+
+    /// What the indexes of metadata say of a filter. Builds what is missing if there is time to:
+    /// an answer never depends on it.
+    fn narrow(&self, filter: &Filter, pace: &mut Pace<'_>) -> Result<Option<Narrowed>> {
+        if self.len() <= ASK_EACH_MAX {
+            return Ok(None);
+        }
+        // Nobody waits for this lock: whoever comes while it is built asks each row.
+        if let Some(metadata) = self.metadata.try_read()
+            && metadata.covers(filter)
+        {
+            return Ok(metadata.select(filter, &self.live));
+        }
+        if !pace.may_block() {
+            return Ok(None);
+        }
+        let Some(mut metadata) = self.metadata.try_write() else { return Ok(None) };
+        if metadata.bytes() < self.metadata_bytes_max {
+            let rows =
+                self.all_slots().filter_map(|slot| self.row(slot).map(|row| (slot, columns(row))));
+            metadata.build(filter, rows, &mut || pace.tick())?;
+            while metadata.bytes() > self.metadata_bytes_max && metadata.forget_oldest() > 0 {}
+        }
+        Ok(metadata.select(filter, &self.live))
+    }
+
+    /// Bytes of the indexes of metadata and texts; what is being built counts when it is there.
+    pub(crate) fn metadata_bytes(&self) -> usize {
+        self.metadata.try_read().map_or(0, |metadata| metadata.bytes())
+    }
+
+    /// Bytes of vectors, their codes and the graph.
+    pub(crate) fn vectors_bytes(&self) -> usize {
+        self.index.as_ref().map_or(0, VectorIndex::bytes)
+    }
+}

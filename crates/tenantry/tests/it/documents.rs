@@ -1,0 +1,85 @@
+//! What the documents tell people to type is typed here, and must do what they say.
+
+use crate::program::{Folder, done};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// The fenced blocks of a language, one after another.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split_once("```").unwrap().0).collect()
+}
+
+/// Runs a script in an empty folder with `tenantry` on the path; its standard output.
+fn sh(script: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_tenantry"));
+    let path =
+        format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let ran = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(folder.path())
+        .env("PATH", path)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{err}");
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+/// True if the text is the pattern with each `…` standing for anything.
+fn fits(text: &str, pattern: &str) -> bool {
+    let (first, rest) = pattern.split_once('…').unwrap_or((pattern, ""));
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    if !pattern.contains('…') {
+        return text.is_empty();
+    }
+    let mut parts = rest.split('…').peekable();
+    while let Some(part) = parts.next() {
+        let found = if parts.peek().is_none() { text.rfind(part) } else { text.find(part) };
+        let Some(at) = found else { return false };
+        text = &text[at + part.len()..];
+    }
+    text.is_empty()
+}
+
+#[test]
+fn the_readme_is_right_about_how_to_use_it() {
+    let readme = include_str!("../../../../README.md");
+    let (_, rest) = readme.split_once("<!-- use -->").unwrap();
+    let (used, rest) = rest.split_once("<!-- /use -->").unwrap();
+    let folder = Folder::new();
+    let server = folder.serve(&[]);
+    let script = blocks(used, "sh").concat();
+    assert!(script.contains("tnt_…") && script.contains("http://127.0.0.1:7700"));
+    let script = script.replace("tnt_…", &folder.key).replace("http://127.0.0.1:7700", &server.url);
+    let out = sh(&script);
+    let answer = blocks(rest, "json")[0].trim();
+    assert!(fits(out.lines().last().unwrap(), answer), "{out}");
+}
+
+#[test]
+fn the_tour_of_the_native_protocol_is_right() {
+    let tour = include_str!("../../../../docs/guides/native-api.md");
+    let folder = Folder::new();
+    done(&["tenant", "create", "acme", "--data-dir", &folder.path()]);
+    let key = done(&["key", "create", "--tenant", "acme", "--data-dir", &folder.path()]);
+    let server = folder.serve(&[]);
+    let script = blocks(tour, "sh").concat();
+    let script = script.replace("tnt_…", key.trim()).replace("http://127.0.0.1:7700", &server.url);
+    let out = sh(&script);
+    let answers = blocks(tour, "json");
+    assert_eq!((out.lines().count(), answers.len()), (4, 4), "{out}");
+    for (answer, told) in out.lines().zip(answers) {
+        assert!(fits(answer, told.trim()), "{answer}\n{told}");
+    }
+}
+
+#[test]
+fn a_pattern_fits_what_it_leaves_open() {
+    assert!(fits("{\"a\":1}", "{\"a\":…}") && fits("ab", "ab") && fits("a1b2", "a…b…"));
+    assert!(!fits("{\"a\":1}x", "{\"a\":…}") && !fits("abc", "ab") && !fits("ba", "a…"));
+}
