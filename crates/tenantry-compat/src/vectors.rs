@@ -6,17 +6,21 @@
 
 use serde::de::IgnoredAny;
 use serde_json::Deserializer;
+use tenantry_engine::Limits;
 
-/// The most components to make room for before any has been read.
-const ROOM_MAX: usize = 4_096;
+/// Lists beyond this many are left to the general parser; no request may have as many.
+const LISTS_MAX: usize = Limits::BATCH_RECORDS_MAX;
 
 /// The lists in this member of an object, and the object with an empty list in their place.
 pub(crate) fn lift(body: &[u8], member: &str) -> Option<(Vec<Vec<f32>>, Vec<u8>)> {
     let start = value_of(body, member)?;
     let mut text = Text { bytes: body, at: start };
-    let lists = text.list(8, |text| {
-        let dimension = text.list(ROOM_MAX / 16, Text::number)?;
-        Some(dimension)
+    // Each list will be about as long as the one before; none is longer than its bytes allow.
+    let mut room = 0;
+    let lists = text.list(0, LISTS_MAX, |text| {
+        let list = text.list(room, usize::MAX, Text::number)?;
+        room = list.len();
+        Some(list)
     })?;
     let mut rest = Vec::with_capacity(start + 2 + body.len() - text.at);
     rest.extend_from_slice(body.get(..start)?);
@@ -79,16 +83,24 @@ impl<'a> Text<'a> {
         self.eat(mark).then_some(())
     }
 
-    /// `[item, item, …]`
-    fn list<T>(&mut self, room: usize, item: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+    /// `[item, item, …]`, at most `max` of them, with room made for `room`.
+    fn list<T>(
+        &mut self,
+        room: usize,
+        max: usize,
+        mut item: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
         self.expect(b'[')?;
-        let mut items = Vec::with_capacity(room);
         self.blanks();
         if self.eat(b']') {
-            return Some(items);
+            return Some(Vec::new());
         }
+        let mut items = Vec::with_capacity(room.min(self.rest().len() / 2));
         loop {
             self.blanks();
+            if items.len() == max {
+                return None;
+            }
             items.push(item(self)?);
             self.blanks();
             if !self.eat(b',') {
@@ -203,6 +215,17 @@ mod tests {
         assert_eq!(lifted(r#"{"v":[]}"#), Some((Vec::new(), r#"{"v":[]}"#.to_owned())));
         let twice = lifted(r#"{"v":[[1]],"v":[[2]]}"#).unwrap();
         assert_eq!(twice, (vec![vec![1.0]], r#"{"v":[],"v":[[2]]}"#.to_owned()));
+    }
+
+    #[test]
+    fn lists_take_no_more_room_than_they_need_and_too_many_are_left() {
+        let long = vec!["1"; 5_000].join(",");
+        let (lists, _) = lifted(&format!("{{\"v\":[[{long}],[],[1],[2]]}}")).unwrap();
+        assert_eq!(lists.iter().map(Vec::len).collect::<Vec<_>>(), [5_000, 0, 1, 1]);
+        assert_eq!(lists[1].capacity(), 0);
+        assert!(lists[2].capacity() <= 8 && lists[3].capacity() <= 8);
+        let many = |count: usize| lifted(&format!("{{\"v\":[{}]}}", vec!["[]"; count].join(",")));
+        assert!(many(LISTS_MAX).is_some() && many(LISTS_MAX + 1).is_none());
     }
 
     #[test]

@@ -2,17 +2,54 @@
 //! bodies would be a way around the fair order.
 
 use crate::Engine;
+use parking_lot::Mutex;
+use std::{collections::HashMap, sync::Arc};
 use tenantry_auth::{Principal, TenantId};
 use tenantry_store::Class;
 use tenantry_types::{Error, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Work on bodies up to this size costs less than asking for a turn is worth.
 const FREE_BYTES: usize = 16 << 10;
 /// Up to this size it runs on the thread that serves the request: a fraction of a millisecond.
 const INLINE_BYTES: usize = 128 << 10;
-/// Above this size it cannot be cut into slices that others would not feel, so it leaves them at
-/// least one place.
-const REQUEST_BYTES: usize = 1 << 20;
+/// Above this size only a few bodies are worked on at once: they cannot be cut into slices.
+const HUGE_BYTES: usize = 1 << 20;
+/// Bodies of one tenant that may hold a thread each while they wait for a turn and have it.
+const BODIES_OF_TENANT_MAX: usize = 2;
+
+/// Who may hold a thread.
+#[derive(Debug)]
+pub(crate) struct Bodies {
+    tenants: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
+    huge: Arc<Semaphore>,
+}
+
+impl Bodies {
+    /// For a pool of so many places: huge bodies leave at least one of several.
+    pub(crate) fn new(places: usize) -> Self {
+        let huge = places.saturating_sub(1).max(1);
+        Self { tenants: Mutex::default(), huge: Arc::new(Semaphore::new(huge)) }
+    }
+
+    /// Waits on a task, not on a thread.
+    async fn permit(&self, tenant: TenantId) -> Result<OwnedSemaphorePermit> {
+        let own = {
+            let mut tenants = self.tenants.lock();
+            // Those that nobody holds or waits for are forgotten.
+            if tenants.len() > 1_024 {
+                tenants.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
+            }
+            let new = || Arc::new(Semaphore::new(BODIES_OF_TENANT_MAX));
+            Arc::clone(tenants.entry(tenant).or_insert_with(new))
+        };
+        own.acquire_owned().await.map_err(closed)
+    }
+}
+
+fn closed(why: tokio::sync::AcquireError) -> Error {
+    Error::internal("permits are closed").with_source(why)
+}
 
 impl Engine {
     /// Runs work that reads or writes a body of about `bytes` bytes for `who`, once it is their
@@ -43,9 +80,16 @@ impl Engine {
             let _turn = pool.turn(tenant, weight, Class::Request).await?;
             return Ok(work());
         }
-        let class = if bytes <= REQUEST_BYTES { Class::Request } else { Class::Background };
+        let bodies = &self.0.bodies;
+        let own = bodies.permit(tenant).await?;
+        let huge = if bytes > HUGE_BYTES {
+            Some(Arc::clone(&bodies.huge).acquire_owned().await.map_err(closed)?)
+        } else {
+            None
+        };
         let done = tokio::task::spawn_blocking(move || {
-            let _turn = pool.turn_blocking(tenant, weight, class)?;
+            let _permits = (own, huge);
+            let _turn = pool.turn_blocking(tenant, weight, Class::Request)?;
             Ok(work())
         });
         done.await.unwrap_or_else(|why| Err(Error::internal("work was aborted").with_source(why)))

@@ -2,6 +2,7 @@
 
 use crate::{
     Operator, Session,
+    compute::Bodies,
     denials::{CROSS_TENANT, Denials},
 };
 use std::sync::{
@@ -76,6 +77,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) counters: Counters,
     pub(crate) denials: Denials,
+    pub(crate) bodies: Bodies,
 }
 
 impl Inner {
@@ -123,6 +125,7 @@ impl Engine {
     /// Starts an engine. Must be called inside a tokio runtime, which runs its background work.
     pub fn start(config: EngineConfig) -> Self {
         let engine = Self(Arc::new(Inner {
+            bodies: Bodies::new(config.store.pool().places()),
             store: config.store,
             authority: config.authority,
             clock: config.clock,

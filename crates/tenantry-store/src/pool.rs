@@ -150,6 +150,11 @@ impl Pool {
         is_free.then(|| Turn::start(self.place(who)))
     }
 
+    /// How many turns run at once.
+    pub fn places(&self) -> usize {
+        self.0.gate.lock().places()
+    }
+
     /// What the pool has done and is doing.
     pub fn totals(&self) -> PoolTotals {
         self.0.gate.lock().totals()

@@ -95,11 +95,16 @@ pub(crate) struct Scratch {
     fresh: Vec<u32>,
     dots: Vec<i32>,
     starts: Vec<u64>,
+    /// The entries nearest to the query that may be answers, under a filter.
+    accepted_starts: Vec<u64>,
 }
 
 impl Scratch {
     pub(super) fn bytes(&self) -> usize {
-        let words = self.frontier.capacity() + self.nearest.capacity() + self.starts.capacity();
+        let words = self.frontier.capacity()
+            + self.nearest.capacity()
+            + self.starts.capacity()
+            + self.accepted_starts.capacity();
         size_of::<Self>()
             + words * size_of::<u64>()
             + (self.fresh.capacity() + self.dots.capacity() + self.visited.table.capacity())
@@ -148,6 +153,26 @@ impl Graph {
             scratch.starts.truncate(NEAR_ENTRIES);
         }
         scratch.starts.sort_unstable();
+        scratch.accepted_starts.clear();
+    }
+
+    /// Finds where to start besides, under a filter: what passes it may lie far from all that is
+    /// near the query. The second step of such a walk.
+    pub(crate) fn start_accepted(
+        &self,
+        scratch: &mut Scratch,
+        guide: &impl Guide,
+        accept: impl Fn(u32) -> bool,
+    ) {
+        let entries = &self.entries;
+        let each = entries.slots.iter().zip(&entries.terms).zip(&scratch.dots);
+        let accepted = each.filter(|((slot, _), _)| accept(**slot));
+        let keys = accepted.map(|((slot, terms), dot)| pack(guide.distance(terms, *dot), *slot));
+        scratch.accepted_starts.extend(keys);
+        if scratch.accepted_starts.len() > STARTS {
+            scratch.accepted_starts.select_nth_unstable(STARTS - 1);
+            scratch.accepted_starts.truncate(STARTS);
+        }
     }
 
     /// Walks until the `beam` nearest accepted nodes have been passed, or more than `budget`
@@ -162,7 +187,7 @@ impl Graph {
         accept: impl Fn(u32) -> bool,
         pace: &mut Pace<'_>,
     ) -> Result<Walked> {
-        let Scratch { visited, frontier, nearest, fresh, dots, starts } = scratch;
+        let Scratch { visited, frontier, nearest, fresh, dots, starts, accepted_starts } = scratch;
         visited.clear();
         frontier.clear();
         nearest.clear();
@@ -183,10 +208,11 @@ impl Graph {
                 }
             }
         };
-        for key in starts.iter().take(STARTS) {
+        for key in starts.iter().take(STARTS).chain(&*accepted_starts) {
             let (_, slot) = unpack(*key);
-            visited.insert(slot);
-            offer(*key, slot, &mut limit, frontier);
+            if visited.insert(slot) {
+                offer(*key, slot, &mut limit, frontier);
+            }
         }
         while let Some(Reverse(key)) = frontier.pop() {
             if key > limit {

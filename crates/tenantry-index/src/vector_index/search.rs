@@ -171,6 +171,9 @@ impl Walk<'_> {
         }
         let limits = (self.plan.beam, self.plan.budget);
         let accept = |slot: u32| self.graph.answers(slot) && allowed(slot);
+        if self.situation.filtered {
+            self.graph.start_accepted(&mut scratch, &guide, accept);
+        }
         let walked = self.graph.walk(codes, &mut scratch, &guide, limits, accept, pace);
         let candidates = scratch.found();
         self.graph.give_back(scratch);

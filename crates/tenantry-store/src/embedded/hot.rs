@@ -157,15 +157,16 @@ impl HotSet {
     }
 
     /// Changes a hot partition, if it is one. Waits for queries that read it on a thread that may
-    /// block.
+    /// block, where what is `large` runs as well: texts and graphs make many changes long.
     pub(crate) async fn change(
         self: &Arc<Self>,
         tenant: &OpenTenant,
         collection: CollectionNumber,
+        large: bool,
         change: impl FnOnce(&mut Partition) + Send + 'static,
     ) {
         let Some(hot) = self.get(tenant, collection) else { return };
-        if let Some(mut partition) = hot.try_write() {
+        if !large && let Some(mut partition) = hot.try_write() {
             change(&mut partition);
             let (bytes, has_work) = (partition.bytes(), partition.has_work());
             drop(partition);
@@ -188,6 +189,14 @@ impl HotSet {
             // The disk is the truth: what could not be changed is loaded again.
             tracing::error!(?error, "apply a commit in memory");
             self.forget(tenant.id(), collection);
+        }
+    }
+
+    /// Drops one partition, unless it has been dropped and loaded again.
+    pub(crate) fn drop_partition(&self, hot: &Hot) {
+        let mut state = self.state.lock();
+        if state.partitions.peek(&hot.place).is_some_and(|(kept, _)| Arc::ptr_eq(kept, hot)) {
+            state.remove(&hot.place);
         }
     }
 

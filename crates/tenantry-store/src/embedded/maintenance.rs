@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use std::{
     collections::VecDeque,
     num::NonZero,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -110,7 +111,14 @@ impl Shared {
                 }
             };
             let (Some(hot), Some(set)) = (hot.upgrade(), set.upgrade()) else { continue };
-            if self.piece(&hot, &set) {
+            // A panic must end neither the thread nor what it shares with other tenants.
+            let piece = catch_unwind(AssertUnwindSafe(|| self.piece(&hot, &set)));
+            let Ok(has_more) = piece else {
+                tracing::error!("index maintenance panicked; the partition is dropped from memory");
+                set.drop_partition(&hot);
+                continue;
+            };
+            if has_more {
                 let mut queue = self.queue.lock();
                 if !queue.is_closed {
                     queue.partitions.push_back((Arc::downgrade(&hot), Arc::downgrade(&set)));

@@ -8,6 +8,8 @@ use tenantry_types::{Error, ErrorKind, Result};
 /// CPU time that one request may take on a partition. It is the request's own time: others cannot
 /// make a request fail by making it wait.
 const CPU_MAX: Duration = Duration::from_secs(10);
+/// CPU time after which work that was thought to be small moves to a thread that may block.
+const INLINE_CPU_MAX: Duration = Duration::from_millis(1);
 
 /// The pace of one piece of work.
 pub(crate) struct Pace<'a> {
@@ -17,9 +19,10 @@ pub(crate) struct Pace<'a> {
 }
 
 impl<'a> Pace<'a> {
-    /// For small work on a thread that must not block.
+    /// For small work on a thread that must not block. It ends when it proves not to be small; see
+    /// [`Pace::has_overrun`].
     pub(crate) fn inline(turn: &'a mut Turn) -> Self {
-        Self { turn, may_block: false, cpu_max: CPU_MAX }
+        Self { turn, may_block: false, cpu_max: INLINE_CPU_MAX }
     }
 
     /// For work on a thread that may block.
@@ -45,6 +48,11 @@ impl<'a> Pace<'a> {
     /// True where a thread may be held for long.
     pub(crate) fn may_block(&self) -> bool {
         self.may_block
+    }
+
+    /// True if work ended because it was not as small as it was thought to be.
+    pub(crate) fn has_overrun(&self) -> bool {
+        !self.may_block && self.turn.cpu() >= self.cpu_max
     }
 
     /// CPU time used.

@@ -4,7 +4,11 @@ use super::{disk::Body, pace::Pace, recall::Sampler, select::Selection};
 use crate::Origin;
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
-use std::{cmp::Ordering, collections::HashMap};
+use std::{
+    cmp::Ordering,
+    collections::HashMap,
+    sync::atomic::{AtomicBool, AtomicUsize},
+};
 use tenantry_index::{
     Allow, IndexConfig, MetadataIndex, Plan, Progress, Row, SearchOptions, VectorIndex, Work,
 };
@@ -33,6 +37,10 @@ pub(crate) struct Partition {
     pub(super) live: RoaringBitmap,
     /// Built when a filter first asks for it; what it says is a function of the rows.
     pub(super) metadata: RwLock<MetadataIndex>,
+    /// Bytes of `metadata` when it was last changed.
+    pub(super) metadata_bytes: AtomicUsize,
+    /// True once an index did not fit.
+    pub(super) metadata_refused: AtomicBool,
     /// Bytes that `metadata` may take.
     pub(super) metadata_bytes_max: usize,
 }
@@ -67,6 +75,8 @@ impl Partition {
             sampler: Sampler::default(),
             live: RoaringBitmap::new(),
             metadata: RwLock::default(),
+            metadata_bytes: AtomicUsize::new(0),
+            metadata_refused: AtomicBool::new(false),
             metadata_bytes_max: config.metadata_bytes_max,
         }
     }
@@ -189,7 +199,9 @@ impl Partition {
         self.live.insert(slot);
         if let Some(row) = self.rows.get_mut(slot as usize) {
             let old = row.as_ref().map(columns).unwrap_or_default();
-            self.metadata.get_mut().put(slot, old, columns(&body));
+            let metadata = self.metadata.get_mut();
+            metadata.put(slot, old, columns(&body));
+            *self.metadata_bytes.get_mut() = metadata.bytes();
             if let Some(old) = row.replace(body) {
                 self.row_bytes -= body_bytes(&old);
             }
@@ -219,7 +231,9 @@ impl Partition {
         let Some(slot) = self.by_id.remove(id) else { return };
         if let Some(old) = self.rows.get_mut(slot as usize).and_then(Option::take) {
             self.row_bytes -= body_bytes(&old);
-            self.metadata.get_mut().remove(slot, columns(&old));
+            let metadata = self.metadata.get_mut();
+            metadata.remove(slot, columns(&old));
+            *self.metadata_bytes.get_mut() = metadata.bytes();
         }
         self.live.remove(slot);
         if let Some(index) = &mut self.index {
@@ -300,7 +314,15 @@ impl Partition {
                     Selection::Slots(slots) => slots,
                     Selection::Bitmap(slots) => slots.into_iter().collect(),
                 };
-                slots.sort_by(|a, b| self.compare(order, *a, *b));
+                pace.tick()?;
+                // Only what is answered must be in order.
+                let last = page.offset.saturating_add(limit);
+                if last < slots.len() {
+                    slots.select_nth_unstable_by(last, |a, b| self.compare(order, *a, *b));
+                    slots.truncate(last);
+                    pace.tick()?;
+                }
+                slots.sort_unstable_by(|a, b| self.compare(order, *a, *b));
                 slots.into_iter().skip(page.offset).take(limit).collect()
             }
         };

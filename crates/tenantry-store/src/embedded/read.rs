@@ -56,7 +56,7 @@ impl Embedded {
             let (select, bound) = (Arc::clone(&select), Arc::clone(&bound));
             move |partition: &Partition| {
                 let (select, bound) = (&*select, bound.as_ref().as_ref());
-                partition.estimate(Ask { select, bound, vectors: 0, exact: false, answers: 0 })
+                partition.estimate(Ask { select, bound, vectors: 0, answers: 0, sorted: false })
             }
         };
         let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {
@@ -94,7 +94,8 @@ impl Embedded {
             move |partition: &Partition| {
                 let (select, bound) = (&request.select, bound.as_ref().as_ref());
                 let answers = request.page.limit.unwrap_or(usize::MAX);
-                partition.estimate(Ask { select, bound, vectors: 0, exact: false, answers })
+                let sorted = request.order != Order::Insertion;
+                partition.estimate(Ask { select, bound, vectors: 0, answers, sorted })
             }
         };
         let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {
@@ -115,14 +116,18 @@ impl Embedded {
         let bound = bound(scope);
         let was_hot = inner.hot.get(&tenant, collection.info.number).is_some();
         let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
-        let (request, bound) = (Arc::new(request.clone()), Arc::new(bound));
+        // Which neighbours a graph misses depends on all that is in it, hidden records included.
+        let exact = request.exact || bound.is_some();
+        let request = QueryRequest { exact, ..request.clone() };
+        let (request, bound) = (Arc::new(request), Arc::new(bound));
         let cost = {
             let (request, bound) = (Arc::clone(&request), Arc::clone(&bound));
             move |partition: &Partition| {
                 let (select, bound) = (&request.select, bound.as_ref().as_ref());
                 let (vectors, exact) = (request.vectors.len(), request.exact);
                 let answers = request.k.saturating_mul(vectors);
-                partition.estimate(Ask { select, bound, vectors, exact, answers })
+                let vectors = if exact { vectors.saturating_mul(2) } else { vectors };
+                partition.estimate(Ask { select, bound, vectors, answers, sorted: false })
             }
         };
         let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {
@@ -177,7 +182,7 @@ impl Inner {
         tenant: &OpenTenant,
         hot: &Hot,
         cost: impl FnOnce(&Partition) -> Option<usize>,
-        work: impl FnOnce(&Partition, &mut Pace<'_>) -> Result<T> + Send + 'static,
+        work: impl Fn(&Partition, &mut Pace<'_>) -> Result<T> + Send + 'static,
     ) -> Result<Done<T>> {
         let begun = Instant::now();
         let (id, weight) = hot.tenant();
@@ -187,7 +192,12 @@ impl Inner {
             // Whoever holds a place waits for no lock.
             if let Some(partition) = hot.try_read() {
                 let waited = begun.elapsed();
-                return done(&partition, &mut Pace::inline(&mut turn), waited, work);
+                let mut pace = Pace::inline(&mut turn);
+                match done(&partition, &mut pace, waited, &work) {
+                    Err(error)
+                        if error.kind() == ErrorKind::LimitExceeded && pace.has_overrun() => {}
+                    outcome => return outcome,
+                }
             }
         }
         let permit = Arc::clone(&tenant.heavy)
@@ -200,7 +210,7 @@ impl Inner {
             let partition = hot.read();
             let before = partition.metadata_bytes();
             let mut turn = pool.turn_blocking(id, weight, Class::Request)?;
-            let done = done(&partition, &mut Pace::blocking(&mut turn), begun.elapsed(), work);
+            let done = done(&partition, &mut Pace::blocking(&mut turn), begun.elapsed(), &work);
             if partition.metadata_bytes() != before {
                 set.resize(&hot, partition.bytes());
             }
@@ -214,7 +224,7 @@ fn done<T>(
     partition: &Partition,
     pace: &mut Pace<'_>,
     waited: Duration,
-    work: impl FnOnce(&Partition, &mut Pace<'_>) -> Result<T>,
+    work: &impl Fn(&Partition, &mut Pace<'_>) -> Result<T>,
 ) -> Result<Done<T>> {
     let value = work(partition, pace)?;
     let answer = Answer { origin: partition.origin(), value };

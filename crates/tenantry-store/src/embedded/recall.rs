@@ -60,7 +60,8 @@ impl Sampler {
 
     /// True if a sample waits to be measured.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.state.lock().sample.is_some()
+        // Locked for long only while one is being measured. Whoever asks may not wait.
+        self.state.try_lock().is_none_or(|state| state.sample.is_some())
     }
 
     /// Drops the sample: slots have moved.

@@ -5,6 +5,7 @@ use super::{
     partition::{Partition, columns},
 };
 use roaring::RoaringBitmap;
+use std::sync::atomic::Ordering;
 use tenantry_index::{CompiledFilter, Narrowed, Progress, VectorIndex};
 use tenantry_types::{Filter, Result, Selector};
 
@@ -21,6 +22,8 @@ const INDEXED_NS: usize = 30_000;
 const WALK_NS: usize = 120_000;
 /// one row's visit,
 const ROW_NS: usize = 4;
+/// one comparison of two rows by a key,
+const COMPARISON_NS: usize = 150;
 /// and one record of the answer.
 const ANSWER_NS: usize = 300;
 /// Bytes of codes scanned in a nanosecond.
@@ -33,10 +36,10 @@ pub(crate) struct Ask<'a> {
     pub(crate) bound: Option<&'a Filter>,
     /// Query vectors.
     pub(crate) vectors: usize,
-    /// True if they are to be compared with all others.
-    pub(crate) exact: bool,
     /// Records of the answer, at most.
     pub(crate) answers: usize,
+    /// True if records are put in an order of their own.
+    pub(crate) sorted: bool,
 }
 
 /// The slots that take part in an operation.
@@ -54,10 +57,14 @@ impl Partition {
     /// Nanoseconds that selecting, searching and answering will take: no more than an estimate.
     /// `None` if texts are read, whose length no number of rows tells.
     pub(crate) fn estimate(&self, ask: Ask<'_>) -> Option<usize> {
-        let Ask { select, bound, vectors, exact, answers } = ask;
+        let Ask { select, bound, vectors, answers, sorted } = ask;
         let rows = select.ids.as_ref().map_or(self.len(), Vec::len);
         let answers = answers.min(rows.saturating_mul(vectors.max(1)));
         let mut cost = rows.saturating_mul(ROW_NS) + answers.saturating_mul(ANSWER_NS);
+        if sorted {
+            let comparisons = rows.saturating_mul(rows.max(2).ilog2() as usize);
+            cost = cost.saturating_add(comparisons.saturating_mul(COMPARISON_NS));
+        }
         for filter in [bound, select.filter.as_ref()].into_iter().flatten() {
             if filter.needs_text() {
                 return None;
@@ -65,11 +72,17 @@ impl Partition {
             let covered = rows > ASK_EACH_MAX
                 && self.metadata.try_read().is_some_and(|metadata| metadata.covers(filter));
             let asked = rows.saturating_mul(CONDITION_NS).saturating_mul(filter.terms());
-            cost = cost.saturating_add(if covered { INDEXED_NS } else { asked });
+            cost = cost.saturating_add(if covered {
+                INDEXED_NS.saturating_mul(filter.terms())
+            } else {
+                asked
+            });
         }
         if let Some(index) = &self.index {
             let Progress { linked, pending, .. } = index.progress();
-            let scanned = if linked > pending && !exact { pending } else { self.len() };
+            // Under a filter the way is chosen later: it may be a scan.
+            let walks = linked > pending && select.filter.is_none() && bound.is_none();
+            let scanned = if walks && select.ids.is_none() { pending } else { rows };
             let scan = scanned.saturating_mul(index.dimension()) / SCAN_BYTES_A_NS;
             let walk = if linked > 0 { WALK_NS } else { 0 };
             cost = cost.saturating_add(vectors.saturating_mul(scan + walk));
@@ -84,13 +97,16 @@ impl Partition {
         bound: Option<&Filter>,
         pace: &mut Pace<'_>,
     ) -> Result<Selection> {
-        // What the bound filter hides is not looked at by the caller's own.
         let filters = [bound, select.filter.as_ref()].into_iter().flatten();
         let mut narrowed: Option<RoaringBitmap> = None;
         let mut asked = Vec::new();
         for filter in filters {
             let compiled = CompiledFilter::compile(filter)?;
-            match self.narrow(filter, pace)? {
+            // An index holds what a bound filter hides as well. The caller's own filter is then
+            // asked of the rest only, so that not even its time tells of hidden records.
+            let is_own = bound.is_some_and(|bound| !std::ptr::eq(bound, filter));
+            let found = if is_own { None } else { self.narrow(filter, pace)? };
+            match found {
                 Some(Narrowed { slots, exact }) => {
                     narrowed = Some(match narrowed {
                         Some(before) => before & slots,
@@ -117,7 +133,8 @@ impl Partition {
                 slots
             }
         };
-        self.ask(candidates, &asked, pace).map(Selection::Slots)
+        let terms = [bound, select.filter.as_ref()].into_iter().flatten().map(Filter::terms).sum();
+        self.ask(candidates, &asked, terms, pace).map(Selection::Slots)
     }
 
     /// Those candidates whose rows meet all filters.
@@ -125,12 +142,17 @@ impl Partition {
         &self,
         candidates: Vec<u32>,
         filters: &[CompiledFilter],
+        terms: usize,
         pace: &mut Pace<'_>,
     ) -> Result<Vec<u32>> {
         if filters.is_empty() {
             return Ok(candidates);
         }
-        let every = if filters.iter().any(CompiledFilter::needs_text) { 1 } else { ROWS_A_TICK };
+        let every = if filters.iter().any(CompiledFilter::needs_text) {
+            1
+        } else {
+            (ROWS_A_TICK / terms.max(1)).max(1)
+        };
         let mut slots = Vec::new();
         for (at, slot) in candidates.into_iter().enumerate() {
             if at % every == 0 {
@@ -159,22 +181,27 @@ impl Partition {
         {
             return Ok(metadata.select(filter, &self.live));
         }
-        if !pace.may_block() {
+        // An index of texts takes up to about twice their bytes.
+        let fits = !filter.needs_text() || self.row_bytes() < self.metadata_bytes_max / 2;
+        if !pace.may_block() || !fits || self.metadata_refused.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let Some(mut metadata) = self.metadata.try_write() else { return Ok(None) };
-        if metadata.bytes() < self.metadata_bytes_max {
-            let rows =
-                self.all_slots().filter_map(|slot| self.row(slot).map(|row| (slot, columns(row))));
-            metadata.build(filter, rows, &mut || pace.tick())?;
-            while metadata.bytes() > self.metadata_bytes_max && metadata.forget_oldest() > 0 {}
+        let rows =
+            self.all_slots().filter_map(|slot| self.row(slot).map(|row| (slot, columns(row))));
+        metadata.build(filter, rows, &mut || pace.tick())?;
+        if metadata.bytes() > self.metadata_bytes_max {
+            // It would only be built again and again.
+            self.metadata_refused.store(true, Ordering::Relaxed);
+            metadata.clear();
         }
+        self.metadata_bytes.store(metadata.bytes(), Ordering::Relaxed);
         Ok(metadata.select(filter, &self.live))
     }
 
-    /// Bytes of the indexes of metadata and texts; what is being built counts when it is there.
+    /// Bytes of the indexes of metadata and texts.
     pub(crate) fn metadata_bytes(&self) -> usize {
-        self.metadata.try_read().map_or(0, |metadata| metadata.bytes())
+        self.metadata_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes of vectors, their codes and the graph.

@@ -73,6 +73,18 @@ struct Applied {
     vector: Option<Vec<f32>>,
 }
 
+/// Records, and bytes of their texts and vectors, that are applied in memory where they were
+/// written; more are applied on a thread that may block.
+const INLINE_CHANGES: usize = 128;
+const INLINE_CHANGE_BYTES: usize = 512 << 10;
+
+impl Applied {
+    fn bytes(&self) -> usize {
+        self.body.document.as_ref().map_or(0, |text| text.len())
+            + self.vector.as_ref().map_or(0, |vector| size_of_val(vector.as_slice()))
+    }
+}
+
 impl Inner {
     async fn write(
         self: &Arc<Self>,
@@ -103,8 +115,10 @@ impl Inner {
             tenant.catalog_changed();
         }
         let applied = prepared.applied;
+        let large = applied.len() > INLINE_CHANGES
+            || applied.iter().map(Applied::bytes).sum::<usize>() > INLINE_CHANGE_BYTES;
         self.hot
-            .change(&tenant, number, move |partition| {
+            .change(&tenant, number, large, move |partition| {
                 for one in applied {
                     partition.put(one.ordinal, one.body, one.vector.as_deref());
                 }
@@ -158,7 +172,7 @@ impl Inner {
         self.commit(&tenant, commit).await?;
         let count = doomed.len();
         self.hot
-            .change(&tenant, info.number, move |partition| {
+            .change(&tenant, info.number, count > INLINE_CHANGES, move |partition| {
                 for (_, id) in &doomed {
                     partition.remove(id);
                 }

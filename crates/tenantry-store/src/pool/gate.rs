@@ -80,6 +80,10 @@ impl<W> Gate<W> {
         }
     }
 
+    pub(super) fn places(&self) -> usize {
+        self.places
+    }
+
     /// Takes a place if one is free. Nobody can be waiting for it.
     pub(super) fn take(&mut self, class: Class) -> bool {
         let free = self.busy < self.places
@@ -193,11 +197,6 @@ impl<W> Gate<W> {
             waiting: self.waiting(),
             busy: self.busy,
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn places(&self) -> usize {
-        self.places
     }
 
     /// How many tenants the order remembers.
