@@ -73,7 +73,8 @@ impl Graph {
         let saved = Saved::parse(bytes, codes.metric, dimension, &shape)
             .ok_or_else(|| Error::corrupt("A saved graph is damaged or of another index."))?;
         let mut graph = Self::new(shape, version, codes);
-        for (slot, row) in (0..).zip(&saved.rows) {
+        // Slots above all that are in use now have no codes to be walked by.
+        for (slot, row) in (0..).zip(saved.rows.iter().take(codes.terms.len())) {
             let Some(row) = row else { continue };
             let alive = !row.dead && graph.waiting.contains(slot) && unchanged(slot);
             let waits = graph.waiting.contains(slot);
@@ -86,6 +87,7 @@ impl Graph {
                 }
             }
         }
+        graph.drop_dangling();
         graph.entries.reach = saved.reach;
         for slot in saved.entries {
             if graph.is_alive(slot) {
