@@ -61,25 +61,27 @@ impl<L: Level> Collection<L> {
 
     /// The same as [`Collection::query`], and how it was done.
     ///
-    /// [`ErrorKind::Denied`](tenantry_types::ErrorKind::Denied) for a key that a filter binds: what a search costs says something
-    /// about the records that the filter hides.
+    /// [`ErrorKind::Denied`](tenantry_types::ErrorKind::Denied) for a key that a filter binds: what
+    /// a search costs says something about the records that the filter hides.
     pub async fn query_explained(&self, request: &QueryRequest) -> Result<Found> {
-        self.unbound("explain a query")?;
+        self.unbound("records.explain", "explain a query")?;
         self.search(request).await
     }
 
     /// What the collection holds and takes. Refused as [`Collection::query_explained`] is.
     pub async fn statistics(&self) -> Result<CollectionStatistics> {
-        self.unbound("see a collection's statistics")?;
+        self.unbound("collection.statistics", "see a collection's statistics")?;
         let answer = self.inner.store.collection_statistics(&self.scope, &self.found).await?;
         check::origin(&self.scope, &self.found, answer)
     }
 
-    fn unbound(&self, what: &str) -> Result<()> {
+    /// Refuses a key that a filter binds, and notes it as every refusal is noted.
+    fn unbound(&self, action: &str, what: &str) -> Result<()> {
         if self.scope.restriction().filter.is_none() {
             return Ok(());
         }
-        Err(Error::denied(format!("a key that is bound to a filter cannot {what}")))
+        let refused = Err(Error::denied(format!("a key that is bound to a filter cannot {what}")));
+        self.inner.watched(&self.scope, action, self.info().name.as_str(), refused)
     }
 
     async fn search(&self, request: &QueryRequest) -> Result<Found> {

@@ -55,8 +55,7 @@ impl Embedded {
         let cost = {
             let (select, bound) = (Arc::clone(&select), Arc::clone(&bound));
             move |partition: &Partition| {
-                let (select, bound) = (&*select, bound.as_ref().as_ref());
-                partition.estimate(Ask { select, bound, vectors: 0, answers: 0, sorted: false })
+                partition.estimate(Ask::rows(&select, bound.as_ref().as_ref(), 0))
             }
         };
         let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {
@@ -92,10 +91,10 @@ impl Embedded {
         let cost = {
             let (request, bound) = (Arc::clone(&request), Arc::clone(&bound));
             move |partition: &Partition| {
-                let (select, bound) = (&request.select, bound.as_ref().as_ref());
                 let answers = request.page.limit.unwrap_or(usize::MAX);
                 let sorted = request.order != Order::Insertion;
-                partition.estimate(Ask { select, bound, vectors: 0, answers, sorted })
+                let ask = Ask::rows(&request.select, bound.as_ref().as_ref(), answers);
+                partition.estimate(Ask { sorted, ..ask })
             }
         };
         let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {
@@ -126,8 +125,8 @@ impl Embedded {
                 let (select, bound) = (&request.select, bound.as_ref().as_ref());
                 let (vectors, exact) = (request.vectors.len(), request.exact);
                 let answers = request.k.saturating_mul(vectors);
-                let vectors = if exact { vectors.saturating_mul(2) } else { vectors };
-                partition.estimate(Ask { select, bound, vectors, answers, sorted: false })
+                let sorted = false;
+                partition.estimate(Ask { select, bound, vectors, exact, answers, sorted })
             }
         };
         let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {

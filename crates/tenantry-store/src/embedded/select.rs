@@ -36,10 +36,19 @@ pub(crate) struct Ask<'a> {
     pub(crate) bound: Option<&'a Filter>,
     /// Query vectors.
     pub(crate) vectors: usize,
+    /// True if they are to be compared with all others.
+    pub(crate) exact: bool,
     /// Records of the answer, at most.
     pub(crate) answers: usize,
     /// True if records are put in an order of their own.
     pub(crate) sorted: bool,
+}
+
+impl<'a> Ask<'a> {
+    /// Rows without a search, in the order of insertion.
+    pub(crate) fn rows(select: &'a Selector, bound: Option<&'a Filter>, answers: usize) -> Self {
+        Self { select, bound, vectors: 0, exact: false, answers, sorted: false }
+    }
 }
 
 /// The slots that take part in an operation.
@@ -57,7 +66,7 @@ impl Partition {
     /// Nanoseconds that selecting, searching and answering will take: no more than an estimate.
     /// `None` if texts are read, whose length no number of rows tells.
     pub(crate) fn estimate(&self, ask: Ask<'_>) -> Option<usize> {
-        let Ask { select, bound, vectors, answers, sorted } = ask;
+        let Ask { select, bound, vectors, exact, answers, sorted } = ask;
         let rows = select.ids.as_ref().map_or(self.len(), Vec::len);
         let answers = answers.min(rows.saturating_mul(vectors.max(1)));
         let mut cost = rows.saturating_mul(ROW_NS) + answers.saturating_mul(ANSWER_NS);
@@ -81,8 +90,9 @@ impl Partition {
         if let Some(index) = &self.index {
             let Progress { linked, pending, .. } = index.progress();
             // Under a filter the way is chosen later: it may be a scan.
-            let walks = linked > pending && select.filter.is_none() && bound.is_none();
-            let scanned = if walks && select.ids.is_none() { pending } else { rows };
+            let all = select.filter.is_none() && select.ids.is_none() && bound.is_none();
+            let walks = linked > pending && all && !exact;
+            let scanned = if walks { pending } else { rows };
             let scan = scanned.saturating_mul(index.dimension()) / SCAN_BYTES_A_NS;
             let walk = if linked > 0 { WALK_NS } else { 0 };
             cost = cost.saturating_add(vectors.saturating_mul(scan + walk));
