@@ -36,8 +36,20 @@ pub struct StoreTotals {
     pub hot_bytes: u64,
     /// Hot partitions in memory.
     pub hot_partitions: u64,
+    /// Bytes that partitions in memory may take.
+    pub hot_budget_bytes: u64,
+    /// Bytes reserved for partitions that are being loaded.
+    pub loading_bytes: u64,
+    /// Bytes of partitions that were dropped while requests used them, and that they still use.
+    pub leaving_bytes: u64,
     /// Partitions loaded from disk.
     pub loads: u64,
+    /// Loads that had to wait until others were done, because of the budget.
+    pub loads_waited: u64,
+    /// Loads refused because too many waited.
+    pub loads_refused: u64,
+    /// Loads that wait now.
+    pub loads_waiting: u64,
     /// Partitions dropped from memory to stay within the budget.
     pub evictions: u64,
     /// Tenants in memory; an idle one is on disk only.

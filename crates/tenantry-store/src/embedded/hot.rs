@@ -1,20 +1,31 @@
 //! The hot partitions of all tenants, under one budget of bytes.
 //!
 //! A tenant's partitions are its own objects: nothing is shared between tenants but the budget,
-//! and what another tenant uses changes only whether a partition must be loaded again.
+//! and what another tenant uses changes only whether a partition must be loaded again. Who gives
+//! way is decided in `shares`; what is being loaded is counted before it is there (`reservation`).
 
-use super::{maintenance::Maintenance, partition::Partition, tenants::OpenTenant};
+mod recency;
+mod reservation;
+mod shares;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use reservation::Reservation;
+
+use super::{INLINE_BYTES, maintenance::Maintenance, partition::Partition, tenants::OpenTenant};
 use crate::StoreTotals;
-use lru::LruCache;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use reservation::{Grant, Queue};
+use shares::{Place, Shares};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 use tenantry_auth::TenantId;
 use tenantry_types::CollectionNumber;
-
-type Place = (TenantId, CollectionNumber);
 
 /// One partition in memory, read by many, changed by its tenant's one writer and by maintenance.
 ///
@@ -29,9 +40,31 @@ pub(crate) struct HotPartition {
     weight: AtomicU32,
     /// True while maintenance knows of it.
     queued: AtomicBool,
+    counted: Counted,
 }
 
 pub(crate) type Hot = Arc<HotPartition>;
+
+/// Bytes that count as taken until they are given back to the allocator, which for a partition
+/// that was dropped from the set is when the last query has left it.
+#[derive(Debug)]
+struct Counted {
+    all: Arc<AtomicUsize>,
+    own: AtomicUsize,
+}
+
+impl Counted {
+    fn set(&self, bytes: usize) {
+        self.all.fetch_add(bytes, Ordering::AcqRel);
+        self.all.fetch_sub(self.own.swap(bytes, Ordering::AcqRel), Ordering::AcqRel);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
 
 impl HotPartition {
     /// Waits for a change under way. Only where blocking is allowed and no place is held.
@@ -67,6 +100,9 @@ impl HotPartition {
 pub(crate) struct HotSet {
     budget: usize,
     maintenance: Maintenance,
+    started: Instant,
+    /// Bytes of all partitions that exist, hot or dropped and still in use.
+    alive: Arc<AtomicUsize>,
     state: Mutex<State>,
 }
 
@@ -74,21 +110,24 @@ pub(crate) struct HotSet {
 struct State {
     /// The generation of the database that the partitions were loaded from.
     generation: u64,
-    partitions: LruCache<Place, (Hot, usize)>,
-    bytes: usize,
+    shares: Shares<Hot>,
+    queue: Queue,
     loads: u64,
     evictions: u64,
 }
 
 impl HotSet {
     pub(crate) fn new(budget_bytes: u64, maintenance: Maintenance) -> Self {
+        let budget = usize::try_from(budget_bytes).unwrap_or(usize::MAX);
         Self {
+            budget,
             maintenance,
-            budget: usize::try_from(budget_bytes).unwrap_or(usize::MAX),
+            started: Instant::now(),
+            alive: Arc::default(),
             state: Mutex::new(State {
                 generation: 0,
-                partitions: LruCache::unbounded(),
-                bytes: 0,
+                shares: Shares::new(budget),
+                queue: Queue::default(),
                 loads: 0,
                 evictions: 0,
             }),
@@ -102,12 +141,13 @@ impl HotSet {
     /// A hot partition, now the most recently used. None for a tenant that was opened before the
     /// database was reopened: it must neither see nor change what was loaded after.
     pub(crate) fn get(&self, tenant: &OpenTenant, collection: CollectionNumber) -> Option<Hot> {
+        let (weight, now) = (u32::from(tenant.info().weight), self.now());
         let mut state = self.state.lock();
         if state.generation != tenant.generation() {
             return None;
         }
-        let (hot, _) = state.partitions.get(&(tenant.id(), collection))?;
-        hot.weight.store(tenant.info().weight.into(), Ordering::Relaxed);
+        let hot = state.shares.get(&(tenant.id(), collection), weight, now)?;
+        hot.weight.store(weight, Ordering::Relaxed);
         Some(Arc::clone(hot))
     }
 
@@ -118,27 +158,47 @@ impl HotSet {
         }
     }
 
-    /// Keeps a partition that was loaded for `tenant`, and drops others to stay within the budget.
-    pub(crate) fn keep(self: &Arc<Self>, tenant: &OpenTenant, partition: Partition) -> Hot {
+    /// Keeps a partition that was loaded for `tenant` in the place of its reservation. One that is
+    /// larger than the budget is left to whoever asked for it.
+    pub(crate) fn keep(
+        self: &Arc<Self>,
+        tenant: &OpenTenant,
+        partition: Partition,
+        mut reservation: Reservation,
+    ) -> Hot {
         let place = (partition.origin().tenant, partition.origin().collection);
         let (bytes, has_work) = (partition.bytes(), partition.has_work());
+        let weight = u32::from(tenant.info().weight);
         let hot = Arc::new(HotPartition {
             place,
             partition: RwLock::new(partition),
-            weight: AtomicU32::new(tenant.info().weight.into()),
+            weight: AtomicU32::new(weight),
             queued: AtomicBool::new(false),
+            counted: Counted { all: Arc::clone(&self.alive), own: AtomicUsize::new(0) },
         });
+        let now = self.now();
         let mut state = self.state.lock();
         state.loads += 1;
-        if state.generation != tenant.generation() {
-            return hot;
+        let mut dropped = Vec::new();
+        let is_kept = state.generation == tenant.generation() && bytes <= self.budget;
+        if is_kept {
+            dropped.extend(state.shares.remove(&place));
+            // Others make room for its true size before it is one of those that may give way.
+            reservation.resize(&mut state.shares, bytes);
+            dropped.extend(self.evict(&mut state, now));
         }
-        state.remove(&place);
-        state.bytes += bytes;
-        state.partitions.put(place, (Arc::clone(&hot), bytes));
-        state.shrink(self.budget);
+        reservation.end(&mut state.shares);
+        hot.counted.set(bytes);
+        if is_kept {
+            state.shares.insert(place, weight, bytes, Arc::clone(&hot), now);
+        }
+        let granted = self.grant(&mut state, now);
         drop(state);
-        self.maintain(&hot, has_work);
+        reservation::send(granted);
+        discard(dropped);
+        if is_kept {
+            self.maintain(&hot, has_work);
+        }
         hot
     }
 
@@ -146,14 +206,15 @@ impl HotSet {
     /// waited for in here: the set's lock is everybody's.
     pub(crate) fn resize(&self, hot: &Hot, bytes: usize) {
         let mut state = self.state.lock();
-        let Some((kept, counted)) = state.partitions.peek_mut(&hot.place) else { return };
         // One that was dropped and loaded again is another one.
-        if !Arc::ptr_eq(kept, hot) {
+        if !state.shares.peek(&hot.place).is_some_and(|kept| Arc::ptr_eq(kept, hot)) {
             return;
         }
-        let before = std::mem::replace(counted, bytes);
-        state.bytes = state.bytes - before + bytes;
-        state.shrink(self.budget);
+        hot.counted.set(bytes);
+        state.shares.resize(&hot.place, bytes);
+        let dropped = self.evict(&mut state, self.now());
+        drop(state);
+        discard(dropped);
     }
 
     /// Changes a hot partition, if it is one. Waits for queries that read it on a thread that may
@@ -195,9 +256,10 @@ impl HotSet {
     /// Drops one partition, unless it has been dropped and loaded again.
     pub(crate) fn drop_partition(&self, hot: &Hot) {
         let mut state = self.state.lock();
-        if state.partitions.peek(&hot.place).is_some_and(|(kept, _)| Arc::ptr_eq(kept, hot)) {
-            state.remove(&hot.place);
-        }
+        let is_it = state.shares.peek(&hot.place).is_some_and(|kept| Arc::ptr_eq(kept, hot));
+        let dropped = if is_it { state.shares.remove(&hot.place) } else { None };
+        drop(state);
+        discard(dropped.into_iter().collect());
     }
 
     /// Ends maintenance.
@@ -207,52 +269,82 @@ impl HotSet {
 
     /// Drops one partition.
     pub(crate) fn forget(&self, tenant: TenantId, collection: CollectionNumber) {
-        self.state.lock().remove(&(tenant, collection));
+        let dropped = self.state.lock().shares.remove(&(tenant, collection));
+        discard(dropped.into_iter().collect());
     }
 
     /// Drops all partitions of a tenant.
     pub(crate) fn forget_tenant(&self, tenant: TenantId) {
-        let mut state = self.state.lock();
-        let places: Vec<Place> =
-            state.partitions.iter().map(|(p, _)| *p).filter(|p| p.0 == tenant).collect();
-        for place in places {
-            state.remove(&place);
-        }
+        let dropped = self.state.lock().shares.remove_tenant(tenant);
+        discard(dropped);
     }
 
     /// Drops everything, because the database is reopened as another generation.
     pub(crate) fn forget_all(&self, generation: u64) {
         let mut state = self.state.lock();
         state.generation = generation;
-        state.partitions.clear();
-        state.bytes = 0;
+        let dropped = state.shares.clear();
+        drop(state);
+        discard(dropped);
     }
 
     pub(crate) fn totals(&self) -> StoreTotals {
         let state = self.state.lock();
         StoreTotals {
-            hot_bytes: state.bytes as u64,
-            hot_partitions: state.partitions.len() as u64,
+            hot_bytes: state.shares.held() as u64,
+            hot_partitions: state.shares.len() as u64,
+            hot_budget_bytes: self.budget as u64,
+            loading_bytes: state.shares.reserved() as u64,
+            leaving_bytes: self.leaving(&state) as u64,
             loads: state.loads,
+            loads_waited: state.queue.waited(),
+            loads_refused: state.queue.refused(),
+            loads_waiting: state.queue.len() as u64,
             evictions: state.evictions,
             maintenance: self.maintenance.done(),
             ..StoreTotals::default()
         }
     }
-}
 
-impl State {
-    fn remove(&mut self, place: &Place) {
-        if let Some((_, bytes)) = self.partitions.pop(place) {
-            self.bytes -= bytes;
-        }
+    /// Seconds since the start, for the order of uses.
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_secs()
     }
 
-    fn shrink(&mut self, budget: usize) {
-        while self.bytes > budget {
-            let Some((_, (_, bytes))) = self.partitions.pop_lru() else { return };
-            self.bytes -= bytes;
-            self.evictions += 1;
+    /// Bytes of partitions that were dropped and are still in use.
+    fn leaving(&self, state: &State) -> usize {
+        self.alive.load(Ordering::Acquire).saturating_sub(state.shares.held())
+    }
+
+    /// Takes out what must give way. It is to be dropped after the set's lock.
+    fn evict(&self, state: &mut State, now: u64) -> Vec<Hot> {
+        let leaving = self.leaving(state);
+        let mut dropped = Vec::new();
+        while let Some(hot) = state.shares.evict(leaving, now) {
+            state.evictions += 1;
+            dropped.push(hot);
         }
+        dropped
+    }
+
+    /// Reserves for those who wait first, as far as there is room.
+    fn grant(self: &Arc<Self>, state: &mut State, now: u64) -> Vec<Grant> {
+        let mut granted = Vec::new();
+        while let Some(next) = state.queue.next(&state.shares) {
+            let reservation = self.take(state, next.ask, now);
+            granted.push(Grant { reservation, wake: next.wake });
+        }
+        granted
+    }
+}
+
+/// Gives partitions' memory back: many small pieces, so not on a thread that serves connections
+/// if there is much of it.
+fn discard(dropped: Vec<Hot>) {
+    let bytes: usize = dropped.iter().map(|hot| hot.counted.own.load(Ordering::Relaxed)).sum();
+    if bytes > INLINE_BYTES
+        && let Ok(runtime) = tokio::runtime::Handle::try_current()
+    {
+        runtime.spawn_blocking(move || drop(dropped));
     }
 }

@@ -1,10 +1,10 @@
 //! Counting, getting and querying records.
 
 use super::{
-    Embedded, Inner, compute,
+    Embedded, Inner, complete, compute,
     db::{Db, Space},
     disk::{self, Body},
-    hot::Hot,
+    hot::{Hot, Reservation},
     keys::{self, Decode as _},
     pace::Pace,
     partition::{Hits, Partition, PartitionConfig, Records},
@@ -255,8 +255,16 @@ impl Inner {
         if let Some(hot) = self.hot.get(tenant, collection.info.number) {
             return Ok(hot);
         }
-        let _writing = tenant.writer.lock().await;
-        self.load_locked(tenant, collection).await
+        let writing = Arc::clone(&tenant.writer).lock_owned().await;
+        // To its end, even if the caller goes away: whoever asks and leaves, again and again, must
+        // not have several loads under way.
+        let (inner, tenant, collection) =
+            (Arc::clone(self), Arc::clone(tenant), collection.clone());
+        complete(async move {
+            let _writing = writing;
+            inner.load_locked(&tenant, &collection).await
+        })
+        .await
     }
 
     /// [`Inner::hot`] for whoever holds the tenant's writer lock: no write can come between
@@ -279,15 +287,22 @@ impl Inner {
             return Err(too_large(records.saturating_mul(per_record), budget));
         }
         let bytes = usize::try_from(records.saturating_mul(per_record)).unwrap_or(usize::MAX);
-        let partition = {
+        let mut room = self.hot.reserve(tenant, bytes).await?;
+        let (partition, room) = {
             let (tenant, budget) = (Arc::clone(tenant), self.hot.budget());
             // What is random about an index is the collection's own, so that nothing elsewhere
             // can change it.
             let seed = tenant.id().get() << 32 | u64::from(info.number.0);
             let index = IndexConfig { seed, ..self.index };
-            compute(bytes, move || load(&db, &tenant, &info, index, budget)).await?
+            compute(bytes.max(room.leaving_bytes()), move || {
+                room.make_room();
+                let partition = load(&db, &tenant, &info, index, budget, &mut room)?;
+                // In this order, so that memory is given back before the room for it.
+                Ok((partition, room))
+            })
+            .await?
         };
-        Ok(self.hot.keep(tenant, partition))
+        Ok(self.hot.keep(tenant, partition, room))
     }
 }
 
@@ -345,6 +360,7 @@ fn load(
     info: &CollectionInfo,
     index: IndexConfig,
     budget: usize,
+    room: &mut Reservation,
 ) -> Result<Partition> {
     let origin = Origin { tenant: tenant.id(), collection: info.number };
     let mut partition = Partition::new(
@@ -362,6 +378,7 @@ fn load(
         if partition.row_bytes() > budget {
             return Err(too_large(partition.row_bytes() as u64, budget as u64));
         }
+        room.cover(partition.bytes());
     }
     let all = keys::vectors_of(tenant.prefix(), info.number.0, PARTITION, VECTOR);
     for item in db.scan(Space::Data, &all, None) {
