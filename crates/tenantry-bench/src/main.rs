@@ -9,6 +9,7 @@ mod corpus;
 mod filters;
 #[path = "../../../xtask/src/http.rs"]
 mod http;
+mod memory;
 mod neighbour;
 mod npy;
 mod ours;
@@ -50,6 +51,8 @@ enum Command {
     Http(serving::Options),
     /// A quiet tenant's latency alone and while another tenant floods the server
     Neighbour(neighbour::Options),
+    /// More tenants than fit in memory: whether the server stays within its budget
+    Memory(memory::Options),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +71,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Filters(options) => filters::run(options),
         Command::Http(options) => serving::run(options),
         Command::Neighbour(options) => neighbour::run(options),
+        Command::Memory(options) => memory::run(options),
     }
 }
 

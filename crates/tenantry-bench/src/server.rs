@@ -78,6 +78,11 @@ impl Server {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Memory of the process that is not mapped from files.
+    pub(crate) fn anonymous_bytes(&self) -> u64 {
+        status_bytes(self.child.id(), "RssAnon")
+    }
+
     /// Memory of the process and all that it started, shared pages counted once.
     pub(crate) fn resident_bytes(&self) -> u64 {
         tree_bytes(self.child.id())
@@ -158,15 +163,40 @@ pub(crate) struct Tenantry {
 impl Tenantry {
     /// Starts the program on `folder/data` and waits until it is ready.
     pub(crate) fn start(program: &Path, folder: &Path) -> Result<Self> {
+        Self::start_with(program, folder, &[])
+    }
+
+    /// [`Tenantry::start`] with more arguments.
+    pub(crate) fn start_with(program: &Path, folder: &Path, more: &[&str]) -> Result<Self> {
+        let (server, native, chroma) = Self::run(program, folder, more)?;
+        let operator_key = find_key(&server.printed()).context("no operator key was printed")?;
+        Ok(Self { server, native, chroma, operator_key })
+    }
+
+    /// Starts the program on a folder that has been in use; the operator key was shown before.
+    pub(crate) fn start_again(
+        program: &Path,
+        folder: &Path,
+        more: &[&str],
+        operator_key: &str,
+    ) -> Result<Self> {
+        let (server, native, chroma) = Self::run(program, folder, more)?;
+        Ok(Self { server, native, chroma, operator_key: operator_key.to_owned() })
+    }
+
+    fn run(
+        program: &Path,
+        folder: &Path,
+        more: &[&str],
+    ) -> Result<(Server, SocketAddr, SocketAddr)> {
         let mut command = Command::new(program);
         command.arg("serve").arg("--data-dir").arg(folder.join("data"));
-        command.args(["--listen", "127.0.0.1:0", "--chroma-listen", "127.0.0.1:0"]);
+        command.args(["--listen", "127.0.0.1:0", "--chroma-listen", "127.0.0.1:0"]).args(more);
         let mut server = Server::start("tenantry", &mut command, &folder.join("server.log"))?;
         let native = server.wait(|printed| find_address(printed, "native"))?;
         server.wait_ready(native, "/readyz")?;
         let chroma = server.wait(|printed| find_address(printed, "chroma"))?;
-        let operator_key = find_key(&server.printed()).context("no operator key was printed")?;
-        Ok(Self { server, native, chroma, operator_key })
+        Ok((server, native, chroma))
     }
 }
 

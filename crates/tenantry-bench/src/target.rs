@@ -46,9 +46,16 @@ impl Asked {
 
 /// Where one tenant's collection is.
 #[derive(Debug, Clone)]
-struct Place {
+pub(crate) struct Place {
     path: String,
     token: String,
+}
+
+impl Place {
+    /// The bytes of a request on the collection.
+    pub(crate) fn request(&self, operation: &str, body: &[u8]) -> Vec<u8> {
+        request("POST", &format!("{}/{operation}", self.path), &self.token, Some(body))
+    }
 }
 
 /// A running server with a place for every tenant.
@@ -135,8 +142,7 @@ impl Target {
     }
 
     fn request(&self, tenant: usize, operation: &str, body: &[u8]) -> Result<Vec<u8>> {
-        let place = self.places.get(tenant).context("no such tenant")?;
-        Ok(request("POST", &format!("{}/{operation}", place.path), &place.token, Some(body)))
+        Ok(self.places.get(tenant).context("no such tenant")?.request(operation, body))
     }
 
     /// Fails unless every tenant has as many records as it was given.
@@ -190,7 +196,12 @@ pub(crate) fn each<T: Sync, R: Send>(
     Ok(all.into_iter().map(|(_, result)| result).collect())
 }
 
-fn post(connection: &mut Connection, path: &str, token: &str, body: &Value) -> Result<Value> {
+pub(crate) fn post(
+    connection: &mut Connection,
+    path: &str,
+    token: &str,
+    body: &Value,
+) -> Result<Value> {
     let answer =
         connection.send(&request("POST", path, token, Some(body.to_string().as_bytes())))?;
     answer.success().with_context(|| format!("POST {path}"))?;
@@ -199,7 +210,7 @@ fn post(connection: &mut Connection, path: &str, token: &str, body: &Value) -> R
 }
 
 /// Makes a collection with default settings for a tenant.
-fn place(connection: &mut Connection, tenant: &str, token: &str) -> Result<Place> {
+pub(crate) fn place(connection: &mut Connection, tenant: &str, token: &str) -> Result<Place> {
     let collections = format!("/api/v2/tenants/{tenant}/databases/{DATABASE}/collections");
     let made = post(connection, &collections, token, &json!({"name": "packages"}))?;
     let id = made.get("id").and_then(Value::as_str).context("a collection without id")?;
@@ -207,7 +218,11 @@ fn place(connection: &mut Connection, tenant: &str, token: &str) -> Result<Place
 }
 
 /// Makes an admin key of a tenant through REST.
-fn create_key(connection: &mut Connection, operator: &str, tenant: &str) -> Result<String> {
+pub(crate) fn create_key(
+    connection: &mut Connection,
+    operator: &str,
+    tenant: &str,
+) -> Result<String> {
     let body = json!({"role": "admin", "label": "benchmark"}).to_string();
     let authorization = format!("Bearer {operator}");
     let headers = [("Authorization", authorization.as_str()), ("X-Tenant-ID", tenant)];
