@@ -1,5 +1,6 @@
 //! The program `tenantry`: the server and its command line.
 
+mod allocator;
 mod cli;
 mod config;
 mod listener;

@@ -10,6 +10,7 @@ mod config;
 mod db;
 mod disk;
 mod disk_key;
+mod footprint;
 mod hot;
 mod journal;
 mod key_rows;

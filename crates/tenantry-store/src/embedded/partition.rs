@@ -1,6 +1,6 @@
 //! One partition in memory: rows in insertion order, their ids, and the vector index.
 
-use super::{disk::Body, pace::Pace, recall::Sampler, select::Selection};
+use super::{disk::Body, footprint, pace::Pace, recall::Sampler, select::Selection};
 use crate::Origin;
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
@@ -19,6 +19,8 @@ use tenantry_types::{
 
 /// Rows that are gone before the partition is packed again.
 const DEAD_ROWS_MIN: usize = 256;
+/// What a partition takes beside what hangs on it, with its place in the set of hot ones.
+const FIXED_BYTES: usize = size_of::<Partition>() + 512;
 
 /// A partition in memory. A slot is a row's position; slots ascend with ordinals, so their order
 /// is the order of insertion.
@@ -109,8 +111,15 @@ impl Partition {
 
     /// Bytes in memory, estimated for rows and exact for the index.
     pub(crate) fn bytes(&self) -> usize {
-        self.rows.capacity() * (size_of::<Option<Body>>() + size_of::<u64>())
-            + self.by_id.capacity() * (size_of::<(Box<str>, u32)>() + 1)
+        let rows = self.rows.capacity();
+        // A full table of ids has an eighth of its buckets free; each has a byte beside it.
+        let buckets = self.by_id.capacity() + self.by_id.capacity() / 7;
+        FIXED_BYTES
+            + footprint::piece(rows * size_of::<Option<Body>>())
+            + footprint::piece(self.ordinals.capacity() * size_of::<u64>())
+            + footprint::piece(buckets * (size_of::<(Box<str>, u32)>() + 1))
+            // A set of up to 4,096 in 65,536 is a list, any other a bitmap.
+            + (rows * 2 * size_of::<u16>()).min((rows / 65_536 + 1) * 8_192)
             + self.row_bytes
             + self.vectors_bytes()
             + self.metadata_bytes()
@@ -195,7 +204,7 @@ impl Partition {
             self.ordinals.push(ordinal);
             slot
         };
-        self.row_bytes += body_bytes(&body);
+        self.row_bytes += footprint::of_row(&body);
         self.live.insert(slot);
         if let Some(row) = self.rows.get_mut(slot as usize) {
             let old = row.as_ref().map(columns).unwrap_or_default();
@@ -203,7 +212,7 @@ impl Partition {
             metadata.put(slot, old, columns(&body));
             *self.metadata_bytes.get_mut() = metadata.bytes();
             if let Some(old) = row.replace(body) {
-                self.row_bytes -= body_bytes(&old);
+                self.row_bytes -= footprint::of_row(&old);
             }
         }
         if let Some(vector) = vector {
@@ -230,7 +239,7 @@ impl Partition {
     pub(crate) fn remove(&mut self, id: &str) {
         let Some(slot) = self.by_id.remove(id) else { return };
         if let Some(old) = self.rows.get_mut(slot as usize).and_then(Option::take) {
-            self.row_bytes -= body_bytes(&old);
+            self.row_bytes -= footprint::of_row(&old);
             let metadata = self.metadata.get_mut();
             metadata.remove(slot, columns(&old));
             *self.metadata_bytes.get_mut() = metadata.bytes();
@@ -491,13 +500,6 @@ fn compare_values(a: &Value, b: &Value) -> Ordering {
         }
     }
     rank(a).cmp(&rank(b)).then_with(|| a.compare(b).unwrap_or(Ordering::Equal))
-}
-
-fn body_bytes(body: &Body) -> usize {
-    2 * body.id.len()
-        + body.document.as_ref().map_or(0, |text| text.len())
-        + body.uri.as_ref().map_or(0, String::len)
-        + body.metadata.as_ref().map_or(0, |all| metadata_bytes(all))
 }
 
 fn metadata_bytes(metadata: &Metadata) -> usize {

@@ -28,8 +28,10 @@ use tenantry_types::{
 const COLD_RECORDS_MAX: usize = 1_000;
 /// Work of so many nanoseconds is done where it is asked for.
 const INLINE_NS: usize = 300_000;
-/// Estimate of a record's bytes in memory without its vector, to refuse what cannot fit.
-const ROW_BYTES: u64 = 512;
+/// A record's bytes in memory without its vector, at least: to refuse what cannot fit.
+const ROW_BYTES_MIN: u64 = 256;
+/// The same with a short text and a few keys of metadata: to make room before it is known.
+const ROW_BYTES: u64 = 1_280;
 
 impl Embedded {
     pub(crate) async fn count<L: Level>(
@@ -281,12 +283,14 @@ impl Inner {
         let info = self.present(tenant, collection)?;
         let db = self.db()?;
         let records = write::statistics(&db, tenant, &info)?.records;
-        let per_record = u64::from(info.dimension.unwrap_or(0)) * 5 + ROW_BYTES;
+        let per_vector = u64::from(info.dimension.unwrap_or(0)) * 5;
         let budget = self.hot.budget() as u64;
-        if records.saturating_mul(per_record) > budget {
-            return Err(too_large(records.saturating_mul(per_record), budget));
+        let least = records.saturating_mul(per_vector + ROW_BYTES_MIN);
+        if least > budget {
+            return Err(too_large(least, budget));
         }
-        let bytes = usize::try_from(records.saturating_mul(per_record)).unwrap_or(usize::MAX);
+        let about = records.saturating_mul(per_vector + ROW_BYTES).min(budget);
+        let bytes = usize::try_from(about).unwrap_or(usize::MAX);
         let mut room = self.hot.reserve(tenant, bytes).await?;
         let (partition, room) = {
             let (tenant, budget) = (Arc::clone(tenant), self.hot.budget());
@@ -375,10 +379,11 @@ fn load(
         let (key, sealed) = item?;
         let ordinal = ordinal_in(tenant, &key)?;
         partition.put(ordinal, open_body(tenant, &key, &sealed)?, None);
-        if partition.row_bytes() > budget {
-            return Err(too_large(partition.row_bytes() as u64, budget as u64));
+        let bytes = partition.bytes();
+        if bytes > budget {
+            return Err(too_large(bytes as u64, budget as u64));
         }
-        room.cover(partition.bytes());
+        room.cover(bytes);
     }
     let all = keys::vectors_of(tenant.prefix(), info.number.0, PARTITION, VECTOR);
     for item in db.scan(Space::Data, &all, None) {
