@@ -133,6 +133,34 @@ fn forgetting_keeps_reservations() {
     assert_eq!((shares.reserved(), shares.remove_tenant(TenantId::new(1)).len()), (0, 0));
 }
 
+/// The lock over this is everybody's. Anything linear would take milliseconds a step.
+#[test]
+fn a_step_takes_microseconds_among_a_hundred_thousand_partitions() {
+    const TENANTS: u64 = 5_000;
+    const STEPS: u32 = 100_000;
+    let mut shares = Shares::new(100_000 * 100);
+    // What is oldest is within its share, which is where a search by age alone would look.
+    for tenant in 1..=TENANTS {
+        for collection in 0..19 {
+            load(&mut shares, place(tenant, collection), 100, 0);
+        }
+    }
+    let begun = std::time::Instant::now();
+    for step in 0..STEPS {
+        let at = place(1 + u64::from(step * 7) % TENANTS, step % 19);
+        assert!(shares.get(&at, 100, 0).is_some());
+    }
+    let uses = begun.elapsed() / STEPS;
+    let begun = std::time::Instant::now();
+    for step in 0..STEPS {
+        load(&mut shares, place(TENANTS + 1, step), 100, 0);
+    }
+    let loads = begun.elapsed() / STEPS;
+    println!("a use takes {uses:?}, a load with an eviction {loads:?}");
+    assert_eq!(shares.len(), 100_000);
+    assert!(uses.as_micros() < 200 && loads.as_micros() < 200, "{uses:?} {loads:?}");
+}
+
 /// What [`Shares`] must do, looking at everything each time.
 #[derive(Debug, Default)]
 struct Model {
