@@ -83,7 +83,7 @@ pub(crate) fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Serve(args) => {
             let config = Config::load(args.settings, args.config.as_deref())?;
-            allocator::settle();
+            crate::allocator::settle();
             runtime()?.block_on(serve::serve(&config))
         }
         Command::Quickstart(args) => runtime()?.block_on(quickstart::run(args)),
