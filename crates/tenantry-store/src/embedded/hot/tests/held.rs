@@ -53,8 +53,8 @@ fn partition(number: u32, records: u32) -> Partition {
         partition.put(record.into(), body, None);
     }
     for record in 0..records {
-        let vector: Vec<f32> =
-            (0..DIMENSION).map(|at| f32::from(at ^ 77) + f32::from(number as u8)).collect();
+        let offset = number as f32;
+        let vector: Vec<f32> = (0..DIMENSION).map(|at| f32::from(at % 77) + offset).collect();
         partition.set_vector(record, &vector);
     }
     partition
