@@ -16,6 +16,27 @@ RERANK_BATCH = 32
 WARM_UP = 20
 
 
+# Vectors added at once, between which a long build can say how far it is.
+ADD_BATCH = 20_000
+TELL_EVERY_SECONDS = 10
+
+
+def add_all(base, add):
+    """Adds every row with its number as key."""
+    keys = numpy.arange(len(base), dtype=numpy.uint64)
+    told, told_rows = time.perf_counter(), 0
+    for start in range(0, len(base), ADD_BATCH):
+        end = min(start + ADD_BATCH, len(base))
+        add(keys[start:end], base[start:end])
+        waited = time.perf_counter() - told
+        if waited >= TELL_EVERY_SECONDS:
+            rate = (end - told_rows) / waited
+            left = (len(base) - end) / rate / 60
+            progress = f"  {end} of {len(base)}, {rate:.0f}/s, {left:.1f} min left"
+            print(progress, file=sys.stderr, flush=True)
+            told, told_rows = time.perf_counter(), end
+
+
 def anonymous_bytes():
     """Resident memory without mapped files: the shared file of vectors does not count."""
     with open("/proc/self/status", encoding="ascii") as status:
@@ -37,7 +58,6 @@ class Usearch:
     def __init__(self, base, dtype, connectivity, build_beam):
         from usearch.index import Index
 
-        self.count = len(base)
         metric = "ip" if dtype == "f32" and normalised(base) else "cos"
         self.index = Index(
             ndim=base.shape[1],
@@ -48,8 +68,8 @@ class Usearch:
         )
         self.name = f"usearch {importlib.metadata.version('usearch')} {dtype} {metric}"
 
-    def build(self, base):
-        self.index.add(numpy.arange(self.count, dtype=numpy.uint64), base, threads=1)
+    def build(self, base, threads):
+        add_all(base, lambda keys, rows: self.index.add(keys, rows, threads=threads))
 
     def set_beam(self, beam):
         self.index.expansion_search = beam
@@ -75,8 +95,8 @@ class UsearchRerank:
         self.candidates = candidates
         self.name = f"{self.inner.name} + re-rank of {candidates}"
 
-    def build(self, base):
-        self.inner.build(base)
+    def build(self, base, threads):
+        self.inner.build(base, threads)
 
     def set_beam(self, beam):
         self.inner.set_beam(beam)
@@ -114,8 +134,8 @@ class Hnswlib:
         self.index.set_num_threads(1)
         self.name = f"hnswlib {importlib.metadata.version('hnswlib')} f32 {space}"
 
-    def build(self, base):
-        self.index.add_items(base, numpy.arange(len(base)), num_threads=1)
+    def build(self, base, threads):
+        add_all(base, lambda keys, rows: self.index.add_items(rows, keys, num_threads=threads))
 
     def set_beam(self, beam):
         self.index.set_ef(beam)
@@ -144,7 +164,7 @@ class Driver:
         self.queries = numpy.fromfile(queries, dtype="<f4").reshape(-1, dimension)
         return {"count": len(self.base)}
 
-    def build(self, system, connectivity, build_beam, candidates):
+    def build(self, system, connectivity, build_beam, candidates, threads):
         makers = {
             "usearch": lambda: Usearch(self.base, "f32", connectivity, build_beam),
             "usearch-i8": lambda: UsearchRerank(self.base, connectivity, build_beam, candidates),
@@ -154,10 +174,11 @@ class Driver:
         before = anonymous_bytes()
         self.system = makers[system]()
         started = time.perf_counter()
-        self.system.build(self.base)
+        self.system.build(self.base, threads)
         seconds = time.perf_counter() - started
         grown = anonymous_bytes() - before
-        return {"name": self.system.name, "seconds": seconds, "bytes": grown}
+        name = self.system.name + (f", built by {threads} threads" if threads > 1 else "")
+        return {"name": name, "seconds": seconds, "bytes": grown}
 
     def search(self, beam, k):
         """Every query by itself, then all of them in one call, which leaves Python's part out."""

@@ -56,7 +56,7 @@ impl Contestant {
     fn new(options: &Options, dimension: u16) -> Result<Self> {
         let corpus =
             synthetic(options.seed, options.count, options.queries.into(), dimension.into());
-        let ours = Ours::build(&corpus.base, options.storage, Some(usize::MAX), options.seed);
+        let ours = Ours::build(&corpus.base, options.storage, Some(usize::MAX), options.seed)?;
         let index = exact_index(&corpus.base);
         let truths = truths(&index, corpus.queries.rows(), NEIGHBOURS, Allow::All);
         let queries = corpus.queries;

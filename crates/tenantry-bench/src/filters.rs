@@ -128,11 +128,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         for package in &options.peers {
             println!("building {}", package.name());
             let mut peer = Peer::start(&venv, *package, &base, &queries, corpus.base.dimension)?;
-            peer.build(Shape { connectivity: 16, build_beam: 100, candidates: 30 })?;
+            peer.build(Shape { connectivity: 16, build_beam: 100, candidates: 30, threads: 1 })?;
             peers.push(peer);
         }
     }
-    let ours = Ours::build(&corpus.base, options.storage, options.graph_above, options.choice.seed);
+    let ours =
+        Ours::build(&corpus.base, options.storage, options.graph_above, options.choice.seed)?;
     let originals = exact_index(&corpus.base);
     let mut systems = Systems { corpus: &corpus, asked, originals, ours, peers };
     let mut all = Vec::new();

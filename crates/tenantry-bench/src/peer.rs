@@ -44,6 +44,8 @@ pub(crate) struct Shape {
     pub(crate) build_beam: usize,
     /// Candidates of int8 that are compared again.
     pub(crate) candidates: usize,
+    /// Threads that build it; queries have one.
+    pub(crate) threads: u16,
 }
 
 /// What a build took.
@@ -115,6 +117,7 @@ impl Peer {
         let answer = self.ask(&json!({
             "do": "build", "system": self.package.name(), "connectivity": shape.connectivity,
             "build_beam": shape.build_beam, "candidates": shape.candidates,
+            "threads": shape.threads,
         }))?;
         let name = answer.get("name").and_then(Value::as_str).context("no name")?.to_owned();
         let number = |key| answer.get(key).and_then(Value::as_f64).context("a number is missing");
