@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let (mut truth, mut segments) = (Vec::new(), Vec::new());
     for round in 0..options.rounds {
         println!("round {} of {}", round + 1, options.rounds);
-        truth.push(stage.from_truth()?);
+        truth.push(stage.without_segments()?);
         segments.push(stage.start()?);
     }
     let details = json!({
@@ -110,7 +110,7 @@ impl Stage {
     }
 
     /// One start while the segments are aside. Those that it saves itself are dropped.
-    fn from_truth(&self) -> Result<Start> {
+    fn without_segments(&self) -> Result<Start> {
         let (saved, aside) = (saved(&self.folder), self.folder.join("saved-aside"));
         if saved.exists() {
             fs::rename(&saved, &aside)?;
