@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn copied_links_give_the_same_answers_as_built_ones() {
-        let corpus = synthetic(1, 600, 20, 24);
+        let corpus = synthetic(1, 3_000, 20, 24);
         let kinds = [Kept::Full, Kept::Half];
         let copied = Ours::each(&corpus.base, &kinds, Some(100), 1).unwrap();
         let built = Ours::build(&corpus.base, Kept::Half, Some(100), 1).unwrap();
