@@ -7,10 +7,12 @@
 mod chart;
 mod cold;
 mod corpus;
+mod driver;
 mod exact;
 mod filters;
 #[path = "../../../xtask/src/http.rs"]
 mod http;
+mod library;
 mod native;
 mod neighbour;
 mod npy;
