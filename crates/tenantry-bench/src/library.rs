@@ -19,6 +19,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::{
     fs::{self, File},
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -97,9 +98,11 @@ impl Library {
         Ok(Self { driver, server, requests, package, version, empty_micros, busy })
     }
 
-    fn write(&self, lines: impl Iterator<Item = Value>) -> Result<()> {
-        let text: String = lines.map(|line| format!("{line}\n")).collect();
-        fs::write(&self.requests, text)
+    fn write(&self, mut lines: impl Iterator<Item = Value>) -> Result<()> {
+        let mut file = BufWriter::new(File::create(&self.requests)?);
+        let written = lines.try_for_each(|line| writeln!(file, "{line}"));
+        written
+            .and_then(|()| file.flush())
             .with_context(|| format!("write {}", self.requests.display()))
     }
 }

@@ -342,3 +342,37 @@ fn chart(all: &[Contestant]) -> Chart {
         series: all.iter().map(series).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn peers(arguments: &[&str]) -> Option<Vec<Kind>> {
+        let all = ["http"].iter().chain(arguments);
+        Command::try_parse_from(all).ok().map(|command| command.options.peers)
+    }
+
+    #[test]
+    fn peers_are_named_in_a_list_and_may_be_none() {
+        assert_eq!(peers(&[]), Some(vec![Kind::Chroma, Kind::Pgvector]));
+        let both = Some(vec![Kind::LanceDb, Kind::MilvusLite]);
+        assert_eq!(peers(&["--peers", "lancedb,milvus-lite"]), both);
+        assert_eq!(peers(&["--peers"]), Some(vec![]));
+        assert_eq!(peers(&["--peers", "lance"]), None);
+    }
+
+    #[test]
+    fn only_peers_with_a_promise_have_goals() {
+        assert_eq!(Kind::Chroma.goals().0, Goal::AtLeast(15.0));
+        assert_eq!(Kind::Pgvector.goals(), (Goal::AtLeast(8.0), Goal::AtLeast(3.0)));
+        assert_eq!(Kind::LanceDb.goals(), (Goal::Shown, Goal::Shown));
+        assert_eq!(Kind::MilvusLite.goals(), (Goal::Shown, Goal::Shown));
+    }
+}
