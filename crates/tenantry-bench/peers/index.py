@@ -1,6 +1,7 @@
 """Drives one vector index of a Python package: a JSON object a line on standard input says what to
 do, one on standard output says what came of it. One thread; only the search itself is timed."""
 
+import ctypes
 import gc
 import importlib.metadata
 import json
@@ -52,6 +53,29 @@ def normalised(base):
     return bool(numpy.all(numpy.abs(lengths - 1) < 1e-2))
 
 
+class Predicate:
+    """usearch's search with a predicate, from the library compiled of `usearch_filtered.cpp`."""
+
+    def __init__(self, library, index, file):
+        index.save(file)
+        library = ctypes.CDLL(library)
+        library.usearch_load.restype = ctypes.c_void_p
+        library.usearch_load.argtypes = [ctypes.c_char_p]
+        self.search = library.usearch_filtered
+        self.search.restype = ctypes.c_size_t
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        self.search.argtypes = [pointer, pointer, size, size, pointer, pointer]
+        self.loaded = library.usearch_load(file.encode())
+        if not self.loaded:
+            raise RuntimeError(f"{file} was not loaded")
+
+    def filtered(self, query, k, beam, mask):
+        keys = numpy.empty(k, dtype=numpy.uint64)
+        place = [array.ctypes.data for array in (query, mask, keys)]
+        found = self.search(self.loaded, place[0], k, beam, place[1], place[2])
+        return keys[:found]
+
+
 class Usearch:
     """usearch over 32-bit floats or, with re-rank, over int8."""
 
@@ -66,6 +90,7 @@ class Usearch:
             connectivity=connectivity,
             expansion_add=build_beam,
         )
+        self.predicate = None
         self.name = f"usearch {importlib.metadata.version('usearch')} {dtype} {metric}"
 
     def build(self, base, threads):
@@ -81,6 +106,8 @@ class Usearch:
         return self.index.search(queries, k, threads=1).keys
 
     def filtered(self, query, k, mask, wanted):
+        if self.predicate:
+            return self.predicate.filtered(query, k, self.index.expansion_search, mask)
         # The Python package takes no predicate: ask for more, and drop what does not pass.
         keys = self.index.search(query, wanted, threads=1).keys
         return keys[mask[keys]][:k]
@@ -179,6 +206,11 @@ class Driver:
         grown = anonymous_bytes() - before
         name = self.system.name + (f", built by {threads} threads" if threads > 1 else "")
         return {"name": name, "seconds": seconds, "bytes": grown}
+
+    def predicate(self, library, file):
+        """From now on filtered searches of usearch take a predicate."""
+        self.system.predicate = Predicate(library, self.system.index, file)
+        return {}
 
     def search(self, beam, k):
         """Every query by itself, then all of them in one call, which leaves Python's part out."""

@@ -8,6 +8,7 @@ use crate::{
     ours::{Kept, Ours},
     peer::{self, Answers, Package, Peer, Shape},
     pgvector::{Pgvector, Plans},
+    predicate,
     process::empty_folder,
     report::{self, Goal, Row, columns, number},
     selection::{Case, Kind, cases},
@@ -39,7 +40,7 @@ pub(crate) struct Options {
     choice: Choice,
     /// Whom to measure beside Tenantry
     #[arg(long, value_enum, value_delimiter = ',', num_args = 0..,
-        default_values = ["usearch", "hnswlib", "pgvector"])]
+        default_values = ["usearch", "usearch-predicate", "hnswlib", "pgvector"])]
     peers: Vec<Against>,
     /// How precisely Tenantry keeps vectors
     #[arg(long, value_enum, default_value = "full")]
@@ -58,8 +59,10 @@ pub(crate) struct Options {
 /// Whom to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Against {
-    /// usearch over 32-bit floats
+    /// usearch over 32-bit floats, asked for more than needed
     Usearch,
+    /// usearch over 32-bit floats with the predicate that only its C++ library takes
+    UsearchPredicate,
     /// usearch over int8, candidates compared again with the 32-bit originals
     UsearchI8,
     /// hnswlib over 32-bit floats
@@ -98,7 +101,8 @@ trait Other {
 
 impl Other for Peer {
     fn name(&self) -> String {
-        self.package.name().to_owned()
+        let name = self.package.name();
+        if self.predicate { format!("{name} predicate") } else { name.to_owned() }
     }
 
     fn ask(&mut self, beam: usize, case: &Case, count: usize) -> Result<Answers> {
@@ -168,7 +172,7 @@ fn others(
     for against in peers {
         println!("building {against:?}");
         let package = match against {
-            Against::Usearch => Package::Usearch,
+            Against::Usearch | Against::UsearchPredicate => Package::Usearch,
             Against::UsearchI8 => Package::UsearchI8,
             Against::Hnswlib => Package::Hnswlib,
             Against::Pgvector => {
@@ -183,6 +187,9 @@ fn others(
         let venv = peer::environment()?;
         let mut peer = Peer::start(&venv, package, &base, &queries, corpus.base.dimension)?;
         peer.build(SHAPE)?;
+        if *against == Against::UsearchPredicate {
+            peer.use_predicate(&predicate::library(&venv)?, &folder.join("base.usearch"))?;
+        }
         others.push(Box::new(peer));
     }
     Ok(others)

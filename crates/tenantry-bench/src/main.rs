@@ -20,6 +20,7 @@ mod ours;
 mod peer;
 mod pgvector;
 mod postgres;
+mod predicate;
 mod process;
 mod random;
 mod replace;

@@ -71,6 +71,8 @@ pub(crate) struct Answers {
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) package: Package,
+    /// True if filtered searches take a predicate.
+    pub(crate) predicate: bool,
     driver: Driver,
 }
 
@@ -96,7 +98,7 @@ impl Peer {
             command.env(variable, "1");
         }
         let driver = Driver::start(package.name(), command.arg(&script))?;
-        let mut peer = Self { package, driver };
+        let mut peer = Self { package, predicate: false, driver };
         peer.ask(&json!({"do": "load", "base": base, "queries": queries, "dimension": dimension}))?;
         Ok(peer)
     }
@@ -111,6 +113,14 @@ impl Peer {
         let name = answer.get("name").and_then(Value::as_str).context("no name")?.to_owned();
         let number = |key| answer.get(key).and_then(Value::as_f64).context("a number is missing");
         Ok(Built { name, seconds: number("seconds")?, resident_bytes: number("bytes")? })
+    }
+
+    /// From now on filtered searches of usearch take a predicate, by a library of
+    /// [`crate::predicate`]. The built index goes through `file`.
+    pub(crate) fn use_predicate(&mut self, library: &Path, file: &Path) -> Result<()> {
+        self.ask(&json!({"do": "predicate", "library": library, "file": file}))?;
+        self.predicate = true;
+        Ok(())
     }
 
     /// Answers every query.
