@@ -9,6 +9,7 @@ mod corpus;
 mod filters;
 #[path = "../../../xtask/src/http.rs"]
 mod http;
+mod insert;
 mod neighbour;
 mod npy;
 mod ours;
@@ -48,6 +49,8 @@ enum Command {
     Filters(filters::Options),
     /// Many tenants over HTTP: throughput, latency, recall, inserts, memory
     Http(serving::Options),
+    /// Durable inserts of full batches from a few clients
+    Insert(insert::Options),
     /// A quiet tenant's latency alone and while another tenant floods the server
     Neighbour(neighbour::Options),
 }
@@ -67,6 +70,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Vectors(options) => vectors::run(options),
         Command::Filters(options) => filters::run(options),
         Command::Http(options) => serving::run(options),
+        Command::Insert(options) => insert::run(options),
         Command::Neighbour(options) => neighbour::run(options),
     }
 }
