@@ -12,6 +12,7 @@ mod exact;
 mod filters;
 #[path = "../../../xtask/src/http.rs"]
 mod http;
+mod insert;
 mod library;
 mod native;
 mod neighbour;
@@ -59,6 +60,8 @@ enum Command {
     Exact(exact::Options),
     /// Many tenants over HTTP: throughput, latency, recall, inserts, memory
     Http(serving::Options),
+    /// Durable inserts of full batches from a few clients
+    Insert(insert::Options),
     /// A quiet tenant's latency alone and while another tenant floods the server
     Neighbour(neighbour::Options),
     /// The first query of a tenant after the server was started
@@ -83,6 +86,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Filters(options) => filters::run(options),
         Command::Exact(options) => exact::run(options),
         Command::Http(options) => serving::run(options),
+        Command::Insert(options) => insert::run(options),
         Command::Neighbour(options) => neighbour::run(options),
         Command::Cold(options) => cold::run(options),
         Command::Replace(options) => replace::run(options),

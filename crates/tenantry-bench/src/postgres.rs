@@ -5,14 +5,14 @@
 //! statements of a query travel in one round trip.
 
 use crate::{
-    process::{Venv, empty_folder},
+    process::{Stopwatch, Took, Venv, empty_folder},
     server::{Server, tree_bytes},
     statistics::percentile,
     target::Asked,
     tenants::{Insert, NEIGHBOURS, Query, Tenants},
     wrk::Load,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::{
     error::Error,
@@ -90,6 +90,7 @@ impl Postgres {
         let postgres = Self { instance, runtime };
         postgres.runtime.block_on(async {
             let owner = connect(&postgres.instance.uri, None).await?;
+            check_durable(&owner).await?;
             owner.batch_execute(&schema(tenants.dimension())).await?;
             anyhow::Ok(())
         })?;
@@ -98,12 +99,17 @@ impl Postgres {
 
     /// The seconds that inserts take over several connections.
     pub(crate) fn insert(&self, inserts: &[Insert], connections: usize) -> Result<f64> {
+        Ok(self.insert_timed(inserts, connections)?.seconds)
+    }
+
+    /// What inserts take over several connections.
+    pub(crate) fn insert_timed(&self, inserts: &[Insert], connections: usize) -> Result<Took> {
         let batches: Vec<_> = inserts.iter().map(Batch::new).collect::<Result<_>>()?;
         let batches = Arc::new(batches);
         self.runtime.block_on(async {
             let next = Arc::new(AtomicUsize::new(0));
             let sessions = self.sessions(connections).await?;
-            let started = Instant::now();
+            let clock = Stopwatch::start();
             let mut tasks = JoinSet::new();
             for session in sessions {
                 let (batches, next) = (Arc::clone(&batches), Arc::clone(&next));
@@ -117,7 +123,7 @@ impl Postgres {
             while let Some(done) = tasks.join_next().await {
                 done??;
             }
-            Ok(started.elapsed().as_secs_f64())
+            Ok(clock.took())
         })
     }
 
@@ -187,6 +193,11 @@ impl Postgres {
 
     pub(crate) fn resident_bytes(&self) -> u64 {
         tree_bytes(self.instance.process)
+    }
+
+    /// The server's first process.
+    pub(crate) fn process(&self) -> u32 {
+        self.instance.process
     }
 
     async fn sessions(&self, count: usize) -> Result<Vec<Session>> {
@@ -264,6 +275,15 @@ pub(crate) async fn connect(uri: &str, role: Option<&str>) -> Result<Client> {
     // Ends with the client; its errors reach the client's calls.
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// Fails unless every commit is synchronised before it is answered, as Tenantry's are.
+async fn check_durable(client: &Client) -> Result<()> {
+    for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
+        let value: String = client.query_one(&format!("SHOW {setting}"), &[]).await?.try_get(0)?;
+        ensure!(value == "on", "PostgreSQL runs with {setting} = {value}");
+    }
+    Ok(())
 }
 
 /// The table: vectors stay inside the row, so that no search has to fetch them from elsewhere.

@@ -2,7 +2,7 @@
 
 use crate::{
     http::{Connection, request_with},
-    process::{output, status_bytes},
+    process::{cpu_seconds_of, output, status_bytes},
 };
 use anyhow::{Context, Result, bail, ensure};
 use std::{
@@ -93,6 +93,11 @@ impl Server {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// The process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Memory of the process and all that it started, shared pages counted once.
     pub(crate) fn resident_bytes(&self) -> u64 {
         tree_bytes(self.child.id())
@@ -117,6 +122,16 @@ impl Drop for Server {
 
 /// Proportional memory of a process and its descendants.
 pub(crate) fn tree_bytes(root: u32) -> u64 {
+    tree(root).into_iter().map(proportional_bytes).sum()
+}
+
+/// CPU seconds that a process and its descendants have used, ended ones too.
+pub(crate) fn tree_cpu_seconds(root: u32) -> f64 {
+    tree(root).into_iter().map(cpu_seconds_of).sum()
+}
+
+/// A process and its descendants.
+fn tree(root: u32) -> Vec<u32> {
     let parents = parents();
     let is_below = |pid: u32| {
         let mut at = pid;
@@ -132,7 +147,7 @@ pub(crate) fn tree_bytes(root: u32) -> u64 {
         }
         false
     };
-    parents.iter().filter(|(pid, _)| is_below(*pid)).map(|(pid, _)| proportional_bytes(*pid)).sum()
+    parents.iter().map(|(pid, _)| *pid).filter(|pid| is_below(*pid)).collect()
 }
 
 /// Every process with its parent.

@@ -26,6 +26,8 @@ const NOISE: f32 = 0.5;
 const TIE: f32 = 1e-6;
 const SYNTHETIC_SECTIONS: usize = 12;
 const SYNTHETIC_CLUSTERS: usize = 6;
+/// Different synthetic records at most; more are made of these with other ids.
+const SYNTHETIC_POOL: usize = 50_000;
 
 /// Which tenants.
 #[derive(Debug, Clone, Args)]
@@ -86,6 +88,37 @@ impl Choice {
             origin: "packages by maintainer, all-MiniLM-L6-v2 embeddings".to_owned(),
             all,
         })
+    }
+
+    /// Tenants with `records` records each. Where the data has fewer, it is used again; no id
+    /// occurs twice.
+    pub(crate) fn even(&self, tenants: usize, records: usize) -> Result<Tenants> {
+        let mut random = Random::new(self.seed);
+        let (origin, pool) = match &self.data {
+            Some(folder) => {
+                let mut all: Vec<_> =
+                    packages(folder)?.into_iter().map(|(_, record)| record).collect();
+                (1..all.len()).rev().for_each(|last| all.swap(last, random.below(last + 1)));
+                ("packages, all-MiniLM-L6-v2 embeddings".to_owned(), all)
+            }
+            None => {
+                let most = (tenants * records).min(SYNTHETIC_POOL);
+                let origin = format!("synthetic clusters, seed {}", self.seed);
+                (origin, synthetic_records(&mut random, most))
+            }
+        };
+        ensure!(!pool.is_empty(), "there are no records");
+        let mut numbered = (0_usize..).zip(pool.iter().cycle()).map(|(number, record)| {
+            let id = format!("{number:07}-{}", record.id);
+            Record { id, ..record.clone() }
+        });
+        let all = (0..tenants)
+            .map(|index| Tenant {
+                name: tenant_name(index),
+                records: numbered.by_ref().take(records).collect(),
+            })
+            .collect();
+        Ok(Tenants { origin, all })
     }
 
     /// Two tenants with as many records each.

@@ -5,7 +5,7 @@ use crate::{
     embedded::{Embedded, EmbeddedConfig},
     pool::{Pool, PoolTotals},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{
     Admin, ApiKey, CanWrite, KeyDirectory, KeyId, KeyRow, Level, OperatorScope, Scope, SystemScope,
     TenantId,
@@ -370,8 +370,24 @@ impl Store {
         mode: WriteMode,
         records: Vec<RecordWrite>,
     ) -> Result<WriteOutcome> {
+        self.write_noting(scope, collection, mode, records, BTreeMap::new()).await
+    }
+
+    /// [`Store::write`], and in the same commit attributes that the collection does not have yet.
+    /// They are left out, and the records written, if nothing changes, if the key is bound to a
+    /// filter, or if the collection would have too many.
+    pub async fn write_noting<L: CanWrite>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        mode: WriteMode,
+        records: Vec<RecordWrite>,
+        attributes: BTreeMap<String, String>,
+    ) -> Result<WriteOutcome> {
         match self {
-            Self::Embedded(store) => store.write(scope, collection, mode, records).await,
+            Self::Embedded(store) => {
+                store.write(scope, collection, mode, records, attributes).await
+            }
         }
     }
 

@@ -351,7 +351,7 @@ impl Embedded {
 }
 
 /// What changes may not pass: each is within the bound, all of them together need not be.
-fn check_attributes(info: &CollectionInfo) -> Result<()> {
+pub(super) fn check_attributes(info: &CollectionInfo) -> Result<()> {
     let bytes: usize = info.attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes <= Limits::ATTRIBUTES_BYTES_MAX {
         return Ok(());

@@ -8,7 +8,7 @@ use super::{
     db::{Db, Space, WriteSet},
     disk::{self, DiskAudit, DiskChange, DiskHead, DiskTenant, Head, Touched},
     keys::{self, Prefix},
-    seal::SealingKey,
+    seal::{Nonces, SealingKey},
 };
 use crate::{AuditEntry, AuditEvent, CollectionInfo, DatabaseInfo, Entropy, TenantInfo};
 use lru::LruCache;
@@ -195,7 +195,7 @@ impl OpenTenant {
 /// the audit entries. The tenant's writer lock must be held.
 pub(crate) struct Commit<'a> {
     tenant: &'a OpenTenant,
-    entropy: &'a dyn Entropy,
+    nonces: Nonces,
     now: Timestamp,
     pub(crate) head: Head,
     set: WriteSet,
@@ -203,11 +203,12 @@ pub(crate) struct Commit<'a> {
 }
 
 impl<'a> Commit<'a> {
-    pub(crate) fn new(tenant: &'a OpenTenant, entropy: &'a dyn Entropy, now: Timestamp) -> Self {
+    pub(crate) fn new(tenant: &'a OpenTenant, entropy: &dyn Entropy, now: Timestamp) -> Self {
+        let nonces = Nonces::draw(entropy);
         let mut head = tenant.head();
         head.sequence += 1;
         let set = WriteSet::new(tenant.generation);
-        Self { tenant, entropy, now, head, set, touched: Vec::new() }
+        Self { tenant, nonces, now, head, set, touched: Vec::new() }
     }
 
     /// The sequence of this commit: the version of the records it writes.
@@ -226,7 +227,7 @@ impl<'a> Commit<'a> {
 
     /// Seals and puts bytes.
     pub(crate) fn put_bytes(&mut self, space: Space, key: Vec<u8>, bytes: &[u8], compress: bool) {
-        let sealed = self.tenant.key.seal(&key, bytes, compress, self.entropy);
+        let sealed = self.tenant.key.seal(&key, bytes, compress, &mut self.nonces);
         self.set.operations.push((space, key, Some(sealed)));
     }
 

@@ -16,7 +16,10 @@ use crate::{
     CollectionInfo, CollectionRef,
     pool::{Class, Pool},
 };
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 use tenantry_auth::{CanWrite, Scope, Write};
 use tenantry_index::CompiledFilter;
 use tenantry_types::{
@@ -36,10 +39,12 @@ impl Embedded {
         collection: &CollectionRef,
         mode: WriteMode,
         records: Vec<RecordWrite>,
+        attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
         let (inner, scope, collection) =
             (Arc::clone(&self.inner), scope.to_write(), collection.clone());
-        complete(async move { inner.write(scope, collection, mode, records).await }).await
+        complete(async move { inner.write(scope, collection, mode, records, attributes).await })
+            .await
     }
 
     pub(crate) async fn delete<L: CanWrite>(
@@ -92,6 +97,7 @@ impl Inner {
         collection: CollectionRef,
         mode: WriteMode,
         records: Vec<RecordWrite>,
+        attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
         let tenant = self.collection_tenant(&scope, &collection)?;
         let _writing = self.writing(&scope, &tenant).await?;
@@ -102,7 +108,7 @@ impl Inner {
             let bytes = records.iter().map(weight).sum();
             compute(bytes, move || {
                 Batch::new(&inner, &tenant, &info, scope.restriction().filter.as_ref(), mode)?
-                    .prepare(records, scope.actor())
+                    .prepare(records, attributes, scope.actor())
             })
             .await?
         };
@@ -271,7 +277,12 @@ impl<'a> Batch<'a> {
         })
     }
 
-    fn prepare(mut self, records: Vec<RecordWrite>, actor: &str) -> Result<Prepared> {
+    fn prepare(
+        mut self,
+        records: Vec<RecordWrite>,
+        attributes: BTreeMap<String, String>,
+        actor: &str,
+    ) -> Result<Prepared> {
         for record in records {
             self.record(record)?;
         }
@@ -294,6 +305,7 @@ impl<'a> Batch<'a> {
             ));
         }
         let (collection, partition) = (self.info.number.0, PARTITION);
+        self.note(attributes, actor);
         if self.row_changed {
             catalog::put_collection(&mut self.commit, &self.info);
         }
@@ -316,6 +328,24 @@ impl<'a> Batch<'a> {
             applied: self.applied,
             row_changed: self.row_changed,
         })
+    }
+
+    /// Adds attributes to the collection in the same commit, unless the key is bound to a filter
+    /// or there would be too many.
+    fn note(&mut self, attributes: BTreeMap<String, String>, actor: &str) {
+        let is_known = |name: &String, info: &CollectionInfo| info.attributes.contains_key(name);
+        if self.bound.is_some() || attributes.keys().all(|name| is_known(name, &self.info)) {
+            return;
+        }
+        let mut noted = self.info.clone();
+        for (name, value) in attributes {
+            noted.attributes.entry(name).or_insert(value);
+        }
+        if catalog::check_attributes(&noted).is_ok() {
+            self.info = noted;
+            self.row_changed = true;
+            self.commit.audit(done(actor, "collection.change", self.info.name.as_str(), 1));
+        }
     }
 
     fn record(&mut self, record: RecordWrite) -> Result<()> {
