@@ -20,7 +20,7 @@ mod prune;
 mod saved;
 mod walk;
 
-pub(crate) use walk::{QueryGuide, Walked};
+pub(crate) use walk::{Limits, QueryGuide, Scratch, Walked};
 
 use crate::{exact::Codes, kernels::Block, quantise::Terms};
 use entries::Entries;
@@ -30,7 +30,6 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 use tenantry_types::Metric;
-use walk::Scratch;
 
 /// Most links of a node: more would not fit a byte of a saved graph.
 pub(crate) const DEGREE_MAX: usize = 120;

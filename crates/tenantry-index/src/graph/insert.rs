@@ -4,7 +4,7 @@ use super::{
     Basis, Graph, Row, draw,
     entries::{self, Survey},
     prune::Candidate,
-    walk::{Guide, NodeGuide},
+    walk::{Guide, Limits, NodeGuide},
 };
 use crate::exact::{Codes, Pace};
 
@@ -51,7 +51,7 @@ impl Graph {
         self.start(codes, &mut scratch, &guide);
         let mut always = || Ok(());
         let accept = |node: u32| node != slot && self.answers(node);
-        let limits = (self.shape.build_beam, usize::MAX);
+        let limits = Limits { beam: self.shape.build_beam, budget: usize::MAX };
         let walked =
             self.walk(codes, &mut scratch, &guide, limits, accept, &mut Pace::new(&mut always));
         let (found, nearest_entry) = (scratch.found(), scratch.nearest_start());

@@ -96,7 +96,7 @@ pub(crate) struct Scratch {
     dots: Vec<i32>,
     starts: Vec<u64>,
     /// The entries nearest to the query that may be answers, under a filter.
-    accepted_starts: Vec<u64>,
+    accepted_starts: BinaryHeap<u64>,
 }
 
 impl Scratch {
@@ -130,17 +130,48 @@ impl Scratch {
     }
 }
 
+/// How far a walk goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Accepted nodes to pass.
+    pub(crate) beam: usize,
+    /// Codes that it may compare. It ends as soon as it is likely to need more.
+    pub(crate) budget: usize,
+}
+
 /// How a walk went.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Walked {
     /// Codes compared.
     pub(crate) compared: usize,
-    /// False if it was ended for having compared too many.
+    /// Nodes passed.
+    pub(crate) passed: usize,
+    /// The accepted ones among them.
+    pub(crate) accepted: usize,
+    /// False if it was ended for its budget.
     pub(crate) complete: bool,
 }
 
+/// Nodes passed between two looks at the budget.
+const LOOK: usize = 16;
+
+impl Walked {
+    /// True if at this rate the walk will compare more codes than it may.
+    fn too_long(&self, limits: Limits) -> bool {
+        // Some of those passed so far only led there.
+        let ahead = limits.beam as f64 / (self.accepted as f64).max(0.5);
+        self.compared as f64 * ahead.max(1.0) > limits.budget as f64
+    }
+}
+
 impl Graph {
-    /// Finds where to start. The first step of a walk.
-    pub(crate) fn start(&self, codes: Codes<'_>, scratch: &mut Scratch, guide: &impl Guide) {
+    /// Finds where to start. The first step of a walk. Gives the number of codes compared.
+    pub(crate) fn start(
+        &self,
+        codes: Codes<'_>,
+        scratch: &mut Scratch,
+        guide: &impl Guide,
+    ) -> usize {
         let entries = &self.entries;
         scratch.dots.resize(entries.len(), 0);
         codes.kernels.scan(guide.row(), &entries.rows, &mut scratch.dots);
@@ -154,6 +185,7 @@ impl Graph {
         }
         scratch.starts.sort_unstable();
         scratch.accepted_starts.clear();
+        entries.len()
     }
 
     /// Finds where to start besides, under a filter: what passes it may lie far from all that is
@@ -166,24 +198,28 @@ impl Graph {
     ) {
         let entries = &self.entries;
         let each = entries.slots.iter().zip(&entries.terms).zip(&scratch.dots);
-        let accepted = each.filter(|((slot, _), _)| accept(**slot));
-        let keys = accepted.map(|((slot, terms), dot)| pack(guide.distance(terms, *dot), *slot));
-        scratch.accepted_starts.extend(keys);
-        if scratch.accepted_starts.len() > STARTS {
-            scratch.accepted_starts.select_nth_unstable(STARTS - 1);
-            scratch.accepted_starts.truncate(STARTS);
+        let nearest = &mut scratch.accepted_starts;
+        for ((slot, terms), dot) in each {
+            let key = pack(guide.distance(terms, *dot), *slot);
+            // Asking what is accepted costs more than comparing.
+            let near = nearest.len() < STARTS || nearest.peek().is_some_and(|last| key < *last);
+            if near && accept(*slot) {
+                nearest.push(key);
+                if nearest.len() > STARTS {
+                    nearest.pop();
+                }
+            }
         }
     }
 
-    /// Walks until the `beam` nearest accepted nodes have been passed, or more than `budget`
-    /// codes were compared. They are then found in `scratch`, to which [`Self::start`] was
-    /// applied.
+    /// Walks until as many accepted nodes as the limits say have been passed, the nearest ones.
+    /// They are then found in `scratch`, to which [`Self::start`] was applied.
     pub(crate) fn walk(
         &self,
         codes: Codes<'_>,
         scratch: &mut Scratch,
         guide: &impl Guide,
-        (beam, budget): (usize, usize),
+        limits: Limits,
         accept: impl Fn(u32) -> bool,
         pace: &mut Pace<'_>,
     ) -> Result<Walked> {
@@ -192,7 +228,8 @@ impl Graph {
         frontier.clear();
         nearest.clear();
         let mut limit = u64::MAX;
-        let mut compared = self.entries.len();
+        let beam = limits.beam;
+        let mut walked = Walked { compared: 0, passed: 0, accepted: 0, complete: true };
         let mut offer = |key: u64, slot: u32, limit: &mut u64, frontier: &mut BinaryHeap<_>| {
             if key >= *limit {
                 return;
@@ -218,10 +255,16 @@ impl Graph {
             if key > limit {
                 break;
             }
-            if compared > budget {
-                return Ok(Walked { compared, complete: false });
+            let node = unpack(key).1;
+            if limits.budget < usize::MAX {
+                walked.accepted += usize::from(accept(node));
+                if walked.passed % LOOK == LOOK - 1 && walked.too_long(limits) {
+                    walked.complete = false;
+                    break;
+                }
             }
-            let links = self.links(unpack(key).1);
+            walked.passed += 1;
+            let links = self.links(node);
             fresh.clear();
             fresh.extend(links.iter().copied().filter(|to| visited.insert(*to)));
             codes.dots(guide.row(), fresh, dots);
@@ -233,11 +276,11 @@ impl Graph {
                 }
                 offer(pack(guide.distance(terms, *dot), slot), slot, &mut limit, frontier);
             }
-            compared += fresh.len();
+            walked.compared += fresh.len();
             // A row far away costs about three times what one in sequence does.
             pace.read(3 * fresh.len() * guide.row().len() * BLOCK)?;
         }
-        Ok(Walked { compared, complete: true })
+        Ok(walked)
     }
 
     /// True if the node's vector may be an answer.
