@@ -206,6 +206,13 @@ impl Graph {
         walkable
     }
 
+    /// Codes that a walk, through a filter or without one, compares first, beyond those that it
+    /// compares in a small graph too.
+    pub(crate) fn first(&self, filtered: bool) -> usize {
+        let first = if filtered { self.entries.len() } else { self.entries.looked() };
+        first.saturating_sub(entries::ENTRIES_MIN)
+    }
+
     /// True if the slot's node stands for its vector.
     pub(crate) fn is_alive(&self, slot: u32) -> bool {
         self.is_linked(slot) && !self.dead.contains(slot)
@@ -379,7 +386,7 @@ impl Graph {
 
     /// An entry that died leaves its place to a living neighbour.
     fn replace_entry(&mut self, slot: u32, codes: Codes<'_>) {
-        if !self.entries.remove(slot) {
+        if !self.entries.remove(slot, codes) {
             return;
         }
         let mut near = self.links(slot).iter().copied();

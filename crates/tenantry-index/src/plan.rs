@@ -48,6 +48,8 @@ pub(crate) struct Situation {
     pub(crate) allowed: usize,
     /// True if that is because of a filter.
     pub(crate) filtered: bool,
+    /// Codes that a walk compares before its first step, beyond a thousand.
+    pub(crate) first: usize,
     /// Vectors to scan beside a walk.
     pub(crate) pending: usize,
     /// Links of a node.
@@ -151,7 +153,7 @@ impl Situation {
     /// The cost of a walk past `nodes` nodes.
     fn walk_cost(&self, nodes: f64) -> f64 {
         let walked = nodes * self.degree as f64 * FRESH;
-        walked * WALKED + self.pending as f64 * LISTED
+        walked * WALKED + self.first as f64 + self.pending as f64 * LISTED
     }
 }
 
@@ -164,6 +166,7 @@ mod tests {
             vectors,
             allowed,
             filtered: allowed < vectors,
+            first: (vectors / 64).saturating_sub(1_024),
             pending: 0,
             degree: 32,
             spread: 1.0,

@@ -165,31 +165,45 @@ impl Walked {
 }
 
 impl Graph {
-    /// Finds where to start. The first step of a walk. Gives the number of codes compared.
+    /// Finds where to start, among all entries or, if that would be long, among the more likely
+    /// ones. The first step of a walk. Gives the number of codes compared.
     pub(crate) fn start(
         &self,
         codes: Codes<'_>,
         scratch: &mut Scratch,
         guide: &impl Guide,
+        all: bool,
     ) -> usize {
+        let Scratch { starts, fresh, dots, accepted_starts, .. } = scratch;
         let entries = &self.entries;
-        scratch.dots.resize(entries.len(), 0);
-        codes.kernels.scan(guide.row(), &entries.rows, &mut scratch.dots);
-        scratch.starts.clear();
-        let each = entries.slots.iter().zip(&entries.terms).zip(&scratch.dots);
-        let keys = each.map(|((slot, terms), dot)| pack(guide.distance(terms, *dot), *slot));
-        scratch.starts.extend(keys);
-        if scratch.starts.len() > NEAR_ENTRIES {
-            scratch.starts.select_nth_unstable(NEAR_ENTRIES - 1);
-            scratch.starts.truncate(NEAR_ENTRIES);
+        starts.clear();
+        accepted_starts.clear();
+        let mut compared = entries.len();
+        if !all && entries.near_first(codes, guide, fresh, dots) {
+            compared = dots.len() + fresh.len();
+            dots.resize(fresh.len(), 0);
+            codes.kernels.gather(guide.row(), &entries.rows, fresh, dots);
+            let each = fresh.iter().map(|at| *at as usize).zip(&*dots);
+            starts.extend(each.map(|(at, dot)| {
+                pack(guide.distance(&entries.terms[at], *dot), entries.slots[at])
+            }));
+        } else {
+            dots.resize(entries.len(), 0);
+            codes.kernels.scan(guide.row(), &entries.rows, dots);
+            let each = entries.slots.iter().zip(&entries.terms).zip(&*dots);
+            starts
+                .extend(each.map(|((slot, terms), dot)| pack(guide.distance(terms, *dot), *slot)));
         }
-        scratch.starts.sort_unstable();
-        scratch.accepted_starts.clear();
-        entries.len()
+        if starts.len() > NEAR_ENTRIES {
+            starts.select_nth_unstable(NEAR_ENTRIES - 1);
+            starts.truncate(NEAR_ENTRIES);
+        }
+        starts.sort_unstable();
+        compared
     }
 
     /// Finds where to start besides, under a filter: what passes it may lie far from all that is
-    /// near the query. The second step of such a walk.
+    /// near the query. The second step of such a walk, after a start among all entries.
     pub(crate) fn start_accepted(
         &self,
         scratch: &mut Scratch,
@@ -291,14 +305,14 @@ impl Graph {
 }
 
 /// A distance, which is not NaN, and a slot, ordered by both as one number.
-fn pack(distance: f32, slot: u32) -> u64 {
+pub(super) fn pack(distance: f32, slot: u32) -> u64 {
     let bits = distance.to_bits();
     let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
     u64::from(ordered) << 32 | u64::from(slot)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
-fn unpack(key: u64) -> (f32, u32) {
+pub(super) fn unpack(key: u64) -> (f32, u32) {
     let ordered = (key >> 32) as u32;
     let bits = if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered };
     (f32::from_bits(bits), key as u32)

@@ -104,10 +104,12 @@ impl VectorIndex {
     ) -> Result<Attempt> {
         let allowed = self.exact.candidates(allow);
         let k = k.min(allowed);
+        let filtered = !matches!(allow, Allow::All);
         let situation = Situation {
             vectors: self.len(),
             allowed,
-            filtered: !matches!(allow, Allow::All),
+            filtered,
+            first: graph.first(filtered),
             pending: graph.pending(),
             degree: self.shape().degree,
             spread: graph.spread(self.metric()),
@@ -178,7 +180,7 @@ impl Walk<'_> {
     ) -> Result<Attempt> {
         let codes = self.index.exact.codes();
         let guide = QueryGuide(self.codes);
-        let mut compared = self.graph.start(codes, scratch, &guide);
+        let mut compared = self.graph.start(codes, scratch, &guide, self.situation.filtered);
         let failed = |compared: usize| Ok(Attempt::Failed { compared: compared as u64 });
         if !self.situation.still(self.plan, scratch.accepted_near(&allowed)) {
             return failed(compared);
