@@ -38,7 +38,9 @@ impl Random {
 
     /// A whole number below `below`.
     fn below(&mut self, below: usize) -> usize {
-        (self.uniform() * below as f32) as usize % below
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below it")]
+        let number = (self.uniform() * below as f32) as usize;
+        number.min(below - 1)
     }
 }
 
@@ -158,17 +160,17 @@ fn measure_all(set: &Labelled, metric: Metric) -> Result<(), Box<dyn Error>> {
         "out rat",
         "codes"
     );
-    for part in [2, 4, 10, 30, 1_000] {
+    for part in [2_u32, 4, 10, 30, 1_000] {
         let mut of_label: Vec<u32> = set.labels.clone();
         of_label.sort_unstable();
         of_label.dedup();
-        let mut random = Random(part as u64);
+        let mut random = Random(part.into());
         for at in (1..of_label.len()).rev() {
             of_label.swap(at, random.below(at + 1));
         }
         let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
         set.labels.iter().for_each(|label| *counts.entry(*label).or_default() += 1);
-        let wanted = set.vectors.len() / part;
+        let wanted = set.vectors.len() / part as usize;
         let mut allowed = Vec::new();
         let mut sum = 0;
         for label in of_label {
@@ -182,16 +184,16 @@ fn measure_all(set: &Labelled, metric: Metric) -> Result<(), Box<dyn Error>> {
             let each = (0..).zip(&set.labels);
             each.filter(|(slot, label)| accept(*slot, **label)).map(|(slot, _)| slot).collect()
         };
-        let random = slots(&mut |slot, _| mix(slot) % part as u32 == 0);
+        let random = slots(&mut |slot, _| mix(slot).is_multiple_of(part));
         case(&index, set, &format!("1/{part} random"), &random, |_| true)?;
         if !allowed.is_empty() {
             let whole = slots(&mut |_, label| union(label));
             case(&index, set, &format!("1/{part} labels"), &whole, union)?;
-            let some = slots(&mut |slot, label| union(label) && mix(slot) % 3 != 0);
+            let some = slots(&mut |slot, label| union(label) && !mix(slot).is_multiple_of(3));
             case(&index, set, &format!("2/3 of 1/{part} labels"), &some, union)?;
         }
         // Most of what is allowed far away, a little of it everywhere.
-        let mixed = slots(&mut |slot, label| union(label) || mix(slot) % 50 == 0);
+        let mixed = slots(&mut |slot, label| union(label) || mix(slot).is_multiple_of(50));
         case(&index, set, &format!("1/{part} labels + 1/50"), &mixed, union)?;
     }
     Ok(())

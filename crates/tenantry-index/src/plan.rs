@@ -125,7 +125,7 @@ impl Situation {
         let most = if unclear {
             plan.widest
         } else if far {
-            plan.widest / 2
+            plan.widest / 4
         } else {
             0
         };

@@ -158,8 +158,8 @@ const LOOK: usize = 16;
 impl Walked {
     /// True if at this rate the walk will compare more codes than it may.
     fn too_long(&self, limits: Limits) -> bool {
-        // Some of those passed so far only led there.
-        let ahead = limits.beam as f64 / (self.accepted as f64).max(0.5);
+        // As if two more had been accepted: the first nodes passed only lead there.
+        let ahead = limits.beam as f64 / (self.accepted as f64 + 2.0);
         self.compared as f64 * ahead.max(1.0) > limits.budget as f64
     }
 }
