@@ -20,7 +20,7 @@ mod prune;
 mod saved;
 mod walk;
 
-pub(crate) use walk::{QueryGuide, Walked};
+pub(crate) use walk::{Limits, QueryGuide, Scratch, Walked};
 
 use crate::{exact::Codes, kernels::Block, quantise::Terms};
 use entries::Entries;
@@ -30,7 +30,6 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 use tenantry_types::Metric;
-use walk::Scratch;
 
 /// Most links of a node: more would not fit a byte of a saved graph.
 pub(crate) const DEGREE_MAX: usize = 120;
@@ -207,6 +206,13 @@ impl Graph {
         walkable
     }
 
+    /// Codes that a walk, through a filter or without one, compares first, beyond those that it
+    /// compares in a small graph too.
+    pub(crate) fn first(&self, filtered: bool) -> usize {
+        let first = if filtered { self.entries.len() } else { self.entries.looked() };
+        first.saturating_sub(entries::ENTRIES_MIN)
+    }
+
     /// True if the slot's node stands for its vector.
     pub(crate) fn is_alive(&self, slot: u32) -> bool {
         self.is_linked(slot) && !self.dead.contains(slot)
@@ -380,7 +386,7 @@ impl Graph {
 
     /// An entry that died leaves its place to a living neighbour.
     fn replace_entry(&mut self, slot: u32, codes: Codes<'_>) {
-        if !self.entries.remove(slot) {
+        if !self.entries.remove(slot, codes) {
             return;
         }
         let mut near = self.links(slot).iter().copied();

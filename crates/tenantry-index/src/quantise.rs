@@ -258,6 +258,8 @@ pub(crate) struct QueryCodes {
     step: f32,
     norm: f32,
     residual: f32,
+    /// The part of the largest possible error that is usual.
+    usual: f32,
 }
 
 impl QueryCodes {
@@ -281,7 +283,8 @@ impl QueryCodes {
         #[expect(clippy::cast_possible_truncation, reason = "the bounds leave room for it")]
         let [offset, step, norm, residual] =
             [offset, step / unit, norm / unit, residual / unit].map(|x| x as f32);
-        Some(Self { row, offset, step, norm, residual })
+        let usual = (4.0 / (query.len() as f32).sqrt()).min(1.0);
+        Some(Self { row, offset, step, norm, residual, usual })
     }
 
     /// No distance of the vector is less than this. +∞ if and only if it is absent.
@@ -300,6 +303,14 @@ impl QueryCodes {
     #[inline]
     pub(crate) fn uncertain(&self, terms: &Terms) -> f32 {
         self.norm * terms.residual + self.residual * terms.magnitude
+    }
+
+    /// Hardly ever is the distance less than the estimate by more than this: the errors of single
+    /// components are about as independent as rolls of dice, and their sum rarely four times its
+    /// standard deviation.
+    #[inline]
+    pub(crate) fn usual_error(&self, terms: &Terms) -> f32 {
+        self.uncertain(terms) * self.usual
     }
 }
 

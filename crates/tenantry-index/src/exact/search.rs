@@ -63,6 +63,11 @@ impl<'a> Nearest<'a> {
         Self { index, query, smallest: Smallest::new(k), buffer: Vec::new(), compared: 0 }
     }
 
+    /// Begins anew.
+    pub(crate) fn forget(&mut self) {
+        self.smallest = Smallest::new(self.smallest.k());
+    }
+
     /// A vector farther than this is not among them.
     #[inline]
     pub(crate) fn limit(&self) -> f32 {

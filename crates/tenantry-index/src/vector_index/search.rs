@@ -4,7 +4,7 @@ use super::VectorIndex;
 use crate::{
     Allow, Neighbour,
     exact::{Nearest, Pace},
-    graph::{Graph, QueryGuide, Walked},
+    graph::{Graph, Limits, QueryGuide, Scratch},
     plan::{Plan, Situation, WalkPlan},
     quantise::QueryCodes,
 };
@@ -104,10 +104,12 @@ impl VectorIndex {
     ) -> Result<Attempt> {
         let allowed = self.exact.candidates(allow);
         let k = k.min(allowed);
+        let filtered = !matches!(allow, Allow::All);
         let situation = Situation {
             vectors: self.len(),
             allowed,
-            filtered: !matches!(allow, Allow::All),
+            filtered,
+            first: graph.first(filtered),
             pending: graph.pending(),
             degree: self.shape().degree,
             spread: graph.spread(self.metric()),
@@ -155,37 +157,56 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn search(
         &self,
-        mut nearest: Nearest<'_>,
+        nearest: Nearest<'_>,
         k: usize,
         plan: Plan,
         allowed: impl Fn(u32) -> bool,
         pace: &mut Pace<'_>,
     ) -> Result<Attempt> {
         let mut scratch = self.graph.borrow();
+        let attempt = self.search_with(&mut scratch, nearest, k, plan, allowed, pace);
+        self.graph.give_back(scratch);
+        attempt
+    }
+
+    fn search_with(
+        &self,
+        scratch: &mut Scratch,
+        mut nearest: Nearest<'_>,
+        k: usize,
+        plan: Plan,
+        allowed: impl Fn(u32) -> bool,
+        pace: &mut Pace<'_>,
+    ) -> Result<Attempt> {
         let codes = self.index.exact.codes();
         let guide = QueryGuide(self.codes);
-        self.graph.start(codes, &mut scratch, &guide);
+        let mut compared = self.graph.start(codes, scratch, &guide, self.situation.filtered);
+        let failed = |compared: usize| Ok(Attempt::Failed { compared: compared as u64 });
         if !self.situation.still(self.plan, scratch.accepted_near(&allowed)) {
-            self.graph.give_back(scratch);
-            return Ok(Attempt::Failed { compared: 0 });
+            return failed(compared);
         }
-        let limits = (self.plan.beam, self.plan.budget);
         let accept = |slot: u32| self.graph.answers(slot) && allowed(slot);
         if self.situation.filtered {
-            self.graph.start_accepted(&mut scratch, &guide, accept);
+            self.graph.start_accepted(scratch, &guide, accept);
         }
-        let walked = self.graph.walk(codes, &mut scratch, &guide, limits, accept, pace);
-        let candidates = scratch.found();
-        self.graph.give_back(scratch);
-        let Walked { compared, complete } = walked?;
+        let mut beam = self.plan.beam;
+        loop {
+            let budget = if self.situation.filtered { self.plan.budget } else { usize::MAX };
+            let limits = Limits { beam, budget: budget.saturating_sub(compared) };
+            let walked = self.graph.walk(codes, scratch, &guide, limits, accept, pace)?;
+            compared += walked.compared;
+            if !walked.complete {
+                return failed(compared);
+            }
+            let unclear = self.compare(&scratch.found(), beam, &mut nearest, pace)?;
+            let Some(wider) = self.situation.wider(self.plan, beam, unclear, walked) else { break };
+            if compared + walked.compared * wider / beam > self.plan.budget {
+                return failed(compared);
+            }
+            beam = wider;
+            nearest.forget();
+        }
         let mut compared = compared as u64;
-        if !complete {
-            return Ok(Attempt::Failed { compared });
-        }
-        for (estimate, slot) in candidates {
-            let bound = estimate - self.codes.uncertain(&codes.terms[slot as usize]);
-            nearest.consider(bound, slot, pace)?;
-        }
         let pending = self.graph.pending_slots().filter(|slot| allowed(*slot));
         compared += self
             .index
@@ -197,5 +218,25 @@ impl Walk<'_> {
             return Ok(Attempt::Failed { compared });
         }
         Ok(Attempt::Found(Found { neighbours, plan, compared_codes: compared, compared_originals }))
+    }
+
+    /// Compares what a walk found, nearest first by its estimates. True if these are too rough to
+    /// tell: the last may still be among the nearest, and so may others that were not found.
+    fn compare(
+        &self,
+        found: &[(f32, u32)],
+        beam: usize,
+        nearest: &mut Nearest<'_>,
+        pace: &mut Pace<'_>,
+    ) -> Result<bool> {
+        let terms = &self.index.exact.codes().terms;
+        for &(estimate, slot) in found {
+            let bound = estimate - self.codes.uncertain(&terms[slot as usize]);
+            nearest.consider(bound, slot, pace)?;
+        }
+        let Some(&(estimate, slot)) = found.last().filter(|_| found.len() >= beam) else {
+            return Ok(false);
+        };
+        Ok(estimate - self.codes.usual_error(&terms[slot as usize]) <= nearest.limit())
     }
 }

@@ -1,5 +1,6 @@
 //! What the crate promises, through its public interface.
 
+mod bad_input;
 mod data;
 mod exact;
 mod extremes;
