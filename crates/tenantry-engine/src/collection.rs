@@ -85,7 +85,7 @@ impl<L: Level> Collection<L> {
     }
 
     async fn search(&self, request: &QueryRequest) -> Result<Found> {
-        validate::query(request, self.info().dimension)?;
+        validate::query(request, self.info())?;
         let store = &self.inner.store;
         let found = if let Some(bound) = check::Bound::of(&self.scope)? {
             let wide = QueryRequest { include: bound.widen(request.include), ..request.clone() };
@@ -106,7 +106,7 @@ impl<L: Level> Collection<L> {
 impl<L: CanWrite> Collection<L> {
     /// Applies a batch of records: all of it or, on an error, nothing. Durable when it returns.
     pub async fn write(&self, mode: WriteMode, records: Vec<RecordWrite>) -> Result<WriteOutcome> {
-        validate::batch(&records)?;
+        validate::batch(&records, self.info())?;
         let count = records.len();
         let outcome = self.inner.store.write(&self.scope, &self.found, mode, records).await;
         let outcome = self.watched("records.write", outcome)?;
