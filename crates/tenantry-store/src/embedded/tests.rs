@@ -216,3 +216,6 @@ async fn a_view_of_the_database_stands_still() {
     drop(before);
     store.close();
 }
+
+#[path = "vectors_tests.rs"]
+mod vectors;

@@ -200,7 +200,7 @@ fn vector(n: u32) -> Vec<f32> {
 const RECORDS: u32 = 2_000;
 
 pub(super) async fn rounded_vectors_come_back_as_they_were_given(w: &World<'_>) {
-    let scope = w.tenant("t").await;
+    let scope = w.tenant("rounded").await;
     let database = w.database(&scope).await;
     let mut bytes = Vec::new();
     for storage in [VectorStorage::Full, VectorStorage::Half, VectorStorage::Int8] {
