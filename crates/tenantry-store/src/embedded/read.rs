@@ -83,7 +83,8 @@ impl Embedded {
             && inner.hot.get(&tenant, info.number).is_none()
             && let Some(records) = cheap_from_disk(&request)
         {
-            let bytes = if records <= INLINE_RECORDS { 0 } else { usize::MAX };
+            let vectors = fetch::asked_bytes(&info, request.include);
+            let bytes = if records <= INLINE_RECORDS { records * vectors } else { usize::MAX };
             return compute(bytes, move || get_cold(&db, &tenant, &info, &request)).await;
         }
         drop(db);

@@ -1,13 +1,13 @@
 //! The vectors of a partition's records: an index for each vector name.
 
-use super::{partition::Records, recall::Sampler};
+use super::{fetch::is_asked, partition::Records, recall::Sampler};
 use crate::CollectionInfo;
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicUsize, Ordering},
 };
 use tenantry_index::{IndexConfig, Neighbour, Progress, Storage, VectorIndex, Work};
-use tenantry_types::{Include, Result, VectorName, VectorSpec, VectorStatistics, VectorStorage};
+use tenantry_types::{Result, VectorName, VectorSpec, VectorStatistics, VectorStorage};
 
 /// The number of the unnamed vector.
 pub(crate) const UNNAMED: u16 = 0;
@@ -87,10 +87,6 @@ impl Field {
 
     fn bytes(&self) -> usize {
         self.index.as_ref().map_or(0, VectorIndex::bytes)
-    }
-
-    fn is_asked(&self, include: Include) -> bool {
-        if self.name.is_some() { include.vectors } else { include.vector }
     }
 }
 
@@ -187,7 +183,7 @@ impl Vectors {
     /// read from disk because they are not in memory as they were given.
     pub(super) fn answer(&self, slot: u32, ordinal: u64, answer: &mut Records) -> Result<()> {
         let include = answer.include();
-        let held = self.fields.iter().filter(|field| field.is_asked(include));
+        let held = self.fields.iter().filter(|field| is_asked(field.name.as_ref(), include));
         for (field, index) in held.filter_map(|field| Some((field, field.index()?))) {
             if !index.contains(slot) {
                 continue;

@@ -29,7 +29,7 @@ async fn filled(store: &Store, scope: &Scope<Admin>, of: &str) -> CollectionRef 
     };
     let c = store.create_collection(scope, &database, &spec, false).await.unwrap().0;
     let one = |n: u8| RecordWrite {
-        vector: (n % 2 == 0).then(|| vec![f32::from(n)]),
+        vector: n.is_multiple_of(2).then(|| vec![f32::from(n)]),
         vectors: [(name("a"), vec![1.0, f32::from(n)]), (name("b"), vec![f32::from(n); 3])]
             .into_iter()
             .filter(|(name, _)| n != 3 || name.as_str() == "b")
