@@ -31,7 +31,7 @@ async fn named_vectors_are_written_searched_and_read_back() {
     };
     let title = [0.1, 0.2, -1e-7];
     call("add", json!({"records": [
-        {"id": "a", "vector": [1.0, 0.30000001], "vectors": {"title": title}, "metadata": {"n": 1}},
+        {"id": "a", "vector": [1.0, 0.300_000_01], "vectors": {"title": title}, "metadata": {"n": 1}},
         {"id": "b", "vectors": {"title": [9, 9, 9], "image.v2": [5]}, "metadata": {"n": 2}},
         {"id": "c", "vector": [0.0, 1.0]},
     ]}))

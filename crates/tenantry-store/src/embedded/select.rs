@@ -3,7 +3,8 @@
 use super::{
     pace::Pace,
     partition::{Partition, columns},
-    vectors::{Field, UNNAMED},
+    vectors::Field,
+    write::VECTOR,
 };
 use roaring::RoaringBitmap;
 use std::sync::atomic::Ordering;
@@ -50,7 +51,7 @@ pub(crate) struct Ask<'a> {
 impl<'a> Ask<'a> {
     /// Rows without a search, in the order of insertion.
     pub(crate) fn rows(select: &'a Selector, bound: Option<&'a Filter>, answers: usize) -> Self {
-        Self { select, bound, number: UNNAMED, vectors: 0, exact: false, answers, sorted: false }
+        Self { select, bound, number: VECTOR, vectors: 0, exact: false, answers, sorted: false }
     }
 }
 

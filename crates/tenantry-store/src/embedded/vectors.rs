@@ -1,6 +1,6 @@
 //! The vectors of a partition's records: an index for each vector name.
 
-use super::{fetch::is_asked, partition::Records, recall::Sampler};
+use super::{fetch::is_asked, partition::Records, recall::Sampler, write::VECTOR};
 use crate::CollectionInfo;
 use std::{
     collections::BTreeMap,
@@ -8,9 +8,6 @@ use std::{
 };
 use tenantry_index::{IndexConfig, Neighbour, Progress, Storage, VectorIndex, Work};
 use tenantry_types::{Result, VectorName, VectorSpec, VectorStatistics, VectorStorage};
-
-/// The number of the unnamed vector.
-pub(crate) const UNNAMED: u16 = 0;
 
 /// The vectors of all names.
 #[derive(Debug)]
@@ -138,7 +135,7 @@ impl Vectors {
 
     /// What the unnamed ones take and how far their graph is, and the same of each name.
     pub(crate) fn statistics(&self) -> (VectorStatistics, BTreeMap<VectorName, VectorStatistics>) {
-        let unnamed = self.field(UNNAMED).map(Field::statistics).unwrap_or_default();
+        let unnamed = self.field(VECTOR).map(Field::statistics).unwrap_or_default();
         let named = self.fields.iter().filter_map(|f| Some((f.name.clone()?, f.statistics())));
         (unnamed, named.collect())
     }

@@ -29,6 +29,8 @@ use tenantry_types::{
 
 /// The only partition of a collection so far.
 pub(super) const PARTITION: u32 = 0;
+/// The number of the unnamed vector.
+pub(super) const VECTOR: u16 = 0;
 
 impl Embedded {
     pub(crate) async fn write<L: CanWrite>(

@@ -8,8 +8,8 @@ use std::{
 use tenantry_auth::{Admin, Scope};
 use tenantry_store::{CollectionRef, EmbeddedConfig};
 use tenantry_types::{
-    CollectionSpec, FieldTest, Filter, Found, Include, MemoryStatistics, Metric, QueryRequest,
-    SearchPlan, Selector, Value, VectorName, VectorSpec, VectorStorage, WriteMode,
+    FieldTest, Filter, Found, Include, MemoryStatistics, QueryRequest, SearchPlan, Selector, Value,
+    WriteMode,
 };
 
 const DIMENSION: u16 = 16;
@@ -266,113 +266,4 @@ async fn filters_of_a_large_collection_follow_its_writes() {
     let gone = (0..2_800).map(|n: u16| n.to_string());
     stand.store.delete(&scope, &c, &ids(gone), None).await.expect("delete");
     assert!(check().await > 0);
-}
-
-/// Each name has a graph of its own, with its own progress and its own sampled recall, and finds
-/// them again after a restart. Half of the records lack one of the names.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_named_vector_gets_a_graph_of_its_own() {
-    const COUNT: u16 = 3_000;
-    let dir = tempfile::tempdir().expect("a folder");
-    let stand = open(dir.path()).await;
-    let scope = stand.create("a").await.expect("tenant");
-    let name = |text: &str| VectorName::parse(text).expect("a name");
-    let of = |storage| VectorSpec { storage, ..VectorSpec::default() };
-    let spec = CollectionSpec {
-        vectors: [
-            (name("half"), of(VectorStorage::Half)),
-            (name("int8"), of(VectorStorage::Int8)),
-            (name("never"), VectorSpec { dimension: Some(9), ..VectorSpec::default() }),
-        ]
-        .into(),
-        ..crate::stand::spec("c", Metric::L2)
-    };
-    let database = stand.default_database(&scope).await;
-    let c = stand.store.create_collection(&scope, &database, &spec, false).await.expect("c").0;
-    query(&stand, &scope, &c, 0, None, false).await;
-    for part in (0..COUNT).collect::<Vec<_>>().chunks(500) {
-        let one = |n: &u16| {
-            let mut one = record(&n.to_string(), vector(*n), &[("ten", i64::from(n % 10))]);
-            one.vectors.insert(name("half"), vector(n + 5_000));
-            if n % 2 == 0 {
-                one.vectors.insert(name("int8"), vector(n + 9_000));
-            }
-            one
-        };
-        let batch = part.iter().map(one).collect();
-        stand.store.write(&scope, &c, WriteMode::Upsert, batch).await.expect("write");
-    }
-    let check = async |stand: &Stand, scope: &Scope<Admin>, c: &CollectionRef| {
-        for (using, offset, step, count) in [("half", 5_000, 1, 3_000), ("int8", 9_000, 2, 1_500)] {
-            let mut hits = 0;
-            for n in (0..COUNT).step_by(300) {
-                let ask = async |exact| {
-                    let (using, vectors) = (Some(name(using)), vec![vector(n + offset)]);
-                    let request =
-                        QueryRequest { using, vectors, k: 10, exact, ..QueryRequest::default() };
-                    stand.store.query(scope, c, &request).await.expect("query").value
-                };
-                let (found, exact) = (ask(false).await, ask(true).await);
-                // A walk is worth it for the larger one.
-                let plan = found.explain.searches[0].plan;
-                assert!(using == "int8" || plan == SearchPlan::Graph, "{using}: {plan:?}");
-                let first: u16 = found.hits[0][0].record.id.as_str().parse().expect("a number");
-                assert_eq!((first, first % step), (n, 0));
-                let last = exact.hits[0][9].distance;
-                hits += found.hits[0].iter().filter(|hit| hit.distance <= last).count();
-            }
-            assert!(hits >= 97, "{using}: {hits} of 100");
-            let found = stand.store.collection_statistics(scope, c).await.expect("statistics");
-            let memory = found.value.memory.expect("in memory");
-            let one = memory.vectors[&name(using)];
-            assert_eq!((one.linked, one.pending), (count, 0), "{using}");
-            assert!(one.bytes > count * u64::from(DIMENSION), "{using}: {one:?}");
-            let never = memory.vectors[&name("never")];
-            assert_eq!((never.bytes, never.linked, never.pending), (0, 0, 0));
-        }
-    };
-    named_linked(&stand, &scope, &c).await;
-    check(&stand, &scope, &c).await;
-    // So many go that rows are packed, in all indexes.
-    let gone = (0..COUNT).filter(|n| n % 300 != 0 && n % 3 != 0).map(|n| n.to_string());
-    stand.store.delete(&scope, &c, &ids(gone), None).await.expect("delete");
-    let rows = stand.all(&scope, &c).await.expect("all");
-    assert_eq!(rows.len(), 1_000);
-    assert!(rows.iter().all(|row| {
-        let n: u16 = row.id.as_str().parse().expect("a number");
-        let int8 = row.vectors.get(&name("int8"));
-        row.vector == Some(vector(n))
-            && row.vectors[&name("half")] == vector(n + 5_000)
-            && int8 == (n % 2 == 0).then(|| vector(n + 9_000)).as_ref()
-    }));
-    stand.close();
-    let stand = open(dir.path()).await;
-    let scope = stand.scope(scope.tenant());
-    let c = stand.collection(&scope).await.expect("collection");
-    assert_eq!(stand.all(&scope, &c).await.expect("all"), rows);
-    let request = QueryRequest {
-        using: Some(name("int8")),
-        vectors: vec![vector(9_600)],
-        k: 1,
-        include: everything(),
-        ..QueryRequest::default()
-    };
-    let hits = stand.store.query(&scope, &c, &request).await.expect("query").value.hits;
-    assert_eq!(hits[0][0].record, rows[200]);
-    named_linked(&stand, &scope, &c).await;
-}
-
-/// Waits until the graph of every name finds all that it should.
-async fn named_linked(stand: &Stand, scope: &Scope<Admin>, c: &CollectionRef) {
-    linked(stand, scope, c).await;
-    let begun = Instant::now();
-    loop {
-        let found = stand.store.collection_statistics(scope, c).await.expect("statistics").value;
-        let memory = found.memory.expect("it is in memory");
-        if memory.vectors.values().all(|one| one.pending == 0) {
-            return;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "not built: {memory:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

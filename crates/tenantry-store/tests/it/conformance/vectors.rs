@@ -213,7 +213,7 @@ pub(super) async fn rounded_vectors_come_back_as_they_were_given(w: &World<'_>) 
         let write = |n: u32| RecordWrite {
             vector: Some(vector(n)),
             vectors: [(name("v"), vector(n + RECORDS))].into(),
-            metadata: [("even".to_owned(), Some(Value::Bool(n % 2 == 0)))].into(),
+            metadata: [("even".to_owned(), Some(Value::Bool(n.is_multiple_of(2))))].into(),
             ..RecordWrite::new(id(&n.to_string()))
         };
         w.store.write(&scope, &c, UPSERT, (0..RECORDS).map(write).collect()).await.unwrap();
@@ -287,8 +287,8 @@ pub(super) async fn rounded_vectors_belong_to_the_version_that_was_found(w: &Wor
     };
     let reading = async {
         let same = |record: &Record| {
-            let round: f32 = record.document.as_deref().unwrap().parse().unwrap();
-            assert_eq!(record.vector.as_ref().unwrap()[1], round, "{record:?}");
+            let round = record.document.as_deref().unwrap();
+            assert_eq!(record.vector.as_ref().unwrap()[1].to_string(), round, "{record:?}");
         };
         while !done.get() {
             let hits = w.store.query(&scope, &c, &nearest([3.0, 20.0], 40)).await.unwrap();
