@@ -16,8 +16,8 @@ use tenantry_api::Access;
 use tenantry_compat::chroma::{PUBLIC_ROUTES, ROUTES};
 use tenantry_engine::{
     Admin, ApiKey, Authority, CollectionName, CollectionSpec, DatabaseName, EmbeddedConfig, Engine,
-    EngineConfig, GetRequest, Include, Metric, NewKey, Principal, RecordId, RecordWrite,
-    Restriction, Role, Select, Session, Store, SystemClock, TenantName, TenantSpec, Value,
+    EngineConfig, GetRequest, Include, NewKey, Principal, RecordId, RecordWrite, Restriction, Role,
+    Select, Session, Store, SystemClock, TenantName, TenantSpec, Value, VectorName, VectorSpec,
     WriteMode,
 };
 use tower::ServiceExt as _;
