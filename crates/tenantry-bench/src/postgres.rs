@@ -37,12 +37,37 @@ const SCRIPT: &str = include_str!("../peers/postgres.py");
 /// A role that owns nothing and bypasses nothing.
 const ROLE: &str = "tenants";
 
-/// A running server with an empty table.
-pub(crate) struct Postgres {
+/// A running PostgreSQL.
+pub(crate) struct Instance {
     /// Held for its end: it stops PostgreSQL when it is dropped.
     _server: Server,
     process: u32,
-    uri: String,
+    pub(crate) uri: String,
+}
+
+impl Instance {
+    /// Starts one without tables.
+    pub(crate) fn start(venv: &Venv) -> Result<Self> {
+        let folder = empty_folder("server-postgres")?;
+        let script = folder.join("postgres.py");
+        fs::write(&script, SCRIPT)?;
+        let mut command = Command::new(venv.program("python"));
+        command.arg(&script).arg(folder.join("data"));
+        let log = folder.join("server.log");
+        let mut server = Server::start("postgres", &mut command, &log)?.ending_by_itself();
+        let ready: Value = server.wait(|printed| {
+            let line = printed.lines().find_map(|line| line.strip_prefix("READY "))?;
+            serde_json::from_str(line).ok()
+        })?;
+        let uri = ready.get("uri").and_then(Value::as_str).context("no address")?.to_owned();
+        let process = ready.get("pid").and_then(Value::as_u64).context("no process")?;
+        Ok(Self { _server: server, process: u32::try_from(process)?, uri })
+    }
+}
+
+/// A running server with an empty table.
+pub(crate) struct Postgres {
+    instance: Instance,
     /// One thread sends all load, as wrk does.
     runtime: Runtime,
 }
@@ -60,23 +85,11 @@ struct Session {
 impl Postgres {
     /// Starts the server and makes the table.
     pub(crate) fn start(venv: &Venv, tenants: &Tenants) -> Result<Self> {
-        let folder = empty_folder("server-postgres")?;
-        let script = folder.join("postgres.py");
-        fs::write(&script, SCRIPT)?;
-        let mut command = Command::new(venv.program("python"));
-        command.arg(&script).arg(folder.join("data"));
-        let log = folder.join("server.log");
-        let mut server = Server::start("postgres", &mut command, &log)?.ending_by_itself();
-        let ready: Value = server.wait(|printed| {
-            let line = printed.lines().find_map(|line| line.strip_prefix("READY "))?;
-            serde_json::from_str(line).ok()
-        })?;
-        let uri = ready.get("uri").and_then(Value::as_str).context("no address")?.to_owned();
-        let process = ready.get("pid").and_then(Value::as_u64).context("no process")?;
+        let instance = Instance::start(venv)?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let postgres = Self { _server: server, process: u32::try_from(process)?, uri, runtime };
+        let postgres = Self { instance, runtime };
         postgres.runtime.block_on(async {
-            let owner = connect(&postgres.uri, None).await?;
+            let owner = connect(&postgres.instance.uri, None).await?;
             owner.batch_execute(&schema(tenants.dimension())).await?;
             anyhow::Ok(())
         })?;
@@ -111,7 +124,10 @@ impl Postgres {
     /// Brings statistics and visibility up to date, as a server left alone does by itself.
     pub(crate) fn settle(&self) -> Result<()> {
         self.runtime.block_on(async {
-            connect(&self.uri, None).await?.batch_execute("VACUUM ANALYZE records").await?;
+            connect(&self.instance.uri, None)
+                .await?
+                .batch_execute("VACUUM ANALYZE records")
+                .await?;
             Ok(())
         })
     }
@@ -119,7 +135,7 @@ impl Postgres {
     /// Asks queries one after another.
     pub(crate) fn ask(&self, queries: &[Query]) -> Result<Asked> {
         self.runtime.block_on(async {
-            let session = Session::open(&self.uri).await?;
+            let session = Session::open(&self.instance.uri).await?;
             let mut asked = Asked::default();
             for query in queries {
                 let prepared = Prepared::new(query);
@@ -170,13 +186,13 @@ impl Postgres {
     }
 
     pub(crate) fn resident_bytes(&self) -> u64 {
-        tree_bytes(self.process)
+        tree_bytes(self.instance.process)
     }
 
     async fn sessions(&self, count: usize) -> Result<Vec<Session>> {
         let mut sessions = Vec::new();
         for _ in 0..count {
-            sessions.push(Session::open(&self.uri).await?);
+            sessions.push(Session::open(&self.instance.uri).await?);
         }
         Ok(sessions)
     }
@@ -239,7 +255,7 @@ impl Session {
     }
 }
 
-async fn connect(uri: &str, role: Option<&str>) -> Result<Client> {
+pub(crate) async fn connect(uri: &str, role: Option<&str>) -> Result<Client> {
     let mut config: tokio_postgres::Config = uri.parse()?;
     if let Some(role) = role {
         config.user(role);
@@ -306,7 +322,7 @@ impl Batch {
 /// A vector in pgvector's binary form: the number of components and an unused field as 16 bits,
 /// then the components as 32-bit floats, all big-endian.
 #[derive(Debug, Clone)]
-struct Vector(Vec<f32>);
+pub(crate) struct Vector(pub(crate) Vec<f32>);
 
 impl ToSql for Vector {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {

@@ -2,9 +2,9 @@
 
 use crate::{
     http::{Connection, request_with},
-    process::status_bytes,
+    process::{output, status_bytes},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -72,6 +72,21 @@ impl Server {
             }
             thread::sleep(POLL_EVERY);
         }
+    }
+
+    /// Asks the server to end in order, and waits until it has.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        output(Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]))?;
+        let asked = Instant::now();
+        while asked.elapsed() < START_TIMEOUT {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "{} ended with {status}:\n{}", self.name, self.printed());
+                return Ok(());
+            }
+            thread::sleep(POLL_EVERY);
+        }
+        bail!("{} does not end:\n{}", self.name, self.printed())
     }
 
     pub(crate) fn printed(&self) -> String {
@@ -153,20 +168,30 @@ pub(crate) struct Tenantry {
     /// Where Chroma's protocol is at the root.
     pub(crate) chroma: SocketAddr,
     pub(crate) operator_key: String,
+    /// From its start until it said that it is ready.
+    pub(crate) ready_after: Duration,
 }
 
 impl Tenantry {
-    /// Starts the program on `folder/data` and waits until it is ready.
+    /// Starts the program on `folder/data`, which is new, and waits until it is ready.
     pub(crate) fn start(program: &Path, folder: &Path) -> Result<Self> {
+        let mut started = Self::restart(program, folder, String::new())?;
+        started.operator_key =
+            find_key(&started.server.printed()).context("no operator key was printed")?;
+        Ok(started)
+    }
+
+    /// Starts the program on what an earlier one left, and waits until it is ready.
+    pub(crate) fn restart(program: &Path, folder: &Path, operator_key: String) -> Result<Self> {
         let mut command = Command::new(program);
         command.arg("serve").arg("--data-dir").arg(folder.join("data"));
         command.args(["--listen", "127.0.0.1:0", "--chroma-listen", "127.0.0.1:0"]);
         let mut server = Server::start("tenantry", &mut command, &folder.join("server.log"))?;
         let native = server.wait(|printed| find_address(printed, "native"))?;
         server.wait_ready(native, "/readyz")?;
+        let ready_after = server.started.elapsed();
         let chroma = server.wait(|printed| find_address(printed, "chroma"))?;
-        let operator_key = find_key(&server.printed()).context("no operator key was printed")?;
-        Ok(Self { server, native, chroma, operator_key })
+        Ok(Self { server, native, chroma, operator_key, ready_after })
     }
 }
 
@@ -207,6 +232,23 @@ mod tests {
         assert_eq!(find_address(printed, "native"), "127.0.0.1:1".parse().ok());
         assert_eq!(find_address(printed, "chroma"), None);
         assert_eq!(find_key("tnt_abc"), None);
+    }
+
+    #[test]
+    fn a_server_ends_in_order_when_asked_to() {
+        let folder = std::env::temp_dir();
+        let log = folder.join(format!("tenantry-bench-{}.log", std::process::id()));
+        let start = |script: &str| {
+            let mut command = Command::new("sh");
+            let mut server = Server::start("sh", command.args(["-c", script]), &log).unwrap();
+            server.wait(|printed| printed.contains("up").then_some(())).unwrap();
+            server
+        };
+        let wait = "echo up; while :; do sleep 0.01; done";
+        start(&format!("trap 'exit 0' TERM; {wait}")).stop().unwrap();
+        let error = start(&format!("trap 'echo why; exit 3' TERM; {wait}")).stop().unwrap_err();
+        fs::remove_file(&log).unwrap();
+        assert!(error.to_string().contains("why"), "{error}");
     }
 
     #[test]

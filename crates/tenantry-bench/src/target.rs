@@ -83,7 +83,8 @@ impl Target {
     /// Tenantry with authentication on; every tenant uses a key of its own.
     pub(crate) fn tenantry(program: &Path, tenants: &Tenants) -> Result<Self> {
         let folder = empty_folder("server-tenantry")?;
-        let Tenantry { server, native, chroma, operator_key } = Tenantry::start(program, &folder)?;
+        let Tenantry { server, native, chroma, operator_key, .. } =
+            Tenantry::start(program, &folder)?;
         let keys = each(native, SETUP_CONNECTIONS, &tenants.all, |connection, tenant| {
             let body = json!({"name": tenant.name});
             post(connection, "/v1/admin/tenants", &operator_key, &body)?;
@@ -190,7 +191,12 @@ pub(crate) fn each<T: Sync, R: Send>(
     Ok(all.into_iter().map(|(_, result)| result).collect())
 }
 
-fn post(connection: &mut Connection, path: &str, token: &str, body: &Value) -> Result<Value> {
+pub(crate) fn post(
+    connection: &mut Connection,
+    path: &str,
+    token: &str,
+    body: &Value,
+) -> Result<Value> {
     let answer =
         connection.send(&request("POST", path, token, Some(body.to_string().as_bytes())))?;
     answer.success().with_context(|| format!("POST {path}"))?;
@@ -207,7 +213,11 @@ fn place(connection: &mut Connection, tenant: &str, token: &str) -> Result<Place
 }
 
 /// Makes an admin key of a tenant through REST.
-fn create_key(connection: &mut Connection, operator: &str, tenant: &str) -> Result<String> {
+pub(crate) fn create_key(
+    connection: &mut Connection,
+    operator: &str,
+    tenant: &str,
+) -> Result<String> {
     let body = json!({"role": "admin", "label": "benchmark"}).to_string();
     let authorization = format!("Bearer {operator}");
     let headers = [("Authorization", authorization.as_str()), ("X-Tenant-ID", tenant)];

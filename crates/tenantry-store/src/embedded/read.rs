@@ -243,7 +243,7 @@ impl Inner {
             let mut turn = self.pool.turn(id, weight, Class::Request).await?;
             // Whoever holds a place waits for no lock.
             if let Some(partition) = hot.try_read() {
-                let waited = begun.elapsed();
+                let waited = begun.elapsed() + turn.waited();
                 let mut pace = Pace::inline(&mut turn);
                 match done(&partition, &mut pace, waited, &work) {
                     Err(error)
