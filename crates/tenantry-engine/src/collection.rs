@@ -85,7 +85,7 @@ impl<L: Level> Collection<L> {
     }
 
     async fn search(&self, request: &QueryRequest) -> Result<Found> {
-        validate::query(request, self.info().dimension)?;
+        validate::query(request, self.info())?;
         let store = &self.inner.store;
         let found = if let Some(bound) = check::Bound::of(&self.scope)? {
             let wide = QueryRequest { include: bound.widen(request.include), ..request.clone() };
@@ -119,7 +119,7 @@ impl<L: CanWrite> Collection<L> {
         records: Vec<RecordWrite>,
         attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
-        validate::batch(&records)?;
+        validate::batch(&records, self.info())?;
         let (store, count) = (&self.inner.store, records.len());
         let outcome = store.write_noting(&self.scope, &self.found, mode, records, attributes).await;
         let outcome = self.watched("records.write", outcome)?;

@@ -16,5 +16,5 @@ pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use store::{Health, Store, StoreTotals};
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, NewKey, Origin,
-    SystemClock, SystemEntropy, TenantChange, TenantInfo,
+    SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo,
 };

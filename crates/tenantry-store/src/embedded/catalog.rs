@@ -9,7 +9,7 @@ use super::{
     small_number,
     tenants::{Commit, OpenTenant},
 };
-use crate::{CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef};
+use crate::{CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, VectorInfo};
 use std::sync::Arc;
 use tenantry_auth::{Admin, CanWrite, Level, Scope, TenantId};
 use tenantry_types::{
@@ -59,7 +59,11 @@ const CACHED_BYTES_MAX: usize = 16 << 10;
 fn weight(info: &CollectionInfo) -> usize {
     let metadata = info.metadata.iter().flatten().map(|(k, v)| k.len() + v.bytes() + 64);
     let attributes = info.attributes.iter().map(|(k, v)| k.len() + v.len() + 64);
-    256 + info.name.as_str().len() + metadata.sum::<usize>() + attributes.sum::<usize>()
+    let vectors = info.vectors.keys().map(|name| name.as_str().len() + 64);
+    256 + info.name.as_str().len()
+        + metadata.sum::<usize>()
+        + attributes.sum::<usize>()
+        + vectors.sum::<usize>()
 }
 
 fn missing_database(name: &DatabaseName) -> Error {
@@ -540,6 +544,13 @@ impl Inner {
             name: spec.name,
             metric: spec.metric,
             dimension: None,
+            storage: spec.storage,
+            last_vector: u16::try_from(spec.vectors.len())
+                .map_err(|_| Error::invalid("too many named vectors"))?,
+            vectors: (1..)
+                .zip(spec.vectors)
+                .map(|(number, (name, spec))| (name, VectorInfo { number, spec }))
+                .collect(),
             metadata: spec.metadata,
             attributes: spec.attributes,
             created_at: self.now(),

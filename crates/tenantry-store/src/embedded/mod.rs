@@ -10,6 +10,7 @@ mod config;
 mod db;
 mod disk;
 mod disk_key;
+mod fetch;
 mod hot;
 mod journal;
 mod key_rows;
@@ -27,6 +28,7 @@ mod slots;
 mod standing;
 mod tenant_rows;
 mod tenants;
+mod vectors;
 mod write;
 
 pub use config::{EmbeddedConfig, MasterKey};

@@ -4,13 +4,14 @@ use super::{
     Embedded, Inner, compute,
     db::{Db, Space},
     disk::{self, Body},
+    fetch::{self, Given},
     hot::Hot,
     keys::{self, Decode as _},
     pace::Pace,
-    partition::{Hits, Partition, PartitionConfig, Records},
+    partition::{Got, Hits, Partition, PartitionConfig, Records},
     select::Ask,
     tenants::OpenTenant,
-    write::{self, PARTITION, VECTOR},
+    write::{self, PARTITION},
 };
 use crate::{Answer, CollectionInfo, CollectionRef, Origin, pool::Class};
 use std::{
@@ -21,7 +22,7 @@ use tenantry_auth::{Level, Read, Scope};
 use tenantry_index::IndexConfig;
 use tenantry_types::{
     CollectionStatistics, Error, ErrorKind, Explain, Filter, Found, GetRequest, Order,
-    QueryRequest, Record, Result, Selector,
+    QueryRequest, Record, Result, Selector, VectorSpec, VectorStorage,
 };
 
 /// A get of at most this many records is answered from disk if the collection is not hot.
@@ -82,25 +83,22 @@ impl Embedded {
             && inner.hot.get(&tenant, info.number).is_none()
             && let Some(records) = cheap_from_disk(&request)
         {
-            let bytes = if records <= INLINE_RECORDS { 0 } else { usize::MAX };
+            let vectors = fetch::asked_bytes(&info, request.include);
+            let bytes = if records <= INLINE_RECORDS { records * vectors } else { usize::MAX };
             return compute(bytes, move || get_cold(&db, &tenant, &info, &request)).await;
         }
         drop(db);
-        let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
         let (request, bound) = (Arc::new(request), Arc::new(bound));
-        let cost = {
-            let (request, bound) = (Arc::clone(&request), Arc::clone(&bound));
-            move |partition: &Partition| {
-                let answers = request.page.limit.unwrap_or(usize::MAX);
-                let sorted = request.order != Order::Insertion;
-                let ask = Ask::rows(&request.select, bound.as_ref().as_ref(), answers);
-                partition.estimate(Ask { sorted, ..ask })
+        let mut attempts = 0;
+        loop {
+            let (hot, _writing) = inner.attempt(scope, &tenant, collection, attempts).await?;
+            let Answer { origin, value } = inner.get_once(&tenant, &hot, &request, &bound).await?;
+            let Got { mut records, later } = value;
+            if inner.fetch(&tenant, &info, request.include, records.iter_mut(), &later).await? {
+                return Ok(Answer { origin, value: records });
             }
-        };
-        let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {
-            partition.get(&request, bound.as_ref().as_ref(), pace)
-        });
-        Ok(done.await?.answer)
+            attempts += 1;
+        }
     }
 
     pub(crate) async fn query<L: Level>(
@@ -111,33 +109,36 @@ impl Embedded {
     ) -> Result<Answer<Found>> {
         let inner = &self.inner;
         let tenant = inner.collection_tenant(scope, collection)?;
-        inner.present(&tenant, collection)?;
+        let info = inner.present(&tenant, collection)?;
+        let vector = info.vector(request.using.as_ref())?;
         let bound = bound(scope);
         let was_hot = inner.hot.get(&tenant, collection.info.number).is_some();
-        let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
         // Which neighbours a graph misses depends on all that is in it, hidden records included.
         let exact = request.exact || bound.is_some();
         let request = QueryRequest { exact, ..request.clone() };
-        let (request, bound) = (Arc::new(request), Arc::new(bound));
-        let cost = {
-            let (request, bound) = (Arc::clone(&request), Arc::clone(&bound));
-            move |partition: &Partition| {
-                let (select, bound) = (&request.select, bound.as_ref().as_ref());
-                let (vectors, exact) = (request.vectors.len(), request.exact);
-                let answers = request.k.saturating_mul(vectors);
-                let sorted = false;
-                partition.estimate(Ask { select, bound, vectors, exact, answers, sorted })
+        for asked in &request.vectors {
+            if let Some(want) = vector.spec.dimension.filter(|want| *want as usize != asked.len()) {
+                return Err(write::dimension_error(
+                    request.using.as_ref(),
+                    want as usize,
+                    asked.len(),
+                ));
             }
-        };
-        let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {
-            let found = partition.query(&request, bound.as_ref().as_ref(), pace)?;
-            Ok((found, partition.is_sampled()))
-        });
-        let Done { answer: Answer { origin, value }, cpu, waited } = done.await?;
-        let (Hits { hits, searches, allowed }, is_sampled) = value;
-        inner.hot.maintain(&hot, is_sampled);
-        let explain = Explain { searches, allowed, cpu, waited, hot: was_hot };
-        Ok(Answer { origin, value: Found { hits, explain } })
+        }
+        let (request, bound) = (Arc::new(request), Arc::new(bound));
+        let mut attempts = 0;
+        loop {
+            let (hot, _writing) = inner.attempt(scope, &tenant, collection, attempts).await?;
+            let done = inner.query_once(&tenant, &hot, vector.number, &request, &bound).await?;
+            let Done { answer: Answer { origin, value }, cpu, waited } = done;
+            let Hits { mut hits, searches, allowed, later } = value;
+            let records = hits.iter_mut().flatten().map(|hit| &mut hit.record);
+            if inner.fetch(&tenant, &info, request.include, records, &later).await? {
+                let explain = Explain { searches, allowed, cpu, waited, hot: was_hot };
+                return Ok(Answer { origin, value: Found { hits, explain } });
+            }
+            attempts += 1;
+        }
     }
 
     pub(crate) async fn collection_statistics<L: Level>(
@@ -172,6 +173,58 @@ struct Done<T> {
 }
 
 impl Inner {
+    async fn get_once(
+        &self,
+        tenant: &OpenTenant,
+        hot: &Hot,
+        request: &Arc<GetRequest>,
+        bound: &Arc<Option<Filter>>,
+    ) -> Result<Answer<Got>> {
+        let cost = {
+            let (request, bound) = (Arc::clone(request), Arc::clone(bound));
+            move |partition: &Partition| {
+                let answers = request.page.limit.unwrap_or(usize::MAX);
+                let sorted = request.order != Order::Insertion;
+                let ask = Ask::rows(&request.select, bound.as_ref().as_ref(), answers);
+                partition.estimate(Ask { sorted, ..ask })
+            }
+        };
+        let (request, bound) = (Arc::clone(request), Arc::clone(bound));
+        let done = self.on_partition(tenant, hot, cost, move |partition, pace| {
+            partition.get(&request, bound.as_ref().as_ref(), pace)
+        });
+        Ok(done.await?.answer)
+    }
+
+    async fn query_once(
+        &self,
+        tenant: &OpenTenant,
+        hot: &Hot,
+        number: u16,
+        request: &Arc<QueryRequest>,
+        bound: &Arc<Option<Filter>>,
+    ) -> Result<Done<Hits>> {
+        let cost = {
+            let (request, bound) = (Arc::clone(request), Arc::clone(bound));
+            move |partition: &Partition| {
+                let (select, bound) = (&request.select, bound.as_ref().as_ref());
+                let (vectors, exact) = (request.vectors.len(), request.exact);
+                let answers = request.k.saturating_mul(vectors);
+                let sorted = false;
+                partition.estimate(Ask { select, bound, number, vectors, exact, answers, sorted })
+            }
+        };
+        let (request, bound) = (Arc::clone(request), Arc::clone(bound));
+        let done = self.on_partition(tenant, hot, cost, move |partition, pace| {
+            let found = partition.query(&request, number, bound.as_ref().as_ref(), pace)?;
+            Ok((found, partition.is_sampled()))
+        });
+        let Done { answer: Answer { origin, value: (value, is_sampled) }, cpu, waited } =
+            done.await?;
+        self.hot.maintain(hot, is_sampled);
+        Ok(Done { answer: Answer { origin, value }, cpu, waited })
+    }
+
     /// Runs work on a partition in a turn of its tenant's; says whose partition it was. Small work
     /// is done here. Large work, and work that must wait for a change, goes to a thread that may
     /// block, at most a few at a time for one tenant; it holds its permit to its end even if the
@@ -199,10 +252,7 @@ impl Inner {
                 }
             }
         }
-        let permit = Arc::clone(&tenant.heavy)
-            .acquire_owned()
-            .await
-            .map_err(|_| Error::internal("the permits of a tenant are closed"))?;
+        let permit = tenant.heavy_permit().await?;
         let (pool, set, hot) = (self.pool.clone(), Arc::clone(&self.hot), Arc::clone(hot));
         compute(usize::MAX, move || {
             let _permit = permit;
@@ -246,7 +296,7 @@ fn cheap_from_disk(request: &GetRequest) -> Option<usize> {
 
 impl Inner {
     /// The collection's partition in memory, loaded if it is not there.
-    async fn hot(
+    pub(super) async fn hot(
         self: &Arc<Self>,
         _scope: Scope<Read>,
         tenant: &Arc<OpenTenant>,
@@ -273,7 +323,8 @@ impl Inner {
         let info = self.present(tenant, collection)?;
         let db = self.db()?;
         let records = write::statistics(&db, tenant, &info)?.records;
-        let per_record = u64::from(info.dimension.unwrap_or(0)) * 5 + ROW_BYTES;
+        let per_record =
+            info.fields().iter().map(|(.., spec)| vector_bytes(spec)).sum::<u64>() + ROW_BYTES;
         let budget = self.hot.budget() as u64;
         if records.saturating_mul(per_record) > budget {
             return Err(too_large(records.saturating_mul(per_record), budget));
@@ -303,9 +354,15 @@ fn get_cold(
     let (limit, offset) = (request.page.limit.unwrap_or(usize::MAX), request.page.offset);
     let mut answer = Records::new(request.include);
     let mut take = |ordinal: u64, body: &Body| {
-        let vector =
-            if request.include.vector { read_vector(db, tenant, number, ordinal)? } else { None };
-        answer.push(body, vector.as_deref())
+        answer.push(body)?;
+        let Given { vector, vectors } =
+            fetch::vectors_of(db, tenant, info, request.include, ordinal)?;
+        let named = vectors.into_iter().map(|(name, vector)| (Some(name), vector));
+        for (name, vector) in vector.map(|vector| (None, vector)).into_iter().chain(named) {
+            answer.count(size_of_val(vector.as_slice()))?;
+            answer.set_vector(name.as_ref(), vector);
+        }
+        Ok(())
     };
     if let Some(ids) = &request.select.ids {
         let mut found = Vec::new();
@@ -347,39 +404,56 @@ fn load(
     budget: usize,
 ) -> Result<Partition> {
     let origin = Origin { tenant: tenant.id(), collection: info.number };
-    let mut partition = Partition::new(
-        origin,
-        info.metric,
-        PartitionConfig { index, metadata_bytes_max: budget / 4 },
-    );
+    let mut partition =
+        Partition::new(origin, info, PartitionConfig { index, metadata_bytes_max: budget / 4 });
     let records = write::statistics(db, tenant, info)?.records;
-    partition.reserve(usize::try_from(records).unwrap_or(0), info.dimension);
+    partition.reserve(usize::try_from(records).unwrap_or(0));
     let all = keys::bodies_of(tenant.prefix(), info.number.0, PARTITION);
     for item in db.scan(Space::Data, &all, None) {
         let (key, sealed) = item?;
         let ordinal = ordinal_in(tenant, &key)?;
-        partition.put(ordinal, open_body(tenant, &key, &sealed)?, None);
+        partition.put(ordinal, open_body(tenant, &key, &sealed)?, &[]);
         if partition.row_bytes() > budget {
             return Err(too_large(partition.row_bytes() as u64, budget as u64));
         }
     }
-    let all = keys::vectors_of(tenant.prefix(), info.number.0, PARTITION, VECTOR);
+    for (number, _, spec) in info.fields() {
+        load_vectors(db, tenant, info, (number, spec), &mut partition)?;
+    }
+    Ok(partition)
+}
+
+/// Reads all vectors of one name.
+fn load_vectors(
+    db: &Db,
+    tenant: &OpenTenant,
+    info: &CollectionInfo,
+    (number, spec): (u16, VectorSpec),
+    partition: &mut Partition,
+) -> Result<()> {
+    let all = keys::vectors_of(tenant.prefix(), info.number.0, PARTITION, number);
     for item in db.scan(Space::Data, &all, None) {
         let (key, sealed) = item?;
         let place = keys::Vector::decode(tenant.prefix(), &key)
             .ok_or_else(|| Error::corrupt("a key of a vector cannot be read"))?;
         let vector = disk::decode_vector(&tenant.key().open(&key, &sealed)?)?;
-        if info.dimension.is_some_and(|want| want as usize != vector.len()) {
-            return Err(Error::corrupt(
-                "a stored vector has another dimension than its collection",
-            ));
-        }
+        fetch::check_dimension(spec.dimension, &vector)?;
         let slot = partition
             .slot_of_ordinal(place.ordinal)
             .ok_or_else(|| Error::corrupt("a stored vector belongs to no record"))?;
-        partition.set_vector(slot, &vector);
+        partition.set_vector(slot, number, &vector);
     }
-    Ok(partition)
+    Ok(())
+}
+
+/// Bytes that a vector takes in memory, with its codes.
+fn vector_bytes(spec: &VectorSpec) -> u64 {
+    let component = match spec.storage {
+        VectorStorage::Full => 5,
+        VectorStorage::Half => 2,
+        VectorStorage::Int8 => 1,
+    };
+    u64::from(spec.dimension.unwrap_or(0)) * component
 }
 
 fn ordinal_in(tenant: &OpenTenant, key: &[u8]) -> Result<u64> {
@@ -390,16 +464,4 @@ fn ordinal_in(tenant: &OpenTenant, key: &[u8]) -> Result<u64> {
 
 fn open_body(tenant: &OpenTenant, key: &[u8], sealed: &[u8]) -> Result<Body> {
     Body::decode(&tenant.key().open(key, sealed)?)
-}
-
-fn read_vector(
-    db: &Db,
-    tenant: &OpenTenant,
-    collection: u32,
-    ordinal: u64,
-) -> Result<Option<Vec<f32>>> {
-    let key = keys::Vector { collection, partition: PARTITION, vector: VECTOR, ordinal };
-    let key = key.encode(tenant.prefix());
-    let Some(sealed) = db.get(Space::Data, &key)? else { return Ok(None) };
-    disk::decode_vector(&tenant.key().open(&key, &sealed)?).map(Some)
 }

@@ -49,7 +49,7 @@ pub(crate) struct OpenTenant {
     catalog: Mutex<Catalog>,
     gone: AtomicBool,
     /// Permits for large reads: one tenant takes no more threads than this.
-    pub(crate) heavy: Arc<tokio::sync::Semaphore>,
+    heavy: Arc<tokio::sync::Semaphore>,
     /// The generation of the database that it was read from.
     generation: u64,
 }
@@ -78,6 +78,12 @@ impl OpenTenant {
             heavy: Arc::new(tokio::sync::Semaphore::new(HEAVY_READS_MAX)),
             generation,
         }
+    }
+
+    /// The right to make one large read. Whoever waits for it must not wait while holding a place.
+    pub(crate) async fn heavy_permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.heavy).acquire_owned().await;
+        permit.map_err(|_| Error::internal("the permits of a tenant are closed"))
     }
 
     /// A tenant as it stands on disk; `None` if its row is gone.

@@ -13,7 +13,7 @@ use super::{
     tenants::{Commit, OpenTenant},
 };
 use crate::{
-    CollectionInfo, CollectionRef,
+    CollectionInfo, CollectionRef, VectorInfo,
     pool::{Class, Pool},
 };
 use std::{
@@ -24,12 +24,12 @@ use tenantry_auth::{CanWrite, Scope, Write};
 use tenantry_index::CompiledFilter;
 use tenantry_types::{
     CollectionNumber, Error, ErrorKind, Existing, Filter, Limits, Metadata, Missing, RecordWrite,
-    Resource, Result, Selector, WriteMode, WriteOutcome,
+    Resource, Result, Selector, VectorName, WriteMode, WriteOutcome,
 };
 
 /// The only partition of a collection so far.
 pub(super) const PARTITION: u32 = 0;
-/// The unnamed vector.
+/// The number of the unnamed vector.
 pub(super) const VECTOR: u16 = 0;
 
 impl Embedded {
@@ -75,7 +75,8 @@ struct Prepared {
 struct Applied {
     ordinal: u64,
     body: Body,
-    vector: Option<Vec<f32>>,
+    /// With the numbers of their names.
+    vectors: Vec<(u16, Vec<f32>)>,
 }
 
 /// Records, and bytes of their texts and vectors, that are applied in memory where they were
@@ -86,7 +87,7 @@ const INLINE_CHANGE_BYTES: usize = 512 << 10;
 impl Applied {
     fn bytes(&self) -> usize {
         self.body.document.as_ref().map_or(0, |text| text.len())
-            + self.vector.as_ref().map_or(0, |vector| size_of_val(vector.as_slice()))
+            + self.vectors.iter().map(|(_, vector)| size_of_val(vector.as_slice())).sum::<usize>()
     }
 }
 
@@ -126,7 +127,7 @@ impl Inner {
         self.hot
             .change(&tenant, number, large, move |partition| {
                 for one in applied {
-                    partition.put(one.ordinal, one.body, one.vector.as_deref());
+                    partition.put(one.ordinal, one.body, &one.vectors);
                 }
             })
             .await;
@@ -196,14 +197,17 @@ impl Inner {
     ) -> Result<Commit<'a>> {
         let mut commit = self.begin(tenant)?;
         let (prefix, collection, partition) = (tenant.prefix(), info.number.0, PARTITION);
+        let fields = info.fields();
         for (ordinal, id) in doomed {
             let ordinal = *ordinal;
             let id = Tail(id.as_bytes());
             commit.remove(Space::Data, keys::Id { collection, partition, id }.encode(prefix));
             commit
                 .remove(Space::Data, keys::Body { collection, partition, ordinal }.encode(prefix));
-            let vector = keys::Vector { collection, partition, vector: VECTOR, ordinal };
-            commit.remove(Space::Data, vector.encode(prefix));
+            for (vector, ..) in &fields {
+                let key = keys::Vector { collection, partition, vector: *vector, ordinal };
+                commit.remove(Space::Data, key.encode(prefix));
+            }
         }
         let mut statistics = statistics(&*self.db()?, tenant, info)?;
         statistics.records = statistics.records.saturating_sub(doomed.len() as u64);
@@ -349,11 +353,7 @@ impl<'a> Batch<'a> {
     }
 
     fn record(&mut self, record: RecordWrite) -> Result<()> {
-        if let (Some(vector), Some(want)) = (&record.vector, self.info.dimension)
-            && want as usize != vector.len()
-        {
-            return Err(dimension_error(want as usize, vector.len()));
-        }
+        self.check_vectors(&record)?;
         let id = record.id.as_str();
         if self.written.contains(id) {
             return Err(Error::invalid(format!("the id {id:?} occurs twice in this batch")));
@@ -436,18 +436,48 @@ impl<'a> Batch<'a> {
         }
         let key = keys::Body { collection, partition, ordinal }.encode(prefix);
         self.commit.put_bytes(Space::Data, key, &body.encode(), true);
-        if let Some(vector) = &record.vector {
-            if self.info.dimension.is_none() {
-                self.info.dimension = u32::try_from(vector.len()).ok();
+        let vectors = self.put_vectors(ordinal, record.vector, record.vectors)?;
+        self.written.insert(body.id.clone());
+        self.applied.push(Applied { ordinal, body, vectors });
+        Ok(())
+    }
+
+    /// Fails if a vector has a name that the collection does not have, or a wrong dimension.
+    fn check_vectors(&self, record: &RecordWrite) -> Result<()> {
+        let named = record.vectors.iter().map(|(name, vector)| (Some(name), vector));
+        for (name, vector) in record.vector.iter().map(|vector| (None, vector)).chain(named) {
+            let want = self.info.vector(name)?.spec.dimension;
+            if let Some(want) = want.filter(|want| *want as usize != vector.len()) {
+                return Err(dimension_error(name, want as usize, vector.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a record's vectors; returns them with the numbers of their names.
+    fn put_vectors(
+        &mut self,
+        ordinal: u64,
+        unnamed: Option<Vec<f32>>,
+        named: BTreeMap<VectorName, Vec<f32>>,
+    ) -> Result<Vec<(u16, Vec<f32>)>> {
+        let (collection, partition) = (self.info.number.0, PARTITION);
+        let named = named.into_iter().map(|(name, vector)| (Some(name), vector));
+        let all = unnamed.map(|vector| (None, vector)).into_iter().chain(named);
+        all.map(|(name, components)| {
+            let VectorInfo { number, spec } = self.info.vector(name.as_ref())?;
+            if spec.dimension.is_none() {
+                let dimension = u32::try_from(components.len())
+                    .map_err(|_| Error::invalid("a vector has too many components"))?;
+                self.info.set_dimension(name.as_ref(), dimension);
                 self.row_changed = true;
             }
-            let key = keys::Vector { collection, partition, vector: VECTOR, ordinal };
-            let bytes = disk::encode_vector(vector);
-            self.commit.put_bytes(Space::Data, key.encode(prefix), &bytes, false);
-        }
-        self.written.insert(body.id.clone());
-        self.applied.push(Applied { ordinal, body, vector: record.vector });
-        Ok(())
+            let key = keys::Vector { collection, partition, vector: number, ordinal };
+            let key = key.encode(self.tenant.prefix());
+            self.commit.put_bytes(Space::Data, key, &disk::encode_vector(&components), false);
+            Ok((number, components))
+        })
+        .collect()
     }
 }
 
@@ -499,12 +529,16 @@ fn check_bounds(body: &Body) -> Result<()> {
 
 /// About the bytes that a record brings.
 fn weight(record: &RecordWrite) -> usize {
-    64 + record.vector.as_ref().map_or(0, |v| 4 * v.len())
+    let vectors = record.vector.iter().chain(record.vectors.values());
+    64 + vectors.map(|vector| size_of_val(vector.as_slice())).sum::<usize>()
         + record.document.as_ref().map_or(0, String::len)
 }
 
-pub(super) fn dimension_error(want: usize, got: usize) -> Error {
-    Error::invalid(format!("Collection expecting embedding with dimension of {want}, got {got}"))
+pub(super) fn dimension_error(name: Option<&VectorName>, want: usize, got: usize) -> Error {
+    Error::invalid(match name {
+        None => format!("Collection expecting embedding with dimension of {want}, got {got}"),
+        Some(name) => format!("vectors named {name:?} have a dimension of {want}, got {got}"),
+    })
 }
 
 /// The counts of a collection's partition. They are made with the collection; to go on without
