@@ -6,4 +6,5 @@ mod extremes;
 mod filter;
 mod graph;
 mod metadata;
+mod segment;
 mod vector_index;

@@ -20,8 +20,8 @@ use std::{
 use tenantry_auth::{Level, Read, Scope};
 use tenantry_index::IndexConfig;
 use tenantry_types::{
-    CollectionStatistics, Error, ErrorKind, Explain, Filter, Found, GetRequest, Order,
-    QueryRequest, Record, Result, Selector,
+    CollectionNumber, CollectionStatistics, Error, ErrorKind, Explain, Filter, Found, GetRequest,
+    Order, QueryRequest, Record, Result, Selector,
 };
 
 /// A get of at most this many records is answered from disk if the collection is not hot.
@@ -114,6 +114,12 @@ impl Embedded {
         inner.present(&tenant, collection)?;
         let bound = bound(scope);
         let was_hot = inner.hot.get(&tenant, collection.info.number).is_some();
+        if !was_hot
+            && bound.is_none()
+            && let Some(answer) = inner.query_saved(&tenant, collection, request).await?
+        {
+            return Ok(answer);
+        }
         let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
         // Which neighbours a graph misses depends on all that is in it, hidden records included.
         let exact = request.exact || bound.is_some();
@@ -273,22 +279,40 @@ impl Inner {
         let info = self.present(tenant, collection)?;
         let db = self.db()?;
         let records = write::statistics(&db, tenant, &info)?.records;
-        let per_record = u64::from(info.dimension.unwrap_or(0)) * 5 + ROW_BYTES;
+        let bytes = memory_estimate(records, &info);
         let budget = self.hot.budget() as u64;
-        if records.saturating_mul(per_record) > budget {
-            return Err(too_large(records.saturating_mul(per_record), budget));
+        if bytes > budget {
+            return Err(too_large(bytes, budget));
         }
-        let bytes = usize::try_from(records.saturating_mul(per_record)).unwrap_or(usize::MAX);
-        let partition = {
-            let (tenant, budget) = (Arc::clone(tenant), self.hot.budget());
-            // What is random about an index is the collection's own, so that nothing elsewhere
-            // can change it.
-            let seed = tenant.id().get() << 32 | u64::from(info.number.0);
-            let index = IndexConfig { seed, ..self.index };
-            compute(bytes, move || load(&db, &tenant, &info, index, budget)).await?
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let (partition, is_saved) = {
+            let (inner, tenant) = (Arc::clone(self), Arc::clone(tenant));
+            let index = IndexConfig { seed: index_seed(&tenant, info.number), ..self.index };
+            compute(bytes, move || {
+                let mut partition = load(&db, &tenant, &info, index, inner.hot.budget())?;
+                let is_saved = inner.restore_saved(&db, &tenant, &info, &mut partition);
+                Ok((partition, is_saved))
+            })
+            .await?
         };
-        Ok(self.hot.keep(tenant, partition))
+        let hot = self.hot.keep(tenant, partition);
+        if is_saved {
+            hot.marks.loaded_current();
+        }
+        Ok(hot)
     }
+}
+
+/// About the bytes that a collection takes in memory.
+pub(super) fn memory_estimate(records: u64, info: &CollectionInfo) -> u64 {
+    let per_record = u64::from(info.dimension.unwrap_or(0)) * 5 + ROW_BYTES;
+    records.saturating_mul(per_record)
+}
+
+/// What is random about an index is the collection's own, so that nothing elsewhere can change
+/// it.
+pub(super) fn index_seed(tenant: &OpenTenant, collection: CollectionNumber) -> u64 {
+    tenant.id().get() << 32 | u64::from(collection.0)
 }
 
 /// Answers a get from disk.
@@ -392,7 +416,20 @@ fn open_body(tenant: &OpenTenant, key: &[u8], sealed: &[u8]) -> Result<Body> {
     Body::decode(&tenant.key().open(key, sealed)?)
 }
 
-fn read_vector(
+/// The body of an ordinal that is known to be there.
+pub(super) fn body_at(
+    db: &Db,
+    tenant: &OpenTenant,
+    collection: CollectionNumber,
+    ordinal: u64,
+) -> Result<Body> {
+    let key = keys::Body { collection: collection.0, partition: PARTITION, ordinal };
+    let key = key.encode(tenant.prefix());
+    let sealed = db.get(Space::Data, &key)?;
+    open_body(tenant, &key, &sealed.ok_or_else(|| Error::corrupt("a record is not there"))?)
+}
+
+pub(super) fn read_vector(
     db: &Db,
     tenant: &OpenTenant,
     collection: u32,

@@ -6,7 +6,10 @@
 
 use super::{
     db::{Db, Space, WriteSet},
-    disk::{self, DiskAudit, DiskChange, DiskHead, DiskTenant, Head, Touched},
+    disk::{
+        self, DiskAudit, DiskChange, DiskHead, DiskStatistics, DiskTenant, Head, Stamp, Statistics,
+        Touched,
+    },
     keys::{self, Prefix},
     seal::SealingKey,
 };
@@ -238,6 +241,14 @@ impl<'a> Commit<'a> {
     /// Removes a key.
     pub(crate) fn remove(&mut self, space: Space, key: Vec<u8>) {
         self.set.operations.push((space, key, None));
+    }
+
+    /// Puts the counts of a partition whose records change, with a new stamp.
+    pub(crate) fn put_statistics(&mut self, key: keys::Statistics, statistics: Statistics) {
+        let mut stamp = Stamp::default();
+        self.entropy.fill("stamp", &mut stamp);
+        let key = key.encode(self.prefix());
+        self.put(Space::Data, key, &DiskStatistics::V2(statistics, stamp));
     }
 
     /// Notes what the commit touches.

@@ -11,6 +11,7 @@ mod embedded;
 mod faults;
 mod fixture;
 mod graph;
+mod saved;
 mod stand;
 mod trace;
 mod whole;
