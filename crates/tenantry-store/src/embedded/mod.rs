@@ -5,6 +5,7 @@
 //! (`db`). Queries are answered from hot partitions (`hot`), which are loaded on first use and
 //! dropped when the memory budget asks for it. `docs/formats/embedded.md` is the disk format.
 
+mod ahead;
 mod catalog;
 mod config;
 mod db;
@@ -167,11 +168,11 @@ impl Embedded {
             commits,
             syncs,
             open_tenants,
-            pool,
             saved_written,
             saved_used,
             saved_refused,
             saved_bytes,
+            pool,
             ..self.inner.hot.totals()
         }
     }

@@ -1,7 +1,9 @@
 //! Counting, getting and querying records.
 
 use super::{
-    Embedded, Inner, compute,
+    Embedded, Inner,
+    ahead::ahead,
+    compute,
     db::{Db, Space},
     disk::{self, Body},
     hot::Hot,
@@ -15,6 +17,7 @@ use super::{
 use crate::{Answer, CollectionInfo, CollectionRef, Origin, pool::Class};
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 use tenantry_auth::{Level, Read, Scope};
@@ -361,14 +364,51 @@ fn too_large(bytes: u64, budget: u64) -> Error {
     Error::new(ErrorKind::Unavailable, message)
 }
 
-/// Reads a whole partition: bodies once, vectors once, both in the order of their keys. Gives up
-/// when it has grown beyond the budget: texts may be far larger than was estimated.
+/// Records of a partition whose vectors are worth a thread that reads them ahead.
+const READ_AHEAD_MIN: u64 = 512;
+
+/// The vectors of a partition by ordinal, opened, in the order of their keys.
+fn vectors_of<'a>(
+    db: &Db,
+    tenant: &'a OpenTenant,
+    info: &CollectionInfo,
+) -> impl Iterator<Item = Result<(u64, Vec<f32>)>> + use<'a> {
+    let all = keys::vectors_of(tenant.prefix(), info.number.0, PARTITION, VECTOR);
+    db.scan(Space::Data, &all, None).map(|item| {
+        let (key, sealed) = item?;
+        let place = keys::Vector::decode(tenant.prefix(), &key)
+            .ok_or_else(|| Error::corrupt("a key of a vector cannot be read"))?;
+        Ok((place.ordinal, disk::decode_vector(&tenant.key().open(&key, &sealed)?)?))
+    })
+}
+
+/// Reads a whole partition: bodies here, vectors meanwhile on another thread if they are many.
 fn load(
     db: &Db,
     tenant: &OpenTenant,
     info: &CollectionInfo,
     index: IndexConfig,
     budget: usize,
+) -> Result<Partition> {
+    if write::statistics(db, tenant, info)?.records < READ_AHEAD_MIN {
+        return load_with(db, tenant, info, index, budget, vectors_of(db, tenant, info));
+    }
+    thread::scope(|threads| {
+        let bytes = info.dimension.unwrap_or(0) as usize * size_of::<f32>();
+        let vectors = ahead(threads, bytes, || vectors_of(db, tenant, info))?;
+        load_with(db, tenant, info, index, budget, vectors)
+    })
+}
+
+/// Reads bodies, then vectors, both in the order of their keys. Gives up when the partition has
+/// grown beyond the budget: texts may be far larger than was estimated.
+fn load_with(
+    db: &Db,
+    tenant: &OpenTenant,
+    info: &CollectionInfo,
+    index: IndexConfig,
+    budget: usize,
+    vectors: impl Iterator<Item = Result<(u64, Vec<f32>)>>,
 ) -> Result<Partition> {
     let origin = Origin { tenant: tenant.id(), collection: info.number };
     let mut partition = Partition::new(
@@ -387,19 +427,15 @@ fn load(
             return Err(too_large(partition.row_bytes() as u64, budget as u64));
         }
     }
-    let all = keys::vectors_of(tenant.prefix(), info.number.0, PARTITION, VECTOR);
-    for item in db.scan(Space::Data, &all, None) {
-        let (key, sealed) = item?;
-        let place = keys::Vector::decode(tenant.prefix(), &key)
-            .ok_or_else(|| Error::corrupt("a key of a vector cannot be read"))?;
-        let vector = disk::decode_vector(&tenant.key().open(&key, &sealed)?)?;
+    for item in vectors {
+        let (ordinal, vector) = item?;
         if info.dimension.is_some_and(|want| want as usize != vector.len()) {
             return Err(Error::corrupt(
                 "a stored vector has another dimension than its collection",
             ));
         }
         let slot = partition
-            .slot_of_ordinal(place.ordinal)
+            .slot_of_ordinal(ordinal)
             .ok_or_else(|| Error::corrupt("a stored vector belongs to no record"))?;
         partition.set_vector(slot, &vector);
     }

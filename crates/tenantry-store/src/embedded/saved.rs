@@ -182,7 +182,9 @@ impl Saved {
 
     fn remove_tenant(&self, tenant: TenantId) {
         let folder = self.tenant_folder(tenant);
-        entries(&folder).iter().for_each(|entry| self.remove_file(&entry.path()));
+        for entry in entries(&folder) {
+            self.remove_file(&entry.path());
+        }
         let _ = fs::remove_dir(folder);
     }
 
@@ -241,7 +243,9 @@ impl Inner {
     ) -> Result<()> {
         let inner = Arc::clone(self);
         compute(usize::MAX, move || {
-            collections.into_iter().for_each(|one| inner.saved.remove_collection(tenant, one));
+            for collection in collections {
+                inner.saved.remove_collection(tenant, collection);
+            }
             Ok(())
         })
         .await

@@ -20,7 +20,7 @@ const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 64;
 const STAMP_AT: usize = 32;
 /// What sealing adds to a chunk.
-const SEAL_BYTES: u64 = 45;
+const SEAL_BYTES: usize = 45;
 const DESCRIPTION_BYTES: usize = 32;
 /// Opened bytes of a chunk, but for the last of a part.
 pub(crate) const CHUNK_BYTES: usize = 512 << 10;
@@ -80,7 +80,7 @@ impl Description {
     fn sealed_bytes(&self, part: Part) -> Option<u64> {
         let bytes = self.bytes(part)?;
         let chunks = bytes.div_ceil(CHUNK_BYTES as u64);
-        chunks.checked_mul(SEAL_BYTES)?.checked_add(bytes)
+        chunks.checked_mul(SEAL_BYTES as u64)?.checked_add(bytes)
     }
 
     /// Bytes of the whole file.
@@ -245,7 +245,7 @@ impl SavedFile {
         if self::head(whose, stamp, number) != head {
             return Err(refused("it is damaged, of another collection or of another version"));
         }
-        let mut sealed = [0; DESCRIPTION_BYTES + SEAL_BYTES as usize];
+        let mut sealed = [0; DESCRIPTION_BYTES + SEAL_BYTES];
         file.read_exact_at(&mut sealed, HEAD_BYTES as u64).map_err(unreadable)?;
         let opened = key.open(&chunk_key(&head, Part::Description, 0), &sealed)?;
         let description = Description::decode(&opened)
@@ -285,7 +285,7 @@ impl SavedFile {
         let mut chunk = 0;
         while left > 0 {
             let bytes = left.min(CHUNK_BYTES as u64);
-            let length = bytes + SEAL_BYTES;
+            let length = bytes + SEAL_BYTES as u64;
             sealed.resize(usize::try_from(length).unwrap_or(0), 0);
             self.file.read_exact_at(&mut sealed, at).map_err(unreadable)?;
             compute(&mut || {
