@@ -20,9 +20,7 @@ pub(crate) use save::Marks;
 pub(super) use save::spawn;
 
 use super::{
-    Inner,
-    catalog::load_collection,
-    compute,
+    Inner, compute,
     db::Space,
     keys::{self, Prefix},
 };
@@ -267,20 +265,17 @@ impl Inner {
         let _saving = self.saved.saving.lock();
         for folder in entries(&self.saved.folder) {
             let Some(tenant) = tenant_of(&folder) else { continue };
-            let Some(opened) = self.open_tenant(tenant).ok().flatten() else {
-                // One that cannot be opened now may be opened with another key tomorrow.
-                let row = keys::Tenant {}.encode(Prefix::of(tenant));
-                if self.db()?.get(Space::Catalog, &row)?.is_none() {
-                    self.saved.remove_tenant(tenant);
-                }
+            let (db, prefix) = (self.db()?, Prefix::of(tenant));
+            if db.get(Space::Catalog, &keys::Tenant {}.encode(prefix))?.is_none() {
+                self.saved.remove_tenant(tenant);
                 continue;
-            };
-            let db = self.db()?;
+            }
             for entry in entries(&folder.path()) {
                 let is_finished = entry.path().extension().is_some_and(|end| end == EXTENSION);
                 let lives = match collection_of(&entry).filter(|_| is_finished) {
-                    Some(number) => {
-                        load_collection(&db, &opened, CollectionNumber(number))?.is_some()
+                    Some(collection) => {
+                        let row = keys::Collection { collection }.encode(prefix);
+                        db.get(Space::Data, &row)?.is_some()
                     }
                     None => false,
                 };

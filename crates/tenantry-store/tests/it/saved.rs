@@ -450,3 +450,49 @@ async fn a_graph_survives_a_restart_and_most_of_it_a_few_writes() {
     }
     stand.close();
 }
+
+/// Many first queries at once, with a writer among them: each answer is that of some moment, and
+/// the collection is loaded once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_first_queries_at_once_are_all_right() {
+    let (dir, want) = folder(&[8]).await;
+    let stand = std::sync::Arc::new(open(dir.path()).await);
+    let (scope, c) = again(&stand).await;
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..24 {
+        let (stand, scope, c) = (std::sync::Arc::clone(&stand), scope.clone(), c.clone());
+        running.spawn(async move { query(&stand, &scope, &c, &[8]).await });
+    }
+    while let Some(found) = running.join_next().await {
+        assert_eq!(found.expect("no panic").hits, want.hits);
+    }
+    hot(&stand, &scope, &c).await;
+    let totals = stand.store.totals();
+    assert!((1..=24).contains(&totals.saved_used), "{totals:?}");
+    assert_eq!(totals.loads, 1);
+    stand.store.close();
+    drop(stand);
+
+    // What was answered as written is in every answer that begins after.
+    let stand = std::sync::Arc::new(open(dir.path()).await);
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (stand, scope, c) = (std::sync::Arc::clone(&stand), scope.clone(), c.clone());
+        running.spawn(async move {
+            for _ in 0..8 {
+                assert_eq!(query(&stand, &scope, &c, &[8]).await.hits[0].len(), 10);
+            }
+        });
+    }
+    for n in 0..6_u16 {
+        let one = record(&format!("new-{n}"), vector(8), &[]);
+        stand.store.write(&scope, &c, WriteMode::Upsert, vec![one]).await.expect("write");
+        let found = query(&stand, &scope, &c, &[8]).await;
+        let new = |hit: &&tenantry_types::Hit| hit.record.id.as_str().starts_with("new");
+        assert_eq!(found.hits[0].iter().filter(new).count(), usize::from(n) + 1);
+    }
+    while let Some(done) = running.join_next().await {
+        done.expect("no panic");
+    }
+    stand.store.close();
+}

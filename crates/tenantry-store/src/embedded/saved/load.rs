@@ -21,8 +21,9 @@ use tenantry_index::VectorIndex;
 use tenantry_types::{Error, Result};
 
 impl Inner {
-    /// Gives a partition, as it was loaded from `db`, its saved graph. True if the file is that of
-    /// these records; any other has served its purpose and goes.
+    /// Gives a partition, as it was loaded from `db`, its saved graph. True if there is a file of
+    /// these records with all that is worth saving; one of other records has served its purpose
+    /// and goes.
     pub(in crate::embedded) fn restore_saved(
         &self,
         db: &Db,
@@ -41,7 +42,8 @@ impl Inner {
             restore(&file, tenant, stamp, partition).map(|is_current| Some((file, is_current)))
         });
         match restored {
-            Ok(Some((_, true))) => true,
+            // What is not linked yet, or is linked to what it should not be, is saved again.
+            Ok(Some((_, true))) => index_of(partition).is_none_or(VectorIndex::is_settled),
             Ok(Some((file, false))) => {
                 self.saved.count(0, file.remove(&path));
                 false

@@ -64,11 +64,12 @@ impl Inner {
         let permit = Arc::clone(&tenant.heavy).acquire_owned().await.map_err(closed)?;
         let bytes = records.saturating_mul(dimension as u64 * 3 / 2 + 256);
         let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX).saturating_add(1);
-        let memory = Arc::clone(&self.saved.memory)
-            .acquire_many_owned(mib.min(self.saved.memory_mib))
-            .await
-            .map_err(closed)?;
         let waited = begun.elapsed();
+        // Nobody waits for the memory that others take: there is the load.
+        let mib = mib.min(self.saved.memory_mib);
+        let Ok(memory) = Arc::clone(&self.saved.memory).try_acquire_many_owned(mib) else {
+            return Ok(None);
+        };
         // Whoever waited may find it in memory.
         if self.hot.get(tenant, info.number).is_some() {
             return Ok(None);

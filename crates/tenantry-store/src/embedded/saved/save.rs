@@ -23,6 +23,7 @@ use crate::{
     },
     pool::{Class, Turn},
 };
+use parking_lot::Mutex;
 use std::{
     fs,
     sync::{
@@ -39,6 +40,8 @@ use tenantry_types::{Error, ErrorKind, Result};
 const PAUSE: Duration = Duration::from_millis(1);
 /// How long a lock is tried; then the partition's turn comes later.
 const TRIES: u32 = 500;
+/// Bytes that one partition writes at most, in the long run.
+const BYTES_A_SECOND: f64 = 1_048_576.0;
 /// How often partitions are looked at if none need be quiet.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -51,11 +54,18 @@ pub(crate) struct Marks {
     seen: AtomicU64,
     /// Changes when it was last saved.
     saved: AtomicU64,
+    /// Before this it is not saved again.
+    rests_until: Mutex<Option<Instant>>,
 }
 
 impl Default for Marks {
     fn default() -> Self {
-        Self { changes: AtomicU64::new(1), seen: AtomicU64::new(0), saved: AtomicU64::new(0) }
+        Self {
+            changes: AtomicU64::new(1),
+            seen: AtomicU64::new(0),
+            saved: AtomicU64::new(0),
+            rests_until: Mutex::default(),
+        }
     }
 }
 
@@ -77,6 +87,16 @@ impl Marks {
     /// A partition was loaded whose file is that of its records.
     pub(crate) fn loaded_current(&self) {
         self.set_saved(1);
+    }
+
+    /// A file of so many bytes was written: a large one is not written again for each change.
+    fn rest(&self, bytes: u64) {
+        let rest = Duration::from_secs_f64(bytes as f64 / BYTES_A_SECOND);
+        *self.rests_until.lock() = Instant::now().checked_add(rest);
+    }
+
+    fn rests(&self) -> bool {
+        self.rests_until.lock().is_some_and(|end| Instant::now() < end)
     }
 
     /// True if it is to be saved: not saved as it is, and `at_once` or as it was at the last look.
@@ -150,7 +170,7 @@ impl Inner {
             if self.saved.is_over(until) {
                 return;
             }
-            if !hot.marks.is_due(at_once) {
+            if !hot.marks.is_due(at_once) || (until.is_none() && hot.marks.rests()) {
                 continue;
             }
             match self.save(&hot, until) {
@@ -382,6 +402,7 @@ impl Job<'_> {
             saved.remove_collection(self.whose.tenant, self.whose.collection);
             return Ok(false);
         }
+        self.hot.marks.rest(bytes);
         saved.written.fetch_add(1, Ordering::Relaxed);
         saved.has_warned.store(false, Ordering::Relaxed);
         Ok(true)
