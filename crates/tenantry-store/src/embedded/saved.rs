@@ -8,9 +8,10 @@
 //! commit, the purger again before its note goes, and a sweep at the start those that a crash
 //! brought back.
 //!
-//! `file` is the format, `save` writes, `load` brings back graphs, `query` searches cold
+//! `file` is the format, `save` says what is written and `copy` writes it, `load` brings back graphs, `query` searches cold
 //! partitions.
 
+mod copy;
 mod file;
 mod load;
 mod query;
