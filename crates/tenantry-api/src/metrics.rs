@@ -47,6 +47,9 @@ impl Collector for EngineTotals {
             ("partition_loads", "Partitions loaded from disk", store.loads),
             ("partition_evictions", "Partitions dropped from memory", store.evictions),
             ("index_maintenance", "Pieces of index maintenance done", store.maintenance),
+            ("saved_indexes_written", "Indexes written to saved files", store.saved_written),
+            ("saved_indexes_used", "Cold queries answered from saved files", store.saved_used),
+            ("saved_indexes_refused", "Saved files that were damaged", store.saved_refused),
             ("turns", "Turns that tenants' work was given", store.pool.turns),
             ("turns_waited", "Turns that had to wait", store.pool.waits),
             ("turns_refused", "Work refused because too much waited", store.pool.refused),
@@ -63,6 +66,7 @@ impl Collector for EngineTotals {
         for (name, help, value) in [
             ("hot_bytes", "Bytes of hot partitions in memory", store.hot_bytes),
             ("hot_partitions", "Hot partitions in memory", store.hot_partitions),
+            ("saved_indexes_bytes", "Bytes of saved index files", store.saved_bytes),
             ("turns_waiting", "Turns waited for", store.pool.waiting as u64),
             ("turns_busy", "Turns being used", store.pool.busy as u64),
             ("ready", "1 if the server reads and writes", u64::from(self.ready)),

@@ -20,6 +20,7 @@ mod prune;
 mod saved;
 mod walk;
 
+pub(crate) use saved::Saving;
 pub(crate) use walk::{Limits, QueryGuide, Scratch, Walked};
 
 use crate::{exact::Codes, kernels::Block, quantise::Terms};
@@ -244,6 +245,11 @@ impl Graph {
             return None;
         };
         Some(Work { version: self.version, piece })
+    }
+
+    /// True if [`Self::work`] has nothing to do, as far as can be told without computing it.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.sweep.is_none() && self.waiting.is_empty() && self.deleted() <= self.nodes / 4_096
     }
 
     /// Takes over what was computed, unless it is stale. Gives the slots whose codes are walked

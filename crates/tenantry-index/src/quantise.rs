@@ -230,6 +230,26 @@ impl Terms {
         Self { bias, gain, residual, magnitude }
     }
 
+    /// Bytes of the terms of one vector, saved.
+    pub(crate) const BYTES: usize = 16;
+
+    /// The terms as bytes: four numbers, little-endian.
+    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let all = [self.bias, self.gain, self.residual, self.magnitude];
+        for (to, number) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(all) {
+            *to = number.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// The terms that were saved as these bytes.
+    pub(crate) fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let (numbers, _) = bytes.as_chunks::<4>();
+        let number = |at: usize| numbers.get(at).map_or(0.0, |bytes| f32::from_le_bytes(*bytes));
+        Self { bias: number(0), gain: number(1), residual: number(2), magnitude: number(3) }
+    }
+
     /// True if there is no vector.
     pub(crate) fn absent(self) -> bool {
         self.bias == f32::INFINITY

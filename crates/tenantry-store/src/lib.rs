@@ -11,7 +11,7 @@ mod store;
 mod surface;
 
 pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
-pub use embedded::{EmbeddedConfig, MasterKey};
+pub use embedded::{EmbeddedConfig, MasterKey, SavedConfig};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use store::{Health, Store, StoreTotals};
 pub use surface::{

@@ -44,6 +44,14 @@ pub struct StoreTotals {
     pub open_tenants: u64,
     /// Pieces of index maintenance done.
     pub maintenance: u64,
+    /// Indexes written to saved files.
+    pub saved_written: u64,
+    /// Queries of cold collections answered from saved files.
+    pub saved_used: u64,
+    /// Saved files that were damaged or not what they said.
+    pub saved_refused: u64,
+    /// Bytes of all saved files.
+    pub saved_bytes: u64,
     /// Turns.
     pub pool: PoolTotals,
 }

@@ -3,7 +3,7 @@
 use super::VectorIndex;
 use crate::{
     Allow, Neighbour,
-    exact::{Nearest, Pace},
+    exact::{Nearest, Pace, ReadVector},
     graph::{Graph, Limits, QueryGuide, Scratch},
     plan::{Plan, Situation, WalkPlan},
     quantise::QueryCodes,
@@ -58,17 +58,30 @@ impl VectorIndex {
         how: &SearchOptions,
         pace: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Found> {
+        self.search_with(query, k, allow, how, None, pace)
+    }
+
+    /// The same; originals are read from `elsewhere` if they are not in the index.
+    pub(super) fn search_with(
+        &self,
+        query: &[f32],
+        k: usize,
+        allow: Allow<'_>,
+        how: &SearchOptions,
+        elsewhere: Option<&ReadVector<'_>>,
+        pace: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Found> {
         let mut walked = 0;
         if !how.exact
             && query.len() == self.dimension()
             && let Some(graph) = self.graph.as_ref().filter(|graph| graph.ready())
         {
-            match self.search_graph(graph, query, k, allow, how, pace)? {
+            match self.search_graph(graph, query, k, allow, how, elsewhere, pace)? {
                 Attempt::Found(found) => return Ok(found),
                 Attempt::Failed { compared } => walked = compared,
             }
         }
-        let answer = self.exact.search_paced(query, k, allow, pace)?;
+        let answer = self.exact.search_paced(query, k, allow, elsewhere, pace)?;
         Ok(Found {
             neighbours: answer.neighbours,
             plan: if matches!(allow, Allow::All) { Plan::ExactAll } else { Plan::ExactAllowed },
@@ -90,9 +103,10 @@ impl VectorIndex {
         found: &[Neighbour],
         pace: &mut dyn FnMut() -> Result<()>,
     ) -> Result<f64> {
-        Ok(recall(found, &self.exact.search_paced(query, k, allow, pace)?.neighbours))
+        Ok(recall(found, &self.exact.search_paced(query, k, allow, None, pace)?.neighbours))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a search's own arguments, handed through")]
     fn search_graph(
         &self,
         graph: &Graph,
@@ -100,6 +114,7 @@ impl VectorIndex {
         k: usize,
         allow: Allow<'_>,
         how: &SearchOptions,
+        elsewhere: Option<&ReadVector<'_>>,
         pace: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Attempt> {
         let allowed = self.exact.candidates(allow);
@@ -116,7 +131,7 @@ impl VectorIndex {
         };
         let plan = if k == 0 { None } else { situation.walk(k, how.beam) };
         let Some(plan) = plan else { return Ok(Attempt::Failed { compared: 0 }) };
-        let nearest = Nearest::new(&self.exact, query, k);
+        let nearest = Nearest::new(&self.exact, query, k).with_originals(elsewhere);
         let Some(codes) = nearest.codes() else { return Ok(Attempt::Failed { compared: 0 }) };
         let one = Walk { index: self, graph, codes: &codes, situation, plan };
         let mut pace = Pace::new(pace);

@@ -7,4 +7,5 @@ mod extremes;
 mod filter;
 mod graph;
 mod metadata;
+mod segment;
 mod vector_index;

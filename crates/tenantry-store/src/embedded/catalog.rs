@@ -3,7 +3,7 @@
 use super::{
     Embedded, Inner, complete,
     db::{Db, Space},
-    disk::{DiskCollection, DiskDatabase, DiskStatistics, Statistics, Touched},
+    disk::{DiskCollection, DiskDatabase, Statistics, Touched},
     done,
     keys::{self, Prefix, Tail},
     small_number,
@@ -156,10 +156,12 @@ impl Embedded {
             let mut commit = inner.begin(&tenant)?;
             let db = inner.db()?;
             let names = keys::collection_names_of(tenant.prefix(), info.number.0);
+            let mut gone = Vec::new();
             for item in db.scan(Space::Data, &names, None) {
                 let number = CollectionNumber(small_number(&item?.1)?);
                 if let Some(collection) = load_collection(&db, &tenant, number)? {
                     drop_collection(&mut commit, &collection);
+                    gone.push(number.0);
                 }
             }
             let number = info.number.0;
@@ -174,7 +176,7 @@ impl Embedded {
             tenant.catalog_changed();
             inner.hot.forget_tenant(tenant.id());
             inner.purge.notify_one();
-            Ok(())
+            inner.forget_saved(tenant.id(), gone).await
         })
         .await
     }
@@ -348,7 +350,7 @@ impl Embedded {
             tenant.catalog_changed();
             inner.hot.forget(tenant.id(), info.number);
             inner.purge.notify_one();
-            Ok(())
+            inner.forget_saved(tenant.id(), vec![info.number.0]).await
         })
         .await
     }
@@ -557,8 +559,7 @@ impl Inner {
         };
         put_collection(&mut commit, &info);
         let key = keys::Statistics { collection: number, partition: super::write::PARTITION };
-        let statistics = DiskStatistics::V1(Statistics::default());
-        commit.put(Space::Data, key.encode(tenant.prefix()), &statistics);
+        commit.put_statistics(key, Statistics::default());
         commit.put_clear(Space::Data, name_key, number.to_be_bytes().to_vec());
         let id_key = keys::CollectionId { id: info.id.0 }.encode(tenant.prefix());
         commit.put_clear(Space::Data, id_key, number.to_be_bytes().to_vec());

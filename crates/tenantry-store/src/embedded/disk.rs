@@ -425,11 +425,28 @@ pub(crate) struct Statistics {
     pub(crate) records: u64,
     /// The next record's ordinal; never reused.
     pub(crate) next_ordinal: u64,
+    /// Random, and another after every change of the partition's records: who has seen it has
+    /// seen these very records. A sequence number could come back with a restored backup.
+    #[serde(skip)]
+    pub(crate) stamp: Option<Stamp>,
 }
+
+/// See [`Statistics::stamp`].
+pub(crate) type Stamp = [u8; 16];
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum DiskStatistics {
     V1(Statistics),
+    V2(Statistics, Stamp),
+}
+
+impl DiskStatistics {
+    pub(crate) fn into_statistics(self) -> Statistics {
+        match self {
+            Self::V1(statistics) => statistics,
+            Self::V2(statistics, stamp) => Statistics { stamp: Some(stamp), ..statistics },
+        }
+    }
 }
 
 /// What one commit touched, for moves, catch-up and events. Values are not kept.

@@ -3,7 +3,7 @@
 //! A tenant's partitions are its own objects: nothing is shared between tenants but the budget,
 //! and what another tenant uses changes only whether a partition must be loaded again.
 
-use super::{maintenance::Maintenance, partition::Partition, tenants::OpenTenant};
+use super::{maintenance::Maintenance, partition::Partition, saved::Marks, tenants::OpenTenant};
 use crate::StoreTotals;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -29,6 +29,8 @@ pub(crate) struct HotPartition {
     weight: AtomicU32,
     /// True while maintenance knows of it.
     queued: AtomicBool,
+    /// What is known of its saved file.
+    pub(crate) marks: Marks,
 }
 
 pub(crate) type Hot = Arc<HotPartition>;
@@ -50,6 +52,11 @@ impl HotPartition {
     /// As [`HotPartition::read`].
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Partition> {
         self.partition.write()
+    }
+
+    /// Which collection it is of.
+    pub(crate) fn collection(&self) -> CollectionNumber {
+        self.place.1
     }
 
     /// Whose it is, and with which weight.
@@ -111,6 +118,19 @@ impl HotSet {
         Some(Arc::clone(hot))
     }
 
+    /// All hot partitions.
+    pub(crate) fn all(&self) -> Vec<Hot> {
+        self.state.lock().partitions.iter().map(|(_, (hot, _))| Arc::clone(hot)).collect()
+    }
+
+    /// True if this is the partition in memory, for a tenant of the same generation.
+    pub(crate) fn holds(&self, tenant: &OpenTenant, hot: &Hot) -> bool {
+        let state = self.state.lock();
+        let kept = state.partitions.peek(&hot.place);
+        state.generation == tenant.generation()
+            && kept.is_some_and(|(kept, _)| Arc::ptr_eq(kept, hot))
+    }
+
     /// Lets maintenance look at a partition, if there is something to do.
     pub(crate) fn maintain(self: &Arc<Self>, hot: &Hot, has_work: bool) {
         if has_work && hot.set_queued(true) {
@@ -127,6 +147,7 @@ impl HotSet {
             partition: RwLock::new(partition),
             weight: AtomicU32::new(tenant.info().weight.into()),
             queued: AtomicBool::new(false),
+            marks: Marks::default(),
         });
         let mut state = self.state.lock();
         state.loads += 1;
@@ -166,6 +187,7 @@ impl HotSet {
         change: impl FnOnce(&mut Partition) + Send + 'static,
     ) {
         let Some(hot) = self.get(tenant, collection) else { return };
+        hot.marks.changed();
         if !large && let Some(mut partition) = hot.try_write() {
             change(&mut partition);
             let (bytes, has_work) = (partition.bytes(), partition.has_work());

@@ -412,7 +412,7 @@ impl Hits {
     }
 }
 
-fn plan(plan: Plan) -> SearchPlan {
+pub(super) fn plan(plan: Plan) -> SearchPlan {
     match plan {
         Plan::ExactAll => SearchPlan::ExactAll,
         Plan::ExactAllowed => SearchPlan::ExactAllowed,

@@ -1,7 +1,9 @@
 //! Counting, getting and querying records.
 
 use super::{
-    Embedded, Inner, compute,
+    Embedded, Inner,
+    ahead::ahead,
+    compute,
     db::{Db, Space},
     disk::{self, Body},
     fetch::{self, Given},
@@ -11,18 +13,19 @@ use super::{
     partition::{Got, Hits, Partition, PartitionConfig, Records},
     select::Ask,
     tenants::OpenTenant,
-    write::{self, PARTITION},
+    write::{self, PARTITION, VECTOR},
 };
 use crate::{Answer, CollectionInfo, CollectionRef, Origin, pool::Class};
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 use tenantry_auth::{Level, Read, Scope};
 use tenantry_index::IndexConfig;
 use tenantry_types::{
-    CollectionStatistics, Error, ErrorKind, Explain, Filter, Found, GetRequest, Order,
-    QueryRequest, Record, Result, Selector, VectorSpec, VectorStorage,
+    CollectionNumber, CollectionStatistics, Error, ErrorKind, Explain, Filter, Found, GetRequest,
+    Order, QueryRequest, Record, Result, Selector, VectorSpec, VectorStorage,
 };
 
 /// A get of at most this many records is answered from disk if the collection is not hot.
@@ -113,6 +116,12 @@ impl Embedded {
         let vector = info.vector(request.using.as_ref())?;
         let bound = bound(scope);
         let was_hot = inner.hot.get(&tenant, collection.info.number).is_some();
+        if !was_hot
+            && bound.is_none()
+            && let Some(answer) = inner.query_saved(&tenant, collection, request).await?
+        {
+            return Ok(answer);
+        }
         // Which neighbours a graph misses depends on all that is in it, hidden records included.
         let exact = request.exact || bound.is_some();
         let request = QueryRequest { exact, ..request.clone() };
@@ -323,23 +332,40 @@ impl Inner {
         let info = self.present(tenant, collection)?;
         let db = self.db()?;
         let records = write::statistics(&db, tenant, &info)?.records;
-        let per_record =
-            info.fields().iter().map(|(.., spec)| vector_bytes(spec)).sum::<u64>() + ROW_BYTES;
+        let bytes = memory_estimate(records, &info);
         let budget = self.hot.budget() as u64;
-        if records.saturating_mul(per_record) > budget {
-            return Err(too_large(records.saturating_mul(per_record), budget));
+        if bytes > budget {
+            return Err(too_large(bytes, budget));
         }
-        let bytes = usize::try_from(records.saturating_mul(per_record)).unwrap_or(usize::MAX);
-        let partition = {
-            let (tenant, budget) = (Arc::clone(tenant), self.hot.budget());
-            // What is random about an index is the collection's own, so that nothing elsewhere
-            // can change it.
-            let seed = tenant.id().get() << 32 | u64::from(info.number.0);
-            let index = IndexConfig { seed, ..self.index };
-            compute(bytes, move || load(&db, &tenant, &info, index, budget)).await?
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let (partition, is_saved) = {
+            let (inner, tenant) = (Arc::clone(self), Arc::clone(tenant));
+            let index = IndexConfig { seed: index_seed(&tenant, info.number), ..self.index };
+            compute(bytes, move || {
+                let mut partition = load(&db, &tenant, &info, index, inner.hot.budget())?;
+                let is_saved = inner.restore_saved(&db, &tenant, &info, &mut partition);
+                Ok((partition, is_saved))
+            })
+            .await?
         };
-        Ok(self.hot.keep(tenant, partition))
+        let hot = self.hot.keep(tenant, partition);
+        if is_saved {
+            hot.marks.loaded_current();
+        }
+        Ok(hot)
     }
+}
+
+/// About the bytes that a collection takes in memory.
+pub(super) fn memory_estimate(records: u64, info: &CollectionInfo) -> u64 {
+    let vectors = info.fields().iter().map(|(.., spec)| vector_bytes(spec)).sum::<u64>();
+    records.saturating_mul(vectors + ROW_BYTES)
+}
+
+/// What is random about an index is the collection's own, so that nothing elsewhere can change
+/// it.
+pub(super) fn index_seed(tenant: &OpenTenant, collection: CollectionNumber) -> u64 {
+    tenant.id().get() << 32 | u64::from(collection.0)
 }
 
 /// Answers a get from disk.
@@ -394,14 +420,64 @@ fn too_large(bytes: u64, budget: u64) -> Error {
     Error::new(ErrorKind::Unavailable, message)
 }
 
-/// Reads a whole partition: bodies once, vectors once, both in the order of their keys. Gives up
-/// when it has grown beyond the budget: texts may be far larger than was estimated.
+/// Records of a partition whose vectors are worth a thread that reads them ahead.
+const READ_AHEAD_MIN: u64 = 512;
+
+/// A vector as it is stored.
+struct StoredVector {
+    number: u16,
+    ordinal: u64,
+    vector: Vec<f32>,
+}
+
+/// The vectors of a partition, opened, in the order of their keys: name by name.
+fn vectors_of(
+    db: &Db,
+    tenant: &OpenTenant,
+    info: &CollectionInfo,
+) -> impl Iterator<Item = Result<StoredVector>> {
+    let fields = info.fields().into_iter().map(|(number, _, spec)| (number, spec.dimension));
+    fields.flat_map(move |(number, dimension)| {
+        let all = keys::vectors_of(tenant.prefix(), info.number.0, PARTITION, number);
+        db.scan(Space::Data, &all, None).map(move |item| {
+            let (key, sealed) = item?;
+            let place = keys::Vector::decode(tenant.prefix(), &key)
+                .ok_or_else(|| Error::corrupt("a key of a vector cannot be read"))?;
+            let vector = disk::decode_vector(&tenant.key().open(&key, &sealed)?)?;
+            fetch::check_dimension(dimension, &vector)?;
+            Ok(StoredVector { number, ordinal: place.ordinal, vector })
+        })
+    })
+}
+
+/// Reads a whole partition: bodies here, vectors meanwhile on another thread if they are many.
 fn load(
     db: &Db,
     tenant: &OpenTenant,
     info: &CollectionInfo,
     index: IndexConfig,
     budget: usize,
+) -> Result<Partition> {
+    if write::statistics(db, tenant, info)?.records < READ_AHEAD_MIN {
+        return load_with(db, tenant, info, index, budget, vectors_of(db, tenant, info));
+    }
+    thread::scope(|threads| {
+        let widest = info.fields().iter().filter_map(|(.., spec)| spec.dimension).max();
+        let bytes = widest.unwrap_or(0) as usize * size_of::<f32>();
+        let vectors = ahead(threads, bytes, || vectors_of(db, tenant, info))?;
+        load_with(db, tenant, info, index, budget, vectors)
+    })
+}
+
+/// Reads bodies, then vectors, both in the order of their keys. Gives up when the partition has
+/// grown beyond the budget: texts may be far larger than was estimated.
+fn load_with(
+    db: &Db,
+    tenant: &OpenTenant,
+    info: &CollectionInfo,
+    index: IndexConfig,
+    budget: usize,
+    vectors: impl Iterator<Item = Result<StoredVector>>,
 ) -> Result<Partition> {
     let origin = Origin { tenant: tenant.id(), collection: info.number };
     let mut partition =
@@ -417,33 +493,14 @@ fn load(
             return Err(too_large(partition.row_bytes() as u64, budget as u64));
         }
     }
-    for (number, _, spec) in info.fields() {
-        load_vectors(db, tenant, info, (number, spec), &mut partition)?;
-    }
-    Ok(partition)
-}
-
-/// Reads all vectors of one name.
-fn load_vectors(
-    db: &Db,
-    tenant: &OpenTenant,
-    info: &CollectionInfo,
-    (number, spec): (u16, VectorSpec),
-    partition: &mut Partition,
-) -> Result<()> {
-    let all = keys::vectors_of(tenant.prefix(), info.number.0, PARTITION, number);
-    for item in db.scan(Space::Data, &all, None) {
-        let (key, sealed) = item?;
-        let place = keys::Vector::decode(tenant.prefix(), &key)
-            .ok_or_else(|| Error::corrupt("a key of a vector cannot be read"))?;
-        let vector = disk::decode_vector(&tenant.key().open(&key, &sealed)?)?;
-        fetch::check_dimension(spec.dimension, &vector)?;
+    for item in vectors {
+        let StoredVector { number, ordinal, vector } = item?;
         let slot = partition
-            .slot_of_ordinal(place.ordinal)
+            .slot_of_ordinal(ordinal)
             .ok_or_else(|| Error::corrupt("a stored vector belongs to no record"))?;
         partition.set_vector(slot, number, &vector);
     }
-    Ok(())
+    Ok(partition)
 }
 
 /// Bytes that a vector takes in memory, with its codes.
@@ -464,4 +521,29 @@ fn ordinal_in(tenant: &OpenTenant, key: &[u8]) -> Result<u64> {
 
 fn open_body(tenant: &OpenTenant, key: &[u8], sealed: &[u8]) -> Result<Body> {
     Body::decode(&tenant.key().open(key, sealed)?)
+}
+
+/// The body of an ordinal that is known to be there.
+pub(super) fn body_at(
+    db: &Db,
+    tenant: &OpenTenant,
+    collection: CollectionNumber,
+    ordinal: u64,
+) -> Result<Body> {
+    let key = keys::Body { collection: collection.0, partition: PARTITION, ordinal };
+    let key = key.encode(tenant.prefix());
+    let sealed = db.get(Space::Data, &key)?;
+    open_body(tenant, &key, &sealed.ok_or_else(|| Error::corrupt("a record is not there"))?)
+}
+
+pub(super) fn read_vector(
+    db: &Db,
+    tenant: &OpenTenant,
+    collection: u32,
+    ordinal: u64,
+) -> Result<Option<Vec<f32>>> {
+    let key = keys::Vector { collection, partition: PARTITION, vector: VECTOR, ordinal };
+    let key = key.encode(tenant.prefix());
+    let Some(sealed) = db.get(Space::Data, &key)? else { return Ok(None) };
+    disk::decode_vector(&tenant.key().open(&key, &sealed)?).map(Some)
 }

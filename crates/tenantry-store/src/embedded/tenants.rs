@@ -6,7 +6,10 @@
 
 use super::{
     db::{Db, Space, WriteSet},
-    disk::{self, DiskAudit, DiskChange, DiskHead, DiskTenant, Head, Touched},
+    disk::{
+        self, DiskAudit, DiskChange, DiskHead, DiskStatistics, DiskTenant, Head, Stamp, Statistics,
+        Touched,
+    },
     keys::{self, Prefix},
     seal::{Nonces, SealingKey},
 };
@@ -201,6 +204,7 @@ impl OpenTenant {
 /// the audit entries. The tenant's writer lock must be held.
 pub(crate) struct Commit<'a> {
     tenant: &'a OpenTenant,
+    entropy: &'a dyn Entropy,
     nonces: Nonces,
     now: Timestamp,
     pub(crate) head: Head,
@@ -209,12 +213,12 @@ pub(crate) struct Commit<'a> {
 }
 
 impl<'a> Commit<'a> {
-    pub(crate) fn new(tenant: &'a OpenTenant, entropy: &dyn Entropy, now: Timestamp) -> Self {
+    pub(crate) fn new(tenant: &'a OpenTenant, entropy: &'a dyn Entropy, now: Timestamp) -> Self {
         let nonces = Nonces::draw(entropy);
         let mut head = tenant.head();
         head.sequence += 1;
         let set = WriteSet::new(tenant.generation);
-        Self { tenant, nonces, now, head, set, touched: Vec::new() }
+        Self { tenant, entropy, nonces, now, head, set, touched: Vec::new() }
     }
 
     /// The sequence of this commit: the version of the records it writes.
@@ -245,6 +249,14 @@ impl<'a> Commit<'a> {
     /// Removes a key.
     pub(crate) fn remove(&mut self, space: Space, key: Vec<u8>) {
         self.set.operations.push((space, key, None));
+    }
+
+    /// Puts the counts of a partition whose records change, with a new stamp.
+    pub(crate) fn put_statistics(&mut self, key: keys::Statistics, statistics: Statistics) {
+        let mut stamp = Stamp::default();
+        self.entropy.fill("stamp", &mut stamp);
+        let key = key.encode(self.prefix());
+        self.put(Space::Data, key, &DiskStatistics::V2(statistics, stamp));
     }
 
     /// Notes what the commit touches.

@@ -113,6 +113,20 @@ impl Vectors {
         }
     }
 
+    /// Gives the index of a number saved links; see [`VectorIndex::restore_packed`].
+    pub(crate) fn restore_packed(
+        &mut self,
+        number: u16,
+        links: &[u8],
+        place: impl Fn(u32) -> Option<u32>,
+    ) -> Result<()> {
+        let field = self.fields.iter_mut().find(|field| field.number == number);
+        match field.and_then(|field| field.index.as_mut()) {
+            Some(index) => index.restore_packed(links, place),
+            None => Ok(()),
+        }
+    }
+
     /// Removes all vectors of a row.
     pub(crate) fn clear(&mut self, slot: u32) {
         self.indexes().for_each(|index| index.clear(slot));

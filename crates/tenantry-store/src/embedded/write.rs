@@ -211,8 +211,7 @@ impl Inner {
         }
         let mut statistics = statistics(&*self.db()?, tenant, info)?;
         statistics.records = statistics.records.saturating_sub(doomed.len() as u64);
-        let key = keys::Statistics { collection, partition }.encode(prefix);
-        commit.put(Space::Data, key, &DiskStatistics::V1(statistics));
+        commit.put_statistics(keys::Statistics { collection, partition }, statistics);
         let ordinals = doomed.iter().map(|(ordinal, _)| *ordinal).collect();
         commit.touch(Touched::Deleted { collection, partition, ordinals });
         commit.audit(done(actor, "records.delete", info.name.as_str(), doomed.len() as u64));
@@ -313,8 +312,7 @@ impl<'a> Batch<'a> {
         if self.row_changed {
             catalog::put_collection(&mut self.commit, &self.info);
         }
-        let key = keys::Statistics { collection, partition }.encode(self.tenant.prefix());
-        self.commit.put(Space::Data, key, &DiskStatistics::V1(self.statistics));
+        self.commit.put_statistics(keys::Statistics { collection, partition }, self.statistics);
         let ordinals = self.applied.iter().map(|a| a.ordinal).collect();
         self.commit.touch(Touched::Written { collection, partition, ordinals });
         let action = match self.mode {
@@ -550,8 +548,9 @@ pub(super) fn statistics(
 ) -> Result<Statistics> {
     let number = collection.number;
     let key = keys::Statistics { collection: number.0, partition: PARTITION };
-    match tenant.read(db, Space::Data, &key.encode(tenant.prefix()))? {
-        Some(DiskStatistics::V1(statistics)) => Ok(statistics),
+    let row: Option<DiskStatistics> = tenant.read(db, Space::Data, &key.encode(tenant.prefix()))?;
+    match row {
+        Some(row) => Ok(row.into_statistics()),
         None if catalog::load_collection(db, tenant, number)?.is_none() => {
             Err(catalog::missing_collection(collection))
         }

@@ -12,6 +12,7 @@ mod faults;
 mod fixture;
 mod graph;
 mod named;
+mod saved;
 mod stand;
 mod trace;
 mod whole;
