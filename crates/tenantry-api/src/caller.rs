@@ -43,7 +43,8 @@ pub(crate) async fn authenticate(
     };
     let opened = Arc::new(OnceLock::new());
     request.extensions_mut().insert(Caller { who: who.clone(), opened: Arc::clone(&opened) });
-    let mut response = next.run(request).await;
+    let served = engine.in_turns(&who, next.run(request)).await;
+    let mut response = served.unwrap_or_else(|error| Failure::from(error).into_response());
     response.extensions_mut().insert(who);
     if let Some(tenant) = opened.get() {
         response.extensions_mut().insert(*tenant);

@@ -1,6 +1,7 @@
 """Drives one vector index of a Python package: a JSON object a line on standard input says what to
 do, one on standard output says what came of it. One thread; only the search itself is timed."""
 
+import ctypes
 import gc
 import importlib.metadata
 import json
@@ -14,6 +15,27 @@ import numpy
 RERANK_BATCH = 32
 # Queries that do not count: they fetch what the turn before has displaced from the caches.
 WARM_UP = 20
+
+
+# Vectors added at once, between which a long build can say how far it is.
+ADD_BATCH = 20_000
+TELL_EVERY_SECONDS = 10
+
+
+def add_all(base, add):
+    """Adds every row with its number as key."""
+    keys = numpy.arange(len(base), dtype=numpy.uint64)
+    told, told_rows = time.perf_counter(), 0
+    for start in range(0, len(base), ADD_BATCH):
+        end = min(start + ADD_BATCH, len(base))
+        add(keys[start:end], base[start:end])
+        waited = time.perf_counter() - told
+        if waited >= TELL_EVERY_SECONDS:
+            rate = (end - told_rows) / waited
+            left = (len(base) - end) / rate / 60
+            progress = f"  {end} of {len(base)}, {rate:.0f}/s, {left:.1f} min left"
+            print(progress, file=sys.stderr, flush=True)
+            told, told_rows = time.perf_counter(), end
 
 
 def anonymous_bytes():
@@ -31,13 +53,35 @@ def normalised(base):
     return bool(numpy.all(numpy.abs(lengths - 1) < 1e-2))
 
 
+class Predicate:
+    """usearch's search with a predicate, from the library compiled of `usearch_filtered.cpp`."""
+
+    def __init__(self, library, index, file):
+        index.save(file)
+        library = ctypes.CDLL(library)
+        library.usearch_load.restype = ctypes.c_void_p
+        library.usearch_load.argtypes = [ctypes.c_char_p]
+        self.search = library.usearch_filtered
+        self.search.restype = ctypes.c_size_t
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        self.search.argtypes = [pointer, pointer, size, size, pointer, pointer]
+        self.loaded = library.usearch_load(file.encode())
+        if not self.loaded:
+            raise RuntimeError(f"{file} was not loaded")
+
+    def filtered(self, query, k, beam, mask):
+        keys = numpy.empty(k, dtype=numpy.uint64)
+        place = [array.ctypes.data for array in (query, mask, keys)]
+        found = self.search(self.loaded, place[0], k, beam, place[1], place[2])
+        return keys[:found]
+
+
 class Usearch:
     """usearch over 32-bit floats or, with re-rank, over int8."""
 
     def __init__(self, base, dtype, connectivity, build_beam):
         from usearch.index import Index
 
-        self.count = len(base)
         metric = "ip" if dtype == "f32" and normalised(base) else "cos"
         self.index = Index(
             ndim=base.shape[1],
@@ -46,10 +90,11 @@ class Usearch:
             connectivity=connectivity,
             expansion_add=build_beam,
         )
+        self.predicate = None
         self.name = f"usearch {importlib.metadata.version('usearch')} {dtype} {metric}"
 
-    def build(self, base):
-        self.index.add(numpy.arange(self.count, dtype=numpy.uint64), base, threads=1)
+    def build(self, base, threads):
+        add_all(base, lambda keys, rows: self.index.add(keys, rows, threads=threads))
 
     def set_beam(self, beam):
         self.index.expansion_search = beam
@@ -61,6 +106,8 @@ class Usearch:
         return self.index.search(queries, k, threads=1).keys
 
     def filtered(self, query, k, mask, wanted):
+        if self.predicate:
+            return self.predicate.filtered(query, k, self.index.expansion_search, mask)
         # The Python package takes no predicate: ask for more, and drop what does not pass.
         keys = self.index.search(query, wanted, threads=1).keys
         return keys[mask[keys]][:k]
@@ -75,8 +122,8 @@ class UsearchRerank:
         self.candidates = candidates
         self.name = f"{self.inner.name} + re-rank of {candidates}"
 
-    def build(self, base):
-        self.inner.build(base)
+    def build(self, base, threads):
+        self.inner.build(base, threads)
 
     def set_beam(self, beam):
         self.inner.set_beam(beam)
@@ -114,8 +161,8 @@ class Hnswlib:
         self.index.set_num_threads(1)
         self.name = f"hnswlib {importlib.metadata.version('hnswlib')} f32 {space}"
 
-    def build(self, base):
-        self.index.add_items(base, numpy.arange(len(base)), num_threads=1)
+    def build(self, base, threads):
+        add_all(base, lambda keys, rows: self.index.add_items(rows, keys, num_threads=threads))
 
     def set_beam(self, beam):
         self.index.set_ef(beam)
@@ -144,7 +191,7 @@ class Driver:
         self.queries = numpy.fromfile(queries, dtype="<f4").reshape(-1, dimension)
         return {"count": len(self.base)}
 
-    def build(self, system, connectivity, build_beam, candidates):
+    def build(self, system, connectivity, build_beam, candidates, threads):
         makers = {
             "usearch": lambda: Usearch(self.base, "f32", connectivity, build_beam),
             "usearch-i8": lambda: UsearchRerank(self.base, connectivity, build_beam, candidates),
@@ -154,10 +201,16 @@ class Driver:
         before = anonymous_bytes()
         self.system = makers[system]()
         started = time.perf_counter()
-        self.system.build(self.base)
+        self.system.build(self.base, threads)
         seconds = time.perf_counter() - started
         grown = anonymous_bytes() - before
-        return {"name": self.system.name, "seconds": seconds, "bytes": grown}
+        name = self.system.name + (f", built by {threads} threads" if threads > 1 else "")
+        return {"name": name, "seconds": seconds, "bytes": grown}
+
+    def predicate(self, library, file):
+        """From now on filtered searches of usearch take a predicate."""
+        self.system.predicate = Predicate(library, self.system.index, file)
+        return {}
 
     def search(self, beam, k):
         """Every query by itself, then all of them in one call, which leaves Python's part out."""

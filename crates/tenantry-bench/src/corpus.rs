@@ -37,7 +37,7 @@ pub(crate) struct Choice {
     data: Option<PathBuf>,
     /// How many vectors [default: all of the folder's, or 100000 synthetic ones]
     #[arg(long)]
-    count: Option<usize>,
+    pub(crate) count: Option<usize>,
     /// Components of synthetic vectors
     #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u16).range(2..=4_096))]
     dimension: u16,
@@ -62,6 +62,11 @@ pub(crate) struct Corpus {
 }
 
 impl Choice {
+    /// The same choice of so many vectors.
+    pub(crate) fn with_count(&self, count: usize) -> Self {
+        Self { count: Some(count), ..self.clone() }
+    }
+
     /// Loads or makes the vectors.
     pub(crate) fn corpus(&self) -> Result<Corpus> {
         let queries = usize::from(self.queries);
@@ -125,7 +130,7 @@ fn sections(file: &Path) -> Result<Vec<String>> {
 /// Unit vectors in clusters. A cluster has a centre and extends, less and less, in a few of the
 /// directions that all clusters draw from, plus a little in all: so that, as with embeddings of
 /// text, a vector's neighbours differ in distance although it has many components.
-fn synthetic(seed: u64, count: usize, queries: usize, dimension: usize) -> Corpus {
+pub(crate) fn synthetic(seed: u64, count: usize, queries: usize, dimension: usize) -> Corpus {
     let mut random = Random::new(seed);
     let directions: Vec<_> = (0..DIRECTIONS).map(|_| direction(&mut random, dimension)).collect();
     let zipf = Zipf::new(SECTIONS, 1.0);

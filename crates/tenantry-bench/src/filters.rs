@@ -3,29 +3,32 @@
 
 use crate::{
     chart::{Axis, Chart, Scale, Series},
-    corpus::{Choice, Corpus, Truth, exact_index, mean_recall, truths},
+    corpus::{Choice, Corpus, Truth, exact_index, mean_recall},
     npy::Matrix,
     ours::{Kept, Ours},
     peer::{self, Answers, Package, Peer, Shape},
+    pgvector::{Pgvector, Plans},
+    predicate,
     process::empty_folder,
-    random::Random,
     report::{self, Goal, Row, columns, number},
+    selection::{Case, Kind, cases},
     statistics::{Spread, mean},
+    target,
 };
 use anyhow::{Context, Result};
-use clap::Args;
-use roaring::RoaringBitmap;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, fs, path::Path, rc::Rc, time::Instant};
 use tenantry_index::{Allow, ExactIndex, Plan, SearchOptions};
 
 const NEIGHBOURS: usize = 10;
-const SHARES: [f64; 4] = [0.5, 0.1, 0.01, 0.001];
 /// What a peer is tried with until it finds enough.
 const BEAMS: [usize; 5] = [32, 64, 128, 256, 512];
 const RECALL: f64 = 0.98;
 /// Tenantry's planner with a list of slots and with a bitmap, and what it must not be slower than.
 const WAYS: [&str; 4] = ["tenantry", "tenantry bitmap", "scan of codes", "scan of originals"];
+/// How peers build their graphs.
+const SHAPE: Shape = Shape { connectivity: 16, build_beam: 100, candidates: 30, threads: 1 };
 /// Queries before each turn that do not count: they fetch what the turn before has displaced.
 const WARM_UP: usize = 10;
 /// A ratio of two measurements of the same work is 1 only about.
@@ -37,8 +40,8 @@ pub(crate) struct Options {
     choice: Choice,
     /// Whom to measure beside Tenantry
     #[arg(long, value_enum, value_delimiter = ',', num_args = 0..,
-        default_values = ["usearch", "hnswlib"])]
-    peers: Vec<Package>,
+        default_values = ["usearch", "usearch-predicate", "hnswlib", "pgvector"])]
+    peers: Vec<Against>,
     /// How precisely Tenantry keeps vectors
     #[arg(long, value_enum, default_value = "full")]
     storage: Kept,
@@ -53,36 +56,19 @@ pub(crate) struct Options {
     rounds: u16,
 }
 
-/// How the allowed rows lie among all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Anywhere.
-    Random,
-    /// Whole sections.
-    Sections,
-    /// The nearest of one row, far from most queries.
-    Cluster,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Random => "random",
-            Self::Sections => "sections",
-            Self::Cluster => "one cluster",
-        }
-    }
-}
-
-/// One filter.
-struct Case {
-    kind: Kind,
-    share: f64,
-    slots: Vec<u32>,
-    bitmap: RoaringBitmap,
-    truths: Vec<Truth>,
-    /// For peers: a file with a byte for each row.
-    mask: PathBuf,
+/// Whom to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Against {
+    /// usearch over 32-bit floats, asked for more than needed
+    Usearch,
+    /// usearch over 32-bit floats with the predicate that only its C++ library takes
+    UsearchPredicate,
+    /// usearch over int8, candidates compared again with the 32-bit originals
+    UsearchI8,
+    /// hnswlib over 32-bit floats
+    Hnswlib,
+    /// PostgreSQL with pgvector, with its graph and without
+    Pgvector,
 }
 
 /// What one way of searching gave for one filter.
@@ -105,13 +91,49 @@ impl Measured {
     }
 }
 
+/// Something that is asked beside Tenantry.
+trait Other {
+    fn name(&self) -> String;
+
+    /// Answers the first `count` queries.
+    fn ask(&mut self, beam: usize, case: &Case, count: usize) -> Result<Answers>;
+}
+
+impl Other for Peer {
+    fn name(&self) -> String {
+        let name = self.package.name();
+        if self.predicate { format!("{name} predicate") } else { name.to_owned() }
+    }
+
+    fn ask(&mut self, beam: usize, case: &Case, count: usize) -> Result<Answers> {
+        self.filtered(beam, NEIGHBOURS, &case.mask, count)
+    }
+}
+
+/// pgvector, with its graph or without.
+struct InPostgres(Rc<Pgvector>, Plans);
+
+impl Other for InPostgres {
+    fn name(&self) -> String {
+        let name = match self.1 {
+            Plans::Any => "pgvector",
+            Plans::WithoutGraph => "pgvector exact",
+        };
+        name.to_owned()
+    }
+
+    fn ask(&mut self, beam: usize, case: &Case, count: usize) -> Result<Answers> {
+        self.0.search(self.1, beam, NEIGHBOURS, case.number, count)
+    }
+}
+
 /// Everything that answers.
 struct Systems<'a> {
     corpus: &'a Corpus,
     asked: usize,
     originals: ExactIndex,
     ours: Ours,
-    peers: Vec<Peer>,
+    others: Vec<Box<dyn Other>>,
 }
 
 /// The command.
@@ -119,75 +141,67 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let corpus = options.choice.corpus()?;
     let asked = usize::from(options.asked).min(corpus.queries.len());
     let folder = empty_folder("filters-work")?;
-    let (base, queries) = (folder.join("base.f32"), folder.join("queries.f32"));
-    let mut peers = Vec::new();
-    if !options.peers.is_empty() {
-        let venv = peer::environment()?;
-        fs::write(&base, corpus.base.bytes())?;
-        fs::write(&queries, corpus.queries.bytes())?;
-        for package in &options.peers {
-            println!("building {}", package.name());
-            let mut peer = Peer::start(&venv, *package, &base, &queries, corpus.base.dimension)?;
-            peer.build(Shape { connectivity: 16, build_beam: 100, candidates: 30 })?;
-            peers.push(peer);
-        }
-    }
-    let ours = Ours::build(&corpus.base, options.storage, options.graph_above, options.choice.seed);
+    let seed = options.choice.seed;
+    println!("finding the exact answers");
     let originals = exact_index(&corpus.base);
-    let mut systems = Systems { corpus: &corpus, asked, originals, ours, peers };
+    let cases = cases(&corpus, &originals, (NEIGHBOURS, asked), seed, &folder)?;
+    let ours = Ours::build(&corpus.base, options.storage, options.graph_above, seed)?;
+    let others = others(&options.peers, &corpus, &cases, &folder)?;
+    let mut systems = Systems { corpus: &corpus, asked, originals, ours, others };
     let mut all = Vec::new();
-    for kind in [Kind::Random, Kind::Sections, Kind::Cluster] {
-        for share in SHARES {
-            let mask = folder.join(format!("{kind:?}-{share}.mask"));
-            let case = systems.case(kind, share, options.choice.seed, mask)?;
-            println!("{} of {:.3} %", kind.name(), 100.0 * share);
-            let measured = systems.measure(&case, options.rounds.into())?;
-            all.push((case, measured));
-        }
+    for case in cases {
+        println!("{} of {:.3} %", case.kind.name(), 100.0 * case.share);
+        let measured = systems.measure(&case, options.rounds.into())?;
+        all.push((case, measured));
     }
     print_all(&all, &corpus);
     report::finish("filters", &rows(&all), details(&all, &corpus), &chart(&all, &corpus))
 }
 
-impl Systems<'_> {
-    fn queries(&self) -> impl Iterator<Item = &[f32]> {
-        self.corpus.queries.rows().take(self.asked)
-    }
-
-    fn case(&self, kind: Kind, share: f64, seed: u64, mask: PathBuf) -> Result<Case> {
-        let mut random = Random::new(seed ^ share.to_bits());
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "of a length")]
-        let count = (share * self.corpus.base.len() as f64).round().max(1.0) as usize;
-        let slots = match kind {
-            Kind::Random => random.sample(count, self.corpus.base.len()),
-            Kind::Sections => of_sections(&self.corpus.sections, count),
-            Kind::Cluster => {
-                let pivot = random.below(self.corpus.base.len());
-                self.nearest(self.corpus.base.row(pivot), count)
+/// Starts peers and builds their indexes.
+fn others(
+    peers: &[Against],
+    corpus: &Corpus,
+    cases: &[Case],
+    folder: &Path,
+) -> Result<Vec<Box<dyn Other>>> {
+    let (base, queries) = (folder.join("base.f32"), folder.join("queries.f32"));
+    fs::write(&base, corpus.base.bytes())?;
+    fs::write(&queries, corpus.queries.bytes())?;
+    let mut others: Vec<Box<dyn Other>> = Vec::new();
+    for against in peers {
+        println!("building {against:?}");
+        let package = match against {
+            Against::Usearch | Against::UsearchPredicate => Package::Usearch,
+            Against::UsearchI8 => Package::UsearchI8,
+            Against::Hnswlib => Package::Hnswlib,
+            Against::Pgvector => {
+                let filters: Vec<_> = cases.iter().map(|case| &case.bitmap).collect();
+                let venv = target::environment()?;
+                let both = Rc::new(Pgvector::start(&venv, corpus, &filters, SHAPE)?);
+                others.push(Box::new(InPostgres(Rc::clone(&both), Plans::Any)));
+                others.push(Box::new(InPostgres(both, Plans::WithoutGraph)));
+                continue;
             }
         };
-        let truths = truths(&self.originals, self.queries(), NEIGHBOURS, Allow::Slots(&slots));
-        let bitmap: RoaringBitmap = slots.iter().collect();
-        let bytes: Vec<u8> = (0..self.corpus.base.len())
-            .map(|row| u8::from(u32::try_from(row).is_ok_and(|row| bitmap.contains(row))))
-            .collect();
-        fs::write(&mask, bytes)?;
-        Ok(Case { kind, share, slots, bitmap, truths, mask })
+        let venv = peer::environment()?;
+        let mut peer = Peer::start(&venv, package, &base, &queries, corpus.base.dimension)?;
+        peer.build(SHAPE)?;
+        if *against == Against::UsearchPredicate {
+            peer.use_predicate(&predicate::library(&venv)?, &folder.join("base.usearch"))?;
+        }
+        others.push(Box::new(peer));
     }
+    Ok(others)
+}
 
-    fn nearest(&self, row: &[f32], count: usize) -> Vec<u32> {
-        let found = self.originals.search(row, count, Allow::All);
-        let mut slots: Vec<_> = found.iter().map(|one| one.slot).collect();
-        slots.sort_unstable();
-        slots
-    }
-
+impl Systems<'_> {
     /// All ways take turns.
     fn measure(&mut self, case: &Case, rounds: usize) -> Result<Vec<Measured>> {
         let mut ways: Vec<_> = WAYS.map(Measured::new).into();
         let mut beams = Vec::new();
-        for peer in &mut self.peers {
-            let (beam, measured) = calibrate(peer, case, self.asked)?;
+        for other in &mut self.others {
+            let (beam, measured) = calibrate(other.as_mut(), case, self.asked)?;
             beams.push(beam);
             ways.push(measured);
         }
@@ -195,7 +209,7 @@ impl Systems<'_> {
             // Whoever comes after another of its kind finds the caches warm: all take turns at it.
             for turn in 0..ways.len() {
                 let index = (turn + round) % ways.len();
-                let beam = index.checked_sub(WAYS.len()).and_then(|peer| beams.get(peer));
+                let beam = index.checked_sub(WAYS.len()).and_then(|other| beams.get(other));
                 let Some(way) = ways.get_mut(index) else { continue };
                 self.turn(case, index, beam.copied(), WARM_UP)?;
                 let (answers, plan) = self.turn(case, index, beam.copied(), self.asked)?;
@@ -219,10 +233,10 @@ impl Systems<'_> {
     ) -> Result<(Answers, Option<Plan>)> {
         let count = count.min(self.asked);
         if let Some(beam) = beam {
-            let peer = self.peers.get_mut(index - WAYS.len()).context("no such peer")?;
-            return Ok((peer.filtered(beam, NEIGHBOURS, &case.mask, count)?, None));
+            let other = self.others.get_mut(index - WAYS.len()).context("no such peer")?;
+            return Ok((other.ask(beam, case, count)?, None));
         }
-        let queries = || self.queries().take(count);
+        let queries = || self.corpus.queries.rows().take(count);
         let slots = Allow::Slots(&case.slots);
         let (allow, exact) = match index {
             0 => (slots, false),
@@ -251,40 +265,18 @@ fn scan_originals<'a>(
 }
 
 /// The narrowest beam with which a peer finds enough; the widest if none is wide enough.
-fn calibrate(peer: &mut Peer, case: &Case, asked: usize) -> Result<(usize, Measured)> {
+fn calibrate(other: &mut dyn Other, case: &Case, asked: usize) -> Result<(usize, Measured)> {
     let mut last = BEAMS[0];
     for beam in BEAMS {
         last = beam;
-        let answers = peer.filtered(beam, NEIGHBOURS, &case.mask, asked)?;
+        let answers = other.ask(beam, case, asked)?;
         if mean_recall(&case.truths, &answers.ids) >= RECALL {
             break;
         }
     }
-    let mut measured = Measured::new(peer.package.name());
+    let mut measured = Measured::new(other.name());
     measured.note = format!("beam {last}");
     Ok((last, measured))
-}
-
-/// The rows of whole sections, the largest that fit first, up to about `count` rows; of the
-/// smallest if none fits.
-fn of_sections(sections: &[String], count: usize) -> Vec<u32> {
-    let mut rows_of: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-    for (row, section) in (0..).zip(sections) {
-        rows_of.entry(section).or_default().push(row);
-    }
-    let mut groups: Vec<_> = rows_of.into_values().collect();
-    groups.sort_by_key(|rows| std::cmp::Reverse(rows.len()));
-    let mut chosen: Vec<u32> = Vec::new();
-    for rows in &groups {
-        if chosen.len() + rows.len() <= count {
-            chosen.extend(rows);
-        }
-    }
-    if chosen.is_empty() {
-        chosen = groups.pop().unwrap_or_default();
-    }
-    chosen.sort_unstable();
-    chosen
 }
 
 fn print_all(all: &[(Case, Vec<Measured>)], corpus: &Corpus) {
@@ -378,20 +370,5 @@ fn chart(all: &[(Case, Vec<Measured>)], corpus: &Corpus) -> Chart {
         x: Axis { label: "allowed, percent", scale: Scale::Logarithmic },
         y: Axis { label: "mean microseconds of a query, one thread", scale: Scale::Logarithmic },
         series: lines.into_iter().map(|((_, name), points)| Series { name, points }).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whole_sections_are_allowed_up_to_the_asked_count() {
-        let sections: Vec<_> =
-            ["a", "b", "a", "c", "a", "b", "a"].iter().map(|name| (*name).to_owned()).collect();
-        assert_eq!(of_sections(&sections, 5), vec![0, 2, 3, 4, 6]);
-        assert_eq!(of_sections(&sections, 3), vec![1, 3, 5]);
-        assert_eq!(of_sections(&sections, 0), vec![3]);
-        assert_eq!(of_sections(&[], 3), Vec::<u32>::new());
     }
 }

@@ -5,19 +5,29 @@
 //! measured how.
 
 mod chart;
+mod cold;
 mod corpus;
+mod driver;
+mod exact;
 mod filters;
 #[path = "../../../xtask/src/http.rs"]
 mod http;
+mod insert;
+mod library;
 mod memory;
+mod native;
 mod neighbour;
 mod npy;
 mod ours;
 mod peer;
+mod pgvector;
 mod postgres;
+mod predicate;
 mod process;
 mod random;
+mod replace;
 mod report;
+mod selection;
 mod server;
 mod serving;
 mod statistics;
@@ -47,10 +57,18 @@ enum Command {
     Vectors(vectors::Options),
     /// Searches that only some vectors may answer: recall and latency by selectivity
     Filters(filters::Options),
+    /// A scan of all vectors in process, one thread, by dimension
+    Exact(exact::Options),
     /// Many tenants over HTTP: throughput, latency, recall, inserts, memory
     Http(serving::Options),
+    /// Durable inserts of full batches from a few clients
+    Insert(insert::Options),
     /// A quiet tenant's latency alone and while another tenant floods the server
     Neighbour(neighbour::Options),
+    /// The first query of a tenant after the server was started
+    Cold(cold::Options),
+    /// Recall and latency while a tenth of a tenant's records is replaced
+    Replace(replace::Options),
     /// More tenants than fit in memory: whether the server stays within its budget
     Memory(memory::Options),
 }
@@ -69,8 +87,12 @@ fn run(command: &Command) -> Result<()> {
     match command {
         Command::Vectors(options) => vectors::run(options),
         Command::Filters(options) => filters::run(options),
+        Command::Exact(options) => exact::run(options),
         Command::Http(options) => serving::run(options),
+        Command::Insert(options) => insert::run(options),
         Command::Neighbour(options) => neighbour::run(options),
+        Command::Cold(options) => cold::run(options),
+        Command::Replace(options) => replace::run(options),
         Command::Memory(options) => memory::run(options),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     chart::{Axis, Chart, Scale, Series},
     corpus::normalise,
     http::{Connection, request},
-    process::{empty_folder, tenantry_program},
+    process::{empty_folder, status_bytes, tenantry_program},
     random::{Random, Zipf},
     report::{self, Goal, Row},
     server::Tenantry,
@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let arguments = ["--memory-budget", options.budget.as_str()];
     let (places, operator) = fill(&Tenantry::start_with(&program, &folder, &arguments)?, options)?;
     // Started again, so that nothing is left of what was written. A key is shown only once.
-    let server = Tenantry::start_again(&program, &folder, &arguments, &operator)?;
+    let server = Tenantry::restart_with(&program, &folder, &arguments, operator)?;
     let watch = Watch::new(&server);
     open_all(&server, &places, options)?;
     let before = watch.sample()?;
@@ -320,7 +320,7 @@ impl<'a> Watch<'a> {
         let text = metrics(self.server)?;
         Ok(Sample {
             at: self.started.elapsed().as_secs_f64(),
-            resident: self.server.server.anonymous_bytes() as f64,
+            resident: status_bytes(self.server.server.process(), "RssAnon") as f64,
             hot: metric(&text, "tenantry_hot_bytes")?,
             loading: metric(&text, "tenantry_loading_bytes")?,
             leaving: metric(&text, "tenantry_leaving_bytes")?,

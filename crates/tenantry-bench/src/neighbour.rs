@@ -147,7 +147,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Asks at fixed times for a while: the microseconds from each intended time to the answer.
-fn open_loop(
+pub(crate) fn open_loop(
     address: SocketAddr,
     requests: &[Vec<u8>],
     rate: u32,

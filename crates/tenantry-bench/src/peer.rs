@@ -1,15 +1,13 @@
 //! A Python package's index in a process of its own, driven by `peers/index.py`.
 
-use crate::process::{Venv, bench_folder};
-use anyhow::{Context, Result, anyhow, bail};
+use crate::{
+    driver::Driver,
+    process::{Venv, bench_folder},
+};
+use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use std::{
-    fs,
-    io::{BufRead, BufReader, Write},
-    path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-};
+use std::{fs, path::Path, process::Command};
 
 const SCRIPT: &str = include_str!("../peers/index.py");
 const REQUIREMENTS: &str = include_str!("../peers/vectors.txt");
@@ -44,6 +42,8 @@ pub(crate) struct Shape {
     pub(crate) build_beam: usize,
     /// Candidates of int8 that are compared again.
     pub(crate) candidates: usize,
+    /// Threads that build it; queries have one.
+    pub(crate) threads: u16,
 }
 
 /// What a build took.
@@ -71,9 +71,9 @@ pub(crate) struct Answers {
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) package: Package,
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    /// True if filtered searches take a predicate.
+    pub(crate) predicate: bool,
+    driver: Driver,
 }
 
 /// The environment that peers run in.
@@ -97,15 +97,8 @@ impl Peer {
         for variable in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"] {
             command.env(variable, "1");
         }
-        let mut child = command
-            .arg(&script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("start Python")?;
-        let input = child.stdin.take().context("no standard input")?;
-        let output = BufReader::new(child.stdout.take().context("no standard output")?);
-        let mut peer = Self { package, child, input, output };
+        let driver = Driver::start(package.name(), command.arg(&script))?;
+        let mut peer = Self { package, predicate: false, driver };
         peer.ask(&json!({"do": "load", "base": base, "queries": queries, "dimension": dimension}))?;
         Ok(peer)
     }
@@ -115,10 +108,19 @@ impl Peer {
         let answer = self.ask(&json!({
             "do": "build", "system": self.package.name(), "connectivity": shape.connectivity,
             "build_beam": shape.build_beam, "candidates": shape.candidates,
+            "threads": shape.threads,
         }))?;
         let name = answer.get("name").and_then(Value::as_str).context("no name")?.to_owned();
         let number = |key| answer.get(key).and_then(Value::as_f64).context("a number is missing");
         Ok(Built { name, seconds: number("seconds")?, resident_bytes: number("bytes")? })
+    }
+
+    /// From now on filtered searches of usearch take a predicate, by a library of
+    /// [`crate::predicate`]. The built index goes through `file`.
+    pub(crate) fn use_predicate(&mut self, library: &Path, file: &Path) -> Result<()> {
+        self.ask(&json!({"do": "predicate", "library": library, "file": file}))?;
+        self.predicate = true;
+        Ok(())
     }
 
     /// Answers every query.
@@ -142,24 +144,7 @@ impl Peer {
     }
 
     fn ask(&mut self, request: &Value) -> Result<Value> {
-        writeln!(self.input, "{request}").context("the peer has ended")?;
-        let mut line = String::new();
-        if self.output.read_line(&mut line)? == 0 {
-            bail!("{} ended without an answer to {request}", self.package.name());
-        }
-        let answer: Value = serde_json::from_str(&line)?;
-        if let Some(error) = answer.get("error").and_then(Value::as_str) {
-            bail!("{}: {error}", self.package.name());
-        }
-        Ok(answer)
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.driver.ask(request)
     }
 }
 

@@ -5,14 +5,14 @@
 //! statements of a query travel in one round trip.
 
 use crate::{
-    process::{Venv, empty_folder},
+    process::{Stopwatch, Took, Venv, empty_folder},
     server::{Server, tree_bytes},
     statistics::percentile,
     target::Asked,
     tenants::{Insert, NEIGHBOURS, Query, Tenants},
     wrk::Load,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::{
     error::Error,
@@ -37,12 +37,37 @@ const SCRIPT: &str = include_str!("../peers/postgres.py");
 /// A role that owns nothing and bypasses nothing.
 const ROLE: &str = "tenants";
 
-/// A running server with an empty table.
-pub(crate) struct Postgres {
+/// A running PostgreSQL.
+pub(crate) struct Instance {
     /// Held for its end: it stops PostgreSQL when it is dropped.
     _server: Server,
     process: u32,
-    uri: String,
+    pub(crate) uri: String,
+}
+
+impl Instance {
+    /// Starts one without tables.
+    pub(crate) fn start(venv: &Venv) -> Result<Self> {
+        let folder = empty_folder("server-postgres")?;
+        let script = folder.join("postgres.py");
+        fs::write(&script, SCRIPT)?;
+        let mut command = Command::new(venv.program("python"));
+        command.arg(&script).arg(folder.join("data"));
+        let log = folder.join("server.log");
+        let mut server = Server::start("postgres", &mut command, &log)?.ending_by_itself();
+        let ready: Value = server.wait(|printed| {
+            let line = printed.lines().find_map(|line| line.strip_prefix("READY "))?;
+            serde_json::from_str(line).ok()
+        })?;
+        let uri = ready.get("uri").and_then(Value::as_str).context("no address")?.to_owned();
+        let process = ready.get("pid").and_then(Value::as_u64).context("no process")?;
+        Ok(Self { _server: server, process: u32::try_from(process)?, uri })
+    }
+}
+
+/// A running server with an empty table.
+pub(crate) struct Postgres {
+    instance: Instance,
     /// One thread sends all load, as wrk does.
     runtime: Runtime,
 }
@@ -60,23 +85,12 @@ struct Session {
 impl Postgres {
     /// Starts the server and makes the table.
     pub(crate) fn start(venv: &Venv, tenants: &Tenants) -> Result<Self> {
-        let folder = empty_folder("server-postgres")?;
-        let script = folder.join("postgres.py");
-        fs::write(&script, SCRIPT)?;
-        let mut command = Command::new(venv.program("python"));
-        command.arg(&script).arg(folder.join("data"));
-        let log = folder.join("server.log");
-        let mut server = Server::start("postgres", &mut command, &log)?.ending_by_itself();
-        let ready: Value = server.wait(|printed| {
-            let line = printed.lines().find_map(|line| line.strip_prefix("READY "))?;
-            serde_json::from_str(line).ok()
-        })?;
-        let uri = ready.get("uri").and_then(Value::as_str).context("no address")?.to_owned();
-        let process = ready.get("pid").and_then(Value::as_u64).context("no process")?;
+        let instance = Instance::start(venv)?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let postgres = Self { _server: server, process: u32::try_from(process)?, uri, runtime };
+        let postgres = Self { instance, runtime };
         postgres.runtime.block_on(async {
-            let owner = connect(&postgres.uri, None).await?;
+            let owner = connect(&postgres.instance.uri, None).await?;
+            check_durable(&owner).await?;
             owner.batch_execute(&schema(tenants.dimension())).await?;
             anyhow::Ok(())
         })?;
@@ -85,12 +99,17 @@ impl Postgres {
 
     /// The seconds that inserts take over several connections.
     pub(crate) fn insert(&self, inserts: &[Insert], connections: usize) -> Result<f64> {
+        Ok(self.insert_timed(inserts, connections)?.seconds)
+    }
+
+    /// What inserts take over several connections.
+    pub(crate) fn insert_timed(&self, inserts: &[Insert], connections: usize) -> Result<Took> {
         let batches: Vec<_> = inserts.iter().map(Batch::new).collect::<Result<_>>()?;
         let batches = Arc::new(batches);
         self.runtime.block_on(async {
             let next = Arc::new(AtomicUsize::new(0));
             let sessions = self.sessions(connections).await?;
-            let started = Instant::now();
+            let clock = Stopwatch::start();
             let mut tasks = JoinSet::new();
             for session in sessions {
                 let (batches, next) = (Arc::clone(&batches), Arc::clone(&next));
@@ -104,14 +123,17 @@ impl Postgres {
             while let Some(done) = tasks.join_next().await {
                 done??;
             }
-            Ok(started.elapsed().as_secs_f64())
+            Ok(clock.took())
         })
     }
 
     /// Brings statistics and visibility up to date, as a server left alone does by itself.
     pub(crate) fn settle(&self) -> Result<()> {
         self.runtime.block_on(async {
-            connect(&self.uri, None).await?.batch_execute("VACUUM ANALYZE records").await?;
+            connect(&self.instance.uri, None)
+                .await?
+                .batch_execute("VACUUM ANALYZE records")
+                .await?;
             Ok(())
         })
     }
@@ -119,7 +141,7 @@ impl Postgres {
     /// Asks queries one after another.
     pub(crate) fn ask(&self, queries: &[Query]) -> Result<Asked> {
         self.runtime.block_on(async {
-            let session = Session::open(&self.uri).await?;
+            let session = Session::open(&self.instance.uri).await?;
             let mut asked = Asked::default();
             for query in queries {
                 let prepared = Prepared::new(query);
@@ -170,13 +192,18 @@ impl Postgres {
     }
 
     pub(crate) fn resident_bytes(&self) -> u64 {
-        tree_bytes(self.process)
+        tree_bytes(self.instance.process)
+    }
+
+    /// The server's first process.
+    pub(crate) fn process(&self) -> u32 {
+        self.instance.process
     }
 
     async fn sessions(&self, count: usize) -> Result<Vec<Session>> {
         let mut sessions = Vec::new();
         for _ in 0..count {
-            sessions.push(Session::open(&self.uri).await?);
+            sessions.push(Session::open(&self.instance.uri).await?);
         }
         Ok(sessions)
     }
@@ -239,7 +266,7 @@ impl Session {
     }
 }
 
-async fn connect(uri: &str, role: Option<&str>) -> Result<Client> {
+pub(crate) async fn connect(uri: &str, role: Option<&str>) -> Result<Client> {
     let mut config: tokio_postgres::Config = uri.parse()?;
     if let Some(role) = role {
         config.user(role);
@@ -248,6 +275,15 @@ async fn connect(uri: &str, role: Option<&str>) -> Result<Client> {
     // Ends with the client; its errors reach the client's calls.
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// Fails unless every commit is synchronised before it is answered, as Tenantry's are.
+async fn check_durable(client: &Client) -> Result<()> {
+    for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
+        let value: String = client.query_one(&format!("SHOW {setting}"), &[]).await?.try_get(0)?;
+        ensure!(value == "on", "PostgreSQL runs with {setting} = {value}");
+    }
+    Ok(())
 }
 
 /// The table: vectors stay inside the row, so that no search has to fetch them from elsewhere.
@@ -306,7 +342,7 @@ impl Batch {
 /// A vector in pgvector's binary form: the number of components and an unused field as 16 bits,
 /// then the components as 32-bit floats, all big-endian.
 #[derive(Debug, Clone)]
-struct Vector(Vec<f32>);
+pub(crate) struct Vector(pub(crate) Vec<f32>);
 
 impl ToSql for Vector {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {

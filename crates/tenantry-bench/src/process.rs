@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Instant,
 };
 
 /// The file in an environment that tells what it was made from.
@@ -111,6 +112,55 @@ fn parse_status(status: &str, line: &str) -> Option<u64> {
     Some(kibibytes * 1_024)
 }
 
+/// Clock ticks a second in Linux's `/proc`, whatever the kernel's own are.
+const TICKS: f64 = 100.0;
+
+/// CPU seconds that a process has used, its ended children's with them; 0 if it is gone.
+pub(crate) fn cpu_seconds_of(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    parse_ticks(&stat).unwrap_or_default() / TICKS
+}
+
+/// CPU seconds that this process has used.
+fn cpu_seconds() -> f64 {
+    cpu_seconds_of(std::process::id())
+}
+
+/// How long something took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Took {
+    pub(crate) seconds: f64,
+    /// CPU time of this process.
+    pub(crate) cpu_seconds: f64,
+}
+
+/// Measures time and this process's CPU time.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    started: Instant,
+    cpu_seconds: f64,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self { started: Instant::now(), cpu_seconds: cpu_seconds() }
+    }
+
+    pub(crate) fn took(&self) -> Took {
+        Took {
+            seconds: self.started.elapsed().as_secs_f64(),
+            cpu_seconds: cpu_seconds() - self.cpu_seconds,
+        }
+    }
+}
+
+/// User and system time, own and of children waited for. The second field may hold anything.
+fn parse_ticks(stat: &str) -> Option<f64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields = rest.split_whitespace().skip(11).take(4);
+    fields.map(|field| field.parse::<f64>().ok()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +172,14 @@ mod tests {
         assert_eq!(parse_status(status, "RssAnon"), Some(1 << 20));
         assert_eq!(parse_status(status, "RssFile"), None);
         assert_eq!(parse_status("VmRSS: lots\n", "VmRSS"), None);
+    }
+
+    #[test]
+    fn cpu_time_is_user_and_system_time_with_children() {
+        let stat = "12 (a) b) S 1 2 3 4 5 6 7 8 9 10 100 20 3 4 0";
+        assert_eq!(parse_ticks(stat), Some(127.0));
+        assert_eq!(parse_ticks("12 (sh"), None);
+        assert!(cpu_seconds() >= 0.0);
     }
 
     #[test]

@@ -28,6 +28,11 @@ impl Random {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// Puts a list into any order (Fisher and Yates).
+    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
+        (1..list.len()).rev().for_each(|last| list.swap(last, self.below(last + 1)));
+    }
+
     /// Normally distributed, mean 0, deviation 1 (Marsaglia's polar method).
     pub(crate) fn normal(&mut self) -> f32 {
         loop {
@@ -121,6 +126,16 @@ mod tests {
         assert!((400..600).contains(&low), "{low}");
         assert_eq!(random.sample(9, 4), vec![0, 1, 2, 3]);
         assert_eq!(random.sample(0, 4), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn a_shuffled_list_has_the_same_items_in_another_order() {
+        let mut list: Vec<u32> = (0..50).collect();
+        Random::new(1).shuffle(&mut list);
+        assert!(!list.is_sorted());
+        list.sort_unstable();
+        assert_eq!(list, (0..50).collect::<Vec<_>>());
+        Random::new(1).shuffle(&mut [0_u8; 0]);
     }
 
     #[test]

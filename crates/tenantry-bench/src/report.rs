@@ -16,6 +16,8 @@ pub(crate) enum Goal {
     AtLeast(f64),
     /// At most this many times the peer's.
     AtMost(f64),
+    /// At most this, whatever a peer's number is.
+    Within(f64),
     /// Only shown.
     Shown,
 }
@@ -41,7 +43,9 @@ impl Row {
     fn reached(&self) -> Option<bool> {
         let ratio = self.ratio().median;
         match self.goal {
-            _ if self.ours.is_empty() || self.theirs.is_empty() => None,
+            _ if self.ours.is_empty() => None,
+            Goal::Within(most) => Some(Spread::of(&self.ours).median <= most),
+            _ if self.theirs.is_empty() => None,
             Goal::AtLeast(times) => Some(ratio >= times),
             Goal::AtMost(times) => Some(ratio <= times),
             Goal::Shown => None,
@@ -52,6 +56,7 @@ impl Row {
         let wanted = match self.goal {
             Goal::AtLeast(times) => format!(">= {times} x"),
             Goal::AtMost(times) => format!("<= {times} x"),
+            Goal::Within(most) => format!("<= {most} {}", self.unit),
             Goal::Shown => return String::new(),
         };
         let verdict = match self.reached() {
@@ -173,6 +178,14 @@ mod tests {
         let row = row(&[1.0], &[], Goal::AtMost(0.5));
         assert_eq!(row.reached(), None);
         assert!(table(&[row]).contains("not measured"));
+    }
+
+    #[test]
+    fn a_goal_without_a_peer_is_judged_by_the_median() {
+        let judge = |most| row(&[1.0, 2.0, 9.0], &[], Goal::Within(most)).reached();
+        assert_eq!((judge(2.0), judge(1.9)), (Some(true), Some(false)));
+        assert_eq!(row(&[], &[1.0], Goal::Within(2.0)).reached(), None);
+        assert!(table(&[row(&[3.0], &[], Goal::Within(2.0))]).contains("<= 2 us: MISSED"));
     }
 
     #[test]

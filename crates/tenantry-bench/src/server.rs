@@ -2,9 +2,9 @@
 
 use crate::{
     http::{Connection, request_with},
-    process::status_bytes,
+    process::{cpu_seconds_of, output, status_bytes},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -74,13 +74,28 @@ impl Server {
         }
     }
 
+    /// Asks the server to end in order, and waits until it has.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        output(Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]))?;
+        let asked = Instant::now();
+        while asked.elapsed() < START_TIMEOUT {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "{} ended with {status}:\n{}", self.name, self.printed());
+                return Ok(());
+            }
+            thread::sleep(POLL_EVERY);
+        }
+        bail!("{} does not end:\n{}", self.name, self.printed())
+    }
+
     pub(crate) fn printed(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Memory of the process that is not mapped from files.
-    pub(crate) fn anonymous_bytes(&self) -> u64 {
-        status_bytes(self.child.id(), "RssAnon")
+    /// The process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Memory of the process and all that it started, shared pages counted once.
@@ -107,6 +122,16 @@ impl Drop for Server {
 
 /// Proportional memory of a process and its descendants.
 pub(crate) fn tree_bytes(root: u32) -> u64 {
+    tree(root).into_iter().map(proportional_bytes).sum()
+}
+
+/// CPU seconds that a process and its descendants have used, ended ones too.
+pub(crate) fn tree_cpu_seconds(root: u32) -> f64 {
+    tree(root).into_iter().map(cpu_seconds_of).sum()
+}
+
+/// A process and its descendants.
+fn tree(root: u32) -> Vec<u32> {
     let parents = parents();
     let is_below = |pid: u32| {
         let mut at = pid;
@@ -122,7 +147,7 @@ pub(crate) fn tree_bytes(root: u32) -> u64 {
         }
         false
     };
-    parents.iter().filter(|(pid, _)| is_below(*pid)).map(|(pid, _)| proportional_bytes(*pid)).sum()
+    parents.iter().map(|(pid, _)| *pid).filter(|pid| is_below(*pid)).collect()
 }
 
 /// Every process with its parent.
@@ -158,45 +183,45 @@ pub(crate) struct Tenantry {
     /// Where Chroma's protocol is at the root.
     pub(crate) chroma: SocketAddr,
     pub(crate) operator_key: String,
+    /// From its start until it said that it is ready.
+    pub(crate) ready_after: Duration,
 }
 
 impl Tenantry {
-    /// Starts the program on `folder/data` and waits until it is ready.
+    /// Starts the program on `folder/data`, which is new, and waits until it is ready.
     pub(crate) fn start(program: &Path, folder: &Path) -> Result<Self> {
         Self::start_with(program, folder, &[])
     }
 
     /// [`Tenantry::start`] with more arguments.
     pub(crate) fn start_with(program: &Path, folder: &Path, more: &[&str]) -> Result<Self> {
-        let (server, native, chroma) = Self::run(program, folder, more)?;
-        let operator_key = find_key(&server.printed()).context("no operator key was printed")?;
-        Ok(Self { server, native, chroma, operator_key })
+        let mut started = Self::restart_with(program, folder, more, String::new())?;
+        started.operator_key =
+            find_key(&started.server.printed()).context("no operator key was printed")?;
+        Ok(started)
     }
 
-    /// Starts the program on a folder that has been in use; the operator key was shown before.
-    pub(crate) fn start_again(
+    /// Starts the program on what an earlier one left, and waits until it is ready.
+    pub(crate) fn restart(program: &Path, folder: &Path, operator_key: String) -> Result<Self> {
+        Self::restart_with(program, folder, &[], operator_key)
+    }
+
+    /// [`Tenantry::restart`] with more arguments.
+    pub(crate) fn restart_with(
         program: &Path,
         folder: &Path,
         more: &[&str],
-        operator_key: &str,
+        operator_key: String,
     ) -> Result<Self> {
-        let (server, native, chroma) = Self::run(program, folder, more)?;
-        Ok(Self { server, native, chroma, operator_key: operator_key.to_owned() })
-    }
-
-    fn run(
-        program: &Path,
-        folder: &Path,
-        more: &[&str],
-    ) -> Result<(Server, SocketAddr, SocketAddr)> {
         let mut command = Command::new(program);
         command.arg("serve").arg("--data-dir").arg(folder.join("data"));
         command.args(["--listen", "127.0.0.1:0", "--chroma-listen", "127.0.0.1:0"]).args(more);
         let mut server = Server::start("tenantry", &mut command, &folder.join("server.log"))?;
         let native = server.wait(|printed| find_address(printed, "native"))?;
         server.wait_ready(native, "/readyz")?;
+        let ready_after = server.started.elapsed();
         let chroma = server.wait(|printed| find_address(printed, "chroma"))?;
-        Ok((server, native, chroma))
+        Ok(Self { server, native, chroma, operator_key, ready_after })
     }
 }
 
@@ -237,6 +262,23 @@ mod tests {
         assert_eq!(find_address(printed, "native"), "127.0.0.1:1".parse().ok());
         assert_eq!(find_address(printed, "chroma"), None);
         assert_eq!(find_key("tnt_abc"), None);
+    }
+
+    #[test]
+    fn a_server_ends_in_order_when_asked_to() {
+        let folder = std::env::temp_dir();
+        let log = folder.join(format!("tenantry-bench-{}.log", std::process::id()));
+        let start = |script: &str| {
+            let mut command = Command::new("sh");
+            let mut server = Server::start("sh", command.args(["-c", script]), &log).unwrap();
+            server.wait(|printed| printed.contains("up").then_some(())).unwrap();
+            server
+        };
+        let wait = "echo up; while :; do sleep 0.01; done";
+        start(&format!("trap 'exit 0' TERM; {wait}")).stop().unwrap();
+        let error = start(&format!("trap 'echo why; exit 3' TERM; {wait}")).stop().unwrap_err();
+        fs::remove_file(&log).unwrap();
+        assert!(error.to_string().contains("why"), "{error}");
     }
 
     #[test]

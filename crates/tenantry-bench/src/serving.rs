@@ -1,7 +1,9 @@
-//! Many tenants over the network: inserts, queries by Zipf's law, throughput, memory.
+//! Many tenants, as their users reach each system: inserts, queries by Zipf's law, throughput,
+//! memory.
 
 use crate::{
     chart::{Axis, Chart, Scale, Series},
+    library::{self, Library, Package},
     postgres::Postgres,
     process::tenantry_program,
     report::{self, Goal, Row},
@@ -10,7 +12,7 @@ use crate::{
     tenants::{Choice, Insert, NEIGHBOURS, Query, Tenants},
     wrk::{Load, Prepared},
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -60,20 +62,131 @@ pub(crate) enum Kind {
     Chroma,
     /// PostgreSQL with pgvector and row-level security
     Pgvector,
+    /// LanceDB as a library, a table for each tenant
+    #[value(name = "lancedb")]
+    LanceDb,
+    /// milvus-lite's server, a collection for each tenant
+    MilvusLite,
 }
 
-/// A server under measurement.
-enum Server {
-    Chroma(Target),
-    Pgvector(Postgres),
+impl Kind {
+    /// What Tenantry means to reach for throughput and for inserts.
+    fn goals(self) -> (Goal, Goal) {
+        match self {
+            Self::Chroma => (Goal::AtLeast(15.0), Goal::Shown),
+            Self::Pgvector => (Goal::AtLeast(8.0), Goal::AtLeast(3.0)),
+            Self::LanceDb | Self::MilvusLite => (Goal::Shown, Goal::Shown),
+        }
+    }
+
+    fn start(self, tenants: &Tenants) -> Result<Contestant> {
+        let library = |package: Package| {
+            let library = Library::start(&library::environment()?, package, tenants)?;
+            Ok(Contestant::new(package.name(), Box::new(library), self.goals()))
+        };
+        match self {
+            Self::Chroma => {
+                let target = Target::chroma(&target::environment()?, tenants)?;
+                Ok(Contestant::new("chroma", Box::new(Loaded::new(target)), self.goals()))
+            }
+            Self::Pgvector => {
+                let postgres = Postgres::start(&target::environment()?, tenants)?;
+                Ok(Contestant::new("pgvector + RLS", Box::new(postgres), self.goals()))
+            }
+            Self::LanceDb => library(Package::LanceDb),
+            Self::MilvusLite => library(Package::MilvusLite),
+        }
+    }
 }
 
-/// A server and what was measured so far, a number for each part or round.
+/// A running system in which every tenant has an empty place.
+pub(crate) trait System {
+    /// The seconds that inserts take over several connections.
+    fn insert(&mut self, inserts: &[Insert], connections: usize) -> Result<f64>;
+
+    /// After the inserts: checks what can be checked, brings in order what a system left alone
+    /// does by itself, and gets ready to send these queries as a load.
+    fn settle(&mut self, tenants: &Tenants, queries: &[Query]) -> Result<()>;
+
+    /// Asks queries one after another.
+    fn ask(&mut self, queries: &[Query]) -> Result<Asked>;
+
+    /// Sends queries for some seconds over several connections; none may fail.
+    fn load(&mut self, queries: &[Query], connections: usize, seconds: u64) -> Result<Load>;
+
+    /// Memory of the processes that answer.
+    fn resident_bytes(&self) -> u64;
+
+    /// What the JSON file says beside the measurements.
+    fn details(&self) -> Value {
+        Value::Null
+    }
+}
+
+/// A server that wrk loads.
+struct Loaded {
+    target: Target,
+    prepared: Option<Prepared>,
+}
+
+impl Loaded {
+    fn new(target: Target) -> Self {
+        Self { target, prepared: None }
+    }
+}
+
+impl System for Loaded {
+    fn insert(&mut self, inserts: &[Insert], connections: usize) -> Result<f64> {
+        self.target.insert(inserts, connections)
+    }
+
+    fn settle(&mut self, tenants: &Tenants, queries: &[Query]) -> Result<()> {
+        self.target.check_counts(tenants)?;
+        self.prepared = Some(self.target.prepare("zipf", queries)?);
+        Ok(())
+    }
+
+    fn ask(&mut self, queries: &[Query]) -> Result<Asked> {
+        self.target.ask(queries)
+    }
+
+    fn load(&mut self, _: &[Query], connections: usize, seconds: u64) -> Result<Load> {
+        self.prepared.as_ref().context("no load was prepared")?.run(connections, seconds)
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.target.resident_bytes()
+    }
+}
+
+impl System for Postgres {
+    fn insert(&mut self, inserts: &[Insert], connections: usize) -> Result<f64> {
+        Self::insert(self, inserts, connections)
+    }
+
+    fn settle(&mut self, _: &Tenants, _: &[Query]) -> Result<()> {
+        Self::settle(self)
+    }
+
+    fn ask(&mut self, queries: &[Query]) -> Result<Asked> {
+        Self::ask(self, queries)
+    }
+
+    fn load(&mut self, queries: &[Query], connections: usize, seconds: u64) -> Result<Load> {
+        Self::load(self, queries, connections, seconds)
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        Self::resident_bytes(self)
+    }
+}
+
+/// A system and what was measured so far, a number for each part or round.
 struct Contestant {
     name: &'static str,
-    server: Server,
-    /// Queries as a load, for servers that wrk can ask.
-    prepared: Option<Prepared>,
+    system: Box<dyn System>,
+    /// What Tenantry means to reach beside it for throughput and for inserts.
+    goals: (Goal, Goal),
     insert_rates: Vec<f64>,
     asked: Asked,
     loads: Vec<Load>,
@@ -81,62 +194,40 @@ struct Contestant {
 }
 
 impl Contestant {
-    fn new(name: &'static str, server: Server) -> Self {
+    fn new(name: &'static str, system: Box<dyn System>, goals: (Goal, Goal)) -> Self {
         let (insert_rates, loads) = (Vec::new(), Vec::new());
         let asked = Asked::default();
-        Self { name, server, prepared: None, insert_rates, asked, loads, resident_mib: 0.0 }
+        Self { name, system, goals, insert_rates, asked, loads, resident_mib: 0.0 }
     }
 
     fn insert(&mut self, part: &[Insert]) -> Result<()> {
         let records: usize = part.iter().map(|one| one.records.len()).sum();
-        let seconds = match &self.server {
-            Server::Chroma(target) => target.insert(part, INSERT_CONNECTIONS)?,
-            Server::Pgvector(postgres) => postgres.insert(part, INSERT_CONNECTIONS)?,
-        };
+        let seconds = self.system.insert(part, INSERT_CONNECTIONS)?;
         self.insert_rates.push(records as f64 / seconds);
         Ok(())
     }
 
-    /// After the inserts: checks what can be checked, warms up, and prepares the load.
+    /// After the inserts: checks, brings in order, warms up.
     fn settle(&mut self, tenants: &Tenants, queries: &[Query]) -> Result<()> {
-        match &self.server {
-            Server::Chroma(target) => {
-                target.check_counts(tenants)?;
-                self.prepared = Some(target.prepare("zipf", queries)?);
-            }
-            Server::Pgvector(postgres) => postgres.settle()?,
-        }
-        self.ask(queries)?;
-        self.asked = Asked::default();
+        self.system.settle(tenants, queries)?;
+        self.system.ask(queries)?;
         Ok(())
     }
 
     fn ask(&mut self, queries: &[Query]) -> Result<()> {
-        let asked = match &self.server {
-            Server::Chroma(target) => target.ask(queries)?,
-            Server::Pgvector(postgres) => postgres.ask(queries)?,
-        };
+        let asked = self.system.ask(queries)?;
         self.asked.micros.extend(asked.micros);
         self.asked.recalls.extend(asked.recalls);
         Ok(())
     }
 
     fn load(&mut self, queries: &[Query], seconds: u64) -> Result<()> {
-        let load = match (&self.server, &self.prepared) {
-            (Server::Chroma(_), Some(prepared)) => prepared.run(CONNECTIONS, seconds)?,
-            (Server::Pgvector(postgres), _) => postgres.load(queries, CONNECTIONS, seconds)?,
-            (Server::Chroma(_), None) => return Ok(()),
-        };
-        self.loads.push(load);
+        self.loads.push(self.system.load(queries, CONNECTIONS, seconds)?);
         Ok(())
     }
 
     fn measure_memory(&mut self) {
-        let bytes = match &self.server {
-            Server::Chroma(target) => target.resident_bytes(),
-            Server::Pgvector(postgres) => postgres.resident_bytes(),
-        };
-        self.resident_mib = bytes as f64 / MIB;
+        self.resident_mib = self.system.resident_bytes() as f64 / MIB;
     }
 
     fn of_loads(&self, number: impl Fn(&Load) -> f64) -> Vec<f64> {
@@ -152,7 +243,7 @@ impl Contestant {
             "queries_per_second": self.of_loads(Load::rate),
             "p50_us": self.of_loads(|load| load.p50_us),
             "p99_us": self.of_loads(|load| load.p99_us),
-            "resident_mib": self.resident_mib,
+            "resident_mib": self.resident_mib, "details": self.system.details(),
         })
     }
 }
@@ -199,21 +290,10 @@ fn start(options: &Options, tenants: &Tenants) -> Result<Vec<Contestant>> {
     let program = tenantry_program(options.program.as_deref())?;
     println!("starting servers, making {} tenants in each", tenants.all.len());
     let ours = Target::tenantry(&program, tenants)?;
-    let mut all = vec![Contestant::new("tenantry", Server::Chroma(ours))];
-    if options.peers.is_empty() {
-        return Ok(all);
-    }
-    let venv = target::environment()?;
+    let ours = Box::new(Loaded::new(ours));
+    let mut all = vec![Contestant::new("tenantry", ours, (Goal::Shown, Goal::Shown))];
     for kind in &options.peers {
-        all.push(match kind {
-            Kind::Chroma => {
-                Contestant::new("chroma", Server::Chroma(Target::chroma(&venv, tenants)?))
-            }
-            Kind::Pgvector => {
-                let postgres = Postgres::start(&venv, tenants)?;
-                Contestant::new("pgvector + RLS", Server::Pgvector(postgres))
-            }
-        });
+        all.push(kind.start(tenants)?);
     }
     Ok(all)
 }
@@ -222,10 +302,7 @@ fn rows(all: &[Contestant]) -> Vec<Row> {
     let Some((ours, peers)) = all.split_first() else { return Vec::new() };
     let mut rows = Vec::new();
     for peer in peers {
-        let (throughput, insert) = match peer.server {
-            Server::Chroma(_) => (Goal::AtLeast(15.0), Goal::Shown),
-            Server::Pgvector(_) => (Goal::AtLeast(8.0), Goal::AtLeast(3.0)),
-        };
+        let (throughput, insert) = peer.goals;
         let mut row = |what: &str, unit, number: &dyn Fn(&Contestant) -> Vec<f64>, goal| {
             let (ours, theirs) = (number(ours), number(peer));
             rows.push(Row {
@@ -263,5 +340,39 @@ fn chart(all: &[Contestant]) -> Chart {
         x: Axis { label: "percentile", scale: Scale::Linear },
         y: Axis { label: "milliseconds of a query", scale: Scale::Logarithmic },
         series: all.iter().map(series).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn peers(arguments: &[&str]) -> Option<Vec<Kind>> {
+        let all = ["http"].iter().chain(arguments);
+        Command::try_parse_from(all).ok().map(|command| command.options.peers)
+    }
+
+    #[test]
+    fn peers_are_named_in_a_list_and_may_be_none() {
+        assert_eq!(peers(&[]), Some(vec![Kind::Chroma, Kind::Pgvector]));
+        let both = Some(vec![Kind::LanceDb, Kind::MilvusLite]);
+        assert_eq!(peers(&["--peers", "lancedb,milvus-lite"]), both);
+        assert_eq!(peers(&["--peers"]), Some(vec![]));
+        assert_eq!(peers(&["--peers", "lance"]), None);
+    }
+
+    #[test]
+    fn only_peers_with_a_promise_have_goals() {
+        assert_eq!(Kind::Chroma.goals().0, Goal::AtLeast(15.0));
+        assert_eq!(Kind::Pgvector.goals(), (Goal::AtLeast(8.0), Goal::AtLeast(3.0)));
+        assert_eq!(Kind::LanceDb.goals(), (Goal::Shown, Goal::Shown));
+        assert_eq!(Kind::MilvusLite.goals(), (Goal::Shown, Goal::Shown));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     http::{Connection, request, request_with},
-    process::{Venv, empty_folder},
+    process::{Stopwatch, Took, Venv, empty_folder},
     server::{Server, Tenantry, free_address},
     statistics::mean,
     tenants::{Insert, Query, Tenants},
@@ -89,8 +89,14 @@ impl Target {
 
     /// Tenantry with authentication on; every tenant uses a key of its own.
     pub(crate) fn tenantry(program: &Path, tenants: &Tenants) -> Result<Self> {
-        let folder = empty_folder("server-tenantry")?;
-        let Tenantry { server, native, chroma, operator_key } = Tenantry::start(program, &folder)?;
+        Self::tenantry_in(program, tenants, "server-tenantry")
+    }
+
+    /// The same in a folder of this name.
+    pub(crate) fn tenantry_in(program: &Path, tenants: &Tenants, folder: &str) -> Result<Self> {
+        let folder = empty_folder(folder)?;
+        let Tenantry { server, native, chroma, operator_key, .. } =
+            Tenantry::start(program, &folder)?;
         let keys = each(native, SETUP_CONNECTIONS, &tenants.all, |connection, tenant| {
             let body = json!({"name": tenant.name});
             post(connection, "/v1/admin/tenants", &operator_key, &body)?;
@@ -105,15 +111,25 @@ impl Target {
 
     /// The seconds that inserts take over several connections.
     pub(crate) fn insert(&self, inserts: &[Insert], connections: usize) -> Result<f64> {
+        Ok(self.insert_timed(inserts, connections)?.seconds)
+    }
+
+    /// What inserts take over several connections.
+    pub(crate) fn insert_timed(&self, inserts: &[Insert], connections: usize) -> Result<Took> {
         let requests = inserts
             .iter()
             .map(|one| self.request(one.tenant, "add", &one.body()))
             .collect::<Result<Vec<_>>>()?;
-        let started = Instant::now();
+        let clock = Stopwatch::start();
         each(self.address, connections, &requests, |connection, request| {
             connection.send(request)?.success()
         })?;
-        Ok(started.elapsed().as_secs_f64())
+        Ok(clock.took())
+    }
+
+    /// The server's process.
+    pub(crate) fn process(&self) -> u32 {
+        self.server.process()
     }
 
     /// Asks queries one after another.

@@ -26,6 +26,8 @@ const NOISE: f32 = 0.5;
 const TIE: f32 = 1e-6;
 const SYNTHETIC_SECTIONS: usize = 12;
 const SYNTHETIC_CLUSTERS: usize = 6;
+/// Different synthetic records at most; more are made of these with other ids.
+const SYNTHETIC_POOL: usize = 50_000;
 
 /// Which tenants.
 #[derive(Debug, Clone, Args)]
@@ -88,32 +90,71 @@ impl Choice {
         })
     }
 
-    /// Two tenants with as many records each.
-    pub(crate) fn pair(&self, records: usize) -> Result<Tenants> {
-        let mut both = match &self.data {
+    /// Tenants with `records` records each. Where the data has fewer, it is used again; no id
+    /// occurs twice.
+    pub(crate) fn even(&self, tenants: usize, records: usize) -> Result<Tenants> {
+        let mut random = Random::new(self.seed);
+        let (origin, pool) = match &self.data {
             Some(folder) => {
                 let mut all: Vec<_> =
                     packages(folder)?.into_iter().map(|(_, record)| record).collect();
-                let mut random = Random::new(self.seed);
                 (1..all.len()).rev().for_each(|last| all.swap(last, random.below(last + 1)));
-                let mut pairs = all.chunks(records).take(2).map(<[Record]>::to_vec);
-                [pairs.next().unwrap_or_default(), pairs.next().unwrap_or_default()]
+                ("packages, all-MiniLM-L6-v2 embeddings".to_owned(), all)
+            }
+            None => {
+                let most = (tenants * records).min(SYNTHETIC_POOL);
+                let origin = format!("synthetic clusters, seed {}", self.seed);
+                (origin, synthetic_records(&mut random, most))
+            }
+        };
+        ensure!(!pool.is_empty(), "there are no records");
+        let mut numbered = (0_usize..).zip(pool.iter().cycle()).map(|(number, record)| {
+            let id = format!("{number:07}-{}", record.id);
+            Record { id, ..record.clone() }
+        });
+        let all = (0..tenants)
+            .map(|index| Tenant {
+                name: tenant_name(index),
+                records: numbered.by_ref().take(records).collect(),
+            })
+            .collect();
+        Ok(Tenants { origin, all })
+    }
+
+    /// Two tenants with as many records each.
+    pub(crate) fn pair(&self, records: usize) -> Result<Tenants> {
+        let all = self.alike(["quiet", "loud"], records)?;
+        Ok(Tenants { origin: "two tenants alike".to_owned(), all })
+    }
+
+    /// One tenant.
+    pub(crate) fn one(&self, records: usize) -> Result<Tenants> {
+        let all = self.alike(["only"], records)?;
+        let origin = match &self.data {
+            Some(_) => "packages with all-MiniLM-L6-v2 embeddings".to_owned(),
+            None => format!("synthetic clusters, seed {}", self.seed),
+        };
+        Ok(Tenants { origin, all })
+    }
+
+    /// Tenants with as many random records each.
+    fn alike<const N: usize>(&self, names: [&str; N], records: usize) -> Result<Vec<Tenant>> {
+        let found: [Vec<Record>; N] = match &self.data {
+            Some(folder) => {
+                let mut all: Vec<_> =
+                    packages(folder)?.into_iter().map(|(_, record)| record).collect();
+                Random::new(self.seed).shuffle(&mut all);
+                let mut parts = all.chunks(records.max(1)).map(<[Record]>::to_vec);
+                [(); N].map(|()| parts.next().unwrap_or_default())
             }
             None => {
                 let mut random = Random::new(self.seed);
-                [(); 2].map(|()| synthetic_records(&mut random, records))
+                [(); N].map(|()| synthetic_records(&mut random, records))
             }
         };
-        ensure!(both.iter().all(|one| !one.is_empty()), "too few records for two tenants");
-        let all = ["quiet", "loud"]
-            .into_iter()
-            .zip(&mut both)
-            .map(|(name, records)| Tenant {
-                name: name.to_owned(),
-                records: std::mem::take(records),
-            })
-            .collect();
-        Ok(Tenants { origin: "two tenants alike".to_owned(), all })
+        ensure!(found.iter().all(|one| !one.is_empty()), "too few records for {N} tenants");
+        let tenant = |(name, records): (&str, _)| Tenant { name: name.to_owned(), records };
+        Ok(names.into_iter().zip(found).map(tenant).collect())
     }
 }
 
@@ -336,7 +377,8 @@ mod tests {
         let both = choice.pair(50).unwrap();
         assert_eq!(both.all.iter().map(|one| one.records.len()).collect::<Vec<_>>(), [50, 50]);
         assert_ne!(both.all[0].records, both.all[1].records);
-        assert!(choice.pair(0).is_err());
+        assert!(choice.pair(0).is_err() && choice.one(0).is_err());
+        assert_eq!(choice.one(30).unwrap().records(), 30);
         assert_eq!(both.queries_of(1, 3, 1).len(), 3);
     }
 }

@@ -18,7 +18,7 @@ use tenantry_index::{Allow, SearchOptions};
 const NEIGHBOURS: usize = 10;
 /// Queries before each turn that do not count, as in `peers/index.py`.
 const WARM_UP: usize = 20;
-const BEAMS: [usize; 12] = [10, 16, 24, 32, 40, 48, 64, 96, 128, 192, 256, 512];
+const BEAMS: [usize; 14] = [10, 16, 24, 32, 40, 48, 64, 96, 128, 192, 256, 512, 768, 1_024];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -28,9 +28,9 @@ pub(crate) struct Options {
     #[arg(long, value_enum, value_delimiter = ',', num_args = 0..,
         default_values = ["usearch", "usearch-i8", "hnswlib"])]
     peers: Vec<Package>,
-    /// How precisely Tenantry keeps vectors
-    #[arg(long, value_enum, default_value = "full")]
-    storage: Kept,
+    /// How precisely Tenantry keeps vectors; several are measured beside each other
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "full")]
+    storage: Vec<Kept>,
     /// Vectors at which Tenantry builds a graph [default: about 8 MiB of codes]
     #[arg(long)]
     graph_above: Option<usize>,
@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// Candidates for each insertion into a peer's graph (efConstruction)
     #[arg(long, default_value_t = 100)]
     build_beam: usize,
+    /// Threads with which peers build
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    build_threads: u16,
     /// Candidates of int8 that a peer compares again with the originals
     #[arg(long, default_value_t = 30)]
     candidates: usize,
@@ -61,7 +64,7 @@ enum System<'a> {
 /// A system and what was measured so far.
 struct Contestant<'a> {
     system: System<'a>,
-    short: &'static str,
+    short: String,
     built: Built,
     runs: Vec<Run>,
 }
@@ -77,9 +80,9 @@ struct Run {
 impl Contestant<'_> {
     fn new(system: System<'_>, built: Built) -> Contestant<'_> {
         let (short, beams) = match &system {
-            System::Graph(_) => ("tenantry", &BEAMS[..]),
-            System::Scan(_) => ("tenantry-exact", &[0][..]),
-            System::Peer(peer) => (peer.package.name(), &BEAMS[..]),
+            System::Graph(ours) => (format!("tenantry-{}", ours.kept.name()), &BEAMS[..]),
+            System::Scan(ours) => (format!("tenantry-{}-exact", ours.kept.name()), &[0][..]),
+            System::Peer(peer) => (peer.package.name().to_owned(), &BEAMS[..]),
         };
         let run = |beam: &usize| Run { beam: *beam, recall: 0.0, rounds: vec![], singles: vec![] };
         Contestant { system, short, built, runs: beams.iter().map(run).collect() }
@@ -125,17 +128,20 @@ impl Contestant<'_> {
 /// The command.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let corpus = options.choice.corpus()?;
-    let ours = Ours::build(&corpus.base, options.storage, options.graph_above, options.choice.seed);
+    let ours =
+        Ours::each(&corpus.base, &options.storage, options.graph_above, options.choice.seed)?;
     println!("finding the exact answers");
     let index = exact_index(&corpus.base);
     let truths = truths(&index, corpus.queries.rows(), NEIGHBOURS, Allow::All);
     drop(index);
     let peers = build_peers(options, &corpus)?;
     let mut contestants = Vec::new();
-    if ours.has_graph() {
-        contestants.push(Contestant::new(System::Graph(&ours), ours.built.clone()));
+    for one in &ours {
+        if one.has_graph() {
+            contestants.push(Contestant::new(System::Graph(one), one.built.clone()));
+        }
+        contestants.push(Contestant::new(System::Scan(one), one.built.clone()));
     }
-    contestants.push(Contestant::new(System::Scan(&ours), ours.built.clone()));
     contestants
         .extend(peers.into_iter().map(|(peer, built)| Contestant::new(System::Peer(peer), built)));
     for contestant in &mut contestants {
@@ -150,13 +156,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     print_curves(&contestants);
-    let rows = rows(&contestants, &ours, &corpus, options.recall);
-    report::finish(
-        "vectors",
-        &rows,
-        details(&contestants, &ours, &corpus),
-        &chart(&contestants, &corpus),
-    )
+    let rows = rows(&contestants, &corpus, options.recall);
+    report::finish("vectors", &rows, details(&contestants, &corpus), &chart(&contestants, &corpus))
 }
 
 fn build_peers(options: &Options, corpus: &Corpus) -> Result<Vec<(Peer, Built)>> {
@@ -169,7 +170,8 @@ fn build_peers(options: &Options, corpus: &Corpus) -> Result<Vec<(Peer, Built)>>
     fs::write(&base, corpus.base.bytes())?;
     fs::write(&queries, corpus.queries.bytes())?;
     let (connectivity, build_beam) = (options.connectivity, options.build_beam);
-    let shape = Shape { connectivity, build_beam, candidates: options.candidates };
+    let (candidates, threads) = (options.candidates, options.build_threads);
+    let shape = Shape { connectivity, build_beam, candidates, threads };
     let mut peers = Vec::new();
     for package in &options.peers {
         println!("building {}", package.name());
@@ -187,7 +189,7 @@ fn print_curves(contestants: &[Contestant<'_>]) {
         for setting in contestant.settings() {
             let spread = Spread::of(&setting.rounds);
             cells.push([
-                contestant.short.to_owned(),
+                contestant.short.clone(),
                 setting.beam.to_string(),
                 format!("{:.4}", setting.recall),
                 number(spread.median),
@@ -201,40 +203,62 @@ fn print_curves(contestants: &[Contestant<'_>]) {
     print!("\n{}", columns(&head.map(str::to_owned), &cells));
 }
 
-/// Tenantry beside each peer: latency at the wanted recall, bytes, time to build.
-fn rows(contestants: &[Contestant<'_>], ours: &Ours, corpus: &Corpus, recall: f64) -> Vec<Row> {
-    let count = corpus.base.len() as f64;
-    let settings: Vec<_> = contestants.iter().map(Contestant::settings).collect();
-    let at_recall = |index: usize| {
-        let settings = settings.get(index).map_or(&[][..], Vec::as_slice);
-        fastest(settings, recall).map(|setting| setting.rounds.clone()).unwrap_or_default()
-    };
+/// Tenantry, in each way of keeping vectors, beside each peer.
+fn rows(contestants: &[Contestant<'_>], corpus: &Corpus, recall: f64) -> Vec<Row> {
+    let graphs = contestants.iter().any(|one| matches!(one.system, System::Graph(_)));
     let mut rows = Vec::new();
-    for (index, contestant) in contestants.iter().enumerate() {
-        let System::Peer(peer) = &contestant.system else { continue };
-        let row = |what: &str, unit, ours: Vec<f64>, theirs: Vec<f64>, goal| Row {
-            what: what.to_owned(),
-            unit,
-            peer: contestant.built.name.clone(),
-            ours,
-            theirs,
-            goal,
+    for one in contestants {
+        let ours = match one.system {
+            System::Graph(ours) => ours,
+            // Too few vectors for a graph.
+            System::Scan(ours) if !graphs => ours,
+            _ => continue,
         };
-        let (latency, bytes) = goals(peer.package, corpus.real);
-        let what = format!("mean latency at recall {recall}");
-        rows.push(row(&what, "us", at_recall(0), at_recall(index), latency));
-        let resident = |built: &Built| vec![built.resident_bytes / count];
-        let (mine, its) = (resident(&ours.built), resident(&contestant.built));
-        if peer.package == Package::UsearchI8 {
-            // The originals that it compares again with lie in a mapped file; Tenantry's are inside.
-            let originals = 4.0 * corpus.base.dimension as f64;
-            let all = its.iter().map(|bytes| bytes + originals).collect();
-            let what = "memory growth and mapped originals";
-            rows.push(row(what, "bytes/vector", mine.clone(), all, Goal::Shown));
+        for other in contestants {
+            if let System::Peer(peer) = &other.system {
+                rows.extend(beside((one, ours), (other, peer.package), corpus, recall));
+            }
         }
-        rows.push(row("memory growth", "bytes/vector", mine, its, bytes));
+    }
+    rows
+}
+
+/// Latency at the wanted recall, bytes, time to build.
+fn beside(
+    (one, ours): (&Contestant<'_>, &Ours),
+    (other, package): (&Contestant<'_>, Package),
+    corpus: &Corpus,
+    recall: f64,
+) -> Vec<Row> {
+    let count = corpus.base.len() as f64;
+    let row = |what: &str, unit, ours: Vec<f64>, theirs: Vec<f64>, goal| Row {
+        what: format!("{}, {what}", one.short),
+        unit,
+        peer: other.built.name.clone(),
+        ours,
+        theirs,
+        goal,
+    };
+    let (latency, bytes) = goals(package, corpus.real);
+    let at_recall = |one: &Contestant<'_>| {
+        let settings = one.settings();
+        fastest(&settings, recall).map(|setting| setting.rounds.clone()).unwrap_or_default()
+    };
+    let what = format!("mean latency at recall {recall}");
+    let mut rows = vec![row(&what, "us", at_recall(one), at_recall(other), latency)];
+    let resident = |built: &Built| vec![built.resident_bytes / count];
+    let (mine, its) = (resident(&one.built), resident(&other.built));
+    if package == Package::UsearchI8 {
+        // The originals that it compares again with lie in a mapped file; Tenantry's are inside.
+        let originals = 4.0 * corpus.base.dimension as f64;
+        let all = its.iter().map(|bytes| bytes + originals).collect();
+        let what = "memory growth and mapped originals";
+        rows.push(row(what, "bytes/vector", mine.clone(), all, Goal::Shown));
+    }
+    rows.push(row("memory growth", "bytes/vector", mine, its, bytes));
+    if !ours.copied {
         let time = |built: &Built| vec![built.seconds * 1e6 / count];
-        let (mine, its) = (time(&ours.built), time(&contestant.built));
+        let (mine, its) = (time(&one.built), time(&other.built));
         rows.push(row("build", "us/vector", mine, its, Goal::Shown));
     }
     rows
@@ -250,27 +274,31 @@ fn goals(package: Package, real: bool) -> (Goal, Goal) {
     }
 }
 
-fn details(contestants: &[Contestant<'_>], ours: &Ours, corpus: &Corpus) -> Value {
+fn details(contestants: &[Contestant<'_>], corpus: &Corpus) -> Value {
     let system = |one: &Contestant<'_>| {
-        json!({
+        let mut about = json!({
             "system": one.short, "name": one.built.name, "build_seconds": one.built.seconds,
             "resident_bytes": one.built.resident_bytes,
             "settings": one.settings().iter().map(Setting::json).collect::<Vec<_>>(),
-        })
+        });
+        if let (System::Graph(ours), Some(fields)) = (&one.system, about.as_object_mut()) {
+            fields.insert("own_account_bytes".to_owned(), json!(ours.bytes));
+            fields.insert("links_copied".to_owned(), json!(ours.copied));
+            fields.insert("work_p99_us".to_owned(), json!(ours.maintenance_p99[0]));
+            fields.insert("apply_p99_us".to_owned(), json!(ours.maintenance_p99[1]));
+        }
+        about
     };
     json!({
         "data": corpus.origin, "vectors": corpus.base.len(), "dimension": corpus.base.dimension,
         "queries": corpus.queries.len(), "neighbours": NEIGHBOURS,
-        "tenantry_bytes": ours.bytes,
-        "tenantry_work_p99_us": ours.maintenance_p99[0],
-        "tenantry_apply_p99_us": ours.maintenance_p99[1],
         "systems": contestants.iter().map(system).collect::<Vec<_>>(),
     })
 }
 
 fn chart(contestants: &[Contestant<'_>], corpus: &Corpus) -> Chart {
     let series = |one: &Contestant<'_>| Series {
-        name: one.short.to_owned(),
+        name: one.short.clone(),
         points: one
             .settings()
             .iter()

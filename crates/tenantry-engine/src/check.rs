@@ -99,6 +99,7 @@ mod tests {
         Record {
             id: RecordId::parse("r").unwrap(),
             vector: None,
+            vectors: BTreeMap::new(),
             document: Some(text.into()),
             uri: None,
             metadata: owner.map(Into::into),

@@ -5,7 +5,7 @@ use crate::{
     engine::{Counters, Inner},
     validate,
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{CanWrite, Level, Scope};
 use tenantry_store::{CollectionInfo, CollectionRef};
 use tenantry_types::{
@@ -85,7 +85,7 @@ impl<L: Level> Collection<L> {
     }
 
     async fn search(&self, request: &QueryRequest) -> Result<Found> {
-        validate::query(request, self.info().dimension)?;
+        validate::query(request, self.info())?;
         let store = &self.inner.store;
         let found = if let Some(bound) = check::Bound::of(&self.scope)? {
             let wide = QueryRequest { include: bound.widen(request.include), ..request.clone() };
@@ -106,9 +106,22 @@ impl<L: Level> Collection<L> {
 impl<L: CanWrite> Collection<L> {
     /// Applies a batch of records: all of it or, on an error, nothing. Durable when it returns.
     pub async fn write(&self, mode: WriteMode, records: Vec<RecordWrite>) -> Result<WriteOutcome> {
-        validate::batch(&records)?;
-        let count = records.len();
-        let outcome = self.inner.store.write(&self.scope, &self.found, mode, records).await;
+        self.write_noting(mode, records, BTreeMap::new()).await
+    }
+
+    /// [`Collection::write`], and in the same commit attributes that the collection does not have
+    /// yet: what a protocol has learnt from the records. They are left out, and the records
+    /// written, if no record changes, if the key is bound to a filter, or if the collection would
+    /// have too many.
+    pub async fn write_noting(
+        &self,
+        mode: WriteMode,
+        records: Vec<RecordWrite>,
+        attributes: BTreeMap<String, String>,
+    ) -> Result<WriteOutcome> {
+        validate::batch(&records, self.info())?;
+        let (store, count) = (&self.inner.store, records.len());
+        let outcome = store.write_noting(&self.scope, &self.found, mode, records, attributes).await;
         let outcome = self.watched("records.write", outcome)?;
         let written = count.saturating_sub(outcome.skipped);
         Counters::add(&self.inner.counters.records_written, written);

@@ -52,6 +52,28 @@ fn closed(why: tokio::sync::AcquireError) -> Error {
 }
 
 impl Engine {
+    /// Serves a request of `who` in turns: what is computed for it, from its body to its answer,
+    /// has its place in the fair order of tenants.
+    ///
+    /// [`ErrorKind::Busy`](tenantry_types::ErrorKind::Busy) if too much of the caller's work
+    /// waits already.
+    pub async fn in_turns<F: Future + Send>(
+        &self,
+        who: &Principal,
+        request: F,
+    ) -> Result<F::Output> {
+        let (tenant, weight) = self.payer(who).await?;
+        self.0.store.pool().in_turns(tenant, weight, request).await
+    }
+
+    /// In whose turns a caller's work is done, and with which weight. An operator's work is the
+    /// installation's, whichever tenant it acts in.
+    async fn payer(&self, who: &Principal) -> Result<(TenantId, u32)> {
+        let Some(tenant) = who.tenant() else { return Ok((TenantId::INSTALLATION, 100)) };
+        let info = self.0.store.tenant_by_id(tenant).await?;
+        Ok((tenant, info.map_or(1, |info| info.weight.into())))
+    }
+
     /// Runs work that reads or writes a body of about `bytes` bytes for `who`, once it is their
     /// turn; where it may run long, beside the threads that serve requests.
     ///
@@ -66,16 +88,8 @@ impl Engine {
         if bytes <= FREE_BYTES {
             return Ok(work());
         }
-        let store = &self.0.store;
-        // An operator's work is the installation's, whichever tenant it acts in.
-        let (tenant, weight) = match who.tenant() {
-            Some(tenant) => {
-                let info = store.tenant_by_id(tenant).await?;
-                (tenant, info.map_or(1, |info| info.weight.into()))
-            }
-            None => (TenantId::INSTALLATION, 100),
-        };
-        let pool = store.pool().clone();
+        let (tenant, weight) = self.payer(who).await?;
+        let pool = self.0.store.pool().clone();
         if bytes <= INLINE_BYTES {
             let _turn = pool.turn(tenant, weight, Class::Request).await?;
             return Ok(work());

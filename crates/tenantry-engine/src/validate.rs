@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use tenantry_index::CompiledFilter;
-use tenantry_store::{NewKey, TenantChange};
+use tenantry_store::{CollectionInfo, NewKey, TenantChange};
 use tenantry_types::{
     CollectionChange, CollectionSpec, Error, ErrorKind, FieldTest, Filter, Limits, Metadata,
     QueryRequest, RecordId, RecordWrite, Result, Selector, TenantSpec, TextTest, Timestamp, Value,
+    VectorName,
 };
 
 const SETTINGS_BYTES_MAX: usize = 64 << 10;
@@ -85,6 +86,18 @@ pub(crate) fn new_key(key: &NewKey, now: Timestamp) -> Result<()> {
 
 pub(crate) fn collection_spec(spec: &CollectionSpec) -> Result<()> {
     attributes(&spec.attributes)?;
+    let (named, most) = (spec.vectors.len(), Limits::NAMED_VECTORS_MAX);
+    if named > most {
+        return Err(too_large(format!("vectors: {named} names, at most {most} are allowed")));
+    }
+    for (name, vector) in &spec.vectors {
+        if let Some(bad) = vector.dimension.filter(|d| !is_dimension(*d as usize)) {
+            return Err(Error::invalid(format!(
+                "vectors, {name:?}: a dimension is 1 to {}, got {bad}",
+                Limits::DIMENSION_MAX
+            )));
+        }
+    }
     spec.metadata.as_ref().map_or(Ok(()), |m| metadata(m, "collection metadata"))
 }
 
@@ -166,8 +179,9 @@ fn value(value: &Value, key: &str, place: &str) -> Result<()> {
     }
 }
 
-/// Checks a batch of records: sizes, finite vectors of one dimension, no id twice.
-pub(crate) fn batch(records: &[RecordWrite]) -> Result<()> {
+/// Checks a batch of records: sizes, known names of vectors, finite vectors of one dimension for
+/// each name, no id twice.
+pub(crate) fn batch(records: &[RecordWrite], info: &CollectionInfo) -> Result<()> {
     if records.len() > Limits::BATCH_RECORDS_MAX {
         return Err(too_large(format!(
             "batch: {} records, at most {} are allowed",
@@ -176,7 +190,7 @@ pub(crate) fn batch(records: &[RecordWrite]) -> Result<()> {
         )));
     }
     let mut seen: HashSet<&RecordId> = HashSet::with_capacity(records.len());
-    let mut dimension = None;
+    let mut dimensions: BTreeMap<Option<&VectorName>, usize> = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
         if !seen.insert(&record.id) {
             return Err(Error::invalid(format!(
@@ -185,12 +199,16 @@ pub(crate) fn batch(records: &[RecordWrite]) -> Result<()> {
             )));
         }
         record_write(record, index)?;
-        if let Some(new) = &record.vector {
-            let first = *dimension.get_or_insert(new.len());
+        for (name, new) in vectors(record) {
+            let at = |why| Error::invalid(format!("record {index}{}: {why}", called(name)));
+            info.vector(name).map_err(|why| at(why.to_string()))?;
+            vector(new).map_err(at)?;
+            let first = *dimensions.entry(name).or_insert(new.len());
             if first != new.len() {
                 return Err(Error::invalid(format!(
-                    "Inconsistent dimensions in provided embeddings: record {index} has {}, the \
+                    "Inconsistent dimensions in provided embeddings: record {index}{} has {}, the \
                      first has {first}",
+                    called(name),
                     new.len()
                 )));
             }
@@ -199,10 +217,18 @@ pub(crate) fn batch(records: &[RecordWrite]) -> Result<()> {
     Ok(())
 }
 
+/// All vectors of a record, with their names.
+fn vectors(record: &RecordWrite) -> impl Iterator<Item = (Option<&VectorName>, &[f32])> {
+    let unnamed = record.vector.iter().map(|vector| (None, vector.as_slice()));
+    unnamed.chain(record.vectors.iter().map(|(name, vector)| (Some(name), vector.as_slice())))
+}
+
+/// A name for messages; nothing if there is none.
+fn called(name: Option<&VectorName>) -> String {
+    name.map(|name| format!(", vector {name:?}")).unwrap_or_default()
+}
+
 fn record_write(record: &RecordWrite, index: usize) -> Result<()> {
-    if let Some(new) = &record.vector {
-        vector(new).map_err(|why| Error::invalid(format!("record {index}: {why}")))?;
-    }
     if record.document.as_ref().is_some_and(|t| t.len() > Limits::DOCUMENT_BYTES_MAX) {
         return Err(too_large(format!(
             "record {index}: the document has more than {} bytes",
@@ -219,8 +245,12 @@ fn record_write(record: &RecordWrite, index: usize) -> Result<()> {
     fields(entries, record.metadata.len(), &format!("record {index}, metadata"))
 }
 
+fn is_dimension(components: usize) -> bool {
+    (1..=Limits::DIMENSION_MAX).contains(&components)
+}
+
 fn vector(vector: &[f32]) -> std::result::Result<(), String> {
-    if vector.is_empty() || vector.len() > Limits::DIMENSION_MAX {
+    if !is_dimension(vector.len()) {
         return Err(format!(
             "a vector must have a dimension of 1 to {}, got {}",
             Limits::DIMENSION_MAX,
@@ -242,8 +272,9 @@ pub(crate) fn selector(select: &Selector) -> Result<()> {
     select.filter.as_ref().map_or(Ok(()), filter)
 }
 
-pub(crate) fn query(request: &QueryRequest, dimension: Option<u32>) -> Result<()> {
+pub(crate) fn query(request: &QueryRequest, info: &CollectionInfo) -> Result<()> {
     selector(&request.select)?;
+    let dimension = info.vector(request.using.as_ref())?.spec.dimension;
     let count = request.vectors.len();
     if count > Limits::QUERY_VECTORS_MAX {
         return Err(too_large(format!(
@@ -261,14 +292,17 @@ pub(crate) fn query(request: &QueryRequest, dimension: Option<u32>) -> Result<()
     for (index, one) in request.vectors.iter().enumerate() {
         vector(one).map_err(|why| Error::invalid(format!("query vector {index}: {why}")))?;
         if let Some(want) = dimension.filter(|want| *want as usize != one.len()) {
-            return Err(dimension_error(want as usize, one.len()));
+            return Err(dimension_error(request.using.as_ref(), want as usize, one.len()));
         }
     }
     Ok(())
 }
 
-fn dimension_error(want: usize, got: usize) -> Error {
-    Error::invalid(format!("Collection expecting embedding with dimension of {want}, got {got}"))
+fn dimension_error(name: Option<&VectorName>, want: usize, got: usize) -> Error {
+    Error::invalid(match name {
+        None => format!("Collection expecting embedding with dimension of {want}, got {got}"),
+        Some(name) => format!("vectors named {name:?} have a dimension of {want}, got {got}"),
+    })
 }
 
 /// Checks size, depth, operand kinds and regular expressions' length. Syntax of regular

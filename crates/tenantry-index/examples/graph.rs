@@ -9,8 +9,11 @@
 //! METRIC is `cosine` (the default), `l2` or `ip`.
 
 mod data;
+#[path = "data/npy.rs"]
+mod npy;
 
-use data::{clusters, read_npy};
+use data::clusters;
+use npy::read_npy;
 use std::{
     error::Error,
     time::{Duration, Instant},

@@ -8,8 +8,11 @@
 //! float16 rows in NumPy's format; 200 rows, evenly spread, are held out as queries.
 
 mod data;
+#[path = "data/npy.rs"]
+mod npy;
 
-use data::{clusters, read_npy};
+use data::clusters;
+use npy::read_npy;
 use std::{
     error::Error,
     hint::black_box,

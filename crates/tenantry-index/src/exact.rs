@@ -4,7 +4,7 @@ mod originals;
 mod search;
 
 pub use originals::Storage;
-pub(crate) use search::{Nearest, Pace};
+pub(crate) use search::{Nearest, Pace, ReadVector};
 
 use crate::{
     distance::Size,
@@ -187,6 +187,17 @@ impl ExactIndex {
             let row = self.row(slot as usize);
             self.codes[row].fill(Block::ZERO);
         }
+    }
+
+    /// An index of codes whose originals are elsewhere: it can only be searched, with those.
+    pub(crate) fn of_codes(
+        metric: Metric,
+        dimension: usize,
+        codes: Vec<Block>,
+        terms: Vec<Terms>,
+    ) -> Self {
+        let held = terms.iter().filter(|terms| !terms.absent()).count();
+        Self { held, codes, terms, ..Self::new(metric, dimension) }
     }
 
     /// The codes of all slots.

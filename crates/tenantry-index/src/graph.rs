@@ -20,7 +20,8 @@ mod prune;
 mod saved;
 mod walk;
 
-pub(crate) use walk::{QueryGuide, Walked};
+pub(crate) use saved::Saving;
+pub(crate) use walk::{Limits, QueryGuide, Scratch, Walked};
 
 use crate::{exact::Codes, kernels::Block, quantise::Terms};
 use entries::Entries;
@@ -30,7 +31,6 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 use tenantry_types::Metric;
-use walk::Scratch;
 
 /// Most links of a node: more would not fit a byte of a saved graph.
 pub(crate) const DEGREE_MAX: usize = 120;
@@ -207,6 +207,13 @@ impl Graph {
         walkable
     }
 
+    /// Codes that a walk, through a filter or without one, compares first, beyond those that it
+    /// compares in a small graph too.
+    pub(crate) fn first(&self, filtered: bool) -> usize {
+        let first = if filtered { self.entries.len() } else { self.entries.looked() };
+        first.saturating_sub(entries::ENTRIES_MIN)
+    }
+
     /// True if the slot's node stands for its vector.
     pub(crate) fn is_alive(&self, slot: u32) -> bool {
         self.is_linked(slot) && !self.dead.contains(slot)
@@ -238,6 +245,11 @@ impl Graph {
             return None;
         };
         Some(Work { version: self.version, piece })
+    }
+
+    /// True if [`Self::work`] has nothing to do, as far as can be told without computing it.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.sweep.is_none() && self.waiting.is_empty() && self.deleted() <= self.nodes / 4_096
     }
 
     /// Takes over what was computed, unless it is stale. Gives the slots whose codes are walked
@@ -380,7 +392,7 @@ impl Graph {
 
     /// An entry that died leaves its place to a living neighbour.
     fn replace_entry(&mut self, slot: u32, codes: Codes<'_>) {
-        if !self.entries.remove(slot) {
+        if !self.entries.remove(slot, codes) {
             return;
         }
         let mut near = self.links(slot).iter().copied();

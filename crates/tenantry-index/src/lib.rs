@@ -63,7 +63,10 @@ pub use exact::{Allow, ExactIndex, Neighbour, Storage};
 pub use filter::CompiledFilter;
 pub use metadata::{MetadataIndex, Narrowed, Pace, Row};
 pub use plan::Plan;
-pub use vector_index::{Found, IndexConfig, Progress, SearchOptions, VectorIndex, Work, recall};
+pub use vector_index::{
+    Found, IndexConfig, Progress, SavedLinks, SearchOptions, Segment, SegmentParts, VectorIndex,
+    Work, recall,
+};
 
 /// The name of the instruction set that searches use on this machine, for diagnostics:
 /// `avx512-vnni`, `avx2`, `neon` or `scalar`.

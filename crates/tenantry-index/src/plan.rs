@@ -3,6 +3,8 @@
 //! The unit of cost is one code read in sequence. What the others cost was measured on text
 //! embeddings of 384 components; only ratios count, and they change little with the dimension.
 
+use crate::graph::Walked;
+
 /// Nodes passed that find ten neighbours with a recall of at least 0.98 among up to 50,000
 /// vectors, and how many more each doubling takes.
 const BEAM: f64 = 48.0;
@@ -16,6 +18,13 @@ const WALKED: f64 = 3.0;
 
 /// The part of a node's links that lead to nodes not yet seen.
 const FRESH: f64 = 0.6;
+
+/// A walk that leaves doubts is repeated with beams up to so many times as wide as usual.
+const WIDER: usize = 8;
+
+/// The part of the allowed nodes that a walk passes among others, of as many as the filter's
+/// selectivity says, below which it counts as led astray.
+const USUAL_PART: f64 = 0.6;
 
 /// How a search went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +48,8 @@ pub(crate) struct Situation {
     pub(crate) allowed: usize,
     /// True if that is because of a filter.
     pub(crate) filtered: bool,
+    /// Codes that a walk compares before its first step, beyond a thousand.
+    pub(crate) first: usize,
     /// Vectors to scan beside a walk.
     pub(crate) pending: usize,
     /// Links of a node.
@@ -52,6 +63,8 @@ pub(crate) struct Situation {
 pub(crate) struct WalkPlan {
     /// Allowed nodes to pass.
     pub(crate) beam: usize,
+    /// Most allowed nodes to pass if the first walk leaves doubts.
+    pub(crate) widest: usize,
     /// Codes after which a scan would have been cheaper.
     pub(crate) budget: usize,
 }
@@ -69,16 +82,20 @@ impl Situation {
             clippy::cast_sign_loss,
             reason = "between 0 and the beam"
         )]
-        let beam = k.saturating_add(kept.ceil() as usize);
+        let narrow = k.saturating_add(kept.ceil() as usize);
         let scan = self.scan_cost();
-        let walk = self.walk_cost(beam as f64 / selectivity);
+        let walk = self.walk_cost(narrow as f64 / selectivity);
+        let widest = match beam {
+            Some(_) => narrow,
+            None => narrow.max(unfiltered.saturating_mul(WIDER)),
+        };
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "positive, and saturating is right"
         )]
-        let budget = if self.filtered { (scan / WALKED) as usize } else { usize::MAX };
-        (walk < scan).then_some(WalkPlan { beam, budget })
+        let budget = (scan / WALKED) as usize;
+        (walk < scan).then_some(WalkPlan { beam: narrow, widest, budget })
     }
 
     /// True if a walk is still cheaper once `accepted` of the `near` entries that are nearest to
@@ -91,6 +108,29 @@ impl Situation {
         let overall = self.allowed as f64 / self.vectors.max(1) as f64;
         let local = (accepted as f64 + overall) / (near as f64 + 1.0);
         self.walk_cost(plan.beam as f64 / local.max(1e-9)) < self.scan_cost()
+    }
+
+    /// The beam to walk with once more, if the walk leaves doubts: because codes are too rough
+    /// to tell its results apart (`unclear`), or because it led through much that is not allowed
+    /// and so saw little of what surrounds its results.
+    pub(crate) fn wider(
+        &self,
+        plan: WalkPlan,
+        beam: usize,
+        unclear: bool,
+        walked: Walked,
+    ) -> Option<usize> {
+        let usual = walked.passed as f64 * self.allowed as f64 / self.vectors.max(1) as f64;
+        let far = self.filtered && (walked.accepted as f64) < USUAL_PART * usual;
+        let most = if unclear {
+            plan.widest
+        } else if far {
+            plan.widest / 4
+        } else {
+            0
+        };
+        let wider = beam.saturating_mul(if far { 4 } else { 2 }).min(most);
+        (wider > beam).then_some(wider)
     }
 
     /// The nodes a walk passes, if the caller has no wish: enough for a recall of about 0.98.
@@ -113,7 +153,7 @@ impl Situation {
     /// The cost of a walk past `nodes` nodes.
     fn walk_cost(&self, nodes: f64) -> f64 {
         let walked = nodes * self.degree as f64 * FRESH;
-        walked * WALKED + self.pending as f64 * LISTED
+        walked * WALKED + self.first as f64 + self.pending as f64 * LISTED
     }
 }
 
@@ -126,6 +166,7 @@ mod tests {
             vectors,
             allowed,
             filtered: allowed < vectors,
+            first: (vectors / 64).saturating_sub(1_024),
             pending: 0,
             degree: 32,
             spread: 1.0,

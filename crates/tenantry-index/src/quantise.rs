@@ -230,6 +230,26 @@ impl Terms {
         Self { bias, gain, residual, magnitude }
     }
 
+    /// Bytes of the terms of one vector, saved.
+    pub(crate) const BYTES: usize = 16;
+
+    /// The terms as bytes: four numbers, little-endian.
+    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let all = [self.bias, self.gain, self.residual, self.magnitude];
+        for (to, number) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(all) {
+            *to = number.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// The terms that were saved as these bytes.
+    pub(crate) fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let (numbers, _) = bytes.as_chunks::<4>();
+        let number = |at: usize| numbers.get(at).map_or(0.0, |bytes| f32::from_le_bytes(*bytes));
+        Self { bias: number(0), gain: number(1), residual: number(2), magnitude: number(3) }
+    }
+
     /// True if there is no vector.
     pub(crate) fn absent(self) -> bool {
         self.bias == f32::INFINITY
@@ -258,6 +278,8 @@ pub(crate) struct QueryCodes {
     step: f32,
     norm: f32,
     residual: f32,
+    /// The part of the largest possible error that is usual.
+    usual: f32,
 }
 
 impl QueryCodes {
@@ -281,7 +303,8 @@ impl QueryCodes {
         #[expect(clippy::cast_possible_truncation, reason = "the bounds leave room for it")]
         let [offset, step, norm, residual] =
             [offset, step / unit, norm / unit, residual / unit].map(|x| x as f32);
-        Some(Self { row, offset, step, norm, residual })
+        let usual = (4.0 / (query.len() as f32).sqrt()).min(1.0);
+        Some(Self { row, offset, step, norm, residual, usual })
     }
 
     /// No distance of the vector is less than this. +∞ if and only if it is absent.
@@ -300,6 +323,14 @@ impl QueryCodes {
     #[inline]
     pub(crate) fn uncertain(&self, terms: &Terms) -> f32 {
         self.norm * terms.residual + self.residual * terms.magnitude
+    }
+
+    /// Hardly ever is the distance less than the estimate by more than this: the errors of single
+    /// components are about as independent as rolls of dice, and their sum rarely four times its
+    /// standard deviation.
+    #[inline]
+    pub(crate) fn usual_error(&self, terms: &Terms) -> f32 {
+        self.uncertain(terms) * self.usual
     }
 }
 

@@ -43,6 +43,11 @@ impl Smallest {
         Self { k, heap: BinaryHeap::with_capacity(k), limit: f32::INFINITY }
     }
 
+    /// How many it keeps.
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
     /// What is greater than this would not be kept; +∞ while there is room.
     #[inline]
     pub(crate) fn limit(&self) -> f32 {

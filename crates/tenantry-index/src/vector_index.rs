@@ -2,8 +2,10 @@
 //! are many.
 
 mod search;
+mod segment;
 
 pub use search::{Found, SearchOptions, recall};
+pub use segment::{SavedLinks, Segment, SegmentParts};
 
 use crate::{
     ExactIndex, Storage,

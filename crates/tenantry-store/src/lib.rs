@@ -11,10 +11,10 @@ mod store;
 mod surface;
 
 pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
-pub use embedded::{EmbeddedConfig, MasterKey};
+pub use embedded::{EmbeddedConfig, MasterKey, SavedConfig};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use store::{Health, Store, StoreTotals};
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, NewKey, Origin,
-    SystemClock, SystemEntropy, TenantChange, TenantInfo,
+    SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo,
 };

@@ -16,13 +16,20 @@
 mod gate;
 mod meter;
 mod ring;
+mod steps;
 #[cfg(test)]
 mod tests;
 
 use gate::{Full, Gate, Who};
 use meter::{Meter, Moment, ThreadMeter, Used};
 use parking_lot::Mutex;
-use std::{fmt, num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
+use std::{
+    fmt,
+    num::NonZero,
+    sync::{Arc, atomic::AtomicBool},
+    thread::available_parallelism,
+    time::Duration,
+};
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
@@ -86,8 +93,12 @@ pub struct PoolTotals {
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);
 
+type Queue = Gate<oneshot::Sender<Place>>;
+
 struct Shared {
-    gate: Mutex<Gate<oneshot::Sender<Place>>>,
+    gate: Mutex<Queue>,
+    /// True while a task is about to give places out.
+    gives_out_soon: AtomicBool,
     meter: Box<dyn Meter>,
     /// Work that has run shorter than this keeps its place, in nanoseconds: giving it up costs
     /// more than it gains.
@@ -108,7 +119,12 @@ impl Pool {
 
     fn with_meter(config: &PoolConfig, meter: Box<dyn Meter>) -> Self {
         let slice = u64::try_from(config.slice.as_nanos()).unwrap_or(u64::MAX);
-        Self(Arc::new(Shared { gate: Mutex::new(Gate::new(config)), meter, pass_after: slice / 2 }))
+        Self(Arc::new(Shared {
+            gate: Mutex::new(Gate::new(config)),
+            gives_out_soon: AtomicBool::new(false),
+            meter,
+            pass_after: slice / 2,
+        }))
     }
 
     /// Waits for a place for a tenant's work. `weight` is the tenant's share, 100 being the usual
@@ -116,6 +132,10 @@ impl Pool {
     ///
     /// [`ErrorKind::Busy`] if too much waits already.
     pub async fn turn(&self, tenant: TenantId, weight: u32, class: Class) -> Result<Turn> {
+        if let Some(waited) = self.step_here().await {
+            let who = Who { tenant, weight, class };
+            return Ok(Turn::within(self.place(who), waited));
+        }
         match self.enter(tenant, weight, class)? {
             Entered::Place(place) => Ok(Turn::start(place)),
             Entered::Waiting(mut waiting) => Ok(Turn::start(waiting.place().await)),
@@ -137,10 +157,21 @@ impl Pool {
             drop(gate);
             return Ok(Entered::Place(self.place(who)));
         }
-        let (sender, receiver) = oneshot::channel();
-        let number = gate.admit(who, sender).map_err(|Full| busy())?;
-        let pool = self.clone();
-        Ok(Entered::Waiting(Waiting { pool, who, number, receiver: Some(receiver) }))
+        let waiting = Waiting::join(self, &mut gate, who, false)?;
+        drop(gate);
+        self.give_out();
+        Ok(Entered::Waiting(waiting))
+    }
+
+    /// Gives free places to those who wait for them.
+    fn give_out(&self) {
+        loop {
+            let next = self.0.gate.lock().next();
+            if next.is_none() {
+                return;
+            }
+            self.hand_on(next);
+        }
     }
 
     /// A place, only if one is free and nobody waits for it.
@@ -167,10 +198,10 @@ impl Pool {
     }
 
     fn place(&self, who: Who) -> Place {
-        Place { pool: self.clone(), who, is_held: true, used: Used::default() }
+        Place { pool: self.clone(), who, is_held: true, is_step: false, used: Used::default() }
     }
 
-    /// Hands free places on. The lock is not held while others are woken.
+    /// Hands a place on. The lock is not held while others are woken.
     fn hand_on(&self, next: Option<(Who, oneshot::Sender<Place>)>) {
         if let Some((who, sender)) = next {
             // A place that is not taken comes back and is given on when it is dropped.
@@ -189,6 +220,8 @@ struct Place {
     who: Who,
     /// False while its turn waits for the next one.
     is_held: bool,
+    /// True if a step has it: those who are ready to queue are let in before it is given on.
+    is_step: bool,
     /// Not charged yet.
     used: Used,
 }
@@ -202,6 +235,13 @@ impl Drop for Place {
             let mut gate = self.pool.0.gate.lock();
             gate.charge(self.who, self.used);
             gate.free(self.who.class);
+            if self.is_step {
+                if gate.waiting() > 0 {
+                    drop(gate);
+                    self.pool.give_out_soon();
+                }
+                return;
+            }
             gate.next()
         };
         self.pool.hand_on(next);
@@ -225,6 +265,17 @@ struct Waiting {
 const GRANTED: &str = "whoever takes a waiter from its queue sends it a place";
 
 impl Waiting {
+    /// Joins the queue; may be refused unless it was let in before.
+    fn join(pool: &Pool, gate: &mut Queue, who: Who, is_admitted: bool) -> Result<Self> {
+        let (sender, receiver) = oneshot::channel();
+        let number = if is_admitted {
+            gate.queue(who, sender)
+        } else {
+            gate.admit(who, sender).map_err(|Full| busy())?
+        };
+        Ok(Self { pool: pool.clone(), who, number, receiver: Some(receiver) })
+    }
+
     async fn place(&mut self) -> Place {
         let receiver = self.receiver.as_mut().expect("a wait ends once");
         let place = receiver.await.expect(GRANTED);
@@ -252,6 +303,9 @@ pub struct Turn {
     place: Place,
     mark: Moment,
     cpu_ns: u64,
+    waited: Duration,
+    /// True if it is part of a step that has the place.
+    is_within: bool,
 }
 
 impl fmt::Debug for Turn {
@@ -263,7 +317,20 @@ impl fmt::Debug for Turn {
 impl Turn {
     fn start(place: Place) -> Self {
         let mark = place.pool.0.meter.now();
-        Self { place, mark, cpu_ns: 0 }
+        Self { place, mark, cpu_ns: 0, waited: Duration::ZERO, is_within: false }
+    }
+
+    /// A part of a step, which has waited and pays. Must be dropped before the step ends.
+    fn within(mut place: Place, waited: Duration) -> Self {
+        place.is_held = false;
+        let mut turn = Self::start(place);
+        (turn.waited, turn.is_within) = (waited, true);
+        turn
+    }
+
+    /// How long the step that this turn is part of has waited; zero for a turn of its own.
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Between two slices on a task: charges what was used, lets other tasks of the runtime run
@@ -273,6 +340,9 @@ impl Turn {
     /// If the future is dropped while it waits, the turn holds no place; `pass` again waits for
     /// one.
     pub async fn pass(&mut self) {
+        if self.is_within {
+            return;
+        }
         let waiting = if self.place.is_held {
             if !self.is_due() {
                 return;
@@ -328,7 +398,7 @@ impl Turn {
 
     /// CPU time used by this turn so far, with the slice that is running on this thread.
     pub fn cpu(&self) -> Duration {
-        let running = if self.place.is_held {
+        let running = if self.place.is_held || self.is_within {
             self.mark.used_until(self.place.pool.0.meter.now()).cpu
         } else {
             0
@@ -373,6 +443,7 @@ impl Turn {
         let (sender, receiver) = oneshot::channel();
         let number = gate.queue(who, sender);
         drop(gate);
+        pool.give_out();
         Some(Waiting { pool, who, number, receiver: Some(receiver) })
     }
 

@@ -5,7 +5,7 @@ use crate::{
     embedded::{Embedded, EmbeddedConfig},
     pool::{Pool, PoolTotals},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{
     Admin, ApiKey, CanWrite, KeyDirectory, KeyId, KeyRow, Level, OperatorScope, Scope, SystemScope,
     TenantId,
@@ -56,6 +56,14 @@ pub struct StoreTotals {
     pub open_tenants: u64,
     /// Pieces of index maintenance done.
     pub maintenance: u64,
+    /// Indexes written to saved files.
+    pub saved_written: u64,
+    /// Queries of cold collections answered from saved files.
+    pub saved_used: u64,
+    /// Saved files that were damaged or not what they said.
+    pub saved_refused: u64,
+    /// Bytes of all saved files.
+    pub saved_bytes: u64,
     /// Turns.
     pub pool: PoolTotals,
 }
@@ -382,8 +390,24 @@ impl Store {
         mode: WriteMode,
         records: Vec<RecordWrite>,
     ) -> Result<WriteOutcome> {
+        self.write_noting(scope, collection, mode, records, BTreeMap::new()).await
+    }
+
+    /// [`Store::write`], and in the same commit attributes that the collection does not have yet.
+    /// They are left out, and the records written, if nothing changes, if the key is bound to a
+    /// filter, or if the collection would have too many.
+    pub async fn write_noting<L: CanWrite>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        mode: WriteMode,
+        records: Vec<RecordWrite>,
+        attributes: BTreeMap<String, String>,
+    ) -> Result<WriteOutcome> {
         match self {
-            Self::Embedded(store) => store.write(scope, collection, mode, records).await,
+            Self::Embedded(store) => {
+                store.write(scope, collection, mode, records, attributes).await
+            }
         }
     }
 

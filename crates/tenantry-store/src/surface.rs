@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{Restriction, Role, TenantId};
 use tenantry_types::{
     Clock, CollectionId, CollectionName, CollectionNumber, DatabaseId, DatabaseName,
-    DatabaseNumber, Isolation, Limits, Metadata, Metric, TenantName, TenantState, Timestamp,
+    DatabaseNumber, Error, Isolation, Limits, Metadata, Metric, Result, TenantName, TenantState,
+    Timestamp, VectorName, VectorSpec, VectorStorage,
 };
 
 /// A tenant as the catalog knows it. Holds no data of the tenant.
@@ -67,16 +68,72 @@ pub struct CollectionInfo {
     pub id: CollectionId,
     /// Name.
     pub name: CollectionName,
-    /// How vectors are compared.
+    /// How unnamed vectors are compared.
     pub metric: Metric,
-    /// Components of each vector; set by the first write that has one.
+    /// Components of each unnamed vector; set by the first write that has one.
     pub dimension: Option<u32>,
+    /// How precisely unnamed vectors are kept in memory.
+    pub storage: VectorStorage,
+    /// The named vectors that its records may have.
+    pub vectors: BTreeMap<VectorName, VectorInfo>,
+    /// The highest number that a named vector was given; numbers are never given twice.
+    pub last_vector: u16,
     /// The caller's metadata about the collection.
     pub metadata: Option<Metadata>,
     /// What dialects keep beside it.
     pub attributes: BTreeMap<String, String>,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// The vectors of one name, as their collection knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VectorInfo {
+    /// The name's number in the collection, from 1.
+    pub number: u16,
+    /// What they are.
+    pub spec: VectorSpec,
+}
+
+impl CollectionInfo {
+    /// The vectors of this name, or the unnamed ones, whose number is 0.
+    ///
+    /// [`ErrorKind::Invalid`](tenantry_types::ErrorKind::Invalid) if the collection has none of
+    /// this name.
+    pub fn vector(&self, name: Option<&VectorName>) -> Result<VectorInfo> {
+        let Some(name) = name else {
+            let Self { metric, dimension, storage, .. } = *self;
+            return Ok(VectorInfo { number: 0, spec: VectorSpec { metric, dimension, storage } });
+        };
+        self.vectors.get(name).copied().ok_or_else(|| {
+            let known: Vec<String> = self.vectors.keys().map(|name| format!("{name:?}")).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Error::invalid(format!(
+                "the collection has no vectors named {name:?}; its named vectors: {known}"
+            ))
+        })
+    }
+
+    /// Sets what the first write of a vector tells: its dimension.
+    pub(crate) fn set_dimension(&mut self, name: Option<&VectorName>, dimension: u32) {
+        match name {
+            None => self.dimension = Some(dimension),
+            Some(name) => {
+                if let Some(vector) = self.vectors.get_mut(name) {
+                    vector.spec.dimension = Some(dimension);
+                }
+            }
+        }
+    }
+
+    /// Number, name and kind of all vectors that a record may have, the unnamed one first.
+    pub(crate) fn fields(&self) -> Vec<(u16, Option<&VectorName>, VectorSpec)> {
+        let Self { metric, dimension, storage, .. } = *self;
+        let mut fields = vec![(0, None, VectorSpec { metric, dimension, storage })];
+        fields.extend(self.vectors.iter().map(|(name, info)| (info.number, Some(name), info.spec)));
+        fields.sort_unstable_by_key(|(number, ..)| *number);
+        fields
+    }
 }
 
 /// A database that was found in a scope's tenant. Only the store makes one, and every operation

@@ -13,6 +13,7 @@ mod query;
 mod record;
 mod tenant;
 mod value;
+mod vector;
 
 pub use clock::{Clock, Timestamp};
 pub use error::{Error, ErrorKind, Resource, Result};
@@ -25,9 +26,11 @@ pub use name::{
 pub use query::{
     CollectionChange, CollectionSpec, CollectionStatistics, Explain, Found, GetRequest, Hit,
     Include, MemoryStatistics, Metric, Order, Page, QueryRequest, SearchPlan, SearchStep, Selector,
+    VectorStatistics,
 };
 pub use record::{
     Existing, Metadata, MetadataPatch, Missing, Record, RecordWrite, WriteMode, WriteOutcome,
 };
 pub use tenant::{Isolation, TenantSpec, TenantState};
 pub use value::Value;
+pub use vector::{VectorName, VectorSpec, VectorStorage};

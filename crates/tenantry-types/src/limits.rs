@@ -20,6 +20,8 @@ impl Limits {
     pub const IDS_MAX: usize = 100_000;
     /// Components of a vector.
     pub const DIMENSION_MAX: usize = 16_384;
+    /// Named vectors of a collection, beside the unnamed one.
+    pub const NAMED_VECTORS_MAX: usize = 16;
     /// Bytes of one record's text.
     pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
     /// Bytes of one record's uri.

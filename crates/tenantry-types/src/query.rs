@@ -1,6 +1,8 @@
 //! What can be asked of a collection.
 
-use crate::{CollectionName, Filter, Metadata, Record, RecordId};
+use crate::{
+    CollectionName, Filter, Metadata, Record, RecordId, VectorName, VectorSpec, VectorStorage,
+};
 use std::{collections::BTreeMap, time::Duration};
 
 /// How two vectors are compared. Distances: smaller is nearer.
@@ -20,12 +22,31 @@ pub enum Metric {
 pub struct CollectionSpec {
     /// The name, unique within the database.
     pub name: CollectionName,
-    /// How vectors are compared; cannot be changed later.
+    /// How unnamed vectors are compared; cannot be changed later.
     pub metric: Metric,
+    /// How precisely unnamed vectors are kept in memory; cannot be changed later.
+    pub storage: VectorStorage,
+    /// The named vectors that a record may have, at most
+    /// [`NAMED_VECTORS_MAX`](crate::Limits::NAMED_VECTORS_MAX); cannot be changed later.
+    pub vectors: BTreeMap<VectorName, VectorSpec>,
     /// The caller's own metadata about the collection.
     pub metadata: Option<Metadata>,
     /// Text that a dialect keeps beside the collection (its own configuration), by key.
     pub attributes: BTreeMap<String, String>,
+}
+
+impl CollectionSpec {
+    /// A collection with nothing but a name.
+    pub fn new(name: CollectionName) -> Self {
+        Self {
+            name,
+            metric: Metric::default(),
+            storage: VectorStorage::default(),
+            vectors: BTreeMap::new(),
+            metadata: None,
+            attributes: BTreeMap::new(),
+        }
+    }
 }
 
 /// A change of a collection; `None` leaves a part as it is.
@@ -50,10 +71,12 @@ pub struct Page {
 
 /// Which parts of a record to return. The id and version always are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent columns")]
+#[expect(clippy::struct_excessive_bools, reason = "independent columns")]
 pub struct Include {
-    /// The vector.
+    /// The unnamed vector.
     pub vector: bool,
+    /// All named vectors.
+    pub vectors: bool,
     /// The text.
     pub document: bool,
     /// The uri.
@@ -104,9 +127,12 @@ pub struct GetRequest {
 }
 
 /// A nearest-neighbour search with one or more vectors.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct QueryRequest {
-    /// The query vectors, all of the collection's dimension.
+    /// Which of the records' vectors to search: the named ones, or the unnamed ones. Records
+    /// without it are not found.
+    pub using: Option<VectorName>,
+    /// The query vectors, all of the dimension of those that are searched.
     pub vectors: Vec<Vec<f32>>,
     /// How many neighbours of each to return at most.
     pub k: usize,
@@ -171,7 +197,7 @@ pub struct Found {
 }
 
 /// What a collection holds and takes.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct CollectionStatistics {
     /// Records.
     pub records: u64,
@@ -179,15 +205,33 @@ pub struct CollectionStatistics {
     pub memory: Option<MemoryStatistics>,
 }
 
-/// What a collection takes in memory, in bytes, and the state of its graph.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// What a collection takes in memory, in bytes, and the state of its graphs.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct MemoryStatistics {
     /// Ids, texts and metadata, estimated.
     pub rows_bytes: u64,
-    /// Vectors, their codes and the graph.
+    /// All vectors, their codes and graphs.
     pub vectors_bytes: u64,
     /// Indexes of metadata and texts.
     pub metadata_bytes: u64,
+    /// Unnamed vectors that the graph finds; 0 while there is no graph.
+    pub linked: u64,
+    /// Unnamed vectors that are scanned beside the graph, or all.
+    pub pending: u64,
+    /// What part of the nearest the graph found, in the queries that were sampled; `None` while
+    /// none was.
+    pub recall: Option<f32>,
+    /// Queries sampled.
+    pub recall_samples: u64,
+    /// The same of the named vectors.
+    pub vectors: BTreeMap<VectorName, VectorStatistics>,
+}
+
+/// What the vectors of one name take in memory, and the state of their graph.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct VectorStatistics {
+    /// Bytes of the vectors, their codes and the graph.
+    pub bytes: u64,
     /// Vectors that the graph finds; 0 while there is no graph.
     pub linked: u64,
     /// Vectors that are scanned beside the graph, or all.

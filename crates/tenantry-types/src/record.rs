@@ -1,6 +1,6 @@
 //! Records and what may be written to them.
 
-use crate::{RecordId, Timestamp, Value};
+use crate::{RecordId, Timestamp, Value, VectorName};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// A record's metadata: keys in byte order.
@@ -14,8 +14,11 @@ pub type MetadataPatch = BTreeMap<String, Option<Value>>;
 pub struct Record {
     /// The record's id.
     pub id: RecordId,
-    /// The vector, as it was given (not normalised).
+    /// The unnamed vector, as it was given (not normalised).
     pub vector: Option<Vec<f32>>,
+    /// The named vectors that the record has, as they were given; empty if they were not asked
+    /// for.
+    pub vectors: BTreeMap<VectorName, Vec<f32>>,
     /// The text.
     pub document: Option<Arc<str>>,
     /// Where the original lives.
@@ -33,14 +36,30 @@ pub struct Record {
 pub struct RecordWrite {
     /// The record's id.
     pub id: RecordId,
-    /// The new vector.
+    /// The new unnamed vector.
     pub vector: Option<Vec<f32>>,
+    /// New named vectors; those not named stay.
+    pub vectors: BTreeMap<VectorName, Vec<f32>>,
     /// The new text. Cannot be cleared, but may be empty.
     pub document: Option<String>,
     /// The new uri. Cannot be cleared, but may be empty.
     pub uri: Option<String>,
     /// Metadata to merge.
     pub metadata: MetadataPatch,
+}
+
+impl RecordWrite {
+    /// A record that says nothing but its id.
+    pub fn new(id: RecordId) -> Self {
+        Self {
+            id,
+            vector: None,
+            vectors: BTreeMap::new(),
+            document: None,
+            uri: None,
+            metadata: MetadataPatch::new(),
+        }
+    }
 }
 
 /// What to do with an id that exists already.

@@ -18,10 +18,8 @@
 //! let session = engine.session::<Admin>(&operator, Select::Named(&acme)).await?;
 //! let database = session.database(&DatabaseName::parse(tenantry::DEFAULT_DATABASE)?).await?;
 //! let spec = CollectionSpec {
-//!     name: tenantry::CollectionName::parse("notes")?,
 //!     metric: Metric::Cosine,
-//!     metadata: None,
-//!     attributes: std::collections::BTreeMap::new(),
+//!     ..CollectionSpec::new(tenantry::CollectionName::parse("notes")?)
 //! };
 //! let (notes, created) = database.create_collection(&spec, false).await?;
 //! assert!(created && notes.count(None).await? == 0);

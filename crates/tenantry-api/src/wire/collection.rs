@@ -3,12 +3,13 @@
 use super::{
     Change,
     value::{MetadataIn, MetadataOut},
+    vector::{self, ByName, StorageName, VectorCreateIn, VectorMemoryOut, VectorOut},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tenantry_engine::{
     CollectionChange, CollectionInfo, CollectionName, CollectionSpec, CollectionStatistics,
-    DatabaseInfo, Error, Metric, Page, Result,
+    DatabaseInfo, Error, Metric, Page, Result, VectorStorage,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -109,8 +110,15 @@ impl From<Metric> for MetricName {
 pub(crate) struct CollectionCreateIn {
     /// 1 to 512 bytes of UTF-8 without control characters.
     name: String,
-    /// How vectors are compared; `l2` if absent. Cannot be changed later.
+    /// How unnamed vectors are compared; `l2` if absent. Cannot be changed later.
     metric: Option<MetricName>,
+    /// How precisely unnamed vectors are kept in memory; `full` if absent. Cannot be changed later.
+    storage: Option<StorageName>,
+    /// Vectors that records may have beside the unnamed one, by name, at most 16. A name has 1 to
+    /// 64 letters and digits of ASCII, `_`, `-` and `.`. Cannot be changed later.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, VectorCreateIn>)]
+    vectors: ByName<VectorCreateIn>,
     /// The caller's own metadata about the collection.
     #[schema(value_type = Option<Object>)]
     metadata: Option<MetadataIn>,
@@ -124,6 +132,8 @@ impl CollectionCreateIn {
         Ok(CollectionSpec {
             name: CollectionName::parse(self.name)?,
             metric: self.metric.map(Metric::from).unwrap_or_default(),
+            storage: self.storage.map(VectorStorage::from).unwrap_or_default(),
+            vectors: self.vectors.specs(),
             metadata: self.metadata.map(MetadataIn::whole).transpose()?,
             attributes: BTreeMap::new(),
         })
@@ -163,8 +173,11 @@ pub(crate) struct CollectionOut {
     id: String,
     name: String,
     metric: MetricName,
-    /// Components of each vector; null until the first vector is written.
+    /// Components of each unnamed vector; null until the first one is written.
     dimension: Option<u32>,
+    storage: StorageName,
+    /// The named vectors that its records may have, by name.
+    vectors: BTreeMap<String, VectorOut>,
     /// The caller's own metadata about the collection.
     #[schema(value_type = Option<Object>)]
     metadata: Option<MetadataOut>,
@@ -179,6 +192,8 @@ impl From<&CollectionInfo> for CollectionOut {
             name: info.name.to_string(),
             metric: info.metric.into(),
             dimension: info.dimension,
+            storage: info.storage.into(),
+            vectors: vector::named(info.vectors.clone(), |one| VectorOut::from(&one)),
             metadata: info.metadata.clone().map(|all| MetadataOut(all.into())),
             created_at_ms: info.created_at.0,
         }
@@ -199,19 +214,21 @@ pub(crate) struct StatisticsOut {
 pub(crate) struct MemoryOut {
     /// Bytes of ids, texts and metadata, estimated.
     rows_bytes: u64,
-    /// Bytes of vectors, their codes and the graph.
+    /// Bytes of all vectors, their codes and graphs.
     vectors_bytes: u64,
     /// Bytes of the indexes of metadata and texts.
     metadata_bytes: u64,
-    /// Vectors that the graph finds; 0 while there is no graph.
+    /// Unnamed vectors that the graph finds; 0 while there is no graph.
     linked: u64,
-    /// Vectors that are scanned beside the graph; all, if there is none.
+    /// Unnamed vectors that are scanned beside the graph; all, if there is none.
     pending: u64,
     /// The share of the ten nearest that the graph found, in the queries that were sampled; null
     /// while none was.
     recall: Option<f32>,
     /// Queries sampled.
     recall_samples: u64,
+    /// The same of the named vectors, by name.
+    vectors: BTreeMap<String, VectorMemoryOut>,
 }
 
 impl From<CollectionStatistics> for StatisticsOut {
@@ -224,6 +241,7 @@ impl From<CollectionStatistics> for StatisticsOut {
             pending: memory.pending,
             recall: memory.recall,
             recall_samples: memory.recall_samples,
+            vectors: vector::named(memory.vectors, VectorMemoryOut::from),
         });
         Self { records: statistics.records, memory }
     }

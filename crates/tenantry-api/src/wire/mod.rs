@@ -6,6 +6,7 @@ mod key;
 mod record;
 mod tenant;
 mod value;
+mod vector;
 
 pub(crate) use audit::{AuditPageOut, AuditSearch};
 pub(crate) use collection::{

@@ -1,9 +1,12 @@
 //! Records, row by row.
 
-use super::value::{MetadataIn, MetadataOut};
+use super::{
+    value::{MetadataIn, MetadataOut},
+    vector::{self, ByName},
+};
 use crate::filter::FilterIn;
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tenantry_engine::{
     Error, ErrorKind, Existing, Explain, GetRequest, Hit, Include, Missing, Order, Page,
     QueryRequest, Record, RecordId, RecordWrite, Result, SearchPlan, SearchStep, Selector,
@@ -25,6 +28,10 @@ pub(crate) struct RecordIn {
     id: String,
     /// Finite 32-bit floats, as many as the collection's other vectors have.
     vector: Option<Vec<f32>>,
+    /// The named vectors, by name; those that are absent stay.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, Vec<f32>>)]
+    vectors: ByName<Vec<f32>>,
     /// Text.
     document: Option<String>,
     /// Where the original lives.
@@ -40,6 +47,7 @@ fn records(rows: Vec<RecordIn>) -> Result<Vec<RecordWrite>> {
         Ok(RecordWrite {
             id: RecordId::parse(row.id).map_err(|why| at("records", index, &why))?,
             vector: row.vector,
+            vectors: row.vectors.0,
             document: row.document,
             uri: row.uri,
             metadata: row.metadata.0,
@@ -147,8 +155,10 @@ fn selector(ids: Option<Vec<String>>, filter: Option<FilterIn>) -> Result<Select
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Part {
-    /// The vector.
+    /// The unnamed vector.
     Vector,
+    /// All named vectors.
+    Vectors,
     /// The text.
     Document,
     /// The uri.
@@ -159,12 +169,13 @@ pub(crate) enum Part {
 
 fn include(parts: Option<Vec<Part>>) -> Include {
     let Some(parts) = parts else {
-        return Include { vector: false, document: true, uri: true, metadata: true };
+        return Include { document: true, uri: true, metadata: true, ..Include::default() };
     };
     let mut include = Include::default();
     for part in parts {
         match part {
             Part::Vector => include.vector = true,
+            Part::Vectors => include.vectors = true,
             Part::Document => include.document = true,
             Part::Uri => include.uri = true,
             Part::Metadata => include.metadata = true,
@@ -297,7 +308,9 @@ pub(crate) struct CountOut {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct QueryIn {
-    /// One or more vectors of the collection's dimension.
+    /// The named vectors to search; the unnamed ones if absent. Records without it are not found.
+    using: Option<String>,
+    /// One or more vectors, of the dimension of those that are searched.
     vectors: Vec<Vec<f32>>,
     /// How many neighbours of each; 10 if absent.
     k: Option<usize>,
@@ -320,6 +333,7 @@ pub(crate) struct QueryIn {
 impl QueryIn {
     pub(crate) fn request(self) -> Result<QueryRequest> {
         Ok(QueryRequest {
+            using: vector::using(self.using.as_deref())?,
             vectors: self.vectors,
             k: self.k.unwrap_or(K_DEFAULT),
             select: selector(self.ids, self.filter)?,
@@ -335,6 +349,10 @@ pub(crate) struct RecordOut {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     vector: Option<Vec<f32>>,
+    /// The named vectors that it has, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
+    vectors: BTreeMap<String, Vec<f32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     document: Option<Arc<str>>,
@@ -354,7 +372,8 @@ impl RecordOut {
     /// Roughly how many scalars it holds.
     pub(crate) fn parts(&self) -> usize {
         let text = self.document.as_ref().map_or(0, |text| text.len() / 16);
-        1 + self.vector.as_ref().map_or(0, Vec::len) + text
+        let vectors = self.vector.iter().chain(self.vectors.values());
+        1 + vectors.map(Vec::len).sum::<usize>() + text
     }
 }
 
@@ -363,6 +382,7 @@ impl From<Record> for RecordOut {
         Self {
             id: record.id.into_string(),
             vector: record.vector,
+            vectors: vector::named(record.vectors, |vector| vector),
             document: record.document,
             uri: record.uri,
             metadata: record.metadata.map(MetadataOut),
@@ -383,7 +403,7 @@ pub(crate) struct RecordsOut {
 pub(crate) struct HitOut {
     #[serde(flatten)]
     pub(crate) record: RecordOut,
-    /// By the collection's metric; smaller is nearer.
+    /// By the metric of the vectors that were searched; smaller is nearer.
     distance: f32,
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::{fmt::Write, fs, path::PathBuf};
 use tenantry_api::{GET_RECORDS_DEFAULT, GET_RECORDS_MAX, ROUTES, openapi};
-use tenantry_engine::{Limits, NAME_BYTES_MAX, RecordId};
+use tenantry_engine::{Limits, NAME_BYTES_MAX, RecordId, VectorName};
 
 fn reference(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference").join(file)
@@ -38,6 +38,8 @@ fn limits() -> String {
         ("records of one get", GET_RECORDS_MAX),
         ("records of one get that names no limit", GET_RECORDS_DEFAULT),
         ("components of a vector", Limits::DIMENSION_MAX),
+        ("named vectors of a collection", Limits::NAMED_VECTORS_MAX),
+        ("bytes of a named vector's name", VectorName::BYTES_MAX),
         ("bytes of a record's document", Limits::DOCUMENT_BYTES_MAX),
         ("bytes of a record's uri", Limits::URI_BYTES_MAX),
         ("metadata keys of a record or collection", Limits::METADATA_KEYS_MAX),

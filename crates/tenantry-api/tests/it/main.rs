@@ -12,3 +12,4 @@ mod names;
 mod observing;
 mod records;
 mod server;
+mod vectors;

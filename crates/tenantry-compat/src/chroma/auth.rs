@@ -27,8 +27,8 @@ pub(crate) async fn authenticate(
         let token = token(request.headers())?;
         engine.authenticate(token.as_deref()).await?
     };
-    request.extensions_mut().insert(who);
-    Ok(next.run(request).await)
+    request.extensions_mut().insert(who.clone());
+    Ok(engine.in_turns(&who, next.run(request)).await?)
 }
 
 /// The one token that the headers carry, in any of the forms that Chroma's clients send and in the

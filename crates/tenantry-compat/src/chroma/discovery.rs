@@ -2,12 +2,11 @@
 //!
 //! Chroma adds a key to a collection's schema when a record first has it. Here each pair of key
 //! and kind of value is an attribute of the collection: a set that several writers can extend at
-//! once without losing anything. A batch without new pairs, which is nearly every batch, costs a
-//! look into that set and no commit.
+//! once without losing anything. New pairs are part of the commit that writes the records.
 
 use super::schema::Kind;
 use std::collections::{BTreeMap, HashSet};
-use tenantry_engine::{CanWrite, Collection, CollectionChange, CollectionInfo, RecordWrite};
+use tenantry_engine::{CollectionInfo, RecordWrite};
 
 const PREFIX: &str = "chroma.key.";
 
@@ -51,19 +50,4 @@ pub(crate) fn unseen(info: &CollectionInfo, records: &[RecordWrite]) -> BTreeMap
 fn attribute(key: &str, kind: Kind) -> String {
     let word = KINDS.iter().find(|(_, one)| *one == kind).map_or("", |(word, _)| word);
     format!("{PREFIX}{word}{key}")
-}
-
-/// Remembers new pairs. The records are durable already, so a failure is not the caller's: the
-/// next batch with these keys tries again.
-pub(crate) async fn remember<L: CanWrite>(
-    collection: &Collection<L>,
-    attributes: BTreeMap<String, String>,
-) {
-    if attributes.is_empty() {
-        return;
-    }
-    let change = CollectionChange { attributes, ..CollectionChange::default() };
-    if let Err(error) = collection.change(&change).await {
-        tracing::debug!(?error, "chroma: keys were not added to a schema");
-    }
 }

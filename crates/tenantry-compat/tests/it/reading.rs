@@ -2,6 +2,10 @@
 
 use crate::server::{Collection, Server};
 use serde_json::{Value, json};
+use tenantry_engine::{
+    CollectionName, CollectionSpec, DatabaseName, GetRequest, Include, RecordId, RecordWrite,
+    Select, Session, VectorName, VectorSpec, VectorStorage, Write, WriteMode,
+};
 
 async fn filled<'a>(server: &'a Server, key: &str, space: &str) -> Collection<'a> {
     let body = json!({"name": format!("in-{space}"), "configuration": {"hnsw": {"space": space}}});
@@ -201,4 +205,44 @@ async fn everything_is_indexed_at_once() {
     }
     let text = server.text(&key, &level("zz"), "").await.refused(400, "InvalidArgumentError");
     assert!(text.starts_with("Failed to deserialize query string: read_level"), "{text}");
+}
+
+/// A collection that another protocol made with named vectors shows its unnamed ones, as they were
+/// given, and keeps the others through every write.
+#[tokio::test]
+async fn only_unnamed_vectors_are_seen() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let who = server.engine.authenticate(Some(&key)).await.unwrap();
+    let session: Session<Write> = server.engine.session(&who, Select::Own).await.unwrap();
+    let database = session.database(&DatabaseName::default_database()).await.unwrap();
+    let title = VectorName::parse("title").unwrap();
+    let spec = CollectionSpec {
+        storage: VectorStorage::Half,
+        vectors: [(title.clone(), VectorSpec::default())].into(),
+        ..CollectionSpec::new(CollectionName::parse("shared").unwrap())
+    };
+    let (native, _) = database.create_collection(&spec, false).await.unwrap();
+    let record = RecordWrite {
+        vector: Some(vec![0.1, 1e-7]),
+        vectors: [(title.clone(), vec![1.0, 2.0, 3.0])].into(),
+        ..RecordWrite::new(RecordId::parse("a").unwrap())
+    };
+    native.write(WriteMode::Upsert, vec![record.clone()]).await.unwrap();
+
+    let made = server.made(&key, json!({"name": "shared", "get_or_create": true})).await;
+    let got = made.post("get", json!({"include": ["embeddings"]})).await.expect(200);
+    assert_eq!(got["embeddings"].to_string(), "[[0.1,1e-7]]");
+    let ask = json!({"query_embeddings": [[0.1, 0.0]], "include": ["embeddings"]});
+    let found = made.post("query", ask).await.expect(200);
+    assert_eq!(found["embeddings"].to_string(), "[[[0.1,1e-7]]]");
+    let change = json!({"ids": ["a", "b"], "embeddings": [[7, 8], [9, 9]]});
+    made.post("upsert", change).await.expect(200);
+    let wide = json!({"query_embeddings": [[1, 2, 3]]});
+    made.post("query", wide).await.refused(400, "InvalidArgumentError");
+
+    let include = Include { vector: true, vectors: true, ..Include::default() };
+    let all = native.get(&GetRequest { include, ..GetRequest::default() }).await.unwrap();
+    assert_eq!((&all[0].vector, &all[0].vectors), (&Some(vec![7.0, 8.0]), &record.vectors));
+    assert_eq!((&all[1].vector, all[1].vectors.len()), (&Some(vec![9.0, 9.0]), 0));
 }

@@ -218,3 +218,38 @@ async fn limits_of_a_tenant_are_kept_and_freed_by_removal() {
     session.revoke_key(second.id).await.unwrap();
     session.create_key(new_key(Role::Read)).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_batch_teaches_about_a_collection_is_in_its_commit_and_never_stops_it() {
+    let world = World::new().await;
+    let key = world.tenant("acme").await;
+    let c = world.collection(&key, "c").await;
+    let named = |name: &str, value: String| BTreeMap::from([(name.to_owned(), value)]);
+    let before = world.engine.totals().store.commits;
+    let learnt = named("seen", "1".into());
+    let first =
+        c.write_noting(WriteMode::Upsert, vec![write("r").set("owner", text("u1"))], learnt);
+    first.await.unwrap();
+    assert_eq!(world.engine.totals().store.commits, before + 1);
+    let attributes = || async {
+        let db = world.database::<Read>(&key).await;
+        db.collection(&collection("c")).await.unwrap().info().attributes.clone()
+    };
+    assert_eq!(attributes().await, named("seen", "1".into()));
+
+    // What is there stays; what does not fit is left out; both records are written.
+    let large = "x".repeat(Limits::ATTRIBUTES_BYTES_MAX);
+    for (id, what) in [("s", named("seen", "2".into())), ("t", named("large", large))] {
+        c.write_noting(WriteMode::Upsert, vec![write(id)], what).await.unwrap();
+    }
+    let skipped = vec![write("r")];
+    let add = WriteMode::Add(Existing::Skip);
+    c.write_noting(add, skipped, named("nothing written", String::new())).await.unwrap();
+
+    let bound = world.key("acme", bound_key(Role::Write, is("owner", text("u1")))).await;
+    let own = world.database::<Write>(&bound).await.collection(&collection("c")).await.unwrap();
+    let record = vec![write("u").set("owner", text("u1"))];
+    own.write_noting(WriteMode::Upsert, record, named("bound", String::new())).await.unwrap();
+    assert_eq!(attributes().await, named("seen", "1".into()));
+    assert_eq!(all_ids(&c).await, ["r", "s", "t", "u"]);
+}

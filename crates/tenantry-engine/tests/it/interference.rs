@@ -198,7 +198,8 @@ impl Actor {
         self.note("get", &records);
         let vectors = (0..self.dice.size(3)).map(|_| self.dice.vector()).collect();
         let k = self.dice.size(12);
-        let search = QueryRequest { vectors, k, select: self.select(), include, exact: false };
+        let select = self.select();
+        let search = QueryRequest { vectors, k, select, include, ..QueryRequest::default() };
         let hits = c.query(&search).await;
         self.note("query", &hits);
         let filter = self.filter();

@@ -211,12 +211,13 @@ async fn a_bound_key_reads_only_matching_records() {
 #[tokio::test]
 async fn a_bound_key_gets_only_the_parts_it_asked_for() {
     let (_world, all, mine) = shared().await;
-    for bits in 0..16 {
+    for bits in 0..32 {
         let include = Include {
             vector: bits & 1 > 0,
             document: bits & 2 > 0,
             uri: bits & 4 > 0,
             metadata: bits & 8 > 0,
+            vectors: bits & 16 > 0,
         };
         let get = GetRequest { select: by_ids(&["a1"]), include, ..GetRequest::default() };
         assert_eq!(mine.get(&get).await.unwrap(), all.get(&get).await.unwrap());

@@ -18,3 +18,4 @@ mod support;
 mod tenants;
 mod turns;
 mod validation;
+mod vectors;

@@ -53,12 +53,13 @@ async fn a_record_comes_back_as_it_was_written() {
 #[tokio::test]
 async fn only_what_was_asked_for_comes_back() {
     let (_world, c) = two().await;
-    for bits in 0..16 {
+    for bits in 0..32 {
         let include = Include {
             vector: bits & 1 > 0,
             document: bits & 2 > 0,
             uri: bits & 4 > 0,
             metadata: bits & 8 > 0,
+            vectors: bits & 16 > 0,
         };
         let request = GetRequest { select: by_ids(&["a"]), include, ..GetRequest::default() };
         let record = c.get(&request).await.unwrap().pop().unwrap();

@@ -1,11 +1,8 @@
 //! A world to test in: an engine on a folder of its own, with a clock that the test sets.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 use tempfile::TempDir;
 use tenantry_engine::*;
@@ -120,13 +117,12 @@ pub(crate) fn id(id: &str) -> RecordId {
     RecordId::parse(id).unwrap()
 }
 
+pub(crate) fn vector_name(name: &str) -> VectorName {
+    VectorName::parse(name).unwrap()
+}
+
 pub(crate) fn spec(name: &str) -> CollectionSpec {
-    CollectionSpec {
-        name: collection(name),
-        metric: Metric::L2,
-        metadata: None,
-        attributes: BTreeMap::new(),
-    }
+    CollectionSpec::new(collection(name))
 }
 
 pub(crate) fn new_key(role: Role) -> NewKey {
@@ -159,17 +155,12 @@ pub(crate) fn test(key: &str, test: FieldTest) -> Filter {
 
 /// A record to write; add to it with the methods of [`Build`].
 pub(crate) fn write(name: &str) -> RecordWrite {
-    RecordWrite {
-        id: id(name),
-        vector: None,
-        document: None,
-        uri: None,
-        metadata: MetadataPatch::new(),
-    }
+    RecordWrite::new(id(name))
 }
 
 pub(crate) trait Build: Sized {
     fn vector(self, vector: &[f32]) -> Self;
+    fn named(self, name: &str, vector: &[f32]) -> Self;
     fn text(self, text: &str) -> Self;
     fn set(self, key: &str, value: Value) -> Self;
     fn unset(self, key: &str) -> Self;
@@ -178,6 +169,11 @@ pub(crate) trait Build: Sized {
 impl Build for RecordWrite {
     fn vector(mut self, vector: &[f32]) -> Self {
         self.vector = Some(vector.to_vec());
+        self
+    }
+
+    fn named(mut self, name: &str, vector: &[f32]) -> Self {
+        self.vectors.insert(vector_name(name), vector.to_vec());
         self
     }
 
@@ -198,7 +194,8 @@ impl Build for RecordWrite {
 }
 
 /// Everything of a record.
-pub(crate) const ALL: Include = Include { vector: true, document: true, uri: true, metadata: true };
+pub(crate) const ALL: Include =
+    Include { vector: true, vectors: true, document: true, uri: true, metadata: true };
 
 pub(crate) fn by_ids(ids: &[&str]) -> Selector {
     Selector { ids: Some(ids.iter().map(|one| id(one)).collect()), filter: None }
@@ -225,13 +222,7 @@ pub(crate) async fn find<L: Level>(collection: &Collection<L>, name: &str) -> Op
 }
 
 pub(crate) fn query(vector: &[f32], k: usize) -> QueryRequest {
-    QueryRequest {
-        vectors: vec![vector.to_vec()],
-        k,
-        select: Selector::default(),
-        include: Include::default(),
-        exact: false,
-    }
+    QueryRequest { vectors: vec![vector.to_vec()], k, ..QueryRequest::default() }
 }
 
 /// Kind and words of a refusal: all that a caller learns from it.

@@ -7,7 +7,7 @@ use crate::{
     quantise::{QueryCodes, Terms},
     select::{Ranked, Smallest},
 };
-use tenantry_types::Result;
+use tenantry_types::{Error, Result};
 
 /// Vectors whose bounds are computed at once: enough to make the call to the kernel cheap, few
 /// enough that the dot products stay in the first-level cache.
@@ -46,9 +46,14 @@ impl<'a> Pace<'a> {
     }
 }
 
+/// Reads the vector of a slot from where the caller keeps it, into a buffer.
+pub(crate) type ReadVector<'a> = dyn Fn(u32, &mut Vec<f32>) -> Result<()> + 'a;
+
 /// The nearest originals so far, among those compared.
 pub(crate) struct Nearest<'a> {
     index: &'a ExactIndex,
+    /// Where the originals are, if not in the index.
+    elsewhere: Option<&'a ReadVector<'a>>,
     query: Query<'a>,
     smallest: Smallest,
     buffer: Vec<f32>,
@@ -60,7 +65,18 @@ impl<'a> Nearest<'a> {
     pub(crate) fn new(index: &'a ExactIndex, vector: &'a [f32], k: usize) -> Self {
         let size = Size::of(vector);
         let query = Query { metric: index.metric, kernels: index.kernels, vector, size };
-        Self { index, query, smallest: Smallest::new(k), buffer: Vec::new(), compared: 0 }
+        let smallest = Smallest::new(k);
+        Self { index, elsewhere: None, query, smallest, buffer: Vec::new(), compared: 0 }
+    }
+
+    /// The same, with originals that are not in the index.
+    pub(crate) fn with_originals(self, elsewhere: Option<&'a ReadVector<'a>>) -> Self {
+        Self { elsewhere, ..self }
+    }
+
+    /// Begins anew.
+    pub(crate) fn forget(&mut self) {
+        self.smallest = Smallest::new(self.smallest.k());
     }
 
     /// A vector farther than this is not among them.
@@ -78,9 +94,18 @@ impl<'a> Nearest<'a> {
     #[inline]
     pub(crate) fn compare(&mut self, slot: u32, pace: &mut Pace<'_>) -> Result<()> {
         let index = slot as usize;
-        let row = &self.index.codes[self.index.row(index)];
-        let vector = self.index.originals.read(slot, row, &mut self.buffer);
-        let distance = self.query.distance(vector, self.index.sizes[index]);
+        let (vector, size) = if let Some(read) = self.elsewhere {
+            read(slot, &mut self.buffer)?;
+            if self.buffer.len() != self.index.dimension {
+                return Err(Error::corrupt("a vector has another dimension than its index"));
+            }
+            (self.buffer.as_slice(), Size::of(&self.buffer))
+        } else {
+            let row = &self.index.codes[self.index.row(index)];
+            let vector = self.index.originals.read(slot, row, &mut self.buffer);
+            (vector, self.index.sizes[index])
+        };
+        let distance = self.query.distance(vector, size);
         if distance <= self.smallest.limit() {
             self.smallest.offer(Ranked { value: distance, item: slot });
         }
@@ -106,17 +131,18 @@ impl ExactIndex {
     ///
     /// A query of another dimension is a mistake of the caller and finds nothing.
     pub fn search(&self, query: &[f32], k: usize, allow: Allow<'_>) -> Vec<Neighbour> {
-        self.search_paced(query, k, allow, &mut || Ok(()))
+        self.search_paced(query, k, allow, None, &mut || Ok(()))
             .map_or_else(|_| Vec::new(), |answer| answer.neighbours)
     }
 
     /// The same; `pace` is called about every tenth of a millisecond, and its error ends the
-    /// search.
+    /// search. Originals are read from `elsewhere` if they are not in the index.
     pub(crate) fn search_paced(
         &self,
         query: &[f32],
         k: usize,
         allow: Allow<'_>,
+        elsewhere: Option<&ReadVector<'_>>,
         pace: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Answer> {
         let mut pace = Pace::new(pace);
@@ -128,9 +154,10 @@ impl ExactIndex {
             }
             Allow::All | Allow::Slots(_) => allow,
         };
-        let Some((mut nearest, k)) = self.checked(query, k, allow) else {
+        let Some((nearest, k)) = self.checked(query, k, allow) else {
             return Ok(Answer { neighbours: Vec::new(), compared_codes: 0, compared_originals: 0 });
         };
+        let mut nearest = nearest.with_originals(elsewhere);
         // The most promising vectors, to learn early how near the nearest are. Keeping them is
         // worth its cost only if they are few among many.
         let first = k.saturating_mul(2).max(k.saturating_add(32));

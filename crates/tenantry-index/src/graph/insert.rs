@@ -4,13 +4,16 @@ use super::{
     Basis, Graph, Row, draw,
     entries::{self, Survey},
     prune::Candidate,
-    walk::{Guide, NodeGuide},
+    walk::{Guide, Limits, NodeGuide},
 };
 use crate::exact::{Codes, Pace};
 
 /// Links that may be left when a full node is pruned, in eighths of the degree: room for the next
 /// ones, so that not every insertion prunes again.
 const FILLED: usize = 7;
+
+/// Entries among which one that is too near to another is sought, if all are too many.
+const CROWD: usize = 192;
 
 /// A vector's place, computed.
 pub(super) struct Insertion {
@@ -48,10 +51,10 @@ impl Graph {
     pub(super) fn nearby(&self, slot: u32, codes: Codes<'_>) -> (Vec<Candidate>, f32) {
         let mut scratch = self.borrow();
         let guide = NodeGuide::new(codes, slot, self.longest);
-        self.start(codes, &mut scratch, &guide);
+        self.start(codes, &mut scratch, &guide, false);
         let mut always = || Ok(());
         let accept = |node: u32| node != slot && self.answers(node);
-        let limits = (self.shape.build_beam, usize::MAX);
+        let limits = Limits { beam: self.shape.build_beam, budget: usize::MAX };
         let walked =
             self.walk(codes, &mut scratch, &guide, limits, accept, &mut Pace::new(&mut always));
         let (found, nearest_entry) = (scratch.found(), scratch.nearest_start());
@@ -68,7 +71,7 @@ impl Graph {
         if entries.len() <= entries::most(self.nodes) {
             return Vec::new();
         }
-        let mut dots = vec![0; entries.len()];
+        let (mut dots, mut near) = (Vec::new(), Vec::new());
         // One from each half, so that they differ and do not rule each other out.
         let half = count / 2;
         let drawn = draw(self.shape.seed, !self.version, half) as usize;
@@ -76,12 +79,17 @@ impl Graph {
         for at in [drawn, drawn + half as usize] {
             let slot = entries.slots[at];
             let guide = NodeGuide::new(codes, slot, self.longest);
-            codes.kernels.scan(guide.row(), &entries.rows, &mut dots);
-            let mut others = entries.slots.iter().zip(&entries.terms).zip(&dots);
-            if others.any(|((other, terms), dot)| {
-                *other != slot
-                    && !crowded.contains(other)
-                    && guide.distance(terms, *dot) <= entries.reach
+            if !entries.near(codes, &guide, CROWD, &mut near, &mut dots) {
+                near.extend(0..count);
+            }
+            dots.resize(near.len(), 0);
+            codes.kernels.gather(guide.row(), &entries.rows, &near, &mut dots);
+            let mut others = near.iter().map(|at| *at as usize).zip(&dots);
+            if others.any(|(at, dot)| {
+                let other = entries.slots[at];
+                other != slot
+                    && !crowded.contains(&other)
+                    && guide.distance(&entries.terms[at], *dot) <= entries.reach
             }) {
                 crowded.push(slot);
             }

@@ -96,7 +96,7 @@ pub(crate) struct Scratch {
     dots: Vec<i32>,
     starts: Vec<u64>,
     /// The entries nearest to the query that may be answers, under a filter.
-    accepted_starts: Vec<u64>,
+    accepted_starts: BinaryHeap<u64>,
 }
 
 impl Scratch {
@@ -130,34 +130,80 @@ impl Scratch {
     }
 }
 
+/// How far a walk goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Accepted nodes to pass.
+    pub(crate) beam: usize,
+    /// Codes that it may compare. It ends as soon as it is likely to need more.
+    pub(crate) budget: usize,
+}
+
 /// How a walk went.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Walked {
     /// Codes compared.
     pub(crate) compared: usize,
-    /// False if it was ended for having compared too many.
+    /// Nodes passed.
+    pub(crate) passed: usize,
+    /// The accepted ones among them.
+    pub(crate) accepted: usize,
+    /// False if it was ended for its budget.
     pub(crate) complete: bool,
 }
 
+/// Nodes passed between two looks at the budget.
+const LOOK: usize = 16;
+
+impl Walked {
+    /// True if at this rate the walk will compare more codes than it may.
+    fn too_long(&self, limits: Limits) -> bool {
+        // As if two more had been accepted: the first nodes passed only lead there.
+        let ahead = limits.beam as f64 / (self.accepted as f64 + 2.0);
+        self.compared as f64 * ahead.max(1.0) > limits.budget as f64
+    }
+}
+
 impl Graph {
-    /// Finds where to start. The first step of a walk.
-    pub(crate) fn start(&self, codes: Codes<'_>, scratch: &mut Scratch, guide: &impl Guide) {
+    /// Finds where to start, among all entries or, if that would be long, among the more likely
+    /// ones. The first step of a walk. Gives the number of codes compared.
+    pub(crate) fn start(
+        &self,
+        codes: Codes<'_>,
+        scratch: &mut Scratch,
+        guide: &impl Guide,
+        all: bool,
+    ) -> usize {
+        let Scratch { starts, fresh, dots, accepted_starts, .. } = scratch;
         let entries = &self.entries;
-        scratch.dots.resize(entries.len(), 0);
-        codes.kernels.scan(guide.row(), &entries.rows, &mut scratch.dots);
-        scratch.starts.clear();
-        let each = entries.slots.iter().zip(&entries.terms).zip(&scratch.dots);
-        let keys = each.map(|((slot, terms), dot)| pack(guide.distance(terms, *dot), *slot));
-        scratch.starts.extend(keys);
-        if scratch.starts.len() > NEAR_ENTRIES {
-            scratch.starts.select_nth_unstable(NEAR_ENTRIES - 1);
-            scratch.starts.truncate(NEAR_ENTRIES);
+        starts.clear();
+        accepted_starts.clear();
+        let mut compared = entries.len();
+        if !all && entries.near_first(codes, guide, fresh, dots) {
+            compared = dots.len() + fresh.len();
+            dots.resize(fresh.len(), 0);
+            codes.kernels.gather(guide.row(), &entries.rows, fresh, dots);
+            let each = fresh.iter().map(|at| *at as usize).zip(&*dots);
+            starts.extend(each.map(|(at, dot)| {
+                pack(guide.distance(&entries.terms[at], *dot), entries.slots[at])
+            }));
+        } else {
+            dots.resize(entries.len(), 0);
+            codes.kernels.scan(guide.row(), &entries.rows, dots);
+            let each = entries.slots.iter().zip(&entries.terms).zip(&*dots);
+            starts
+                .extend(each.map(|((slot, terms), dot)| pack(guide.distance(terms, *dot), *slot)));
         }
-        scratch.starts.sort_unstable();
-        scratch.accepted_starts.clear();
+        if starts.len() > NEAR_ENTRIES {
+            starts.select_nth_unstable(NEAR_ENTRIES - 1);
+            starts.truncate(NEAR_ENTRIES);
+        }
+        starts.sort_unstable();
+        compared
     }
 
     /// Finds where to start besides, under a filter: what passes it may lie far from all that is
-    /// near the query. The second step of such a walk.
+    /// near the query. The second step of such a walk, after a start among all entries.
     pub(crate) fn start_accepted(
         &self,
         scratch: &mut Scratch,
@@ -166,24 +212,28 @@ impl Graph {
     ) {
         let entries = &self.entries;
         let each = entries.slots.iter().zip(&entries.terms).zip(&scratch.dots);
-        let accepted = each.filter(|((slot, _), _)| accept(**slot));
-        let keys = accepted.map(|((slot, terms), dot)| pack(guide.distance(terms, *dot), *slot));
-        scratch.accepted_starts.extend(keys);
-        if scratch.accepted_starts.len() > STARTS {
-            scratch.accepted_starts.select_nth_unstable(STARTS - 1);
-            scratch.accepted_starts.truncate(STARTS);
+        let nearest = &mut scratch.accepted_starts;
+        for ((slot, terms), dot) in each {
+            let key = pack(guide.distance(terms, *dot), *slot);
+            // Asking what is accepted costs more than comparing.
+            let near = nearest.len() < STARTS || nearest.peek().is_some_and(|last| key < *last);
+            if near && accept(*slot) {
+                nearest.push(key);
+                if nearest.len() > STARTS {
+                    nearest.pop();
+                }
+            }
         }
     }
 
-    /// Walks until the `beam` nearest accepted nodes have been passed, or more than `budget`
-    /// codes were compared. They are then found in `scratch`, to which [`Self::start`] was
-    /// applied.
+    /// Walks until as many accepted nodes as the limits say have been passed, the nearest ones.
+    /// They are then found in `scratch`, to which [`Self::start`] was applied.
     pub(crate) fn walk(
         &self,
         codes: Codes<'_>,
         scratch: &mut Scratch,
         guide: &impl Guide,
-        (beam, budget): (usize, usize),
+        limits: Limits,
         accept: impl Fn(u32) -> bool,
         pace: &mut Pace<'_>,
     ) -> Result<Walked> {
@@ -192,7 +242,8 @@ impl Graph {
         frontier.clear();
         nearest.clear();
         let mut limit = u64::MAX;
-        let mut compared = self.entries.len();
+        let beam = limits.beam;
+        let mut walked = Walked { compared: 0, passed: 0, accepted: 0, complete: true };
         let mut offer = |key: u64, slot: u32, limit: &mut u64, frontier: &mut BinaryHeap<_>| {
             if key >= *limit {
                 return;
@@ -218,10 +269,16 @@ impl Graph {
             if key > limit {
                 break;
             }
-            if compared > budget {
-                return Ok(Walked { compared, complete: false });
+            let node = unpack(key).1;
+            if limits.budget < usize::MAX {
+                walked.accepted += usize::from(accept(node));
+                if walked.passed % LOOK == LOOK - 1 && walked.too_long(limits) {
+                    walked.complete = false;
+                    break;
+                }
             }
-            let links = self.links(unpack(key).1);
+            walked.passed += 1;
+            let links = self.links(node);
             fresh.clear();
             fresh.extend(links.iter().copied().filter(|to| visited.insert(*to)));
             codes.dots(guide.row(), fresh, dots);
@@ -233,11 +290,11 @@ impl Graph {
                 }
                 offer(pack(guide.distance(terms, *dot), slot), slot, &mut limit, frontier);
             }
-            compared += fresh.len();
+            walked.compared += fresh.len();
             // A row far away costs about three times what one in sequence does.
             pace.read(3 * fresh.len() * guide.row().len() * BLOCK)?;
         }
-        Ok(Walked { compared, complete: true })
+        Ok(walked)
     }
 
     /// True if the node's vector may be an answer.
@@ -248,14 +305,14 @@ impl Graph {
 }
 
 /// A distance, which is not NaN, and a slot, ordered by both as one number.
-fn pack(distance: f32, slot: u32) -> u64 {
+pub(super) fn pack(distance: f32, slot: u32) -> u64 {
     let bits = distance.to_bits();
     let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
     u64::from(ordered) << 32 | u64::from(slot)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
-fn unpack(key: u64) -> (f32, u32) {
+pub(super) fn unpack(key: u64) -> (f32, u32) {
     let ordered = (key >> 32) as u32;
     let bits = if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered };
     (f32::from_bits(bits), key as u32)

@@ -87,6 +87,60 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn every_float_kernel_takes_denormal_numbers(
+        pairs in prop::collection::vec((-0xf_ffff_i32..0xf_ffff, -0xf_ffff_i32..0xf_ffff), 0..200),
+        large in any::<bool>(),
+    ) {
+        // Alone, where all products vanish, and beside numbers with which they do not.
+        let tiny = |x: i32| x as f32 * f32::from_bits(1);
+        let other = |x: i32| if large { x as f32 } else { tiny(x) };
+        let (a, b): (Vec<f32>, Vec<f32>) =
+            pairs.into_iter().map(|(a, b)| (tiny(a), other(b))).unzip();
+        // Each product and each sum may lose half of the smallest number.
+        let vanished = f64::from(f32::from_bits(1)) * (a.len() as f64 + 1.0);
+        let exact = |term: fn(f64, f64) -> f64| -> f64 {
+            a.iter().zip(&b).map(|(a, b)| term(f64::from(*a), f64::from(*b))).sum()
+        };
+        let (dot, size) = (exact(|a, b| a * b), exact(|a, b| (a * b).abs()));
+        let squared_l2 = exact(|a, b| (a - b) * (a - b));
+        let allowed = crate::quantise::rounding(a.len());
+        for kernels in Kernels::available() {
+            let error = (f64::from(kernels.dot(&a, &b)) - dot).abs();
+            prop_assert!(error <= allowed * size + vanished, "{} {error}", kernels.name);
+            let error = (f64::from(kernels.squared_l2(&a, &b)) - squared_l2).abs();
+            prop_assert!(error <= allowed * squared_l2 + vanished, "{} {error}", kernels.name);
+        }
+    }
+
+    #[test]
+    fn every_float_kernel_agrees_with_the_scalar_one_on_what_is_not_finite(
+        pairs in prop::collection::vec((-1e3_f32..1e3, -1e3_f32..1e3), 1..200),
+        odd in prop::collection::vec(
+            (any::<prop::sample::Index>(), any::<bool>(), prop::sample::select(vec![
+                f32::INFINITY, f32::NEG_INFINITY, f32::NAN,
+            ])),
+            1..4,
+        ),
+    ) {
+        let (mut a, mut b): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+        for (at, first, value) in odd {
+            let side = if first { &mut a } else { &mut b };
+            let at = at.index(side.len());
+            side[at] = value;
+        }
+        // Neither a sum with an infinite term nor one without a value depends on the order.
+        for kernels in Kernels::available() {
+            let same = |x: f32, y: f32| x.total_cmp(&y).is_eq() || (x.is_nan() && y.is_nan());
+            let (ours, scalar) = (kernels.dot(&a, &b), scalar::KERNELS.dot(&a, &b));
+            prop_assert!(same(ours, scalar), "{}: {ours} {scalar}", kernels.name);
+            let (ours, scalar) = (kernels.squared_l2(&a, &b), scalar::KERNELS.squared_l2(&a, &b));
+            prop_assert!(same(ours, scalar), "{}: {ours} {scalar}", kernels.name);
+        }
+    }
+}
+
 #[test]
 fn no_scan_saturates_or_overflows_at_its_extremes() {
     for length in [1, 31, 32, 63, 64, 65, 128, 129, 1_536, 4_096, COMPONENTS_MAX] {

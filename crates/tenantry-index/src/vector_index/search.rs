@@ -3,8 +3,8 @@
 use super::VectorIndex;
 use crate::{
     Allow, Neighbour,
-    exact::{Nearest, Pace},
-    graph::{Graph, QueryGuide, Walked},
+    exact::{Nearest, Pace, ReadVector},
+    graph::{Graph, Limits, QueryGuide, Scratch},
     plan::{Plan, Situation, WalkPlan},
     quantise::QueryCodes,
 };
@@ -58,17 +58,30 @@ impl VectorIndex {
         how: &SearchOptions,
         pace: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Found> {
+        self.search_with(query, k, allow, how, None, pace)
+    }
+
+    /// The same; originals are read from `elsewhere` if they are not in the index.
+    pub(super) fn search_with(
+        &self,
+        query: &[f32],
+        k: usize,
+        allow: Allow<'_>,
+        how: &SearchOptions,
+        elsewhere: Option<&ReadVector<'_>>,
+        pace: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Found> {
         let mut walked = 0;
         if !how.exact
             && query.len() == self.dimension()
             && let Some(graph) = self.graph.as_ref().filter(|graph| graph.ready())
         {
-            match self.search_graph(graph, query, k, allow, how, pace)? {
+            match self.search_graph(graph, query, k, allow, how, elsewhere, pace)? {
                 Attempt::Found(found) => return Ok(found),
                 Attempt::Failed { compared } => walked = compared,
             }
         }
-        let answer = self.exact.search_paced(query, k, allow, pace)?;
+        let answer = self.exact.search_paced(query, k, allow, elsewhere, pace)?;
         Ok(Found {
             neighbours: answer.neighbours,
             plan: if matches!(allow, Allow::All) { Plan::ExactAll } else { Plan::ExactAllowed },
@@ -90,9 +103,10 @@ impl VectorIndex {
         found: &[Neighbour],
         pace: &mut dyn FnMut() -> Result<()>,
     ) -> Result<f64> {
-        Ok(recall(found, &self.exact.search_paced(query, k, allow, pace)?.neighbours))
+        Ok(recall(found, &self.exact.search_paced(query, k, allow, None, pace)?.neighbours))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a search's own arguments, handed through")]
     fn search_graph(
         &self,
         graph: &Graph,
@@ -100,21 +114,24 @@ impl VectorIndex {
         k: usize,
         allow: Allow<'_>,
         how: &SearchOptions,
+        elsewhere: Option<&ReadVector<'_>>,
         pace: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Attempt> {
         let allowed = self.exact.candidates(allow);
         let k = k.min(allowed);
+        let filtered = !matches!(allow, Allow::All);
         let situation = Situation {
             vectors: self.len(),
             allowed,
-            filtered: !matches!(allow, Allow::All),
+            filtered,
+            first: graph.first(filtered),
             pending: graph.pending(),
             degree: self.shape().degree,
             spread: graph.spread(self.metric()),
         };
         let plan = if k == 0 { None } else { situation.walk(k, how.beam) };
         let Some(plan) = plan else { return Ok(Attempt::Failed { compared: 0 }) };
-        let nearest = Nearest::new(&self.exact, query, k);
+        let nearest = Nearest::new(&self.exact, query, k).with_originals(elsewhere);
         let Some(codes) = nearest.codes() else { return Ok(Attempt::Failed { compared: 0 }) };
         let one = Walk { index: self, graph, codes: &codes, situation, plan };
         let mut pace = Pace::new(pace);
@@ -155,37 +172,56 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn search(
         &self,
-        mut nearest: Nearest<'_>,
+        nearest: Nearest<'_>,
         k: usize,
         plan: Plan,
         allowed: impl Fn(u32) -> bool,
         pace: &mut Pace<'_>,
     ) -> Result<Attempt> {
         let mut scratch = self.graph.borrow();
+        let attempt = self.search_with(&mut scratch, nearest, k, plan, allowed, pace);
+        self.graph.give_back(scratch);
+        attempt
+    }
+
+    fn search_with(
+        &self,
+        scratch: &mut Scratch,
+        mut nearest: Nearest<'_>,
+        k: usize,
+        plan: Plan,
+        allowed: impl Fn(u32) -> bool,
+        pace: &mut Pace<'_>,
+    ) -> Result<Attempt> {
         let codes = self.index.exact.codes();
         let guide = QueryGuide(self.codes);
-        self.graph.start(codes, &mut scratch, &guide);
+        let mut compared = self.graph.start(codes, scratch, &guide, self.situation.filtered);
+        let failed = |compared: usize| Ok(Attempt::Failed { compared: compared as u64 });
         if !self.situation.still(self.plan, scratch.accepted_near(&allowed)) {
-            self.graph.give_back(scratch);
-            return Ok(Attempt::Failed { compared: 0 });
+            return failed(compared);
         }
-        let limits = (self.plan.beam, self.plan.budget);
         let accept = |slot: u32| self.graph.answers(slot) && allowed(slot);
         if self.situation.filtered {
-            self.graph.start_accepted(&mut scratch, &guide, accept);
+            self.graph.start_accepted(scratch, &guide, accept);
         }
-        let walked = self.graph.walk(codes, &mut scratch, &guide, limits, accept, pace);
-        let candidates = scratch.found();
-        self.graph.give_back(scratch);
-        let Walked { compared, complete } = walked?;
+        let mut beam = self.plan.beam;
+        loop {
+            let budget = if self.situation.filtered { self.plan.budget } else { usize::MAX };
+            let limits = Limits { beam, budget: budget.saturating_sub(compared) };
+            let walked = self.graph.walk(codes, scratch, &guide, limits, accept, pace)?;
+            compared += walked.compared;
+            if !walked.complete {
+                return failed(compared);
+            }
+            let unclear = self.compare(&scratch.found(), beam, &mut nearest, pace)?;
+            let Some(wider) = self.situation.wider(self.plan, beam, unclear, walked) else { break };
+            if compared + walked.compared * wider / beam > self.plan.budget {
+                return failed(compared);
+            }
+            beam = wider;
+            nearest.forget();
+        }
         let mut compared = compared as u64;
-        if !complete {
-            return Ok(Attempt::Failed { compared });
-        }
-        for (estimate, slot) in candidates {
-            let bound = estimate - self.codes.uncertain(&codes.terms[slot as usize]);
-            nearest.consider(bound, slot, pace)?;
-        }
         let pending = self.graph.pending_slots().filter(|slot| allowed(*slot));
         compared += self
             .index
@@ -197,5 +233,25 @@ impl Walk<'_> {
             return Ok(Attempt::Failed { compared });
         }
         Ok(Attempt::Found(Found { neighbours, plan, compared_codes: compared, compared_originals }))
+    }
+
+    /// Compares what a walk found, nearest first by its estimates. True if these are too rough to
+    /// tell: the last may still be among the nearest, and so may others that were not found.
+    fn compare(
+        &self,
+        found: &[(f32, u32)],
+        beam: usize,
+        nearest: &mut Nearest<'_>,
+        pace: &mut Pace<'_>,
+    ) -> Result<bool> {
+        let terms = &self.index.exact.codes().terms;
+        for &(estimate, slot) in found {
+            let bound = estimate - self.codes.uncertain(&terms[slot as usize]);
+            nearest.consider(bound, slot, pace)?;
+        }
+        let Some(&(estimate, slot)) = found.last().filter(|_| found.len() >= beam) else {
+            return Ok(false);
+        };
+        Ok(estimate - self.codes.usual_error(&terms[slot as usize]) <= nearest.limit())
     }
 }

@@ -112,10 +112,20 @@ pub(crate) fn scan(index: &VectorIndex, query: &[f32], k: usize, allow: Allow<'_
 
 /// The mean recall@10 of an index against a scan of itself, every answer checked for order.
 pub(crate) fn mean_recall(index: &VectorIndex, queries: &[Vec<f32>], allow: Allow<'_>) -> f64 {
+    mean_recall_at(index, queries, 10, allow)
+}
+
+/// The same for any `k`.
+pub(crate) fn mean_recall_at(
+    index: &VectorIndex,
+    queries: &[Vec<f32>],
+    k: usize,
+    allow: Allow<'_>,
+) -> f64 {
     let one = |query: &Vec<f32>| {
-        let found = find(index, query, 10, allow);
+        let found = find(index, query, k, allow);
         assert_ordered(&found.neighbours);
-        let exact = scan(index, query, 10, allow).neighbours;
+        let exact = scan(index, query, k, allow).neighbours;
         assert_eq!(found.neighbours.len(), exact.len());
         recall(&found.neighbours, &exact)
     };

@@ -1,8 +1,8 @@
 //! Graphs: recall, churn, filters, determinism.
 
-use crate::data::{METRICS, Random, find, graphed, mean_recall, scan, settle};
+use crate::data::{METRICS, Random, find, graphed, mean_recall, mean_recall_at, scan, settle};
 use std::collections::BTreeSet;
-use tenantry_index::{Allow, IndexConfig, Plan, Storage, VectorIndex};
+use tenantry_index::{Allow, IndexConfig, Plan, SearchOptions, Storage, VectorIndex};
 use tenantry_types::Metric;
 
 const DIMENSION: usize = 64;
@@ -236,5 +236,83 @@ fn half_and_int8_storage_cost_little_recall() {
             let recall = hits as f64 / (10 * queries.len()) as f64;
             assert!(recall >= least, "{metric:?} {storage:?}: {recall}");
         }
+    }
+}
+
+/// Clusters of `each` vectors, `tightness` times as wide as they are apart.
+fn separated(count: usize, each: usize, tightness: f32, seed: u64) -> Vec<Vec<f32>> {
+    let mut random = Random(seed);
+    let centres: Vec<_> = (0..count / each).map(|_| random.gaussian(DIMENSION)).collect();
+    (0..count)
+        .map(|i| {
+            let centre = &centres[i % centres.len()];
+            let noise = random.gaussian(DIMENSION);
+            centre.iter().zip(noise).map(|(centre, x)| centre + tightness * x).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn vectors_that_codes_hardly_tell_apart_are_found() {
+    // A step of a code is a fifth of what neighbours differ by in a component.
+    let mut vectors = separated(8_100, 450, 0.08, 22);
+    let queries = vectors.split_off(8_000);
+    for metric in METRICS {
+        let index = built(metric, &vectors);
+        let every_second: Vec<u32> = (0..8_000).step_by(2).collect();
+        for allow in [Allow::All, Allow::Slots(&every_second)] {
+            for k in [1, 10] {
+                let recall = mean_recall_at(&index, &queries, k, allow);
+                assert!(recall >= 0.98, "{metric:?} {k}: {recall}");
+            }
+        }
+        let how = SearchOptions { beam: Some(48), exact: false };
+        let asked = index.search(&queries[0], 10, Allow::All, &how, &mut || Ok(())).unwrap();
+        assert!(asked.compared_originals <= 48, "a beam that was asked for is kept to: {asked:?}");
+    }
+}
+
+#[test]
+fn filters_that_allow_other_clusters_than_the_query_s_own_keep_the_recall() {
+    let [l2, cosine, product] = METRICS;
+    for (each, tightness, metric) in [
+        (100, 0.3, l2),
+        (100, 0.3, cosine),
+        (500, 0.1, l2),
+        (500, 0.1, cosine),
+        (100, 0.2, product),
+    ] {
+        let mut vectors = separated(6_100, each, tightness, 23);
+        let queries = vectors.split_off(6_000);
+        let clusters = u32::try_from(6_100 / each).expect("small");
+        let index = built(metric, &vectors);
+        for (allowed, of) in [(1, 2), (1, 4), (3, 4)] {
+            let in_union = |slot: u32| slot % clusters % of < allowed;
+            let union: Vec<u32> = (0..6_000).filter(|slot| in_union(*slot)).collect();
+            let outside: Vec<_> = (6_000..)
+                .zip(&queries)
+                .filter(|(slot, _)| !in_union(*slot))
+                .map(|(_, query)| query.clone())
+                .collect();
+            assert!(outside.len() > 10);
+            for (k, queries) in [(1, &outside), (10, &outside), (100, &outside), (10, &queries)] {
+                let recall = mean_recall_at(&index, queries, k, Allow::Slots(&union));
+                assert!(recall >= 0.98, "{each} {metric:?} {allowed}/{of} {k}: {recall}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_walk_that_a_filter_leads_astray_ends_soon() {
+    let mut vectors = separated(20_100, 2_000, 0.2, 24);
+    let queries = vectors.split_off(20_000);
+    let index = built(Metric::L2, &vectors);
+    // All but the cluster of the first queries, of ten.
+    let others: Vec<u32> = (0..20_000).filter(|slot| slot % 10 > 4).collect();
+    let outside = queries.iter().step_by(10);
+    for query in outside {
+        let found = find(&index, query, 10, Allow::Slots(&others));
+        assert!(found.compared_codes < 10_000 + 1_024 + 1_000, "{}", found.compared_codes);
     }
 }

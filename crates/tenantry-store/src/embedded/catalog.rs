@@ -3,13 +3,13 @@
 use super::{
     Embedded, Inner, complete,
     db::{Db, Space},
-    disk::{DiskCollection, DiskDatabase, DiskStatistics, Statistics, Touched},
+    disk::{DiskCollection, DiskDatabase, Statistics, Touched},
     done,
     keys::{self, Prefix, Tail},
     small_number,
     tenants::{Commit, OpenTenant},
 };
-use crate::{CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef};
+use crate::{CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, VectorInfo};
 use std::sync::Arc;
 use tenantry_auth::{Admin, CanWrite, Level, Scope, TenantId};
 use tenantry_types::{
@@ -59,7 +59,11 @@ const CACHED_BYTES_MAX: usize = 16 << 10;
 fn weight(info: &CollectionInfo) -> usize {
     let metadata = info.metadata.iter().flatten().map(|(k, v)| k.len() + v.bytes() + 64);
     let attributes = info.attributes.iter().map(|(k, v)| k.len() + v.len() + 64);
-    256 + info.name.as_str().len() + metadata.sum::<usize>() + attributes.sum::<usize>()
+    let vectors = info.vectors.keys().map(|name| name.as_str().len() + 64);
+    256 + info.name.as_str().len()
+        + metadata.sum::<usize>()
+        + attributes.sum::<usize>()
+        + vectors.sum::<usize>()
 }
 
 fn missing_database(name: &DatabaseName) -> Error {
@@ -152,10 +156,12 @@ impl Embedded {
             let mut commit = inner.begin(&tenant)?;
             let db = inner.db()?;
             let names = keys::collection_names_of(tenant.prefix(), info.number.0);
+            let mut gone = Vec::new();
             for item in db.scan(Space::Data, &names, None) {
                 let number = CollectionNumber(small_number(&item?.1)?);
                 if let Some(collection) = load_collection(&db, &tenant, number)? {
                     drop_collection(&mut commit, &collection);
+                    gone.push(number.0);
                 }
             }
             let number = info.number.0;
@@ -170,7 +176,7 @@ impl Embedded {
             tenant.catalog_changed();
             inner.hot.forget_tenant(tenant.id());
             inner.purge.notify_one();
-            Ok(())
+            inner.forget_saved(tenant.id(), gone).await
         })
         .await
     }
@@ -344,14 +350,14 @@ impl Embedded {
             tenant.catalog_changed();
             inner.hot.forget(tenant.id(), info.number);
             inner.purge.notify_one();
-            Ok(())
+            inner.forget_saved(tenant.id(), vec![info.number.0]).await
         })
         .await
     }
 }
 
 /// What changes may not pass: each is within the bound, all of them together need not be.
-fn check_attributes(info: &CollectionInfo) -> Result<()> {
+pub(super) fn check_attributes(info: &CollectionInfo) -> Result<()> {
     let bytes: usize = info.attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes <= Limits::ATTRIBUTES_BYTES_MAX {
         return Ok(());
@@ -540,14 +546,20 @@ impl Inner {
             name: spec.name,
             metric: spec.metric,
             dimension: None,
+            storage: spec.storage,
+            last_vector: u16::try_from(spec.vectors.len())
+                .map_err(|_| Error::invalid("too many named vectors"))?,
+            vectors: (1..)
+                .zip(spec.vectors)
+                .map(|(number, (name, spec))| (name, VectorInfo { number, spec }))
+                .collect(),
             metadata: spec.metadata,
             attributes: spec.attributes,
             created_at: self.now(),
         };
         put_collection(&mut commit, &info);
         let key = keys::Statistics { collection: number, partition: super::write::PARTITION };
-        let statistics = DiskStatistics::V1(Statistics::default());
-        commit.put(Space::Data, key.encode(tenant.prefix()), &statistics);
+        commit.put_statistics(key, Statistics::default());
         commit.put_clear(Space::Data, name_key, number.to_be_bytes().to_vec());
         let id_key = keys::CollectionId { id: info.id.0 }.encode(tenant.prefix());
         commit.put_clear(Space::Data, id_key, number.to_be_bytes().to_vec());

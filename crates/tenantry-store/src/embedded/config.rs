@@ -1,6 +1,6 @@
 //! How an embedded store is opened: the folder, its lock, its format and the master key.
 
-use super::{open_error, seal::SealingKey};
+use super::{open_error, saved::SavedConfig, seal::SealingKey};
 use crate::{
     Entropy, SystemClock, SystemEntropy,
     pool::{Pool, PoolConfig},
@@ -71,6 +71,8 @@ pub struct EmbeddedConfig {
     pub pool: Pool,
     /// How vectors are kept and found in memory. The seed is each collection's own.
     pub index: IndexConfig,
+    /// What is saved of hot partitions, so that they are found faster when they are cold.
+    pub saved: SavedConfig,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where random bytes come from.
@@ -88,6 +90,7 @@ impl EmbeddedConfig {
             cache_bytes: 4 << 20,
             pool: Pool::new(PoolConfig::default()),
             index: IndexConfig::default(),
+            saved: SavedConfig::default(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
         }

@@ -46,6 +46,15 @@ const PROBE_BYTES: usize = 4 << 20;
 /// runs, even when an error has ended those threads. So this thread waits first, at lower marks,
 /// and looks for that error while it waits.
 const SEALED_TABLES_MAX: usize = 2;
+/// fjall's background threads. With two or more its first one does not compact: while the others
+/// do, it takes every waiting order off their queue and puts it back, without a pause, and so
+/// takes a whole core from all tenants.
+const WORKERS: usize = 1;
+/// How much a table in memory takes before it is written out. Each one costs a synchronisation of
+/// the journal that commits wait for, several of its own, and its share of compaction; with one
+/// background thread it must also last while that thread compacts. A keyspace keeps the size that
+/// it was made with.
+const MEMTABLE_BYTES: u64 = 16 << 20;
 const RUNS_MAX: usize = 24;
 /// How long whoever reads may go on before the database is closed under a reopening.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -110,13 +119,15 @@ impl Opened {
         let failed = |why| fjall_open_error(folder, why);
         let database = Database::builder(folder)
             .cache_size(cache_bytes)
-            .worker_threads(2)
+            .worker_threads(WORKERS)
             .max_journaling_size(64 << 20)
             .open()
             .map_err(failed)?;
         let keyspace = |name: &str| {
             database
-                .keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(4 << 20))
+                .keyspace(name, || {
+                    KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
+                })
                 .map_err(failed)
         };
         let (catalog, data) = (keyspace("catalog")?, keyspace("shared")?);

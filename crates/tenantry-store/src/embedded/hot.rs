@@ -12,14 +12,16 @@ mod tests;
 
 pub(crate) use reservation::Reservation;
 
-use super::{INLINE_BYTES, maintenance::Maintenance, partition::Partition, tenants::OpenTenant};
+use super::{
+    INLINE_BYTES, maintenance::Maintenance, partition::Partition, saved::Marks, tenants::OpenTenant,
+};
 use crate::StoreTotals;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use reservation::{Grant, Queue};
 use shares::{Place, Shares};
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Instant,
@@ -40,6 +42,8 @@ pub(crate) struct HotPartition {
     weight: AtomicU32,
     /// True while maintenance knows of it.
     queued: AtomicBool,
+    /// What is known of its saved file.
+    pub(crate) marks: Marks,
     counted: Counted,
 }
 
@@ -83,6 +87,11 @@ impl HotPartition {
     /// As [`HotPartition::read`].
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Partition> {
         self.partition.write()
+    }
+
+    /// Which collection it is of.
+    pub(crate) fn collection(&self) -> CollectionNumber {
+        self.place.1
     }
 
     /// Whose it is, and with which weight.
@@ -151,6 +160,18 @@ impl HotSet {
         Some(Arc::clone(hot))
     }
 
+    /// All hot partitions, without keeping them in memory.
+    pub(crate) fn all(&self) -> Vec<Weak<HotPartition>> {
+        self.state.lock().shares.values().map(Arc::downgrade).collect()
+    }
+
+    /// True if this is the partition in memory, for a tenant of the same generation.
+    pub(crate) fn holds(&self, tenant: &OpenTenant, hot: &Hot) -> bool {
+        let state = self.state.lock();
+        let kept = state.shares.peek(&hot.place);
+        state.generation == tenant.generation() && kept.is_some_and(|kept| Arc::ptr_eq(kept, hot))
+    }
+
     /// Lets maintenance look at a partition, if there is something to do.
     pub(crate) fn maintain(self: &Arc<Self>, hot: &Hot, has_work: bool) {
         if has_work && hot.set_queued(true) {
@@ -175,6 +196,7 @@ impl HotSet {
             weight: AtomicU32::new(weight),
             queued: AtomicBool::new(false),
             counted: Counted { all: Arc::clone(&self.alive), own: AtomicUsize::new(0) },
+            marks: Marks::default(),
         });
         let now = self.now();
         let mut state = self.state.lock();
@@ -227,6 +249,7 @@ impl HotSet {
         change: impl FnOnce(&mut Partition) + Send + 'static,
     ) {
         let Some(hot) = self.get(tenant, collection) else { return };
+        hot.marks.changed();
         if !large && let Some(mut partition) = hot.try_write() {
             change(&mut partition);
             let (bytes, has_work) = (partition.bytes(), partition.has_work());
@@ -339,8 +362,9 @@ impl HotSet {
 }
 
 /// Gives partitions' memory back: many small pieces, so not on a thread that serves connections
-/// if there is much of it.
-fn discard(dropped: Vec<Hot>) {
+/// if there is much of it. What is still in use goes with its last user.
+fn discard(mut dropped: Vec<Hot>) {
+    dropped.retain(|hot| Arc::strong_count(hot) == 1);
     let bytes: usize = dropped.iter().map(|hot| hot.counted.own.load(Ordering::Relaxed)).sum();
     if bytes > INLINE_BYTES
         && let Ok(runtime) = tokio::runtime::Handle::try_current()

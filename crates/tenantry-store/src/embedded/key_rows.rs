@@ -10,6 +10,7 @@ use super::{
     disk_key::DiskKey,
     done,
     keys::{self, Decode as _, Prefix},
+    seal::Nonces,
     tenants::OpenTenant,
 };
 use crate::NewKey;
@@ -192,7 +193,8 @@ impl Inner {
         commit.head.keys += 1;
         let row_key = keys::Key { id: *row.id.bytes() }.encode(INSTALLATION);
         let bytes = disk::encode(&DiskKey::from_row(&row));
-        let sealed = self.installation()?.key().seal(&row_key, &bytes, true, &*self.entropy);
+        let mut nonces = Nonces::draw(&*self.entropy);
+        let sealed = self.installation()?.key().seal(&row_key, &bytes, true, &mut nonces);
         commit.put_clear(Space::Catalog, row_key, sealed);
         let listed = keys::KeyOfTenant { id: *row.id.bytes() }.encode(owner.prefix());
         commit.put_clear(Space::Data, listed, Vec::new());

@@ -5,11 +5,13 @@
 //! (`db`). Queries are answered from hot partitions (`hot`), which are loaded on first use and
 //! dropped when the memory budget asks for it. `docs/formats/embedded.md` is the disk format.
 
+mod ahead;
 mod catalog;
 mod config;
 mod db;
 mod disk;
 mod disk_key;
+mod fetch;
 mod footprint;
 mod hot;
 mod journal;
@@ -22,15 +24,18 @@ mod partition;
 mod purge;
 mod read;
 mod recall;
+mod saved;
 mod seal;
 mod select;
 mod slots;
 mod standing;
 mod tenant_rows;
 mod tenants;
+mod vectors;
 mod write;
 
 pub use config::{EmbeddedConfig, MasterKey};
+pub use saved::SavedConfig;
 
 use crate::{AuditEvent, AuditOutcome, Entropy, Health, StoreTotals, pool::Pool};
 use db::{Db, Disk, Space};
@@ -39,6 +44,7 @@ use key_rows::KeyCache;
 use keys::Prefix;
 use maintenance::Maintenance;
 use parking_lot::Mutex;
+use saved::Saved;
 use seal::SealingKey;
 use slots::{Slot, SlotFile};
 use std::{
@@ -71,6 +77,7 @@ struct Inner {
     slots: Arc<SlotFile>,
     tenants: Arc<Tenants>,
     hot: Arc<HotSet>,
+    saved: Saved,
     pool: Pool,
     index: IndexConfig,
     clock: Arc<dyn Clock>,
@@ -120,7 +127,9 @@ impl Embedded {
         File::open(folder)
             .and_then(|folder| folder.sync_all())
             .map_err(|why| open_error("synchronise the data folder", folder, why))?;
+        let saved = Saved::new(folder, config.saved.clone(), config.memory_budget_bytes);
         let inner = Arc::new(Inner {
+            saved,
             disk,
             slots,
             tenants,
@@ -137,6 +146,7 @@ impl Embedded {
         });
         inner.start()?;
         purge::spawn(&inner);
+        saved::spawn(&inner);
         Ok(Self { inner })
     }
 
@@ -156,10 +166,22 @@ impl Embedded {
         let (commits, syncs) = self.inner.disk.counts();
         let open_tenants = self.inner.tenants.len() as u64;
         let pool = self.inner.pool.totals();
-        StoreTotals { commits, syncs, open_tenants, pool, ..self.inner.hot.totals() }
+        let (saved_written, saved_used, saved_refused, saved_bytes) = self.inner.saved.totals();
+        StoreTotals {
+            commits,
+            syncs,
+            open_tenants,
+            saved_written,
+            saved_used,
+            saved_refused,
+            saved_bytes,
+            pool,
+            ..self.inner.hot.totals()
+        }
     }
 
     pub(crate) fn close(&self) {
+        self.inner.save_at_close();
         self.inner.disk.close();
         self.inner.hot.close();
         self.inner.purge.notify_one();

@@ -1,20 +1,25 @@
-//! One partition in memory: rows in insertion order, their ids, and the vector index.
+//! One partition in memory: rows in insertion order, their ids, and their vectors.
 
-use super::{disk::Body, footprint, pace::Pace, recall::Sampler, select::Selection};
-use crate::Origin;
+use super::{
+    disk::Body,
+    footprint,
+    pace::Pace,
+    select::Selection,
+    vectors::{FieldWork, Vectors},
+    write::dimension_error,
+};
+use crate::{CollectionInfo, Origin};
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 use std::{
     cmp::Ordering,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::atomic::{AtomicBool, AtomicUsize},
 };
-use tenantry_index::{
-    Allow, IndexConfig, MetadataIndex, Plan, Progress, Row, SearchOptions, VectorIndex, Work,
-};
+use tenantry_index::{Allow, IndexConfig, MetadataIndex, Plan, Row, SearchOptions};
 use tenantry_types::{
-    Error, ErrorKind, Filter, GetRequest, Hit, Include, Limits, MemoryStatistics, Metadata, Metric,
-    Order, QueryRequest, Record, RecordId, Result, SearchPlan, SearchStep, Value,
+    Error, ErrorKind, Filter, GetRequest, Hit, Include, Limits, MemoryStatistics, Metadata, Order,
+    QueryRequest, Record, RecordId, Result, SearchPlan, SearchStep, Value, VectorName,
 };
 
 /// Rows that are gone before the partition is packed again.
@@ -27,14 +32,11 @@ const FIXED_BYTES: usize = size_of::<Partition>() + 512;
 #[derive(Debug)]
 pub(crate) struct Partition {
     origin: Origin,
-    metric: Metric,
-    config: IndexConfig,
     pub(super) rows: Vec<Option<Body>>,
     ordinals: Vec<u64>,
     pub(super) by_id: HashMap<Box<str>, u32>,
-    pub(super) index: Option<VectorIndex>,
+    pub(super) vectors: Vectors,
     row_bytes: usize,
-    sampler: Sampler,
     /// Slots with a row.
     pub(super) live: RoaringBitmap,
     /// Built when a filter first asks for it; what it says is a function of the rows.
@@ -61,20 +63,32 @@ pub(crate) struct Hits {
     pub(crate) hits: Vec<Vec<Hit>>,
     pub(crate) searches: Vec<SearchStep>,
     pub(crate) allowed: Option<u64>,
+    pub(crate) later: Vec<Later>,
+}
+
+/// The records of a get.
+pub(crate) struct Got {
+    pub(crate) records: Vec<Record>,
+    pub(crate) later: Vec<Later>,
+}
+
+/// A record whose vectors are not in memory as they were given: they are to be read from disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Later {
+    /// Which of the answer's records, counted over all its lists.
+    pub(crate) at: usize,
+    pub(crate) ordinal: u64,
 }
 
 impl Partition {
-    pub(crate) fn new(origin: Origin, metric: Metric, config: PartitionConfig) -> Self {
+    pub(crate) fn new(origin: Origin, info: &CollectionInfo, config: PartitionConfig) -> Self {
         Self {
             origin,
-            metric,
-            config: config.index,
             rows: Vec::new(),
             ordinals: Vec::new(),
             by_id: HashMap::new(),
-            index: None,
+            vectors: Vectors::new(info, config.index),
             row_bytes: 0,
-            sampler: Sampler::default(),
             live: RoaringBitmap::new(),
             metadata: RwLock::default(),
             metadata_bytes: AtomicUsize::new(0),
@@ -83,20 +97,12 @@ impl Partition {
         }
     }
 
-    fn new_index(&self, dimension: usize) -> VectorIndex {
-        VectorIndex::new(self.metric, dimension, self.config)
-    }
-
     /// Makes room for this many rows, so that memory is not taken twice while growing.
-    pub(crate) fn reserve(&mut self, rows: usize, dimension: Option<u32>) {
+    pub(crate) fn reserve(&mut self, rows: usize) {
         self.rows.reserve_exact(rows);
         self.ordinals.reserve_exact(rows);
         self.by_id.reserve(rows);
-        if let Some(dimension) = dimension {
-            let mut index = self.new_index(dimension as usize);
-            index.reserve(rows);
-            self.index = Some(index);
-        }
+        self.vectors.reserve(rows);
     }
 
     /// Whose bytes these are.
@@ -125,50 +131,45 @@ impl Partition {
             + self.metadata_bytes()
     }
 
-    /// What it takes in memory, and how far its graph is.
+    /// What it takes in memory, and how far its graphs are.
     pub(crate) fn statistics(&self) -> MemoryStatistics {
         let vectors_bytes = self.vectors_bytes();
-        let Progress { linked, pending, .. } =
-            self.index.as_ref().map(VectorIndex::progress).unwrap_or_default();
-        let (recall, recall_samples) = self.sampler.recall();
+        let (unnamed, vectors) = self.vectors.statistics();
         MemoryStatistics {
             rows_bytes: self.bytes().saturating_sub(vectors_bytes + self.metadata_bytes()) as u64,
             vectors_bytes: vectors_bytes as u64,
             metadata_bytes: self.metadata_bytes() as u64,
-            linked: linked as u64,
-            pending: pending as u64,
-            recall,
-            recall_samples,
+            linked: unnamed.linked,
+            pending: unnamed.pending,
+            recall: unnamed.recall,
+            recall_samples: unnamed.recall_samples,
+            vectors,
         }
     }
 
     /// True if [`Partition::work`] has something to do.
     pub(crate) fn has_work(&self) -> bool {
-        self.sampler.is_waiting() || self.index.as_ref().is_some_and(VectorIndex::has_work)
+        self.vectors.has_work()
     }
 
     /// True while a sample of recall waits for [`Partition::sample`].
     pub(crate) fn is_sampled(&self) -> bool {
-        self.sampler.is_waiting()
+        self.vectors.is_sampled()
     }
 
-    /// The next piece of maintenance of the index.
-    pub(crate) fn work(&self) -> Option<Work> {
-        self.index.as_ref()?.work()
+    /// The next piece of maintenance of an index of vectors.
+    pub(crate) fn work(&self) -> Option<FieldWork> {
+        self.vectors.work()
     }
 
     /// Takes over a piece of maintenance.
-    pub(crate) fn apply(&mut self, work: Work) {
-        if let Some(index) = &mut self.index {
-            index.apply(work);
-        }
+    pub(crate) fn apply(&mut self, work: FieldWork) {
+        self.vectors.apply(work);
     }
 
     /// Goes on with the sample of a query's recall, if one was taken: a piece of a scan.
     pub(crate) fn sample(&self) {
-        if let Some(index) = &self.index {
-            self.sampler.step(index, self.rows.len());
-        }
+        self.vectors.sample(self.rows.len());
     }
 
     /// Bytes of texts and metadata, estimated.
@@ -193,8 +194,8 @@ impl Partition {
     }
 
     /// Puts a row: at its place if the id is known, at the end otherwise. `ordinal` must then be
-    /// above all others.
-    pub(crate) fn put(&mut self, ordinal: u64, body: Body, vector: Option<&[f32]>) {
+    /// above all others. Vectors come with the numbers of their names; those not given stay.
+    pub(crate) fn put(&mut self, ordinal: u64, body: Body, vectors: &[(u16, Vec<f32>)]) {
         let slot = if let Some(&slot) = self.by_id.get(body.id.as_str()) {
             slot
         } else {
@@ -215,19 +216,14 @@ impl Partition {
                 self.row_bytes -= footprint::of_row(&old);
             }
         }
-        if let Some(vector) = vector {
-            self.set_vector(slot, vector);
+        for (number, vector) in vectors {
+            self.vectors.set(slot, *number, vector);
         }
     }
 
-    /// Sets the vector of a row.
-    pub(crate) fn set_vector(&mut self, slot: u32, vector: &[f32]) {
-        if self.index.is_none() {
-            self.index = Some(self.new_index(vector.len()));
-        }
-        if let Some(index) = &mut self.index {
-            index.set(slot, vector);
-        }
+    /// Sets a vector of a row.
+    pub(crate) fn set_vector(&mut self, slot: u32, number: u16, vector: &[f32]) {
+        self.vectors.set(slot, number, vector);
     }
 
     /// The slot of an ordinal.
@@ -245,9 +241,7 @@ impl Partition {
             *self.metadata_bytes.get_mut() = metadata.bytes();
         }
         self.live.remove(slot);
-        if let Some(index) = &mut self.index {
-            index.clear(slot);
-        }
+        self.vectors.clear(slot);
         let dead = self.rows.len() - self.by_id.len();
         if dead > DEAD_ROWS_MIN && dead > self.by_id.len() {
             self.pack();
@@ -267,9 +261,7 @@ impl Partition {
             })
             .collect();
         let place = |slot: u32| places.get(slot as usize).copied().flatten();
-        if let Some(index) = &mut self.index {
-            index.remap(place);
-        }
+        self.vectors.remap(place);
         let mut kept = places.iter().map(Option::is_some);
         self.ordinals.retain(|_| kept.next().unwrap_or(false));
         self.ordinals.shrink_to_fit();
@@ -278,7 +270,6 @@ impl Partition {
         for slot in self.by_id.values_mut() {
             *slot = place(*slot).unwrap_or(*slot);
         }
-        self.sampler.forget();
         self.live = (0..u32::try_from(self.rows.len()).unwrap_or(u32::MAX)).collect();
         self.metadata.get_mut().remap(&place);
     }
@@ -303,7 +294,7 @@ impl Partition {
         request: &GetRequest,
         bound: Option<&Filter>,
         pace: &mut Pace<'_>,
-    ) -> Result<Vec<Record>> {
+    ) -> Result<Got> {
         let selection = self.select(&request.select, bound, pace)?;
         let page = request.page;
         let limit = page.limit.unwrap_or(usize::MAX);
@@ -339,13 +330,14 @@ impl Partition {
         for slot in slots {
             self.record(slot, &mut answer)?;
         }
-        Ok(answer.records)
+        Ok(Got { records: answer.records, later: answer.later })
     }
 
-    /// Answers a query.
+    /// Answers a query of the vectors whose name has this number.
     pub(crate) fn query(
         &self,
         request: &QueryRequest,
+        number: u16,
         bound: Option<&Filter>,
         pace: &mut Pace<'_>,
     ) -> Result<Hits> {
@@ -356,21 +348,27 @@ impl Partition {
             Selection::Bitmap(slots) => (Allow::Bitmap(slots), Some(slots.len())),
         };
         let count = request.vectors.len();
-        let mut found =
-            Hits { hits: Vec::with_capacity(count), searches: Vec::with_capacity(count), allowed };
+        let mut found = Hits {
+            hits: Vec::with_capacity(count),
+            searches: Vec::with_capacity(count),
+            allowed,
+            later: Vec::new(),
+        };
         let mut answer = Records::new(request.include);
         let how = SearchOptions { exact: request.exact, ..SearchOptions::default() };
         for vector in &request.vectors {
-            let Some(index) = &self.index else {
+            let field = self.vectors.field(number);
+            let Some((field, index)) = field.and_then(|field| Some((field, field.index()?))) else {
                 found.nothing();
                 continue;
             };
             if index.dimension() != vector.len() {
-                return Err(super::write::dimension_error(index.dimension(), vector.len()));
+                let using = request.using.as_ref();
+                return Err(dimension_error(using, index.dimension(), vector.len()));
             }
             let one = index.search(vector, request.k, allow, &how, &mut || pace.tick())?;
             if one.plan == Plan::Graph {
-                self.sampler.offer(vector, request.k, &one.neighbours);
+                field.offer(vector, request.k, &one.neighbours);
             }
             for neighbour in &one.neighbours {
                 self.record(neighbour.slot, &mut answer)?;
@@ -386,6 +384,7 @@ impl Partition {
                 originals_compared: one.compared_originals,
             });
         }
+        found.later = answer.later;
         Ok(found)
     }
 
@@ -409,7 +408,9 @@ impl Partition {
 
     fn record(&self, slot: u32, answer: &mut Records) -> Result<()> {
         let row = self.row(slot).ok_or_else(|| Error::internal("a selected slot is empty"))?;
-        answer.push(row, self.index.as_ref().and_then(|index| index.get(slot)))
+        let ordinal = self.ordinal(slot).ok_or_else(|| Error::internal("a slot has no ordinal"))?;
+        answer.push(row)?;
+        self.vectors.answer(slot, ordinal, answer)
     }
 }
 
@@ -421,7 +422,7 @@ impl Hits {
     }
 }
 
-fn plan(plan: Plan) -> SearchPlan {
+pub(super) fn plan(plan: Plan) -> SearchPlan {
     match plan {
         Plan::ExactAll => SearchPlan::ExactAll,
         Plan::ExactAllowed => SearchPlan::ExactAllowed,
@@ -436,31 +437,62 @@ pub(crate) struct Records {
     pub(crate) records: Vec<Record>,
     include: Include,
     bytes_left: usize,
+    pushed: usize,
+    later: Vec<Later>,
 }
 
 impl Records {
     pub(crate) fn new(include: Include) -> Self {
-        Self { records: Vec::new(), include, bytes_left: Limits::ANSWER_BYTES_MAX }
+        let (bytes_left, later) = (Limits::ANSWER_BYTES_MAX, Vec::new());
+        Self { records: Vec::new(), include, bytes_left, pushed: 0, later }
     }
 
-    /// Adds the asked parts of a row.
-    pub(crate) fn push(&mut self, row: &Body, vector: Option<&[f32]>) -> Result<()> {
+    pub(crate) fn include(&self) -> Include {
+        self.include
+    }
+
+    /// Takes off what is left for the answer.
+    pub(crate) fn count(&mut self, bytes: usize) -> Result<()> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(answer_too_large)?;
+        Ok(())
+    }
+
+    /// Gives the record that was added last a vector, which was counted before.
+    pub(crate) fn set_vector(&mut self, name: Option<&VectorName>, vector: Vec<f32>) {
+        if let Some(record) = self.records.last_mut() {
+            match name {
+                None => record.vector = Some(vector),
+                Some(name) => drop(record.vectors.insert(name.clone(), vector)),
+            }
+        }
+    }
+
+    /// Notes that vectors of the record that was added last are to be read from disk.
+    pub(crate) fn read_later(&mut self, ordinal: u64) {
+        let at = self.pushed.saturating_sub(1);
+        if self.later.last().is_none_or(|last| last.at != at) {
+            self.later.push(Later { at, ordinal });
+        }
+    }
+
+    /// Adds the asked parts of a row but its vectors.
+    pub(crate) fn push(&mut self, row: &Body) -> Result<()> {
         let include = self.include;
-        let vector = vector.filter(|_| include.vector);
         let document = row.document.as_ref().filter(|_| include.document);
         let uri = row.uri.as_ref().filter(|_| include.uri);
         let metadata = row.metadata.as_ref().filter(|_| include.metadata);
         let bytes = size_of::<Record>()
             + row.id.len()
-            + vector.map_or(0, size_of_val)
             + document.map_or(0, |text| text.len())
             + uri.map_or(0, String::len)
             + metadata.map_or(0, |all| metadata_bytes(all));
-        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(answer_too_large)?;
+        self.count(bytes)?;
+        self.pushed += 1;
         self.records.push(Record {
             id: RecordId::parse(row.id.as_str())
                 .map_err(|why| Error::corrupt("a record's id").with_source(why))?,
-            vector: vector.map(<[f32]>::to_vec),
+            vector: None,
+            vectors: BTreeMap::new(),
             document: document.cloned(),
             uri: uri.cloned(),
             metadata: metadata.cloned(),

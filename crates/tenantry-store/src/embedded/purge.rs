@@ -83,10 +83,12 @@ impl Inner {
         drop(db);
         if note.collection == 0 {
             self.purge_tenant(prefix).await?;
+            self.forget_saved_tenant(prefix.tenant()).await?;
         } else {
             for start in keys::records_of(prefix, note.collection) {
                 self.remove_all(Space::Data, start).await?;
             }
+            self.forget_saved(prefix.tenant(), vec![note.collection]).await?;
         }
         self.remove(Space::Catalog, vec![key]).await
     }

@@ -1,13 +1,16 @@
 //! Counting, getting and querying records.
 
 use super::{
-    Embedded, Inner, complete, compute,
+    Embedded, Inner,
+    ahead::ahead,
+    complete, compute,
     db::{Db, Space},
     disk::{self, Body},
+    fetch::{self, Given},
     hot::{Hot, Reservation},
     keys::{self, Decode as _},
     pace::Pace,
-    partition::{Hits, Partition, PartitionConfig, Records},
+    partition::{Got, Hits, Partition, PartitionConfig, Records},
     select::Ask,
     tenants::OpenTenant,
     write::{self, PARTITION, VECTOR},
@@ -15,13 +18,14 @@ use super::{
 use crate::{Answer, CollectionInfo, CollectionRef, Origin, pool::Class};
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 use tenantry_auth::{Level, Read, Scope};
 use tenantry_index::IndexConfig;
 use tenantry_types::{
-    CollectionStatistics, Error, ErrorKind, Explain, Filter, Found, GetRequest, Order,
-    QueryRequest, Record, Result, Selector,
+    CollectionNumber, CollectionStatistics, Error, ErrorKind, Explain, Filter, Found, GetRequest,
+    Order, QueryRequest, Record, Result, Selector, VectorSpec, VectorStorage,
 };
 
 /// A get of at most this many records is answered from disk if the collection is not hot.
@@ -84,25 +88,22 @@ impl Embedded {
             && inner.hot.get(&tenant, info.number).is_none()
             && let Some(records) = cheap_from_disk(&request)
         {
-            let bytes = if records <= INLINE_RECORDS { 0 } else { usize::MAX };
+            let vectors = fetch::asked_bytes(&info, request.include);
+            let bytes = if records <= INLINE_RECORDS { records * vectors } else { usize::MAX };
             return compute(bytes, move || get_cold(&db, &tenant, &info, &request)).await;
         }
         drop(db);
-        let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
         let (request, bound) = (Arc::new(request), Arc::new(bound));
-        let cost = {
-            let (request, bound) = (Arc::clone(&request), Arc::clone(&bound));
-            move |partition: &Partition| {
-                let answers = request.page.limit.unwrap_or(usize::MAX);
-                let sorted = request.order != Order::Insertion;
-                let ask = Ask::rows(&request.select, bound.as_ref().as_ref(), answers);
-                partition.estimate(Ask { sorted, ..ask })
+        let mut attempts = 0;
+        loop {
+            let (hot, _writing) = inner.attempt(scope, &tenant, collection, attempts).await?;
+            let Answer { origin, value } = inner.get_once(&tenant, &hot, &request, &bound).await?;
+            let Got { mut records, later } = value;
+            if inner.fetch(&tenant, &info, request.include, records.iter_mut(), &later).await? {
+                return Ok(Answer { origin, value: records });
             }
-        };
-        let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {
-            partition.get(&request, bound.as_ref().as_ref(), pace)
-        });
-        Ok(done.await?.answer)
+            attempts += 1;
+        }
     }
 
     pub(crate) async fn query<L: Level>(
@@ -113,33 +114,42 @@ impl Embedded {
     ) -> Result<Answer<Found>> {
         let inner = &self.inner;
         let tenant = inner.collection_tenant(scope, collection)?;
-        inner.present(&tenant, collection)?;
+        let info = inner.present(&tenant, collection)?;
+        let vector = info.vector(request.using.as_ref())?;
         let bound = bound(scope);
         let was_hot = inner.hot.get(&tenant, collection.info.number).is_some();
-        let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
+        if !was_hot
+            && bound.is_none()
+            && let Some(answer) = inner.query_saved(&tenant, collection, request).await?
+        {
+            return Ok(answer);
+        }
         // Which neighbours a graph misses depends on all that is in it, hidden records included.
         let exact = request.exact || bound.is_some();
         let request = QueryRequest { exact, ..request.clone() };
-        let (request, bound) = (Arc::new(request), Arc::new(bound));
-        let cost = {
-            let (request, bound) = (Arc::clone(&request), Arc::clone(&bound));
-            move |partition: &Partition| {
-                let (select, bound) = (&request.select, bound.as_ref().as_ref());
-                let (vectors, exact) = (request.vectors.len(), request.exact);
-                let answers = request.k.saturating_mul(vectors);
-                let sorted = false;
-                partition.estimate(Ask { select, bound, vectors, exact, answers, sorted })
+        for asked in &request.vectors {
+            if let Some(want) = vector.spec.dimension.filter(|want| *want as usize != asked.len()) {
+                return Err(write::dimension_error(
+                    request.using.as_ref(),
+                    want as usize,
+                    asked.len(),
+                ));
             }
-        };
-        let done = inner.on_partition(&tenant, &hot, cost, move |partition, pace| {
-            let found = partition.query(&request, bound.as_ref().as_ref(), pace)?;
-            Ok((found, partition.is_sampled()))
-        });
-        let Done { answer: Answer { origin, value }, cpu, waited } = done.await?;
-        let (Hits { hits, searches, allowed }, is_sampled) = value;
-        inner.hot.maintain(&hot, is_sampled);
-        let explain = Explain { searches, allowed, cpu, waited, hot: was_hot };
-        Ok(Answer { origin, value: Found { hits, explain } })
+        }
+        let (request, bound) = (Arc::new(request), Arc::new(bound));
+        let mut attempts = 0;
+        loop {
+            let (hot, _writing) = inner.attempt(scope, &tenant, collection, attempts).await?;
+            let done = inner.query_once(&tenant, &hot, vector.number, &request, &bound).await?;
+            let Done { answer: Answer { origin, value }, cpu, waited } = done;
+            let Hits { mut hits, searches, allowed, later } = value;
+            let records = hits.iter_mut().flatten().map(|hit| &mut hit.record);
+            if inner.fetch(&tenant, &info, request.include, records, &later).await? {
+                let explain = Explain { searches, allowed, cpu, waited, hot: was_hot };
+                return Ok(Answer { origin, value: Found { hits, explain } });
+            }
+            attempts += 1;
+        }
     }
 
     pub(crate) async fn collection_statistics<L: Level>(
@@ -174,6 +184,58 @@ struct Done<T> {
 }
 
 impl Inner {
+    async fn get_once(
+        &self,
+        tenant: &OpenTenant,
+        hot: &Hot,
+        request: &Arc<GetRequest>,
+        bound: &Arc<Option<Filter>>,
+    ) -> Result<Answer<Got>> {
+        let cost = {
+            let (request, bound) = (Arc::clone(request), Arc::clone(bound));
+            move |partition: &Partition| {
+                let answers = request.page.limit.unwrap_or(usize::MAX);
+                let sorted = request.order != Order::Insertion;
+                let ask = Ask::rows(&request.select, bound.as_ref().as_ref(), answers);
+                partition.estimate(Ask { sorted, ..ask })
+            }
+        };
+        let (request, bound) = (Arc::clone(request), Arc::clone(bound));
+        let done = self.on_partition(tenant, hot, cost, move |partition, pace| {
+            partition.get(&request, bound.as_ref().as_ref(), pace)
+        });
+        Ok(done.await?.answer)
+    }
+
+    async fn query_once(
+        &self,
+        tenant: &OpenTenant,
+        hot: &Hot,
+        number: u16,
+        request: &Arc<QueryRequest>,
+        bound: &Arc<Option<Filter>>,
+    ) -> Result<Done<Hits>> {
+        let cost = {
+            let (request, bound) = (Arc::clone(request), Arc::clone(bound));
+            move |partition: &Partition| {
+                let (select, bound) = (&request.select, bound.as_ref().as_ref());
+                let (vectors, exact) = (request.vectors.len(), request.exact);
+                let answers = request.k.saturating_mul(vectors);
+                let sorted = false;
+                partition.estimate(Ask { select, bound, number, vectors, exact, answers, sorted })
+            }
+        };
+        let (request, bound) = (Arc::clone(request), Arc::clone(bound));
+        let done = self.on_partition(tenant, hot, cost, move |partition, pace| {
+            let found = partition.query(&request, number, bound.as_ref().as_ref(), pace)?;
+            Ok((found, partition.is_sampled()))
+        });
+        let Done { answer: Answer { origin, value: (value, is_sampled) }, cpu, waited } =
+            done.await?;
+        self.hot.maintain(hot, is_sampled);
+        Ok(Done { answer: Answer { origin, value }, cpu, waited })
+    }
+
     /// Runs work on a partition in a turn of its tenant's; says whose partition it was. Small work
     /// is done here. Large work, and work that must wait for a change, goes to a thread that may
     /// block, at most a few at a time for one tenant; it holds its permit to its end even if the
@@ -192,7 +254,7 @@ impl Inner {
             let mut turn = self.pool.turn(id, weight, Class::Request).await?;
             // Whoever holds a place waits for no lock.
             if let Some(partition) = hot.try_read() {
-                let waited = begun.elapsed();
+                let waited = begun.elapsed() + turn.waited();
                 let mut pace = Pace::inline(&mut turn);
                 match done(&partition, &mut pace, waited, &work) {
                     Err(error)
@@ -201,10 +263,7 @@ impl Inner {
                 }
             }
         }
-        let permit = Arc::clone(&tenant.heavy)
-            .acquire_owned()
-            .await
-            .map_err(|_| Error::internal("the permits of a tenant are closed"))?;
+        let permit = tenant.heavy_permit().await?;
         let (pool, set, hot) = (self.pool.clone(), Arc::clone(&self.hot), Arc::clone(hot));
         compute(usize::MAX, move || {
             let _permit = permit;
@@ -248,7 +307,7 @@ fn cheap_from_disk(request: &GetRequest) -> Option<usize> {
 
 impl Inner {
     /// The collection's partition in memory, loaded if it is not there.
-    async fn hot(
+    pub(super) async fn hot(
         self: &Arc<Self>,
         _scope: Scope<Read>,
         tenant: &Arc<OpenTenant>,
@@ -283,31 +342,48 @@ impl Inner {
         let info = self.present(tenant, collection)?;
         let db = self.db()?;
         let records = write::statistics(&db, tenant, &info)?.records;
-        let per_vector = u64::from(info.dimension.unwrap_or(0)) * 5;
         let budget = self.hot.budget() as u64;
-        let least = records.saturating_mul(per_vector + ROW_BYTES_MIN);
+        let least = memory_estimate(records, &info);
         if least > budget {
             return Err(too_large(least, budget));
         }
-        let about = records.saturating_mul(per_vector + ROW_BYTES).min(budget);
+        let about = records.saturating_mul(vectors_bytes(&info) + ROW_BYTES).min(budget);
         let bytes = usize::try_from(about).unwrap_or(usize::MAX);
         let mut room = self.hot.reserve(tenant, bytes).await?;
-        let (partition, room) = {
-            let (tenant, budget) = (Arc::clone(tenant), self.hot.budget());
-            // What is random about an index is the collection's own, so that nothing elsewhere
-            // can change it.
-            let seed = tenant.id().get() << 32 | u64::from(info.number.0);
-            let index = IndexConfig { seed, ..self.index };
+        let (partition, room, is_saved) = {
+            let (inner, tenant) = (Arc::clone(self), Arc::clone(tenant));
+            let index = IndexConfig { seed: index_seed(&tenant, info.number), ..self.index };
             compute(bytes.max(room.leaving_bytes()), move || {
                 room.make_room();
-                let partition = load(&db, &tenant, &info, index, budget, &mut room)?;
+                let mut partition = load(&db, &tenant, &info, index, &mut room)?;
+                let is_saved = inner.restore_saved(&db, &tenant, &info, &mut partition);
                 // In this order, so that memory is given back before the room for it.
-                Ok((partition, room))
+                Ok((partition, room, is_saved))
             })
             .await?
         };
-        Ok(self.hot.keep(tenant, partition, room))
+        let hot = self.hot.keep(tenant, partition, room);
+        if is_saved {
+            hot.marks.loaded_current();
+        }
+        Ok(hot)
     }
+}
+
+/// The bytes that a collection takes in memory at least.
+pub(super) fn memory_estimate(records: u64, info: &CollectionInfo) -> u64 {
+    records.saturating_mul(vectors_bytes(info) + ROW_BYTES_MIN)
+}
+
+/// Bytes of a record's vectors, if it has all of them.
+fn vectors_bytes(info: &CollectionInfo) -> u64 {
+    info.fields().iter().map(|(.., spec)| vector_bytes(spec)).sum()
+}
+
+/// What is random about an index is the collection's own, so that nothing elsewhere can change
+/// it.
+pub(super) fn index_seed(tenant: &OpenTenant, collection: CollectionNumber) -> u64 {
+    tenant.id().get() << 32 | u64::from(collection.0)
 }
 
 /// Answers a get from disk.
@@ -322,9 +398,15 @@ fn get_cold(
     let (limit, offset) = (request.page.limit.unwrap_or(usize::MAX), request.page.offset);
     let mut answer = Records::new(request.include);
     let mut take = |ordinal: u64, body: &Body| {
-        let vector =
-            if request.include.vector { read_vector(db, tenant, number, ordinal)? } else { None };
-        answer.push(body, vector.as_deref())
+        answer.push(body)?;
+        let Given { vector, vectors } =
+            fetch::vectors_of(db, tenant, info, request.include, ordinal)?;
+        let named = vectors.into_iter().map(|(name, vector)| (Some(name), vector));
+        for (name, vector) in vector.map(|vector| (None, vector)).into_iter().chain(named) {
+            answer.count(size_of_val(vector.as_slice()))?;
+            answer.set_vector(name.as_ref(), vector);
+        }
+        Ok(())
     };
     if let Some(ids) = &request.select.ids {
         let mut found = Vec::new();
@@ -356,52 +438,101 @@ fn too_large(bytes: u64, budget: u64) -> Error {
     Error::new(ErrorKind::Unavailable, message)
 }
 
-/// Reads a whole partition: bodies once, vectors once, both in the order of their keys. Gives up
-/// when it has grown beyond the budget: texts may be far larger than was estimated.
+/// Records of a partition whose vectors are worth a thread that reads them ahead.
+const READ_AHEAD_MIN: u64 = 512;
+
+/// A vector as it is stored.
+struct StoredVector {
+    number: u16,
+    ordinal: u64,
+    vector: Vec<f32>,
+}
+
+/// The vectors of a partition, opened, in the order of their keys: name by name.
+fn vectors_of(
+    db: &Db,
+    tenant: &OpenTenant,
+    info: &CollectionInfo,
+) -> impl Iterator<Item = Result<StoredVector>> {
+    let fields = info.fields().into_iter().map(|(number, _, spec)| (number, spec.dimension));
+    fields.flat_map(move |(number, dimension)| {
+        let all = keys::vectors_of(tenant.prefix(), info.number.0, PARTITION, number);
+        db.scan(Space::Data, &all, None).map(move |item| {
+            let (key, sealed) = item?;
+            let place = keys::Vector::decode(tenant.prefix(), &key)
+                .ok_or_else(|| Error::corrupt("a key of a vector cannot be read"))?;
+            let vector = disk::decode_vector(&tenant.key().open(&key, &sealed)?)?;
+            fetch::check_dimension(dimension, &vector)?;
+            Ok(StoredVector { number, ordinal: place.ordinal, vector })
+        })
+    })
+}
+
+/// Reads a whole partition: bodies here, vectors meanwhile on another thread if they are many.
 fn load(
     db: &Db,
     tenant: &OpenTenant,
     info: &CollectionInfo,
     index: IndexConfig,
-    budget: usize,
     room: &mut Reservation,
 ) -> Result<Partition> {
+    if write::statistics(db, tenant, info)?.records < READ_AHEAD_MIN {
+        return load_with(db, tenant, info, index, room, vectors_of(db, tenant, info));
+    }
+    thread::scope(|threads| {
+        let widest = info.fields().iter().filter_map(|(.., spec)| spec.dimension).max();
+        let bytes = widest.unwrap_or(0) as usize * size_of::<f32>();
+        let vectors = ahead(threads, bytes, || vectors_of(db, tenant, info))?;
+        load_with(db, tenant, info, index, room, vectors)
+    })
+}
+
+/// Reads bodies, then vectors, both in the order of their keys. Gives up when the partition has
+/// grown beyond the budget: texts may be far larger than was estimated.
+fn load_with(
+    db: &Db,
+    tenant: &OpenTenant,
+    info: &CollectionInfo,
+    index: IndexConfig,
+    room: &mut Reservation,
+    vectors: impl Iterator<Item = Result<StoredVector>>,
+) -> Result<Partition> {
+    let budget = room.budget();
     let origin = Origin { tenant: tenant.id(), collection: info.number };
-    let mut partition = Partition::new(
-        origin,
-        info.metric,
-        PartitionConfig { index, metadata_bytes_max: budget / 4 },
-    );
+    let mut partition =
+        Partition::new(origin, info, PartitionConfig { index, metadata_bytes_max: budget / 4 });
     let records = write::statistics(db, tenant, info)?.records;
-    partition.reserve(usize::try_from(records).unwrap_or(0), info.dimension);
+    partition.reserve(usize::try_from(records).unwrap_or(0));
     let all = keys::bodies_of(tenant.prefix(), info.number.0, PARTITION);
     for item in db.scan(Space::Data, &all, None) {
         let (key, sealed) = item?;
         let ordinal = ordinal_in(tenant, &key)?;
-        partition.put(ordinal, open_body(tenant, &key, &sealed)?, None);
+        partition.put(ordinal, open_body(tenant, &key, &sealed)?, &[]);
         let bytes = partition.bytes();
         if bytes > budget {
             return Err(too_large(bytes as u64, budget as u64));
         }
         room.cover(bytes);
     }
-    let all = keys::vectors_of(tenant.prefix(), info.number.0, PARTITION, VECTOR);
-    for item in db.scan(Space::Data, &all, None) {
-        let (key, sealed) = item?;
-        let place = keys::Vector::decode(tenant.prefix(), &key)
-            .ok_or_else(|| Error::corrupt("a key of a vector cannot be read"))?;
-        let vector = disk::decode_vector(&tenant.key().open(&key, &sealed)?)?;
-        if info.dimension.is_some_and(|want| want as usize != vector.len()) {
-            return Err(Error::corrupt(
-                "a stored vector has another dimension than its collection",
-            ));
-        }
+    for item in vectors {
+        let StoredVector { number, ordinal, vector } = item?;
         let slot = partition
-            .slot_of_ordinal(place.ordinal)
+            .slot_of_ordinal(ordinal)
             .ok_or_else(|| Error::corrupt("a stored vector belongs to no record"))?;
-        partition.set_vector(slot, &vector);
+        partition.set_vector(slot, number, &vector);
+        room.cover(partition.bytes());
     }
     Ok(partition)
+}
+
+/// Bytes that a vector takes in memory, with its codes.
+fn vector_bytes(spec: &VectorSpec) -> u64 {
+    let component = match spec.storage {
+        VectorStorage::Full => 5,
+        VectorStorage::Half => 2,
+        VectorStorage::Int8 => 1,
+    };
+    u64::from(spec.dimension.unwrap_or(0)) * component
 }
 
 fn ordinal_in(tenant: &OpenTenant, key: &[u8]) -> Result<u64> {
@@ -414,7 +545,20 @@ fn open_body(tenant: &OpenTenant, key: &[u8], sealed: &[u8]) -> Result<Body> {
     Body::decode(&tenant.key().open(key, sealed)?)
 }
 
-fn read_vector(
+/// The body of an ordinal that is known to be there.
+pub(super) fn body_at(
+    db: &Db,
+    tenant: &OpenTenant,
+    collection: CollectionNumber,
+    ordinal: u64,
+) -> Result<Body> {
+    let key = keys::Body { collection: collection.0, partition: PARTITION, ordinal };
+    let key = key.encode(tenant.prefix());
+    let sealed = db.get(Space::Data, &key)?;
+    open_body(tenant, &key, &sealed.ok_or_else(|| Error::corrupt("a record is not there"))?)
+}
+
+pub(super) fn read_vector(
     db: &Db,
     tenant: &OpenTenant,
     collection: u32,

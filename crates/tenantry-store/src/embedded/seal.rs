@@ -1,8 +1,8 @@
 //! Sealing of values: compressed if that helps, then encrypted with the tenant's data key.
 //!
 //! `[format u8][key epoch u32 BE][nonce 24][ciphertext][tag 16]`. The cipher is
-//! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) with random 192-bit nonces, so that no number
-//! of values comes near a nonce's repetition. The additional data is the value's key followed by
+//! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) with 192-bit nonces, drawn at random for each
+//! commit and counted up within it, so that no number of values comes near a repetition. The additional data is the value's key followed by
 //! the format byte: a value moved to another key, or of another tenant, does not open.
 
 use crate::Entropy;
@@ -23,6 +23,33 @@ const TAG_BYTES: usize = 16;
 const COMPRESS_FROM: usize = 96;
 /// No value is larger when opened; a larger one is damage or an attack.
 const VALUE_BYTES_MAX: usize = 256 << 20;
+
+/// Nonces for the values of one commit: 192 random bits, the last 64 of them counted up from one
+/// value to the next. None repeats within a commit, and two commits meet only if 128 random bits
+/// do.
+#[derive(Debug)]
+pub(crate) struct Nonces {
+    random: [u8; NONCE_BYTES - 8],
+    next: u64,
+}
+
+impl Nonces {
+    pub(crate) fn draw(entropy: &dyn Entropy) -> Self {
+        let (mut random, mut next) = ([0; NONCE_BYTES - 8], [0; 8]);
+        entropy.fill("nonce", &mut random);
+        entropy.fill("nonce", &mut next);
+        Self { random, next: u64::from_le_bytes(next) }
+    }
+
+    fn next(&mut self) -> [u8; NONCE_BYTES] {
+        let mut nonce = [0; NONCE_BYTES];
+        let (random, counter) = nonce.split_at_mut(self.random.len());
+        random.copy_from_slice(&self.random);
+        counter.copy_from_slice(&self.next.to_le_bytes());
+        self.next = self.next.wrapping_add(1);
+        nonce
+    }
+}
 
 /// A 256-bit key with its epoch. Wiped when dropped; `Debug` hides it.
 pub(crate) struct SealingKey {
@@ -57,14 +84,13 @@ impl SealingKey {
         key: &[u8],
         value: &[u8],
         compress: bool,
-        entropy: &dyn Entropy,
+        nonces: &mut Nonces,
     ) -> Vec<u8> {
         let packed = (compress && value.len() >= COMPRESS_FROM)
             .then(|| lz4_flex::compress_prepend_size(value))
             .filter(|packed| packed.len() < value.len());
         let (format, plain) = packed.as_deref().map_or((RAW, value), |packed| (LZ4, packed));
-        let mut nonce = [0; NONCE_BYTES];
-        entropy.fill("nonce", &mut nonce);
+        let nonce = nonces.next();
         let mut sealed = Vec::with_capacity(HEADER_BYTES + plain.len() + TAG_BYTES);
         sealed.push(format);
         sealed.extend_from_slice(&self.epoch.to_be_bytes());
@@ -140,6 +166,10 @@ mod tests {
     use crate::SystemEntropy;
     use proptest::prelude::*;
 
+    fn nonces() -> Nonces {
+        Nonces::draw(&SystemEntropy)
+    }
+
     fn key(byte: u8) -> SealingKey {
         SealingKey::new(Zeroizing::new([byte; 32]), 1)
     }
@@ -152,7 +182,7 @@ mod tests {
             compress: bool,
             flip in any::<proptest::sample::Index>(),
         ) {
-            let sealed = key(1).seal(&name, &value, compress, &SystemEntropy);
+            let sealed = key(1).seal(&name, &value, compress, &mut nonces());
             prop_assert_eq!(key(1).open(&name, &sealed).unwrap(), value);
             prop_assert!(key(2).open(&name, &sealed).is_err());
             let mut moved = name.clone();
@@ -168,9 +198,19 @@ mod tests {
     #[test]
     fn text_is_compressed_and_nonces_differ() {
         let text = "the quick brown fox ".repeat(50);
-        let one = key(1).seal(b"k", text.as_bytes(), true, &SystemEntropy);
-        let two = key(1).seal(b"k", text.as_bytes(), true, &SystemEntropy);
+        let mut nonces = nonces();
+        let [one, two] = [(); 2].map(|()| key(1).seal(b"k", text.as_bytes(), true, &mut nonces));
         assert!(one.len() < text.len() / 4, "{}", one.len());
         assert_ne!(one, two);
+    }
+
+    #[test]
+    fn no_nonce_of_a_commit_repeats_and_two_commits_share_none() {
+        let [mut one, mut two] = [nonces(), nonces()];
+        // The counter runs over its end in between.
+        one.next = u64::MAX - 1;
+        let all: std::collections::HashSet<_> =
+            (0..100).flat_map(|_| [one.next(), two.next()]).collect();
+        assert_eq!(all.len(), 200);
     }
 }

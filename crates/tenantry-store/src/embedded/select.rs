@@ -3,10 +3,12 @@
 use super::{
     pace::Pace,
     partition::{Partition, columns},
+    vectors::Field,
+    write::VECTOR,
 };
 use roaring::RoaringBitmap;
 use std::sync::atomic::Ordering;
-use tenantry_index::{CompiledFilter, Narrowed, Progress, VectorIndex};
+use tenantry_index::{CompiledFilter, Narrowed, Progress};
 use tenantry_types::{Filter, Result, Selector};
 
 /// Rows that are asked one by one rather than through an index of their metadata.
@@ -34,6 +36,8 @@ const SCAN_BYTES_A_NS: usize = 16;
 pub(crate) struct Ask<'a> {
     pub(crate) select: &'a Selector,
     pub(crate) bound: Option<&'a Filter>,
+    /// The number of the name of the vectors that are searched.
+    pub(crate) number: u16,
     /// Query vectors.
     pub(crate) vectors: usize,
     /// True if they are to be compared with all others.
@@ -47,7 +51,7 @@ pub(crate) struct Ask<'a> {
 impl<'a> Ask<'a> {
     /// Rows without a search, in the order of insertion.
     pub(crate) fn rows(select: &'a Selector, bound: Option<&'a Filter>, answers: usize) -> Self {
-        Self { select, bound, vectors: 0, exact: false, answers, sorted: false }
+        Self { select, bound, number: VECTOR, vectors: 0, exact: false, answers, sorted: false }
     }
 }
 
@@ -66,7 +70,7 @@ impl Partition {
     /// Nanoseconds that selecting, searching and answering will take: no more than an estimate.
     /// `None` if texts are read, whose length no number of rows tells.
     pub(crate) fn estimate(&self, ask: Ask<'_>) -> Option<usize> {
-        let Ask { select, bound, vectors, exact, answers, sorted } = ask;
+        let Ask { select, bound, number, vectors, exact, answers, sorted } = ask;
         let rows = select.ids.as_ref().map_or(self.len(), Vec::len);
         let answers = answers.min(rows.saturating_mul(vectors.max(1)));
         let mut cost = rows.saturating_mul(ROW_NS) + answers.saturating_mul(ANSWER_NS);
@@ -87,7 +91,7 @@ impl Partition {
                 asked
             });
         }
-        if let Some(index) = &self.index {
+        if let Some(index) = self.vectors.field(number).and_then(Field::index) {
             let Progress { linked, pending, .. } = index.progress();
             // Under a filter the way is chosen later: it may be a scan.
             let all = select.filter.is_none() && select.ids.is_none() && bound.is_none();
@@ -214,8 +218,8 @@ impl Partition {
         self.metadata_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of vectors, their codes and the graph.
+    /// Bytes of vectors, their codes and the graphs.
     pub(crate) fn vectors_bytes(&self) -> usize {
-        self.index.as_ref().map_or(0, VectorIndex::bytes)
+        self.vectors.bytes()
     }
 }

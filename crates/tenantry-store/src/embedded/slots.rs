@@ -5,7 +5,7 @@
 //! be read any more, wherever copies of its values still lie. The layout is in
 //! `docs/formats/embedded.md`.
 
-use super::seal::SealingKey;
+use super::seal::{Nonces, SealingKey};
 use crate::Entropy;
 use parking_lot::RwLock;
 use std::{
@@ -80,7 +80,8 @@ impl SlotFile {
         entropy: &dyn Entropy,
     ) -> SlotWrite {
         let mut bytes = head(tenant, LIVE, key.epoch());
-        let wrapped = self.master.seal(&bytes[..WRAPPED_AT], key.expose(), false, entropy);
+        let wrapped =
+            self.master.seal(&bytes[..WRAPPED_AT], key.expose(), false, &mut Nonces::draw(entropy));
         bytes[WRAPPED_AT..WRAPPED_AT + wrapped.len()].copy_from_slice(&wrapped);
         finish(&mut bytes);
         SlotWrite { tenant, bytes }

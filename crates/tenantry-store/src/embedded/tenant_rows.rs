@@ -389,7 +389,8 @@ impl Inner {
         self.hot.forget_tenant(id);
         self.purge.notify_one();
         let inner = Arc::clone(self);
-        super::compute(usize::MAX, move || inner.slots.erase(id)).await
+        super::compute(usize::MAX, move || inner.slots.erase(id)).await?;
+        self.forget_saved_tenant(id).await
     }
 
     /// Commits changes of a tenant and of the installation as one. Both writer locks are held,

@@ -6,9 +6,12 @@
 
 use super::{
     db::{Db, Space, WriteSet},
-    disk::{self, DiskAudit, DiskChange, DiskHead, DiskTenant, Head, Touched},
+    disk::{
+        self, DiskAudit, DiskChange, DiskHead, DiskStatistics, DiskTenant, Head, Stamp, Statistics,
+        Touched,
+    },
     keys::{self, Prefix},
-    seal::SealingKey,
+    seal::{Nonces, SealingKey},
 };
 use crate::{AuditEntry, AuditEvent, CollectionInfo, DatabaseInfo, Entropy, TenantInfo};
 use lru::LruCache;
@@ -49,7 +52,7 @@ pub(crate) struct OpenTenant {
     catalog: Mutex<Catalog>,
     gone: AtomicBool,
     /// Permits for large reads: one tenant takes no more threads than this.
-    pub(crate) heavy: Arc<tokio::sync::Semaphore>,
+    heavy: Arc<tokio::sync::Semaphore>,
     /// The generation of the database that it was read from.
     generation: u64,
 }
@@ -78,6 +81,12 @@ impl OpenTenant {
             heavy: Arc::new(tokio::sync::Semaphore::new(HEAVY_READS_MAX)),
             generation,
         }
+    }
+
+    /// The right to make one large read. Whoever waits for it must not wait while holding a place.
+    pub(crate) async fn heavy_permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.heavy).acquire_owned().await;
+        permit.map_err(|_| Error::internal("the permits of a tenant are closed"))
     }
 
     /// A tenant as it stands on disk; `None` if its row is gone.
@@ -196,6 +205,7 @@ impl OpenTenant {
 pub(crate) struct Commit<'a> {
     tenant: &'a OpenTenant,
     entropy: &'a dyn Entropy,
+    nonces: Nonces,
     now: Timestamp,
     pub(crate) head: Head,
     set: WriteSet,
@@ -204,10 +214,11 @@ pub(crate) struct Commit<'a> {
 
 impl<'a> Commit<'a> {
     pub(crate) fn new(tenant: &'a OpenTenant, entropy: &'a dyn Entropy, now: Timestamp) -> Self {
+        let nonces = Nonces::draw(entropy);
         let mut head = tenant.head();
         head.sequence += 1;
         let set = WriteSet::new(tenant.generation);
-        Self { tenant, entropy, now, head, set, touched: Vec::new() }
+        Self { tenant, entropy, nonces, now, head, set, touched: Vec::new() }
     }
 
     /// The sequence of this commit: the version of the records it writes.
@@ -226,7 +237,7 @@ impl<'a> Commit<'a> {
 
     /// Seals and puts bytes.
     pub(crate) fn put_bytes(&mut self, space: Space, key: Vec<u8>, bytes: &[u8], compress: bool) {
-        let sealed = self.tenant.key.seal(&key, bytes, compress, self.entropy);
+        let sealed = self.tenant.key.seal(&key, bytes, compress, &mut self.nonces);
         self.set.operations.push((space, key, Some(sealed)));
     }
 
@@ -238,6 +249,14 @@ impl<'a> Commit<'a> {
     /// Removes a key.
     pub(crate) fn remove(&mut self, space: Space, key: Vec<u8>) {
         self.set.operations.push((space, key, None));
+    }
+
+    /// Puts the counts of a partition whose records change, with a new stamp.
+    pub(crate) fn put_statistics(&mut self, key: keys::Statistics, statistics: Statistics) {
+        let mut stamp = Stamp::default();
+        self.entropy.fill("stamp", &mut stamp);
+        let key = key.encode(self.prefix());
+        self.put(Space::Data, key, &DiskStatistics::V2(statistics, stamp));
     }
 
     /// Notes what the commit touches.

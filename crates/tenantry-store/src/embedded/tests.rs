@@ -8,7 +8,7 @@ use super::{
 use crate::{Store, SystemEntropy};
 use std::time::{Duration, Instant};
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal};
-use tenantry_types::{CollectionName, CollectionSpec, DatabaseName, Metric, Selector, TenantSpec};
+use tenantry_types::{CollectionName, CollectionSpec, DatabaseName, Selector, TenantSpec};
 
 fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -50,12 +50,7 @@ async fn missing_counters_are_damage_and_not_zero() {
     let scope = tenant(&store).await;
     let name = DatabaseName::default_database();
     let database = store.database(&scope, &name).await.unwrap();
-    let spec = CollectionSpec {
-        name: CollectionName::parse("c").unwrap(),
-        metric: Metric::L2,
-        metadata: None,
-        attributes: std::collections::BTreeMap::new(),
-    };
+    let spec = CollectionSpec::new(CollectionName::parse("c").unwrap());
     let made = store.create_collection(&scope, &database, &spec, false).await.unwrap().0;
     let prefix = Prefix::of(scope.tenant());
     let collection = made.info().number.0;
@@ -221,3 +216,6 @@ async fn a_view_of_the_database_stands_still() {
     drop(before);
     store.close();
 }
+
+#[path = "vectors_tests.rs"]
+mod vectors;

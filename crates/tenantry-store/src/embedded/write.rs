@@ -13,20 +13,23 @@ use super::{
     tenants::{Commit, OpenTenant},
 };
 use crate::{
-    CollectionInfo, CollectionRef,
+    CollectionInfo, CollectionRef, VectorInfo,
     pool::{Class, Pool},
 };
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 use tenantry_auth::{CanWrite, Scope, Write};
 use tenantry_index::CompiledFilter;
 use tenantry_types::{
     CollectionNumber, Error, ErrorKind, Existing, Filter, Limits, Metadata, Missing, RecordWrite,
-    Resource, Result, Selector, WriteMode, WriteOutcome,
+    Resource, Result, Selector, VectorName, WriteMode, WriteOutcome,
 };
 
 /// The only partition of a collection so far.
 pub(super) const PARTITION: u32 = 0;
-/// The unnamed vector.
+/// The number of the unnamed vector.
 pub(super) const VECTOR: u16 = 0;
 
 impl Embedded {
@@ -36,10 +39,12 @@ impl Embedded {
         collection: &CollectionRef,
         mode: WriteMode,
         records: Vec<RecordWrite>,
+        attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
         let (inner, scope, collection) =
             (Arc::clone(&self.inner), scope.to_write(), collection.clone());
-        complete(async move { inner.write(scope, collection, mode, records).await }).await
+        complete(async move { inner.write(scope, collection, mode, records, attributes).await })
+            .await
     }
 
     pub(crate) async fn delete<L: CanWrite>(
@@ -70,7 +75,8 @@ struct Prepared {
 struct Applied {
     ordinal: u64,
     body: Body,
-    vector: Option<Vec<f32>>,
+    /// With the numbers of their names.
+    vectors: Vec<(u16, Vec<f32>)>,
 }
 
 /// Records, and bytes of their texts and vectors, that are applied in memory where they were
@@ -81,7 +87,7 @@ const INLINE_CHANGE_BYTES: usize = 512 << 10;
 impl Applied {
     fn bytes(&self) -> usize {
         self.body.document.as_ref().map_or(0, |text| text.len())
-            + self.vector.as_ref().map_or(0, |vector| size_of_val(vector.as_slice()))
+            + self.vectors.iter().map(|(_, vector)| size_of_val(vector.as_slice())).sum::<usize>()
     }
 }
 
@@ -92,6 +98,7 @@ impl Inner {
         collection: CollectionRef,
         mode: WriteMode,
         records: Vec<RecordWrite>,
+        attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
         let tenant = self.collection_tenant(&scope, &collection)?;
         let _writing = self.writing(&scope, &tenant).await?;
@@ -102,7 +109,7 @@ impl Inner {
             let bytes = records.iter().map(weight).sum();
             compute(bytes, move || {
                 Batch::new(&inner, &tenant, &info, scope.restriction().filter.as_ref(), mode)?
-                    .prepare(records, scope.actor())
+                    .prepare(records, attributes, scope.actor())
             })
             .await?
         };
@@ -120,7 +127,7 @@ impl Inner {
         self.hot
             .change(&tenant, number, large, move |partition| {
                 for one in applied {
-                    partition.put(one.ordinal, one.body, one.vector.as_deref());
+                    partition.put(one.ordinal, one.body, &one.vectors);
                 }
             })
             .await;
@@ -190,19 +197,21 @@ impl Inner {
     ) -> Result<Commit<'a>> {
         let mut commit = self.begin(tenant)?;
         let (prefix, collection, partition) = (tenant.prefix(), info.number.0, PARTITION);
+        let fields = info.fields();
         for (ordinal, id) in doomed {
             let ordinal = *ordinal;
             let id = Tail(id.as_bytes());
             commit.remove(Space::Data, keys::Id { collection, partition, id }.encode(prefix));
             commit
                 .remove(Space::Data, keys::Body { collection, partition, ordinal }.encode(prefix));
-            let vector = keys::Vector { collection, partition, vector: VECTOR, ordinal };
-            commit.remove(Space::Data, vector.encode(prefix));
+            for (vector, ..) in &fields {
+                let key = keys::Vector { collection, partition, vector: *vector, ordinal };
+                commit.remove(Space::Data, key.encode(prefix));
+            }
         }
         let mut statistics = statistics(&*self.db()?, tenant, info)?;
         statistics.records = statistics.records.saturating_sub(doomed.len() as u64);
-        let key = keys::Statistics { collection, partition }.encode(prefix);
-        commit.put(Space::Data, key, &DiskStatistics::V1(statistics));
+        commit.put_statistics(keys::Statistics { collection, partition }, statistics);
         let ordinals = doomed.iter().map(|(ordinal, _)| *ordinal).collect();
         commit.touch(Touched::Deleted { collection, partition, ordinals });
         commit.audit(done(actor, "records.delete", info.name.as_str(), doomed.len() as u64));
@@ -271,7 +280,12 @@ impl<'a> Batch<'a> {
         })
     }
 
-    fn prepare(mut self, records: Vec<RecordWrite>, actor: &str) -> Result<Prepared> {
+    fn prepare(
+        mut self,
+        records: Vec<RecordWrite>,
+        attributes: BTreeMap<String, String>,
+        actor: &str,
+    ) -> Result<Prepared> {
         for record in records {
             self.record(record)?;
         }
@@ -294,11 +308,11 @@ impl<'a> Batch<'a> {
             ));
         }
         let (collection, partition) = (self.info.number.0, PARTITION);
+        self.note(attributes, actor);
         if self.row_changed {
             catalog::put_collection(&mut self.commit, &self.info);
         }
-        let key = keys::Statistics { collection, partition }.encode(self.tenant.prefix());
-        self.commit.put(Space::Data, key, &DiskStatistics::V1(self.statistics));
+        self.commit.put_statistics(keys::Statistics { collection, partition }, self.statistics);
         let ordinals = self.applied.iter().map(|a| a.ordinal).collect();
         self.commit.touch(Touched::Written { collection, partition, ordinals });
         let action = match self.mode {
@@ -318,12 +332,26 @@ impl<'a> Batch<'a> {
         })
     }
 
-    fn record(&mut self, record: RecordWrite) -> Result<()> {
-        if let (Some(vector), Some(want)) = (&record.vector, self.info.dimension)
-            && want as usize != vector.len()
-        {
-            return Err(dimension_error(want as usize, vector.len()));
+    /// Adds attributes to the collection in the same commit, unless the key is bound to a filter
+    /// or there would be too many.
+    fn note(&mut self, attributes: BTreeMap<String, String>, actor: &str) {
+        let is_known = |name: &String, info: &CollectionInfo| info.attributes.contains_key(name);
+        if self.bound.is_some() || attributes.keys().all(|name| is_known(name, &self.info)) {
+            return;
         }
+        let mut noted = self.info.clone();
+        for (name, value) in attributes {
+            noted.attributes.entry(name).or_insert(value);
+        }
+        if catalog::check_attributes(&noted).is_ok() {
+            self.info = noted;
+            self.row_changed = true;
+            self.commit.audit(done(actor, "collection.change", self.info.name.as_str(), 1));
+        }
+    }
+
+    fn record(&mut self, record: RecordWrite) -> Result<()> {
+        self.check_vectors(&record)?;
         let id = record.id.as_str();
         if self.written.contains(id) {
             return Err(Error::invalid(format!("the id {id:?} occurs twice in this batch")));
@@ -406,18 +434,48 @@ impl<'a> Batch<'a> {
         }
         let key = keys::Body { collection, partition, ordinal }.encode(prefix);
         self.commit.put_bytes(Space::Data, key, &body.encode(), true);
-        if let Some(vector) = &record.vector {
-            if self.info.dimension.is_none() {
-                self.info.dimension = u32::try_from(vector.len()).ok();
+        let vectors = self.put_vectors(ordinal, record.vector, record.vectors)?;
+        self.written.insert(body.id.clone());
+        self.applied.push(Applied { ordinal, body, vectors });
+        Ok(())
+    }
+
+    /// Fails if a vector has a name that the collection does not have, or a wrong dimension.
+    fn check_vectors(&self, record: &RecordWrite) -> Result<()> {
+        let named = record.vectors.iter().map(|(name, vector)| (Some(name), vector));
+        for (name, vector) in record.vector.iter().map(|vector| (None, vector)).chain(named) {
+            let want = self.info.vector(name)?.spec.dimension;
+            if let Some(want) = want.filter(|want| *want as usize != vector.len()) {
+                return Err(dimension_error(name, want as usize, vector.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a record's vectors; returns them with the numbers of their names.
+    fn put_vectors(
+        &mut self,
+        ordinal: u64,
+        unnamed: Option<Vec<f32>>,
+        named: BTreeMap<VectorName, Vec<f32>>,
+    ) -> Result<Vec<(u16, Vec<f32>)>> {
+        let (collection, partition) = (self.info.number.0, PARTITION);
+        let named = named.into_iter().map(|(name, vector)| (Some(name), vector));
+        let all = unnamed.map(|vector| (None, vector)).into_iter().chain(named);
+        all.map(|(name, components)| {
+            let VectorInfo { number, spec } = self.info.vector(name.as_ref())?;
+            if spec.dimension.is_none() {
+                let dimension = u32::try_from(components.len())
+                    .map_err(|_| Error::invalid("a vector has too many components"))?;
+                self.info.set_dimension(name.as_ref(), dimension);
                 self.row_changed = true;
             }
-            let key = keys::Vector { collection, partition, vector: VECTOR, ordinal };
-            let bytes = disk::encode_vector(vector);
-            self.commit.put_bytes(Space::Data, key.encode(prefix), &bytes, false);
-        }
-        self.written.insert(body.id.clone());
-        self.applied.push(Applied { ordinal, body, vector: record.vector });
-        Ok(())
+            let key = keys::Vector { collection, partition, vector: number, ordinal };
+            let key = key.encode(self.tenant.prefix());
+            self.commit.put_bytes(Space::Data, key, &disk::encode_vector(&components), false);
+            Ok((number, components))
+        })
+        .collect()
     }
 }
 
@@ -469,12 +527,16 @@ fn check_bounds(body: &Body) -> Result<()> {
 
 /// About the bytes that a record brings.
 fn weight(record: &RecordWrite) -> usize {
-    64 + record.vector.as_ref().map_or(0, |v| 4 * v.len())
+    let vectors = record.vector.iter().chain(record.vectors.values());
+    64 + vectors.map(|vector| size_of_val(vector.as_slice())).sum::<usize>()
         + record.document.as_ref().map_or(0, String::len)
 }
 
-pub(super) fn dimension_error(want: usize, got: usize) -> Error {
-    Error::invalid(format!("Collection expecting embedding with dimension of {want}, got {got}"))
+pub(super) fn dimension_error(name: Option<&VectorName>, want: usize, got: usize) -> Error {
+    Error::invalid(match name {
+        None => format!("Collection expecting embedding with dimension of {want}, got {got}"),
+        Some(name) => format!("vectors named {name:?} have a dimension of {want}, got {got}"),
+    })
 }
 
 /// The counts of a collection's partition. They are made with the collection; to go on without
@@ -486,8 +548,9 @@ pub(super) fn statistics(
 ) -> Result<Statistics> {
     let number = collection.number;
     let key = keys::Statistics { collection: number.0, partition: PARTITION };
-    match tenant.read(db, Space::Data, &key.encode(tenant.prefix()))? {
-        Some(DiskStatistics::V1(statistics)) => Ok(statistics),
+    let row: Option<DiskStatistics> = tenant.read(db, Space::Data, &key.encode(tenant.prefix()))?;
+    match row {
+        Some(row) => Ok(row.into_statistics()),
         None if catalog::load_collection(db, tenant, number)?.is_none() => {
             Err(catalog::missing_collection(collection))
         }

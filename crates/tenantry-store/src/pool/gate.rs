@@ -1,6 +1,7 @@
 //! Who gets the next place: plain arithmetic, without clocks, threads or tasks.
 //!
-//! Invariant: while a place is free, nobody waits who could have it.
+//! Invariant: while a place is free, nobody waits who could have it, but those who have announced a
+//! step and are about to give places out.
 
 use super::{
     Class, PoolConfig, PoolTotals,
@@ -84,10 +85,20 @@ impl<W> Gate<W> {
         self.places
     }
 
-    /// Takes a place if one is free. Nobody can be waiting for it.
+    /// True if no place is taken and nobody waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.busy == 0 && self.waiting() == 0
+    }
+
+    /// Takes a place if one is free and nobody waits for it.
     pub(super) fn take(&mut self, class: Class) -> bool {
         let free = self.busy < self.places
-            && (class == Class::Request || self.background_busy < self.background_max);
+            && match class {
+                Class::Request => self.requests.waiting() == 0,
+                Class::Background => {
+                    self.waiting() == 0 && self.background_busy < self.background_max
+                }
+            };
         if free {
             self.occupy(class);
         }

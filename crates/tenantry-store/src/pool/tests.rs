@@ -2,6 +2,7 @@
 
 mod cancel;
 mod order;
+mod steps;
 mod threads;
 mod turns;
 

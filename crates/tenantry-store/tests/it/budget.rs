@@ -37,6 +37,7 @@ async fn ask(stand: &Stand, scope: &Scope<Admin>, collection: &CollectionRef) ->
         select: Selector::default(),
         include: Include::default(),
         exact: false,
+        using: None,
     };
     let found = stand.store.query(scope, collection, &request).await.expect("query").value;
     assert_eq!(found.hits[0][0].record.id.as_str(), "3");

@@ -307,6 +307,7 @@ async fn check_counts(
     let filtered = count(Selector { ids: None, filter: Some(any) }).await;
     assert_eq!(filtered.expect("count"), rows);
     let request = QueryRequest {
+        using: None,
         vectors: vec![vec![1.0, 0.0]],
         k: rows + 1,
         select: Selector::default(),

@@ -49,6 +49,7 @@ async fn query(
     exact: bool,
 ) -> Found {
     let request = QueryRequest {
+        using: None,
         vectors: vec![vector(of)],
         k: 10,
         select: Selector { ids: None, filter },

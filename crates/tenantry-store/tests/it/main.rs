@@ -12,6 +12,8 @@ mod embedded;
 mod faults;
 mod fixture;
 mod graph;
+mod named;
+mod saved;
 mod stand;
 mod trace;
 mod whole;

@@ -106,15 +106,13 @@ pub(crate) fn tenant(name: &str) -> TenantName {
 
 pub(crate) fn spec(name: &str, metric: Metric) -> CollectionSpec {
     CollectionSpec {
-        name: CollectionName::parse(name).expect("a collection's name"),
         metric,
-        metadata: None,
-        attributes: std::collections::BTreeMap::new(),
+        ..CollectionSpec::new(CollectionName::parse(name).expect("a collection's name"))
     }
 }
 
 pub(crate) fn everything() -> Include {
-    Include { vector: true, document: true, uri: true, metadata: true }
+    Include { vector: true, vectors: true, document: true, uri: true, metadata: true }
 }
 
 pub(crate) fn ids(ids: impl IntoIterator<Item = String>) -> Selector {
@@ -126,11 +124,10 @@ pub(crate) fn ids(ids: impl IntoIterator<Item = String>) -> Selector {
 pub(crate) fn record(id: &str, vector: Vec<f32>, metadata: &[(&str, i64)]) -> RecordWrite {
     let value = |(key, value): &(&str, i64)| ((*key).to_owned(), Some(Value::Int(*value)));
     RecordWrite {
-        id: RecordId::parse(id).expect("an id"),
         vector: Some(vector),
         document: Some(format!("the text of {id}")),
-        uri: None,
         metadata: metadata.iter().map(value).collect(),
+        ..RecordWrite::new(RecordId::parse(id).expect("an id"))
     }
 }
 

@@ -176,7 +176,7 @@ async fn a_filter_on_texts_runs_elsewhere() {
     let query = async |filter| {
         let select = Selector { ids: None, filter: Some(filter) };
         let (vectors, include) = (vec![vec![1.0; 16]], everything());
-        let request = QueryRequest { vectors, k: 1, select, include, exact: false };
+        let request = QueryRequest { vectors, k: 1, select, include, ..QueryRequest::default() };
         let mut answer = pin!(stand.store.query(&scope, &collection, &request));
         let at_once = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
         match at_once {

@@ -16,8 +16,8 @@ use tenantry_api::Access;
 use tenantry_compat::chroma::{PUBLIC_ROUTES, ROUTES};
 use tenantry_engine::{
     Admin, ApiKey, Authority, CollectionName, CollectionSpec, DatabaseName, EmbeddedConfig, Engine,
-    EngineConfig, GetRequest, Include, Metric, NewKey, Principal, RecordId, RecordWrite,
-    Restriction, Role, Select, Session, Store, SystemClock, TenantName, TenantSpec, Value,
+    EngineConfig, GetRequest, Include, NewKey, Principal, RecordId, RecordWrite, Restriction, Role,
+    Select, Session, Store, SystemClock, TenantName, TenantSpec, Value, VectorName, VectorSpec,
     WriteMode,
 };
 use tower::ServiceExt as _;
@@ -92,7 +92,13 @@ impl World {
         for database in session.databases(tenantry_engine::Page::default()).await.unwrap() {
             write!(state, "{:?}", database.info()).unwrap();
             for c in database.collections(tenantry_engine::Page::default()).await.unwrap() {
-                let include = Include { vector: true, document: true, uri: true, metadata: true };
+                let include = Include {
+                    vector: true,
+                    vectors: true,
+                    document: true,
+                    uri: true,
+                    metadata: true,
+                };
                 let all = GetRequest { include, ..GetRequest::default() };
                 let records = c.get(&all).await.unwrap();
                 write!(state, "{:?}{records:?}", c.info()).unwrap();
@@ -124,16 +130,17 @@ async fn party(
     session.revoke_key(gone.id).await.unwrap();
     let made = session.create_database(&DatabaseName::parse(database).unwrap()).await.unwrap();
     let collection = format!("{SECRET}-{name}");
+    let vector = VectorName::parse(&format!("{SECRET}.vector")).unwrap();
     let spec = CollectionSpec {
-        name: CollectionName::parse(collection.as_str()).unwrap(),
-        metric: Metric::L2,
+        vectors: [(vector.clone(), VectorSpec::default())].into(),
         metadata: Some([("k".to_owned(), Value::Str(SECRET.into()))].into()),
-        attributes: std::collections::BTreeMap::new(),
+        ..CollectionSpec::new(CollectionName::parse(collection.as_str()).unwrap())
     };
     let (c, _) = made.create_collection(&spec, false).await.unwrap();
     let record = RecordWrite {
         id: RecordId::parse("r").unwrap(),
         vector: Some(vec![1.0, 2.0]),
+        vectors: [(vector, vec![3.0])].into(),
         document: Some(format!("{SECRET} text")),
         uri: Some(format!("{SECRET} uri")),
         metadata: [("k".to_owned(), Some(Value::Str(SECRET.into())))].into(),

@@ -63,8 +63,7 @@ async fn write(
         None => discovery::unseen(target.info(), &records),
         Some(_) => BTreeMap::new(),
     };
-    target.write(verb.mode(), records).await?;
-    discovery::remember(target, unseen).await;
+    target.write_noting(verb.mode(), records, unseen).await?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use serde_json::json;
 use tenantry_engine::{
     CollectionId, CollectionName, CollectionNumber, DatabaseNumber, FieldTest, Filter, Metric,
-    TextTest, Timestamp,
+    TextTest, Timestamp, VectorStorage,
 };
 
 fn reconciled(
@@ -24,6 +24,9 @@ fn info(attributes: BTreeMap<String, String>) -> CollectionInfo {
         name: CollectionName::parse("abc").unwrap(),
         metric: Metric::Cosine,
         dimension: None,
+        storage: VectorStorage::Full,
+        vectors: BTreeMap::new(),
+        last_vector: 0,
         metadata: None,
         attributes,
         created_at: Timestamp(0),

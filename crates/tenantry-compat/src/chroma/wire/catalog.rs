@@ -86,7 +86,8 @@ impl CreateCollection {
         let metadata = self.metadata.map(CollectionFields::into_new).transpose()?;
         let configuration = requested(self.configuration, metadata.as_ref())?;
         let (configuration, attributes) = schema::reconcile(configuration, self.schema)?;
-        Ok(CollectionSpec { name, metric: configuration.space.into(), metadata, attributes })
+        let metric = configuration.space.into();
+        Ok(CollectionSpec { metric, metadata, attributes, ..CollectionSpec::new(name) })
     }
 }
 

@@ -48,6 +48,8 @@ impl Parts {
             document: self.has(Part::Documents),
             uri: self.has(Part::Uris),
             metadata: self.has(Part::Metadatas),
+            // This protocol has no named vectors.
+            vectors: false,
         }
     }
 }
@@ -121,6 +123,7 @@ impl Query {
         info: &CollectionInfo,
     ) -> Result<(QueryRequest, Parts), Failure> {
         let request = QueryRequest {
+            using: None,
             vectors: self.query_embeddings,
             k: self.n_results.unwrap_or(RESULTS) as usize,
             select: selector(self.ids, self.metadata.as_deref(), self.document.as_deref(), info)?,
@@ -315,7 +318,7 @@ mod tests {
     use std::collections::BTreeMap;
     use tenantry_engine::{
         CollectionId, CollectionName, CollectionNumber, DatabaseNumber, Metadata, Metric,
-        Timestamp, Value,
+        Timestamp, Value, VectorStorage,
     };
 
     fn info() -> CollectionInfo {
@@ -326,6 +329,9 @@ mod tests {
             name: CollectionName::parse("abc").unwrap(),
             metric: Metric::L2,
             dimension: None,
+            storage: VectorStorage::Full,
+            vectors: BTreeMap::new(),
+            last_vector: 0,
             metadata: None,
             attributes: BTreeMap::new(),
             created_at: Timestamp(0),
@@ -336,6 +342,7 @@ mod tests {
         Record {
             id: RecordId::parse(id).unwrap(),
             vector: Some(vec![0.1, 2.0]),
+            vectors: BTreeMap::new(),
             document: Some("x\"y".into()),
             uri: None,
             metadata: metadata.map(Into::into),

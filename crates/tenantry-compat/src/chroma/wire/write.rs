@@ -6,6 +6,7 @@ use super::{
     metadata::Fields,
 };
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use tenantry_engine::{Existing, Missing, RecordId, RecordWrite, WriteMode};
 
 /// What a write does with ids that exist and ids that do not.
@@ -72,6 +73,7 @@ impl Write {
             records.push(RecordWrite {
                 id: RecordId::parse(id)?,
                 vector: vector(embeddings.next().flatten(), index, verb)?,
+                vectors: BTreeMap::new(),
                 document: documents.next().flatten(),
                 uri: uris.next().flatten(),
                 metadata: metadata

@@ -7,6 +7,7 @@ pub async fn read(engine: &Engine, who: &Principal, name: &TenantName) -> Result
     let database = session.database(&DatabaseName::default_database()).await?;
     let collection = database.collection(&CollectionName::parse("c")?).await?;
     collection.query(&QueryRequest {
+        using: Some(VectorName::parse("title")?),
         vectors: Vec::new(),
         k: 1,
         select: Selector::default(),

@@ -110,6 +110,11 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
+    /// The budget that it is of.
+    pub(crate) fn budget(&self) -> usize {
+        self.set.budget
+    }
+
     /// Bytes that [`Reservation::make_room`] will give back.
     pub(crate) fn leaving_bytes(&self) -> usize {
         self.evicted.iter().map(|hot| hot.counted.own.load(super::Ordering::Relaxed)).sum()

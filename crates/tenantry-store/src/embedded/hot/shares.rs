@@ -136,6 +136,11 @@ impl<V> Shares<V> {
         self.partitions.get(place).map(|entry| &entry.value)
     }
 
+    /// All partitions, in no order.
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.partitions.values().map(|entry| &entry.value)
+    }
+
     /// Keeps a partition as the most recently used one; returns what was at its place.
     pub(super) fn insert(
         &mut self,

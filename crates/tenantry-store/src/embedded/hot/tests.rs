@@ -7,13 +7,35 @@ use super::{
     recency::Recency,
     shares::{IDLE_AFTER, Place, Shares},
 };
+use crate::CollectionInfo;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use tenantry_auth::TenantId;
-use tenantry_types::CollectionNumber;
+use tenantry_types::{
+    CollectionId, CollectionName, CollectionNumber, DatabaseNumber, Metric, Timestamp,
+    VectorStorage,
+};
 
 fn place(tenant: u64, collection: u32) -> Place {
     (TenantId::new(tenant), CollectionNumber(collection))
+}
+
+/// A collection whose records have unnamed vectors.
+fn collection(number: u32) -> CollectionInfo {
+    CollectionInfo {
+        database: DatabaseNumber(1),
+        number: CollectionNumber(number),
+        id: CollectionId([0; 16]),
+        name: CollectionName::parse("c").unwrap(),
+        metric: Metric::Cosine,
+        dimension: None,
+        storage: VectorStorage::Full,
+        vectors: BTreeMap::new(),
+        last_vector: 0,
+        metadata: None,
+        attributes: BTreeMap::new(),
+        created_at: Timestamp(0),
+    }
 }
 
 /// Gives way until the budget is kept; what gave way, in order.

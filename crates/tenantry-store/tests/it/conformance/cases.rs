@@ -266,11 +266,9 @@ pub(super) async fn metadata_merges_by_key(w: &World<'_>) {
     let expected: Metadata = kinds.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
     assert_eq!(read().await.metadata, Some(expected.into()));
     let mut patch = RecordWrite {
-        id: id("a"),
-        vector: None,
-        document: None,
         uri: Some("u".into()),
         metadata: [("int".to_owned(), None), ("text".to_owned(), Some(Value::Int(1)))].into(),
+        ..RecordWrite::new(id("a"))
     };
     w.store.write(&scope, &c, UPSERT, vec![patch.clone()]).await.unwrap();
     let now = read().await;

@@ -2,26 +2,28 @@
 //! is written down beside its call of [`run_all`].
 
 mod cases;
+mod vectors;
 
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope, TenantId};
 use tenantry_store::{CollectionRef, DatabaseRef, Store};
 use tenantry_types::{
-    CollectionName, CollectionSpec, DatabaseName, GetRequest, Include, Metric, QueryRequest,
-    RecordId, RecordWrite, Selector, TenantName, TenantSpec, Timestamp, Value, WriteMode,
+    CollectionName, CollectionSpec, DatabaseName, GetRequest, Include, QueryRequest, RecordId,
+    RecordWrite, Selector, TenantName, TenantSpec, Timestamp, Value, WriteMode,
 };
 
 /// Runs every case on a store of its own. `make` returns a new, empty store and whatever keeps it
 /// alive.
 pub(crate) async fn run_all<K>(make: impl Fn() -> (Store, K)) {
     macro_rules! run {
-        ($($case:ident),* $(,)?) => {$({
+        ($module:ident: $($case:ident),* $(,)?) => {$({
             let (store, _keep) = make();
             let world = World::new(&store).await;
-            cases::$case(&world).await;
+            $module::$case(&world).await;
             store.close();
         })*};
     }
     run!(
+        cases:
         tenants_live_and_die,
         tenant_names_are_data,
         two_creations_of_one_name_make_one_tenant,
@@ -50,12 +52,22 @@ pub(crate) async fn run_all<K>(make: impl Fn() -> (Store, K)) {
         audit_chains_verify,
         many_writers_at_once_lose_nothing,
     );
+    run!(
+        vectors:
+        each_name_has_its_own_metric_and_dimension,
+        what_a_write_does_not_name_stays,
+        vectors_that_do_not_fit_are_refused,
+        rounded_vectors_belong_to_the_version_that_was_found,
+        named_vectors_of_another_tenant_do_not_exist,
+    );
 }
 
 /// Cases that need a collection of some 70 MiB to fit.
 pub(crate) async fn run_large<K>(make: impl Fn() -> (Store, K)) {
     let (store, _keep) = make();
-    cases::an_answer_has_a_largest_size(&World::new(&store).await).await;
+    let world = World::new(&store).await;
+    cases::an_answer_has_a_largest_size(&world).await;
+    vectors::rounded_vectors_come_back_as_they_were_given(&world).await;
     store.close();
 }
 
@@ -107,12 +119,7 @@ impl<'a> World<'a> {
 }
 
 pub(crate) fn spec(name: &str) -> CollectionSpec {
-    CollectionSpec {
-        name: CollectionName::parse(name).expect("name"),
-        metric: Metric::L2,
-        metadata: None,
-        attributes: std::collections::BTreeMap::new(),
-    }
+    CollectionSpec::new(CollectionName::parse(name).expect("name"))
 }
 
 pub(crate) fn id(id: &str) -> RecordId {
@@ -122,11 +129,10 @@ pub(crate) fn id(id: &str) -> RecordId {
 /// A record with a vector (1, x) and one metadata key.
 pub(crate) fn record(name: &str, x: f32, metadata: &[(&str, Value)]) -> RecordWrite {
     RecordWrite {
-        id: id(name),
         vector: Some(vec![1.0, x]),
         document: Some(format!("text of {name}")),
-        uri: None,
         metadata: metadata.iter().map(|(k, v)| ((*k).to_owned(), Some(v.clone()))).collect(),
+        ..RecordWrite::new(id(name))
     }
 }
 
@@ -135,16 +141,15 @@ pub(crate) fn only(ids: &[&str]) -> Selector {
 }
 
 pub(crate) fn all_parts() -> Include {
-    Include { vector: true, document: true, uri: true, metadata: true }
+    Include { vector: true, vectors: true, document: true, uri: true, metadata: true }
 }
 
 pub(crate) fn nearest(vector: [f32; 2], k: usize) -> QueryRequest {
     QueryRequest {
         vectors: vec![vector.to_vec()],
         k,
-        select: Selector::default(),
         include: all_parts(),
-        exact: false,
+        ..QueryRequest::default()
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! Memory is measured in a process of its own: this test binary again, one test of it.
 
+use super::collection;
 use crate::{
     Origin,
     embedded::{
         disk::Body,
         partition::{Partition, PartitionConfig},
+        write::VECTOR,
     },
 };
 use std::{
@@ -16,7 +18,7 @@ use std::{
 };
 use tenantry_auth::TenantId;
 use tenantry_index::IndexConfig;
-use tenantry_types::{CollectionNumber, Metric, Value};
+use tenantry_types::{CollectionNumber, Value};
 
 const ALONE: &str = "TENANTRY_MEASURE_MEMORY";
 const DIMENSION: u16 = 384;
@@ -32,8 +34,8 @@ fn resident() -> usize {
 fn partition(number: u32, records: u32) -> Partition {
     let origin = Origin { tenant: TenantId::new(1), collection: CollectionNumber(number) };
     let config = PartitionConfig { index: IndexConfig::default(), metadata_bytes_max: 0 };
-    let mut partition = Partition::new(origin, Metric::Cosine, config);
-    partition.reserve(records as usize, Some(DIMENSION.into()));
+    let mut partition = Partition::new(origin, &collection(number), config);
+    partition.reserve(records as usize);
     for record in 0..records {
         let metadata = BTreeMap::from([
             ("section".to_owned(), Value::Str(format!("section-{}", record % 12))),
@@ -50,12 +52,12 @@ fn partition(number: u32, records: u32) -> Partition {
             expires_at: None,
         };
         let body = Body::decode(&body.encode()).unwrap();
-        partition.put(record.into(), body, None);
+        partition.put(record.into(), body, &[]);
     }
     for record in 0..records {
         let offset = number as f32;
         let vector: Vec<f32> = (0..DIMENSION).map(|at| f32::from(at % 77) + offset).collect();
-        partition.set_vector(record, &vector);
+        partition.set_vector(record, VECTOR, &vector);
     }
     partition
 }

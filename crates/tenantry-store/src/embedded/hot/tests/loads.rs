@@ -1,5 +1,6 @@
 //! Loads that reserve, wait, are cancelled, and partitions that are still in use.
 
+use super::collection;
 use crate::{
     Origin, TenantInfo,
     embedded::{
@@ -16,7 +17,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::TenantId;
 use tenantry_index::IndexConfig;
 use tenantry_types::{
-    CollectionNumber, ErrorKind, Isolation, Limits, Metric, TenantName, TenantState, Timestamp,
+    CollectionNumber, ErrorKind, Isolation, Limits, TenantName, TenantState, Timestamp,
 };
 use tokio::task::{JoinHandle, yield_now};
 use zeroize::Zeroizing;
@@ -46,7 +47,7 @@ fn tenant(number: u64) -> Arc<OpenTenant> {
 fn partition(tenant: &OpenTenant, bytes: usize) -> Partition {
     let origin = Origin { tenant: tenant.id(), collection: CollectionNumber(1) };
     let config = PartitionConfig { index: IndexConfig::default(), metadata_bytes_max: 0 };
-    let mut partition = Partition::new(origin, Metric::L2, config);
+    let mut partition = Partition::new(origin, &collection(1), config);
     let body = Body {
         id: "a".to_owned(),
         document: Some("x".repeat(bytes).into()),
@@ -55,7 +56,7 @@ fn partition(tenant: &OpenTenant, bytes: usize) -> Partition {
         version: 1,
         expires_at: None,
     };
-    partition.put(0, body, None);
+    partition.put(0, body, &[]);
     partition
 }
 

@@ -1,0 +1,301 @@
+//! Searching a cold partition by its saved codes, while it is loaded.
+//!
+//! The answer is that of the partition in memory: the stamp ties the codes to the records of one
+//! snapshot, and originals and bodies are read from that snapshot. Whatever does not fit, or
+//! fails, is left to the partition that is loaded from the truth.
+
+use super::{
+    file::{Part, SavedFile},
+    load::whose,
+};
+use crate::{
+    Answer, CollectionInfo, CollectionRef, Origin,
+    embedded::{
+        Inner, compute,
+        db::Db,
+        partition::{Hits, Records, plan},
+        read::{body_at, index_seed, memory_estimate, read_vector},
+        tenants::OpenTenant,
+        write,
+    },
+    pool::{Class, Turn},
+};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tenantry_index::{IndexConfig, SearchOptions, Segment, SegmentParts, Storage};
+use tenantry_types::{
+    Error, ErrorKind, Explain, Found, Hit, QueryRequest, Result, SearchStep, VectorStorage,
+};
+
+/// More neighbours would need more originals than reading all of them is worth.
+const K_MAX: usize = 256;
+/// Query vectors of one request.
+const VECTORS_MAX: usize = 16;
+/// Originals read one by one for one query vector.
+const ORIGINALS_MAX: usize = 2_048;
+
+impl Inner {
+    /// Answers a query of everything in a collection that is not in memory; `None` if it must be
+    /// loaded for that. Whoever asks may see all of it.
+    pub(in crate::embedded) async fn query_saved(
+        self: &Arc<Self>,
+        tenant: &Arc<OpenTenant>,
+        collection: &CollectionRef,
+        request: &QueryRequest,
+    ) -> Result<Option<Answer<Found>>> {
+        let is_simple = request.select.ids.is_none()
+            && request.select.filter.is_none()
+            && request.using.is_none()
+            && !request.include.vectors;
+        let is_small = request.k <= K_MAX && request.vectors.len() <= VECTORS_MAX;
+        if !self.saved.is_on() || !is_simple || !is_small {
+            return Ok(None);
+        }
+        // Taken before the collection is looked up: what was there then is there in here.
+        let db = self.db()?;
+        let info = self.present(tenant, collection)?;
+        let records = write::statistics(&db, tenant, &info)?.records;
+        let dimension = info.dimension.map_or(0, |dimension| dimension as usize);
+        let is_too_large = memory_estimate(records, &info) > self.hot.budget() as u64;
+        let fits = request.vectors.iter().all(|vector| vector.len() == dimension);
+        let is_full = info.storage == VectorStorage::Full;
+        if records < self.saved.config.records_min as u64 || is_too_large || !fits || !is_full {
+            return Ok(None);
+        }
+        let begun = Instant::now();
+        let permit = tenant.heavy_permit().await?;
+        let bytes = records.saturating_mul(dimension as u64 * 3 / 2 + 256);
+        let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX).saturating_add(1);
+        let waited = begun.elapsed();
+        // Nobody waits for the memory that others take: there is the load.
+        let mib = mib.min(self.saved.memory_mib);
+        let Ok(memory) = Arc::clone(&self.saved.memory).try_acquire_many_owned(mib) else {
+            return Ok(None);
+        };
+        // Whoever waited may find it in memory.
+        if self.hot.get(tenant, info.number).is_some() {
+            return Ok(None);
+        }
+        let answer = {
+            let (inner, tenant, request) = (Arc::clone(self), Arc::clone(tenant), request.clone());
+            let seed = index_seed(&tenant, info.number);
+            let config = IndexConfig { seed, storage: Storage::Full, ..self.index };
+            compute(usize::MAX, move || {
+                let _held = (permit, memory);
+                let cold = Cold {
+                    inner: &inner,
+                    tenant: &tenant,
+                    info: &info,
+                    db: &db,
+                    used: Cell::default(),
+                    waited: Cell::new(waited),
+                };
+                cold.answer(&request, config)
+            })
+            .await?
+        };
+        if answer.is_some() {
+            self.note_saved_use();
+            self.warm(tenant, collection);
+        }
+        Ok(answer)
+    }
+
+    /// Loads a collection in the background, unless that is being done.
+    fn warm(self: &Arc<Self>, tenant: &Arc<OpenTenant>, collection: &CollectionRef) {
+        let place = (tenant.id(), collection.info.number);
+        if !self.saved.warming.lock().insert(place) {
+            return;
+        }
+        let (inner, tenant, collection) =
+            (Arc::clone(self), Arc::clone(tenant), collection.clone());
+        tokio::spawn(async move {
+            let warming = Warming { inner: &inner, place };
+            let writing = tenant.writer.lock().await;
+            if let Err(why) = inner.load_locked(&tenant, &collection).await {
+                // Whoever needs it in memory is told.
+                tracing::debug!(%why, "load a collection that was searched on disk");
+            }
+            drop((writing, warming));
+        });
+    }
+}
+
+/// Ends the entry of a partition that is being loaded, however that ends.
+struct Warming<'a> {
+    inner: &'a Inner,
+    place: (tenantry_auth::TenantId, tenantry_types::CollectionNumber),
+}
+
+impl Drop for Warming<'_> {
+    fn drop(&mut self) {
+        self.inner.saved.warming.lock().remove(&self.place);
+    }
+}
+
+/// A cold collection as it stands in one snapshot, on a thread that may block.
+struct Cold<'a> {
+    inner: &'a Inner,
+    tenant: &'a OpenTenant,
+    info: &'a CollectionInfo,
+    db: &'a Db,
+    /// CPU time used in turns.
+    used: Cell<Duration>,
+    /// Time waited for permits and turns.
+    waited: Cell<Duration>,
+}
+
+impl Cold<'_> {
+    fn answer(&self, request: &QueryRequest, config: IndexConfig) -> Result<Option<Answer<Found>>> {
+        let whose = whose(self.tenant, self.info);
+        let path = self.inner.saved.path(whose);
+        let stamp = write::statistics(self.db, self.tenant, self.info)?.stamp;
+        let file = SavedFile::open(&path, whose, self.tenant.key());
+        let opened = file.and_then(|file| match file {
+            // One of other records is left to whoever loads the collection.
+            Some(file) if Some(file.stamp()) == stamp => self.open(&file, config),
+            _ => Ok(None),
+        });
+        let (ordinals, segment) = match opened {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Ok(None),
+            Err(why) if why.kind() == ErrorKind::Busy => return Err(why),
+            Err(why) => {
+                self.inner.saved.refuse(&path, &why);
+                return Ok(None);
+            }
+        };
+        match self.search(request, &segment, &ordinals) {
+            Ok(Hits { hits, searches, allowed, later: _ }) => {
+                let origin = Origin { tenant: self.tenant.id(), collection: self.info.number };
+                let (cpu, waited) = (self.used.get(), self.waited.get());
+                let explain = Explain { searches, allowed, cpu, waited, hot: false };
+                Ok(Some(Answer { origin, value: Found { hits, explain } }))
+            }
+            Err(why) if why.kind() == ErrorKind::LimitExceeded => Ok(None),
+            // Whatever is wrong shows when the records are loaded.
+            Err(why) if why.kind() == ErrorKind::Corrupt => {
+                self.inner.saved.refuse(&path, &why);
+                Ok(None)
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Opens the ordinals and the index; `None` if it was made for other settings.
+    fn open(&self, file: &SavedFile, config: IndexConfig) -> Result<Option<(Vec<u64>, Segment)>> {
+        let described = file.description;
+        let dimension = described.dimension as usize;
+        let fits = described.metric == self.info.metric
+            && described.storage == Storage::Full
+            && self.info.dimension == Some(described.dimension);
+        if !fits {
+            return Ok(None);
+        }
+        let key = self.tenant.key();
+        let rows = usize::try_from(described.rows).unwrap_or(0);
+        let in_turn = |work: &mut dyn FnMut() -> Result<()>| {
+            let turn = self.turn()?;
+            let done = work();
+            self.end(turn);
+            done
+        };
+        let ordinals = file.ordinals(key, in_turn)?;
+        let mut parts = SegmentParts::new(described.metric, dimension, rows);
+        file.read(key, Part::Codes, in_turn, |bytes| {
+            parts.push_codes(bytes);
+            Ok(())
+        })?;
+        file.read(key, Part::Terms, in_turn, |bytes| {
+            parts.push_terms(bytes);
+            Ok(())
+        })?;
+        let mut links = Vec::new();
+        file.read(key, Part::Links, in_turn, |bytes| {
+            links.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        let links = (!links.is_empty()).then_some(links.as_slice());
+        Ok(Some((ordinals, Segment::open(parts, config, links)?)))
+    }
+
+    fn search(&self, request: &QueryRequest, segment: &Segment, ordinals: &[u64]) -> Result<Hits> {
+        let mut found =
+            Hits { hits: Vec::new(), searches: Vec::new(), allowed: None, later: Vec::new() };
+        let mut answer = Records::new(request.include);
+        let how = SearchOptions { exact: request.exact, ..SearchOptions::default() };
+        let ordinal = |slot: u32| {
+            let gone = || Error::corrupt("a saved index has fewer records than vectors");
+            ordinals.get(slot as usize).copied().ok_or_else(gone)
+        };
+        for vector in &request.vectors {
+            // The codes are searched in a turn. It ends when the first original is read: whoever
+            // holds a place does not wait for the disk.
+            let turn = RefCell::new(Some(self.turn()?));
+            let end_turn = || {
+                if let Some(turn) = turn.borrow_mut().take() {
+                    self.end(turn);
+                }
+            };
+            let read = Cell::new(0);
+            let original = |slot: u32, buffer: &mut Vec<f32>| {
+                end_turn();
+                read.set(read.get() + 1);
+                if read.get() > ORIGINALS_MAX {
+                    return Err(Error::new(ErrorKind::LimitExceeded, "codes say too little"));
+                }
+                *buffer = self.vector(ordinal(slot)?)?;
+                Ok(())
+            };
+            let mut pace = || {
+                if let Some(turn) = turn.borrow_mut().as_mut() {
+                    turn.pause();
+                }
+                Ok(())
+            };
+            let one = segment.search(vector, request.k, &how, &original, &mut pace)?;
+            end_turn();
+            for neighbour in &one.neighbours {
+                let ordinal = ordinal(neighbour.slot)?;
+                let body = body_at(self.db, self.tenant, self.info.number, ordinal)?;
+                answer.push(&body)?;
+                if request.include.vector {
+                    let vector = self.vector(ordinal)?;
+                    answer.count(size_of_val(vector.as_slice()))?;
+                    answer.set_vector(None, vector);
+                }
+            }
+            let records = std::mem::take(&mut answer.records).into_iter();
+            let hits = records
+                .zip(&one.neighbours)
+                .map(|(record, neighbour)| Hit { record, distance: neighbour.distance });
+            found.hits.push(hits.collect());
+            found.searches.push(SearchStep {
+                plan: plan(one.plan),
+                codes_compared: one.compared_codes,
+                originals_compared: one.compared_originals,
+            });
+        }
+        Ok(found)
+    }
+
+    fn vector(&self, ordinal: u64) -> Result<Vec<f32>> {
+        read_vector(self.db, self.tenant, self.info.number.0, ordinal)?
+            .ok_or_else(|| Error::corrupt("a vector of a saved index is not there"))
+    }
+
+    fn turn(&self) -> Result<Turn> {
+        let begun = Instant::now();
+        let weight = self.tenant.info().weight.into();
+        let turn = self.inner.pool.turn_blocking(self.tenant.id(), weight, Class::Request);
+        self.waited.set(self.waited.get() + begun.elapsed());
+        turn
+    }
+
+    fn end(&self, turn: Turn) {
+        self.used.set(self.used.get() + turn.cpu());
+    }
+}

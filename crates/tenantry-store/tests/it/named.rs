@@ -1,0 +1,167 @@
+//! A collection whose named vectors are many enough for graphs.
+
+use crate::stand::{Stand, everything, ids, record, spec};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+use tenantry_auth::{Admin, Scope};
+use tenantry_store::{CollectionRef, EmbeddedConfig};
+use tenantry_types::{
+    CollectionSpec, MemoryStatistics, Metric, QueryRequest, RecordWrite, SearchPlan, VectorName,
+    VectorSpec, VectorStorage, WriteMode,
+};
+
+const COUNT: u16 = 3_000;
+const DIMENSION: u16 = 16;
+/// Vectors among which a walk is surely cheaper than a scan.
+const COUNT_MIN: u64 = 3_000;
+/// What each name adds to a record's number to get its vector.
+const HALF: u16 = 5_000;
+const INT8: u16 = 9_000;
+
+fn name(text: &str) -> VectorName {
+    VectorName::parse(text).expect("a name")
+}
+
+/// A vector in one of 40 clusters.
+fn vector(n: u16) -> Vec<f32> {
+    let cluster = f32::from(n % 40);
+    (0..DIMENSION)
+        .map(|i| {
+            let centre = (cluster * 1.7 + f32::from(i) * 2.3).sin() * 3.0;
+            centre + (f32::from(n) * 0.37 + f32::from(i) * 0.61 * f32::from(n % 97)).sin()
+        })
+        .collect()
+}
+
+/// Every second record lacks one of the names, and all lack another.
+fn one(n: u16) -> RecordWrite {
+    let mut one = record(&n.to_string(), vector(n), &[("ten", i64::from(n % 10))]);
+    one.vectors.insert(name("half"), vector(n + HALF));
+    if n.is_multiple_of(2) {
+        one.vectors.insert(name("int8"), vector(n + INT8));
+    }
+    one
+}
+
+async fn open(folder: &Path) -> Stand {
+    let mut config = EmbeddedConfig::new(folder);
+    config.index.graph_above = 500;
+    Stand::try_open(config).await.expect("the store opens")
+}
+
+async fn fill(stand: &Stand) -> (Scope<Admin>, CollectionRef) {
+    let scope = stand.create("a").await.expect("tenant");
+    let of = |storage| VectorSpec { storage, ..VectorSpec::default() };
+    let spec = CollectionSpec {
+        vectors: [
+            (name("half"), of(VectorStorage::Half)),
+            (name("int8"), of(VectorStorage::Int8)),
+            (name("never"), VectorSpec { dimension: Some(9), ..VectorSpec::default() }),
+        ]
+        .into(),
+        ..spec("c", Metric::L2)
+    };
+    let database = stand.default_database(&scope).await;
+    let c = stand.store.create_collection(&scope, &database, &spec, false).await.expect("c").0;
+    // In memory from the start, so that every write goes through the indexes.
+    search(stand, &scope, &c, "half", 0, true).await;
+    for part in (0..COUNT).collect::<Vec<_>>().chunks(500) {
+        let batch = part.iter().map(|n| one(*n)).collect();
+        stand.store.write(&scope, &c, WriteMode::Upsert, batch).await.expect("write");
+    }
+    (scope, c)
+}
+
+async fn search(
+    stand: &Stand,
+    scope: &Scope<Admin>,
+    c: &CollectionRef,
+    using: &str,
+    of: u16,
+    exact: bool,
+) -> tenantry_types::Found {
+    let (using, vectors, include) = (Some(name(using)), vec![vector(of)], everything());
+    let request = QueryRequest { using, vectors, k: 10, include, exact, ..QueryRequest::default() };
+    stand.store.query(scope, c, &request).await.expect("query").value
+}
+
+/// Waits until every graph finds all that it should.
+async fn linked(stand: &Stand, scope: &Scope<Admin>, c: &CollectionRef) -> MemoryStatistics {
+    let begun = Instant::now();
+    loop {
+        let found = stand.store.collection_statistics(scope, c).await.expect("statistics").value;
+        let memory = found.memory.expect("it is in memory");
+        if memory.pending == 0 && memory.vectors.values().all(|one| one.pending == 0) {
+            return memory;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "not built: {memory:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Of 100 neighbours, how many are found; the first is the record whose vector is asked for.
+async fn found(
+    stand: &Stand,
+    scope: &Scope<Admin>,
+    c: &CollectionRef,
+    using: &str,
+    offset: u16,
+) -> usize {
+    let mut hits = 0;
+    let of = linked(stand, scope, c).await.vectors[&name(using)].linked;
+    for n in (0..COUNT).step_by(300) {
+        let found = search(stand, scope, c, using, n + offset, false).await;
+        let exact = search(stand, scope, c, using, n + offset, true).await;
+        // A walk is worth it among many.
+        let plan = found.explain.searches[0].plan;
+        assert!(of < COUNT_MIN || plan == SearchPlan::Graph, "{using}: {plan:?}");
+        let first = &found.hits[0][0].record;
+        assert_eq!(first.id.as_str(), n.to_string());
+        assert_eq!(first.vectors[&name(using)], vector(n + offset));
+        let last = exact.hits[0][9].distance;
+        hits += found.hits[0].iter().filter(|hit| hit.distance <= last).count();
+    }
+    hits
+}
+
+/// Each name has a graph of its own, with its own progress and its own sampled recall; rows are
+/// packed in all of them, and they are found again after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_named_vector_gets_a_graph_of_its_own() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let stand = open(dir.path()).await;
+    let (scope, c) = fill(&stand).await;
+    let memory = linked(&stand, &scope, &c).await;
+    assert_eq!(memory.linked, 3_000);
+    for (using, offset, count) in [("half", HALF, 3_000), ("int8", INT8, 1_500)] {
+        let one = memory.vectors[&name(using)];
+        assert_eq!((one.linked, one.pending), (count, 0), "{using}");
+        assert!(one.bytes > count * u64::from(DIMENSION), "{using}: {one:?}");
+        let hits = found(&stand, &scope, &c, using, offset).await;
+        assert!(hits >= 97, "{using}: {hits} of 100");
+    }
+    let never = memory.vectors[&name("never")];
+    assert_eq!((never.bytes, never.linked, never.pending), (0, 0, 0));
+
+    // So many go that rows are packed, in all indexes.
+    let gone = (0..COUNT).filter(|n| n % 3 != 0).map(|n| n.to_string());
+    stand.store.delete(&scope, &c, &ids(gone), None).await.expect("delete");
+    let rows = stand.all(&scope, &c).await.expect("all");
+    assert_eq!(rows.len(), 1_000);
+    for row in &rows {
+        let want = one(row.id.as_str().parse().expect("a number"));
+        assert_eq!((&row.vector, &row.vectors), (&want.vector, &want.vectors));
+    }
+    stand.close();
+    let stand = open(dir.path()).await;
+    let scope = stand.scope(scope.tenant());
+    let c = stand.collection(&scope).await.expect("collection");
+    assert_eq!(stand.all(&scope, &c).await.expect("all"), rows);
+    let hits = search(&stand, &scope, &c, "int8", INT8 + 600, false).await.hits;
+    assert_eq!(hits[0][0].record, rows[200]);
+    linked(&stand, &scope, &c).await;
+    let hits = found(&stand, &scope, &c, "half", HALF).await;
+    assert!(hits >= 97, "{hits} of 100 after a restart");
+}
