@@ -236,10 +236,8 @@ impl Drop for Place {
             gate.charge(self.who, self.used);
             gate.free(self.who.class);
             if self.is_step {
-                if gate.waiting() > 0 {
-                    drop(gate);
-                    self.pool.give_out_soon();
-                }
+                drop(gate);
+                self.pool.give_out_soon();
                 return;
             }
             gate.next()

@@ -103,11 +103,12 @@ impl Pool {
         Arc::as_ptr(&self.0).addr()
     }
 
-    /// Waits for a place: not at all if nobody computes.
+    /// Waits for a place: not at all if nobody computes or has just done so.
     async fn announced(&self, who: Who, is_admitted: bool) -> Result<Place> {
         let mut waiting = {
             let mut gate = self.0.gate.lock();
-            if gate.is_idle() && gate.take(who.class) {
+            let is_quiet = gate.is_idle() && !self.0.gives_out_soon.load(Ordering::Acquire);
+            if is_quiet && gate.take(who.class) {
                 drop(gate);
                 return Ok(self.place(who));
             }

@@ -171,12 +171,15 @@ async fn a_filter_on_texts_runs_elsewhere() {
     let dir = tempfile::tempdir().expect("a folder");
     let stand = Stand::open(dir.path()).await;
     let (scope, collection) = stand.tenant_with_collection("a").await;
-    let batch = vec![record("r", vec![1.0; 16], &[("n", 1.into())])];
+    // Long enough to be read for longer than another thread needs to start.
+    let document = Some("a long text ".repeat(500_000));
+    let one = record("r", vec![1.0; 16], &[("n", 1.into())]);
+    let batch = vec![tenantry_types::RecordWrite { document, ..one }];
     stand.store.write(&scope, &collection, WriteMode::Upsert, batch).await.expect("write");
     let query = async |filter| {
         let select = Selector { ids: None, filter: Some(filter) };
-        let (vectors, include) = (vec![vec![1.0; 16]], everything());
-        let request = QueryRequest { vectors, k: 1, select, include, ..QueryRequest::default() };
+        let vectors = vec![vec![1.0; 16]];
+        let request = QueryRequest { vectors, k: 1, select, ..QueryRequest::default() };
         let mut answer = pin!(stand.store.query(&scope, &collection, &request));
         let at_once = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
         match at_once {

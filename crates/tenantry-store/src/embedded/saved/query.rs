@@ -48,8 +48,7 @@ impl Inner {
     ) -> Result<Option<Answer<Found>>> {
         let is_simple = request.select.ids.is_none()
             && request.select.filter.is_none()
-            && request.using.is_none()
-            && !request.include.vectors;
+            && request.using.is_none();
         let is_small = request.k <= K_MAX && request.vectors.len() <= VECTORS_MAX;
         if !self.saved.is_on() || !is_simple || !is_small {
             return Ok(None);
@@ -61,7 +60,8 @@ impl Inner {
         let dimension = info.dimension.map_or(0, |dimension| dimension as usize);
         let is_too_large = memory_estimate(records, &info) > self.hot.budget() as u64;
         let fits = request.vectors.iter().all(|vector| vector.len() == dimension);
-        let is_full = info.storage == VectorStorage::Full;
+        let is_full = info.storage == VectorStorage::Full
+            && (info.vectors.is_empty() || !request.include.vectors);
         if records < self.saved.config.records_min as u64 || is_too_large || !fits || !is_full {
             return Ok(None);
         }
