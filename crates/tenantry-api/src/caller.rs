@@ -2,8 +2,9 @@
 
 use crate::error::{Failure, Result};
 use axum::{
+    body::HttpBody,
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, Method, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -43,13 +44,20 @@ pub(crate) async fn authenticate(
     };
     let opened = Arc::new(OnceLock::new());
     request.extensions_mut().insert(Caller { who: who.clone(), opened: Arc::clone(&opened) });
-    let served = engine.in_turns(&who, next.run(request)).await;
+    let has_body = has_body(&request);
+    let served = engine.in_turns(&who, has_body, next.run(request)).await;
     let mut response = served.unwrap_or_else(|error| Failure::from(error).into_response());
     response.extensions_mut().insert(who);
     if let Some(tenant) = opened.get() {
         response.extensions_mut().insert(*tenant);
     }
     response
+}
+
+/// True if whoever serves the request waits for its body before anything else.
+fn has_body(request: &Request) -> bool {
+    let reads_it = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    reads_it && !request.body().is_end_stream()
 }
 
 /// The one token that a request presents in any of the headers that any protocol here reads. Two

@@ -53,17 +53,19 @@ fn closed(why: tokio::sync::AcquireError) -> Error {
 
 impl Engine {
     /// Serves a request of `who` in turns: what is computed for it, from its body to its answer,
-    /// has its place in the fair order of tenants.
+    /// has its place in the fair order of tenants. `has_body`: it waits for a body before it does
+    /// anything.
     ///
     /// [`ErrorKind::Busy`](tenantry_types::ErrorKind::Busy) if too much of the caller's work
     /// waits already.
     pub async fn in_turns<F: Future + Send>(
         &self,
         who: &Principal,
+        has_body: bool,
         request: F,
     ) -> Result<F::Output> {
         let (tenant, weight) = self.payer(who).await?;
-        self.0.store.pool().in_turns(tenant, weight, request).await
+        self.0.store.pool().in_turns(tenant, weight, has_body, request).await
     }
 
     /// In whose turns a caller's work is done, and with which weight. An operator's work is the

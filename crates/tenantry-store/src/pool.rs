@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use std::{
     fmt,
     num::NonZero,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicU64},
     thread::available_parallelism,
     time::Duration,
 };
@@ -97,8 +97,8 @@ type Queue = Gate<oneshot::Sender<Place>>;
 
 struct Shared {
     gate: Mutex<Queue>,
-    /// True while a task is about to give places out.
-    gives_out_soon: AtomicBool,
+    /// When a task was told to give places out, by the meter's clock; 0 if none is.
+    gives_out_soon: AtomicU64,
     meter: Box<dyn Meter>,
     /// Work that has run shorter than this keeps its place, in nanoseconds: giving it up costs
     /// more than it gains.
@@ -121,7 +121,7 @@ impl Pool {
         let slice = u64::try_from(config.slice.as_nanos()).unwrap_or(u64::MAX);
         Self(Arc::new(Shared {
             gate: Mutex::new(Gate::new(config)),
-            gives_out_soon: AtomicBool::new(false),
+            gives_out_soon: AtomicU64::new(0),
             meter,
             pass_after: slice / 2,
         }))

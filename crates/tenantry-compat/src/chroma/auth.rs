@@ -2,8 +2,9 @@
 
 use super::{DEFAULT_TENANT, error::Failure};
 use axum::{
+    body::HttpBody,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, Method, header},
     middleware::Next,
     response::Response,
 };
@@ -28,7 +29,9 @@ pub(crate) async fn authenticate(
         engine.authenticate(token.as_deref()).await?
     };
     request.extensions_mut().insert(who.clone());
-    Ok(engine.in_turns(&who, next.run(request)).await?)
+    let reads_it = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    let has_body = reads_it && !request.body().is_end_stream();
+    Ok(engine.in_turns(&who, has_body, next.run(request)).await?)
 }
 
 /// The one token that the headers carry, in any of the forms that Chroma's clients send and in the

@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::{Level, Read, Scope};
-use tenantry_index::IndexConfig;
+use tenantry_index::{IndexConfig, VectorIndex};
 use tenantry_types::{
     CollectionNumber, CollectionStatistics, Error, ErrorKind, Explain, Filter, Found, GetRequest,
     Order, QueryRequest, Record, Result, Selector, VectorSpec, VectorStorage,
@@ -165,7 +165,14 @@ impl Embedded {
         let records = write::statistics(&db, &tenant, &info)?.records;
         let memory = match inner.hot.get(&tenant, info.number) {
             None => None,
-            Some(hot) => compute(usize::MAX, move || Ok(Some(hot.read().statistics()))).await?,
+            Some(hot) => {
+                let permit = tenant.heavy_permit().await?;
+                let read = move || {
+                    let _permit = permit;
+                    Ok(Some(hot.read().statistics()))
+                };
+                compute(usize::MAX, read).await?
+            }
         };
         Ok(Answer { origin, value: CollectionStatistics { records, memory } })
     }
@@ -340,8 +347,7 @@ impl Inner {
         }
         tenant.check_alive()?;
         let info = self.present(tenant, collection)?;
-        let db = self.db()?;
-        let records = write::statistics(&db, tenant, &info)?.records;
+        let records = write::statistics(&*self.db()?, tenant, &info)?.records;
         let budget = self.hot.budget() as u64;
         let least = memory_estimate(records, &info);
         if least > budget {
@@ -350,6 +356,10 @@ impl Inner {
         let about = records.saturating_mul(vectors_bytes(&info) + ROW_BYTES).min(budget);
         let bytes = usize::try_from(about).unwrap_or(usize::MAX);
         let mut room = self.hot.reserve(tenant, bytes).await?;
+        // Not before the wait: while somebody has it, the database cannot be reopened. The writer
+        // lock is held, so it says the same.
+        let db = self.db()?;
+        let info = self.present(tenant, collection)?;
         let (partition, room, is_saved) = {
             let (inner, tenant) = (Arc::clone(self), Arc::clone(tenant));
             let index = IndexConfig { seed: index_seed(&tenant, info.number), ..self.index };
@@ -520,19 +530,25 @@ fn load_with(
             .slot_of_ordinal(ordinal)
             .ok_or_else(|| Error::corrupt("a stored vector belongs to no record"))?;
         partition.set_vector(slot, number, &vector);
-        room.cover(partition.bytes());
+        let bytes = partition.bytes();
+        if bytes > budget {
+            return Err(too_large(bytes as u64, budget as u64));
+        }
+        room.cover(bytes);
     }
     Ok(partition)
 }
 
 /// Bytes that a vector takes in memory, with its codes.
 fn vector_bytes(spec: &VectorSpec) -> u64 {
-    let component = match spec.storage {
-        VectorStorage::Full => 5,
-        VectorStorage::Half => 2,
-        VectorStorage::Int8 => 1,
+    let Some(dimension) = spec.dimension else { return 0 };
+    let codes = VectorIndex::code_bytes(dimension as usize) as u64;
+    let kept = match spec.storage {
+        VectorStorage::Full => u64::from(dimension) * 4,
+        VectorStorage::Half => codes + 4,
+        VectorStorage::Int8 => 4,
     };
-    u64::from(spec.dimension.unwrap_or(0)) * component
+    codes + VectorIndex::TERM_BYTES as u64 + kept
 }
 
 fn ordinal_in(tenant: &OpenTenant, key: &[u8]) -> Result<u64> {

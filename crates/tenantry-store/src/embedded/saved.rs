@@ -24,6 +24,7 @@ use super::{
     Inner, compute,
     db::Space,
     keys::{self, Prefix},
+    tenants::OpenTenant,
 };
 use file::Whose;
 use parking_lot::Mutex;
@@ -92,8 +93,8 @@ pub(crate) struct Saved {
     is_closing: AtomicBool,
     /// Held by whoever saves: one at a time.
     saving: Mutex<()>,
-    /// Partitions that are being loaded after they were searched on disk.
-    warming: Mutex<HashSet<(TenantId, CollectionNumber)>>,
+    /// Tenants of whom a partition is being loaded after it was searched on disk.
+    warming: Mutex<HashSet<TenantId>>,
     /// MiB that segments of all tenants may take while cold partitions are searched.
     memory: Arc<Semaphore>,
     memory_mib: u32,
@@ -248,6 +249,19 @@ impl Inner {
             Ok(())
         })
         .await
+    }
+
+    /// Removes the files of a collection whose vectors have changed and that is not in memory,
+    /// where they would be written anew: they hold codes of what is gone.
+    pub(super) async fn forget_codes(
+        self: &Arc<Self>,
+        tenant: &OpenTenant,
+        collection: CollectionNumber,
+    ) -> Result<()> {
+        if !self.saved.is_on() || self.hot.get(tenant, collection).is_some() {
+            return Ok(());
+        }
+        self.forget_saved(tenant.id(), vec![collection.0]).await
     }
 
     /// Removes the files of an erased tenant.

@@ -9,6 +9,8 @@ use super::{
     keys::{self, Tail},
     number,
     pace::Pace,
+    partition::Partition,
+    read::memory_estimate,
     select::Selection,
     tenants::{Commit, OpenTenant},
 };
@@ -16,6 +18,7 @@ use crate::{
     CollectionInfo, CollectionRef, VectorInfo,
     pool::{Class, Pool},
 };
+use parking_lot::RwLockReadGuard;
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
@@ -69,6 +72,8 @@ struct Prepared {
     applied: Vec<Applied>,
     /// The collection's row changed (its dimension is known now).
     row_changed: bool,
+    /// What the collection takes in memory after the batch, at least.
+    bytes: u64,
 }
 
 /// What a hot partition must learn after the commit.
@@ -120,6 +125,13 @@ impl Inner {
         tenant.set_head(prepared.head);
         if prepared.row_changed {
             tenant.catalog_changed();
+        }
+        if prepared.outcome.updated > 0 {
+            self.forget_codes(&tenant, number).await?;
+        }
+        // Each vector name has room for every record, so one record can ask for a lot of memory.
+        if prepared.bytes > self.hot.budget() as u64 {
+            self.hot.forget(tenant.id(), number);
         }
         let applied = prepared.applied;
         let large = applied.len() > INLINE_CHANGES
@@ -177,6 +189,7 @@ impl Inner {
         }
         let commit = self.deletion(&tenant, &info, &doomed, scope.actor())?;
         self.commit(&tenant, commit).await?;
+        self.forget_codes(&tenant, info.number).await?;
         let count = doomed.len();
         self.hot
             .change(&tenant, info.number, count > INLINE_CHANGES, move |partition| {
@@ -298,6 +311,7 @@ impl<'a> Batch<'a> {
                 outcome,
                 applied: Vec::new(),
                 row_changed: false,
+                bytes: 0,
             });
         }
         let limit = self.tenant.info().limits.records_per_collection;
@@ -322,6 +336,7 @@ impl<'a> Batch<'a> {
         };
         self.commit.audit(done(actor, action, self.info.name.as_str(), changed as u64));
         self.outcome.version = self.commit.sequence();
+        let bytes = memory_estimate(self.statistics.records, &self.info);
         let (set, head) = self.commit.finish();
         Ok(Prepared {
             set,
@@ -329,6 +344,7 @@ impl<'a> Batch<'a> {
             outcome: self.outcome,
             applied: self.applied,
             row_changed: self.row_changed,
+            bytes,
         })
     }
 
@@ -392,16 +408,21 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    /// The partition, if it is in memory and can be read without waiting: the disk says the same
+    /// while the writer lock is held, and this may be a thread that others need.
+    fn in_memory(&self) -> Option<RwLockReadGuard<'_, Partition>> {
+        self.hot.as_ref()?.try_read()
+    }
+
     fn find(&self, id: &str) -> Result<Option<u64>> {
-        match &self.hot {
-            Some(hot) => Ok(hot.read().find(id).map(|(_, ordinal)| ordinal)),
+        match self.in_memory() {
+            Some(partition) => Ok(partition.find(id).map(|(_, ordinal)| ordinal)),
             None => ordinal_of(&self.db, self.tenant, self.info.number, id),
         }
     }
 
     fn body(&self, ordinal: u64, id: &str) -> Result<Body> {
-        if let Some(hot) = &self.hot {
-            let partition = hot.read();
+        if let Some(partition) = self.in_memory() {
             let found = partition.find(id).and_then(|(slot, _)| partition.row(slot));
             return found.cloned().ok_or_else(|| Error::internal("a row is gone from memory"));
         }

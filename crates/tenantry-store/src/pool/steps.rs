@@ -18,6 +18,9 @@ use tenantry_auth::TenantId;
 use tenantry_types::Result;
 use tokio::runtime::Handle;
 
+/// Nanoseconds after which places are given out by whoever comes by.
+const GIVEN_OUT_WITHIN: u64 = 200_000;
+
 thread_local! {
     /// The step that this thread is taking.
     static STEP: Cell<Option<Step>> = const { Cell::new(None) };
@@ -52,25 +55,29 @@ impl Pool {
     /// while it computes, and gives it back when it must wait for something else. A turn that it
     /// asks for meanwhile is part of the one it has.
     ///
-    /// The first step is free. It ends where the body is awaited, or where a turn is asked for:
-    /// what comes before costs less than a turn.
+    /// With `has_body`, the first step is free. It ends where the body is awaited, or where a turn
+    /// is asked for: what comes before costs less than a turn. Without, nothing would end it.
     ///
-    /// [`ErrorKind::Busy`](tenantry_types::ErrorKind::Busy) if too much waits already.
+    /// [`ErrorKind::Busy`](tenantry_types::ErrorKind::Busy) if too much waits already; nothing has
+    /// been done then but what comes before the body.
     pub async fn in_turns<F: Future>(
         &self,
         tenant: TenantId,
         weight: u32,
+        has_body: bool,
         future: F,
     ) -> Result<F::Output> {
         let mut future = pin!(future);
         let free = Step { pool: self.address(), waited: None };
-        if let Poll::Ready(output) = step(future.as_mut(), free).await {
-            return Ok(output);
+        if has_body {
+            if let Poll::Ready(output) = step(future.as_mut(), free).await {
+                return Ok(output);
+            }
+            woken().await;
         }
         let who = Who { tenant, weight: weight.clamp(1, 10_000), class: Class::Request };
         let mut is_admitted = false;
         loop {
-            woken().await;
             let asked = Instant::now();
             let mut turn = Turn::start(self.announced(who, is_admitted).await?);
             turn.place.is_step = true;
@@ -81,6 +88,7 @@ impl Pool {
             if let Poll::Ready(output) = polled {
                 return Ok(output);
             }
+            woken().await;
         }
     }
 
@@ -107,7 +115,7 @@ impl Pool {
     async fn announced(&self, who: Who, is_admitted: bool) -> Result<Place> {
         let mut waiting = {
             let mut gate = self.0.gate.lock();
-            let is_quiet = gate.is_idle() && !self.0.gives_out_soon.load(Ordering::Acquire);
+            let is_quiet = gate.is_idle() && self.0.gives_out_soon.load(Ordering::Acquire) == 0;
             if is_quiet && gate.take(who.class) {
                 drop(gate);
                 return Ok(self.place(who));
@@ -120,7 +128,13 @@ impl Pool {
 
     /// Gives free places out when the tasks that are ready now have run.
     pub(super) fn give_out_soon(&self) {
-        if self.0.gives_out_soon.swap(true, Ordering::AcqRel) {
+        let now = self.0.meter.wall().max(1);
+        let soon = &self.0.gives_out_soon;
+        if let Err(told) = soon.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire) {
+            // The task may stand behind a long one that does not let go of its thread.
+            if now.saturating_sub(told) > GIVEN_OUT_WITHIN {
+                self.give_out();
+            }
             return;
         }
         let due = Due(self.clone());
@@ -138,7 +152,7 @@ struct Due(Pool);
 
 impl Drop for Due {
     fn drop(&mut self) {
-        self.0.0.gives_out_soon.store(false, Ordering::Release);
+        self.0.0.gives_out_soon.store(0, Ordering::Release);
         self.0.give_out();
     }
 }

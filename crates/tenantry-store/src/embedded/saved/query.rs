@@ -25,7 +25,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tenantry_index::{IndexConfig, SearchOptions, Segment, SegmentParts, Storage};
+use tenantry_index::{IndexConfig, SearchOptions, Segment, SegmentParts, Storage, VectorIndex};
 use tenantry_types::{
     Error, ErrorKind, Explain, Found, Hit, QueryRequest, Result, SearchStep, VectorStorage,
 };
@@ -53,7 +53,11 @@ impl Inner {
         if !self.saved.is_on() || !is_simple || !is_small {
             return Ok(None);
         }
-        // Taken before the collection is looked up: what was there then is there in here.
+        let begun = Instant::now();
+        let permit = tenant.heavy_permit().await?;
+        let waited = begun.elapsed();
+        // Taken before the collection is looked up: what was there then is there in here. Not
+        // before the wait: while somebody has it, the database cannot be reopened.
         let db = self.db()?;
         let info = self.present(tenant, collection)?;
         let records = write::statistics(&db, tenant, &info)?.records;
@@ -65,13 +69,14 @@ impl Inner {
         if records < self.saved.config.records_min as u64 || is_too_large || !fits || !is_full {
             return Ok(None);
         }
-        let begun = Instant::now();
-        let permit = tenant.heavy_permit().await?;
-        let bytes = records.saturating_mul(dimension as u64 * 3 / 2 + 256);
+        // Codes, terms, and the links as they are stored, parsed and used.
+        let codes = VectorIndex::code_bytes(dimension) + VectorIndex::TERM_BYTES;
+        let bytes = records.saturating_mul(codes as u64 + 450);
         let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX).saturating_add(1);
-        let waited = begun.elapsed();
+        if mib > self.saved.memory_mib {
+            return Ok(None);
+        }
         // Nobody waits for the memory that others take: there is the load.
-        let mib = mib.min(self.saved.memory_mib);
         let Ok(memory) = Arc::clone(&self.saved.memory).try_acquire_many_owned(mib) else {
             return Ok(None);
         };
@@ -104,9 +109,11 @@ impl Inner {
         Ok(answer)
     }
 
-    /// Loads a collection in the background, unless that is being done.
+    /// Loads a collection in the background, unless the tenant's writer or another load of its is
+    /// at work: then the next query does. Whoever suspends or erases the tenant must not find a
+    /// queue of loads before it.
     fn warm(self: &Arc<Self>, tenant: &Arc<OpenTenant>, collection: &CollectionRef) {
-        let place = (tenant.id(), collection.info.number);
+        let place = tenant.id();
         if !self.saved.warming.lock().insert(place) {
             return;
         }
@@ -114,7 +121,7 @@ impl Inner {
             (Arc::clone(self), Arc::clone(tenant), collection.clone());
         tokio::spawn(async move {
             let warming = Warming { inner: &inner, place };
-            let writing = tenant.writer.lock().await;
+            let Ok(writing) = tenant.writer.try_lock() else { return };
             if let Err(why) = inner.load_locked(&tenant, &collection).await {
                 // Whoever needs it in memory is told.
                 tracing::debug!(%why, "load a collection that was searched on disk");
@@ -127,7 +134,7 @@ impl Inner {
 /// Ends the entry of a partition that is being loaded, however that ends.
 struct Warming<'a> {
     inner: &'a Inner,
-    place: (tenantry_auth::TenantId, tenantry_types::CollectionNumber),
+    place: tenantry_auth::TenantId,
 }
 
 impl Drop for Warming<'_> {

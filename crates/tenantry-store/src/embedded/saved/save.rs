@@ -174,15 +174,22 @@ impl Inner {
 
     /// Saves a partition, if it is worth it and possible now.
     fn save(&self, hot: &Hot, until: Option<Instant>) -> Result<()> {
+        let mut is_small = false;
         let worth = hot.try_read().is_some_and(|partition| {
             let index = index_of(&partition);
-            partition.len() >= self.saved.config.records_min
-                && index.is_some_and(|index| until.is_some() || index.is_settled())
+            is_small = partition.len() < self.saved.config.records_min;
+            !is_small && index.is_some_and(|index| until.is_some() || index.is_settled())
         });
+        let ((id, weight), number) = (hot.tenant(), hot.collection());
+        if is_small {
+            // What was saved while it was larger holds codes of what is gone.
+            let whose =
+                Whose { tenant: id, collection: number.0, partition: PARTITION, vector: VECTOR };
+            self.saved.remove_file(&self.saved.path(whose));
+        }
         if !worth {
             return Ok(());
         }
-        let ((id, weight), number) = (hot.tenant(), hot.collection());
         let Some(tenant) = self.open_tenant(id)? else { return Ok(()) };
         let state = match tenant.writer.try_lock() {
             Ok(_writing) => self.state(&tenant, hot)?,

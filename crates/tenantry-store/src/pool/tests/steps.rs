@@ -34,7 +34,12 @@ fn requests_never_lock_each_other_out() {
         for number in 0..600 {
             let pool = pool.clone();
             tasks.spawn(async move {
-                let served = pool.in_turns(tenant(number % 5), 100, request(pool.clone(), number));
+                let served = pool.in_turns(
+                    tenant(number % 5),
+                    100,
+                    number % 2 == 0,
+                    request(pool.clone(), number),
+                );
                 assert_eq!(served.await.unwrap(), number);
             });
         }
@@ -62,7 +67,7 @@ async fn whoever_comes_last_of_many_is_served_among_the_first() {
                     served.store(place, Ordering::Relaxed);
                 }
             };
-            pool.in_turns(who, 100, inner).await.unwrap();
+            pool.in_turns(who, 100, true, inner).await.unwrap();
         });
     }
     tasks.join_all().await;
@@ -82,7 +87,7 @@ async fn a_step_is_charged_to_its_tenant_and_nothing_while_it_waits() {
         waiting.await;
         hand.spend(300);
     };
-    let served = pool.in_turns(tenant(1), 100, inner);
+    let served = pool.in_turns(tenant(1), 100, true, inner);
     let other = async {
         while pool.charged(tenant(1)) == 0 {
             tokio::task::yield_now().await;
@@ -104,7 +109,9 @@ async fn a_full_queue_refuses_new_requests_and_lets_old_ones_go_on() {
     let mut requests: Vec<_> = (0..3)
         .map(|_| {
             let pool = pool.clone();
-            Box::pin(async move { pool.in_turns(tenant(1), 100, tokio::task::yield_now()).await })
+            Box::pin(
+                async move { pool.in_turns(tenant(1), 100, true, tokio::task::yield_now()).await },
+            )
         })
         .collect();
     let mut refused = 0;
