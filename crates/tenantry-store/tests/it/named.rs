@@ -165,3 +165,47 @@ async fn each_named_vector_gets_a_graph_of_its_own() {
     let hits = found(&stand, &scope, &c, "half", HALF).await;
     assert!(hits >= 97, "{hits} of 100 after a restart");
 }
+
+/// A vector's slot is its record's, so one vector makes room for all records before it. A record
+/// with many large ones must not take more memory than there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_record_cannot_ask_for_more_memory_than_the_budget() {
+    const WIDE: u32 = 16_384;
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut config = EmbeddedConfig::new(dir.path());
+    config.memory_budget_bytes = 64 << 20;
+    let stand = Stand::try_open(config).await.expect("the store opens");
+    let scope = stand.create("a").await.expect("tenant");
+    let names: Vec<VectorName> = (0..16).map(|n| name(&format!("v{n}"))).collect();
+    let wide = VectorSpec { dimension: None, ..VectorSpec::default() };
+    let vectors = names.iter().map(|name| (name.clone(), wide)).collect();
+    let spec = CollectionSpec { vectors, ..spec("c", Metric::L2) };
+    let database = stand.default_database(&scope).await;
+    let made = stand.store.create_collection(&scope, &database, &spec, true).await;
+    let c = made.expect("collection").0;
+    let small = |n: u16| RecordWrite { vector: None, ..record(&n.to_string(), vec![], &[]) };
+    let write = async |batch| stand.store.write(&scope, &c, WriteMode::Upsert, batch).await;
+    write((0..2_000).map(small).collect()).await.expect("small records");
+    // Makes it hot.
+    let all = tenantry_types::Selector { ids: None, filter: Some(exists("x")) };
+    stand.store.count(&scope, &c, &all).await.expect("count");
+    let statistics = async || {
+        let found = stand.store.collection_statistics(&scope, &c).await.expect("statistics");
+        found.value.memory
+    };
+    assert!(statistics().await.is_some(), "it is in memory");
+    let before = stand.store.totals().hot_bytes;
+    let mut large = small(9_999);
+    let vector = vec![0.5; WIDE as usize];
+    large.vectors = names.into_iter().map(|name| (name, vector.clone())).collect();
+    // 2,000 slots of 16 × 16,384 components would be 2.6 GB.
+    write(vec![large]).await.expect("a large record");
+    assert_eq!(statistics().await, None, "it stayed in memory");
+    assert!(stand.store.totals().hot_bytes <= before);
+    stand.close();
+}
+
+fn exists(key: &str) -> tenantry_types::Filter {
+    let test = tenantry_types::FieldTest::Exists(true);
+    tenantry_types::Filter::Field { key: key.to_owned(), test }
+}

@@ -497,3 +497,30 @@ async fn many_first_queries_at_once_are_all_right() {
     }
     stand.store.close();
 }
+
+/// What is deleted must not live on in a file that nobody looks at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_from_a_cold_collection_takes_its_codes_along() {
+    let (dir, _) = folder(&[1]).await;
+    let stand = open(dir.path()).await;
+    let (scope, c) = again(&stand).await;
+    let gone = stand.store.delete(&scope, &c, &ids(["7".to_owned()]), None).await;
+    assert_eq!(gone.expect("delete"), 1);
+    assert_eq!(files(dir.path()), Vec::<PathBuf>::new());
+    let found = query(&stand, &scope, &c, &[7]).await;
+    assert!(found.hits[0].iter().all(|hit| hit.record.id.as_str() != "7"));
+    stand.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collection_that_has_shrunk_keeps_no_file_of_its_former_size() {
+    let (dir, _) = folder(&[1]).await;
+    let stand = open(dir.path()).await;
+    let (scope, c) = again(&stand).await;
+    query(&stand, &scope, &c, &[1]).await;
+    hot(&stand, &scope, &c).await;
+    let gone = (2..RECORDS).map(|n| n.to_string());
+    stand.store.delete(&scope, &c, &ids(gone), None).await.expect("delete");
+    until("removed", async || files(dir.path()).is_empty()).await;
+    stand.close();
+}

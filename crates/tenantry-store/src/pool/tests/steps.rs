@@ -103,6 +103,42 @@ async fn a_step_is_charged_to_its_tenant_and_nothing_while_it_waits() {
 }
 
 #[tokio::test]
+async fn a_request_without_a_body_does_nothing_before_its_turn() {
+    let pool = Pool::new(PoolConfig { places: 1, queue_max: 1, ..PoolConfig::default() });
+    let held = pool.try_turn(tenant(9), 100, Class::Request).unwrap();
+    let done = AtomicUsize::new(0);
+    let count = || async { done.fetch_add(1, Ordering::Relaxed) };
+    let mut waits = Box::pin(pool.in_turns(tenant(1), 100, false, count()));
+    assert!(poll_once(&mut waits).is_pending());
+    let mut refused = Box::pin(pool.in_turns(tenant(1), 100, false, count()));
+    let Poll::Ready(outcome) = poll_once(&mut refused) else { panic!("it was let in") };
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(done.load(Ordering::Relaxed), 0, "something was done before its turn");
+    drop(held);
+    assert_eq!(waits.await.unwrap(), 0);
+    assert_idle(&pool);
+}
+
+/// The task that gives places out can stand behind one that never lets go of its thread.
+#[tokio::test]
+async fn places_are_given_out_by_others_if_whoever_should_is_late() {
+    let (pool, hand) = pool(1);
+    let mut first = Box::pin(pool.in_turns(tenant(1), 100, false, async {}));
+    assert!(poll_once(&mut first).is_ready());
+    // Its place rests until a task of this very thread runs, which this one does not let it.
+    let mut second = Box::pin(pool.in_turns(tenant(2), 100, false, async {}));
+    assert!(poll_once(&mut second).is_pending());
+    hand.spend(SLICE);
+    let mut third = Box::pin(pool.in_turns(tenant(3), 100, false, async {}));
+    assert!(poll_once(&mut third).is_pending());
+    assert!(poll_once(&mut second).is_ready());
+    drop(third);
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    assert_idle(&pool);
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_new_requests_and_lets_old_ones_go_on() {
     let pool = Pool::new(PoolConfig { places: 1, queue_max: 2, ..PoolConfig::default() });
     let held = pool.try_turn(tenant(9), 100, Class::Request).unwrap();
