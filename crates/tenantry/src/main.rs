@@ -1,6 +1,5 @@
 //! The program `tenantry`: the server and its command line.
 
-mod allocator;
 mod cli;
 mod config;
 mod listener;

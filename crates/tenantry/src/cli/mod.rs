@@ -82,8 +82,6 @@ struct ServeArgs {
 pub(crate) fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Serve(args) => {
-            // It may start the program again: before anything is read that can be read only once.
-            crate::allocator::settle();
             let config = Config::load(args.settings, args.config.as_deref())?;
             runtime()?.block_on(serve::serve(&config))
         }

@@ -93,14 +93,6 @@ impl Server {
         self.url.split_once("://").unwrap().1
     }
 
-    /// A variable of the running process's environment.
-    pub(crate) fn variable(&self, name: &str) -> Option<String> {
-        let all = std::fs::read(format!("/proc/{}/environ", self.child.id())).unwrap();
-        let all = String::from_utf8(all).unwrap();
-        let mut pairs = all.split('\0').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
-    }
-
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         let id = i32::try_from(self.child.id()).unwrap();

@@ -36,25 +36,6 @@ fn the_operator_key_is_shown_once_and_works() {
     assert!(!server.stop().contains("tnt_"));
 }
 
-/// The allocator is set before the program starts; whoever sets it otherwise is obeyed.
-#[test]
-fn the_server_sets_its_allocator_unless_it_is_set() {
-    let folder = Folder::new();
-    let server = folder.serve(&[]);
-    assert!(server.variable("MALLOC_ARENA_MAX").unwrap().parse::<usize>().unwrap() >= 1);
-    assert_eq!(server.variable("MALLOC_MMAP_THRESHOLD_").unwrap(), "131072");
-    assert_eq!(get(&server.url, "/readyz", None), 200);
-    server.stop();
-
-    let path = folder.path();
-    let mut command = tenantry(&["serve", "--data-dir", &path, "--listen", "127.0.0.1:0"]);
-    command.args(["--chroma-listen", "127.0.0.1:0"]).env("MALLOC_ARENA_MAX", "7");
-    let server = Server::spawn(&mut command);
-    assert_eq!(server.variable("MALLOC_ARENA_MAX").unwrap(), "7");
-    assert_eq!(server.variable("MALLOC_MMAP_THRESHOLD_"), None);
-    server.stop();
-}
-
 #[test]
 fn chroma_is_served_under_its_name_and_on_its_own_listener() {
     let folder = tempfile::tempdir().unwrap();
