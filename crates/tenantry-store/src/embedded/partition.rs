@@ -373,16 +373,7 @@ impl Partition {
             for neighbour in &one.neighbours {
                 self.record(neighbour.slot, &mut answer)?;
             }
-            let records = std::mem::take(&mut answer.records).into_iter();
-            let hits = records
-                .zip(&one.neighbours)
-                .map(|(record, neighbour)| Hit { record, distance: neighbour.distance });
-            found.hits.push(hits.collect());
-            found.searches.push(SearchStep {
-                plan: plan(one.plan),
-                codes_compared: one.compared_codes,
-                originals_compared: one.compared_originals,
-            });
+            found.push(&mut answer, &one);
         }
         found.later = answer.later;
         Ok(found)
@@ -415,6 +406,20 @@ impl Partition {
 }
 
 impl Hits {
+    /// Takes over what one query vector has found, and the records that were pushed for it.
+    pub(crate) fn push(&mut self, answer: &mut Records, one: &tenantry_index::Found) {
+        let records = std::mem::take(&mut answer.records).into_iter();
+        let hits = records
+            .zip(&one.neighbours)
+            .map(|(record, neighbour)| Hit { record, distance: neighbour.distance });
+        self.hits.push(hits.collect());
+        self.searches.push(SearchStep {
+            plan: plan(one.plan),
+            codes_compared: one.compared_codes,
+            originals_compared: one.compared_originals,
+        });
+    }
+
     fn nothing(&mut self) {
         self.hits.push(Vec::new());
         let plan = SearchPlan::Nothing;

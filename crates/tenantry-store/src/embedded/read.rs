@@ -13,7 +13,7 @@ use super::{
     partition::{Got, Hits, Partition, PartitionConfig, Records},
     select::Ask,
     tenants::OpenTenant,
-    write::{self, PARTITION, VECTOR},
+    write::{self, PARTITION},
 };
 use crate::{Answer, CollectionInfo, CollectionRef, Origin, pool::Class};
 use std::{
@@ -572,16 +572,4 @@ pub(super) fn body_at(
     let key = key.encode(tenant.prefix());
     let sealed = db.get(Space::Data, &key)?;
     open_body(tenant, &key, &sealed.ok_or_else(|| Error::corrupt("a record is not there"))?)
-}
-
-pub(super) fn read_vector(
-    db: &Db,
-    tenant: &OpenTenant,
-    collection: u32,
-    ordinal: u64,
-) -> Result<Option<Vec<f32>>> {
-    let key = keys::Vector { collection, partition: PARTITION, vector: VECTOR, ordinal };
-    let key = key.encode(tenant.prefix());
-    let Some(sealed) = db.get(Space::Data, &key)? else { return Ok(None) };
-    disk::decode_vector(&tenant.key().open(&key, &sealed)?).map(Some)
 }

@@ -13,8 +13,9 @@ use crate::{
     embedded::{
         Inner, compute,
         db::Db,
-        partition::{Hits, Records, plan},
-        read::{body_at, index_seed, memory_estimate, read_vector},
+        fetch,
+        partition::{Hits, Records},
+        read::{body_at, index_seed, memory_estimate},
         tenants::OpenTenant,
         write,
     },
@@ -27,7 +28,7 @@ use std::{
 };
 use tenantry_index::{IndexConfig, SearchOptions, Segment, SegmentParts, Storage, VectorIndex};
 use tenantry_types::{
-    Error, ErrorKind, Explain, Found, Hit, QueryRequest, Result, SearchStep, VectorStorage,
+    Error, ErrorKind, Explain, Found, Include, QueryRequest, Result, VectorStorage,
 };
 
 /// More neighbours would need more originals than reading all of them is worth.
@@ -275,22 +276,15 @@ impl Cold<'_> {
                     answer.set_vector(None, vector);
                 }
             }
-            let records = std::mem::take(&mut answer.records).into_iter();
-            let hits = records
-                .zip(&one.neighbours)
-                .map(|(record, neighbour)| Hit { record, distance: neighbour.distance });
-            found.hits.push(hits.collect());
-            found.searches.push(SearchStep {
-                plan: plan(one.plan),
-                codes_compared: one.compared_codes,
-                originals_compared: one.compared_originals,
-            });
+            found.push(&mut answer, &one);
         }
         Ok(found)
     }
 
     fn vector(&self, ordinal: u64) -> Result<Vec<f32>> {
-        read_vector(self.db, self.tenant, self.info.number.0, ordinal)?
+        let include = Include { vector: true, ..Include::default() };
+        fetch::vectors_of(self.db, self.tenant, self.info, include, ordinal)?
+            .vector
             .ok_or_else(|| Error::corrupt("a vector of a saved index is not there"))
     }
 

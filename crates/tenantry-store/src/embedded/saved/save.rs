@@ -181,10 +181,10 @@ impl Inner {
             !is_small && index.is_some_and(|index| until.is_some() || index.is_settled())
         });
         let ((id, weight), number) = (hot.tenant(), hot.collection());
+        let whose =
+            Whose { tenant: id, collection: number.0, partition: PARTITION, vector: VECTOR };
         if is_small {
             // What was saved while it was larger holds codes of what is gone.
-            let whose =
-                Whose { tenant: id, collection: number.0, partition: PARTITION, vector: VECTOR };
             self.saved.remove_file(&self.saved.path(whose));
         }
         if !worth {
@@ -201,8 +201,6 @@ impl Inner {
             hot.marks.set_saved(changes);
             return Ok(());
         };
-        let whose =
-            Whose { tenant: id, collection: number.0, partition: PARTITION, vector: VECTOR };
         let job = Job { inner: self, tenant: &tenant, hot, weight, whose, stamp, until };
         if job.run()? {
             hot.marks.set_saved(changes);
