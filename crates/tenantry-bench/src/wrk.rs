@@ -74,8 +74,11 @@ impl Prepared {
     }
 
     /// Starts to send requests beside other work. A refusal is an answer here.
+    /// It stands for another machine, so it yields to whatever else this one has to do.
     pub(crate) fn start(&self, connections: usize, seconds: u64) -> Result<Running> {
-        let mut command = self.command(connections, seconds)?;
+        let wrk = self.command(connections, seconds)?;
+        let mut command = Command::new("nice");
+        command.args(["-n", "19"]).arg(wrk.get_program()).args(wrk.get_args());
         Ok(Running(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?))
     }
 }

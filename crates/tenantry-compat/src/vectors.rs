@@ -142,6 +142,10 @@ impl<'a> Text<'a> {
     /// At least one digit; how many.
     fn digits(&mut self, digits: &mut Digits) -> Option<usize> {
         let start = self.at;
+        while let Some(eight) = self.rest().first_chunk().and_then(|text| eight_digits(*text)) {
+            digits.push_eight(eight);
+            self.at += 8;
+        }
         while let Some(byte @ b'0'..=b'9') = self.peek() {
             digits.push(byte - b'0');
             self.at += 1;
@@ -164,10 +168,37 @@ impl Digits {
         self.value = self.value.wrapping_mul(10).wrapping_add(digit.into());
     }
 
+    #[inline]
+    fn push_eight(&mut self, eight: u32) {
+        self.significant += match self.significant {
+            0 => eight.checked_ilog10().map_or(0, |power| power + 1),
+            _ => 8,
+        };
+        self.value = self.value.wrapping_mul(100_000_000).wrapping_add(eight.into());
+    }
+
     /// The number, unless digits were lost.
     fn exact(&self) -> Option<u64> {
         (self.significant <= 19).then_some(self.value)
     }
+}
+
+/// The number that eight digits make, all of them looked at in one register (after Lemire, "Number
+/// parsing at a gigabyte per second", 2021).
+#[inline]
+fn eight_digits(text: [u8; 8]) -> Option<u32> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let text = u64::from_le_bytes(text);
+    // A digit's high half is 3, and still is when 6 is added.
+    let high = |value: u64| value & (0xf0 * EACH);
+    if high(text) != 0x30 * EACH || high(text.wrapping_add(6 * EACH)) != 0x30 * EACH {
+        return None;
+    }
+    // Neighbours are put together: to numbers of two digits, of four, of eight.
+    let pairs = (text & (0x0f * EACH)).wrapping_mul((10 << 8) + 1) >> 8;
+    let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul((100 << 16) + 1) >> 16;
+    let eight = (fours & 0x0000_ffff_0000_ffff).wrapping_mul((10_000 << 32) + 1) >> 32;
+    u32::try_from(eight).ok()
 }
 
 /// The float nearest to `digits` × 10^`exponent`, if 64-bit floats can tell: they err by less than

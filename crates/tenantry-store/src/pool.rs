@@ -404,6 +404,14 @@ impl Turn {
         Duration::from_nanos(self.cpu_ns + running)
     }
 
+    /// True if it has used this much CPU time. No thread computes longer than time passes, so the
+    /// clock of the thread, which takes a call of the system, is asked only when it may be so.
+    pub fn has_used(&self, limit: Duration) -> bool {
+        let noted = Duration::from_nanos(self.cpu_ns);
+        let passed = self.mark.wall_until(self.place.pool.0.meter.wall());
+        noted + Duration::from_nanos(passed) >= limit && self.cpu() >= limit
+    }
+
     /// Whether enough was done on the place to think of others.
     fn is_due(&self) -> bool {
         let shared = &self.place.pool.0;

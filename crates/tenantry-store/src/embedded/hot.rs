@@ -276,6 +276,16 @@ impl HotSet {
         }
     }
 
+    /// What was committed and is not in memory yet: unless it is [`Unapplied::done`], even after a
+    /// panic, the partition goes, because the disk is the truth.
+    pub(crate) fn unapplied(
+        &self,
+        tenant: &OpenTenant,
+        collection: CollectionNumber,
+    ) -> Unapplied<'_> {
+        Unapplied { set: self, place: Some((tenant.id(), collection)) }
+    }
+
     /// Drops one partition, unless it has been dropped and loaded again.
     pub(crate) fn drop_partition(&self, hot: &Hot) {
         let mut state = self.state.lock();
@@ -358,6 +368,26 @@ impl HotSet {
             granted.push(Grant { reservation, wake: next.wake });
         }
         granted
+    }
+}
+
+/// A commit that memory must learn of. Made by [`HotSet::unapplied`].
+pub(crate) struct Unapplied<'a> {
+    set: &'a HotSet,
+    place: Option<Place>,
+}
+
+impl Unapplied<'_> {
+    pub(crate) fn done(mut self) {
+        self.place = None;
+    }
+}
+
+impl Drop for Unapplied<'_> {
+    fn drop(&mut self) {
+        if let Some((tenant, collection)) = self.place {
+            self.set.forget(tenant, collection);
+        }
     }
 }
 

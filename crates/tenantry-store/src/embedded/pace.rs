@@ -36,7 +36,7 @@ impl<'a> Pace<'a> {
         if self.may_block {
             self.turn.pause();
         }
-        if self.turn.cpu() >= self.cpu_max {
+        if self.turn.has_used(self.cpu_max) {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!("the request took more than {:?} of CPU time", self.cpu_max),
@@ -52,7 +52,7 @@ impl<'a> Pace<'a> {
 
     /// True if work ended because it was not as small as it was thought to be.
     pub(crate) fn has_overrun(&self) -> bool {
-        !self.may_block && self.turn.cpu() >= self.cpu_max
+        !self.may_block && self.turn.has_used(self.cpu_max)
     }
 
     /// CPU time used.

@@ -2,14 +2,17 @@
 //!
 //! `[format u8][key epoch u32 BE][nonce 24][ciphertext][tag 16]`. The cipher is
 //! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) with 192-bit nonces, drawn at random for each
-//! commit and counted up within it, so that no number of values comes near a repetition. The additional data is the value's key followed by
-//! the format byte: a value moved to another key, or of another tenant, does not open.
+//! commit and counted up within it, so that no number of values comes near a repetition. The
+//! additional data is the value's key followed by the format byte: a value moved to another key,
+//! or of another tenant, does not open.
+//!
+//! XChaCha20-Poly1305 is ChaCha20-Poly1305 under a key that HChaCha20 derives from the first 16
+//! bytes of the nonce. The derivation comes from `chacha20`, the cipher from `ring`, whose vector
+//! code seals a value of 1.5 KB in a fifth of the time that the portable crates take.
 
 use crate::Entropy;
-use chacha20poly1305::{
-    KeyInit, XChaCha20Poly1305, XNonce,
-    aead::{AeadInOut, Tag},
-};
+use chacha20::{R20, hchacha};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use std::fmt;
 use tenantry_types::{Error, Result};
 use zeroize::Zeroizing;
@@ -53,14 +56,13 @@ impl Nonces {
 
 /// A 256-bit key with its epoch. Wiped when dropped; `Debug` hides it.
 pub(crate) struct SealingKey {
-    cipher: XChaCha20Poly1305,
     bytes: Zeroizing<[u8; 32]>,
     epoch: u32,
 }
 
 impl SealingKey {
     pub(crate) fn new(bytes: Zeroizing<[u8; 32]>, epoch: u32) -> Self {
-        Self { cipher: XChaCha20Poly1305::new((&*bytes).into()), bytes, epoch }
+        Self { bytes, epoch }
     }
 
     pub(crate) fn epoch(&self) -> u32 {
@@ -97,12 +99,25 @@ impl SealingKey {
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(plain);
         let (_, body) = sealed.split_at_mut(HEADER_BYTES);
-        let tag = self
-            .cipher
-            .encrypt_inout_detached(&XNonce::from(nonce), &additional(key, format), body.into())
+        let (cipher, nonce) = self.cipher(&nonce);
+        let tag = cipher
+            .seal_in_place_separate_tag(nonce, Aad::from(additional(key, format)), body)
             .expect("a value is far shorter than the cipher's limit");
-        sealed.extend_from_slice(&tag);
+        sealed.extend_from_slice(tag.as_ref());
         sealed
+    }
+
+    /// The cipher for one value, and its nonce there (draft-irtf-cfrg-xchacha-03, section 2.3).
+    fn cipher(&self, nonce: &[u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {
+        let (input, rest) = nonce.split_first_chunk::<16>().expect("a nonce has 24 bytes");
+        let key = Zeroizing::new(<[u8; 32]>::from(hchacha::<R20>(
+            (&*self.bytes).into(),
+            input.into(),
+        )));
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(rest);
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &*key).expect("a key has 32 bytes");
+        (LessSafeKey::new(key), Nonce::assume_unique_for_key(nonce))
     }
 
     /// Opens a sealed value of this key.
@@ -110,8 +125,9 @@ impl SealingKey {
         let damaged = |why: &str| Error::corrupt(format!("sealed value: {why}"));
         let (header, rest) =
             sealed.split_at_checked(HEADER_BYTES).ok_or_else(|| damaged("too short"))?;
-        let body_bytes = rest.len().checked_sub(TAG_BYTES).ok_or_else(|| damaged("too short"))?;
-        let (body, tag) = rest.split_at(body_bytes);
+        if rest.len() < TAG_BYTES {
+            return Err(damaged("too short"));
+        }
         let (format, epoch, nonce) = match header {
             [format, a, b, c, d, nonce @ ..] => {
                 (*format, u32::from_be_bytes([*a, *b, *c, *d]), nonce)
@@ -122,16 +138,11 @@ impl SealingKey {
             return Err(damaged("sealed with another key epoch"));
         }
         let nonce: [u8; NONCE_BYTES] = nonce.try_into().map_err(|_| damaged("nonce"))?;
-        let tag: [u8; TAG_BYTES] = tag.try_into().map_err(|_| damaged("tag"))?;
-        let mut plain = body.to_vec();
-        self.cipher
-            .decrypt_inout_detached(
-                &XNonce::from(nonce),
-                &additional(key, format),
-                plain.as_mut_slice().into(),
-                &Tag::<XChaCha20Poly1305>::from(tag),
-            )
-            .map_err(|_| damaged("authentication failed"))?;
+        let (cipher, nonce) = self.cipher(&nonce);
+        let mut plain = rest.to_vec();
+        let opened = cipher.open_in_place(nonce, Aad::from(additional(key, format)), &mut plain);
+        let bytes = opened.map_err(|_| damaged("authentication failed"))?.len();
+        plain.truncate(bytes);
         match format {
             RAW => Ok(plain),
             LZ4 => {
@@ -193,6 +204,25 @@ mod tests {
             prop_assert!(key(1).open(&name, &damaged).is_err());
             prop_assert!(key(1).open(&name, &sealed[..flip.index(sealed.len())]).is_err());
         }
+    }
+
+    #[test]
+    fn the_cipher_is_that_of_the_draft() {
+        // draft-irtf-cfrg-xchacha-03, appendix A.3.1.
+        let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap();
+        let key: [u8; 32] = std::array::from_fn(|at| 0x80 + at as u8);
+        let key = SealingKey::new(Zeroizing::new(key), 1);
+        let nonce: [u8; NONCE_BYTES] = std::array::from_fn(|at| 0x40 + at as u8);
+        let mut text = b"Ladies and Gentlemen of the class of '99: If I could offer you only one \
+            tip for the future, sunscreen would be it."
+            .to_vec();
+        let (cipher, nonce) = key.cipher(&nonce);
+        let additional = hex("50515253c0c1c2c3c4c5c6c7");
+        let tag = cipher
+            .seal_in_place_separate_tag(nonce, Aad::from(additional), text.as_mut_slice())
+            .unwrap();
+        assert_eq!(text[..16], hex("bd6d179d3e83d43b9576579493c0e939"));
+        assert_eq!(tag.as_ref(), hex("c0875924c1c7987947deafd8780acf49"));
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl Inner {
             return Ok(prepared.outcome);
         }
         self.disk.commit(prepared.set).await?;
+        let unapplied = self.hot.unapplied(&tenant, number);
         tenant.set_head(prepared.head);
         if prepared.row_changed {
             tenant.catalog_changed();
@@ -112,6 +113,7 @@ impl Inner {
                 }
             })
             .await;
+        unapplied.done();
         Ok(prepared.outcome)
     }
 
@@ -158,6 +160,7 @@ impl Inner {
         }
         let commit = self.deletion(&tenant, &info, &doomed, scope.actor())?;
         self.commit(&tenant, commit).await?;
+        let unapplied = self.hot.unapplied(&tenant, info.number);
         self.forget_codes(&tenant, info.number).await?;
         let count = doomed.len();
         self.hot
@@ -167,6 +170,7 @@ impl Inner {
                 }
             })
             .await;
+        unapplied.done();
         Ok(count)
     }
 
