@@ -12,9 +12,10 @@ use std::path::PathBuf;
 /// The folder of the real clients' tests.
 const CLIENT_TESTS: &str = "clients/chroma/python";
 
-/// What the tests use beside Rust: to watch and limit child processes, to unpack the store's
+/// What building and the tests use beside Rust and its C compiler: to build the allocator, to watch and limit child processes, to unpack the store's
 /// fixtures, to run what the documents print, and Python for the real clients.
 const NEEDS: &[Need] = &[
+    Need::program("make", "make"),
     Need::program("strace", "strace"),
     Need::program("prlimit", "util-linux"),
     Need::program("setpriv", "util-linux"),

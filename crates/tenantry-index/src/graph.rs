@@ -214,6 +214,11 @@ impl Graph {
         first.saturating_sub(entries::ENTRIES_MIN)
     }
 
+    /// Nodes that a walk through a filter looks at before its first step.
+    pub(crate) fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
     /// True if the slot's node stands for its vector.
     pub(crate) fn is_alive(&self, slot: u32) -> bool {
         self.is_linked(slot) && !self.dead.contains(slot)

@@ -50,7 +50,7 @@ fn scan(query: &[Block], rows: &[Block], out: &mut [i32]) {
     let ((out, out_rest), mut rows) = (out.as_chunks_mut::<4>(), rows);
     for out in out {
         let Some((four, rest)) = rows.split_at_checked(4 * width) else { return };
-        *out = products(query, std::array::from_fn(|i| row(four, width, i as u32)), excess);
+        *out = products(query, [0, 1, 2, 3].map(|i| row(four, width, i)), excess);
         rows = rest;
     }
     for (row, out) in rows.chunks_exact(width).zip(out_rest) {
@@ -97,14 +97,10 @@ fn products(query: &[Block], rows: [&[Block]; 4], excess: i32) -> [i32; 4] {
     let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
     let all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-    let low = _mm_add_epi32(
-        _mm512_extracti32x4_epi32::<0>(all),
-        _mm512_extracti32x4_epi32::<1>(all),
-    );
-    let high = _mm_add_epi32(
-        _mm512_extracti32x4_epi32::<2>(all),
-        _mm512_extracti32x4_epi32::<3>(all),
-    );
+    let low =
+        _mm_add_epi32(_mm512_extracti32x4_epi32::<0>(all), _mm512_extracti32x4_epi32::<1>(all));
+    let high =
+        _mm_add_epi32(_mm512_extracti32x4_epi32::<2>(all), _mm512_extracti32x4_epi32::<3>(all));
     let products = _mm_sub_epi32(_mm_add_epi32(low, high), _mm_set1_epi32(excess));
     let mut out = [0; 4];
     // SAFETY: the array is 16 writable bytes; the store needs no alignment.

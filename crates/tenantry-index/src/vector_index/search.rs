@@ -74,7 +74,10 @@ impl VectorIndex {
         let mut walked = 0;
         if !how.exact
             && query.len() == self.dimension()
-            && let Some(graph) = self.graph.as_ref().filter(|graph| graph.ready())
+            && let Some(graph) = self.graph.as_ref()
+            // Before anything is reckoned: a walk would compare more before its first step.
+            && (matches!(allow, Allow::All) || self.exact.candidates(allow) > graph.entries())
+            && graph.ready()
         {
             match self.search_graph(graph, query, k, allow, how, elsewhere, pace)? {
                 Attempt::Found(found) => return Ok(found),

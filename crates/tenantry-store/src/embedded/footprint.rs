@@ -4,11 +4,9 @@
 use super::disk::Body;
 use tenantry_types::{Metadata, Value};
 
-/// An allocation is this much larger, at least [`PIECE_MIN`], and a multiple of [`PIECE_UNIT`]
-/// (glibc's malloc; others differ little).
-const PIECE_HEAD: usize = 8;
-const PIECE_MIN: usize = 32;
-const PIECE_UNIT: usize = 16;
+/// Allocations beyond this are pages of their own; those that nobody wrote to take nothing.
+const SMALL_MAX: usize = 14 << 10;
+const PAGE: usize = 4 << 10;
 
 /// Entries of a full node of a `BTreeMap`, and those of one of a larger map at least.
 const NODE_FULL: usize = 11;
@@ -18,9 +16,16 @@ const INNER_BYTES: usize = NODE_BYTES + (NODE_FULL + 1) * size_of::<usize>();
 /// The two counts of an `Arc`.
 const ARC_HEAD: usize = 2 * size_of::<usize>();
 
-/// What an allocation of so many bytes takes.
+/// What an allocation of so many bytes takes: its size class in jemalloc, the program's allocator
+/// (multiples of 16 bytes up to 128, then four classes to each doubling). Others differ little.
 pub(super) fn piece(bytes: usize) -> usize {
-    if bytes == 0 { 0 } else { (bytes + PIECE_HEAD).next_multiple_of(PIECE_UNIT).max(PIECE_MIN) }
+    match bytes {
+        0 => 0,
+        1..=8 => 8,
+        9..=128 => bytes.next_multiple_of(16),
+        129..=SMALL_MAX => bytes.next_multiple_of(1 << ((bytes - 1).ilog2() - 2)),
+        _ => bytes.next_multiple_of(PAGE),
+    }
 }
 
 /// What hangs on a row, with its id once more as a key.
@@ -52,5 +57,29 @@ fn of_value(value: &Value) -> usize {
             piece(items.capacity() * size_of::<Value>()) + items.iter().map(of_value).sum::<usize>()
         }
         Value::Bool(_) | Value::Int(_) | Value::Float(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::piece;
+
+    #[test]
+    fn pieces_are_the_allocators_size_classes() {
+        for (bytes, class) in [
+            (0, 0),
+            (1, 8),
+            (9, 16),
+            (128, 128),
+            (129, 160),
+            (256, 256),
+            (257, 320),
+            (1_537, 1_792),
+            (14_336, 14_336),
+            (14_337, 16_384),
+            (20_481, 24_576),
+        ] {
+            assert_eq!(piece(bytes), class, "{bytes}");
+        }
     }
 }

@@ -110,10 +110,8 @@ impl SealingKey {
     /// The cipher for one value, and its nonce there (draft-irtf-cfrg-xchacha-03, section 2.3).
     fn cipher(&self, nonce: &[u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {
         let (input, rest) = nonce.split_first_chunk::<16>().expect("a nonce has 24 bytes");
-        let key = Zeroizing::new(<[u8; 32]>::from(hchacha::<R20>(
-            (&*self.bytes).into(),
-            input.into(),
-        )));
+        let key =
+            Zeroizing::new(<[u8; 32]>::from(hchacha::<R20>((&*self.bytes).into(), input.into())));
         let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(rest);
         let key = UnboundKey::new(&CHACHA20_POLY1305, &*key).expect("a key has 32 bytes");
@@ -210,9 +208,11 @@ mod tests {
     fn the_cipher_is_that_of_the_draft() {
         // draft-irtf-cfrg-xchacha-03, appendix A.3.1.
         let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap();
-        let key: [u8; 32] = std::array::from_fn(|at| 0x80 + at as u8);
+        let key = hex("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f");
+        let key: [u8; 32] = key.try_into().unwrap();
         let key = SealingKey::new(Zeroizing::new(key), 1);
-        let nonce: [u8; NONCE_BYTES] = std::array::from_fn(|at| 0x40 + at as u8);
+        let nonce = hex("404142434445464748494a4b4c4d4e4f5051525354555657");
+        let nonce: [u8; NONCE_BYTES] = nonce.try_into().unwrap();
         let mut text = b"Ladies and Gentlemen of the class of '99: If I could offer you only one \
             tip for the future, sunscreen would be it."
             .to_vec();

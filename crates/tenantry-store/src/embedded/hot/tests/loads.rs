@@ -253,3 +253,19 @@ async fn many_loads_at_once_stay_within_the_budget() {
     let totals = set.totals();
     assert!(totals.loads > 0 && totals.evictions > 0, "{totals:?}");
 }
+
+#[tokio::test]
+async fn what_was_committed_and_not_applied_is_not_answered_from_memory() {
+    let set = set();
+    let (one, two) = (tenant(1), tenant(2));
+    load(&set, &one, 1 << 10).await;
+    load(&set, &two, 1 << 10).await;
+    set.unapplied(&one, CollectionNumber(1)).done();
+    assert!(is_hot(&set, &one));
+    let applying = std::panic::AssertUnwindSafe(|| {
+        let _unapplied = set.unapplied(&one, CollectionNumber(1));
+        panic!("while a commit is applied");
+    });
+    assert!(std::panic::catch_unwind(applying).is_err());
+    assert!(!is_hot(&set, &one) && is_hot(&set, &two));
+}
