@@ -54,7 +54,9 @@ const WORKERS: usize = 1;
 /// the journal that commits wait for, several of its own, and its share of compaction; with one
 /// background thread it must also last while that thread compacts. A keyspace keeps the size that
 /// it was made with.
-const MEMTABLE_BYTES: u64 = 16 << 20;
+const MEMTABLE_BYTES: u64 = 8 << 20;
+/// The same of the catalog, which is small and seldom written.
+const CATALOG_MEMTABLE_BYTES: u64 = 4 << 20;
 const RUNS_MAX: usize = 24;
 /// How long whoever reads may go on before the database is closed under a reopening.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -123,14 +125,13 @@ impl Opened {
             .max_journaling_size(64 << 20)
             .open()
             .map_err(failed)?;
-        let keyspace = |name: &str| {
+        let keyspace = |name: &str, memtable: u64| {
             database
-                .keyspace(name, || {
-                    KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
-                })
+                .keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable))
                 .map_err(failed)
         };
-        let (catalog, data) = (keyspace("catalog")?, keyspace("shared")?);
+        let catalog = keyspace("catalog", CATALOG_MEMTABLE_BYTES)?;
+        let data = keyspace("shared", MEMTABLE_BYTES)?;
         Ok(Self { database, catalog, data, generation })
     }
 
