@@ -106,6 +106,16 @@ impl Vectors {
         self.fields.iter().find(|field| field.number == number)
     }
 
+    /// The index of a number, once there is a vector.
+    pub(crate) fn index(&self, number: u16) -> Option<&VectorIndex> {
+        self.field(number)?.index()
+    }
+
+    /// The indexes that there are, with their numbers.
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = (u16, &VectorIndex)> {
+        self.fields.iter().filter_map(|field| Some((field.number, field.index()?)))
+    }
+
     /// Sets a vector of a row.
     pub(crate) fn set(&mut self, slot: u32, number: u16, vector: &[f32]) {
         if let Some(field) = self.fields.iter_mut().find(|field| field.number == number) {
@@ -129,16 +139,16 @@ impl Vectors {
 
     /// Removes all vectors of a row.
     pub(crate) fn clear(&mut self, slot: u32) {
-        self.indexes().for_each(|index| index.clear(slot));
+        self.indexes_mut().for_each(|index| index.clear(slot));
     }
 
     /// Follows the rows to other slots.
     pub(crate) fn remap(&mut self, place: impl Fn(u32) -> Option<u32>) {
-        self.indexes().for_each(|index| index.remap(&place));
+        self.indexes_mut().for_each(|index| index.remap(&place));
         self.fields.iter().for_each(|field| field.sampler.forget());
     }
 
-    fn indexes(&mut self) -> impl Iterator<Item = &mut VectorIndex> {
+    fn indexes_mut(&mut self) -> impl Iterator<Item = &mut VectorIndex> {
         self.fields.iter_mut().filter_map(|field| field.index.as_mut())
     }
 

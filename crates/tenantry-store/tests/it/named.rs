@@ -166,6 +166,62 @@ async fn each_named_vector_gets_a_graph_of_its_own() {
     assert!(hits >= 97, "{hits} of 100 after a restart");
 }
 
+/// The graphs of named vectors are saved beside that of the unnamed ones, and need not be built
+/// again; a file that was spoilt costs only its own graph.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graphs_of_named_vectors_survive_a_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let open = async || {
+        let mut config = EmbeddedConfig::new(dir.path());
+        config.index.graph_above = 500;
+        config.saved.free_min = 0;
+        config.saved.close_within = Duration::from_secs(20);
+        Stand::try_open(config).await.expect("the store opens")
+    };
+    let stand = open().await;
+    let (scope, _) = fill(&stand).await;
+    let c = stand.collection(&scope).await.expect("collection");
+    let before = linked(&stand, &scope, &c).await;
+    let want = search(&stand, &scope, &c, "half", HALF + 600, false).await.hits;
+    stand.close();
+    let folder = dir.path().join("saved").join(format!("{:016x}", scope.tenant().get()));
+    let files = || std::fs::read_dir(&folder).expect("a folder").count();
+    assert_eq!(files(), 3, "of the unnamed vectors and two names");
+
+    let restart = async |spoilt: Option<&str>| {
+        if let Some(end) = spoilt {
+            let all = std::fs::read_dir(&folder).expect("a folder").map(|one| one.expect("one"));
+            let mut ends = all.filter(|one| one.path().to_string_lossy().ends_with(end));
+            let path = ends.next().expect("a file").path();
+            let mut bytes = std::fs::read(&path).expect("read");
+            *bytes.last_mut().expect("bytes") ^= 1;
+            std::fs::write(&path, bytes).expect("spoil");
+        }
+        let stand = open().await;
+        let scope = stand.scope(scope.tenant());
+        let c = stand.collection(&scope).await.expect("collection");
+        let found = search(&stand, &scope, &c, "half", HALF + 600, false).await.hits;
+        let after = linked(&stand, &scope, &c).await;
+        let linked = |memory: &MemoryStatistics| {
+            memory.vectors.values().map(|one| one.linked).collect::<Vec<_>>()
+        };
+        assert_eq!((after.linked, linked(&after)), (before.linked, linked(&before)));
+        let totals = stand.store.totals();
+        stand.close();
+        assert_eq!(files(), 3);
+        (found, totals)
+    };
+    let (found, totals) = restart(None).await;
+    assert_eq!((found, totals.saved_refused), (want, 0));
+    assert!(totals.maintenance <= 20, "{} pieces", totals.maintenance);
+    // What was spoilt is refused, built and saved again; the others are taken over.
+    let (_, totals) = restart(Some("-2.seg")).await;
+    assert_eq!(totals.saved_refused, 1);
+    assert!(totals.maintenance >= 1_000, "{} pieces", totals.maintenance);
+    let (_, totals) = restart(None).await;
+    assert!(totals.saved_refused == 0 && totals.maintenance <= 20, "{totals:?}");
+}
+
 /// A vector's slot is its record's, so one vector makes room for all records before it. A record
 /// with many large ones must not take more memory than there is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

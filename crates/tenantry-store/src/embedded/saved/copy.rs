@@ -3,7 +3,6 @@
 use super::{
     UNFINISHED,
     file::{CHUNK_BYTES, Description, Part, Whose, Writer},
-    save::index_of,
 };
 use crate::{
     embedded::{Inner, disk::Stamp, hot::Hot, partition::Partition, tenants::OpenTenant},
@@ -178,7 +177,9 @@ impl Job<'_> {
     }
 
     fn look_index<T>(&self, mut look: impl FnMut(&VectorIndex) -> T) -> Result<T> {
-        self.look(|partition| index_of(partition).map(&mut look))?.ok_or_else(busy)
+        let vector = self.whose.vector;
+        let index = |partition: &Partition| partition.vectors.index(vector).map(&mut look);
+        self.look(index)?.ok_or_else(busy)
     }
 
     /// Tries until it works, for a while.

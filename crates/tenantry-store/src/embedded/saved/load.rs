@@ -1,9 +1,6 @@
 //! Bringing back a saved graph when a partition is loaded from the truth.
 
-use super::{
-    file::{Part, SavedFile, Whose},
-    save::index_of,
-};
+use super::file::{Part, SavedFile, Whose};
 use crate::{
     CollectionInfo,
     embedded::{
@@ -21,7 +18,7 @@ use tenantry_index::VectorIndex;
 use tenantry_types::{Error, Result};
 
 impl Inner {
-    /// Gives a partition, as it was loaded from `db`, its saved graph. True if there is a file of
+    /// Gives a partition, as it was loaded from `db`, its saved graphs. True if there are files of
     /// these records with all that is worth saving; one of other records has served its purpose
     /// and goes.
     pub(in crate::embedded) fn restore_saved(
@@ -34,21 +31,43 @@ impl Inner {
         if !self.saved.is_on() {
             return false;
         }
-        let whose = whose(tenant, info);
+        let mut is_whole = true;
+        for (vector, ..) in info.fields() {
+            is_whole &= self.restore_vector(db, tenant, info, vector, partition);
+        }
+        is_whole
+    }
+
+    /// The same for the vectors of one number.
+    fn restore_vector(
+        &self,
+        db: &Db,
+        tenant: &OpenTenant,
+        info: &CollectionInfo,
+        vector: u16,
+        partition: &mut Partition,
+    ) -> bool {
+        let whose = whose(tenant, info, vector);
         let path = self.saved.path(whose);
         let restored = SavedFile::open(&path, whose, tenant.key()).and_then(|file| {
             let Some(file) = file else { return Ok(None) };
             let stamp = write::statistics(db, tenant, info)?.stamp;
-            restore(&file, tenant, stamp, partition).map(|is_current| Some((file, is_current)))
+            restore(&file, tenant, stamp, vector, partition)
+                .map(|is_current| Some((file, is_current)))
         });
         match restored {
             // What is not linked yet, or is linked to what it should not be, is saved again.
-            Ok(Some((_, true))) => index_of(partition).is_none_or(VectorIndex::is_settled),
+            Ok(Some((_, true))) => {
+                partition.vectors.index(vector).is_none_or(VectorIndex::is_settled)
+            }
             Ok(Some((file, false))) => {
                 self.saved.count(0, file.remove(&path));
                 false
             }
-            Ok(None) => false,
+            Ok(None) => {
+                vector != VECTOR
+                    && partition.vectors.index(vector).is_none_or(|index| !index.has_graph())
+            }
             Err(why) => {
                 self.saved.refuse(&path, &why);
                 false
@@ -61,10 +80,10 @@ impl Inner {
     }
 }
 
-/// The file of a collection.
-pub(super) fn whose(tenant: &OpenTenant, info: &CollectionInfo) -> Whose {
+/// The file of a collection's vectors of one number.
+pub(super) fn whose(tenant: &OpenTenant, info: &CollectionInfo, vector: u16) -> Whose {
     let collection = info.number.0;
-    Whose { tenant: tenant.id(), collection, partition: PARTITION, vector: VECTOR }
+    Whose { tenant: tenant.id(), collection, partition: PARTITION, vector }
 }
 
 /// True if the file is that of the records as they are.
@@ -72,10 +91,11 @@ fn restore(
     file: &SavedFile,
     tenant: &OpenTenant,
     stamp: Option<Stamp>,
+    vector: u16,
     partition: &mut Partition,
 ) -> Result<bool> {
     let is_current = stamp == Some(file.stamp());
-    let Some(index) = index_of(partition) else { return Ok(false) };
+    let Some(index) = partition.vectors.index(vector) else { return Ok(false) };
     let described = file.description;
     let fits = described.metric == index.metric()
         && described.storage == index.config().storage
@@ -108,7 +128,7 @@ fn restore(
         },
     )?;
     let place = |slot: u32| places.get(slot as usize).copied().flatten();
-    partition.vectors.restore_packed(VECTOR, &links, place)?;
+    partition.vectors.restore_packed(vector, &links, place)?;
     Ok(is_current)
 }
 

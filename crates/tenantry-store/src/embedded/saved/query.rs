@@ -17,7 +17,7 @@ use crate::{
         partition::{Hits, Records},
         read::{body_at, index_seed, memory_estimate},
         tenants::OpenTenant,
-        write,
+        write::{self, VECTOR},
     },
     pool::{Class, Turn},
 };
@@ -158,7 +158,7 @@ struct Cold<'a> {
 
 impl Cold<'_> {
     fn answer(&self, request: &QueryRequest, config: IndexConfig) -> Result<Option<Answer<Found>>> {
-        let whose = whose(self.tenant, self.info);
+        let whose = whose(self.tenant, self.info, VECTOR);
         let path = self.inner.saved.path(whose);
         let stamp = write::statistics(self.db, self.tenant, self.info)?.stamp;
         let file = SavedFile::open(&path, whose, self.tenant.key());

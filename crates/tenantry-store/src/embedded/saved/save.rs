@@ -26,7 +26,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tenantry_index::VectorIndex;
 use tenantry_types::{Error, ErrorKind, Result};
 
 /// Bytes that one partition writes at most, in the long run.
@@ -78,10 +77,11 @@ impl Marks {
         self.set_saved(1);
     }
 
-    /// A file of so many bytes was written: a large one is not written again for each change.
+    /// A file of so many bytes was written: what is large is not written again for each change.
     pub(super) fn rest(&self, bytes: u64) {
         let rest = Duration::from_secs_f64(bytes as f64 / BYTES_A_SECOND);
-        *self.rests_until.lock() = Instant::now().checked_add(rest);
+        let (mut until, now) = (self.rests_until.lock(), Instant::now());
+        *until = until.map_or(now, |end| end.max(now)).checked_add(rest);
     }
 
     fn rests(&self) -> bool {
@@ -175,19 +175,19 @@ impl Inner {
     /// Saves a partition, if it is worth it and possible now.
     fn save(&self, hot: &Hot, until: Option<Instant>) -> Result<()> {
         let mut is_small = false;
-        let worth = hot.try_read().is_some_and(|partition| {
-            let index = index_of(&partition);
+        let mut vectors = Vec::new();
+        if let Some(partition) = hot.try_read() {
             is_small = partition.len() < self.saved.config.records_min;
-            !is_small && index.is_some_and(|index| until.is_some() || index.is_settled())
-        });
+            if !is_small {
+                vectors = worth_saving(&partition, until.is_some());
+            }
+        }
         let ((id, weight), number) = (hot.tenant(), hot.collection());
-        let whose =
-            Whose { tenant: id, collection: number.0, partition: PARTITION, vector: VECTOR };
         if is_small {
             // What was saved while it was larger holds codes of what is gone.
-            self.saved.remove_file(&self.saved.path(whose));
+            self.saved.remove_collection(id, number.0);
         }
-        if !worth {
+        if vectors.is_empty() {
             return Ok(());
         }
         let Some(tenant) = self.open_tenant(id)? else { return Ok(()) };
@@ -201,10 +201,14 @@ impl Inner {
             hot.marks.set_saved(changes);
             return Ok(());
         };
-        let job = Job { inner: self, tenant: &tenant, hot, weight, whose, stamp, until };
-        if job.run()? {
-            hot.marks.set_saved(changes);
+        for vector in vectors {
+            let whose = Whose { tenant: id, collection: number.0, partition: PARTITION, vector };
+            let job = Job { inner: self, tenant: &tenant, hot, weight, whose, stamp, until };
+            if !job.run()? {
+                return Ok(());
+            }
         }
+        hot.marks.set_saved(changes);
         Ok(())
     }
 
@@ -254,7 +258,14 @@ pub(super) struct State {
     changes: u64,
 }
 
-/// The index that is saved.
-pub(super) fn index_of(partition: &Partition) -> Option<&VectorIndex> {
-    partition.vectors.field(VECTOR)?.index()
+/// The numbers of the vectors whose indexes are saved: the unnamed ones, from which cold queries
+/// are answered, and those with a graph. None before all are settled, unless `at_once`.
+fn worth_saving(partition: &Partition, at_once: bool) -> Vec<u16> {
+    let worth = partition
+        .vectors
+        .indexes()
+        .filter(|(number, index)| *number == VECTOR || index.has_graph());
+    let (numbers, settled): (Vec<_>, Vec<_>) =
+        worth.map(|(number, index)| (number, index.is_settled())).unzip();
+    if at_once || settled.iter().all(|settled| *settled) { numbers } else { Vec::new() }
 }
