@@ -12,9 +12,13 @@
 //! Errors name the place as a JSON path, for example `filter.$and[2].price.$gt`.
 
 use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json, json, value::RawValue};
 use std::fmt;
 use tenantry_engine::{FieldTest, Filter, Limits, TextTest, Value};
+
+/// The longest filter in bytes of JSON: it is held as a tree, which can take a hundred times its
+/// text. Four times as much as the most terms of 64 bytes.
+const FILTER_BYTES_MAX: usize = 1 << 20;
 
 /// A filter as it stands in a request; `None` if it is `{}`, which says nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +26,13 @@ pub(crate) struct FilterIn(pub(crate) Option<Filter>);
 
 impl<'de> Deserialize<'de> for FilterIn {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = Json::deserialize(deserializer)?;
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        if raw.get().len() > FILTER_BYTES_MAX {
+            return Err(D::Error::custom(format!(
+                "filter: at most {FILTER_BYTES_MAX} bytes are allowed"
+            )));
+        }
+        let json: Json = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
         if json.as_object().is_some_and(Map::is_empty) {
             return Ok(Self(None));
         }

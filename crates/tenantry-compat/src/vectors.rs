@@ -127,7 +127,8 @@ impl<'a> Text<'a> {
             let _ = !down && self.eat(b'+');
             let mut power = Digits::default();
             self.digits(&mut power)?;
-            let power = power.exact().and_then(|power| i64::try_from(power).ok())?.min(9_999);
+            // No body has as many decimals as could make up for more.
+            let power = power.exact().and_then(|power| i64::try_from(power).ok())?.min(1 << 40);
             exponent += if down { -power } else { power };
         }
         let size = digits.exact().and_then(|digits| nearest(digits, exponent));
@@ -303,6 +304,14 @@ mod tests {
 
     fn read(number: &str) -> Option<f32> {
         lifted(&format!("{{\"v\":[[{number}]]}}")).map(|(lists, _)| lists[0][0])
+    }
+
+    #[test]
+    fn an_exponent_may_make_up_for_any_number_of_decimals() {
+        for zeros in [9_999_usize, 10_000, 10_020, 30_000] {
+            let one = format!("0.{}1e{}", "0".repeat(zeros), zeros + 1);
+            assert_eq!(read(&one), Some(1.0), "{zeros}");
+        }
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! The store cannot read another tenant's bytes with a scope's key, and applies a key's filter
 //! itself; these checks do not trust it.
 
-use tenantry_auth::{Level, Scope};
+use tenantry_auth::{Level, Scope, TenantId};
 use tenantry_index::CompiledFilter;
-use tenantry_store::{Answer, CollectionRef, Origin};
+use tenantry_store::{Answer, Class, CollectionRef, Origin, Store};
 use tenantry_types::{CollectionNumber, Error, Include, Record, Result};
+
+/// Bytes of texts that a filter is asked of where the request is: a few milliseconds at worst.
+const TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// The value of an answer that was read for this scope from this collection.
 pub(crate) fn origin<L: Level, T>(
@@ -48,14 +51,47 @@ impl Bound {
         Include { metadata: true, document, ..asked }
     }
 
-    /// Fails if one of these records is out of the key's reach; removes what was not asked for.
-    pub(crate) fn confirm<'a>(
-        &self,
-        records: impl Iterator<Item = &'a mut Record>,
+    /// Fails if one of an answer's records is out of the key's reach; removes what was not asked
+    /// for. Where long texts must be read, that is done beside the threads that serve requests,
+    /// in a turn that leaves a place to others.
+    pub(crate) async fn confirm<T: Send + 'static>(
+        self,
+        store: &Store,
+        tenant: TenantId,
+        mut answer: T,
+        records: fn(&mut T) -> Vec<&mut Record>,
         asked: Include,
+    ) -> Result<T> {
+        let text = |record: &&mut Record| record.document.as_ref().map_or(0, |text| text.len());
+        let texts: usize = records(&mut answer).iter().map(text).sum();
+        if !self.0.needs_text() || texts <= TEXT_BYTES_MAX {
+            self.confirm_here(records(&mut answer), asked, &mut || Ok(()))?;
+            return Ok(answer);
+        }
+        let weight = store.tenant_by_id(tenant).await?.map_or(1, |info| info.weight.into());
+        let pool = store.pool().clone();
+        let confirmed = tokio::task::spawn_blocking(move || {
+            let mut turn = pool.turn_blocking(tenant, weight, Class::Background)?;
+            let mut pace = || {
+                turn.pause();
+                Ok(())
+            };
+            self.confirm_here(records(&mut answer), asked, &mut pace)?;
+            Ok(answer)
+        });
+        let aborted = |why| Err(Error::internal("work was aborted").with_source(why));
+        confirmed.await.unwrap_or_else(aborted)
+    }
+
+    fn confirm_here(
+        &self,
+        records: Vec<&mut Record>,
+        asked: Include,
+        pace: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         for record in records {
-            if !self.0.matches(record.metadata.as_deref(), record.document.as_deref()) {
+            let (metadata, text) = (record.metadata.as_deref(), record.document.as_deref());
+            if !self.0.matches_paced(metadata, text, pace)? {
                 tracing::error!("ISOLATION: a record outside a key's filter was withheld");
                 return Err(Error::internal("a record outside a key's filter was withheld"));
             }
@@ -70,7 +106,7 @@ impl Bound {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use tenantry_auth::{Authority, Read, TenantId};
+    use tenantry_auth::{Authority, Read};
     use tenantry_types::{ErrorKind, FieldTest, Filter, RecordId, TextTest, Value};
 
     fn scope(tenant: u64) -> Scope<Read> {
@@ -114,7 +150,8 @@ mod tests {
         let mine = Filter::Field { key: "owner".into(), test };
         let bound = Bound(CompiledFilter::compile(&mine).unwrap());
         let confirm = |mut records: Vec<Record>| {
-            bound.confirm(records.iter_mut(), Include::default()).map(|()| records)
+            let all = records.iter_mut().collect();
+            bound.confirm_here(all, Include::default(), &mut || Ok(())).map(|()| records)
         };
         let passed = confirm(vec![record(Some("me"), "x")]).unwrap();
         assert_eq!((&passed[0].metadata, &passed[0].document), (&None, &None));
@@ -132,7 +169,9 @@ mod tests {
         assert_eq!(field.widen(nothing), Include { metadata: true, ..nothing });
         let text = bound(&Filter::Text(TextTest::Contains("x".into())));
         assert_eq!(text.widen(nothing), Include { metadata: true, document: true, ..nothing });
-        assert!(text.confirm([record(None, "axb")].iter_mut(), nothing).is_ok());
-        assert!(text.confirm([record(None, "ab")].iter_mut(), nothing).is_err());
+        let confirm = |document| {
+            text.confirm_here(vec![&mut record(None, document)], nothing, &mut || Ok(()))
+        };
+        assert!(confirm("axb").is_ok() && confirm("ab").is_err());
     }
 }

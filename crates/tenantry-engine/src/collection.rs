@@ -49,9 +49,9 @@ impl<L: Level> Collection<L> {
         };
         let wide = GetRequest { include: bound.widen(request.include), ..request.clone() };
         let answer = store.get(&self.scope, &self.found, &wide).await?;
-        let mut records = check::origin(&self.scope, &self.found, answer)?;
-        bound.confirm(records.iter_mut(), request.include)?;
-        Ok(records)
+        let records = check::origin(&self.scope, &self.found, answer)?;
+        let tenant = self.scope.tenant();
+        bound.confirm(store, tenant, records, |all| all.iter_mut().collect(), request.include).await
     }
 
     /// The nearest selected records to each query vector, nearest first.
@@ -90,10 +90,9 @@ impl<L: Level> Collection<L> {
         let found = if let Some(bound) = check::Bound::of(&self.scope)? {
             let wide = QueryRequest { include: bound.widen(request.include), ..request.clone() };
             let answer = store.query(&self.scope, &self.found, &wide).await?;
-            let mut found = check::origin(&self.scope, &self.found, answer)?;
-            let records = found.hits.iter_mut().flatten().map(|hit| &mut hit.record);
-            bound.confirm(records, request.include)?;
-            found
+            let found = check::origin(&self.scope, &self.found, answer)?;
+            let tenant = self.scope.tenant();
+            bound.confirm(store, tenant, found, records_of, request.include).await?
         } else {
             let answer = store.query(&self.scope, &self.found, request).await?;
             check::origin(&self.scope, &self.found, answer)?
@@ -165,4 +164,8 @@ impl<L: CanWrite> Collection<L> {
     fn watched<T>(&self, action: &str, outcome: Result<T>) -> Result<T> {
         self.inner.watched(&self.scope, action, self.info().name.as_str(), outcome)
     }
+}
+
+fn records_of(found: &mut Found) -> Vec<&mut Record> {
+    found.hits.iter_mut().flatten().map(|hit| &mut hit.record).collect()
 }

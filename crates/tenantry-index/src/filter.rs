@@ -17,6 +17,9 @@ const REGEX_BYTES_MAX: usize = 256 << 10;
 /// Regular expressions in one filter: with [`REGEX_BYTES_MAX`] the bound on a filter's memory.
 const REGEXES_MAX: usize = 16;
 
+/// Bytes of a text that are searched at once: some tens of microseconds.
+pub(crate) const WINDOW: usize = 256 << 10;
+
 /// A filter ready to be asked: patterns compiled, long lists hashed, cheap conditions first.
 ///
 /// It means exactly what [`Filter`] says.
@@ -52,8 +55,8 @@ enum Test {
 impl CompiledFilter {
     /// Compiles a filter.
     ///
-    /// `Invalid` if a regular expression is malformed, or would compile to more than 1 MiB, or if
-    /// there are more than 64 of them.
+    /// `Invalid` if a regular expression is malformed, or would compile to more than 256 KiB, or
+    /// if there are more than 16 of them.
     pub fn compile(filter: &Filter) -> Result<Self> {
         let mut regexes = 0;
         let root = node(filter, &mut regexes)?;
@@ -63,7 +66,23 @@ impl CompiledFilter {
     /// True if a record with this metadata and this text meets the filter; `None` is a record
     /// without metadata, or without text.
     pub fn matches(&self, metadata: Option<&Metadata>, document: Option<&str>) -> bool {
-        self.root.holds(metadata, document)
+        // Nothing fails but what paces.
+        self.matches_paced(metadata, document, &mut || Ok(())).unwrap_or(false)
+    }
+
+    /// The same; `pace` is called before each condition on a text, and every 256 KiB of
+    /// one that looks for a part of it. One regular expression on one text is not interrupted.
+    ///
+    /// # Errors
+    ///
+    /// Those of `pace`.
+    pub fn matches_paced(
+        &self,
+        metadata: Option<&Metadata>,
+        document: Option<&str>,
+        pace: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<bool> {
+        self.root.holds(metadata, document, pace)
     }
 
     /// True if any part of the filter looks at the record's text. If not, the text need not be
@@ -139,19 +158,45 @@ fn matches(pattern: &str, regexes: &mut usize) -> Result<Node> {
 }
 
 impl Node {
-    fn holds(&self, metadata: Option<&Metadata>, document: Option<&str>) -> bool {
-        match self {
-            Self::All(nodes) => nodes.iter().all(|node| node.holds(metadata, document)),
-            Self::Any(nodes) => nodes.iter().any(|node| node.holds(metadata, document)),
-            Self::Not(node) => !node.holds(metadata, document),
+    fn holds(
+        &self,
+        metadata: Option<&Metadata>,
+        document: Option<&str>,
+        pace: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<bool> {
+        Ok(match self {
+            Self::All(nodes) => {
+                for node in nodes {
+                    if !node.holds(metadata, document, pace)? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            Self::Any(nodes) => {
+                for node in nodes {
+                    if node.holds(metadata, document, pace)? {
+                        return Ok(true);
+                    }
+                }
+                false
+            }
+            Self::Not(node) => !node.holds(metadata, document, pace)?,
             Self::Field { key, test } => {
                 metadata.and_then(|metadata| metadata.get(&**key)).is_some_and(|v| test.holds(v))
             }
-            Self::Contains(part) => {
-                document.is_some_and(|text| part.find(text.as_bytes()).is_some())
-            }
-            Self::Matches(regex) => document.is_some_and(|text| regex.is_match(text)),
-        }
+            Self::Contains(part) => match document {
+                Some(text) => has_part(part, text.as_bytes(), pace)?,
+                None => false,
+            },
+            Self::Matches(regex) => match document {
+                Some(text) => {
+                    pace()?;
+                    regex.is_match(text)
+                }
+                None => false,
+            },
+        })
     }
 
     /// Higher takes longer.
@@ -163,6 +208,28 @@ impl Node {
             Self::Contains(_) => 1,
             Self::Matches(_) => 2,
         }
+    }
+}
+
+/// Looks for a part of a text window by window, which overlap by what the part is longer than one
+/// byte.
+fn has_part(
+    part: &memmem::Finder<'static>,
+    text: &[u8],
+    pace: &mut dyn FnMut() -> Result<()>,
+) -> Result<bool> {
+    let overlap = part.needle().len().saturating_sub(1);
+    let mut from = 0;
+    loop {
+        pace()?;
+        let end = text.len().min(from + WINDOW + overlap);
+        if part.find(text.get(from..end).unwrap_or_default()).is_some() {
+            return Ok(true);
+        }
+        if end == text.len() {
+            return Ok(false);
+        }
+        from += WINDOW;
     }
 }
 

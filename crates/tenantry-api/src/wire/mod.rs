@@ -1,6 +1,7 @@
 //! The JSON shapes of requests and answers, and their conversions to and from the engine's types.
 
 mod audit;
+mod capped;
 mod collection;
 mod key;
 mod record;

@@ -1,14 +1,15 @@
 //! Records, row by row.
 
 use super::{
+    capped::{capped, capped_option, short},
     value::{MetadataIn, MetadataOut},
     vector::{self, ByName},
 };
 use crate::filter::FilterIn;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tenantry_engine::{
-    Error, ErrorKind, Existing, Explain, GetRequest, Hit, Include, Missing, Order, Page,
+    Error, ErrorKind, Existing, Explain, GetRequest, Hit, Include, Limits, Missing, Order, Page,
     QueryRequest, Record, RecordId, RecordWrite, Result, SearchPlan, SearchStep, Selector,
     WriteMode, WriteOutcome,
 };
@@ -75,6 +76,7 @@ pub(crate) enum Clash {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AddIn {
+    #[serde(deserialize_with = "capped::<_, _, { Limits::BATCH_RECORDS_MAX }>")]
     records: Vec<RecordIn>,
     /// What to do with an id that exists.
     #[serde(default)]
@@ -95,6 +97,7 @@ impl AddIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpsertIn {
+    #[serde(deserialize_with = "capped::<_, _, { Limits::BATCH_RECORDS_MAX }>")]
     records: Vec<RecordIn>,
 }
 
@@ -108,6 +111,7 @@ impl UpsertIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateIn {
+    #[serde(deserialize_with = "capped::<_, _, { Limits::BATCH_RECORDS_MAX }>")]
     records: Vec<RecordIn>,
     /// What to do with an id that does not exist.
     #[serde(default)]
@@ -165,6 +169,15 @@ pub(crate) enum Part {
     Uri,
     /// The metadata.
     Metadata,
+}
+
+/// The parts of a record that are asked for; each may stand there more than once.
+fn parts<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Vec<Part>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Parts(#[serde(deserialize_with = "short::<_, _, 16>")] Vec<Part>);
+    Ok(Option::<Parts>::deserialize(deserializer)?.map(|Parts(parts)| parts))
 }
 
 fn include(parts: Option<Vec<Part>>) -> Include {
@@ -227,6 +240,7 @@ impl OrderIn {
 #[serde(deny_unknown_fields)]
 pub(crate) struct GetIn {
     /// Only these; unknown ids are left out.
+    #[serde(default, deserialize_with = "capped_option::<_, _, { Limits::IDS_MAX }>")]
     ids: Option<Vec<String>>,
     /// Only records that match.
     #[schema(value_type = Option<Object>)]
@@ -239,6 +253,7 @@ pub(crate) struct GetIn {
     #[serde(default)]
     offset: usize,
     /// Document, uri and metadata if absent.
+    #[serde(default, deserialize_with = "parts")]
     include: Option<Vec<Part>>,
 }
 
@@ -265,6 +280,7 @@ impl GetIn {
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeleteIn {
     /// Only these; unknown ids are left out.
+    #[serde(default, deserialize_with = "capped_option::<_, _, { Limits::IDS_MAX }>")]
     ids: Option<Vec<String>>,
     /// Only records that match.
     #[schema(value_type = Option<Object>)]
@@ -311,15 +327,18 @@ pub(crate) struct QueryIn {
     /// The named vectors to search; the unnamed ones if absent. Records without it are not found.
     using: Option<String>,
     /// One or more vectors, of the dimension of those that are searched.
+    #[serde(deserialize_with = "capped::<_, _, { Limits::QUERY_VECTORS_MAX }>")]
     vectors: Vec<Vec<f32>>,
     /// How many neighbours of each; 10 if absent.
     k: Option<usize>,
     /// Only these records take part; unknown ids are left out.
+    #[serde(default, deserialize_with = "capped_option::<_, _, { Limits::IDS_MAX }>")]
     ids: Option<Vec<String>>,
     /// Only records that match take part.
     #[schema(value_type = Option<Object>)]
     filter: Option<FilterIn>,
     /// Document, uri and metadata if absent.
+    #[serde(default, deserialize_with = "parts")]
     include: Option<Vec<Part>>,
     /// True to compare with every record that takes part, whatever it costs. False if absent: a
     /// large collection is searched through its graph, which may miss a neighbour.

@@ -2,11 +2,11 @@
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error, MapAccess, SeqAccess, Visitor},
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
     ser::SerializeMap,
 };
 use std::{collections::btree_map::Entry, fmt, sync::Arc};
-use tenantry_engine::{Metadata, MetadataPatch, Value};
+use tenantry_engine::{Limits, Metadata, MetadataPatch, Value};
 
 /// A value as a caller writes it: a scalar, or a list of scalars if `LIST`.
 struct ValueIn<const LIST: bool>(Value);
@@ -96,6 +96,11 @@ impl<'de> Deserialize<'de> for MetadataIn {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MetadataIn, A::Error> {
                 let mut patch = MetadataPatch::new();
                 while let Some(key) = map.next_key::<String>()? {
+                    // One more than may be is refused by whoever checks metadata.
+                    if patch.len() > Limits::METADATA_KEYS_MAX {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    }
                     match patch.entry(key) {
                         Entry::Vacant(place) => {
                             let value = map.next_value::<Option<ValueIn<true>>>()?;

@@ -12,9 +12,9 @@ type Json = serde_json::Value;
 /// The metadata key that stands for the record's text.
 pub(crate) const DOCUMENT: &str = "#document";
 
-/// The longest clause in bytes of JSON. A clause is held as a tree, which takes up to some thirty
-/// times its text.
-const CLAUSE_BYTES_MAX: usize = 4 << 20;
+/// The longest clause in bytes of JSON. A clause is held as a tree, which can take a hundred times
+/// its text.
+const CLAUSE_BYTES_MAX: usize = 1 << 20;
 
 /// Both clauses of a request as one filter.
 pub(crate) fn parse(

@@ -62,3 +62,30 @@ async fn a_query_can_be_explained_but_not_to_a_key_that_a_filter_binds() {
     assert_eq!(denied.kind(), ErrorKind::Denied);
     assert_eq!(c.statistics().await.unwrap_err().kind(), ErrorKind::Denied);
 }
+
+/// One regular expression on one long text cannot be paused: whatever asks one leaves a place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_of_long_texts_leaves_a_place_to_others() {
+    let pool = Pool::new(PoolConfig { places: 2, ..PoolConfig::default() });
+    let world = World::with(|config| config.pool = pool.clone()).await;
+    let key = world.tenant("acme").await;
+    let c = world.collection(&key, "c").await;
+    let long = write("long").vector(&[1.0]).text(&"ab".repeat(100_000));
+    let short = write("short").vector(&[2.0]).text("ab");
+    c.write(WriteMode::Upsert, vec![long, short]).await.unwrap();
+    let filter = Filter::Text(TextTest::Regex("(ab){3}$".to_owned()));
+    let busy = pool.try_turn(TenantId::new(99), 100, Class::Background).unwrap();
+    {
+        let mut count = pin!(c.count(Some(&filter)));
+        let waited = std::time::Duration::from_millis(200);
+        assert!(tokio::time::timeout(waited, &mut count).await.is_err(), "it took the last place");
+        assert_eq!(c.query(&query(&[1.2], 2)).await.unwrap()[0].len(), 2);
+        drop(busy);
+        assert_eq!(count.await.unwrap(), 1);
+    }
+    // The last look at what a bound key sees reads the text as well.
+    let bound = world.key("acme", bound_key(Role::Read, filter)).await;
+    let c = world.database::<Read>(&bound).await.collection(&collection("c")).await.unwrap();
+    let hits = c.query(&query(&[2.0], 5)).await.unwrap();
+    assert_eq!(hits[0].iter().map(|hit| hit.record.id.as_str()).collect::<Vec<_>>(), ["long"]);
+}

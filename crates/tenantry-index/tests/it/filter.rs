@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use std::{cmp::Ordering, collections::BTreeMap};
 use tenantry_index::CompiledFilter;
-use tenantry_types::{ErrorKind, FieldTest, Filter, Metadata, TextTest, Value};
+use tenantry_types::{Error, ErrorKind, FieldTest, Filter, Metadata, TextTest, Value};
 
 fn equal(a: &Value, b: &Value) -> bool {
     !matches!(a, Value::List(_)) && a.equals(b)
@@ -233,4 +233,34 @@ fn the_number_of_regular_expressions_is_limited() {
     let error = CompiledFilter::compile(&filter(17)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.public_message().contains("16"), "{error}");
+}
+
+#[test]
+fn long_texts_are_looked_through_piece_by_piece() {
+    let part = "needle".repeat(50_000);
+    let text = |before: usize| format!("{}{part}{}", "x".repeat(before), "y".repeat(700_000));
+    let contains = |part: &str| {
+        let filter = Filter::Text(TextTest::Contains(part.to_owned()));
+        CompiledFilter::compile(&filter).unwrap()
+    };
+    let filter = contains(&part);
+    // Wherever it lies, also across the ends of pieces.
+    for before in [0, 1, 262_143, 262_144, 262_145, 300_000] {
+        assert!(filter.matches(None, Some(&text(before))), "{before}");
+        assert!(!filter.matches(None, Some(&text(before).replace("needley", "needl_y"))));
+    }
+    assert!(contains("").matches(None, Some("")) && !contains("a").matches(None, Some("")));
+    let two = Filter::Or(vec![
+        Filter::Text(TextTest::Contains("absent".to_owned())),
+        Filter::Text(TextTest::Regex("absent".to_owned())),
+    ]);
+    let two = CompiledFilter::compile(&two).unwrap();
+    let mut paces = 0;
+    let found = two.matches_paced(None, Some(&text(0)), &mut || {
+        paces += 1;
+        Ok(())
+    });
+    assert!(!found.unwrap() && paces >= 5, "{paces}");
+    let stopped = two.matches_paced(None, Some(&text(0)), &mut || Err(Error::invalid("stop")));
+    assert!(stopped.is_err());
 }

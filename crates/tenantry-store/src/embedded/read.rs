@@ -32,6 +32,8 @@ use tenantry_types::{
 const COLD_RECORDS_MAX: usize = 1_000;
 /// Work of so many nanoseconds is done where it is asked for.
 const INLINE_NS: usize = 300_000;
+/// A regular expression reads a text of so many bytes in a few milliseconds at worst.
+const LONG_TEXT: usize = 64 << 10;
 /// A record's bytes in memory without its vector, at least: to refuse what cannot fit.
 const ROW_BYTES_MIN: u64 = 256;
 /// The same with a short text and a few keys of metadata: to make room before it is known.
@@ -256,8 +258,15 @@ impl Inner {
     ) -> Result<Done<T>> {
         let begun = Instant::now();
         let (id, weight) = hot.tenant();
-        let small = |partition: &Partition| cost(partition).is_some_and(|cost| cost <= INLINE_NS);
-        if hot.try_read().is_some_and(|partition| small(&partition)) {
+        // Texts are read if nobody knows the cost.
+        let look = |partition: &Partition| (cost(partition), partition.longest_text());
+        let (cost, longest) = hot.try_read().map_or((None, usize::MAX), |p| look(&p));
+        // Where one regular expression on one text may take long, a place is left to others.
+        let class = match cost {
+            None if longest > LONG_TEXT => Class::Background,
+            _ => Class::Request,
+        };
+        if cost.is_some_and(|cost| cost <= INLINE_NS) {
             let mut turn = self.pool.turn(id, weight, Class::Request).await?;
             // Whoever holds a place waits for no lock.
             if let Some(partition) = hot.try_read() {
@@ -276,7 +285,7 @@ impl Inner {
             let _permit = permit;
             let partition = hot.read();
             let before = partition.metadata_bytes();
-            let mut turn = pool.turn_blocking(id, weight, Class::Request)?;
+            let mut turn = pool.turn_blocking(id, weight, class)?;
             let done = done(&partition, &mut Pace::blocking(&mut turn), begun.elapsed(), &work);
             if partition.metadata_bytes() != before {
                 set.resize(&hot, partition.bytes());

@@ -172,10 +172,12 @@ impl Partition {
             if at % every == 0 {
                 pace.tick()?;
             }
-            let passes = self.row(slot).is_some_and(|row| {
-                let row = columns(row);
-                filters.iter().all(|filter| filter.matches(row.metadata, row.text))
-            });
+            let Some(row) = self.row(slot).map(columns) else { continue };
+            let mut passes = true;
+            for filter in filters {
+                passes =
+                    passes && filter.matches_paced(row.metadata, row.text, &mut || pace.tick())?;
+            }
             if passes {
                 slots.push(slot);
             }

@@ -80,7 +80,12 @@ impl Inner {
         let number = info.number;
         let prepared = {
             let (inner, tenant) = (Arc::clone(self), Arc::clone(&tenant));
-            let bytes = records.iter().map(weight).sum();
+            // A bound filter may read stored texts, which are larger than what is written.
+            let bound = scope.restriction().filter.as_ref();
+            let bytes = match bound {
+                Some(bound) if bound.needs_text() => usize::MAX,
+                _ => records.iter().map(weight).sum(),
+            };
             compute(bytes, move || {
                 Batch::new(&inner, &tenant, &info, scope.restriction().filter.as_ref(), mode)?
                     .prepare(records, attributes, scope.actor())

@@ -83,3 +83,23 @@ fn a_pattern_fits_what_it_leaves_open() {
     assert!(fits("{\"a\":1}", "{\"a\":…}") && fits("ab", "ab") && fits("a1b2", "a…b…"));
     assert!(!fits("{\"a\":1}x", "{\"a\":…}") && !fits("abc", "ab") && !fits("ba", "a…"));
 }
+
+/// The program for the library is the one that is compiled as an example of the crate.
+#[test]
+fn the_readme_shows_the_librarys_tested_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("README.md");
+    let library = std::fs::read_to_string(root.join("crates/tenantry/src/lib.rs")).expect("lib.rs");
+    let shown = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next());
+    let lines = shown.expect("a program").lines().map(str::trim);
+    let is_own = |line: &&str| {
+        !line.is_empty()
+            && !line.contains("fn main")
+            && *line != "}"
+            && !line.starts_with('#')
+            && !line.contains("tenantry::open")
+    };
+    for line in lines.filter(is_own) {
+        assert!(library.contains(line), "README.md has a line that lib.rs has not: {line}");
+    }
+}

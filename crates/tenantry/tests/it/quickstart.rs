@@ -18,7 +18,7 @@ fn each_tenant_finds_its_own_and_the_other_is_out_of_reach() {
         "yq",
         "X-Tenant-ID: python-team      404  Tenant [python-team] does not exist",
         "X-Tenant-ID: no-such-tenant   404  Tenant [no-such-tenant] does not exist",
-        "A foreign and a missing tenant answer alike; the audit log tells them apart. │",
+        "A foreign and a missing tenant answer alike; the audit log shows both tries. │",
         "native REST  http://127.0.0.1:",
     ] {
         assert!(out.contains(line), "{line:?} is missing:\n{out}");

@@ -1,6 +1,7 @@
 //! The bodies of requests and answers. Vectors and records pass through no intermediate tree:
 //! requests are parsed into what the engine takes, answers are written from what it gives.
 
+mod capped;
 mod catalog;
 mod embedding;
 mod metadata;

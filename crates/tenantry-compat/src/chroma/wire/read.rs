@@ -2,12 +2,14 @@
 
 use super::{
     super::{body::HasVectors, error::Failure, filter, schema},
+    capped::{capped, capped_option, short},
     metadata::MetadataView,
 };
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 use serde_json::value::RawValue;
 use tenantry_engine::{
-    CollectionInfo, GetRequest, Hit, Include, Order, Page, QueryRequest, Record, RecordId, Selector,
+    CollectionInfo, GetRequest, Hit, Include, Limits, Order, Page, QueryRequest, Record, RecordId,
+    Selector,
 };
 
 /// The neighbours that a query without `n_results` returns.
@@ -27,7 +29,7 @@ pub(crate) enum Part {
 /// The columns that were asked for, in the caller's order.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(transparent)]
-pub(crate) struct Parts(Vec<Part>);
+pub(crate) struct Parts(#[serde(deserialize_with = "short::<_, _, 16>")] Vec<Part>);
 
 impl Parts {
     fn of_get() -> Self {
@@ -58,7 +60,7 @@ impl Parts {
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an object")]
 pub(crate) struct Get {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "capped_option::<_, _, { Limits::IDS_MAX }>")]
     ids: Option<Vec<String>>,
     #[serde(default, rename = "where")]
     metadata: Option<Box<RawValue>>,
@@ -95,10 +97,11 @@ impl Get {
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an object")]
 pub(crate) struct Query {
+    #[serde(deserialize_with = "capped::<_, _, { Limits::BATCH_RECORDS_MAX }>")]
     query_embeddings: Vec<Vec<f32>>,
     #[serde(default)]
     n_results: Option<u32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "capped_option::<_, _, { Limits::IDS_MAX }>")]
     ids: Option<Vec<String>>,
     #[serde(default, rename = "where")]
     metadata: Option<Box<RawValue>>,
@@ -138,7 +141,7 @@ impl Query {
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an object")]
 pub(crate) struct Delete {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "capped_option::<_, _, { Limits::IDS_MAX }>")]
     ids: Option<Vec<String>>,
     #[serde(default, rename = "where")]
     metadata: Option<Box<RawValue>>,

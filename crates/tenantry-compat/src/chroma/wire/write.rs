@@ -2,12 +2,13 @@
 
 use super::{
     super::{body::HasVectors, error::Failure},
+    capped::{capped, capped_option},
     embedding::Embedding,
     metadata::Fields,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tenantry_engine::{Existing, Missing, RecordId, RecordWrite, WriteMode};
+use tenantry_engine::{Existing, Limits, Missing, RecordId, RecordWrite, WriteMode};
 
 /// What a write does with ids that exist and ids that do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,18 +32,22 @@ impl Verb {
     }
 }
 
+/// Of each column no more is kept than may be written.
+const ROWS_MAX: usize = Limits::BATCH_RECORDS_MAX;
+
 /// The body of a write.
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an object")]
 pub(crate) struct Write {
+    #[serde(deserialize_with = "capped::<_, _, ROWS_MAX>")]
     ids: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "capped_option::<_, _, ROWS_MAX>")]
     embeddings: Option<Vec<Option<Embedding>>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "capped_option::<_, _, ROWS_MAX>")]
     metadatas: Option<Vec<Option<Fields>>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "capped_option::<_, _, ROWS_MAX>")]
     documents: Option<Vec<Option<String>>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "capped_option::<_, _, ROWS_MAX>")]
     uris: Option<Vec<Option<String>>>,
 }
 

@@ -48,7 +48,7 @@ pub(super) fn refused(
     for (name, refusal) in attempts {
         lines.push(format!("X-Tenant-ID: {name:<16} {}  {}", refusal.status, refusal.message));
     }
-    let last = "A foreign and a missing tenant answer alike; the audit log tells them apart.";
+    let last = "A foreign and a missing tenant answer alike; the audit log shows both tries.";
     lines.push(last.into());
     framed(&format!("the key of {who} asks for {whose}"), &lines)
 }
