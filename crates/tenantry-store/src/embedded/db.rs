@@ -54,7 +54,7 @@ const WORKERS: usize = 1;
 /// the journal that commits wait for, several of its own, and its share of compaction; with one
 /// background thread it must also last while that thread compacts. A keyspace keeps the size that
 /// it was made with.
-const MEMTABLE_BYTES: u64 = 8 << 20;
+const MEMTABLE_BYTES: u64 = 6 << 20;
 /// The same of the catalog, which is small and seldom written.
 const CATALOG_MEMTABLE_BYTES: u64 = 4 << 20;
 const RUNS_MAX: usize = 24;
