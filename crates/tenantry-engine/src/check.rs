@@ -4,13 +4,17 @@
 //! The store cannot read another tenant's bytes with a scope's key, and applies a key's filter
 //! itself; these checks do not trust it.
 
+use crate::engine::Inner;
 use tenantry_auth::{Level, Scope, TenantId};
 use tenantry_index::CompiledFilter;
-use tenantry_store::{Answer, Class, CollectionRef, Origin, Store};
+use tenantry_store::{Answer, Class, CollectionRef, Origin};
 use tenantry_types::{CollectionNumber, Error, Include, Record, Result};
 
-/// Bytes of texts that a filter is asked of where the request is: a few milliseconds at worst.
-const TEXT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of texts that a filter is asked of where the request is: sixteen regular expressions take
+/// some ten milliseconds at worst.
+const TEXT_BYTES_MAX: usize = 4 << 10;
+/// A text so long may hold up one regular expression for as much, and leaves a place to others.
+const LONG_TEXT: usize = 64 << 10;
 
 /// The value of an answer that was read for this scope from this collection.
 pub(crate) fn origin<L: Level, T>(
@@ -52,26 +56,32 @@ impl Bound {
     }
 
     /// Fails if one of an answer's records is out of the key's reach; removes what was not asked
-    /// for. Where long texts must be read, that is done beside the threads that serve requests,
-    /// in a turn that leaves a place to others.
+    /// for. Where much text must be read, that is done beside the threads that serve requests, by
+    /// a few of a tenant's requests at once.
     pub(crate) async fn confirm<T: Send + 'static>(
         self,
-        store: &Store,
+        inner: &Inner,
         tenant: TenantId,
         mut answer: T,
         records: fn(&mut T) -> Vec<&mut Record>,
         asked: Include,
     ) -> Result<T> {
         let text = |record: &&mut Record| record.document.as_ref().map_or(0, |text| text.len());
-        let texts: usize = records(&mut answer).iter().map(text).sum();
+        let lengths: Vec<usize> = records(&mut answer).iter().map(text).collect();
+        let texts: usize = lengths.iter().sum();
         if !self.0.needs_text() || texts <= TEXT_BYTES_MAX {
             self.confirm_here(records(&mut answer), asked, &mut || Ok(()))?;
             return Ok(answer);
         }
-        let weight = store.tenant_by_id(tenant).await?.map_or(1, |info| info.weight.into());
-        let pool = store.pool().clone();
+        let is_long = lengths.iter().any(|bytes| *bytes > LONG_TEXT);
+        let class = if is_long { Class::Background } else { Class::Request };
+        let info = inner.store.tenant_by_id(tenant).await?;
+        let weight = info.map_or(1, |info| info.weight.into());
+        let pool = inner.store.pool().clone();
+        let permit = inner.bodies.permit(tenant).await?;
         let confirmed = tokio::task::spawn_blocking(move || {
-            let mut turn = pool.turn_blocking(tenant, weight, Class::Background)?;
+            let _permit = permit;
+            let mut turn = pool.turn_blocking(tenant, weight, class)?;
             let mut pace = || {
                 turn.pause();
                 Ok(())

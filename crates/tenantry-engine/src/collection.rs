@@ -51,7 +51,9 @@ impl<L: Level> Collection<L> {
         let answer = store.get(&self.scope, &self.found, &wide).await?;
         let records = check::origin(&self.scope, &self.found, answer)?;
         let tenant = self.scope.tenant();
-        bound.confirm(store, tenant, records, |all| all.iter_mut().collect(), request.include).await
+        bound
+            .confirm(&self.inner, tenant, records, |all| all.iter_mut().collect(), request.include)
+            .await
     }
 
     /// The nearest selected records to each query vector, nearest first.
@@ -92,7 +94,7 @@ impl<L: Level> Collection<L> {
             let answer = store.query(&self.scope, &self.found, &wide).await?;
             let found = check::origin(&self.scope, &self.found, answer)?;
             let tenant = self.scope.tenant();
-            bound.confirm(store, tenant, found, records_of, request.include).await?
+            bound.confirm(&self.inner, tenant, found, records_of, request.include).await?
         } else {
             let answer = store.query(&self.scope, &self.found, request).await?;
             check::origin(&self.scope, &self.found, answer)?

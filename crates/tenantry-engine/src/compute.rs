@@ -33,7 +33,7 @@ impl Bodies {
     }
 
     /// Waits on a task, not on a thread.
-    async fn permit(&self, tenant: TenantId) -> Result<OwnedSemaphorePermit> {
+    pub(crate) async fn permit(&self, tenant: TenantId) -> Result<OwnedSemaphorePermit> {
         let own = {
             let mut tenants = self.tenants.lock();
             // Those that nobody holds or waits for are forgotten.

@@ -18,7 +18,7 @@ const REGEX_BYTES_MAX: usize = 256 << 10;
 const REGEXES_MAX: usize = 16;
 
 /// Bytes of a text that are searched at once: some tens of microseconds.
-pub(crate) const WINDOW: usize = 256 << 10;
+const WINDOW: usize = 256 << 10;
 
 /// A filter ready to be asked: patterns compiled, long lists hashed, cheap conditions first.
 ///

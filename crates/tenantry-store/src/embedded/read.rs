@@ -32,7 +32,7 @@ use tenantry_types::{
 const COLD_RECORDS_MAX: usize = 1_000;
 /// Work of so many nanoseconds is done where it is asked for.
 const INLINE_NS: usize = 300_000;
-/// A regular expression reads a text of so many bytes in a few milliseconds at worst.
+/// A regular expression reads a text of so many bytes in some ten milliseconds at worst.
 const LONG_TEXT: usize = 64 << 10;
 /// A record's bytes in memory without its vector, at least: to refuse what cannot fit.
 const ROW_BYTES_MIN: u64 = 256;
@@ -253,20 +253,13 @@ impl Inner {
         &self,
         tenant: &OpenTenant,
         hot: &Hot,
-        cost: impl FnOnce(&Partition) -> Option<usize>,
+        cost: impl Fn(&Partition) -> Option<usize> + Send + 'static,
         work: impl Fn(&Partition, &mut Pace<'_>) -> Result<T> + Send + 'static,
     ) -> Result<Done<T>> {
         let begun = Instant::now();
         let (id, weight) = hot.tenant();
-        // Texts are read if nobody knows the cost.
-        let look = |partition: &Partition| (cost(partition), partition.longest_text());
-        let (cost, longest) = hot.try_read().map_or((None, usize::MAX), |p| look(&p));
-        // Where one regular expression on one text may take long, a place is left to others.
-        let class = match cost {
-            None if longest > LONG_TEXT => Class::Background,
-            _ => Class::Request,
-        };
-        if cost.is_some_and(|cost| cost <= INLINE_NS) {
+        let small = |partition: &Partition| cost(partition).is_some_and(|cost| cost <= INLINE_NS);
+        if hot.try_read().is_some_and(|partition| small(&partition)) {
             let mut turn = self.pool.turn(id, weight, Class::Request).await?;
             // Whoever holds a place waits for no lock.
             if let Some(partition) = hot.try_read() {
@@ -285,6 +278,10 @@ impl Inner {
             let _permit = permit;
             let partition = hot.read();
             let before = partition.metadata_bytes();
+            // Texts are read if nobody knows the cost. Where one regular expression on one text may
+            // take long, a place is left to others.
+            let is_long = cost(&partition).is_none() && partition.longest_text() > LONG_TEXT;
+            let class = if is_long { Class::Background } else { Class::Request };
             let mut turn = pool.turn_blocking(id, weight, class)?;
             let done = done(&partition, &mut Pace::blocking(&mut turn), begun.elapsed(), &work);
             if partition.metadata_bytes() != before {

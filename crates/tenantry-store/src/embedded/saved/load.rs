@@ -64,10 +64,11 @@ impl Inner {
                 self.saved.count(0, file.remove(&path));
                 false
             }
-            Ok(None) => {
-                vector != VECTOR
-                    && partition.vectors.index(vector).is_none_or(|index| !index.has_graph())
-            }
+            // Nothing is missing where nothing would be saved.
+            Ok(None) => partition
+                .vectors
+                .index(vector)
+                .is_none_or(|index| vector != VECTOR && !index.has_graph()),
             Err(why) => {
                 self.saved.refuse(&path, &why);
                 false
