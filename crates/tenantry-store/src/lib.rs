@@ -9,6 +9,7 @@ mod embedded;
 mod pool;
 mod store;
 mod surface;
+mod tenancy;
 
 pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
 pub use embedded::{EmbeddedConfig, MasterKey, SavedConfig};

@@ -115,14 +115,14 @@ impl Store {
     /// The tenant with this name, if one lives. Needs no scope: it is how a scope begins.
     pub async fn find_tenant(&self, name: &TenantName) -> Result<Option<Arc<TenantInfo>>> {
         match self {
-            Self::Embedded(store) => store.find_tenant(name).await,
+            Self::Embedded(store) => store.inner.find_tenant(name).await,
         }
     }
 
     /// The tenant with this identity, if it lives.
     pub async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Arc<TenantInfo>>> {
         match self {
-            Self::Embedded(store) => store.tenant_by_id(id).await,
+            Self::Embedded(store) => store.inner.tenant_by_id(id).await,
         }
     }
 
@@ -133,7 +133,7 @@ impl Store {
         spec: &TenantSpec,
     ) -> Result<TenantInfo> {
         match self {
-            Self::Embedded(store) => store.create_tenant(scope, spec).await,
+            Self::Embedded(store) => store.inner.create_tenant(scope, spec).await,
         }
     }
 
@@ -145,7 +145,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<TenantInfo>> {
         match self {
-            Self::Embedded(store) => store.tenants(scope, after, limit).await,
+            Self::Embedded(store) => store.inner.tenants(scope, after, limit).await,
         }
     }
 
@@ -157,7 +157,7 @@ impl Store {
         change: &TenantChange,
     ) -> Result<TenantInfo> {
         match self {
-            Self::Embedded(store) => store.change_tenant(scope, name, change).await,
+            Self::Embedded(store) => store.inner.change_tenant(scope, name, change).await,
         }
     }
 
@@ -165,7 +165,7 @@ impl Store {
     /// are refused; its bytes are removed in the background.
     pub async fn delete_tenant(&self, scope: &OperatorScope, name: &TenantName) -> Result<()> {
         match self {
-            Self::Embedded(store) => store.delete_tenant(scope, name).await,
+            Self::Embedded(store) => store.inner.delete_tenant(scope, name).await,
         }
     }
 
@@ -179,7 +179,7 @@ impl Store {
     ) -> Result<(KeyRow, ApiKey)> {
         match self {
             Self::Embedded(store) => {
-                store.create_operator_key(scope, act_as, label, expires_at).await
+                store.inner.create_operator_key(scope, act_as, label, expires_at).await
             }
         }
     }
@@ -187,14 +187,14 @@ impl Store {
     /// The operator's keys.
     pub async fn operator_keys(&self, scope: &OperatorScope) -> Result<Vec<KeyRow>> {
         match self {
-            Self::Embedded(store) => store.operator_keys(scope).await,
+            Self::Embedded(store) => store.inner.operator_keys(scope).await,
         }
     }
 
     /// Revokes an operator key.
     pub async fn revoke_operator_key(&self, scope: &OperatorScope, id: KeyId) -> Result<()> {
         match self {
-            Self::Embedded(store) => store.revoke_operator_key(scope, id).await,
+            Self::Embedded(store) => store.inner.revoke_operator_key(scope, id).await,
         }
     }
 
@@ -206,28 +206,28 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
         match self {
-            Self::Embedded(store) => store.operator_audit(scope, after, limit).await,
+            Self::Embedded(store) => store.inner.operator_audit(scope, after, limit).await,
         }
     }
 
     /// Makes a key of the tenant.
     pub async fn create_key(&self, scope: &Scope<Admin>, key: NewKey) -> Result<(KeyRow, ApiKey)> {
         match self {
-            Self::Embedded(store) => store.create_key(scope, key).await,
+            Self::Embedded(store) => store.inner.create_key(scope, key).await,
         }
     }
 
     /// The tenant's keys in the order of their ids.
     pub async fn keys(&self, scope: &Scope<Admin>) -> Result<Vec<KeyRow>> {
         match self {
-            Self::Embedded(store) => store.keys(scope).await,
+            Self::Embedded(store) => store.inner.keys(scope).await,
         }
     }
 
     /// Revokes a key of the tenant; refused from the moment this returns.
     pub async fn revoke_key(&self, scope: &Scope<Admin>, id: KeyId) -> Result<()> {
         match self {
-            Self::Embedded(store) => store.revoke_key(scope, id).await,
+            Self::Embedded(store) => store.inner.revoke_key(scope, id).await,
         }
     }
 
@@ -239,7 +239,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
         match self {
-            Self::Embedded(store) => store.audit(scope, after, limit).await,
+            Self::Embedded(store) => store.inner.audit(scope, after, limit).await,
         }
     }
 
@@ -252,7 +252,7 @@ impl Store {
         events: Vec<(TenantId, AuditEvent)>,
     ) -> Result<()> {
         match self {
-            Self::Embedded(store) => store.append_audit(scope, events).await,
+            Self::Embedded(store) => store.inner.append_audit(scope, events).await,
         }
     }
 
@@ -263,7 +263,7 @@ impl Store {
         page: Page,
     ) -> Result<Vec<DatabaseRef>> {
         match self {
-            Self::Embedded(store) => store.databases(scope, page).await,
+            Self::Embedded(store) => store.inner.databases(scope, page).await,
         }
     }
 
@@ -274,7 +274,7 @@ impl Store {
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
         match self {
-            Self::Embedded(store) => store.database(scope, name).await,
+            Self::Embedded(store) => store.inner.database(scope, name).await,
         }
     }
 
@@ -285,14 +285,14 @@ impl Store {
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
         match self {
-            Self::Embedded(store) => store.create_database(scope, name).await,
+            Self::Embedded(store) => store.inner.create_database(scope, name).await,
         }
     }
 
     /// Removes a database with all it holds.
     pub async fn delete_database(&self, scope: &Scope<Admin>, name: &DatabaseName) -> Result<()> {
         match self {
-            Self::Embedded(store) => store.delete_database(scope, name).await,
+            Self::Embedded(store) => store.inner.delete_database(scope, name).await,
         }
     }
 
@@ -304,7 +304,7 @@ impl Store {
         page: Page,
     ) -> Result<Vec<CollectionRef>> {
         match self {
-            Self::Embedded(store) => store.collections(scope, database, page).await,
+            Self::Embedded(store) => store.inner.collections(scope, database, page).await,
         }
     }
 
@@ -315,7 +315,7 @@ impl Store {
         database: &DatabaseRef,
     ) -> Result<usize> {
         match self {
-            Self::Embedded(store) => store.count_collections(scope, database).await,
+            Self::Embedded(store) => store.inner.count_collections(scope, database).await,
         }
     }
 
@@ -327,7 +327,7 @@ impl Store {
         name: &CollectionName,
     ) -> Result<CollectionRef> {
         match self {
-            Self::Embedded(store) => store.collection(scope, database, name).await,
+            Self::Embedded(store) => store.inner.collection(scope, database, name).await,
         }
     }
 
@@ -339,7 +339,7 @@ impl Store {
         id: CollectionId,
     ) -> Result<CollectionRef> {
         match self {
-            Self::Embedded(store) => store.collection_by_id(scope, database, id).await,
+            Self::Embedded(store) => store.inner.collection_by_id(scope, database, id).await,
         }
     }
 
@@ -354,7 +354,7 @@ impl Store {
     ) -> Result<(CollectionRef, bool)> {
         match self {
             Self::Embedded(store) => {
-                store.create_collection(scope, database, spec, get_or_create).await
+                store.inner.create_collection(scope, database, spec, get_or_create).await
             }
         }
     }
@@ -367,7 +367,7 @@ impl Store {
         change: &CollectionChange,
     ) -> Result<CollectionRef> {
         match self {
-            Self::Embedded(store) => store.change_collection(scope, collection, change).await,
+            Self::Embedded(store) => store.inner.change_collection(scope, collection, change).await,
         }
     }
 
@@ -378,7 +378,7 @@ impl Store {
         collection: &CollectionRef,
     ) -> Result<()> {
         match self {
-            Self::Embedded(store) => store.delete_collection(scope, collection).await,
+            Self::Embedded(store) => store.inner.delete_collection(scope, collection).await,
         }
     }
 
@@ -476,13 +476,13 @@ impl Store {
 impl KeyDirectory for Store {
     async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
         match self {
-            Self::Embedded(store) => store.find_key(id).await,
+            Self::Embedded(store) => store.inner.find_key(id).await,
         }
     }
 
     fn revocations(&self) -> u64 {
         match self {
-            Self::Embedded(store) => store.revocations(),
+            Self::Embedded(store) => store.inner.revocations(),
         }
     }
 }

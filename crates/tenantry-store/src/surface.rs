@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{Restriction, Role, TenantId};
 use tenantry_types::{
     Clock, CollectionId, CollectionName, CollectionNumber, DatabaseId, DatabaseName,
-    DatabaseNumber, Error, Isolation, Limits, Metadata, Metric, Result, TenantName, TenantState,
-    Timestamp, VectorName, VectorSpec, VectorStorage,
+    DatabaseNumber, Error, ErrorKind, Isolation, Limits, Metadata, Metric, Result, TenantName,
+    TenantState, Timestamp, VectorName, VectorSpec, VectorStorage,
 };
 
 /// A tenant as the catalog knows it. Holds no data of the tenant.
@@ -223,4 +223,15 @@ impl Clock for SystemClock {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
+}
+
+/// The refusal of an answer that is larger than any may be.
+pub(crate) fn answer_too_large() -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        format!(
+            "the answer would be larger than {} MiB: ask for fewer records, or leave parts out",
+            Limits::ANSWER_BYTES_MAX >> 20
+        ),
+    )
 }

@@ -10,10 +10,7 @@
 //! read before belongs to an older *generation*: it is forgotten, and write sets that were made
 //! from it are refused.
 
-use super::{
-    journal,
-    slots::{SlotFile, SlotWrite},
-};
+use super::{Space, WriteSet, journal, slots::SlotFile};
 use crate::Health;
 use fjall::{
     AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _,
@@ -60,37 +57,6 @@ const CATALOG_MEMTABLE_BYTES: u64 = 4 << 20;
 const RUNS_MAX: usize = 24;
 /// How long whoever reads may go on before the database is closed under a reopening.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Which keyspace a key lives in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Space {
-    /// The installation's catalog and the tenants' rows: always in the root database.
-    Catalog,
-    /// All else of a tenant: in its placement. `shared` is the only one so far.
-    Data,
-}
-
-/// What one commit writes.
-#[derive(Debug)]
-pub(crate) struct WriteSet {
-    /// The generation of the database that it was made from.
-    pub(crate) generation: u64,
-    /// Values to put (`Some`) or remove (`None`).
-    pub(crate) operations: Vec<(Space, Vec<u8>, Option<Vec<u8>>)>,
-    /// Slots to write and synchronise before the batch.
-    pub(crate) slots: Vec<SlotWrite>,
-}
-
-impl WriteSet {
-    /// An empty set made from a database of this generation.
-    pub(crate) fn new(generation: u64) -> Self {
-        Self { generation, operations: Vec::new(), slots: Vec::new() }
-    }
-
-    fn bytes(&self) -> usize {
-        self.operations.iter().map(|(_, k, v)| k.len() + v.as_ref().map_or(0, Vec::len)).sum()
-    }
-}
 
 struct Request {
     set: WriteSet,
@@ -279,8 +245,9 @@ impl Disk {
     }
 
     /// Commits a write set; durable when this returns.
-    pub(crate) async fn commit(&self, set: WriteSet) -> Result<()> {
-        self.submit(set).await.unwrap_or_else(|_| Err(unavailable("the store is closing")))
+    pub(crate) fn commit(&self, set: WriteSet) -> impl Future<Output = Result<()>> + Send + use<> {
+        let done = self.submit(set);
+        async { done.await.unwrap_or_else(|_| Err(unavailable("the store is closing"))) }
     }
 
     /// [`Disk::commit`] for start-up, from a thread that may block.

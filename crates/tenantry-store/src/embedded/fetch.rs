@@ -6,8 +6,8 @@
 //! Otherwise the request is answered again.
 
 use super::{
-    Inner, compute,
-    db::{Db, Space},
+    Inner, Space, compute,
+    db::Db,
     disk::{self, Body},
     hot::Hot,
     keys,

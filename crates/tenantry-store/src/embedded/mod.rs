@@ -6,17 +6,13 @@
 //! dropped when the memory budget asks for it. `docs/formats/embedded.md` is the disk format.
 
 mod ahead;
-mod catalog;
 mod config;
 mod db;
-mod disk;
-mod disk_key;
 mod fetch;
+mod files;
 mod footprint;
 mod hot;
 mod journal;
-mod key_rows;
-mod keys;
 mod maintenance;
 mod manifest;
 mod pace;
@@ -25,79 +21,48 @@ mod purge;
 mod read;
 mod recall;
 mod saved;
-mod seal;
 mod select;
 mod slots;
-mod standing;
-mod tenant_rows;
-mod tenants;
 mod vectors;
 mod write;
 
 pub use config::{EmbeddedConfig, MasterKey};
 pub use saved::SavedConfig;
 
-use crate::{AuditEvent, AuditOutcome, Entropy, Health, StoreTotals, pool::Pool};
-use db::{Db, Disk, Space};
+use crate::{
+    Health, StoreTotals,
+    pool::Pool,
+    tenancy::{
+        Space, Tenancy, WriteSet, catalog, complete, disk, done, keys, keys::Prefix, number, seal,
+        slot, slot::Slot, tenants, tenants::Tenants,
+    },
+};
+use db::{Db, Disk};
+use files::Files;
 use hot::HotSet;
-use key_rows::KeyCache;
-use keys::Prefix;
 use maintenance::Maintenance;
 use parking_lot::Mutex;
 use saved::Saved;
-use seal::SealingKey;
-use slots::{Slot, SlotFile};
+use slots::SlotFile;
 use std::{
-    collections::HashSet,
     fs::File,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll, Waker},
 };
-use tenantry_auth::{Level, Scope, TenantId};
-use tenantry_index::IndexConfig;
-use tenantry_types::{
-    Clock, Error, ErrorKind, Isolation, Limits, Resource, Result, TenantName, TenantState,
-    Timestamp,
-};
-use tenants::{Commit, OpenTenant, Tenants};
-use zeroize::Zeroizing;
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, ErrorKind, Result};
 
-/// The embedded backend. All operations are those of [`crate::Store`].
+/// The embedded backend. All operations on records are those of [`crate::Store`].
 #[derive(Debug)]
 pub struct Embedded {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
-struct Inner {
-    disk: Disk,
-    slots: Arc<SlotFile>,
-    tenants: Arc<Tenants>,
-    hot: Arc<HotSet>,
-    saved: Saved,
-    pool: Pool,
-    index: IndexConfig,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    naming: Mutex<Naming>,
-    /// Keys revoked and tenants suspended since the store was opened.
-    revocations: Arc<AtomicU64>,
-    keys: Mutex<KeyCache>,
-    /// Wakes the purger.
-    purge: Arc<tokio::sync::Notify>,
-    /// Held for as long as the folder is in use.
-    lock: Mutex<Option<File>>,
-}
-
-/// Names that are being given at this moment, and the next tenant id.
-#[derive(Debug, Default)]
-struct Naming {
-    in_flight: HashSet<TenantName>,
-    next_tenant: u64,
-}
+type Inner = Tenancy<Files>;
 
 impl Embedded {
     /// Opens or creates the store in a folder. Must be called inside a tokio runtime.
@@ -128,22 +93,18 @@ impl Embedded {
             .and_then(|folder| folder.sync_all())
             .map_err(|why| open_error("synchronise the data folder", folder, why))?;
         let saved = Saved::new(folder, config.saved.clone(), config.memory_budget_bytes);
-        let inner = Arc::new(Inner {
-            saved,
+        let files = Files {
+            saved: Arc::new(saved),
             disk,
             slots,
-            tenants,
             hot,
             pool,
             index: config.index,
-            clock: config.clock,
-            entropy: config.entropy,
-            naming: Mutex::default(),
-            revocations,
-            keys: Mutex::default(),
             purge: Arc::default(),
             lock: Mutex::new(Some(lock)),
-        });
+        };
+        let (clock, entropy) = (config.clock, config.entropy);
+        let inner = Arc::new(Inner::new(files, tenants, revocations, clock, entropy));
         inner.start()?;
         purge::spawn(&inner);
         saved::spawn(&inner);
@@ -156,10 +117,6 @@ impl Embedded {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.inner.pool
-    }
-
-    pub(crate) fn revocations(&self) -> u64 {
-        self.inner.revocations.load(Ordering::Acquire)
     }
 
     pub(crate) fn totals(&self) -> StoreTotals {
@@ -190,10 +147,6 @@ impl Embedded {
 }
 
 impl Inner {
-    fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
     fn db(&self) -> Result<Arc<Db>> {
         self.disk.db()
     }
@@ -208,11 +161,11 @@ impl Inner {
         match self.slots.read(TenantId::INSTALLATION) {
             Ok(Slot::Live(_)) if has_row => {
                 // Opened now, so that damage shows at the start and not at the first key.
-                self.installation()?;
+                ready(self.installation())?;
             }
             // A first start that was cut short may have left the installation's slot, no other.
             Ok(Slot::Live(_) | Slot::Empty) if !has_row && slots <= 1 => {
-                self.create_installation()?;
+                self.disk.commit_blocking(self.founding(db.generation())?)?;
             }
             Ok(Slot::Live(_) | Slot::Erased) if !has_row => {
                 return Err(Error::corrupt(format!(
@@ -241,84 +194,17 @@ impl Inner {
                 "the slot file is truncated: it has {slots} slots, {counted} tenants were made"
             )));
         }
-        self.naming.lock().next_tenant = counted.max(slots).max(1);
+        self.give_ids_from(counted.max(slots));
         Ok(())
-    }
-
-    fn create_installation(&self) -> Result<()> {
-        let info = crate::TenantInfo {
-            id: TenantId::INSTALLATION,
-            name: TenantName::parse("(installation)")?,
-            state: TenantState::Active,
-            isolation: Isolation::Shared,
-            weight: 100,
-            limits: Limits { keys: u32::MAX, ..Limits::default() },
-            settings: std::collections::BTreeMap::new(),
-            created_at: self.now(),
-        };
-        let key = self.new_data_key();
-        let slot = self.slots.wrap(info.id, &key, &*self.entropy);
-        let tenant = OpenTenant::new(info.clone(), key, self.db()?.generation());
-        let mut commit = Commit::new(&tenant, &*self.entropy, self.now());
-        commit.put_tenant(&info);
-        commit.audit(done("store", "installation.create", "installation", 1));
-        let (mut set, _) = commit.finish();
-        set.slots.push(slot);
-        self.disk.commit_blocking(set)
-    }
-
-    fn new_data_key(&self) -> SealingKey {
-        let mut bytes = Zeroizing::new([0; 32]);
-        self.entropy.fill("data key", &mut *bytes);
-        SealingKey::new(bytes, 1)
-    }
-
-    /// Opens a tenant from its slot and its row; `None` if it does not live.
-    fn open_tenant(&self, id: TenantId) -> Result<Option<Arc<OpenTenant>>> {
-        self.tenants.get(id, || match self.slots.read(id)? {
-            Slot::Live(key) => OpenTenant::load(&*self.db()?, id, key),
-            Slot::Empty | Slot::Erased => Ok(None),
-        })
-    }
-
-    /// The tenant of a scope.
-    fn tenant<L: Level>(&self, scope: &Scope<L>) -> Result<Arc<OpenTenant>> {
-        let gone = || Error::not_found(Resource::Tenant, "(deleted)");
-        let tenant = self.open_tenant(scope.tenant())?.ok_or_else(gone)?;
-        tenant.check_alive()?;
-        self.stands(scope.standing(), Some(&tenant))?;
-        Ok(tenant)
-    }
-
-    /// The installation, as the keeper of operator keys and the operator's audit log.
-    fn installation(&self) -> Result<Arc<OpenTenant>> {
-        self.open_tenant(TenantId::INSTALLATION)?
-            .ok_or_else(|| Error::corrupt("the installation's row is gone"))
-    }
-
-    /// Commits what was collected for a tenant whose writer lock is held, and takes over its head.
-    async fn commit(&self, tenant: &OpenTenant, commit: Commit<'_>) -> Result<()> {
-        let (set, head) = commit.finish();
-        self.disk.commit(set).await?;
-        tenant.set_head(head);
-        Ok(())
-    }
-
-    /// A new commit of a tenant whose writer lock is held.
-    fn begin<'a>(&'a self, tenant: &'a OpenTenant) -> Result<Commit<'a>> {
-        tenant.check_alive()?;
-        Ok(Commit::new(tenant, &*self.entropy, self.now()))
     }
 }
 
-/// Runs a change to its end even if the caller goes away: a half-done change would leave names
-/// reserved or memory behind the disk.
-async fn complete<T: Send + 'static>(
-    change: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    match tokio::spawn(change).await {
-        Ok(outcome) => outcome,
-        Err(why) => Err(Error::internal("a change was aborted").with_source(why)),
+/// The outcome of work that waits for nothing: reading rows from files is done where it is asked
+/// for.
+fn ready<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    match std::pin::pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => Err(Error::internal("reading rows waited")),
     }
 }
 
@@ -338,31 +224,6 @@ async fn compute<T: Send + 'static>(
         Ok(outcome) => outcome,
         Err(why) => Err(Error::internal("work was aborted").with_source(why)),
     }
-}
-
-/// An audit event of something done.
-fn done(actor: &str, action: &str, target: &str, count: u64) -> AuditEvent {
-    AuditEvent {
-        actor: actor.to_owned(),
-        action: action.to_owned(),
-        target: target.to_owned(),
-        outcome: AuditOutcome::Done,
-        count,
-    }
-}
-
-/// A clear number on disk.
-fn number(bytes: &[u8]) -> Result<u64> {
-    match bytes {
-        [a, b, c, d] => Ok(u32::from_be_bytes([*a, *b, *c, *d]).into()),
-        [a, b, c, d, e, f, g, h] => Ok(u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h])),
-        _ => Err(Error::corrupt("a number of the catalog has a wrong length")),
-    }
-}
-
-fn small_number(bytes: &[u8]) -> Result<u32> {
-    u32::try_from(number(bytes)?)
-        .map_err(|_| Error::corrupt("a number of the catalog is too large"))
 }
 
 /// A failure to open something of the data folder, in words for whoever starts the program.

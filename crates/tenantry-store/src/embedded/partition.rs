@@ -8,7 +8,7 @@ use super::{
     vectors::{FieldWork, Vectors},
     write::dimension_error,
 };
-use crate::{CollectionInfo, Origin};
+use crate::{CollectionInfo, Origin, surface::answer_too_large};
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 use std::{
@@ -18,7 +18,7 @@ use std::{
 };
 use tenantry_index::{Allow, IndexConfig, MetadataIndex, Plan, Row, SearchOptions};
 use tenantry_types::{
-    Error, ErrorKind, Filter, GetRequest, Hit, Include, Limits, MemoryStatistics, Metadata, Order,
+    Error, Filter, GetRequest, Hit, Include, Limits, MemoryStatistics, Metadata, Order,
     QueryRequest, Record, RecordId, Result, SearchPlan, SearchStep, Value, VectorName,
 };
 
@@ -517,17 +517,6 @@ impl Records {
         Ok(())
     }
 }
-
-pub(crate) fn answer_too_large() -> Error {
-    Error::new(
-        ErrorKind::TooLarge,
-        format!(
-            "the answer would be larger than {} MiB: ask for fewer records, or leave parts out",
-            Limits::ANSWER_BYTES_MAX >> 20
-        ),
-    )
-}
-
 /// What of a row metadata indexes look at.
 pub(super) fn columns(row: &Body) -> Row<'_> {
     Row { metadata: row.metadata.as_deref(), text: row.document.as_deref() }

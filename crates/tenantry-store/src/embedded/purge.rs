@@ -4,8 +4,8 @@
 //! restart, and removes each when its work is done.
 
 use super::{
-    Inner, compute,
-    db::{Db, Space, WriteSet},
+    Inner, Space, WriteSet, compute,
+    db::Db,
     keys::{self, Decode as _, Prefix},
 };
 use std::{

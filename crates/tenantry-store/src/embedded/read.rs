@@ -1,10 +1,10 @@
 //! Counting, getting and querying records.
 
 use super::{
-    Embedded, Inner,
+    Embedded, Inner, Space,
     ahead::ahead,
     complete, compute,
-    db::{Db, Space},
+    db::Db,
     disk::{self, Body},
     fetch::{self, Given},
     hot::{Hot, Reservation},
@@ -47,9 +47,9 @@ impl Embedded {
         select: &Selector,
     ) -> Result<Answer<usize>> {
         let inner = &self.inner;
-        let tenant = inner.collection_tenant(scope, collection)?;
+        let tenant = inner.collection_tenant(scope, collection).await?;
         let db = inner.db()?;
-        let info = inner.present(&tenant, collection)?;
+        let info = inner.present(&tenant, collection).await?;
         let number = info.number;
         let origin = Origin { tenant: tenant.id(), collection: number };
         let bound = bound(scope);
@@ -80,10 +80,10 @@ impl Embedded {
         request: &GetRequest,
     ) -> Result<Answer<Vec<Record>>> {
         let inner = &self.inner;
-        let tenant = inner.collection_tenant(scope, collection)?;
+        let tenant = inner.collection_tenant(scope, collection).await?;
         // Taken before the collection is looked up: what was there then is there in here.
         let db = inner.db()?;
-        let info = inner.present(&tenant, collection)?;
+        let info = inner.present(&tenant, collection).await?;
         let bound = bound(scope);
         let request = request.clone();
         if bound.is_none()
@@ -115,8 +115,8 @@ impl Embedded {
         request: &QueryRequest,
     ) -> Result<Answer<Found>> {
         let inner = &self.inner;
-        let tenant = inner.collection_tenant(scope, collection)?;
-        let info = inner.present(&tenant, collection)?;
+        let tenant = inner.collection_tenant(scope, collection).await?;
+        let info = inner.present(&tenant, collection).await?;
         let vector = info.vector(request.using.as_ref())?;
         let bound = bound(scope);
         let was_hot = inner.hot.get(&tenant, collection.info.number).is_some();
@@ -160,9 +160,9 @@ impl Embedded {
         collection: &CollectionRef,
     ) -> Result<Answer<CollectionStatistics>> {
         let inner = &self.inner;
-        let tenant = inner.collection_tenant(scope, collection)?;
+        let tenant = inner.collection_tenant(scope, collection).await?;
         let db = inner.db()?;
-        let info = inner.present(&tenant, collection)?;
+        let info = inner.present(&tenant, collection).await?;
         let origin = Origin { tenant: tenant.id(), collection: info.number };
         let records = write::statistics(&db, &tenant, &info)?.records;
         let memory = match inner.hot.get(&tenant, info.number) {
@@ -352,7 +352,7 @@ impl Inner {
             return Ok(hot);
         }
         tenant.check_alive()?;
-        let info = self.present(tenant, collection)?;
+        let info = self.present(tenant, collection).await?;
         let records = write::statistics(&*self.db()?, tenant, &info)?.records;
         let budget = self.hot.budget() as u64;
         let least = memory_estimate(records, &info);
@@ -365,7 +365,7 @@ impl Inner {
         // Not before the wait: while somebody has it, the database cannot be reopened. The writer
         // lock is held, so it says the same.
         let db = self.db()?;
-        let info = self.present(tenant, collection)?;
+        let info = self.present(tenant, collection).await?;
         let (partition, room, is_saved) = {
             let (inner, tenant) = (Arc::clone(self), Arc::clone(tenant));
             let index = IndexConfig { seed: index_seed(&tenant, info.number), ..self.index };

@@ -21,8 +21,8 @@ pub(crate) use save::Marks;
 pub(super) use save::spawn;
 
 use super::{
-    Inner, compute,
-    db::Space,
+    Inner, Space, compute,
+    files::Files,
     keys::{self, Prefix},
     tenants::OpenTenant,
 };
@@ -234,17 +234,13 @@ impl Saved {
     }
 }
 
-impl Inner {
+impl Files {
     /// Removes the files of deleted collections; their rows are gone.
-    pub(super) async fn forget_saved(
-        self: &Arc<Self>,
-        tenant: TenantId,
-        collections: Vec<u32>,
-    ) -> Result<()> {
-        let inner = Arc::clone(self);
+    pub(super) async fn forget_saved(&self, tenant: TenantId, collections: Vec<u32>) -> Result<()> {
+        let saved = Arc::clone(&self.saved);
         compute(usize::MAX, move || {
             for collection in collections {
-                inner.saved.remove_collection(tenant, collection);
+                saved.remove_collection(tenant, collection);
             }
             Ok(())
         })
@@ -254,7 +250,7 @@ impl Inner {
     /// Removes the files of a collection whose vectors have changed and that is not in memory,
     /// where they would be written anew: they hold codes of what is gone.
     pub(super) async fn forget_codes(
-        self: &Arc<Self>,
+        &self,
         tenant: &OpenTenant,
         collection: CollectionNumber,
     ) -> Result<()> {
@@ -265,15 +261,17 @@ impl Inner {
     }
 
     /// Removes the files of an erased tenant.
-    pub(super) async fn forget_saved_tenant(self: &Arc<Self>, tenant: TenantId) -> Result<()> {
-        let inner = Arc::clone(self);
+    pub(super) async fn forget_saved_tenant(&self, tenant: TenantId) -> Result<()> {
+        let saved = Arc::clone(&self.saved);
         compute(usize::MAX, move || {
-            inner.saved.remove_tenant(tenant);
+            saved.remove_tenant(tenant);
             Ok(())
         })
         .await
     }
+}
 
+impl Inner {
     /// Removes what a crash has left, and counts the rest.
     fn sweep_saved(&self) -> Result<()> {
         // Whoever closes the store waits for it.

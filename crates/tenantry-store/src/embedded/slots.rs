@@ -5,7 +5,10 @@
 //! be read any more, wherever copies of its values still lie. The layout is in
 //! `docs/formats/embedded.md`.
 
-use super::seal::{Nonces, SealingKey};
+use super::{
+    seal::SealingKey,
+    slot::{SLOT_BYTES, Slot, SlotWrite},
+};
 use crate::Entropy;
 use parking_lot::RwLock;
 use std::{
@@ -15,33 +18,6 @@ use std::{
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, Result};
-use zeroize::Zeroizing;
-
-const SLOT_BYTES: usize = 128;
-const MAGIC: [u8; 4] = *b"TSL1";
-const LIVE: u8 = 1;
-const ERASED: u8 = 2;
-/// magic 4, state 1, zero 3, tenant 8, epoch 4, then the wrapped key.
-const WRAPPED_AT: usize = 20;
-const CHECK_AT: usize = SLOT_BYTES - 8;
-
-/// A slot as it is written.
-#[derive(Debug, Clone)]
-pub(crate) struct SlotWrite {
-    tenant: TenantId,
-    bytes: [u8; SLOT_BYTES],
-}
-
-/// What a slot holds.
-#[derive(Debug)]
-pub(crate) enum Slot {
-    /// Never used.
-    Empty,
-    /// A tenant's data key.
-    Live(SealingKey),
-    /// The tenant was erased.
-    Erased,
-}
 
 /// The open slot file.
 #[derive(Debug)]
@@ -79,12 +55,7 @@ impl SlotFile {
         key: &SealingKey,
         entropy: &dyn Entropy,
     ) -> SlotWrite {
-        let mut bytes = head(tenant, LIVE, key.epoch());
-        let wrapped =
-            self.master.seal(&bytes[..WRAPPED_AT], key.expose(), false, &mut Nonces::draw(entropy));
-        bytes[WRAPPED_AT..WRAPPED_AT + wrapped.len()].copy_from_slice(&wrapped);
-        finish(&mut bytes);
-        SlotWrite { tenant, bytes }
+        SlotWrite::live(&self.master, tenant, key, entropy)
     }
 
     /// Writes slots and synchronises once.
@@ -100,9 +71,7 @@ impl SlotFile {
 
     /// Destroys a tenant's data key.
     pub(crate) fn erase(&self, tenant: TenantId) -> Result<()> {
-        let mut bytes = head(tenant, ERASED, 0);
-        finish(&mut bytes);
-        self.write(std::iter::once(&SlotWrite { tenant, bytes }))
+        self.write(std::iter::once(&SlotWrite::erased(tenant)))
     }
 
     /// Reads a tenant's slot.
@@ -116,60 +85,8 @@ impl SlotFile {
             Err(why) if why.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(Slot::Empty),
             Err(why) => return Err(broken("read", &why)),
         }
-        if bytes == [0; SLOT_BYTES] {
-            return Ok(Slot::Empty);
-        }
-        let damaged = |what: &str| Error::corrupt(format!("slot of tenant {tenant}: {what}"));
-        if bytes[CHECK_AT..] != checksum(&bytes) || bytes[..4] != MAGIC {
-            return Err(damaged("checksum"));
-        }
-        if bytes[8..16] != tenant.get().to_be_bytes() {
-            return Err(damaged("belongs to another tenant"));
-        }
-        match bytes[4] {
-            LIVE => {}
-            ERASED => return Ok(Slot::Erased),
-            _ => return Err(damaged("unknown state; written by a newer version?")),
-        }
-        let epoch = u32::from_be_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
-        let wrapped = &bytes[WRAPPED_AT..WRAPPED_AT + WRAPPED_BYTES];
-        let opened = Zeroizing::new(
-            self.master
-                .open(&bytes[..WRAPPED_AT], wrapped)
-                .map_err(|why| damaged("it was made with another master key").with_source(why))?,
-        );
-        let mut key = Zeroizing::new([0; 32]);
-        if opened.len() != key.len() {
-            return Err(damaged("key length"));
-        }
-        key.copy_from_slice(&opened);
-        Ok(Slot::Live(SealingKey::new(key, epoch)))
+        Slot::read(&self.master, tenant, &bytes)
     }
-}
-
-/// Sealing adds 45 bytes to the 32 of a key.
-const WRAPPED_BYTES: usize = 32 + 45;
-const _: () = assert!(WRAPPED_AT + WRAPPED_BYTES <= CHECK_AT);
-
-fn head(tenant: TenantId, state: u8, epoch: u32) -> [u8; SLOT_BYTES] {
-    let mut bytes = [0; SLOT_BYTES];
-    bytes[..4].copy_from_slice(&MAGIC);
-    bytes[4] = state;
-    bytes[8..16].copy_from_slice(&tenant.get().to_be_bytes());
-    bytes[16..20].copy_from_slice(&epoch.to_be_bytes());
-    bytes
-}
-
-fn finish(bytes: &mut [u8; SLOT_BYTES]) {
-    let sum = checksum(bytes);
-    bytes[CHECK_AT..].copy_from_slice(&sum);
-}
-
-fn checksum(bytes: &[u8; SLOT_BYTES]) -> [u8; 8] {
-    let hash = blake3::hash(&bytes[..CHECK_AT]);
-    let mut sum = [0; 8];
-    sum.copy_from_slice(&hash.as_bytes()[..8]);
-    sum
 }
 
 fn broken(what: &str, why: &std::io::Error) -> Error {
@@ -183,6 +100,7 @@ fn broken(what: &str, why: &std::io::Error) -> Error {
 mod tests {
     use super::*;
     use crate::SystemEntropy;
+    use zeroize::Zeroizing;
 
     fn master(byte: u8) -> SealingKey {
         SealingKey::new(Zeroizing::new([byte; 32]), 0)

@@ -1,14 +1,16 @@
 //! What cannot be reached from outside: rows that are missing, and databases that are reopened.
 
 use super::{
-    db::{Db, WriteSet},
-    tenants::Tenants,
+    tenants::{Commit, OpenTenant},
     *,
 };
-use crate::{Store, SystemEntropy};
+use crate::{Store, SystemEntropy, tenancy::Backend as _};
 use std::time::{Duration, Instant};
-use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal};
-use tenantry_types::{CollectionName, CollectionSpec, DatabaseName, Selector, TenantSpec};
+use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope};
+use tenantry_types::{
+    CollectionName, CollectionSpec, DatabaseName, Isolation, Limits, Selector, TenantName,
+    TenantSpec, TenantState, Timestamp,
+};
 
 fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -112,21 +114,22 @@ fn reopen(disk: &Disk) {
 async fn what_was_read_before_a_reopening_is_not_written_after() {
     let (_dir, store) = open();
     let scope = tenant(&store).await;
-    let old = inner(&store).open_tenant(scope.tenant()).unwrap().unwrap();
+    let old = inner(&store).open_tenant(scope.tenant()).await.unwrap().unwrap();
     let writing = Arc::clone(&old.writer).lock_owned().await;
     let mut stale = inner(&store).begin(&old).unwrap();
     stale.audit(done("test", "late", "x", 1));
     reopen(&inner(&store).disk);
-    let error = inner(&store).commit(&old, stale).await.unwrap_err();
+    let error =
+        inner(&store).commit(&old, inner(&store).root().await.unwrap(), stale).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("reopened"), "{error}");
     drop(writing);
     // The tenant is opened anew and goes on where the disk is.
-    let new = inner(&store).open_tenant(scope.tenant()).unwrap().unwrap();
+    let new = inner(&store).open_tenant(scope.tenant()).await.unwrap().unwrap();
     assert!(!Arc::ptr_eq(&old, &new));
     let mut commit = inner(&store).begin(&new).unwrap();
     commit.audit(done("test", "in time", "x", 1));
-    inner(&store).commit(&new, commit).await.unwrap();
+    inner(&store).commit(&new, inner(&store).root().await.unwrap(), commit).await.unwrap();
     let log = store.audit(&scope, 0, 10).await.unwrap();
     assert_eq!(log.last().unwrap().event.action, "in time");
     store.close();
@@ -186,12 +189,12 @@ async fn every_commit_removes_the_change_row_that_falls_out() {
     store.close();
 }
 
-#[test]
-fn a_tenant_that_is_forgotten_while_it_is_loaded_is_loaded_again() {
+#[tokio::test]
+async fn a_tenant_that_is_forgotten_while_it_is_loaded_is_loaded_again() {
     let tenants = Tenants::new();
     let loads = std::cell::Cell::new(0);
     let found = tenants
-        .get(TenantId::new(1), || {
+        .get(TenantId::new(1), async || {
             loads.set(loads.get() + 1);
             if loads.get() == 1 {
                 // Deleted between being read and being kept.
@@ -199,6 +202,7 @@ fn a_tenant_that_is_forgotten_while_it_is_loaded_is_loaded_again() {
             }
             Ok(None)
         })
+        .await
         .unwrap();
     assert!(found.is_none());
     assert_eq!((loads.get(), tenants.len()), (2, 0));

@@ -4,7 +4,7 @@ use super::{inner, lose, open, tenant};
 use crate::{
     CollectionRef, Store,
     embedded::{
-        db::Space,
+        Space,
         keys::{self, Decode as _, Prefix},
     },
 };

@@ -3,9 +3,9 @@
 mod batch;
 
 use super::{
-    Embedded, Inner, catalog, complete, compute,
-    db::{Db, Space},
-    disk::{Body, DiskStatistics, Statistics, Touched},
+    Embedded, Inner, Space, catalog, complete, compute,
+    db::Db,
+    disk::{Body, DiskCollection, DiskStatistics, Statistics, Touched},
     done,
     hot::Hot,
     keys::{self, Tail},
@@ -19,6 +19,7 @@ use crate::{
     pool::{Class, Pool},
 };
 use batch::{Applied, Batch};
+use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{CanWrite, Scope, Write};
 use tenantry_types::{
@@ -26,8 +27,7 @@ use tenantry_types::{
     WriteOutcome,
 };
 
-/// The only partition of a collection so far.
-pub(super) const PARTITION: u32 = 0;
+pub(super) use catalog::PARTITION;
 /// The number of the unnamed vector.
 pub(super) const VECTOR: u16 = 0;
 
@@ -74,9 +74,9 @@ impl Inner {
         records: Vec<RecordWrite>,
         attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
-        let tenant = self.collection_tenant(&scope, &collection)?;
-        let _writing = self.writing(&scope, &tenant).await?;
-        let info = self.present(&tenant, &collection)?;
+        let tenant = self.collection_tenant(&scope, &collection).await?;
+        let (_writing, db) = self.writing(&scope, &tenant).await?;
+        let info = self.present(&tenant, &collection).await?;
         let number = info.number;
         let prepared = {
             let (inner, tenant) = (Arc::clone(self), Arc::clone(&tenant));
@@ -87,7 +87,7 @@ impl Inner {
                 _ => records.iter().map(weight).sum(),
             };
             compute(bytes, move || {
-                Batch::new(&inner, &tenant, &info, scope.restriction().filter.as_ref(), mode)?
+                Batch::new(&inner, &tenant, db, &info, scope.restriction().filter.as_ref(), mode)?
                     .prepare(records, attributes, scope.actor())
             })
             .await?
@@ -129,9 +129,9 @@ impl Inner {
         select: Selector,
         limit: Option<usize>,
     ) -> Result<usize> {
-        let tenant = self.collection_tenant(&scope, &collection)?;
-        let _writing = self.writing(&scope, &tenant).await?;
-        let info = self.present(&tenant, &collection)?;
+        let tenant = self.collection_tenant(&scope, &collection).await?;
+        let (_writing, db) = self.writing(&scope, &tenant).await?;
+        let info = self.present(&tenant, &collection).await?;
         let bound = scope.restriction().filter.as_ref();
         let by_ids = select.ids.is_some() && select.filter.is_none() && bound.is_none();
         let hot = if by_ids {
@@ -148,7 +148,6 @@ impl Inner {
             }
             None => {
                 let mut found = Vec::new();
-                let db = self.db()?;
                 for id in select.ids.iter().flatten() {
                     if let Some(ordinal) = ordinal_of(&db, &tenant, info.number, id.as_str())? {
                         found.push((ordinal, id.as_str().to_owned()));
@@ -163,8 +162,8 @@ impl Inner {
         if doomed.is_empty() {
             return Ok(0);
         }
-        let commit = self.deletion(&tenant, &info, &doomed, scope.actor())?;
-        self.commit(&tenant, commit).await?;
+        let commit = self.deletion(&tenant, &db, &info, &doomed, scope.actor())?;
+        self.commit(&tenant, db, commit).await?;
         let unapplied = self.hot.unapplied(&tenant, info.number);
         self.forget_codes(&tenant, info.number).await?;
         let count = doomed.len();
@@ -182,6 +181,7 @@ impl Inner {
     fn deletion<'a>(
         &'a self,
         tenant: &'a OpenTenant,
+        db: &Db,
         info: &CollectionInfo,
         doomed: &[(u64, String)],
         actor: &str,
@@ -200,7 +200,7 @@ impl Inner {
                 commit.remove(Space::Data, key.encode(prefix));
             }
         }
-        let mut statistics = statistics(&*self.db()?, tenant, info)?;
+        let mut statistics = statistics(db, tenant, info)?;
         statistics.records = statistics.records.saturating_sub(doomed.len() as u64);
         commit.put_statistics(keys::Statistics { collection, partition }, statistics);
         let ordinals = doomed.iter().map(|(ordinal, _)| *ordinal).collect();
@@ -252,10 +252,10 @@ pub(super) fn statistics(
 ) -> Result<Statistics> {
     let number = collection.number;
     let key = keys::Statistics { collection: number.0, partition: PARTITION };
-    let row: Option<DiskStatistics> = tenant.read(db, Space::Data, &key.encode(tenant.prefix()))?;
+    let row: Option<DiskStatistics> = row(db, tenant, &key.encode(tenant.prefix()))?;
     match row {
         Some(row) => Ok(row.into_statistics()),
-        None if catalog::load_collection(db, tenant, number)?.is_none() => {
+        None if collection_row(db, tenant, number)?.is_none() => {
             Err(catalog::missing_collection(collection))
         }
         None => Err(Error::corrupt(format!(
@@ -264,6 +264,23 @@ pub(super) fn statistics(
             tenant.id()
         ))),
     }
+}
+
+/// A row of a tenant's data.
+fn row<T: DeserializeOwned>(db: &Db, tenant: &OpenTenant, key: &[u8]) -> Result<Option<T>> {
+    let sealed = db.get(Space::Data, key)?;
+    sealed.map(|sealed| tenant.open_row(key, &sealed)).transpose()
+}
+
+/// The collection as it is in this view.
+pub(super) fn collection_row(
+    db: &Db,
+    tenant: &OpenTenant,
+    number: CollectionNumber,
+) -> Result<Option<CollectionInfo>> {
+    let key = keys::Collection { collection: number.0 }.encode(tenant.prefix());
+    let found: Option<DiskCollection> = row(db, tenant, &key)?;
+    found.map(|row| row.into_info(number)).transpose()
 }
 
 /// The ordinal of an id, from disk.

@@ -7,13 +7,12 @@
 
 use super::{Saved, copy::Job, file::Whose};
 use crate::embedded::{
-    Inner,
-    catalog::load_collection,
-    db::Space,
+    Inner, Space,
     disk::Stamp,
     hot::Hot,
     keys,
     partition::Partition,
+    ready,
     tenants::OpenTenant,
     write::{self, PARTITION, VECTOR},
 };
@@ -190,7 +189,7 @@ impl Inner {
         if vectors.is_empty() {
             return Ok(());
         }
-        let Some(tenant) = self.open_tenant(id)? else { return Ok(()) };
+        let Some(tenant) = ready(self.open_tenant(id))? else { return Ok(()) };
         let state = match tenant.writer.try_lock() {
             Ok(_writing) => self.state(&tenant, hot)?,
             Err(_) => None,
@@ -220,7 +219,9 @@ impl Inner {
         if !is_current || tenant.check_alive().is_err() {
             return Ok(None);
         }
-        let Some(info) = load_collection(&db, tenant, hot.collection())? else { return Ok(None) };
+        let Some(info) = write::collection_row(&db, tenant, hot.collection())? else {
+            return Ok(None);
+        };
         let stamp = write::statistics(&db, tenant, &info)?.stamp;
         Ok(Some(State { stamp, changes: hot.marks.changes() }))
     }
@@ -230,7 +231,7 @@ impl Inner {
         let db = self.db()?;
         let row = keys::Tenant {}.encode(tenant.prefix());
         Ok(db.get(Space::Catalog, &row)?.is_some()
-            && load_collection(&db, tenant, hot.collection())?.is_some())
+            && write::collection_row(&db, tenant, hot.collection())?.is_some())
     }
 }
 

@@ -4,8 +4,8 @@ use super::{PARTITION, body, dimension_error, ordinal_of, statistics};
 use crate::{
     CollectionInfo, VectorInfo,
     embedded::{
-        Inner, catalog,
-        db::{Db, Space, WriteSet},
+        Inner, Space, WriteSet, catalog,
+        db::Db,
         disk::{self, Body, Head, Statistics, Touched},
         done,
         hot::Hot,
@@ -75,11 +75,11 @@ impl<'a> Batch<'a> {
     pub(super) fn new(
         inner: &'a Inner,
         tenant: &'a OpenTenant,
+        db: Arc<Db>,
         info: &CollectionInfo,
         bound: Option<&Filter>,
         mode: WriteMode,
     ) -> Result<Self> {
-        let db = inner.db()?;
         Ok(Self {
             statistics: statistics(&db, tenant, info)?,
             tenant,

@@ -1,8 +1,9 @@
 //! Databases and collections of a tenant.
 
 use super::{
-    Embedded, Inner, complete,
-    db::{Db, Space},
+    Backend, Space, Tenancy, View,
+    backend::Scan,
+    complete,
     disk::{DiskCollection, DiskDatabase, Statistics, Touched},
     done,
     keys::{self, Prefix, Tail},
@@ -13,14 +14,17 @@ use crate::{CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, VectorInfo
 use std::sync::Arc;
 use tenantry_auth::{Admin, CanWrite, Level, Scope, TenantId};
 use tenantry_types::{
-    CollectionChange, CollectionId, CollectionName, CollectionNumber, CollectionSpec, DatabaseName,
-    DatabaseNumber, Error, ErrorKind, Limits, Page, Resource, Result,
+    CollectionChange, CollectionId, CollectionName, CollectionNumber, CollectionSpec, DatabaseId,
+    DatabaseName, DatabaseNumber, Error, ErrorKind, Limits, Page, Resource, Result, Timestamp,
 };
+
+/// The only partition of a collection so far.
+pub(crate) const PARTITION: u32 = 0;
 
 /// A public id in the form of a version 4 UUID (RFC 9562 §5.4), derived from the tenant's data
 /// key and a tenant-local number: it tells nothing about other tenants, and another tenant's
 /// numbers give other ids.
-pub(super) fn public_id(tenant: &OpenTenant, what: &str, number: u32) -> [u8; 16] {
+fn public_id(tenant: &OpenTenant, what: &str, number: u32) -> [u8; 16] {
     let hash = tenant.key().derive(&format!("tenantry 2026-11 {what} id"), &number.to_be_bytes());
     let mut id = [0; 16];
     for (to, from) in id.iter_mut().zip(hash) {
@@ -31,7 +35,7 @@ pub(super) fn public_id(tenant: &OpenTenant, what: &str, number: u32) -> [u8; 16
     id
 }
 
-pub(super) fn put_database(commit: &mut Commit<'_>, info: &DatabaseInfo) {
+fn put_database(commit: &mut Commit<'_>, info: &DatabaseInfo) {
     let number = info.number.0;
     let key = keys::Database { database: number }.encode(commit.prefix());
     commit.put(Space::Data, key, &DiskDatabase::from_info(info));
@@ -41,7 +45,27 @@ pub(super) fn put_database(commit: &mut Commit<'_>, info: &DatabaseInfo) {
     commit.touch(Touched::Database(number));
 }
 
-pub(super) fn put_collection(commit: &mut Commit<'_>, info: &CollectionInfo) {
+/// Adds a database to a commit; the head counts it.
+pub(super) fn put_new_database(
+    commit: &mut Commit<'_>,
+    tenant: &OpenTenant,
+    name: &DatabaseName,
+    now: Timestamp,
+) -> DatabaseInfo {
+    commit.head.last_database += 1;
+    commit.head.databases += 1;
+    let number = commit.head.last_database;
+    let info = DatabaseInfo {
+        number: DatabaseNumber(number),
+        id: DatabaseId(public_id(tenant, "database", number)),
+        name: name.clone(),
+        created_at: now,
+    };
+    put_database(commit, &info);
+    info
+}
+
+pub(crate) fn put_collection(commit: &mut Commit<'_>, info: &CollectionInfo) {
     let key = keys::Collection { collection: info.number.0 }.encode(commit.prefix());
     commit.put(Space::Data, key, &DiskCollection::from_info(info));
     commit.touch(Touched::Collection(info.number.0));
@@ -70,21 +94,21 @@ fn missing_database(name: &DatabaseName) -> Error {
     Error::not_found(Resource::Database, name.as_str())
 }
 
-impl Embedded {
+impl<B: Backend> Tenancy<B> {
     pub(crate) async fn databases<L: Level>(
         &self,
         scope: &Scope<L>,
         page: Page,
     ) -> Result<Vec<DatabaseRef>> {
-        let tenant = self.inner.tenant(scope)?;
-        let db = self.inner.db()?;
+        let tenant = self.tenant(scope).await?;
+        let view = self.view(&tenant).await?;
         let mut found = Vec::new();
         let mut skip = page.offset;
-        for item in db.scan(Space::Data, &keys::DatabaseName::all(tenant.prefix()), None) {
-            if page.limit.is_some_and(|limit| found.len() >= limit) {
-                break;
-            }
-            let number = DatabaseNumber(small_number(&item?.1)?);
+        let all = keys::DatabaseName::all(tenant.prefix());
+        let mut names = Scan::new(&view, Space::Data, all, None);
+        while page.limit.is_none_or(|limit| found.len() < limit) {
+            let Some((_, value)) = names.next().await? else { break };
+            let number = DatabaseNumber(small_number(&value)?);
             if !scope.restriction().sees_database(number) {
                 continue;
             }
@@ -92,7 +116,7 @@ impl Embedded {
                 skip -= 1;
                 continue;
             }
-            let info = load_database(&db, &tenant, number)?;
+            let info = load_database(&view, &tenant, number).await?;
             found.extend(info.map(|info| DatabaseRef { tenant: tenant.id(), info }));
         }
         Ok(found)
@@ -103,8 +127,8 @@ impl Embedded {
         scope: &Scope<L>,
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
-        let tenant = self.inner.tenant(scope)?;
-        let info = self.inner.database(&tenant, name)?;
+        let tenant = self.tenant(scope).await?;
+        let info = self.database_info(&tenant, name).await?;
         if !scope.restriction().sees_database(info.number) {
             return Err(missing_database(name));
         }
@@ -112,18 +136,18 @@ impl Embedded {
     }
 
     pub(crate) async fn create_database(
-        &self,
+        self: &Arc<Self>,
         scope: &Scope<Admin>,
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
         unlimited(scope)?;
-        let (inner, scope, name) = (Arc::clone(&self.inner), scope.clone(), name.clone());
+        let (inner, scope, name) = (Arc::clone(self), scope.clone(), name.clone());
         complete(async move {
-            let tenant = inner.tenant(&scope)?;
-            let _writing = inner.writing(&scope, &tenant).await?;
+            let tenant = inner.tenant(&scope).await?;
+            let (_writing, view) = inner.writing(&scope, &tenant).await?;
             let mut commit = inner.begin(&tenant)?;
             let name_key = keys::DatabaseName { name: Tail(name.as_str().as_bytes()) };
-            if inner.db()?.get(Space::Data, &name_key.encode(tenant.prefix()))?.is_some() {
+            if view.get(Space::Data, &name_key.encode(tenant.prefix())).await?.is_some() {
                 return Err(Error::already_exists(Resource::Database, name.as_str()));
             }
             let limit = tenant.info().limits.databases;
@@ -133,9 +157,9 @@ impl Embedded {
                     format!("this tenant may have {limit} databases"),
                 ));
             }
-            let info = inner.put_new_database(&mut commit, &tenant, &name);
+            let info = put_new_database(&mut commit, &tenant, &name, inner.now());
             commit.audit(done(scope.actor(), "database.create", name.as_str(), 1));
-            inner.commit(&tenant, commit).await?;
+            inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
             Ok(DatabaseRef { tenant: tenant.id(), info: Arc::new(info) })
         })
@@ -143,23 +167,23 @@ impl Embedded {
     }
 
     pub(crate) async fn delete_database(
-        &self,
+        self: &Arc<Self>,
         scope: &Scope<Admin>,
         name: &DatabaseName,
     ) -> Result<()> {
         unlimited(scope)?;
-        let (inner, scope, name) = (Arc::clone(&self.inner), scope.clone(), name.clone());
+        let (inner, scope, name) = (Arc::clone(self), scope.clone(), name.clone());
         complete(async move {
-            let tenant = inner.tenant(&scope)?;
-            let _writing = inner.writing(&scope, &tenant).await?;
-            let info = inner.database(&tenant, &name)?;
+            let tenant = inner.tenant(&scope).await?;
+            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            let info = inner.database_info(&tenant, &name).await?;
             let mut commit = inner.begin(&tenant)?;
-            let db = inner.db()?;
             let names = keys::collection_names_of(tenant.prefix(), info.number.0);
             let mut gone = Vec::new();
-            for item in db.scan(Space::Data, &names, None) {
-                let number = CollectionNumber(small_number(&item?.1)?);
-                if let Some(collection) = load_collection(&db, &tenant, number)? {
+            let mut names = Scan::new(&view, Space::Data, names, None);
+            while let Some((_, value)) = names.next().await? {
+                let number = CollectionNumber(small_number(&value)?);
+                if let Some(collection) = load_collection(&view, &tenant, number).await? {
                     drop_collection(&mut commit, &collection);
                     gone.push(number.0);
                 }
@@ -172,11 +196,9 @@ impl Embedded {
             commit.head.databases = commit.head.databases.saturating_sub(1);
             commit.touch(Touched::Database(number));
             commit.audit(done(scope.actor(), "database.delete", name.as_str(), 1));
-            inner.commit(&tenant, commit).await?;
+            inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
-            inner.hot.forget_tenant(tenant.id());
-            inner.purge.notify_one();
-            inner.forget_saved(tenant.id(), gone).await
+            inner.collections_gone(tenant.id(), gone).await
         })
         .await
     }
@@ -187,14 +209,14 @@ impl Embedded {
         database: &DatabaseRef,
         page: Page,
     ) -> Result<Vec<CollectionRef>> {
-        let tenant = self.inner.database_tenant(scope, database)?;
-        let db = self.inner.db()?;
+        let tenant = self.database_tenant(scope, database).await?;
+        let view = self.view(&tenant).await?;
         let mut found = Vec::new();
         let mut left = Limits::ANSWER_BYTES_MAX;
-        for number in visible(&db, &tenant, scope, database, page)? {
-            let info = load_collection(&db, &tenant, number)?;
+        for number in visible(&view, &tenant, scope, database, page).await? {
+            let info = load_collection(&view, &tenant, number).await?;
             let bytes = info.as_deref().map_or(0, weight);
-            left = left.checked_sub(bytes).ok_or_else(super::partition::answer_too_large)?;
+            left = left.checked_sub(bytes).ok_or_else(crate::surface::answer_too_large)?;
             found.extend(info.map(|info| CollectionRef { tenant: tenant.id(), info }));
         }
         Ok(found)
@@ -205,8 +227,9 @@ impl Embedded {
         scope: &Scope<L>,
         database: &DatabaseRef,
     ) -> Result<usize> {
-        let tenant = self.inner.database_tenant(scope, database)?;
-        Ok(visible(&*self.inner.db()?, &tenant, scope, database, Page::default())?.len())
+        let tenant = self.database_tenant(scope, database).await?;
+        let view = self.view(&tenant).await?;
+        Ok(visible(&view, &tenant, scope, database, Page::default()).await?.len())
     }
 
     pub(crate) async fn collection<L: Level>(
@@ -215,22 +238,23 @@ impl Embedded {
         database: &DatabaseRef,
         name: &CollectionName,
     ) -> Result<CollectionRef> {
-        let tenant = self.inner.database_tenant(scope, database)?;
+        let tenant = self.database_tenant(scope, database).await?;
         let place = (database.info.number, name.clone());
         let found = tenant.cached(
             |catalog| catalog.by_name.get(&place).cloned(),
-            || {
-                let db = self.inner.db()?;
+            async {
+                let view = self.view(&tenant).await?;
                 let key = collection_name_key(tenant.prefix(), place.0, name);
-                let Some(value) = db.get(Space::Data, &key)? else { return Ok(None) };
-                load_collection(&db, &tenant, CollectionNumber(small_number(&value)?))
+                let Some(value) = view.get(Space::Data, &key).await? else { return Ok(None) };
+                load_collection(&view, &tenant, CollectionNumber(small_number(&value)?)).await
             },
             |catalog, info| {
                 if weight(&info) <= CACHED_BYTES_MAX {
                     catalog.by_name.insert(place.clone(), info);
                 }
             },
-        )?;
+        );
+        let found = found.await?;
         let found = found.filter(|info| visible_to(scope, info));
         let info = found.ok_or_else(|| Error::not_found(Resource::Collection, name.as_str()))?;
         Ok(CollectionRef { tenant: tenant.id(), info })
@@ -242,21 +266,22 @@ impl Embedded {
         database: &DatabaseRef,
         id: CollectionId,
     ) -> Result<CollectionRef> {
-        let tenant = self.inner.database_tenant(scope, database)?;
+        let tenant = self.database_tenant(scope, database).await?;
         let found = tenant.cached(
             |catalog| catalog.by_id.get(&id).cloned(),
-            || {
-                let db = self.inner.db()?;
+            async {
+                let view = self.view(&tenant).await?;
                 let key = keys::CollectionId { id: id.0 }.encode(tenant.prefix());
-                let Some(value) = db.get(Space::Data, &key)? else { return Ok(None) };
-                load_collection(&db, &tenant, CollectionNumber(small_number(&value)?))
+                let Some(value) = view.get(Space::Data, &key).await? else { return Ok(None) };
+                load_collection(&view, &tenant, CollectionNumber(small_number(&value)?)).await
             },
             |catalog, info| {
                 if weight(&info) <= CACHED_BYTES_MAX {
                     catalog.by_id.insert(id, info);
                 }
             },
-        )?;
+        );
+        let found = found.await?;
         let found =
             found.filter(|info| info.database == database.info.number && visible_to(scope, info));
         let info = found.ok_or_else(|| Error::not_found(Resource::Collection, id.to_string()))?;
@@ -264,7 +289,7 @@ impl Embedded {
     }
 
     pub(crate) async fn create_collection<L: CanWrite>(
-        &self,
+        self: &Arc<Self>,
         scope: &Scope<L>,
         database: &DatabaseRef,
         spec: &CollectionSpec,
@@ -279,18 +304,20 @@ impl Embedded {
         if !scope.restriction().owns_database(database.info.number) {
             return Err(Error::denied("this key is limited to existing collections"));
         }
-        let (inner, scope) = (Arc::clone(&self.inner), scope.to_write());
+        let (inner, scope) = (Arc::clone(self), scope.to_write());
         let (database, spec) = (database.clone(), spec.clone());
         complete(async move {
-            let tenant = inner.database_tenant(&scope, &database)?;
-            let _writing = inner.writing(&scope, &tenant).await?;
-            inner.create_collection(&tenant, &database, spec, get_or_create, scope.actor()).await
+            let tenant = inner.database_tenant(&scope, &database).await?;
+            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            inner
+                .make_collection(&tenant, view, &database, spec, get_or_create, scope.actor())
+                .await
         })
         .await
     }
 
     pub(crate) async fn change_collection<L: CanWrite>(
-        &self,
+        self: &Arc<Self>,
         scope: &Scope<L>,
         collection: &CollectionRef,
         change: &CollectionChange,
@@ -298,16 +325,16 @@ impl Embedded {
         if scope.restriction().filter.is_some() {
             return Err(Error::denied("a key bound to a filter cannot change a collection"));
         }
-        let (inner, scope) = (Arc::clone(&self.inner), scope.to_write());
+        let (inner, scope) = (Arc::clone(self), scope.to_write());
         let (collection, change) = (collection.clone(), change.clone());
         complete(async move {
-            let tenant = inner.collection_tenant(&scope, &collection)?;
-            let _writing = inner.writing(&scope, &tenant).await?;
-            let mut info = (*inner.present(&tenant, &collection)?).clone();
+            let tenant = inner.collection_tenant(&scope, &collection).await?;
+            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            let mut info = (*inner.present_in(&view, &tenant, &collection).await?).clone();
             let mut commit = inner.begin(&tenant)?;
             if let Some(new) = change.name.filter(|new| *new != info.name) {
                 let key = collection_name_key(tenant.prefix(), info.database, &new);
-                if inner.db()?.get(Space::Data, &key)?.is_some() {
+                if view.get(Space::Data, &key).await?.is_some() {
                     return Err(Error::already_exists(Resource::Collection, new.as_str()));
                 }
                 let old = collection_name_key(tenant.prefix(), info.database, &info.name);
@@ -322,7 +349,7 @@ impl Embedded {
             check_attributes(&info)?;
             put_collection(&mut commit, &info);
             commit.audit(done(scope.actor(), "collection.change", info.name.as_str(), 1));
-            inner.commit(&tenant, commit).await?;
+            inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
             Ok(CollectionRef { tenant: tenant.id(), info: Arc::new(info) })
         })
@@ -330,34 +357,31 @@ impl Embedded {
     }
 
     pub(crate) async fn delete_collection<L: CanWrite>(
-        &self,
+        self: &Arc<Self>,
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<()> {
-        let (inner, scope, collection) =
-            (Arc::clone(&self.inner), scope.to_write(), collection.clone());
+        let (inner, scope, collection) = (Arc::clone(self), scope.to_write(), collection.clone());
         if scope.restriction().filter.is_some() {
             return Err(Error::denied("a key bound to a filter cannot delete a collection"));
         }
         complete(async move {
-            let tenant = inner.collection_tenant(&scope, &collection)?;
-            let _writing = inner.writing(&scope, &tenant).await?;
-            let info = inner.present(&tenant, &collection)?;
+            let tenant = inner.collection_tenant(&scope, &collection).await?;
+            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            let info = inner.present_in(&view, &tenant, &collection).await?;
             let mut commit = inner.begin(&tenant)?;
             drop_collection(&mut commit, &info);
             commit.audit(done(scope.actor(), "collection.delete", info.name.as_str(), 1));
-            inner.commit(&tenant, commit).await?;
+            inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
-            inner.hot.forget(tenant.id(), info.number);
-            inner.purge.notify_one();
-            inner.forget_saved(tenant.id(), vec![info.number.0]).await
+            inner.collections_gone(tenant.id(), vec![info.number.0]).await
         })
         .await
     }
 }
 
 /// What changes may not pass: each is within the bound, all of them together need not be.
-pub(super) fn check_attributes(info: &CollectionInfo) -> Result<()> {
+pub(crate) fn check_attributes(info: &CollectionInfo) -> Result<()> {
     let bytes: usize = info.attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes <= Limits::ATTRIBUTES_BYTES_MAX {
         return Ok(());
@@ -384,22 +408,21 @@ fn visible_to<L: Level>(scope: &Scope<L>, info: &CollectionInfo) -> bool {
 }
 
 /// The numbers of the page of collections that the scope may see, in the order of their names.
-fn visible<L: Level>(
-    db: &Db,
+async fn visible<L: Level>(
+    view: &impl View,
     tenant: &OpenTenant,
     scope: &Scope<L>,
     database: &DatabaseRef,
     page: Page,
 ) -> Result<Vec<CollectionNumber>> {
     let number = database.info.number;
-    let names = keys::collection_names_of(tenant.prefix(), number.0);
+    let all = keys::collection_names_of(tenant.prefix(), number.0);
     let mut found = Vec::new();
     let mut skip = page.offset;
-    for item in db.scan(Space::Data, &names, None) {
-        if page.limit.is_some_and(|limit| found.len() >= limit) {
-            break;
-        }
-        let collection = CollectionNumber(small_number(&item?.1)?);
+    let mut names = Scan::new(view, Space::Data, all, None);
+    while page.limit.is_none_or(|limit| found.len() < limit) {
+        let Some((_, value)) = names.next().await? else { break };
+        let collection = CollectionNumber(small_number(&value)?);
         if !scope.restriction().sees_collection(number, collection) {
             continue;
         }
@@ -412,23 +435,23 @@ fn visible<L: Level>(
     Ok(found)
 }
 
-fn load_database(
-    db: &Db,
+async fn load_database(
+    view: &impl View,
     tenant: &OpenTenant,
     number: DatabaseNumber,
 ) -> Result<Option<Arc<DatabaseInfo>>> {
     let key = keys::Database { database: number.0 }.encode(tenant.prefix());
-    let row: Option<DiskDatabase> = tenant.read(db, Space::Data, &key)?;
+    let row: Option<DiskDatabase> = tenant.row(view, Space::Data, &key).await?;
     row.map(|row| row.into_info(number).map(Arc::new)).transpose()
 }
 
-pub(super) fn load_collection(
-    db: &Db,
+async fn load_collection(
+    view: &impl View,
     tenant: &OpenTenant,
     number: CollectionNumber,
 ) -> Result<Option<Arc<CollectionInfo>>> {
     let key = keys::Collection { collection: number.0 }.encode(tenant.prefix());
-    let row: Option<DiskCollection> = tenant.read(db, Space::Data, &key)?;
+    let row: Option<DiskCollection> = tenant.row(view, Space::Data, &key).await?;
     row.map(|row| row.into_info(number).map(Arc::new)).transpose()
 }
 
@@ -446,26 +469,30 @@ fn drop_collection(commit: &mut Commit<'_>, info: &CollectionInfo) {
     commit.touch(Touched::Collection(number));
 }
 
-impl Inner {
-    fn database(&self, tenant: &OpenTenant, name: &DatabaseName) -> Result<Arc<DatabaseInfo>> {
+impl<B: Backend> Tenancy<B> {
+    async fn database_info(
+        &self,
+        tenant: &OpenTenant,
+        name: &DatabaseName,
+    ) -> Result<Arc<DatabaseInfo>> {
         let found = tenant.cached(
             |catalog| catalog.databases.get(name).cloned(),
-            || {
-                let db = self.db()?;
+            async {
+                let view = self.view(tenant).await?;
                 let key = keys::DatabaseName { name: Tail(name.as_str().as_bytes()) };
-                let value = db.get(Space::Data, &key.encode(tenant.prefix()))?;
+                let value = view.get(Space::Data, &key.encode(tenant.prefix())).await?;
                 let Some(value) = value else { return Ok(None) };
-                load_database(&db, tenant, DatabaseNumber(small_number(&value)?))
+                load_database(&view, tenant, DatabaseNumber(small_number(&value)?)).await
             },
             |catalog, info| {
                 catalog.databases.insert(name.clone(), info);
             },
-        )?;
-        found.ok_or_else(|| missing_database(name))
+        );
+        found.await?.ok_or_else(|| missing_database(name))
     }
 
     /// The tenant of a database, which must be the scope's.
-    fn database_tenant<L: Level>(
+    async fn database_tenant<L: Level>(
         &self,
         scope: &Scope<L>,
         database: &DatabaseRef,
@@ -473,11 +500,11 @@ impl Inner {
         if database.tenant != scope.tenant() {
             return Err(missing_database(&database.info.name));
         }
-        self.tenant(scope)
+        self.tenant(scope).await
     }
 
     /// The tenant of a collection, which must be the scope's and visible to it.
-    pub(super) fn collection_tenant<L: Level>(
+    pub(crate) async fn collection_tenant<L: Level>(
         &self,
         scope: &Scope<L>,
         collection: &CollectionRef,
@@ -485,11 +512,11 @@ impl Inner {
         if collection.tenant != scope.tenant() || !visible_to(scope, &collection.info) {
             return Err(missing_collection(&collection.info));
         }
-        self.tenant(scope)
+        self.tenant(scope).await
     }
 
     /// The collection as it is now; it may have changed or gone since it was found.
-    pub(super) fn present(
+    pub(crate) async fn present(
         &self,
         tenant: &OpenTenant,
         collection: &CollectionRef,
@@ -497,35 +524,49 @@ impl Inner {
         let id = collection.info.id;
         let found = tenant.cached(
             |catalog| catalog.by_id.get(&id).cloned(),
-            || load_collection(&*self.db()?, tenant, collection.info.number),
+            async {
+                let view = self.view(tenant).await?;
+                load_collection(&view, tenant, collection.info.number).await
+            },
             |catalog, info| {
                 if weight(&info) <= CACHED_BYTES_MAX {
                     catalog.by_id.insert(id, info);
                 }
             },
-        )?;
+        );
+        found.await?.ok_or_else(|| missing_collection(&collection.info))
+    }
+
+    /// The same for whoever changes it.
+    async fn present_in(
+        &self,
+        view: &B::View,
+        tenant: &OpenTenant,
+        collection: &CollectionRef,
+    ) -> Result<Arc<CollectionInfo>> {
+        let found = load_collection(view, tenant, collection.info.number).await?;
         found.ok_or_else(|| missing_collection(&collection.info))
     }
 
-    async fn create_collection(
+    async fn make_collection(
         &self,
         tenant: &Arc<OpenTenant>,
+        view: B::View,
         database: &DatabaseRef,
         spec: CollectionSpec,
         get_or_create: bool,
         actor: &str,
     ) -> Result<(CollectionRef, bool)> {
-        let db = self.db()?;
         let name_key = collection_name_key(tenant.prefix(), database.info.number, &spec.name);
-        if let Some(value) = db.get(Space::Data, &name_key)? {
+        if let Some(value) = view.get(Space::Data, &name_key).await? {
             let number = CollectionNumber(small_number(&value)?);
-            let info = load_collection(&db, tenant, number)?.filter(|_| get_or_create);
+            let info = load_collection(&view, tenant, number).await?.filter(|_| get_or_create);
             let info = info
                 .ok_or_else(|| Error::already_exists(Resource::Collection, spec.name.as_str()))?;
             return Ok((CollectionRef { tenant: tenant.id(), info }, false));
         }
         // The database may have gone since it was found.
-        if load_database(&db, tenant, database.info.number)?.is_none() {
+        if load_database(&view, tenant, database.info.number).await?.is_none() {
             return Err(missing_database(&database.info.name));
         }
         let mut commit = self.begin(tenant)?;
@@ -558,18 +599,18 @@ impl Inner {
             created_at: self.now(),
         };
         put_collection(&mut commit, &info);
-        let key = keys::Statistics { collection: number, partition: super::write::PARTITION };
+        let key = keys::Statistics { collection: number, partition: PARTITION };
         commit.put_statistics(key, Statistics::default());
         commit.put_clear(Space::Data, name_key, number.to_be_bytes().to_vec());
         let id_key = keys::CollectionId { id: info.id.0 }.encode(tenant.prefix());
         commit.put_clear(Space::Data, id_key, number.to_be_bytes().to_vec());
         commit.audit(done(actor, "collection.create", info.name.as_str(), 1));
-        self.commit(tenant, commit).await?;
+        self.commit(tenant, view, commit).await?;
         tenant.catalog_changed();
         Ok((CollectionRef { tenant: tenant.id(), info: Arc::new(info) }, true))
     }
 }
 
-pub(super) fn missing_collection(info: &CollectionInfo) -> Error {
+pub(crate) fn missing_collection(info: &CollectionInfo) -> Error {
     Error::not_found(Resource::Collection, info.id.to_string())
 }

@@ -4,8 +4,9 @@
 //! tenant is known. A tenant's own list names its keys.
 
 use super::{
-    Embedded, Inner, complete,
-    db::Space,
+    Backend, Space, Tenancy, View as _,
+    backend::Scan,
+    complete,
     disk::{self, Touched},
     disk_key::DiskKey,
     done,
@@ -26,13 +27,9 @@ use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
-impl Embedded {
-    pub(crate) async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
-        self.inner.cached_key_row(id)
-    }
-
+impl<B: Backend> Tenancy<B> {
     pub(crate) async fn create_operator_key(
-        &self,
+        self: &Arc<Self>,
         scope: &OperatorScope,
         act_as: bool,
         label: &str,
@@ -44,60 +41,74 @@ impl Embedded {
             label: label.to_owned(),
             expires_at,
         };
-        let (inner, scope) = (Arc::clone(&self.inner), scope.clone());
+        let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
-            let installation = inner.installation()?;
+            let installation = inner.installation().await?;
             let _writing = installation.writer.lock().await;
-            inner.operator_stands(&scope)?;
+            let view = inner.change(&[&installation]).await?;
+            inner.operator_stands(&scope).await?;
             let owner = KeyOwner::Operator { act_as };
-            inner.create_key(&installation, owner, key, scope.actor()).await
+            inner.make_key(&installation, view, owner, key, scope.actor()).await
         })
         .await
     }
 
-    pub(crate) async fn operator_keys(&self, scope: &OperatorScope) -> Result<Vec<KeyRow>> {
-        self.inner.operator_stands(scope)?;
-        self.inner.keys_of(&*self.inner.installation()?)
+    pub(crate) async fn operator_keys(
+        self: &Arc<Self>,
+        scope: &OperatorScope,
+    ) -> Result<Vec<KeyRow>> {
+        self.operator_stands(scope).await?;
+        self.keys_of(&*self.installation().await?).await
     }
 
-    pub(crate) async fn revoke_operator_key(&self, scope: &OperatorScope, id: KeyId) -> Result<()> {
-        let (inner, scope) = (Arc::clone(&self.inner), scope.clone());
+    pub(crate) async fn revoke_operator_key(
+        self: &Arc<Self>,
+        scope: &OperatorScope,
+        id: KeyId,
+    ) -> Result<()> {
+        let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
-            let installation = inner.installation()?;
+            let installation = inner.installation().await?;
             let _writing = installation.writer.lock().await;
-            inner.operator_stands(&scope)?;
-            inner.revoke(&installation, id, scope.actor()).await
+            let view = inner.change(&[&installation]).await?;
+            inner.operator_stands(&scope).await?;
+            inner.revoke(&installation, view, id, scope.actor()).await
         })
         .await
     }
 
     pub(crate) async fn create_key(
-        &self,
+        self: &Arc<Self>,
         scope: &Scope<Admin>,
         key: NewKey,
     ) -> Result<(KeyRow, ApiKey)> {
         unlimited(scope)?;
-        let (inner, scope) = (Arc::clone(&self.inner), scope.clone());
+        let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
-            let tenant = inner.tenant(&scope)?;
-            let _writing = inner.writing(&scope, &tenant).await?;
-            inner.create_key(&tenant, KeyOwner::Tenant(tenant.id()), key, scope.actor()).await
+            let tenant = inner.tenant(&scope).await?;
+            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            let owner = KeyOwner::Tenant(tenant.id());
+            inner.make_key(&tenant, view, owner, key, scope.actor()).await
         })
         .await
     }
 
     pub(crate) async fn keys(&self, scope: &Scope<Admin>) -> Result<Vec<KeyRow>> {
         unlimited(scope)?;
-        self.inner.keys_of(&*self.inner.tenant(scope)?)
+        self.keys_of(&*self.tenant(scope).await?).await
     }
 
-    pub(crate) async fn revoke_key(&self, scope: &Scope<Admin>, id: KeyId) -> Result<()> {
+    pub(crate) async fn revoke_key(
+        self: &Arc<Self>,
+        scope: &Scope<Admin>,
+        id: KeyId,
+    ) -> Result<()> {
         unlimited(scope)?;
-        let (inner, scope) = (Arc::clone(&self.inner), scope.clone());
+        let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
-            let tenant = inner.tenant(&scope)?;
-            let _writing = inner.writing(&scope, &tenant).await?;
-            inner.revoke(&tenant, id, scope.actor()).await
+            let tenant = inner.tenant(&scope).await?;
+            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            inner.revoke(&tenant, view, id, scope.actor()).await
         })
         .await
     }
@@ -130,9 +141,9 @@ impl Default for KeyCache {
     }
 }
 
-impl Inner {
+impl<B: Backend> Tenancy<B> {
     /// The row of a key, from memory if nothing was revoked since it was read.
-    fn cached_key_row(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
+    pub(crate) async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
         // Read before the row is: a row read before a revocation is never kept as one after it.
         let revocations = self.revocations.load(Ordering::Acquire);
         {
@@ -146,7 +157,7 @@ impl Inner {
                 cache.revocations = revocations;
             }
         }
-        let Some(row) = self.key_row(id)?.map(Arc::new) else { return Ok(None) };
+        let Some(row) = self.key_row(id).await?.map(Arc::new) else { return Ok(None) };
         let mut cache = self.keys.lock();
         if cache.revocations == revocations {
             cache.rows.put(id, Arc::clone(&row));
@@ -154,17 +165,23 @@ impl Inner {
         Ok(Some(row))
     }
 
-    pub(super) fn key_row(&self, id: KeyId) -> Result<Option<KeyRow>> {
+    pub(super) async fn key_row(&self, id: KeyId) -> Result<Option<KeyRow>> {
+        self.key_row_in(&self.root().await?, id).await
+    }
+
+    async fn key_row_in(&self, view: &B::View, id: KeyId) -> Result<Option<KeyRow>> {
         let key = keys::Key { id: *id.bytes() }.encode(INSTALLATION);
-        let Some(sealed) = self.db()?.get(Space::Catalog, &key)? else { return Ok(None) };
-        let row: DiskKey = disk::decode(&self.installation()?.key().open(&key, &sealed)?, "a key")?;
+        let Some(sealed) = view.get(Space::Catalog, &key).await? else { return Ok(None) };
+        let installation = self.installation().await?;
+        let row: DiskKey = disk::decode(&installation.key().open(&key, &sealed)?, "a key")?;
         row.into_row(id).map(Some)
     }
 
     /// Makes a key. The owner's writer lock is held.
-    async fn create_key(
+    async fn make_key(
         &self,
         owner: &Arc<OpenTenant>,
+        view: B::View,
         whose: KeyOwner,
         new: NewKey,
         actor: &str,
@@ -194,33 +211,41 @@ impl Inner {
         let row_key = keys::Key { id: *row.id.bytes() }.encode(INSTALLATION);
         let bytes = disk::encode(&DiskKey::from_row(&row));
         let mut nonces = Nonces::draw(&*self.entropy);
-        let sealed = self.installation()?.key().seal(&row_key, &bytes, true, &mut nonces);
+        let sealed = self.installation().await?.key().seal(&row_key, &bytes, true, &mut nonces);
         commit.put_clear(Space::Catalog, row_key, sealed);
         let listed = keys::KeyOfTenant { id: *row.id.bytes() }.encode(owner.prefix());
         commit.put_clear(Space::Data, listed, Vec::new());
         commit.touch(Touched::Key(*row.id.bytes()));
         commit.audit(done(actor, "key.create", &row.id.to_string(), 1));
-        self.commit(owner, commit).await?;
+        self.commit(owner, view, commit).await?;
         Ok((row, key))
     }
 
-    fn keys_of(&self, owner: &OpenTenant) -> Result<Vec<KeyRow>> {
+    async fn keys_of(&self, owner: &OpenTenant) -> Result<Vec<KeyRow>> {
         let mut rows = Vec::new();
+        let view = self.view(owner).await?;
+        let root = self.root().await?;
         let all = keys::KeyOfTenant::all(owner.prefix());
-        for item in self.db()?.scan(Space::Data, &all, None) {
-            let (key, _) = item?;
+        let mut listed = Scan::new(&view, Space::Data, all, None);
+        while let Some((key, _)) = listed.next().await? {
             let listed = keys::KeyOfTenant::decode(owner.prefix(), &key)
                 .ok_or_else(|| Error::corrupt("a key of the catalog cannot be read"))?;
-            rows.extend(self.key_row(KeyId::from_bytes(listed.id))?);
+            rows.extend(self.key_row_in(&root, KeyId::from_bytes(listed.id)).await?);
         }
         Ok(rows)
     }
 
     /// Revokes a key. The owner's writer lock is held.
-    async fn revoke(&self, owner: &Arc<OpenTenant>, id: KeyId, actor: &str) -> Result<()> {
+    async fn revoke(
+        &self,
+        owner: &Arc<OpenTenant>,
+        view: B::View,
+        id: KeyId,
+        actor: &str,
+    ) -> Result<()> {
         let mut commit = self.begin(owner)?;
         let listed = keys::KeyOfTenant { id: *id.bytes() }.encode(owner.prefix());
-        if self.db()?.get(Space::Data, &listed)?.is_none() {
+        if view.get(Space::Data, &listed).await?.is_none() {
             return Err(Error::not_found(Resource::Key, id.to_string()));
         }
         commit.head.keys = commit.head.keys.saturating_sub(1);
@@ -228,7 +253,7 @@ impl Inner {
         commit.remove(Space::Catalog, keys::Key { id: *id.bytes() }.encode(INSTALLATION));
         commit.touch(Touched::Key(*id.bytes()));
         commit.audit(done(actor, "key.revoke", &id.to_string(), 1));
-        self.commit(owner, commit).await?;
+        self.commit(owner, view, commit).await?;
         self.revoked();
         Ok(())
     }

@@ -4,20 +4,24 @@
 //! of its body. What was revoked, expired or suspended meanwhile must not act any more. As long
 //! as nothing anywhere was revoked since the key was looked up, this costs one comparison.
 
-use super::{Inner, tenants::OpenTenant};
+use super::{Backend, Tenancy, tenants::OpenTenant};
 use std::sync::atomic::Ordering;
 use tenantry_auth::{Level, OperatorScope, Scope, Standing};
 use tenantry_types::{Error, ErrorKind, Result, TenantState};
 use tokio::sync::MutexGuard;
 
-impl Inner {
+impl<B: Backend> Tenancy<B> {
     /// To be called after a key was revoked or a tenant suspended, before that is answered.
     pub(super) fn revoked(&self) {
         self.revocations.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Fails if the right no longer stands.
-    pub(super) fn stands(&self, standing: Standing, tenant: Option<&OpenTenant>) -> Result<()> {
+    pub(crate) async fn stands(
+        &self,
+        standing: Standing,
+        tenant: Option<&OpenTenant>,
+    ) -> Result<()> {
         let refused =
             || Error::new(ErrorKind::Unauthenticated, "the API key is not valid any more");
         if standing.is_expired(self.now()) {
@@ -27,7 +31,7 @@ impl Inner {
         if standing.revocations() == self.revocations.load(Ordering::Acquire) {
             return Ok(());
         }
-        if self.key_row(key)?.is_none() {
+        if self.key_row(key).await?.is_none() {
             return Err(refused());
         }
         let suspended = tenant.is_some_and(|t| t.info().state == TenantState::Suspended);
@@ -41,20 +45,21 @@ impl Inner {
     }
 
     /// Fails if the operator's right no longer stands.
-    pub(super) fn operator_stands(&self, scope: &OperatorScope) -> Result<()> {
-        self.stands(scope.standing(), None)
+    pub(super) async fn operator_stands(&self, scope: &OperatorScope) -> Result<()> {
+        self.stands(scope.standing(), None).await
     }
 
     /// Waits for the tenant's writer lock, and then looks at the right once more: a revocation
-    /// takes the same lock.
-    pub(super) async fn writing<'t, L: Level>(
+    /// takes the same lock. What is read for the change is read from the view.
+    pub(crate) async fn writing<'t, L: Level>(
         &self,
         scope: &Scope<L>,
         tenant: &'t OpenTenant,
-    ) -> Result<MutexGuard<'t, ()>> {
+    ) -> Result<(MutexGuard<'t, ()>, B::View)> {
         let guard = tenant.writer.lock().await;
         tenant.check_alive()?;
-        self.stands(scope.standing(), Some(tenant))?;
-        Ok(guard)
+        let view = self.change(&[tenant]).await?;
+        self.stands(scope.standing(), Some(tenant)).await?;
+        Ok((guard, view))
     }
 }

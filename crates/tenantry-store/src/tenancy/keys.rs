@@ -16,7 +16,7 @@ pub(crate) struct Prefix(TenantId);
 
 impl Prefix {
     /// The keys of this tenant. Called where a tenant is opened, and nowhere else.
-    pub(in crate::embedded) const fn of(tenant: TenantId) -> Self {
+    pub(crate) const fn of(tenant: TenantId) -> Self {
         Self(tenant)
     }
 

@@ -5,13 +5,14 @@
 //! [`OpenTenant`], and the only ways to one are a scope and the installation's own catalog.
 
 use super::{
-    db::{Db, Space, WriteSet},
+    backend::View,
     disk::{
         self, DiskAudit, DiskChange, DiskHead, DiskStatistics, DiskTenant, Head, Stamp, Statistics,
         Touched,
     },
     keys::{self, Prefix},
     seal::{Nonces, SealingKey},
+    set::{Space, WriteSet},
 };
 use crate::{AuditEntry, AuditEvent, CollectionInfo, DatabaseInfo, Entropy, TenantInfo};
 use lru::LruCache;
@@ -90,15 +91,19 @@ impl OpenTenant {
     }
 
     /// A tenant as it stands on disk; `None` if its row is gone.
-    pub(crate) fn load(db: &Db, id: TenantId, key: SealingKey) -> Result<Option<Self>> {
+    pub(crate) async fn load(
+        view: &impl View,
+        id: TenantId,
+        key: SealingKey,
+    ) -> Result<Option<Self>> {
         let prefix = Prefix::of(id);
         let row_key = keys::Tenant {}.encode(prefix);
-        let Some(row) = db.get(Space::Catalog, &row_key)? else { return Ok(None) };
+        let Some(row) = view.get(Space::Catalog, &row_key).await? else { return Ok(None) };
         let row: DiskTenant = disk::decode(&key.open(&row_key, &row)?, "a tenant")?;
-        let tenant = Self::new(row.into_info(id)?, key, db.generation());
+        let tenant = Self::new(row.into_info(id)?, key, view.generation());
         // Without its counters a tenant would assign numbers again that are in use.
         let Some(DiskHead::V1(head)) =
-            tenant.read(db, Space::Data, &keys::Head {}.encode(prefix))?
+            tenant.row(view, Space::Data, &keys::Head {}.encode(prefix)).await?
         else {
             return Err(Error::corrupt(format!("the counters of tenant {id} are gone")));
         };
@@ -154,23 +159,27 @@ impl OpenTenant {
         Ok(())
     }
 
-    /// A row of this tenant.
-    pub(crate) fn read<T: DeserializeOwned>(
+    /// Opens a row of this tenant.
+    pub(crate) fn open_row<T: DeserializeOwned>(&self, key: &[u8], sealed: &[u8]) -> Result<T> {
+        disk::decode(&self.key.open(key, sealed)?, "the catalog")
+    }
+
+    /// Reads a row of this tenant.
+    pub(crate) async fn row<T: DeserializeOwned>(
         &self,
-        db: &Db,
+        view: &impl View,
         space: Space,
         key: &[u8],
     ) -> Result<Option<T>> {
-        db.get(space, key)?
-            .map(|sealed| disk::decode(&self.key.open(key, &sealed)?, "the catalog"))
-            .transpose()
+        let sealed = view.get(space, key).await?;
+        sealed.map(|sealed| self.open_row(key, &sealed)).transpose()
     }
 
     /// Looks into the cached catalog, or loads and caches.
-    pub(crate) fn cached<T>(
+    pub(crate) async fn cached<T>(
         &self,
         look: impl Fn(&Catalog) -> Option<Arc<T>>,
-        load: impl FnOnce() -> Result<Option<Arc<T>>>,
+        load: impl Future<Output = Result<Option<Arc<T>>>>,
         keep: impl FnOnce(&mut Catalog, Arc<T>),
     ) -> Result<Option<Arc<T>>> {
         let generation = {
@@ -180,7 +189,7 @@ impl OpenTenant {
             }
             catalog.generation
         };
-        let Some(loaded) = load()? else { return Ok(None) };
+        let Some(loaded) = load.await? else { return Ok(None) };
         let mut catalog = self.catalog.lock();
         if catalog.generation == generation {
             if catalog.by_id.len() + catalog.by_name.len() + catalog.databases.len()
@@ -324,10 +333,10 @@ impl Tenants {
     }
 
     /// The opened tenant, or `load` it. Of two loads at once the first is kept.
-    pub(crate) fn get(
+    pub(crate) async fn get<F: Future<Output = Result<Option<OpenTenant>>>>(
         &self,
         id: TenantId,
-        load: impl Fn() -> Result<Option<OpenTenant>>,
+        load: impl Fn() -> F,
     ) -> Result<Option<Arc<OpenTenant>>> {
         loop {
             let before = {
@@ -337,7 +346,7 @@ impl Tenants {
                 }
                 open.generation
             };
-            let loaded = load()?;
+            let loaded = load().await?;
             let mut open = self.0.lock();
             if open.generation == before {
                 return Ok(loaded.map(|tenant| open.keep(Arc::new(tenant))));

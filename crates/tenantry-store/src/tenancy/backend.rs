@@ -1,0 +1,117 @@
+//! What a backend must be able to do for the rows that all backends keep.
+
+use super::{
+    seal::SealingKey,
+    set::{Space, WriteSet},
+    slot::{Slot, SlotWrite},
+    tenants::OpenTenant,
+};
+use crate::Entropy;
+use std::fmt::Debug;
+use tenantry_auth::TenantId;
+use tenantry_types::Result;
+
+/// A key with its value.
+pub(crate) type Pair = (Vec<u8>, Vec<u8>);
+
+/// Rows as they stand at one moment: every read sees the same commits, each of them whole.
+pub(crate) trait View: Send + Sync {
+    /// Grows whenever what was read before may be wrong, because a commit's fate was unknown.
+    fn generation(&self) -> u64;
+
+    /// The value of a key.
+    fn get(&self, space: Space, key: &[u8])
+    -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
+
+    /// The first `limit` keys that start with `start` and are not below `from`, in key order.
+    fn page(
+        &self,
+        space: Space,
+        start: &[u8],
+        from: &[u8],
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Pair>>> + Send;
+}
+
+/// Where rows are kept.
+pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
+    /// How it is read.
+    type View: View + 'static;
+
+    /// Everything that is not in a tenant's own place, as it stands now.
+    fn root(&self) -> impl Future<Output = Result<Self::View>> + Send;
+
+    /// The data of a tenant as they stand now.
+    fn view(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Self::View>> + Send;
+
+    /// The same for whoever changes these tenants, whose writer locks it holds: until it commits
+    /// or drops the view, nobody else changes them, and their counters are as stored.
+    fn change(&self, tenants: &[&OpenTenant]) -> impl Future<Output = Result<Self::View>> + Send;
+
+    /// The root for whoever makes a tenant: until it commits or drops the view, no other process
+    /// makes one.
+    fn creating(&self) -> impl Future<Output = Result<Self::View>> + Send;
+
+    /// Commits what was made from a view for changes; durable when the future is done.
+    /// Sets are committed in the order of these calls.
+    fn submit(
+        &self,
+        view: Self::View,
+        set: WriteSet,
+    ) -> impl Future<Output = Result<()>> + Send + 'static;
+
+    /// A tenant's data key.
+    fn slot(
+        &self,
+        root: &Self::View,
+        tenant: TenantId,
+    ) -> impl Future<Output = Result<Slot>> + Send;
+
+    /// A data key as it is stored.
+    fn wrap(&self, tenant: TenantId, key: &SealingKey, entropy: &dyn Entropy) -> SlotWrite;
+
+    /// Destroys the data key of a tenant whose deletion is committed, and forgets what is in
+    /// memory of it.
+    fn tenant_gone(&self, tenant: TenantId) -> impl Future<Output = Result<()>> + Send;
+
+    /// Forgets what is in memory of collections whose deletion is committed.
+    fn collections_gone(
+        &self,
+        tenant: TenantId,
+        numbers: Vec<u32>,
+    ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Reads all keys with one start, a page at a time.
+pub(crate) struct Scan<'a, V> {
+    view: &'a V,
+    space: Space,
+    start: Vec<u8>,
+    from: Vec<u8>,
+    page: std::vec::IntoIter<Pair>,
+    is_last: bool,
+}
+
+/// Rows read at once.
+const PAGE: usize = 256;
+
+impl<'a, V: View> Scan<'a, V> {
+    /// From `from` on, or all.
+    pub(crate) fn new(view: &'a V, space: Space, start: Vec<u8>, from: Option<Vec<u8>>) -> Self {
+        let from = from.unwrap_or_else(|| start.clone());
+        Self { view, space, start, from, page: Vec::new().into_iter(), is_last: false }
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Option<Pair>> {
+        if self.page.len() == 0 && !self.is_last {
+            let page = self.view.page(self.space, &self.start, &self.from, PAGE).await?;
+            self.is_last = page.len() < PAGE;
+            if let Some((last, _)) = page.last() {
+                self.from.clone_from(last);
+                self.from.push(0);
+            }
+            self.page = page.into_iter();
+        }
+        Ok(self.page.next())
+    }
+}

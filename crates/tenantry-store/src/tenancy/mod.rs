@@ -1,0 +1,208 @@
+//! What all backends share: who a tenant is and what it has.
+//!
+//! Tenants, keys, databases, collections and logs are rows under keys of one table ([`keys`]),
+//! sealed with their tenant's key ([`seal`]). [`Tenancy`] is the one way to read and change them;
+//! where they are kept is its [`Backend`]. Records are the backend's own.
+
+mod backend;
+pub(crate) mod catalog;
+pub(crate) mod disk;
+mod disk_key;
+mod key_rows;
+pub(crate) mod keys;
+pub(crate) mod seal;
+mod set;
+pub(crate) mod slot;
+mod standing;
+mod tenant_rows;
+pub(crate) mod tenants;
+
+pub(crate) use backend::{Backend, Pair, View};
+pub(crate) use set::{Space, WriteSet};
+
+use crate::{AuditEvent, AuditOutcome, Entropy};
+use key_rows::KeyCache;
+use parking_lot::Mutex;
+use seal::SealingKey;
+use slot::Slot;
+use std::{
+    collections::HashSet,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tenantry_auth::{Level, Scope, TenantId};
+use tenantry_types::{
+    Clock, Error, Isolation, Limits, Resource, Result, TenantName, TenantState, Timestamp,
+};
+use tenants::{Commit, OpenTenant, Tenants};
+use zeroize::Zeroizing;
+
+/// The tenants of a backend.
+#[derive(Debug)]
+pub(crate) struct Tenancy<B> {
+    backend: B,
+    pub(crate) tenants: Arc<Tenants>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    naming: Mutex<Naming>,
+    /// Keys revoked and tenants suspended since the store was opened.
+    revocations: Arc<AtomicU64>,
+    keys: Mutex<KeyCache>,
+}
+
+/// Names that are being given at this moment, and the next tenant id.
+#[derive(Debug, Default)]
+struct Naming {
+    in_flight: HashSet<TenantName>,
+    next_tenant: u64,
+}
+
+impl<B> Deref for Tenancy<B> {
+    type Target = B;
+
+    fn deref(&self) -> &B {
+        &self.backend
+    }
+}
+
+impl<B: Backend> Tenancy<B> {
+    pub(crate) fn new(
+        backend: B,
+        tenants: Arc<Tenants>,
+        revocations: Arc<AtomicU64>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        let (naming, keys) = Default::default();
+        Self { backend, tenants, clock, entropy, naming, revocations, keys }
+    }
+
+    pub(crate) fn revocations(&self) -> u64 {
+        self.revocations.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Tenant ids below this one are never given (again).
+    pub(crate) fn give_ids_from(&self, next: u64) {
+        let mut naming = self.naming.lock();
+        naming.next_tenant = naming.next_tenant.max(next).max(1);
+    }
+
+    /// The first commit of a new store: the installation's data key, row and log.
+    pub(crate) fn founding(&self, generation: u64) -> Result<WriteSet> {
+        let info = crate::TenantInfo {
+            id: TenantId::INSTALLATION,
+            name: TenantName::parse("(installation)")?,
+            state: TenantState::Active,
+            isolation: Isolation::Shared,
+            weight: 100,
+            limits: Limits { keys: u32::MAX, ..Limits::default() },
+            settings: std::collections::BTreeMap::new(),
+            created_at: self.now(),
+        };
+        let key = self.new_data_key();
+        let slot = self.backend.wrap(info.id, &key, &*self.entropy);
+        let tenant = OpenTenant::new(info.clone(), key, generation);
+        let mut commit = Commit::new(&tenant, &*self.entropy, self.now());
+        commit.put_tenant(&info);
+        commit.audit(done("store", "installation.create", "installation", 1));
+        let (mut set, _) = commit.finish();
+        set.slots.push(slot);
+        Ok(set)
+    }
+
+    pub(crate) fn new_data_key(&self) -> SealingKey {
+        let mut bytes = Zeroizing::new([0; 32]);
+        self.entropy.fill("data key", &mut *bytes);
+        SealingKey::new(bytes, 1)
+    }
+
+    /// Opens a tenant from its data key and its row; `None` if it does not live.
+    pub(crate) async fn open_tenant(&self, id: TenantId) -> Result<Option<Arc<OpenTenant>>> {
+        let load = || async move {
+            let root = self.backend.root().await?;
+            match self.backend.slot(&root, id).await? {
+                Slot::Live(key) => OpenTenant::load(&root, id, key).await,
+                Slot::Empty | Slot::Erased => Ok(None),
+            }
+        };
+        self.tenants.get(id, load).await
+    }
+
+    /// The tenant of a scope.
+    pub(crate) async fn tenant<L: Level>(&self, scope: &Scope<L>) -> Result<Arc<OpenTenant>> {
+        let gone = || Error::not_found(Resource::Tenant, "(deleted)");
+        let tenant = self.open_tenant(scope.tenant()).await?.ok_or_else(gone)?;
+        tenant.check_alive()?;
+        self.stands(scope.standing(), Some(&tenant)).await?;
+        Ok(tenant)
+    }
+
+    /// The installation, as the keeper of operator keys and the operator's audit log.
+    pub(crate) async fn installation(&self) -> Result<Arc<OpenTenant>> {
+        self.open_tenant(TenantId::INSTALLATION)
+            .await?
+            .ok_or_else(|| Error::corrupt("the installation's row is gone"))
+    }
+
+    /// A new commit of a tenant whose writer lock is held.
+    pub(crate) fn begin<'a>(&'a self, tenant: &'a OpenTenant) -> Result<Commit<'a>> {
+        tenant.check_alive()?;
+        Ok(Commit::new(tenant, &*self.entropy, self.now()))
+    }
+
+    /// Commits what was collected for a tenant whose writer lock is held, and takes over its head.
+    pub(crate) async fn commit(
+        &self,
+        tenant: &OpenTenant,
+        view: B::View,
+        commit: Commit<'_>,
+    ) -> Result<()> {
+        let (set, head) = commit.finish();
+        self.backend.submit(view, set).await?;
+        tenant.set_head(head);
+        Ok(())
+    }
+}
+
+/// Runs a change to its end even if the caller goes away: a half-done change would leave names
+/// reserved or memory behind the disk.
+pub(crate) async fn complete<T: Send + 'static>(
+    change: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    match tokio::spawn(change).await {
+        Ok(outcome) => outcome,
+        Err(why) => Err(Error::internal("a change was aborted").with_source(why)),
+    }
+}
+
+/// An audit event of something done.
+pub(crate) fn done(actor: &str, action: &str, target: &str, count: u64) -> AuditEvent {
+    AuditEvent {
+        actor: actor.to_owned(),
+        action: action.to_owned(),
+        target: target.to_owned(),
+        outcome: AuditOutcome::Done,
+        count,
+    }
+}
+
+/// A clear number on disk.
+pub(crate) fn number(bytes: &[u8]) -> Result<u64> {
+    match bytes {
+        [a, b, c, d] => Ok(u32::from_be_bytes([*a, *b, *c, *d]).into()),
+        [a, b, c, d, e, f, g, h] => Ok(u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h])),
+        _ => Err(Error::corrupt("a number of the catalog has a wrong length")),
+    }
+}
+
+pub(crate) fn small_number(bytes: &[u8]) -> Result<u32> {
+    u32::try_from(number(bytes)?)
+        .map_err(|_| Error::corrupt("a number of the catalog is too large"))
+}
