@@ -66,6 +66,8 @@ impl Collector for EngineTotals {
             )?)?;
         }
         for (name, help, value) in [
+            ("open_databases", "Databases that are open", store.open_databases),
+            ("read_only_databases", "Databases that take no writes", store.read_only_databases),
             ("hot_bytes", "Bytes of hot partitions in memory", store.hot_bytes),
             ("hot_partitions", "Hot partitions in memory", store.hot_partitions),
             ("hot_budget_bytes", "Bytes that partitions may take", store.hot_budget_bytes),

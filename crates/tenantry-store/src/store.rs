@@ -32,6 +32,10 @@ pub struct StoreTotals {
     pub commits: u64,
     /// Synchronised journal writes; one serves all commits that waited for it.
     pub syncs: u64,
+    /// Databases that are open: the root, and those of tenants that live apart.
+    pub open_databases: u64,
+    /// Those of them that take no writes for now.
+    pub read_only_databases: u64,
     /// Bytes of hot partitions in memory.
     pub hot_bytes: u64,
     /// Hot partitions in memory.

@@ -1,6 +1,6 @@
 //! What the operator says about a tenant.
 
-use crate::{Limits, TenantName};
+use crate::{Error, Limits, Result, TenantName};
 use std::collections::BTreeMap;
 
 /// Where a tenant stands in its life.
@@ -26,6 +26,30 @@ pub enum Isolation {
     Database,
 }
 
+impl Isolation {
+    /// All, from the weakest.
+    pub const ALL: [Self; 3] = [Self::Shared, Self::Schema, Self::Database];
+
+    /// Its word in settings, commands and protocols.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Schema => "schema",
+            Self::Database => "database",
+        }
+    }
+
+    /// The isolation with this word.
+    pub fn parse(word: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|one| one.word() == word);
+        found.ok_or_else(|| {
+            Error::invalid(format!(
+                "the isolation {word:?} does not exist: it is shared, schema or database"
+            ))
+        })
+    }
+}
+
 /// The tenant to create.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TenantSpec {
@@ -39,6 +63,8 @@ pub struct TenantSpec {
     pub settings: BTreeMap<String, String>,
     /// Whether the tenant starts with [`crate::DEFAULT_DATABASE`].
     pub default_database: bool,
+    /// Where it lives; `None` leaves it to the installation's default.
+    pub isolation: Option<Isolation>,
 }
 
 impl TenantSpec {
@@ -50,6 +76,7 @@ impl TenantSpec {
             limits: Limits::default(),
             settings: BTreeMap::new(),
             default_database: true,
+            isolation: None,
         }
     }
 }

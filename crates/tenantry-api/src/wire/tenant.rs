@@ -51,12 +51,16 @@ pub(crate) struct TenantCreateIn {
     settings: BTreeMap<String, String>,
     /// Whether the tenant starts with the database `default_database`; true if absent.
     default_database: Option<bool>,
+    /// `shared`, `schema` or `database`; the installation's default if absent. It does not
+    /// change.
+    isolation: Option<String>,
 }
 
 impl TenantCreateIn {
     pub(crate) fn spec(self) -> Result<TenantSpec> {
         let mut spec = TenantSpec::new(TenantName::parse(self.name)?);
         spec.weight = self.weight.unwrap_or(spec.weight);
+        spec.isolation = self.isolation.as_deref().map(Isolation::parse).transpose()?;
         spec.limits = self.limits.map_or(spec.limits, |limits| limits.over(spec.limits));
         spec.settings = self.settings;
         spec.default_database = self.default_database.unwrap_or(spec.default_database);
@@ -166,7 +170,7 @@ impl From<TenantInfo> for TenantOut {
             id: info.id.get(),
             name: info.name.to_string(),
             state: state(info.state),
-            isolation: isolation(info.isolation),
+            isolation: info.isolation.word(),
             weight: info.weight,
             limits: info.limits.into(),
             settings: info.settings,
@@ -212,7 +216,7 @@ impl From<&TenantInfo> for OwnTenantOut {
         Self {
             name: info.name.to_string(),
             state: state(info.state),
-            isolation: isolation(info.isolation),
+            isolation: info.isolation.word(),
             limits: info.limits.into(),
             created_at_ms: info.created_at.0,
         }
@@ -224,13 +228,5 @@ fn state(state: TenantState) -> &'static str {
         TenantState::Active => "active",
         TenantState::Suspended => "suspended",
         TenantState::Deleted => "deleted",
-    }
-}
-
-fn isolation(isolation: Isolation) -> &'static str {
-    match isolation {
-        Isolation::Shared => "shared",
-        Isolation::Schema => "schema",
-        Isolation::Database => "database",
     }
 }

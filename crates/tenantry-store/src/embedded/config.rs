@@ -16,11 +16,14 @@ use std::{
     sync::Arc,
 };
 use tenantry_index::IndexConfig;
-use tenantry_types::{Clock, Error, ErrorKind, Result};
+use tenantry_types::{Clock, Error, ErrorKind, Isolation, Result};
 use zeroize::Zeroizing;
 
 /// The first line of the file `format`. A newer format gets a new number.
 const FORMAT: &str = "tenantry-embedded 1\n";
+/// The same of a folder with tenants that live apart: a program that does not know of them would
+/// take them for damage, and leave their databases behind when it deletes them.
+const FORMAT_APART: &str = "tenantry-embedded 2\n";
 /// What a folder without `format` may hold: what a first start that was cut short has left, a
 /// master key that was put there for it, and what a fresh file system brings.
 const BEFORE_FORMAT: &[&str] =
@@ -73,6 +76,10 @@ pub struct EmbeddedConfig {
     pub index: IndexConfig,
     /// What is saved of hot partitions, so that they are found faster when they are cold.
     pub saved: SavedConfig,
+    /// Where a tenant lives that is made without a word about it.
+    pub default_isolation: Isolation,
+    /// Databases of tenants that live apart, open at once if no more are in use.
+    pub open_databases: usize,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where random bytes come from.
@@ -91,6 +98,8 @@ impl EmbeddedConfig {
             pool: Pool::new(PoolConfig::default()),
             index: IndexConfig::default(),
             saved: SavedConfig::default(),
+            default_isolation: Isolation::Shared,
+            open_databases: 64,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
         }
@@ -223,16 +232,19 @@ pub(super) fn prepare_folder(folder: &Path) -> Result<File> {
 fn has_format(folder: &Path) -> Result<bool> {
     let path = folder.join("format");
     match fs::read(&path) {
-        Ok(text) if text == FORMAT.as_bytes() => return Ok(true),
+        Ok(text) if [FORMAT, FORMAT_APART].iter().any(|known| text == known.as_bytes()) => {
+            return Ok(true);
+        }
         Ok(text) => {
             let text = String::from_utf8_lossy(&text);
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "the data folder {} has format {:?}, this program knows {:?}",
+                    "the data folder {} has format {:?}, this program knows {:?} and {:?}",
                     folder.display(),
                     text.trim().chars().take(80).collect::<String>(),
-                    FORMAT.trim()
+                    FORMAT.trim(),
+                    FORMAT_APART.trim()
                 ),
             ));
         }
@@ -260,6 +272,16 @@ fn has_format(folder: &Path) -> Result<bool> {
             name = name.to_string_lossy()
         ))),
     }
+}
+
+/// Lets a folder have tenants that live apart.
+pub(super) fn allow_apart(folder: &Path) -> Result<()> {
+    let path = folder.join("format");
+    let failed = |why| open_error("write", &path, why);
+    if fs::read(&path).map_err(failed)? == FORMAT_APART.as_bytes() {
+        return Ok(());
+    }
+    write_new(&path, FORMAT_APART.as_bytes()).map_err(failed)
 }
 
 /// An entry of a folder without `format` that Tenantry has not put there.

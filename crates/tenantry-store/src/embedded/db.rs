@@ -1,4 +1,5 @@
-//! The fjall database and the one thread that writes to it.
+//! One fjall database and the one thread that writes to it. The root is one; tenants that live
+//! apart have others ([`super::homes`]).
 //!
 //! Group commit: writers hand in a [`WriteSet`] and wait; one thread takes all that have arrived,
 //! writes them as one atomic batch, synchronises once, and only then answers each of them. Reads
@@ -8,10 +9,12 @@
 //! a second whether the disk takes writes again and reopens the database if it does. Whether a
 //! commit that failed is on disk is then decided by the journal, so everything in memory that was
 //! read before belongs to an older *generation*: it is forgotten, and write sets that were made
-//! from it are refused.
+//! from it are refused. All databases of a store have one generation, so that this is simple and
+//! seldom: when one of them comes back, some writes to others are refused once.
 
 use super::{Space, WriteSet, journal, slots::SlotFile};
 use crate::Health;
+use crate::tenancy::place::Placement;
 use fjall::{
     AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _,
     Snapshot,
@@ -30,7 +33,7 @@ use std::{
     thread::{JoinHandle, sleep},
     time::{Duration, Instant},
 };
-use tenantry_types::{Error, ErrorKind, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Result};
 use tokio::sync::oneshot;
 
 /// Write sets that one synchronisation may serve, and their bytes.
@@ -54,6 +57,8 @@ const WORKERS: usize = 1;
 const MEMTABLE_BYTES: u64 = 6 << 20;
 /// The same of the catalog, which is small and seldom written.
 const CATALOG_MEMTABLE_BYTES: u64 = 4 << 20;
+/// The same of each of the many spaces of a bucket.
+const BUCKET_MEMTABLE_BYTES: u64 = 2 << 20;
 const RUNS_MAX: usize = 24;
 /// How long whoever reads may go on before the database is closed under a reopening.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -63,49 +68,100 @@ struct Request {
     answer: oneshot::Sender<Result<()>>,
 }
 
+/// What a database is for: the keyspaces that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The installation's catalog, and the data of all that live among others.
+    Root,
+    /// [`SPACES`] spaces, one for a tenant each. They are made with the database and never
+    /// removed: fjall forgets the numbers of a removed keyspace's commits, and gives them again.
+    Bucket,
+    /// The data of one tenant.
+    Own,
+}
+
+/// Spaces of a bucket.
+pub(super) const SPACES: u32 = 64;
+
+/// A block cache that several databases have. The key of a block holds a number of its tree that
+/// is given once in a process. fjall lets a cache be handed from one configuration to another, but
+/// does not name its type.
+#[derive(Clone)]
+pub(super) struct BlockCache(fjall::Config);
+
+impl BlockCache {
+    pub(super) fn new(bytes: u64) -> Self {
+        Self(Database::builder(".").cache_size(bytes).into_config())
+    }
+}
+
+impl std::fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BlockCache")
+    }
+}
+
+/// How a database is opened.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    pub(super) folder: PathBuf,
+    pub(super) kind: Kind,
+    pub(super) cache: BlockCache,
+}
+
 /// One opened fjall database.
 struct Opened {
     database: Database,
-    catalog: Keyspace,
-    data: Keyspace,
-    generation: u64,
+    catalog: Option<Keyspace>,
+    data: Vec<Keyspace>,
 }
 
 impl Opened {
     /// Opens the database. Damage that fjall answers with a panic is an error like any other.
-    fn open(folder: &Path, cache_bytes: u64, generation: u64) -> Result<Self> {
-        journal::check(folder)?;
-        let opened = catch_unwind(|| Self::open_unguarded(folder, cache_bytes, generation));
+    fn open(layout: &Layout) -> Result<Self> {
+        journal::check(&layout.folder)?;
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(layout)));
         opened.unwrap_or_else(|panic| {
             let why = panic_text(&*panic);
-            let folder = folder.display();
+            let folder = layout.folder.display();
             Err(Error::corrupt(format!("the database in {folder} cannot be opened: {why}")))
         })
     }
 
-    fn open_unguarded(folder: &Path, cache_bytes: u64, generation: u64) -> Result<Self> {
-        let failed = |why| fjall_open_error(folder, why);
-        let database = Database::builder(folder)
-            .cache_size(cache_bytes)
+    fn open_unguarded(layout: &Layout) -> Result<Self> {
+        let failed = |why| fjall_open_error(&layout.folder, why);
+        let mut config = Database::builder(&layout.folder)
             .worker_threads(WORKERS)
             .max_journaling_size(64 << 20)
-            .open()
-            .map_err(failed)?;
+            .into_config();
+        config.cache = Arc::clone(&layout.cache.0.cache);
+        let database = Database::open(config).map_err(failed)?;
         let keyspace = |name: &str, memtable: u64| {
             database
                 .keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable))
                 .map_err(failed)
         };
-        let catalog = keyspace("catalog", CATALOG_MEMTABLE_BYTES)?;
-        let data = keyspace("shared", MEMTABLE_BYTES)?;
-        Ok(Self { database, catalog, data, generation })
+        let (catalog, data) = match layout.kind {
+            Kind::Root => {
+                let catalog = keyspace("catalog", CATALOG_MEMTABLE_BYTES)?;
+                (Some(catalog), vec![keyspace("shared", MEMTABLE_BYTES)?])
+            }
+            Kind::Bucket => {
+                let space = |n| keyspace(&format!("s{n:02}"), BUCKET_MEMTABLE_BYTES);
+                (None, (0..SPACES).map(space).collect::<Result<_>>()?)
+            }
+            Kind::Own => (None, vec![keyspace("data", MEMTABLE_BYTES)?]),
+        };
+        Ok(Self { database, catalog, data })
     }
 
-    fn keyspace(&self, space: Space) -> &Keyspace {
-        match space {
-            Space::Catalog => &self.catalog,
-            Space::Data => &self.data,
-        }
+    /// Where a key lives. The root's rows are in the root only.
+    fn keyspace(&self, space: Space, index: usize) -> Result<&Keyspace> {
+        let found = match space {
+            Space::Catalog => self.catalog.as_ref(),
+            Space::Data => self.data.get(index),
+        };
+        found.ok_or_else(|| Error::internal("a key was looked for in a wrong database"))
     }
 
     /// Waits until fjall's background threads have caught up; fails if they have ended.
@@ -114,7 +170,7 @@ impl Opened {
             keyspace.tree.sealed_memtable_count() > SEALED_TABLES_MAX
                 || keyspace.tree.l0_run_count() > RUNS_MAX
         };
-        while behind(&self.catalog) || behind(&self.data) {
+        while self.catalog.iter().chain(&self.data).any(behind) {
             self.database.persist(PersistMode::Buffer)?;
             sleep(Duration::from_millis(2));
         }
@@ -128,17 +184,20 @@ pub(crate) struct Db {
     // Dropped before the database it belongs to.
     snapshot: Snapshot,
     opened: Arc<Opened>,
+    /// Which keyspace the data of the tenant are in.
+    index: usize,
+    generation: u64,
 }
 
 impl Db {
     /// Grows with every reopening.
     pub(crate) fn generation(&self) -> u64 {
-        self.opened.generation
+        self.generation
     }
 
     /// The value of a key.
     pub(crate) fn get(&self, space: Space, key: &[u8]) -> Result<Option<fjall::Slice>> {
-        let found = self.snapshot.get(self.opened.keyspace(space), key);
+        let found = self.snapshot.get(self.opened.keyspace(space, self.index)?, key);
         found.map_err(|why| read_error(&why))
     }
 
@@ -149,13 +208,19 @@ impl Db {
         prefix: &[u8],
         from: Option<&[u8]>,
     ) -> impl Iterator<Item = Result<(fjall::Slice, fjall::Slice)>> + use<> {
-        let keyspace = self.opened.keyspace(space);
-        let iter = match from {
-            Some(from) => self.snapshot.range(keyspace, from.to_vec()..),
-            None => self.snapshot.prefix(keyspace, prefix),
+        let (iter, wrong) = match self.opened.keyspace(space, self.index) {
+            Ok(keyspace) => match from {
+                Some(from) => (Some(self.snapshot.range(keyspace, from.to_vec()..)), None),
+                None => (Some(self.snapshot.prefix(keyspace, prefix)), None),
+            },
+            Err(wrong) => (None, Some(Err(wrong))),
         };
         let prefix = prefix.to_vec();
-        iter.map(|guard| guard.into_inner().map_err(|why| read_error(&why)))
+        let found = iter.into_iter().flatten();
+        let found = found.map(|guard| guard.into_inner().map_err(|why| read_error(&why)));
+        wrong
+            .into_iter()
+            .chain(found)
             .take_while(move |item| item.as_ref().map_or(true, |(k, _)| k.starts_with(&prefix)))
     }
 }
@@ -174,43 +239,65 @@ pub(crate) struct Disk {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// The generation of a store, and what is to be forgotten when it grows.
+#[derive(Clone)]
+pub(super) struct Generation {
+    number: Arc<AtomicU64>,
+    /// Called with the new generation when what is in memory may have become wrong.
+    forget: Arc<dyn Fn(u64) + Send + Sync>,
+}
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Generation({})", self.get())
+    }
+}
+
+impl Generation {
+    pub(super) fn new(forget: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self { number: Arc::default(), forget: Arc::new(forget) }
+    }
+
+    fn get(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    /// To be called while nobody can read the database whose commit's fate is unknown.
+    fn next(&self) {
+        (self.forget)(self.number.fetch_add(1, Ordering::AcqRel) + 1);
+    }
+}
+
 struct Shared {
-    folder: PathBuf,
-    cache_bytes: u64,
-    slots: Arc<SlotFile>,
+    layout: Layout,
+    /// Written to by the root only.
+    slots: Option<Arc<SlotFile>>,
     opened: RwLock<Option<Arc<Opened>>>,
-    /// The generation of the database that was opened last.
-    generation: AtomicU64,
+    generation: Generation,
     read_only: Mutex<Option<String>>,
-    /// Called with the new generation before the database is reopened.
-    forget: Box<dyn Fn(u64) + Send + Sync>,
     commits: AtomicU64,
     syncs: AtomicU64,
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Shared({})", self.folder.display())
+        write!(f, "Shared({})", self.layout.folder.display())
     }
 }
 
 impl Disk {
-    /// Opens the database in `folder`. `forget` is called with the new generation whenever cached
-    /// state may have become wrong, because a write failed and the database is opened again.
-    pub(crate) fn open(
-        folder: &Path,
-        cache_bytes: u64,
-        slots: Arc<SlotFile>,
-        forget: impl Fn(u64) + Send + Sync + 'static,
+    /// Opens a database, or makes it.
+    pub(super) fn open(
+        layout: Layout,
+        slots: Option<Arc<SlotFile>>,
+        generation: Generation,
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
-            folder: folder.to_owned(),
-            cache_bytes,
+            opened: RwLock::new(Some(Arc::new(Opened::open(&layout)?))),
+            layout,
             slots,
-            opened: RwLock::new(Some(Arc::new(Opened::open(folder, cache_bytes, 0)?))),
-            generation: AtomicU64::new(0),
+            generation,
             read_only: Mutex::new(None),
-            forget: Box::new(forget),
             commits: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
         });
@@ -223,10 +310,12 @@ impl Disk {
         Ok(Self { shared, queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)) })
     }
 
-    /// The database as it stands now, for reading.
-    pub(crate) fn db(&self) -> Result<Arc<Db>> {
+    /// The database as it stands now, for reading the data of one of its keyspaces.
+    pub(crate) fn db(&self, index: usize) -> Result<Arc<Db>> {
+        // Before the database is looked at: it may be of an older generation, not of a newer.
+        let generation = self.shared.generation.get();
         let opened = self.shared.opened()?;
-        Ok(Arc::new(Db { snapshot: opened.database.snapshot(), opened }))
+        Ok(Arc::new(Db { snapshot: opened.database.snapshot(), opened, index, generation }))
     }
 
     /// Puts a write set in the queue; the receiver answers when it is durable. Sets are written
@@ -293,16 +382,26 @@ impl Disk {
     pub(crate) fn fail_for_test(&self, why: &str) {
         *self.shared.read_only.lock() = Some(why.to_owned());
         // The commit thread looks when it gets something to do.
-        drop(self.submit(WriteSet::new(0)));
+        let placement = Placement::shared(tenantry_auth::TenantId::INSTALLATION);
+        drop(self.submit(WriteSet::new(placement, 0)));
+    }
+
+    /// True if nobody reads it.
+    pub(super) fn is_unread(&self) -> bool {
+        self.shared.opened.read().as_ref().is_none_or(|opened| Arc::strong_count(opened) == 1)
     }
 
     /// Writes what is queued and closes the database.
     pub(crate) fn close(&self) {
         self.queue.lock().take();
-        if let Some(writer) = self.writer.lock().take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the commit thread panicked");
+        if let Some(writer) = self.writer.lock().take() {
+            if writer.join().is_err() {
+                tracing::error!("the commit thread panicked");
+            }
+            // What the next opening finds may not be what is in memory.
+            if self.shared.read_only.lock().is_some() {
+                self.shared.generation.next();
+            }
         }
         if !self.shared.release(Duration::ZERO) {
             // The last reader closes it.
@@ -354,7 +453,7 @@ impl Shared {
             answer(group, &Err(read_only_error(&why)));
             return;
         }
-        let generation = self.generation.load(Ordering::Acquire);
+        let generation = self.generation.get();
         let stale = group.extract_if(.., |request| request.set.generation != generation).collect();
         answer(stale, &Err(unavailable("the store was reopened at this moment; try again")));
         if group.is_empty() {
@@ -383,13 +482,19 @@ impl Shared {
         let opened = self.opened()?;
         opened.wait_for_room().map_err(failed)?;
         if group.iter().any(|request| !request.set.slots.is_empty()) {
-            self.slots.write(group.iter().flat_map(|request| &request.set.slots))?;
+            let slots = self.slots.as_ref();
+            let slots = slots.ok_or_else(|| Error::internal("a data key is in a wrong commit"))?;
+            slots.write(group.iter().flat_map(|request| &request.set.slots))?;
         }
         let mut batch = opened.database.batch().durability(Some(PersistMode::SyncData));
-        for (space, key, value) in group.iter_mut().flat_map(|r| r.set.operations.drain(..)) {
-            match value {
-                Some(value) => batch.insert(opened.keyspace(space), key, value),
-                None => batch.remove(opened.keyspace(space), key),
+        for request in group.iter_mut() {
+            let index = data_index(request.set.placement);
+            for (space, key, value) in request.set.operations.drain(..) {
+                let keyspace = opened.keyspace(space, index)?;
+                match value {
+                    Some(value) => batch.insert(keyspace, key, value),
+                    None => batch.remove(keyspace, key),
+                }
             }
         }
         batch.commit().map_err(failed)
@@ -423,20 +528,18 @@ impl Shared {
 
     /// Opens the database anew if the disk takes writes again.
     fn try_reopen(&self) {
-        if let Err(why) = probe(&self.folder) {
+        if let Err(why) = probe(&self.layout.folder) {
             tracing::debug!(%why, "the disk still takes no writes");
             return;
         }
         if !self.release(PATIENCE) {
             return;
         }
-        let generation = self.generation.load(Ordering::Acquire) + 1;
-        let opened = journal::sync_again(&self.folder)
-            .and_then(|()| Opened::open(&self.folder, self.cache_bytes, generation));
+        let opened =
+            journal::sync_again(&self.layout.folder).and_then(|()| Opened::open(&self.layout));
         match opened {
             Ok(opened) => {
-                self.generation.store(generation, Ordering::Release);
-                (self.forget)(generation);
+                self.generation.next();
                 *self.opened.write() = Some(Arc::new(opened));
                 *self.read_only.lock() = None;
                 tracing::info!("the disk takes writes again; the store was reopened");
@@ -446,6 +549,14 @@ impl Shared {
                 *self.read_only.lock() = Some(format!("the store cannot be reopened: {error}"));
             }
         }
+    }
+}
+
+/// The keyspace of a tenant's data within its database.
+pub(super) fn data_index(placement: Placement) -> usize {
+    match placement.isolation {
+        Isolation::Schema => (placement.space % SPACES) as usize,
+        Isolation::Shared | Isolation::Database => 0,
     }
 }
 

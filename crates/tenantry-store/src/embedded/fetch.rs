@@ -77,7 +77,7 @@ impl Inner {
         let asked: Vec<(u64, u64)> =
             places.iter().map(|(record, ordinal)| (*ordinal, record.version)).collect();
         let permit = tenant.heavy_permit().await?;
-        let (db, pool) = (self.db()?, self.pool.clone());
+        let (db, pool) = (self.data(tenant).await?, self.pool.clone());
         let (tenant, info) = (Arc::clone(tenant), Arc::clone(info));
         let read = move || {
             let _permit = permit;

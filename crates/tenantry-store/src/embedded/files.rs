@@ -1,9 +1,11 @@
 //! Files as a place for rows: fjall, the slot file, and what is in memory of them.
 
 use super::{
-    Space, WriteSet, compute,
-    db::{Db, Disk},
+    Space, WriteSet, compute, config,
+    db::{Db, Disk, data_index},
+    homes::{Home, Homes},
     hot::HotSet,
+    keys::{self, Prefix},
     saved::Saved,
     seal::SealingKey,
     slot::{Slot, SlotWrite},
@@ -13,18 +15,21 @@ use super::{
 use crate::{
     Entropy,
     pool::Pool,
-    tenancy::{Backend, Pair, View},
+    tenancy::{Backend, Pair, View, place::Placement},
 };
 use parking_lot::Mutex;
-use std::{fs::File, sync::Arc};
+use std::{collections::HashSet, fs::File, path::PathBuf, sync::Arc};
 use tenantry_auth::TenantId;
 use tenantry_index::IndexConfig;
-use tenantry_types::{CollectionNumber, Result};
+use tenantry_types::{CollectionNumber, Isolation, Result};
 
 /// The files of a store, and what is in memory of them.
 #[derive(Debug)]
 pub(crate) struct Files {
+    /// The root.
     pub(super) disk: Disk,
+    /// The databases of tenants that live apart.
+    pub(super) homes: Arc<Homes>,
     pub(super) slots: Arc<SlotFile>,
     pub(super) hot: Arc<HotSet>,
     pub(super) saved: Arc<Saved>,
@@ -32,6 +37,10 @@ pub(crate) struct Files {
     pub(super) index: IndexConfig,
     /// Wakes the purger.
     pub(super) purge: Arc<tokio::sync::Notify>,
+    /// Tenants that live apart and may have collections to purge: those whose place was opened,
+    /// and those that have deleted some since.
+    pub(super) unpurged: Mutex<HashSet<TenantId>>,
+    pub(super) folder: PathBuf,
     /// Held for as long as the folder is in use.
     pub(super) lock: Mutex<Option<File>>,
 }
@@ -57,23 +66,84 @@ impl View for Arc<Db> {
     }
 }
 
+impl Files {
+    /// The data of a tenant as they stand now.
+    pub(super) async fn data(&self, tenant: &OpenTenant) -> Result<Arc<Db>> {
+        self.data_at(tenant.placement()).await
+    }
+
+    /// The same for whoever removes what is left of a tenant.
+    pub(super) async fn data_at(&self, placement: Placement) -> Result<Arc<Db>> {
+        match Home::of(placement) {
+            None => self.disk.db(0),
+            Some(home) => self.homes.open(home).await?.db(data_index(placement)),
+        }
+    }
+
+    /// The same, if they can be read without opening a database: for background work.
+    pub(super) fn data_if_open(&self, tenant: &OpenTenant) -> Result<Option<Arc<Db>>> {
+        let placement = tenant.placement();
+        match Home::of(placement) {
+            None => self.disk.db(0).map(Some),
+            Some(home) => {
+                let disk = self.homes.opened(home);
+                disk.map(|disk| disk.db(data_index(placement))).transpose()
+            }
+        }
+    }
+}
+
 impl Backend for Files {
     type View = Arc<Db>;
 
     async fn root(&self) -> Result<Arc<Db>> {
-        self.disk.db()
+        self.disk.db(0)
     }
 
-    async fn view(&self, _tenant: &OpenTenant) -> Result<Arc<Db>> {
-        self.disk.db()
+    async fn view(&self, tenant: &OpenTenant) -> Result<Arc<Db>> {
+        self.data(tenant).await
     }
 
-    async fn change(&self, _tenants: &[&OpenTenant]) -> Result<Arc<Db>> {
-        self.disk.db()
+    async fn change(&self, tenant: &OpenTenant) -> Result<Arc<Db>> {
+        self.data(tenant).await
+    }
+
+    async fn change_first(&self, tenant: &OpenTenant) -> Result<Arc<Db>> {
+        self.data(tenant).await
+    }
+
+    async fn change_root(&self, _tenants: &[&OpenTenant]) -> Result<Arc<Db>> {
+        self.disk.db(0)
     }
 
     async fn creating(&self) -> Result<Arc<Db>> {
-        self.disk.db()
+        self.disk.db(0)
+    }
+
+    fn can_make(&self, isolation: Isolation) -> Result<()> {
+        match isolation {
+            Isolation::Shared => Ok(()),
+            Isolation::Schema | Isolation::Database => config::allow_apart(&self.folder),
+        }
+    }
+
+    async fn make_place(&self, tenant: &OpenTenant) -> Result<()> {
+        let Some(home) = Home::of(tenant.placement()) else { return Ok(()) };
+        let Home::Bucket(bucket) = home else {
+            self.homes.make(home, false).await?;
+            return Ok(());
+        };
+        let key = keys::Bucket { bucket }.encode(Prefix::of(TenantId::INSTALLATION));
+        let is_whole = Db::get(&*self.disk.db(0)?, Space::Catalog, &key)?.is_some();
+        // Kept open until it is known as whole: others' data may be in it from then on.
+        let _made = self.homes.make(home, is_whole).await?;
+        if !is_whole {
+            let root = Placement::shared(TenantId::INSTALLATION);
+            let mut set = WriteSet::new(root, self.disk.db(0)?.generation());
+            set.operations.push((Space::Catalog, key, Some(Vec::new())));
+            self.disk.commit(set).await?;
+        }
+        Ok(())
     }
 
     fn submit(
@@ -81,7 +151,23 @@ impl Backend for Files {
         _view: Arc<Db>,
         set: WriteSet,
     ) -> impl Future<Output = Result<()>> + Send + 'static {
-        self.disk.commit(set)
+        // The root's sets are queued here and now, in the order of these calls.
+        let (homes, home) = (Arc::clone(&self.homes), Home::of(set.placement));
+        let (queued, apart) = match home {
+            None => (Some(self.disk.commit(set)), None),
+            Some(home) => (None, Some((home, set))),
+        };
+        async move {
+            if let Some((home, set)) = apart {
+                // Kept open until the commit is done.
+                let disk = homes.open(home).await?;
+                return disk.commit(set).await;
+            }
+            match queued {
+                Some(queued) => queued.await,
+                None => Ok(()),
+            }
+        }
     }
 
     async fn slot(&self, _root: &Arc<Db>, tenant: TenantId) -> Result<Slot> {
@@ -101,7 +187,13 @@ impl Backend for Files {
         self.forget_saved_tenant(tenant).await
     }
 
+    fn place_opened(&self, tenant: TenantId) {
+        self.unpurged.lock().insert(tenant);
+        self.purge.notify_one();
+    }
+
     async fn collections_gone(&self, tenant: TenantId, numbers: Vec<u32>) -> Result<()> {
+        self.unpurged.lock().insert(tenant);
         for number in &numbers {
             self.hot.forget(tenant, CollectionNumber(*number));
         }

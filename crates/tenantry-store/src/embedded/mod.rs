@@ -11,6 +11,7 @@ mod db;
 mod fetch;
 mod files;
 mod footprint;
+mod homes;
 mod hot;
 mod journal;
 mod maintenance;
@@ -37,8 +38,9 @@ use crate::{
         slot, slot::Slot, tenants, tenants::Tenants,
     },
 };
-use db::{Db, Disk};
+use db::{BlockCache, Db, Disk, Generation, Kind, Layout};
 use files::Files;
+use homes::Homes;
 use hot::HotSet;
 use maintenance::Maintenance;
 use parking_lot::Mutex;
@@ -87,7 +89,11 @@ impl Embedded {
             }
         };
         config::prepare_database(folder, slots.count()?)?;
-        let disk = Disk::open(&folder.join("db"), config.cache_bytes, Arc::clone(&slots), forget)?;
+        let cache = BlockCache::new(config.cache_bytes);
+        let layout = Layout { folder: folder.join("db"), kind: Kind::Root, cache: cache.clone() };
+        let generation = Generation::new(forget);
+        let disk = Disk::open(layout, Some(Arc::clone(&slots)), generation.clone())?;
+        let homes = Homes::new(folder, cache, generation, config.open_databases);
         // The folder's own entries must not be lost when what is in them is not.
         File::open(folder)
             .and_then(|folder| folder.sync_all())
@@ -96,15 +102,25 @@ impl Embedded {
         let files = Files {
             saved: Arc::new(saved),
             disk,
+            homes,
             slots,
             hot,
             pool,
             index: config.index,
             purge: Arc::default(),
+            unpurged: Mutex::default(),
+            folder: folder.to_owned(),
             lock: Mutex::new(Some(lock)),
         };
         let (clock, entropy) = (config.clock, config.entropy);
-        let inner = Arc::new(Inner::new(files, tenants, revocations, clock, entropy));
+        let inner = Arc::new(Inner::new(
+            files,
+            tenants,
+            revocations,
+            clock,
+            entropy,
+            config.default_isolation,
+        ));
         inner.start()?;
         purge::spawn(&inner);
         saved::spawn(&inner);
@@ -121,12 +137,16 @@ impl Embedded {
 
     pub(crate) fn totals(&self) -> StoreTotals {
         let (commits, syncs) = self.inner.disk.counts();
+        let homes = self.inner.homes.totals();
         let open_tenants = self.inner.tenants.len() as u64;
         let pool = self.inner.pool.totals();
         let (saved_written, saved_used, saved_refused, saved_bytes) = self.inner.saved.totals();
         StoreTotals {
-            commits,
-            syncs,
+            commits: commits + homes.commits,
+            syncs: syncs + homes.syncs,
+            open_databases: 1 + homes.open,
+            read_only_databases: homes.read_only
+                + u64::from(self.inner.disk.health() != Health::Ready),
             open_tenants,
             saved_written,
             saved_used,
@@ -139,6 +159,7 @@ impl Embedded {
 
     pub(crate) fn close(&self) {
         self.inner.save_at_close();
+        self.inner.homes.close();
         self.inner.disk.close();
         self.inner.hot.close();
         self.inner.purge.notify_one();
@@ -147,8 +168,9 @@ impl Embedded {
 }
 
 impl Inner {
+    /// The root.
     fn db(&self) -> Result<Arc<Db>> {
-        self.disk.db()
+        self.disk.db(0)
     }
 
     /// Makes the installation's own slot and row on first start; finds the next tenant id.

@@ -6,14 +6,19 @@
 use super::{
     Inner, Space, WriteSet, compute,
     db::Db,
+    homes::Home,
     keys::{self, Decode as _, Prefix},
+};
+use crate::tenancy::{
+    Backend as _,
+    place::{Fresh, PlaceRow, Placement},
 };
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, Result};
+use tenantry_types::{Error, Isolation, Result};
 use tokio::sync::Notify;
 
 /// Keys removed in one commit.
@@ -48,87 +53,160 @@ async fn run(weak: Weak<Inner>, woken: Arc<Notify>) {
     }
 }
 
+/// Rows to remove: whose, and of which kind.
+#[derive(Clone, Copy)]
+struct Rows {
+    placement: Placement,
+    space: Space,
+}
+
+const CATALOG: Rows =
+    Rows { placement: Placement::shared(TenantId::INSTALLATION), space: Space::Catalog };
+
 impl Inner {
     /// Does the work of every note there is. A note that fails does not keep the others waiting.
     async fn purge_all(self: &Arc<Self>) -> Result<()> {
-        let all = keys::Purge::all(INSTALLATION);
+        let mut outcome = self.purge_notes(CATALOG, INSTALLATION).await;
+        let apart = std::mem::take(&mut *self.unpurged.lock());
+        for id in apart {
+            if let Err(error) = self.purge_apart(id).await {
+                self.unpurged.lock().insert(id);
+                outcome = outcome.and(Err(error));
+            }
+        }
+        outcome
+    }
+
+    /// Does the work of the notes that stand with the data of a tenant that lives apart.
+    async fn purge_apart(self: &Arc<Self>, id: TenantId) -> Result<()> {
+        let Some(tenant) = self.open_tenant(id).await? else { return Ok(()) };
+        let placement = tenant.placement();
+        if !placement.is_apart() || tenant.fresh() != Fresh::Made {
+            return Ok(());
+        }
+        self.purge_notes(Rows { placement, space: Space::Data }, tenant.prefix()).await
+    }
+
+    async fn purge_notes(self: &Arc<Self>, rows: Rows, whose: Prefix) -> Result<()> {
+        let all = keys::Purge::all(whose);
         let mut from = all.clone();
         let mut outcome = Ok(());
         loop {
-            let db = self.db()?;
-            let note = db.scan(Space::Catalog, &all, Some(&from)).next().transpose()?;
+            let db = self.data_at(rows.placement).await?;
+            let note = db.scan(rows.space, &all, Some(&from)).next().transpose()?;
             drop(db);
             let Some((key, _)) = note else { return outcome };
-            outcome = self.purge(key.to_vec()).await.and(outcome);
+            outcome = self.purge(rows, whose, key.to_vec()).await.and(outcome);
             from = key.to_vec();
             from.push(0);
         }
     }
 
     /// Does the work of one note, then removes it.
-    async fn purge(self: &Arc<Self>, key: Vec<u8>) -> Result<()> {
-        let note = keys::Purge::decode(INSTALLATION, &key)
+    async fn purge(self: &Arc<Self>, rows: Rows, whose: Prefix, key: Vec<u8>) -> Result<()> {
+        let note = keys::Purge::decode(whose, &key)
             .ok_or_else(|| Error::corrupt("a note of the purger cannot be read"))?;
         let prefix = Prefix::of(TenantId::new(note.tenant));
-        let db = self.db()?;
+        let data = Rows { space: Space::Data, ..rows };
         // Its row went in the commit that wrote the note. If it is there, the note is wrong.
-        let (space, row) = if note.collection == 0 {
-            (Space::Catalog, keys::Tenant {}.encode(prefix))
+        let (row, space) = if note.collection == 0 {
+            (keys::Tenant {}.encode(prefix), Space::Catalog)
         } else {
-            (Space::Data, keys::Collection { collection: note.collection }.encode(prefix))
+            (keys::Collection { collection: note.collection }.encode(prefix), Space::Data)
         };
-        if db.get(space, &row)?.is_some() {
+        if self.data_at(rows.placement).await?.get(space, &row)?.is_some() {
             return Err(Error::corrupt("a note asks to purge what lives"));
         }
-        drop(db);
         if note.collection == 0 {
             self.purge_tenant(prefix).await?;
             self.forget_saved_tenant(prefix.tenant()).await?;
         } else {
             for start in keys::records_of(prefix, note.collection) {
-                self.remove_all(Space::Data, start).await?;
+                self.remove_all(data, start).await?;
             }
             self.forget_saved(prefix.tenant(), vec![note.collection]).await?;
         }
-        self.remove(Space::Catalog, vec![key]).await
+        self.remove(rows, vec![key]).await
     }
 
     async fn purge_tenant(self: &Arc<Self>, prefix: Prefix) -> Result<()> {
         let (inner, id) = (Arc::clone(self), prefix.tenant());
         compute(usize::MAX, move || inner.slots.erase(id)).await?;
         // The tenant's keys are refused already, because their tenant is gone.
-        let mut rows = Vec::new();
-        for item in self.db()?.scan(Space::Data, &keys::KeyOfTenant::all(prefix), None) {
-            let (key, _) = item?;
-            let listed = keys::KeyOfTenant::decode(prefix, &key);
-            rows.extend(listed.map(|listed| keys::Key { id: listed.id }.encode(INSTALLATION)));
+        let root = Rows { space: Space::Data, ..CATALOG };
+        for rows in [root, CATALOG] {
+            let mut listed_rows = Vec::new();
+            for item in self.db()?.scan(rows.space, &keys::KeyOfTenant::all(prefix), None) {
+                let (key, _) = item?;
+                let listed = keys::KeyOfTenant::decode(prefix, &key);
+                listed_rows
+                    .extend(listed.map(|listed| keys::Key { id: listed.id }.encode(INSTALLATION)));
+            }
+            self.remove(CATALOG, listed_rows).await?;
         }
-        self.remove(Space::Catalog, rows).await?;
-        for space in [Space::Catalog, Space::Data] {
-            self.remove_all(space, prefix.everything()).await?;
+        let place_key = keys::Place { tenant: id.get() }.encode(INSTALLATION);
+        let place = self.db()?.get(Space::Catalog, &place_key)?;
+        let place = place.map(|row| PlaceRow::decode(id, &row)).transpose()?;
+        if let Some(place) = place {
+            self.purge_place(place, prefix).await?;
         }
-        Ok(())
+        for rows in [root, CATALOG] {
+            self.remove_all(rows, prefix.everything()).await?;
+        }
+        self.remove_all(CATALOG, keys::told_of(INSTALLATION, id)).await?;
+        let Some(place) = place else { return Ok(()) };
+        let mut set = self.set(CATALOG)?;
+        set.operations.push((Space::Catalog, place_key, None));
+        if place.placement.isolation == Isolation::Schema {
+            // In the same commit: a space is never given to two.
+            let free = keys::FreeSpace { space: place.placement.space }.encode(INSTALLATION);
+            set.operations.push((Space::Catalog, free, Some(Vec::new())));
+        }
+        self.disk.commit(set).await
+    }
+
+    /// Empties or removes the place of a tenant that is gone.
+    async fn purge_place(self: &Arc<Self>, place: PlaceRow, prefix: Prefix) -> Result<()> {
+        match Home::of(place.placement) {
+            None => Ok(()),
+            Some(Home::Own(tenant)) => self.homes.remove(tenant).await,
+            Some(Home::Bucket(bucket)) => {
+                let bucket = keys::Bucket { bucket }.encode(INSTALLATION);
+                // Without it no place in the bucket was ever made.
+                if self.db()?.get(Space::Catalog, &bucket)?.is_none() {
+                    return Ok(());
+                }
+                let rows = Rows { placement: place.placement, space: Space::Data };
+                self.remove_all(rows, prefix.everything()).await
+            }
+        }
     }
 
     /// Removes all keys with this start, a chunk at a time.
-    async fn remove_all(self: &Arc<Self>, space: Space, start: Vec<u8>) -> Result<()> {
+    async fn remove_all(self: &Arc<Self>, rows: Rows, start: Vec<u8>) -> Result<()> {
         let mut from = start.clone();
         loop {
-            let (db, start, next) = (self.db()?, start.clone(), from.clone());
-            let keys = compute(usize::MAX, move || chunk(&db, space, &start, &next)).await?;
+            let db = self.data_at(rows.placement).await?;
+            let (start, next) = (start.clone(), from.clone());
+            let keys = compute(usize::MAX, move || chunk(&db, rows.space, &start, &next)).await?;
             let Some(last) = keys.last() else { return Ok(()) };
             from.clone_from(last);
             from.push(0);
-            self.remove(space, keys).await?;
+            self.remove(rows, keys).await?;
         }
     }
 
     /// Removes keys that nobody writes any more, so that it does not matter which generation they
     /// were found in.
-    async fn remove(&self, space: Space, keys: Vec<Vec<u8>>) -> Result<()> {
-        let mut set = WriteSet::new(self.db()?.generation());
-        set.operations.extend(keys.into_iter().map(|key| (space, key, None)));
-        self.disk.commit(set).await
+    async fn remove(&self, rows: Rows, keys: Vec<Vec<u8>>) -> Result<()> {
+        let mut set = self.set(rows)?;
+        set.operations.extend(keys.into_iter().map(|key| (rows.space, key, None)));
+        let root = self.db()?;
+        self.submit(root, set).await
+    }
+
+    fn set(&self, rows: Rows) -> Result<WriteSet> {
+        Ok(WriteSet::new(rows.placement, self.db()?.generation()))
     }
 }
 

@@ -48,7 +48,7 @@ impl Embedded {
     ) -> Result<Answer<usize>> {
         let inner = &self.inner;
         let tenant = inner.collection_tenant(scope, collection).await?;
-        let db = inner.db()?;
+        let db = inner.data(&tenant).await?;
         let info = inner.present(&tenant, collection).await?;
         let number = info.number;
         let origin = Origin { tenant: tenant.id(), collection: number };
@@ -82,7 +82,7 @@ impl Embedded {
         let inner = &self.inner;
         let tenant = inner.collection_tenant(scope, collection).await?;
         // Taken before the collection is looked up: what was there then is there in here.
-        let db = inner.db()?;
+        let db = inner.data(&tenant).await?;
         let info = inner.present(&tenant, collection).await?;
         let bound = bound(scope);
         let request = request.clone();
@@ -161,7 +161,7 @@ impl Embedded {
     ) -> Result<Answer<CollectionStatistics>> {
         let inner = &self.inner;
         let tenant = inner.collection_tenant(scope, collection).await?;
-        let db = inner.db()?;
+        let db = inner.data(&tenant).await?;
         let info = inner.present(&tenant, collection).await?;
         let origin = Origin { tenant: tenant.id(), collection: info.number };
         let records = write::statistics(&db, &tenant, &info)?.records;
@@ -353,7 +353,7 @@ impl Inner {
         }
         tenant.check_alive()?;
         let info = self.present(tenant, collection).await?;
-        let records = write::statistics(&*self.db()?, tenant, &info)?.records;
+        let records = write::statistics(&*self.data(tenant).await?, tenant, &info)?.records;
         let budget = self.hot.budget() as u64;
         let least = memory_estimate(records, &info);
         if least > budget {
@@ -364,7 +364,7 @@ impl Inner {
         let mut room = self.hot.reserve(tenant, bytes).await?;
         // Not before the wait: while somebody has it, the database cannot be reopened. The writer
         // lock is held, so it says the same.
-        let db = self.db()?;
+        let db = self.data(tenant).await?;
         let info = self.present(tenant, collection).await?;
         let (partition, room, is_saved) = {
             let (inner, tenant) = (Arc::clone(self), Arc::clone(tenant));

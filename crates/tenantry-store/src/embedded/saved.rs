@@ -283,9 +283,15 @@ impl Inner {
                 self.saved.remove_tenant(tenant);
                 continue;
             }
+            let place = keys::Place { tenant: tenant.get() };
+            let place = place.encode(Prefix::of(TenantId::INSTALLATION));
+            let is_apart = db.get(Space::Catalog, &place)?.is_some();
             for entry in entries(&folder.path()) {
                 let is_finished = entry.path().extension().is_some_and(|end| end == EXTENSION);
                 let lives = match collection_of(&entry).filter(|_| is_finished) {
+                    // Not looked at: its database would have to be opened. What is not current
+                    // is not used, and goes when it is written anew.
+                    Some(_) if is_apart => true,
                     Some(collection) => {
                         let row = keys::Collection { collection }.encode(prefix);
                         db.get(Space::Data, &row)?.is_some()

@@ -1,10 +1,14 @@
 //! What cannot be reached from outside: rows that are missing, and databases that are reopened.
 
 use super::{
+    disk::Head,
     tenants::{Commit, OpenTenant},
     *,
 };
-use crate::{Store, SystemEntropy, tenancy::Backend as _};
+use crate::{
+    Store, SystemEntropy,
+    tenancy::{Backend as _, place::Placement},
+};
 use std::time::{Duration, Instant};
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope};
 use tenantry_types::{
@@ -40,7 +44,8 @@ async fn tenant(store: &Store) -> Scope<Admin> {
 
 /// Removes a key behind everybody's back.
 async fn lose(store: &Store, key: Vec<u8>) {
-    let mut set = WriteSet::new(inner(store).db().unwrap().generation());
+    let root = Placement::shared(TenantId::INSTALLATION);
+    let mut set = WriteSet::new(root, inner(store).db().unwrap().generation());
     set.operations.push((Space::Data, key, None));
     inner(store).disk.commit(set).await.unwrap();
     inner(store).tenants.forget_all();
@@ -76,7 +81,7 @@ async fn the_purger_removes_nothing_that_lives() {
     let (_dir, store) = open();
     let scope = tenant(&store).await;
     let installation = Prefix::of(TenantId::INSTALLATION);
-    let mut set = WriteSet::new(0);
+    let mut set = WriteSet::new(Placement::shared(TenantId::INSTALLATION), 0);
     for note in [scope.tenant().get(), 77] {
         let key = keys::Purge { tenant: note, collection: 0 }.encode(installation);
         set.operations.push((Space::Catalog, key, Some(Vec::new())));
@@ -99,7 +104,7 @@ async fn the_purger_removes_nothing_that_lives() {
 
 /// Waits until the store was reopened after `disk` was told that writing has failed.
 fn reopen(disk: &Disk) {
-    let before = disk.db().unwrap().generation();
+    let before = disk.db(0).unwrap().generation();
     disk.fail_for_test("as if the disk were full");
     assert_eq!(disk.health(), Health::ReadOnly("as if the disk were full".into()));
     let start = Instant::now();
@@ -107,7 +112,7 @@ fn reopen(disk: &Disk) {
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", disk.health());
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(disk.db().unwrap().generation(), before + 1);
+    assert_eq!(disk.db(0).unwrap().generation(), before + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,11 +182,9 @@ async fn every_commit_removes_the_change_row_that_falls_out() {
         created_at: Timestamp(0),
     };
     let tenant = OpenTenant::new(info, inner(&store).new_data_key(), 0);
-    let mut head = tenant.head();
-    head.sequence = 4_999;
-    tenant.set_head(head);
+    let head = Head { sequence: 4_999, ..Head::default() };
     // It touches nothing, as the summed-up refusals of an audit log do.
-    let mut commit = Commit::new(&tenant, &SystemEntropy, Timestamp(0));
+    let mut commit = Commit::new(&tenant, head, &SystemEntropy, Timestamp(0));
     commit.audit(done("test", "x", "x", 1));
     let (set, _) = commit.finish();
     let old = keys::Change { sequence: 5_000 - 1_024 }.encode(tenant.prefix());

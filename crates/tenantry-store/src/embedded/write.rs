@@ -17,6 +17,7 @@ use super::{
 use crate::{
     CollectionInfo, CollectionRef,
     pool::{Class, Pool},
+    tenancy::Backend as _,
 };
 use batch::{Applied, Batch};
 use serde::de::DeserializeOwned;
@@ -79,7 +80,7 @@ impl Inner {
         let info = self.present(&tenant, &collection).await?;
         let number = info.number;
         let prepared = {
-            let (inner, tenant) = (Arc::clone(self), Arc::clone(&tenant));
+            let (inner, tenant, db) = (Arc::clone(self), Arc::clone(&tenant), Arc::clone(&db));
             // A bound filter may read stored texts, which are larger than what is written.
             let bound = scope.restriction().filter.as_ref();
             let bytes = match bound {
@@ -95,7 +96,9 @@ impl Inner {
         if prepared.outcome.version == 0 {
             return Ok(prepared.outcome);
         }
-        self.disk.commit(prepared.set).await?;
+        // A deletion waits only so long for a tenant that lives apart.
+        tenant.check_alive()?;
+        self.submit(db, prepared.set).await?;
         let unapplied = self.hot.unapplied(&tenant, number);
         tenant.set_head(prepared.head);
         if prepared.row_changed {
@@ -130,7 +133,9 @@ impl Inner {
         limit: Option<usize>,
     ) -> Result<usize> {
         let tenant = self.collection_tenant(&scope, &collection).await?;
-        let (_writing, db) = self.writing(&scope, &tenant).await?;
+        // Not kept over the waiting for memory: while somebody has a view, the database cannot be
+        // reopened.
+        let (_writing, _) = self.writing(&scope, &tenant).await?;
         let info = self.present(&tenant, &collection).await?;
         let bound = scope.restriction().filter.as_ref();
         let by_ids = select.ids.is_some() && select.filter.is_none() && bound.is_none();
@@ -147,6 +152,7 @@ impl Inner {
                 compute(usize::MAX, all).await?
             }
             None => {
+                let db = self.data(&tenant).await?;
                 let mut found = Vec::new();
                 for id in select.ids.iter().flatten() {
                     if let Some(ordinal) = ordinal_of(&db, &tenant, info.number, id.as_str())? {
@@ -162,6 +168,7 @@ impl Inner {
         if doomed.is_empty() {
             return Ok(0);
         }
+        let db = self.data(&tenant).await?;
         let commit = self.deletion(&tenant, &db, &info, &doomed, scope.actor())?;
         self.commit(&tenant, db, commit).await?;
         let unapplied = self.hot.unapplied(&tenant, info.number);

@@ -9,7 +9,7 @@ use super::{
 use crate::Entropy;
 use std::fmt::Debug;
 use tenantry_auth::TenantId;
-use tenantry_types::Result;
+use tenantry_types::{Isolation, Result};
 
 /// A key with its value.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
@@ -44,9 +44,30 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     /// The data of a tenant as they stand now.
     fn view(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Self::View>> + Send;
 
-    /// The same for whoever changes these tenants, whose writer locks it holds: until it commits
-    /// or drops the view, nobody else changes them, and their counters are as stored.
-    fn change(&self, tenants: &[&OpenTenant]) -> impl Future<Output = Result<Self::View>> + Send;
+    /// The data of a tenant for whoever changes them and has its writer lock: until it commits or
+    /// drops the view, nobody else changes them, and the counters in memory are as stored.
+    fn change(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Self::View>> + Send;
+
+    /// The root for whoever changes what it knows of these tenants, and has their locks. For
+    /// those that live among others it is [`Backend::change`] too.
+    fn change_root(
+        &self,
+        tenants: &[&OpenTenant],
+    ) -> impl Future<Output = Result<Self::View>> + Send;
+
+    /// Fails if no tenant can be made with this isolation.
+    fn can_make(&self, isolation: Isolation) -> Result<()>;
+
+    /// Makes the place of a tenant that lives apart, where nothing was ever answered from. What a
+    /// making that was cut short has left is finished or made anew.
+    fn make_place(&self, tenant: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
+
+    /// The place of a tenant that lives apart was opened for the first time since the tenant was
+    /// read; work may have been left in it.
+    fn place_opened(&self, tenant: TenantId);
+
+    /// [`Backend::change`] for the first commit in a place, when there may be no counters yet.
+    fn change_first(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Self::View>> + Send;
 
     /// The root for whoever makes a tenant: until it commits or drops the view, no other process
     /// makes one.

@@ -462,9 +462,14 @@ fn drop_collection(commit: &mut Commit<'_>, info: &CollectionInfo) {
     commit.remove(Space::Data, keys::Collection { collection: number }.encode(prefix));
     commit.remove(Space::Data, collection_name_key(prefix, info.database, &info.name));
     commit.remove(Space::Data, keys::CollectionId { id: info.id.0 }.encode(prefix));
+    // In the commit that removes its row, so with the tenant's data if they are apart.
     let purge = keys::Purge { tenant: prefix.tenant().get(), collection: number };
-    let purge = purge.encode(Prefix::of(TenantId::INSTALLATION));
-    commit.put_clear(Space::Catalog, purge, Vec::new());
+    let (space, whose) = if commit.is_apart() {
+        (Space::Data, prefix)
+    } else {
+        (Space::Catalog, Prefix::of(TenantId::INSTALLATION))
+    };
+    commit.put_clear(space, purge.encode(whose), Vec::new());
     commit.head.collections = commit.head.collections.saturating_sub(1);
     commit.touch(Touched::Collection(number));
 }

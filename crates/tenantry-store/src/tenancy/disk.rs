@@ -39,6 +39,24 @@ pub(super) fn unreadable(what: &str) -> Error {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum DiskHead {
     V1(Head),
+    /// With the number of the last note that the log has taken over; only of tenants apart.
+    V2(Head, u64),
+}
+
+impl DiskHead {
+    pub(crate) fn from_head(head: &Head) -> Self {
+        match head.told {
+            0 => Self::V1(head.clone()),
+            told => Self::V2(head.clone(), told),
+        }
+    }
+
+    pub(crate) fn into_head(self) -> Head {
+        match self {
+            Self::V1(head) => head,
+            Self::V2(head, told) => Head { told, ..head },
+        }
+    }
 }
 
 /// Counters of one tenant; see [`DiskHead`].
@@ -60,6 +78,9 @@ pub(crate) struct Head {
     pub(crate) audit_sequence: u64,
     /// Its hash; zeros before the first.
     pub(crate) audit_hash: [u8; 32],
+    /// The last note of the root that the log has taken over; see [`DiskHead::V2`].
+    #[serde(skip)]
+    pub(crate) told: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -474,6 +495,40 @@ pub(crate) enum Touched {
         partition: u32,
         ordinals: Vec<u64>,
     },
+}
+
+/// What the root did that a tenant's log is to be told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DiskTold {
+    V1 {
+        at: u64,
+        actor: String,
+        action: String,
+        target: String,
+        outcome: u8,
+        count: u64,
+        touched: Option<Touched>,
+    },
+}
+
+impl DiskTold {
+    pub(crate) fn new(at: Timestamp, event: &AuditEvent, touched: Option<Touched>) -> Self {
+        Self::V1 {
+            at: at.0,
+            actor: event.actor.clone(),
+            action: event.action.clone(),
+            target: event.target.clone(),
+            outcome: outcome_code(event.outcome),
+            count: event.count,
+            touched,
+        }
+    }
+
+    pub(crate) fn into_parts(self) -> Result<(Timestamp, AuditEvent, Option<Touched>)> {
+        let Self::V1 { at, actor, action, target, outcome, count, touched } = self;
+        let outcome = outcome_from_code(outcome).ok_or_else(|| unreadable("a note"))?;
+        Ok((Timestamp(at), AuditEvent { actor, action, target, outcome, count }, touched))
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

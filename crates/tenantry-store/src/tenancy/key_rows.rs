@@ -4,7 +4,7 @@
 //! tenant is known. A tenant's own list names its keys.
 
 use super::{
-    Backend, Space, Tenancy, View as _,
+    Backend, Space, Tenancy, View,
     backend::Scan,
     complete,
     disk::{self, Touched},
@@ -45,7 +45,7 @@ impl<B: Backend> Tenancy<B> {
         complete(async move {
             let installation = inner.installation().await?;
             let _writing = installation.writer.lock().await;
-            let view = inner.change(&[&installation]).await?;
+            let view = inner.change(&installation).await?;
             inner.operator_stands(&scope).await?;
             let owner = KeyOwner::Operator { act_as };
             inner.make_key(&installation, view, owner, key, scope.actor()).await
@@ -70,7 +70,7 @@ impl<B: Backend> Tenancy<B> {
         complete(async move {
             let installation = inner.installation().await?;
             let _writing = installation.writer.lock().await;
-            let view = inner.change(&[&installation]).await?;
+            let view = inner.change(&installation).await?;
             inner.operator_stands(&scope).await?;
             inner.revoke(&installation, view, id, scope.actor()).await
         })
@@ -85,8 +85,10 @@ impl<B: Backend> Tenancy<B> {
         unlimited(scope)?;
         let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
-            let tenant = inner.tenant(&scope).await?;
-            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            let tenant = inner.known(&scope).await?;
+            let _rooting = inner.rooting(&tenant).await?;
+            let view = inner.change_root(&[&tenant]).await?;
+            inner.stands(scope.standing(), Some(&tenant)).await?;
             let owner = KeyOwner::Tenant(tenant.id());
             inner.make_key(&tenant, view, owner, key, scope.actor()).await
         })
@@ -95,7 +97,7 @@ impl<B: Backend> Tenancy<B> {
 
     pub(crate) async fn keys(&self, scope: &Scope<Admin>) -> Result<Vec<KeyRow>> {
         unlimited(scope)?;
-        self.keys_of(&*self.tenant(scope).await?).await
+        self.keys_of(&*self.known(scope).await?).await
     }
 
     pub(crate) async fn revoke_key(
@@ -106,8 +108,10 @@ impl<B: Backend> Tenancy<B> {
         unlimited(scope)?;
         let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
-            let tenant = inner.tenant(&scope).await?;
-            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            let tenant = inner.known(&scope).await?;
+            let _rooting = inner.rooting(&tenant).await?;
+            let view = inner.change_root(&[&tenant]).await?;
+            inner.stands(scope.standing(), Some(&tenant)).await?;
             inner.revoke(&tenant, view, id, scope.actor()).await
         })
         .await
@@ -199,38 +203,37 @@ impl<B: Backend> Tenancy<B> {
             expires_at: new.expires_at,
             secret_hash: key.hash(),
         };
-        let mut commit = self.begin(owner)?;
+        let mut about = self.about(owner)?;
         let limit = owner.info().limits.keys;
-        if commit.head.keys >= limit {
+        let count = match owner.head().filter(|_| !owner.placement().is_apart()) {
+            Some(head) => head.keys as usize,
+            None => listed(&view, owner).await?.len(),
+        };
+        if count >= limit as usize {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!("this tenant may have {limit} keys; revoke one first"),
             ));
         }
-        commit.head.keys += 1;
         let row_key = keys::Key { id: *row.id.bytes() }.encode(INSTALLATION);
         let bytes = disk::encode(&DiskKey::from_row(&row));
         let mut nonces = Nonces::draw(&*self.entropy);
         let sealed = self.installation().await?.key().seal(&row_key, &bytes, true, &mut nonces);
-        commit.put_clear(Space::Catalog, row_key, sealed);
-        let listed = keys::KeyOfTenant { id: *row.id.bytes() }.encode(owner.prefix());
-        commit.put_clear(Space::Data, listed, Vec::new());
-        commit.touch(Touched::Key(*row.id.bytes()));
-        commit.audit(done(actor, "key.create", &row.id.to_string(), 1));
-        self.commit(owner, view, commit).await?;
+        about.root(row_key, Some(sealed));
+        about.list_key(*row.id.bytes(), true);
+        let event = done(actor, "key.create", &row.id.to_string(), 1);
+        about.tell(event, Some(Touched::Key(*row.id.bytes())));
+        let (set, after) = about.finish();
+        self.submit(view, set).await?;
+        after.apply(owner);
         Ok((row, key))
     }
 
     async fn keys_of(&self, owner: &OpenTenant) -> Result<Vec<KeyRow>> {
         let mut rows = Vec::new();
-        let view = self.view(owner).await?;
         let root = self.root().await?;
-        let all = keys::KeyOfTenant::all(owner.prefix());
-        let mut listed = Scan::new(&view, Space::Data, all, None);
-        while let Some((key, _)) = listed.next().await? {
-            let listed = keys::KeyOfTenant::decode(owner.prefix(), &key)
-                .ok_or_else(|| Error::corrupt("a key of the catalog cannot be read"))?;
-            rows.extend(self.key_row_in(&root, KeyId::from_bytes(listed.id)).await?);
+        for id in listed(&root, owner).await? {
+            rows.extend(self.key_row_in(&root, id).await?);
         }
         Ok(rows)
     }
@@ -243,18 +246,37 @@ impl<B: Backend> Tenancy<B> {
         id: KeyId,
         actor: &str,
     ) -> Result<()> {
-        let mut commit = self.begin(owner)?;
+        let mut about = self.about(owner)?;
         let listed = keys::KeyOfTenant { id: *id.bytes() }.encode(owner.prefix());
-        if view.get(Space::Data, &listed).await?.is_none() {
+        if view.get(list_space(owner), &listed).await?.is_none() {
             return Err(Error::not_found(Resource::Key, id.to_string()));
         }
-        commit.head.keys = commit.head.keys.saturating_sub(1);
-        commit.remove(Space::Data, listed);
-        commit.remove(Space::Catalog, keys::Key { id: *id.bytes() }.encode(INSTALLATION));
-        commit.touch(Touched::Key(*id.bytes()));
-        commit.audit(done(actor, "key.revoke", &id.to_string(), 1));
-        self.commit(owner, view, commit).await?;
+        about.list_key(*id.bytes(), false);
+        about.root(keys::Key { id: *id.bytes() }.encode(INSTALLATION), None);
+        let event = done(actor, "key.revoke", &id.to_string(), 1);
+        about.tell(event, Some(Touched::Key(*id.bytes())));
+        let (set, after) = about.finish();
+        self.submit(view, set).await?;
+        after.apply(owner);
         self.revoked();
         Ok(())
     }
+}
+
+/// Where the keys of a tenant are listed: with its data, or in the root if they are apart.
+fn list_space(owner: &OpenTenant) -> Space {
+    if owner.placement().is_apart() { Space::Catalog } else { Space::Data }
+}
+
+/// The ids of a tenant's keys.
+async fn listed(root: &impl View, owner: &OpenTenant) -> Result<Vec<KeyId>> {
+    let mut ids = Vec::new();
+    let all = keys::KeyOfTenant::all(owner.prefix());
+    let mut rows = Scan::new(root, list_space(owner), all, None);
+    while let Some((key, _)) = rows.next().await? {
+        let listed = keys::KeyOfTenant::decode(owner.prefix(), &key)
+            .ok_or_else(|| Error::corrupt("a key of the catalog cannot be read"))?;
+        ids.push(KeyId::from_bytes(listed.id));
+    }
+    Ok(ids)
 }

@@ -136,7 +136,7 @@ macro_rules! families {
             #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
             pub(crate) struct $name $(<$life>)? { $(pub(crate) $field: $type),* }
 
-            #[cfg_attr(not(test), allow(dead_code, reason = "families exist before their users"))]
+            #[allow(dead_code, reason = "families exist before their users, and not each is listed")]
             impl $(<$life>)? $name $(<$life>)? {
                 /// The family's number on disk.
                 pub(crate) const FAMILY: u8 = $number;
@@ -183,10 +183,22 @@ families! {
     TenantName<'a> = 0x01 { name: Tail<'a> };
     /// API key id → key row, sealed with the installation's key.
     Key = 0x02 { id: [u8; 10] };
-    /// What is left to purge: a whole tenant (`collection` = 0) or one collection. Value empty.
+    /// What is left to purge: a whole tenant (`collection` = 0) or one collection. Under the
+    /// tenant itself if it lives apart. Value empty.
     Purge = 0x03 { tenant: u64, collection: u32 };
     /// The lowest tenant id that was never assigned (u64, big-endian, clear).
     NextTenant = 0x04 { };
+    /// Where a tenant lives that does not live among others (clear).
+    Place = 0x05 { tenant: u64 };
+    /// What was changed in the root and the tenant's log is still to be told, sealed with the
+    /// tenant's key.
+    Told = 0x06 { tenant: u64, number: u64 };
+    /// The lowest space of `schema` that was never given (u32, big-endian, clear).
+    NextSpace = 0x07 { };
+    /// A space of `schema` that was given and is empty again. Value empty.
+    FreeSpace = 0x09 { space: u32 };
+    /// A bucket of spaces that was made whole. Value empty.
+    Bucket = 0x0a { bucket: u32 };
 
     // The tenant's catalog.
 
@@ -244,6 +256,13 @@ families! {
 pub(crate) fn vectors_of(prefix: Prefix, collection: u32, partition: u32, vector: u16) -> Vec<u8> {
     let mut key = bodies_like(Vector::all(prefix), collection, partition);
     vector.put(&mut key);
+    key
+}
+
+/// The start of all that a tenant's log is still to be told.
+pub(crate) fn told_of(installation: Prefix, tenant: TenantId) -> Vec<u8> {
+    let mut key = Told::all(installation);
+    tenant.get().put(&mut key);
     key
 }
 

@@ -4,12 +4,16 @@
 //! sealed with their tenant's key ([`seal`]). [`Tenancy`] is the one way to read and change them;
 //! where they are kept is its [`Backend`]. Records are the backend's own.
 
+mod about;
+mod at_home;
 mod backend;
 pub(crate) mod catalog;
+mod create;
 pub(crate) mod disk;
 mod disk_key;
 mod key_rows;
 pub(crate) mod keys;
+pub(crate) mod place;
 pub(crate) mod seal;
 mod set;
 pub(crate) mod slot;
@@ -21,6 +25,7 @@ pub(crate) use backend::{Backend, Pair, View};
 pub(crate) use set::{Space, WriteSet};
 
 use crate::{AuditEvent, AuditOutcome, Entropy};
+use disk::Head;
 use key_rows::KeyCache;
 use parking_lot::Mutex;
 use seal::SealingKey;
@@ -48,16 +53,19 @@ pub(crate) struct Tenancy<B> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     naming: Mutex<Naming>,
+    /// Where a tenant lives that is made without a word about it.
+    default_isolation: Isolation,
     /// Keys revoked and tenants suspended since the store was opened.
     revocations: Arc<AtomicU64>,
     keys: Mutex<KeyCache>,
 }
 
-/// Names that are being given at this moment, and the next tenant id.
+/// Names and spaces that are being given at this moment, and the next tenant id.
 #[derive(Debug, Default)]
 struct Naming {
     in_flight: HashSet<TenantName>,
     next_tenant: u64,
+    spaces: HashSet<u32>,
 }
 
 impl<B> Deref for Tenancy<B> {
@@ -75,9 +83,10 @@ impl<B: Backend> Tenancy<B> {
         revocations: Arc<AtomicU64>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        default_isolation: Isolation,
     ) -> Self {
         let (naming, keys) = Default::default();
-        Self { backend, tenants, clock, entropy, naming, revocations, keys }
+        Self { backend, tenants, clock, entropy, naming, default_isolation, revocations, keys }
     }
 
     pub(crate) fn revocations(&self) -> u64 {
@@ -109,7 +118,7 @@ impl<B: Backend> Tenancy<B> {
         let key = self.new_data_key();
         let slot = self.backend.wrap(info.id, &key, &*self.entropy);
         let tenant = OpenTenant::new(info.clone(), key, generation);
-        let mut commit = Commit::new(&tenant, &*self.entropy, self.now());
+        let mut commit = Commit::new(&tenant, Head::default(), &*self.entropy, self.now());
         commit.put_tenant(&info);
         commit.audit(done("store", "installation.create", "installation", 1));
         let (mut set, _) = commit.finish();
@@ -135,8 +144,15 @@ impl<B: Backend> Tenancy<B> {
         self.tenants.get(id, load).await
     }
 
-    /// The tenant of a scope.
+    /// The tenant of a scope, its place opened.
     pub(crate) async fn tenant<L: Level>(&self, scope: &Scope<L>) -> Result<Arc<OpenTenant>> {
+        let tenant = self.known(scope).await?;
+        self.at_home(&tenant).await?;
+        Ok(tenant)
+    }
+
+    /// The tenant of a scope, as the root knows it.
+    pub(crate) async fn known<L: Level>(&self, scope: &Scope<L>) -> Result<Arc<OpenTenant>> {
         let gone = || Error::not_found(Resource::Tenant, "(deleted)");
         let tenant = self.open_tenant(scope.tenant()).await?.ok_or_else(gone)?;
         tenant.check_alive()?;
@@ -154,7 +170,8 @@ impl<B: Backend> Tenancy<B> {
     /// A new commit of a tenant whose writer lock is held.
     pub(crate) fn begin<'a>(&'a self, tenant: &'a OpenTenant) -> Result<Commit<'a>> {
         tenant.check_alive()?;
-        Ok(Commit::new(tenant, &*self.entropy, self.now()))
+        let head = tenant.head().ok_or_else(|| Error::internal("the place was not opened"))?;
+        Ok(Commit::new(tenant, head, &*self.entropy, self.now()))
     }
 
     /// Commits what was collected for a tenant whose writer lock is held, and takes over its head.
@@ -165,6 +182,8 @@ impl<B: Backend> Tenancy<B> {
         commit: Commit<'_>,
     ) -> Result<()> {
         let (set, head) = commit.finish();
+        // A deletion waits only so long for a tenant that lives apart.
+        tenant.check_alive()?;
         self.backend.submit(view, set).await?;
         tenant.set_head(head);
         Ok(())

@@ -1,6 +1,6 @@
 //! What a commit writes.
 
-use super::slot::SlotWrite;
+use super::{place::Placement, slot::SlotWrite};
 
 /// Which rows a key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,9 @@ pub(crate) enum Space {
 /// What one commit writes.
 #[derive(Debug)]
 pub(crate) struct WriteSet {
+    /// Whose data the operations on [`Space::Data`] write. Apart from the root, it writes nothing
+    /// else.
+    pub(crate) placement: Placement,
     /// The generation of the database that it was made from.
     pub(crate) generation: u64,
     /// Values to put (`Some`) or remove (`None`).
@@ -24,8 +27,8 @@ pub(crate) struct WriteSet {
 
 impl WriteSet {
     /// An empty set made from a database of this generation.
-    pub(crate) fn new(generation: u64) -> Self {
-        Self { generation, operations: Vec::new(), slots: Vec::new() }
+    pub(crate) fn new(placement: Placement, generation: u64) -> Self {
+        Self { placement, generation, operations: Vec::new(), slots: Vec::new() }
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -2,8 +2,9 @@
 
 use super::{
     Backend, Space, Tenancy, View,
+    about::About,
     backend::Scan,
-    catalog, complete,
+    complete,
     disk::{self, DiskAudit, Touched},
     done,
     keys::{self, Decode as _, Prefix, Tail},
@@ -13,10 +14,7 @@ use super::{
 use crate::{AuditEntry, AuditEvent, TenantChange, TenantInfo};
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{Admin, OperatorScope, Scope, SystemScope, TenantId};
-use tenantry_types::{
-    DatabaseName, Error, ErrorKind, Isolation, Resource, Result, TenantName, TenantSpec,
-    TenantState,
-};
+use tenantry_types::{Error, ErrorKind, Resource, Result, TenantName, TenantSpec, TenantState};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
@@ -114,7 +112,7 @@ impl<B: Backend> Tenancy<B> {
         if !scope.restriction().is_none() {
             return Err(Error::denied("a limited key cannot read the audit log"));
         }
-        self.audit_of(&*self.tenant(scope).await?, after, limit).await
+        self.audit_of(&*self.known(scope).await?, after, limit).await
     }
 
     pub(crate) async fn append_audit(
@@ -127,15 +125,24 @@ impl<B: Backend> Tenancy<B> {
             by_tenant.entry(tenant).or_default().push(event);
         }
         let mut running = tokio::task::JoinSet::new();
+        let mut outcome = Ok(());
         for (id, events) in by_tenant {
+            // Each may need a database or a connection that others wait for.
+            if running.len() >= LOGS_AT_ONCE {
+                outcome = outcome.and(joined(running.join_next().await));
+            }
             let inner = Arc::clone(self);
             running.spawn(async move {
                 let Some(tenant) = inner.open_tenant(id).await? else { return Ok(()) };
-                let _writing = tenant.writer.lock().await;
-                if tenant.check_alive().is_err() {
-                    return Ok(());
-                }
-                let view = inner.change(&[&tenant]).await?;
+                let writing = match inner.at_home(&tenant).await {
+                    Ok(()) => inner.writer(&tenant).await,
+                    Err(error) => Err(error),
+                };
+                let (_writing, view) = match writing {
+                    Ok(writing) => writing,
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                    Err(error) => return Err(error),
+                };
                 let mut commit = inner.begin(&tenant)?;
                 for event in events {
                     commit.audit(event);
@@ -143,18 +150,26 @@ impl<B: Backend> Tenancy<B> {
                 inner.commit(&tenant, view, commit).await
             });
         }
-        let mut outcome = Ok(());
-        while let Some(one) = running.join_next().await {
-            let one =
-                one.unwrap_or_else(|why| Err(Error::internal("append audit").with_source(why)));
-            outcome = outcome.and(one);
+        while !running.is_empty() {
+            outcome = outcome.and(joined(running.join_next().await));
         }
         outcome
     }
 }
 
+/// Logs that are appended to at once.
+const LOGS_AT_ONCE: usize = 256;
+
+fn joined(one: Option<std::result::Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
+    match one {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(why)) => Err(Error::internal("append audit").with_source(why)),
+        None => Ok(()),
+    }
+}
+
 /// A name that is being given; free again when dropped.
-struct Reserved<B: Backend> {
+pub(super) struct Reserved<B: Backend> {
     inner: Arc<Tenancy<B>>,
     name: TenantName,
 }
@@ -167,7 +182,7 @@ impl<B: Backend> Drop for Reserved<B> {
 
 impl<B: Backend> Tenancy<B> {
     async fn find(&self, name: &TenantName) -> Result<Option<Arc<OpenTenant>>> {
-        let key = keys::TenantName { name: Tail(name.as_str().as_bytes()) }.encode(INSTALLATION);
+        let key = name_key(name);
         let value = self.root().await?.get(Space::Catalog, &key).await?;
         let Some(value) = value else { return Ok(None) };
         let found = self.open_tenant(TenantId::new(number(&value)?)).await?;
@@ -180,61 +195,11 @@ impl<B: Backend> Tenancy<B> {
 
     /// Reserves a name until the guard is dropped. Whether a living tenant has it is to be looked
     /// up afterwards: whoever gave it before has then committed or let go of it.
-    fn reserve(self: &Arc<Self>, name: &TenantName) -> Result<Reserved<B>> {
+    pub(super) fn reserve(self: &Arc<Self>, name: &TenantName) -> Result<Reserved<B>> {
         if !self.naming.lock().in_flight.insert(name.clone()) {
             return Err(taken(name));
         }
         Ok(Reserved { inner: Arc::clone(self), name: name.clone() })
-    }
-
-    async fn make_tenant(
-        self: &Arc<Self>,
-        spec: &TenantSpec,
-        scope: &OperatorScope,
-    ) -> Result<TenantInfo> {
-        let _name = self.reserve(&spec.name)?;
-        let view = self.creating().await?;
-        require_free(&view, &spec.name).await?;
-        let counted = view.get(Space::Catalog, &keys::NextTenant {}.encode(INSTALLATION)).await?;
-        let next = counted.map_or(Ok(0), |counted| number(&counted))?;
-        self.operator_stands(scope).await?;
-        let key = self.new_data_key();
-        let (info, durable) = {
-            // The id is assigned and the commit queued under one lock, so that the stored count
-            // grows in the order of commits and an id is never given twice.
-            let mut naming = self.naming.lock();
-            let id = TenantId::new(naming.next_tenant.max(next));
-            let info = TenantInfo {
-                id,
-                name: spec.name.clone(),
-                state: TenantState::Active,
-                isolation: Isolation::Shared,
-                weight: spec.weight,
-                limits: spec.limits,
-                settings: spec.settings.clone(),
-                created_at: self.now(),
-            };
-            let slot = self.wrap(id, &key, &*self.entropy);
-            let tenant = OpenTenant::new(info.clone(), key, view.generation());
-            let mut commit = Commit::new(&tenant, &*self.entropy, self.now());
-            commit.put_tenant(&info);
-            put_tenant_name(&mut commit, &spec.name, Some(id));
-            let next = keys::NextTenant {}.encode(INSTALLATION);
-            commit.put_clear(Space::Catalog, next, (id.get() + 1).to_be_bytes().to_vec());
-            if spec.default_database {
-                let name = DatabaseName::default_database();
-                catalog::put_new_database(&mut commit, &tenant, &name, self.now());
-            }
-            commit.audit(done(scope.actor(), "tenant.create", spec.name.as_str(), 1));
-            let (mut set, _) = commit.finish();
-            set.slots.push(slot);
-            naming.next_tenant = id.get() + 1;
-            (info, self.submit(view, set))
-        };
-        durable.await?;
-        // It is opened from disk when it is used. If it were kept open here, it could have been
-        // deleted meanwhile, and would live on in memory.
-        Ok(info)
     }
 
     async fn change_row(
@@ -248,13 +213,13 @@ impl<B: Backend> Tenancy<B> {
             Some(new) if new != name => Some(self.reserve(new)?),
             Some(_) | None => None,
         };
-        let _writing = tenant.writer.lock().await;
+        let _rooting = self.rooting(&tenant).await?;
         let installation = self.installation().await?;
         let _logging = installation.writer.lock().await;
-        let view = self.change(&[&tenant, &installation]).await?;
+        let view = self.change_root(&[&tenant, &installation]).await?;
         // Whoever revokes an operator's key holds the same lock.
         self.operator_stands(scope).await?;
-        let mut commit = self.begin(&tenant)?;
+        let mut about = self.about(&tenant)?;
         let mut info = (*tenant.info()).clone();
         if info.name != *name {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));
@@ -263,8 +228,8 @@ impl<B: Backend> Tenancy<B> {
         if let Some(new) = change.name.filter(|new| *new != info.name) {
             require_free(&view, &new).await?;
             told.push(("tenant.rename", format!("{name} → {new}")));
-            put_tenant_name(&mut commit, &info.name, None);
-            put_tenant_name(&mut commit, &new, Some(info.id));
+            about.root(name_key(&info.name), None);
+            about.root(name_key(&new), Some(info.id.get().to_be_bytes().to_vec()));
             info.name = new;
         }
         if let Some(state) = change.state.filter(|state| *state != info.state) {
@@ -293,19 +258,19 @@ impl<B: Backend> Tenancy<B> {
         if told.is_empty() {
             return Ok(info);
         }
-        commit.put_tenant(&info);
+        about.put_tenant(&info);
         let mut log = self.begin(&installation)?;
         for (action, target) in told {
-            commit.audit(done(scope.actor(), action, &target, 1));
+            about.tell(done(scope.actor(), action, &target, 1), Some(Touched::Tenant));
             log.audit(done(scope.actor(), action, &target, 1));
         }
-        self.commit_two(view, (&tenant, commit), (&installation, log)).await?;
+        self.commit_two(view, (&tenant, about), (&installation, log)).await?;
         tenant.set_info(info.clone());
         self.revoked();
         Ok(info)
     }
 
-    async fn remove_tenant(
+    pub(super) async fn remove_tenant(
         self: &Arc<Self>,
         name: &TenantName,
         scope: &OperatorScope,
@@ -316,23 +281,23 @@ impl<B: Backend> Tenancy<B> {
             }
             found => found?,
         };
-        let _writing = tenant.writer.lock().await;
+        let _rooting = self.rooting(&tenant).await?;
         let installation = self.installation().await?;
         let _logging = installation.writer.lock().await;
-        let view = self.change(&[&tenant, &installation]).await?;
+        let view = self.change_root(&[&tenant, &installation]).await?;
         self.operator_stands(scope).await?;
-        let mut commit = self.begin(&tenant)?;
+        let mut about = self.about(&tenant)?;
         if tenant.info().name != *name {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));
         }
-        put_tenant_name(&mut commit, name, None);
-        commit.remove(Space::Catalog, keys::Tenant {}.encode(tenant.prefix()));
+        about.root(name_key(name), None);
+        about.root(keys::Tenant {}.encode(tenant.prefix()), None);
         let purge = keys::Purge { tenant: tenant.id().get(), collection: 0 };
-        commit.put_clear(Space::Catalog, purge.encode(INSTALLATION), Vec::new());
-        commit.touch(Touched::Tenant);
+        about.root(purge.encode(INSTALLATION), Some(Vec::new()));
+        about.touch(Touched::Tenant);
         let mut log = self.begin(&installation)?;
         log.audit(done(scope.actor(), "tenant.delete", name.as_str(), 1));
-        self.commit_two(view, (&tenant, commit), (&installation, log)).await?;
+        self.commit_two(view, (&tenant, about), (&installation, log)).await?;
         tenant.mark_gone();
         self.forget_tenant(tenant.id()).await
     }
@@ -347,9 +312,9 @@ impl<B: Backend> Tenancy<B> {
         tracing::warn!(?why, tenant = %name, "delete a tenant that cannot be opened");
         let installation = self.installation().await?;
         let _logging = installation.writer.lock().await;
-        let view = self.change(&[&installation]).await?;
+        let view = self.change(&installation).await?;
         self.operator_stands(scope).await?;
-        let key = keys::TenantName { name: Tail(name.as_str().as_bytes()) }.encode(INSTALLATION);
+        let key = name_key(name);
         let Some(value) = view.get(Space::Catalog, &key).await? else {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));
         };
@@ -371,21 +336,21 @@ impl<B: Backend> Tenancy<B> {
         self.tenant_gone(id).await
     }
 
-    /// Commits changes of a tenant and of the installation as one. Both writer locks are held,
+    /// Commits changes of a tenant and of the installation as one. The locks of both are held,
     /// the installation's taken last.
     async fn commit_two(
         &self,
         view: B::View,
-        (tenant, commit): (&OpenTenant, Commit<'_>),
+        (tenant, about): (&OpenTenant, About<'_>),
         (installation, log): (&OpenTenant, Commit<'_>),
     ) -> Result<()> {
-        let (mut set, head) = commit.finish();
+        let (mut set, after) = about.finish();
         let (more, log_head) = log.finish();
         // The older one, so that the set is refused if either was opened before a reopening.
         set.generation = set.generation.min(more.generation);
         set.operations.extend(more.operations);
         self.submit(view, set).await?;
-        tenant.set_head(head);
+        after.apply(tenant);
         installation.set_head(log_head);
         Ok(())
     }
@@ -396,6 +361,13 @@ impl<B: Backend> Tenancy<B> {
         after: u64,
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
+        self.at_home(tenant).await?;
+        if tenant.head().is_some_and(|head| head.told < tenant.told())
+            && let Err(error) = self.writer(tenant).await
+        {
+            // A log that takes no more entries can still be read.
+            tracing::warn!(?error, tenant = %tenant.id(), "append to the log what the root told");
+        }
         let from = keys::Audit { sequence: after.saturating_add(1) }.encode(tenant.prefix());
         let all = keys::Audit::all(tenant.prefix());
         let mut entries = Vec::new();
@@ -418,18 +390,14 @@ fn taken(name: &TenantName) -> Error {
 }
 
 /// Fails if a living tenant has the name.
-async fn require_free(view: &impl View, name: &TenantName) -> Result<()> {
-    let key = keys::TenantName { name: Tail(name.as_str().as_bytes()) }.encode(INSTALLATION);
-    match view.get(Space::Catalog, &key).await? {
+pub(super) async fn require_free(view: &impl View, name: &TenantName) -> Result<()> {
+    match view.get(Space::Catalog, &name_key(name)).await? {
         None => Ok(()),
         Some(_) => Err(taken(name)),
     }
 }
 
-fn put_tenant_name(commit: &mut Commit<'_>, name: &TenantName, id: Option<TenantId>) {
-    let key = keys::TenantName { name: Tail(name.as_str().as_bytes()) }.encode(INSTALLATION);
-    match id {
-        Some(id) => commit.put_clear(Space::Catalog, key, id.get().to_be_bytes().to_vec()),
-        None => commit.remove(Space::Catalog, key),
-    }
+/// The key of the row that says whose a name is.
+pub(super) fn name_key(name: &TenantName) -> Vec<u8> {
+    keys::TenantName { name: Tail(name.as_str().as_bytes()) }.encode(INSTALLATION)
 }

@@ -11,6 +11,7 @@ use super::{
         Touched,
     },
     keys::{self, Prefix},
+    place::{Fresh, PlaceRow, Placement},
     seal::{Nonces, SealingKey},
     set::{Space, WriteSet},
 };
@@ -22,12 +23,13 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{
-    CollectionId, CollectionName, DatabaseName, DatabaseNumber, Error, Resource, Result, Timestamp,
+    CollectionId, CollectionName, DatabaseName, DatabaseNumber, Error, Isolation, Resource, Result,
+    Timestamp,
 };
 
 /// Opened tenants kept at most; those in use are kept beyond it.
@@ -46,10 +48,17 @@ pub(crate) struct OpenTenant {
     prefix: Prefix,
     key: SealingKey,
     info: Mutex<Arc<TenantInfo>>,
-    head: Mutex<Head>,
+    placement: Placement,
+    /// What the root says of the place; see [`PlaceRow`].
+    fresh: Mutex<Fresh>,
+    told: AtomicU64,
+    /// Unknown until the place is opened, if the tenant lives apart.
+    head: Mutex<Option<Head>>,
     /// One writer at a time; held from reading what a write depends on until it is durable and
     /// applied in memory.
     pub(crate) writer: Arc<tokio::sync::Mutex<()>>,
+    /// One at a time changes what the root knows of a tenant apart, or opens its place.
+    pub(crate) rooting: tokio::sync::Mutex<()>,
     catalog: Mutex<Catalog>,
     gone: AtomicBool,
     /// Permits for large reads: one tenant takes no more threads than this.
@@ -74,9 +83,13 @@ impl OpenTenant {
         Self {
             prefix: Prefix::of(info.id),
             key,
+            placement: Placement::shared(info.id),
+            fresh: Mutex::new(Fresh::Made),
+            told: AtomicU64::new(0),
             info: Mutex::new(Arc::new(info)),
-            head: Mutex::new(Head::default()),
+            head: Mutex::new(Some(Head::default())),
             writer: Arc::default(),
+            rooting: tokio::sync::Mutex::default(),
             catalog: Mutex::default(),
             gone: AtomicBool::new(false),
             heavy: Arc::new(tokio::sync::Semaphore::new(HEAVY_READS_MAX)),
@@ -100,15 +113,74 @@ impl OpenTenant {
         let row_key = keys::Tenant {}.encode(prefix);
         let Some(row) = view.get(Space::Catalog, &row_key).await? else { return Ok(None) };
         let row: DiskTenant = disk::decode(&key.open(&row_key, &row)?, "a tenant")?;
-        let tenant = Self::new(row.into_info(id)?, key, view.generation());
+        let info = row.into_info(id)?;
+        let isolation = info.isolation;
+        let place = keys::Place { tenant: id.get() }.encode(Prefix::of(TenantId::INSTALLATION));
+        let place = match isolation {
+            Isolation::Shared => None,
+            Isolation::Schema | Isolation::Database => view.get(Space::Catalog, &place).await?,
+        };
+        let mut tenant = Self::new(info, key, view.generation());
+        match place.map(|row| PlaceRow::decode(id, &row)).transpose()? {
+            Some(row) => {
+                tenant.place(row);
+                *tenant.head.lock() = None;
+            }
+            None => tenant.load_head(view).await?,
+        }
+        if tenant.placement.isolation != isolation {
+            return Err(Error::corrupt(format!("the place of tenant {id} is gone")));
+        }
+        Ok(Some(tenant))
+    }
+
+    /// Says where a tenant is that lives apart.
+    pub(crate) fn place(&mut self, row: PlaceRow) {
+        self.placement = row.placement;
+        *self.fresh.lock() = row.fresh;
+        self.told.store(row.told, Ordering::Release);
+    }
+
+    /// Reads the counters from where the tenant's data are.
+    pub(crate) async fn load_head(&self, view: &impl View) -> Result<()> {
+        let row = self.row(view, Space::Data, &keys::Head {}.encode(self.prefix)).await?;
         // Without its counters a tenant would assign numbers again that are in use.
-        let Some(DiskHead::V1(head)) =
-            tenant.row(view, Space::Data, &keys::Head {}.encode(prefix)).await?
-        else {
+        let Some(head) = row.map(DiskHead::into_head) else {
+            let id = self.id();
             return Err(Error::corrupt(format!("the counters of tenant {id} are gone")));
         };
-        *tenant.head.lock() = head;
-        Ok(Some(tenant))
+        *self.head.lock() = Some(head);
+        Ok(())
+    }
+
+    /// Where its data are.
+    pub(crate) fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    /// Whether its place is still to be made.
+    pub(crate) fn fresh(&self) -> Fresh {
+        *self.fresh.lock()
+    }
+
+    /// The root says now that the place is made.
+    pub(crate) fn set_made(&self) {
+        *self.fresh.lock() = Fresh::Made;
+    }
+
+    /// The number of the last note for its log.
+    pub(crate) fn told(&self) -> u64 {
+        self.told.load(Ordering::Acquire)
+    }
+
+    /// The root has committed notes up to this one.
+    pub(crate) fn set_told(&self, number: u64) {
+        self.told.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// What the root says of a place apart.
+    pub(crate) fn place_row(&self) -> PlaceRow {
+        PlaceRow { placement: self.placement, fresh: self.fresh(), told: self.told() }
     }
 
     pub(crate) fn id(&self) -> TenantId {
@@ -138,12 +210,18 @@ impl OpenTenant {
         *self.info.lock() = Arc::new(info);
     }
 
-    pub(crate) fn head(&self) -> Head {
+    /// True if its counters are known.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.head.lock().is_some()
+    }
+
+    /// The counters; `None` if the place of a tenant apart was not opened yet.
+    pub(crate) fn head(&self) -> Option<Head> {
         self.head.lock().clone()
     }
 
     pub(crate) fn set_head(&self, head: Head) {
-        *self.head.lock() = head;
+        *self.head.lock() = Some(head);
     }
 
     /// Marks the tenant as erased: whoever still holds it is refused from now on.
@@ -209,7 +287,7 @@ impl OpenTenant {
     }
 }
 
-/// A commit of one tenant in the making: collects sealed rows, then the head, the change row and
+/// A commit of one tenant's data in the making: collects sealed rows, then the head, the change row and
 /// the audit entries. The tenant's writer lock must be held.
 pub(crate) struct Commit<'a> {
     tenant: &'a OpenTenant,
@@ -222,11 +300,15 @@ pub(crate) struct Commit<'a> {
 }
 
 impl<'a> Commit<'a> {
-    pub(crate) fn new(tenant: &'a OpenTenant, entropy: &'a dyn Entropy, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        tenant: &'a OpenTenant,
+        mut head: Head,
+        entropy: &'a dyn Entropy,
+        now: Timestamp,
+    ) -> Self {
         let nonces = Nonces::draw(entropy);
-        let mut head = tenant.head();
         head.sequence += 1;
-        let set = WriteSet::new(tenant.generation);
+        let set = WriteSet::new(tenant.placement, tenant.generation);
         Self { tenant, entropy, nonces, now, head, set, touched: Vec::new() }
     }
 
@@ -237,6 +319,11 @@ impl<'a> Commit<'a> {
 
     pub(crate) fn prefix(&self) -> Prefix {
         self.tenant.prefix()
+    }
+
+    /// True if the data that it writes are apart from the root.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.tenant.placement.is_apart()
     }
 
     /// Seals and puts a row.
@@ -282,9 +369,14 @@ impl<'a> Commit<'a> {
 
     /// Appends an audit entry to this tenant's chain.
     pub(crate) fn audit(&mut self, event: AuditEvent) {
+        self.audit_at(self.now, event);
+    }
+
+    /// The same of something that was done before.
+    pub(crate) fn audit_at(&mut self, at: Timestamp, event: AuditEvent) {
         let sequence = self.head.audit_sequence + 1;
-        let hash = AuditEntry::chain(&self.head.audit_hash, sequence, self.now, &event);
-        let entry = AuditEntry { sequence, at: self.now, event, hash };
+        let hash = AuditEntry::chain(&self.head.audit_hash, sequence, at, &event);
+        let entry = AuditEntry { sequence, at, event, hash };
         let key = keys::Audit { sequence }.encode(self.prefix());
         self.put(Space::Data, key, &DiskAudit::from_entry(&entry));
         self.head.audit_sequence = sequence;
@@ -310,7 +402,7 @@ impl<'a> Commit<'a> {
         }
         let key = keys::Head {}.encode(self.prefix());
         let head = self.head.clone();
-        self.put(Space::Data, key, &DiskHead::V1(head.clone()));
+        self.put(Space::Data, key, &DiskHead::from_head(&head));
         (self.set, head)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::conformance;
 use tenantry_store::{EmbeddedConfig, Store};
+use tenantry_types::Isolation;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_backend_conforms() {
@@ -36,4 +37,28 @@ async fn the_embedded_backend_conforms_under_memory_pressure() {
         (Store::open_embedded(config).expect("a new store"), folder)
     })
     .await;
+}
+
+/// The same with tenants that live apart, and so few open databases that they are closed and
+/// opened all the time.
+async fn conforms_apart(isolation: Isolation) {
+    let make = || {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut config = EmbeddedConfig::new(folder.path());
+        config.default_isolation = isolation;
+        config.open_databases = 1;
+        (Store::open_embedded(config).expect("a new store"), folder)
+    };
+    conformance::run_all(make).await;
+    conformance::run_large(make).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_backend_conforms_with_spaces() {
+    conforms_apart(Isolation::Schema).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_backend_conforms_with_databases() {
+    conforms_apart(Isolation::Database).await;
 }

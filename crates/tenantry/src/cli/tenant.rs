@@ -4,6 +4,7 @@ use super::{
     client::{Client, Target, segment},
     output::{print, print_json, printable, table, utc},
 };
+use crate::config::IsolationWord;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use std::{
     fmt::Write as _,
     io::{IsTerminal, Write as _, stderr, stdin},
 };
+use tenantry::Isolation;
 
 /// Tenants of one page.
 const PAGE: usize = 1_000;
@@ -36,6 +38,9 @@ enum Command {
         /// Its share of compute while several tenants wait for it, 1 to 1000; 100 is usual
         #[arg(long)]
         weight: Option<u16>,
+        /// Where it lives, for good; the installation's default if not given
+        #[arg(long)]
+        isolation: Option<IsolationWord>,
         #[command(flatten)]
         common: Common,
     },
@@ -98,8 +103,11 @@ pub(super) struct Common {
 
 pub(super) fn run(args: TenantArgs) -> Result<()> {
     match args.command {
-        Command::Create { name, weight, common } => with(common, |client, json| {
+        Command::Create { name, weight, isolation, common } => with(common, |client, json| {
             let mut body = json!({ "name": name });
+            if let Some(isolation) = isolation {
+                body["isolation"] = Isolation::from(isolation).word().into();
+            }
             if let Some(weight) = weight {
                 body["weight"] = weight.into();
             }

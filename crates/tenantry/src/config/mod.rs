@@ -6,7 +6,7 @@ mod settings;
 mod units;
 
 pub(crate) use address::Address;
-pub(crate) use settings::{LogFormat, Settings};
+pub(crate) use settings::{IsolationWord, LogFormat, Settings};
 pub(crate) use units::{ByteSize, Span};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tenantry::{EmbeddedConfig, MasterKey};
+use tenantry::{EmbeddedConfig, Isolation, MasterKey};
 
 const DATA_DIR: &str = "tenantry-data";
 const CONNECTIONS_MAX: u32 = 4_096;
@@ -25,6 +25,7 @@ const MEMORY_BUDGET: ByteSize = ByteSize(1 << 30);
 /// Below it hardly one tenant's vectors fit; what is given is then most likely meant in MiB.
 const MEMORY_BUDGET_MIN: ByteSize = ByteSize(16 << 20);
 const CACHE_SIZE: ByteSize = ByteSize(4 << 20);
+const OPEN_DATABASES: u32 = 64;
 
 /// The settings of a server, complete and checked.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub(crate) struct StoreConfig {
     pub(crate) master_key: MasterKeySource,
     pub(crate) memory_budget: ByteSize,
     pub(crate) cache_size: ByteSize,
+    pub(crate) default_isolation: Isolation,
+    pub(crate) open_databases: u32,
 }
 
 /// The files of a certificate.
@@ -114,6 +117,8 @@ impl Config {
             "memory_budget is {memory_budget}, at least {MEMORY_BUDGET_MIN} is needed; a number \
              without a unit counts bytes, so write it like 512MiB or 2GiB"
         );
+        let open_databases = given.open_databases.unwrap_or(OPEN_DATABASES);
+        ensure!(open_databases > 0, "open_databases must be at least 1");
         let connections_max = given.connections_max.unwrap_or(CONNECTIONS_MAX);
         ensure!(connections_max > 0, "connections_max must be at least 1");
         Ok(Self {
@@ -125,6 +130,8 @@ impl Config {
                 )?,
                 memory_budget,
                 cache_size: given.cache_size.unwrap_or(CACHE_SIZE),
+                default_isolation: given.default_isolation.map_or(Isolation::Shared, Into::into),
+                open_databases,
             },
             listen,
             chroma_listen,
@@ -183,7 +190,14 @@ impl MasterKeySource {
 impl StoreConfig {
     /// The store of a folder, with default budgets.
     pub(crate) fn new(data_dir: PathBuf, master_key: MasterKeySource) -> Self {
-        Self { data_dir, master_key, memory_budget: MEMORY_BUDGET, cache_size: CACHE_SIZE }
+        Self {
+            data_dir,
+            master_key,
+            memory_budget: MEMORY_BUDGET,
+            cache_size: CACHE_SIZE,
+            default_isolation: Isolation::Shared,
+            open_databases: OPEN_DATABASES,
+        }
     }
 
     /// What the store is opened with.
@@ -192,6 +206,8 @@ impl StoreConfig {
         config.master_key = self.master_key.resolve()?;
         config.memory_budget_bytes = self.memory_budget.0;
         config.cache_bytes = self.cache_size.0;
+        config.default_isolation = self.default_isolation;
+        config.open_databases = self.open_databases as usize;
         Ok(config)
     }
 }

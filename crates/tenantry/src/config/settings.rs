@@ -4,6 +4,7 @@ use super::{Address, ByteSize, Span};
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use serde::Deserialize;
 use std::path::PathBuf;
+use tenantry::Isolation;
 
 /// The settings as one source gives them: flags and environment, or the file.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -60,6 +61,15 @@ pub(crate) struct Settings {
     #[arg(long, env = "TENANTRY_CACHE_SIZE", value_name = "SIZE")]
     pub(crate) cache_size: Option<ByteSize>,
 
+    /// Where tenants live that are made without a word about it [default: shared]
+    #[arg(long, env = "TENANTRY_DEFAULT_ISOLATION", value_name = "ISOLATION")]
+    pub(crate) default_isolation: Option<IsolationWord>,
+
+    /// Databases of tenants with schema or database, open at once if no more are in use
+    /// [default: 64]
+    #[arg(long, env = "TENANTRY_OPEN_DATABASES", value_name = "COUNT")]
+    pub(crate) open_databases: Option<u32>,
+
     /// Take the master key (64 hexadecimal digits) from the environment variable of this name
     /// instead of the file master.key in the data folder
     #[arg(long, env = "TENANTRY_MASTER_KEY_ENV", value_name = "NAME")]
@@ -94,10 +104,34 @@ impl Settings {
             shutdown_timeout: self.shutdown_timeout.or(lower.shutdown_timeout),
             memory_budget: self.memory_budget.or(lower.memory_budget),
             cache_size: self.cache_size.or(lower.cache_size),
+            default_isolation: self.default_isolation.or(lower.default_isolation),
+            open_databases: self.open_databases.or(lower.open_databases),
             master_key_env: self.master_key_env.or(lower.master_key_env),
             master_key_command: self.master_key_command.or(lower.master_key_command),
             log_format: self.log_format.or(lower.log_format),
             log: self.log.or(lower.log),
+        }
+    }
+}
+
+/// Where a tenant lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum IsolationWord {
+    /// Among others, told apart by each key's first bytes: costs a row
+    Shared,
+    /// In a space of its own, in a database with up to 63 others
+    Schema,
+    /// In a database of its own
+    Database,
+}
+
+impl From<IsolationWord> for Isolation {
+    fn from(word: IsolationWord) -> Self {
+        match word {
+            IsolationWord::Shared => Self::Shared,
+            IsolationWord::Schema => Self::Schema,
+            IsolationWord::Database => Self::Database,
         }
     }
 }

@@ -59,7 +59,7 @@ impl Inner {
         let waited = begun.elapsed();
         // Taken before the collection is looked up: what was there then is there in here. Not
         // before the wait: while somebody has it, the database cannot be reopened.
-        let db = self.db()?;
+        let db = self.data(tenant).await?;
         let info = self.present(tenant, collection).await?;
         let records = write::statistics(&db, tenant, &info)?.records;
         let dimension = info.dimension.map_or(0, |dimension| dimension as usize);

@@ -214,7 +214,8 @@ impl Inner {
     /// The stamp of what is in memory. The tenant's writer lock is held. `None` if the partition
     /// is no longer the one in memory, or its collection is gone.
     pub(super) fn state(&self, tenant: &OpenTenant, hot: &Hot) -> Result<Option<State>> {
-        let db = self.db()?;
+        // A database that was closed is not opened for this: it is not what is in use.
+        let Some(db) = self.data_if_open(tenant)? else { return Ok(None) };
         let is_current = db.generation() == tenant.generation() && self.hot.holds(tenant, hot);
         if !is_current || tenant.check_alive().is_err() {
             return Ok(None);
@@ -228,9 +229,9 @@ impl Inner {
 
     /// True if the tenant and the collection have their rows.
     pub(super) fn lives(&self, tenant: &OpenTenant, hot: &Hot) -> Result<bool> {
-        let db = self.db()?;
         let row = keys::Tenant {}.encode(tenant.prefix());
-        Ok(db.get(Space::Catalog, &row)?.is_some()
+        let Some(db) = self.data_if_open(tenant)? else { return Ok(false) };
+        Ok(self.db()?.get(Space::Catalog, &row)?.is_some()
             && write::collection_row(&db, tenant, hot.collection())?.is_some())
     }
 }

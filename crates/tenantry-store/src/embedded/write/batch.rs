@@ -107,9 +107,9 @@ impl<'a> Batch<'a> {
         }
         let changed = self.outcome.inserted + self.outcome.updated;
         if changed == 0 {
-            let (outcome, head) = (self.outcome, self.tenant.head());
+            let (outcome, head) = (self.outcome, self.commit.head);
             return Ok(Prepared {
-                set: WriteSet::new(self.tenant.generation()),
+                set: WriteSet::new(self.tenant.placement(), self.tenant.generation()),
                 head,
                 outcome,
                 applied: Vec::new(),

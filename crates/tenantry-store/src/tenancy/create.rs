@@ -1,0 +1,174 @@
+//! Making tenants.
+
+use super::{
+    Backend, Space, Tenancy, View, WriteSet,
+    about::About,
+    backend::Scan,
+    catalog,
+    disk::{Head, Touched},
+    done,
+    keys::{self, Decode as _, Prefix},
+    number,
+    place::{Fresh, PlaceRow, Placement},
+    small_number,
+    tenant_rows::{name_key, require_free},
+    tenants::{Commit, OpenTenant},
+};
+use crate::TenantInfo;
+use std::sync::Arc;
+use tenantry_auth::{OperatorScope, TenantId};
+use tenantry_types::{DatabaseName, Error, Isolation, Result, TenantSpec, TenantState};
+
+const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
+
+/// A space of `schema` that is being given; may be looked at again when dropped.
+struct GivenSpace<'a, B: Backend> {
+    tenancy: &'a Tenancy<B>,
+    space: u32,
+    /// It was given before.
+    is_reused: bool,
+}
+
+impl<B: Backend> Drop for GivenSpace<'_, B> {
+    fn drop(&mut self) {
+        self.tenancy.naming.lock().spaces.remove(&self.space);
+    }
+}
+
+impl<B: Backend> Tenancy<B> {
+    pub(super) async fn make_tenant(
+        self: &Arc<Self>,
+        spec: &TenantSpec,
+        scope: &OperatorScope,
+    ) -> Result<TenantInfo> {
+        let _name = self.reserve(&spec.name)?;
+        let isolation = spec.isolation.unwrap_or(self.default_isolation);
+        self.can_make(isolation)?;
+        let view = self.creating().await?;
+        require_free(&view, &spec.name).await?;
+        let counted = view.get(Space::Catalog, &keys::NextTenant {}.encode(INSTALLATION)).await?;
+        let next = counted.map_or(Ok(0), |counted| number(&counted))?;
+        let space = match isolation {
+            Isolation::Schema => Some(self.give_space(&view).await?),
+            Isolation::Shared | Isolation::Database => None,
+        };
+        self.operator_stands(scope).await?;
+        let (info, durable) = {
+            // The id is assigned and the commit queued under one lock, so that the stored count
+            // grows in the order of commits and an id is never given twice.
+            let mut naming = self.naming.lock();
+            let id = TenantId::new(naming.next_tenant.max(next));
+            let info = TenantInfo {
+                id,
+                name: spec.name.clone(),
+                state: TenantState::Active,
+                isolation,
+                weight: spec.weight,
+                limits: spec.limits,
+                settings: spec.settings.clone(),
+                created_at: self.now(),
+            };
+            let set = self.birth(&info, spec, space.as_ref(), scope, view.generation());
+            naming.next_tenant = id.get() + 1;
+            (info, self.submit(view, set))
+        };
+        durable.await?;
+        if isolation != Isolation::Shared {
+            self.settle_in(&info, scope).await?;
+        }
+        // It is opened from disk when it is used. If it were kept open here, it could have been
+        // deleted meanwhile, and would live on in memory.
+        Ok(info)
+    }
+
+    /// The one commit that makes a tenant.
+    fn birth(
+        &self,
+        info: &TenantInfo,
+        spec: &TenantSpec,
+        space: Option<&GivenSpace<'_, B>>,
+        scope: &OperatorScope,
+        generation: u64,
+    ) -> WriteSet {
+        let (id, now) = (info.id, info.created_at);
+        let key = self.new_data_key();
+        let slot = self.wrap(id, &key, &*self.entropy);
+        let mut tenant = OpenTenant::new(info.clone(), key, generation);
+        let created = done(scope.actor(), "tenant.create", spec.name.as_str(), 1);
+        let next = keys::NextTenant {}.encode(INSTALLATION);
+        let next_value = (id.get() + 1).to_be_bytes().to_vec();
+        let mut set = if info.isolation == Isolation::Shared {
+            let mut commit = Commit::new(&tenant, Head::default(), &*self.entropy, now);
+            commit.put_tenant(info);
+            if spec.default_database {
+                let name = DatabaseName::default_database();
+                catalog::put_new_database(&mut commit, &tenant, &name, now);
+            }
+            commit.audit(created);
+            commit.finish().0
+        } else {
+            let placement = Placement {
+                tenant: id,
+                isolation: info.isolation,
+                space: space.map_or(0, |given| given.space),
+            };
+            let fresh = if spec.default_database { Fresh::WithDatabase } else { Fresh::Empty };
+            tenant.place(PlaceRow { placement, fresh, told: 0 });
+            let mut about = About::new_apart(&tenant, &*self.entropy, now);
+            about.put_tenant(info);
+            about.tell(created, Some(Touched::Tenant));
+            about.finish().0
+        };
+        if let Some(given) = space {
+            let (key, value) = if given.is_reused {
+                (keys::FreeSpace { space: given.space }.encode(INSTALLATION), None)
+            } else {
+                let next = (given.space + 1).to_be_bytes().to_vec();
+                (keys::NextSpace {}.encode(INSTALLATION), Some(next))
+            };
+            set.operations.push((Space::Catalog, key, value));
+        }
+        let whose = id.get().to_be_bytes().to_vec();
+        set.operations.push((Space::Catalog, name_key(&spec.name), Some(whose)));
+        set.operations.push((Space::Catalog, next, Some(next_value)));
+        set.slots.push(slot);
+        set
+    }
+
+    /// Makes the place of a new tenant, so that whoever asked for it learns at once if it cannot
+    /// be made. The tenant is there already: if it cannot be taken back either, it stays, and its
+    /// place is made when it is first used.
+    async fn settle_in(self: &Arc<Self>, info: &TenantInfo, scope: &OperatorScope) -> Result<()> {
+        let Some(tenant) = self.open_tenant(info.id).await? else { return Ok(()) };
+        let Err(why) = self.at_home(&tenant).await else { return Ok(()) };
+        tracing::warn!(?why, tenant = %info.id, "make the place of a new tenant");
+        match self.remove_tenant(&info.name, scope).await {
+            Ok(()) => Err(why),
+            Err(error) => {
+                tracing::warn!(?error, tenant = %info.id, "take back a new tenant; it stays");
+                Ok(())
+            }
+        }
+    }
+
+    /// A space of `schema` that nobody has: one that is free again, or the next.
+    async fn give_space(&self, view: &B::View) -> Result<GivenSpace<'_, B>> {
+        let give = |space, is_reused| {
+            let is_new = self.naming.lock().spaces.insert(space);
+            is_new.then_some(GivenSpace { tenancy: self, space, is_reused })
+        };
+        let mut free = Scan::new(view, Space::Catalog, keys::FreeSpace::all(INSTALLATION), None);
+        while let Some((key, _)) = free.next().await? {
+            let free = keys::FreeSpace::decode(INSTALLATION, &key)
+                .ok_or_else(|| Error::corrupt("a free space of the catalog cannot be read"))?;
+            if let Some(given) = give(free.space, true) {
+                return Ok(given);
+            }
+        }
+        let next = view.get(Space::Catalog, &keys::NextSpace {}.encode(INSTALLATION)).await?;
+        let next = next.map_or(Ok(0), |next| small_number(&next))?;
+        (next..u32::MAX)
+            .find_map(|space| give(space, false))
+            .ok_or_else(|| Error::internal("there are no more spaces"))
+    }
+}
