@@ -123,7 +123,11 @@ impl Backend for Files {
     fn can_make(&self, isolation: Isolation) -> Result<()> {
         match isolation {
             Isolation::Shared => Ok(()),
-            Isolation::Schema | Isolation::Database => config::allow_apart(&self.folder),
+            Isolation::Schema | Isolation::Database => {
+                // One at a time writes the file.
+                let _lock = self.lock.lock();
+                config::allow_apart(&self.folder)
+            }
         }
     }
 

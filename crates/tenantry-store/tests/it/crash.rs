@@ -15,9 +15,9 @@ use std::{
     time::Duration,
 };
 use tenantry_auth::{Admin, Scope, TenantId};
-use tenantry_store::CollectionRef;
+use tenantry_store::{CollectionRef, EmbeddedConfig};
 use tenantry_types::{
-    Error, ErrorKind, FieldTest, Filter, QueryRequest, Record, Selector, WriteMode,
+    Error, ErrorKind, FieldTest, Filter, Isolation, QueryRequest, Record, Selector, WriteMode,
 };
 
 const FOLDER: &str = "TENANTRY_CRASH_FOLDER";
@@ -38,12 +38,19 @@ fn say(line: &str) {
 async fn child_that_is_killed() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let seed: u64 = std::env::var(SEED).expect("a seed").parse().expect("a seed");
-    let stand = Arc::new(Stand::open(Path::new(&folder)).await);
+    let mut config = EmbeddedConfig::new(Path::new(&folder));
+    config.open_databases = 2;
+    let stand = Arc::new(Stand::try_open(config).await.expect("the store opens"));
     say("opened");
     let mut workers = tokio::task::JoinSet::new();
     for worker in 0..WORKERS {
         let chance = Chance(seed * 1_000 + worker);
-        workers.spawn(work(Arc::clone(&stand), format!("tenant-{worker}"), chance));
+        let isolation = match worker {
+            0 => Isolation::Database,
+            1 | 2 => Isolation::Schema,
+            _ => Isolation::Shared,
+        };
+        workers.spawn(work(Arc::clone(&stand), format!("tenant-{worker}"), isolation, chance));
     }
     while let Some(ended) = workers.join_next().await {
         ended.expect("a worker goes on until it is killed");
@@ -52,7 +59,7 @@ async fn child_that_is_killed() {
 
 /// Deletes the tenant that an earlier round left under this name, makes it again, uses it, and so
 /// on for ever.
-async fn work(stand: Arc<Stand>, name: String, mut chance: Chance) {
+async fn work(stand: Arc<Stand>, name: String, isolation: Isolation, mut chance: Chance) {
     loop {
         if let Some(old) = stand.store.find_tenant(&tenant(&name)).await.expect("find") {
             // Half of the old ones are kept under another name, for the later rounds to look at.
@@ -64,7 +71,7 @@ async fn work(stand: Arc<Stand>, name: String, mut chance: Chance) {
                 say(&format!("-t {name} {}", old.id));
             }
         }
-        let scope = stand.create(&name).await.expect("create");
+        let scope = stand.create_in(&name, isolation).await.expect("create");
         say(&format!("+t {name} {}", scope.tenant()));
         let collection = stand.collection(&scope).await.expect("collection");
         say(&format!("+c {}", scope.tenant()));
@@ -368,6 +375,10 @@ async fn nothing_acknowledged_is_lost_by_kill_9() {
         model.check_slots(&path);
         let stand = Stand::open(&path).await;
         model.compare(&stand).await;
+        if round % ROUNDS_PER_FOLDER == 0 {
+            // No life is long enough to make a bucket.
+            stand.create_in("bucket", Isolation::Schema).await.expect("create");
+        }
         stand.close();
         erased += model.tenants.values().filter(|known| known.is_gone).count();
     }

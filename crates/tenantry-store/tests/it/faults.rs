@@ -8,10 +8,11 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-use tenantry_store::{EmbeddedConfig, Health, MasterKey};
-use tenantry_types::{ErrorKind, Selector, WriteMode};
+use tenantry_store::{EmbeddedConfig, Health, MasterKey, TenantChange};
+use tenantry_types::{ErrorKind, Isolation, Selector, TenantState, WriteMode};
 
 const FULL: &str = "TENANTRY_FULL_DISK_FOLDER";
+const FULL_APART: &str = "TENANTRY_FULL_DISK_APART_FOLDER";
 const READ_ONLY: &str = "TENANTRY_READ_ONLY_FOLDER";
 
 /// Sets how far this process may write into a file. `prlimit` is part of util-linux.
@@ -112,22 +113,90 @@ async fn check_after(stand: &Stand, written: u64) {
     }
 }
 
+/// The same for a tenant with a database of its own: the others do not notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_with_one_full_database() {
+    let Some(folder) = std::env::var_os(FULL_APART) else { return };
+    let folder = Path::new(&folder);
+    let stand = Stand::open(folder).await;
+    for name in ["a", "b"] {
+        stand.create_in(name, Isolation::Database).await.expect("tenant");
+        try_write(&stand, name, 0).await.expect("there is room");
+    }
+    stand.close();
+    // The second opening cuts the journals to their content.
+    let stand = Stand::open(folder).await;
+    let mut written = 1;
+    limit_files("400000");
+    let error = loop {
+        match try_write(&stand, "a", written).await {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 100, "the limit is never reached");
+    };
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert_eq!(stand.store.health(), Health::Ready);
+    assert_eq!(stand.store.totals().read_only_databases, 1);
+    try_write(&stand, "b", 1).await.expect("others have room");
+    let there = 8 * usize::try_from(written).expect("few");
+    assert_eq!(counts(&stand, "a").await, (there, there));
+    // What the root knows of it changes as ever.
+    let (a, begun) = (crate::stand::tenant("a"), Instant::now());
+    for state in [TenantState::Suspended, TenantState::Active] {
+        let change = TenantChange { state: Some(state), ..TenantChange::default() };
+        stand.store.change_tenant(&stand.operator, &a, &change).await.expect("change");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    let scope = stand.scope(stand.store.find_tenant(&a).await.expect("find").expect("a").id);
+    let log = stand.store.audit(&scope, 0, 100).await.expect("a log can be read");
+    assert!(log.iter().all(|entry| entry.event.action != "tenant.suspend"));
+
+    limit_files("unlimited");
+    let start = Instant::now();
+    while let Err(error) = try_write(&stand, "a", written).await {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        assert!(start.elapsed() < Duration::from_secs(10), "it does not come back: {error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let told = stand.store.audit(&scope, 0, 100).await.expect("the log");
+    let told = told.iter().filter(|entry| entry.event.action.starts_with("tenant."));
+    let actions: Vec<_> = told.map(|entry| entry.event.action.as_str()).collect();
+    assert_eq!(actions, ["tenant.create", "tenant.suspend", "tenant.resume"]);
+    stand.verify_audit(&scope).await;
+    assert_eq!(counts(&stand, "b").await, (16, 16));
+    stand.close();
+    println!("came back");
+}
+
+#[test]
+fn a_full_database_stops_its_own_tenant_only() {
+    let output = with_limits("faults::child_with_one_full_database", FULL_APART);
+    assert!(output.contains("came back"), "{output}");
+}
+
 #[test]
 fn a_full_disk_stops_writes_only_and_only_for_as_long_as_it_is_full() {
+    let output = with_limits("faults::child_on_a_full_disk", FULL);
+    assert!(output.contains("came back"), "{output}");
+}
+
+/// Runs a test in a process that is told with an error, and not by its end, that a file may not
+/// grow.
+fn with_limits(test: &str, variable: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     // Ignored signals stay ignored in the program that replaces the shell.
     let child = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().expect("this test binary"))
-        .args(arguments("faults::child_on_a_full_disk"))
-        .env(FULL, folder.path().join("data"))
+        .args(arguments(test))
+        .env(variable, folder.path().join("data"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("start the child");
-    let output = wait(child);
-    assert!(output.contains("came back"), "{output}");
+    wait(child)
 }
 
 /// What a child said on both its outputs, after it succeeded.

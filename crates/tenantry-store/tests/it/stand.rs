@@ -9,8 +9,8 @@ use tenantry_auth::{
 };
 use tenantry_store::{AuditEntry, CollectionRef, DatabaseRef, EmbeddedConfig, Store};
 use tenantry_types::{
-    CollectionName, CollectionSpec, DatabaseName, Error, GetRequest, Include, Metric, Record,
-    RecordId, RecordWrite, Selector, TenantName, TenantSpec, Timestamp, Value,
+    CollectionName, CollectionSpec, DatabaseName, Error, GetRequest, Include, Isolation, Metric,
+    Record, RecordId, RecordWrite, Selector, TenantName, TenantSpec, Timestamp, Value,
 };
 
 /// An embedded store and the right to do everything in it.
@@ -50,6 +50,17 @@ impl Stand {
 
     pub(crate) async fn create(&self, name: &str) -> Result<Scope<Admin>, Error> {
         let info = self.store.create_tenant(&self.operator, &TenantSpec::new(tenant(name))).await?;
+        Ok(self.scope(info.id))
+    }
+
+    pub(crate) async fn create_in(
+        &self,
+        name: &str,
+        isolation: Isolation,
+    ) -> Result<Scope<Admin>, Error> {
+        let spec = TenantSpec { isolation: Some(isolation), ..TenantSpec::new(tenant(name)) };
+        let info = self.store.create_tenant(&self.operator, &spec).await?;
+        assert_eq!(info.isolation, isolation);
         Ok(self.scope(info.id))
     }
 
