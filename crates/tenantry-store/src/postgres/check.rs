@@ -188,7 +188,7 @@ const CHECKS: &[Check] = &[
 ];
 
 /// Looks at the installation's database with a connection of the role that serves; fails with
-/// everything that is wrong.
+/// the first thing that is wrong.
 pub(crate) async fn check_root(client: &Client) -> Result<Facts> {
     check(client, Where::Root).await
 }
@@ -200,23 +200,30 @@ pub(crate) async fn check_own(client: &Client) -> Result<Facts> {
 
 async fn check(client: &Client, of: Where) -> Result<Facts> {
     let seen = Seen::ask(client).await?;
-    let mut problems = seen.problems();
-    for check in CHECKS.iter().filter(|check| check.of == Where::Any || check.of == of) {
-        if let Some(found) = first(client, &check.statement()).await? {
-            problems.push(check.message(&found, &seen));
+    match problem(client, of, &seen).await? {
+        None => Ok(seen.facts()),
+        Some(why) => {
+            Err(Error::internal(format!("the database {} is refused: {why}", seen.database)))
         }
     }
-    // The version can be read only where the rest is as it should be.
-    if problems.is_empty() && of == Where::Root {
-        let sql = format!("SELECT version FROM {ROOT_SCHEMA}.installation");
-        let version = first(client, &sql).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
-        problems.extend(version_refusal(version));
+}
+
+/// The first thing that is wrong: causes stand before what follows from them.
+async fn problem(client: &Client, of: Where, seen: &Seen) -> Result<Option<String>> {
+    if let Some(why) = seen.problem() {
+        return Ok(Some(why));
     }
-    if !problems.is_empty() {
-        let all = problems.join("; also, ");
-        return Err(Error::internal(format!("the database {} is refused: {all}", seen.database)));
+    for check in CHECKS.iter().filter(|check| check.of == Where::Any || check.of == of) {
+        if let Some(found) = first(client, &check.statement()).await? {
+            return Ok(Some(check.message(&found, seen)));
+        }
     }
-    Ok(seen.facts())
+    if of == Where::Any {
+        return Ok(None);
+    }
+    let sql = format!("SELECT version FROM {ROOT_SCHEMA}.installation");
+    let version = first(client, &sql).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
+    Ok(version_refusal(version))
 }
 
 /// Looks at the admin's connection: it must be another role, and able to do its work.
@@ -310,13 +317,11 @@ impl Seen {
     }
 
     /// What is wrong with what is installed.
-    fn problems(&self) -> Vec<String> {
-        let pgvector = match &self.pgvector {
+    fn problem(&self) -> Option<String> {
+        server_refusal(self.server_number, &self.server_version).or_else(|| match &self.pgvector {
             Some(version) => pgvector_refusal(version),
             None => Some("pgvector is not in it: run `tenantry postgres setup`".to_owned()),
-        };
-        let server = server_refusal(self.server_number, &self.server_version);
-        server.into_iter().chain(pgvector).collect()
+        })
     }
 
     fn facts(self) -> Facts {
