@@ -7,7 +7,7 @@
 mod audit;
 mod embedded;
 mod pool;
-mod postgres;
+pub mod postgres;
 mod store;
 mod surface;
 mod tenancy;
