@@ -28,6 +28,7 @@ mod in_order;
 mod migrate;
 mod names;
 mod place;
+mod purge;
 mod setup;
 #[cfg(test)]
 mod stand;

@@ -68,6 +68,15 @@ impl PgView {
         Self::new(shared, Kind::Data, home)
     }
 
+    /// For changes, without any lock yet.
+    pub(super) fn writing(shared: &Arc<Shared>, home: Place) -> Self {
+        Self::new(shared, Kind::Change, home)
+    }
+
+    pub(super) fn home(&self) -> &Place {
+        &self.home
+    }
+
     fn new(shared: &Arc<Shared>, kind: Kind, home: Place) -> Self {
         let (heads, primed) = Default::default();
         let state = Mutex::new(State::New);
@@ -116,7 +125,7 @@ impl PgView {
     }
 
     /// The stored heads and rows of tenants, the heads locked in this order, in one round trip.
-    async fn lock(
+    pub(super) async fn lock(
         &self,
         tenants: &[TenantId],
     ) -> Result<Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>> {
@@ -261,7 +270,12 @@ impl PgView {
         }
     }
 
-    fn place(&self, space: Space, tenant: TenantId) -> &Place {
+    /// True if these rows are in the root.
+    pub(super) fn is_root(&self, space: Space, tenant: TenantId) -> bool {
+        self.place(space, tenant) == &self.shared.root
+    }
+
+    pub(super) fn place(&self, space: Space, tenant: TenantId) -> &Place {
         match space {
             Space::Catalog => &self.shared.root,
             Space::Data => self.home_of(tenant),
@@ -352,7 +366,7 @@ impl<'a> Key<'a> {
 }
 
 /// The first bytes behind all that begin with `start`; none if there are no such bytes.
-fn behind(start: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn behind(start: &[u8]) -> Option<Vec<u8>> {
     let mut end = start.to_vec();
     while let Some(last) = end.pop() {
         if last < u8::MAX {
