@@ -18,14 +18,14 @@ use crate::{
         keys,
         seal::SealingKey,
         slot::{Slot, SlotWrite},
-        tenants::{OpenTenant, Tenants},
+        tenants::OpenTenant,
     },
 };
 use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -56,10 +56,11 @@ pub(crate) struct Shared {
     pub(crate) lookups: Connections,
     pub(crate) limits: Limits,
     pub(crate) root: Place,
-    pub(crate) tenants: Arc<Tenants>,
     pub(crate) watch: Watch,
     /// Wakes the purger.
     pub(super) purge: Arc<Notify>,
+    /// Commits acknowledged.
+    pub(super) commits: AtomicU64,
     pub(super) closed: AtomicBool,
 }
 

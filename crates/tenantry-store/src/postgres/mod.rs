@@ -21,6 +21,7 @@ mod call;
 mod check;
 mod clean;
 pub(crate) mod cluster;
+mod config;
 mod connect;
 mod connections;
 mod failure;
@@ -29,10 +30,12 @@ mod migrate;
 mod names;
 mod place;
 mod purge;
+mod records;
 mod setup;
 #[cfg(test)]
 mod stand;
 mod statement;
+mod store;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -41,7 +44,9 @@ mod url;
 pub(crate) mod view;
 mod watch;
 
+pub use config::PostgresConfig;
 pub use migrate::{Migrated, Progress, migrate};
 pub use names::Names;
 pub use setup::{SetUp, Setup, setup};
+pub use store::Postgres;
 pub use url::DatabaseUrl;

@@ -14,7 +14,11 @@ use crate::tenancy::{
     Space, View as _, WriteSet,
     keys::{self, Decode as _, PREFIX_BYTES, Prefix},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, Result};
 use tokio::time::{Instant, sleep};
@@ -74,7 +78,10 @@ async fn commit(view: PgView, set: WriteSet, steps: Vec<Step>) -> Result<()> {
     let (steps, proof) = sorted.into_steps(&view, steps)?;
     let (home, held) = (view.home().clone(), view.heads.first().map(|(tenant, _)| *tenant));
     match view.into_transaction()?.commit(steps, proof).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            shared.commits.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
         Err(CommitError::NotCommitted(why)) => Err(why.into()),
         Err(CommitError::Unknown(why)) => {
             tracing::warn!(?why, "the answer to a commit was lost; it is looked for");
@@ -169,11 +176,7 @@ impl Columns {
             .with(tenant, Type::INT8)
             .with(self.families, Type::INT2_ARRAY)
             .with(self.keys, Type::BYTEA_ARRAY);
-        Step::Run(if has_rows {
-            statement.with(self.rows, Type::BYTEA_ARRAY)
-        } else {
-            statement
-        })
+        Step::Run(if has_rows { statement.with(self.rows, Type::BYTEA_ARRAY) } else { statement })
     }
 }
 
@@ -218,13 +221,7 @@ impl Sorted {
         Ok(sorted)
     }
 
-    fn add(
-        &mut self,
-        view: &PgView,
-        space: Space,
-        key: &[u8],
-        row: Option<Vec<u8>>,
-    ) -> Result<()> {
+    fn add(&mut self, view: &PgView, space: Space, key: &[u8], row: Option<Vec<u8>>) -> Result<()> {
         let split = Key::split(key)?;
         let family = key.get(PREFIX_BYTES - 1).copied().unwrap_or_default();
         let is_locked = view.heads.iter().any(|(tenant, _)| *tenant == split.tenant);
@@ -245,7 +242,9 @@ impl Sorted {
             (keys::Head::FAMILY, Some(row)) if is_locked => rows.head = Head::Put(row),
             (keys::Head::FAMILY, None) if is_locked => rows.head = Head::Remove,
             (
-                keys::Head::FAMILY | keys::TenantName::FAMILY | keys::Key::FAMILY
+                keys::Head::FAMILY
+                | keys::TenantName::FAMILY
+                | keys::Key::FAMILY
                 | keys::Slot::FAMILY,
                 Some(row),
             ) => rows.make.push(&split, row),

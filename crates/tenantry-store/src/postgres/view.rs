@@ -167,8 +167,7 @@ impl PgView {
 
     /// Takes over what another node has written. The tenant's writer lock is held.
     fn learn(&self, tenant: &OpenTenant, head: &[u8], info: &[u8]) -> Result<()> {
-        let DiskHead::V1(head) =
-            tenant.open_row(&keys::Head {}.encode(tenant.prefix()), head)?;
+        let DiskHead::V1(head) = tenant.open_row(&keys::Head {}.encode(tenant.prefix()), head)?;
         if head.sequence != tenant.head().sequence {
             tenant.catalog_changed();
         }
@@ -295,8 +294,7 @@ impl View for PgView {
         }
         let split = Key::split(key)?;
         let place = self.place(space, split.tenant);
-        let answers =
-            self.run(place, split.tenant, || vec![Step::Run(split.get(place))]).await?;
+        let answers = self.run(place, split.tenant, || vec![Step::Run(split.get(place))]).await?;
         first_bytes(answers.first().map_or(&[], Vec::as_slice))
     }
 

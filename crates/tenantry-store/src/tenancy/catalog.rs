@@ -492,9 +492,7 @@ impl<B: Backend> Tenancy<B> {
         let found = self.cached(
             tenant,
             |catalog| catalog.databases.get(name).cloned(),
-            async {
-                find_database(&self.view(tenant).await?, tenant, name).await
-            },
+            async { find_database(&self.view(tenant).await?, tenant, name).await },
             |catalog, info| {
                 catalog.databases.insert(name.clone(), info);
             },

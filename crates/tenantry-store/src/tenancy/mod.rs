@@ -10,6 +10,7 @@ pub(crate) mod disk;
 mod disk_key;
 mod key_rows;
 pub(crate) mod keys;
+pub(crate) mod master;
 pub(crate) mod seal;
 mod set;
 pub(crate) mod slot;
