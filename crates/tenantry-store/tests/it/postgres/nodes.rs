@@ -241,7 +241,7 @@ async fn of_nodes_that_start_at_once_one_makes_the_installation() {
     let mut config = site.config();
     config.master_key = MasterKey::Bytes(Zeroizing::new([8; 32]));
     let refused = Store::open_postgres(config).await.unwrap_err();
-    assert!(refused.public_message().contains("another master key"), "{refused}");
+    assert!(refused.to_string().contains("another master key"), "{refused}");
     let mut config = site.config();
     config.master_key = MasterKey::File;
     let refused = Store::open_postgres(config.clone()).await.unwrap_err();
