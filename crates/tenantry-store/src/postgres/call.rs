@@ -1,7 +1,7 @@
 //! Transactions that travel in few round trips, and the only place that commits.
 
 use super::{
-    connections::Conn,
+    conn::Conn,
     failure::{CommitError, Failure, Outcome, Stage},
     in_order::{Call, Trouble, in_order},
     statement::{Limits, Mode, Right, Statement, Step},
