@@ -7,17 +7,19 @@
 mod audit;
 mod embedded;
 mod pool;
-mod postgres;
+pub mod postgres;
 mod store;
 mod surface;
 mod tenancy;
 
 pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
-pub use embedded::{EmbeddedConfig, MasterKey, SavedConfig};
+pub use embedded::{EmbeddedConfig, SavedConfig};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use postgres::DatabaseUrl;
+pub use postgres::PostgresConfig;
 pub use store::{Health, Store, StoreTotals};
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, NewKey, Origin,
     SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo,
 };
+pub use tenancy::master::MasterKey;

@@ -96,6 +96,16 @@ impl Files {
 impl Backend for Files {
     type View = Arc<Db>;
 
+    const IS_SHARED: bool = false;
+
+    async fn refresh(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn confirm(&self, _tenant: &OpenTenant) -> Result<()> {
+        Ok(())
+    }
+
     async fn root(&self) -> Result<Arc<Db>> {
         self.disk.db(0)
     }

@@ -27,15 +27,15 @@ mod slots;
 mod vectors;
 mod write;
 
-pub use config::{EmbeddedConfig, MasterKey};
+pub use config::EmbeddedConfig;
 pub use saved::SavedConfig;
 
 use crate::{
     Health, StoreTotals,
     pool::Pool,
     tenancy::{
-        Space, Tenancy, WriteSet, catalog, complete, disk, done, keys, keys::Prefix, number, seal,
-        slot, slot::Slot, tenants, tenants::Tenants,
+        Space, Tenancy, WriteSet, catalog, complete, disk, done, keys, keys::Prefix,
+        master::open_error, number, seal, slot, slot::Slot, tenants, tenants::Tenants,
     },
 };
 use db::{BlockCache, Db, Disk, Generation, Kind, Layout};
@@ -48,7 +48,6 @@ use saved::Saved;
 use slots::SlotFile;
 use std::{
     fs::File,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -56,7 +55,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Result};
+use tenantry_types::{Error, Result};
 
 /// The embedded backend. All operations on records are those of [`crate::Store`].
 #[derive(Debug)]
@@ -246,12 +245,6 @@ async fn compute<T: Send + 'static>(
         Ok(outcome) => outcome,
         Err(why) => Err(Error::internal("work was aborted").with_source(why)),
     }
-}
-
-/// A failure to open something of the data folder, in words for whoever starts the program.
-fn open_error(what: &str, path: &Path, why: std::io::Error) -> Error {
-    let message = format!("cannot {what} {}: {why}", path.display());
-    Error::new(ErrorKind::Unavailable, message).with_source(why)
 }
 
 #[cfg(test)]

@@ -148,6 +148,7 @@ impl Default for KeyCache {
 impl<B: Backend> Tenancy<B> {
     /// The row of a key, from memory if nothing was revoked since it was read.
     pub(crate) async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
+        self.refresh().await?;
         // Read before the row is: a row read before a revocation is never kept as one after it.
         let revocations = self.revocations.load(Ordering::Acquire);
         {
@@ -170,15 +171,9 @@ impl<B: Backend> Tenancy<B> {
     }
 
     pub(super) async fn key_row(&self, id: KeyId) -> Result<Option<KeyRow>> {
-        self.key_row_in(&self.root().await?, id).await
-    }
-
-    async fn key_row_in(&self, view: &B::View, id: KeyId) -> Result<Option<KeyRow>> {
-        let key = keys::Key { id: *id.bytes() }.encode(INSTALLATION);
-        let Some(sealed) = view.get(Space::Catalog, &key).await? else { return Ok(None) };
+        // Opened first: opening it takes a root of its own.
         let installation = self.installation().await?;
-        let row: DiskKey = disk::decode(&installation.key().open(&key, &sealed)?, "a key")?;
-        row.into_row(id).map(Some)
+        key_row_in(&self.root().await?, &installation, id).await
     }
 
     /// Makes a key. The owner's writer lock is held.
@@ -231,9 +226,10 @@ impl<B: Backend> Tenancy<B> {
 
     async fn keys_of(&self, owner: &OpenTenant) -> Result<Vec<KeyRow>> {
         let mut rows = Vec::new();
+        let installation = self.installation().await?;
         let root = self.root().await?;
         for id in listed(&root, owner).await? {
-            rows.extend(self.key_row_in(&root, id).await?);
+            rows.extend(key_row_in(&root, &installation, id).await?);
         }
         Ok(rows)
     }
@@ -279,4 +275,15 @@ async fn listed(root: &impl View, owner: &OpenTenant) -> Result<Vec<KeyId>> {
         ids.push(KeyId::from_bytes(listed.id));
     }
     Ok(ids)
+}
+
+async fn key_row_in(
+    view: &impl View,
+    installation: &OpenTenant,
+    id: KeyId,
+) -> Result<Option<KeyRow>> {
+    let key = keys::Key { id: *id.bytes() }.encode(INSTALLATION);
+    let Some(sealed) = view.get(Space::Catalog, &key).await? else { return Ok(None) };
+    let row: DiskKey = disk::decode(&installation.key().open(&key, &sealed)?, "a key")?;
+    row.into_row(id).map(Some)
 }

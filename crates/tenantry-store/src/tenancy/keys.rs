@@ -199,6 +199,9 @@ families! {
     FreeSpace = 0x09 { space: u32 };
     /// A bucket of spaces that was made whole. Value empty.
     Bucket = 0x0a { bucket: u32 };
+    /// A tenant's data key, wrapped with the master key (128 bytes, as in the slot file). Only on
+    /// PostgreSQL: files have the slot file.
+    Slot = 0x08 { tenant: u64 };
 
     // The tenant's catalog.
 
@@ -222,6 +225,8 @@ families! {
     PartitionName<'a> = 0x18 { collection: u32, name: Tail<'a> };
     /// A key of this tenant. Value empty; the row is under the installation.
     KeyOfTenant = 0x19 { id: [u8; 10] };
+    /// The version of the tables of a tenant's place (u32, big-endian, clear). Only on PostgreSQL.
+    PlaceVersion = 0x1b { };
 
     // Records.
 

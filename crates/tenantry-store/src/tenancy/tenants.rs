@@ -72,9 +72,17 @@ pub(crate) struct OpenTenant {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     generation: u64,
+    /// The commit that it is known to be as new as, where other processes write too.
+    at: Option<u64>,
     pub(crate) databases: HashMap<DatabaseName, Arc<DatabaseInfo>>,
     pub(crate) by_name: HashMap<(DatabaseNumber, CollectionName), Arc<CollectionInfo>>,
     pub(crate) by_id: HashMap<CollectionId, Arc<CollectionInfo>>,
+}
+
+impl Catalog {
+    fn emptied(&self) -> Self {
+        Self { generation: self.generation + 1, at: self.at, ..Self::default() }
+    }
 }
 
 impl OpenTenant {
@@ -273,7 +281,7 @@ impl OpenTenant {
             if catalog.by_id.len() + catalog.by_name.len() + catalog.databases.len()
                 >= CACHED_ROWS_MAX
             {
-                *catalog = Catalog { generation, ..Catalog::default() };
+                *catalog = Catalog { generation, at: catalog.at, ..Catalog::default() };
             }
             keep(&mut catalog, Arc::clone(&loaded));
         }
@@ -283,7 +291,20 @@ impl OpenTenant {
     /// Forgets cached rows after a change of the catalog.
     pub(crate) fn catalog_changed(&self) {
         let mut catalog = self.catalog.lock();
-        *catalog = Catalog { generation: catalog.generation + 1, ..Catalog::default() };
+        *catalog = catalog.emptied();
+    }
+
+    /// Forgets cached rows that may be older than this commit.
+    pub(crate) fn catalog_is_at(&self, sequence: u64) {
+        let mut catalog = self.catalog.lock();
+        if catalog.at.is_none_or(|at| at < sequence) {
+            *catalog = Catalog { at: Some(sequence), ..catalog.emptied() };
+        }
+    }
+
+    /// Whether the cached catalog has something.
+    pub(crate) fn is_cached<T>(&self, look: impl Fn(&Catalog) -> Option<Arc<T>>) -> bool {
+        look(&self.catalog.lock()).is_some()
     }
 }
 

@@ -6,19 +6,19 @@ use tenantry_types::Isolation;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_backend_conforms() {
-    let make = || {
+    let make = async || {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Store::open_embedded(EmbeddedConfig::new(folder.path())).expect("a new store");
         (store, folder)
     };
-    conformance::run_all(make).await;
-    conformance::run_large(make).await;
+    conformance::run_all(&make).await;
+    conformance::run_large(&make).await;
 }
 
 /// The same with a graph for every collection of a few vectors.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_backend_conforms_with_graphs() {
-    conformance::run_all(|| {
+    conformance::run_all(async || {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = EmbeddedConfig::new(folder.path());
         config.index.graph_above = 4;
@@ -30,7 +30,7 @@ async fn the_embedded_backend_conforms_with_graphs() {
 /// The same with a budget so small that every partition is dropped after each use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_backend_conforms_under_memory_pressure() {
-    conformance::run_all(|| {
+    conformance::run_all(async || {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = EmbeddedConfig::new(folder.path());
         config.memory_budget_bytes = 64 << 10;
@@ -42,7 +42,7 @@ async fn the_embedded_backend_conforms_under_memory_pressure() {
 /// The same with tenants that live apart, and so few open databases that they are closed and
 /// opened all the time.
 async fn conforms_apart(isolation: Isolation) {
-    let make = || {
+    let make = async || {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = EmbeddedConfig::new(folder.path());
         config.default_isolation = isolation;

@@ -1,0 +1,231 @@
+//! PostgreSQL as a place for rows.
+
+use super::{
+    call::{self, Answers},
+    connections::{Connections, Target},
+    failure::Outcome,
+    names::{VECTOR_SCHEMA, quoted},
+    statement::{Limits, Right, Step, Text},
+    view::{Key, PgView, first_bytes},
+    watch::Watch,
+};
+use crate::{
+    Entropy,
+    pool::Pool,
+    tenancy::{
+        Backend, WriteSet,
+        disk::DiskHead,
+        keys,
+        seal::SealingKey,
+        slot::{Slot, SlotWrite},
+        tenants::OpenTenant,
+    },
+};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, ErrorKind, Isolation, Resource, Result};
+use tokio::sync::Notify;
+
+/// How long this node waits for another one that writes to the same tenant.
+pub(super) const LOCK: Duration = Duration::from_secs(5);
+/// How long a node that vanished can hold its locks.
+pub(super) const IDLE: Duration = Duration::from_secs(10);
+
+/// The databases of an installation, and what is in memory of them.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(super) shared: Arc<Shared>,
+    /// Where tenants' work waits for its turn.
+    pub(crate) pool: Pool,
+    pub(super) master: SealingKey,
+}
+
+/// What views and background work hold on to.
+pub(crate) struct Shared {
+    /// For whoever works on a tenant: it may hold one while it asks for one of `lookups`.
+    pub(crate) connections: Connections,
+    /// For whoever asks who a tenant is or what a key may do. It holds nothing else meanwhile
+    /// that others of them wait for, so that these never run out for good.
+    pub(crate) lookups: Connections,
+    pub(crate) limits: Limits,
+    pub(crate) root: Place,
+    pub(crate) watch: Watch,
+    /// Wakes the purger.
+    pub(super) purge: Arc<Notify>,
+    /// Commits acknowledged.
+    pub(super) commits: AtomicU64,
+    pub(super) closed: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+/// Where rows of one kind are: a database, a schema in it, and the role that may see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) target: Target,
+    schema: Schema,
+    role: Option<Arc<str>>,
+}
+
+/// A schema's name that can stand in a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Schema(Arc<str>);
+
+impl Schema {
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        Ok(Self(quoted(name)?.into()))
+    }
+}
+
+impl Place {
+    pub(crate) fn new(target: Target, schema: Schema, role: Option<Arc<str>>) -> Self {
+        Self { target, schema, role }
+    }
+
+    /// The right to this tenant's rows here.
+    pub(crate) fn right(&self, tenant: TenantId) -> Right {
+        Right { tenant: tenant.get(), role: self.role.clone() }
+    }
+
+    /// A statement's text, with this place's names for `{schema}` and `{vector}`. Nothing else is
+    /// ever put into a text: values are bound.
+    pub(crate) fn text(&self, template: &str) -> Text {
+        let text = template.replace("{schema}", &self.schema.0);
+        if text.contains("{vector}") {
+            return text.replace("{vector}", &format!("\"{VECTOR_SCHEMA}\"")).into();
+        }
+        text.into()
+    }
+}
+
+/// A tenant's id as the tables have it.
+pub(crate) fn signed(tenant: TenantId) -> Result<i64> {
+    i64::try_from(tenant.get()).map_err(|_| Error::internal("a tenant id beyond the database's"))
+}
+
+impl Cluster {
+    /// Where this tenant's data are.
+    pub(crate) fn place(&self, _tenant: &OpenTenant) -> Place {
+        self.shared.root.clone()
+    }
+
+    /// Reads a tenant's data in one round trip, all of it as it stands at one moment.
+    pub(crate) async fn read(&self, tenant: &OpenTenant, steps: Vec<Step>) -> Outcome<Answers> {
+        let place = self.place(tenant);
+        let conn = self.shared.connections.get(&place.target).await?;
+        call::read(conn, self.shared.limits, place.right(tenant.id()), steps).await
+    }
+}
+
+impl Backend for Cluster {
+    type View = PgView;
+
+    const IS_SHARED: bool = true;
+
+    async fn refresh(&self) -> Result<()> {
+        Ok(self.shared.watch.refresh().await?)
+    }
+
+    async fn confirm(&self, tenant: &OpenTenant) -> Result<()> {
+        let place = self.place(tenant);
+        let key = keys::Head {}.encode(tenant.prefix());
+        let steps = vec![Step::Run(Key::split(&key)?.get(&place))];
+        let conn = self.shared.lookups.get(&place.target).await?;
+        let right = place.right(tenant.id());
+        let answers = call::read(conn, self.shared.limits, right, steps).await?;
+        let row = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
+        let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
+        let head: DiskHead = tenant.open_row(&key, &row.ok_or_else(gone)?)?;
+        let head = head.into_head();
+        tenant.catalog_is_at(head.sequence);
+        Ok(())
+    }
+
+    async fn root(&self) -> Result<PgView> {
+        Ok(PgView::root(&self.shared))
+    }
+
+    async fn view(&self, tenant: &OpenTenant) -> Result<PgView> {
+        Ok(PgView::data(&self.shared, self.place(tenant)))
+    }
+
+    async fn change(&self, tenant: &OpenTenant) -> Result<PgView> {
+        PgView::change(&self.shared, self.place(tenant), &[tenant]).await
+    }
+
+    async fn change_root(&self, tenants: &[&OpenTenant]) -> Result<PgView> {
+        PgView::change(&self.shared, self.shared.root.clone(), tenants).await
+    }
+
+    fn can_make(&self, isolation: Isolation) -> Result<()> {
+        if isolation == Isolation::Shared {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("the isolation {} does not exist on PostgreSQL yet", isolation.word()),
+        ))
+    }
+
+    async fn make_place(&self, _tenant: &OpenTenant) -> Result<()> {
+        Err(Error::internal("a place apart on PostgreSQL"))
+    }
+
+    fn place_opened(&self, _tenant: TenantId) {}
+
+    async fn change_first(&self, _tenant: &OpenTenant) -> Result<PgView> {
+        Err(Error::internal("a place apart on PostgreSQL"))
+    }
+
+    async fn creating(&self) -> Result<PgView> {
+        PgView::creating(&self.shared).await
+    }
+
+    fn submit(
+        &self,
+        view: PgView,
+        set: WriteSet,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        self.submit_with(view, set, Vec::new())
+    }
+
+    async fn slot(&self, root: &PgView, tenant: TenantId) -> Result<Slot> {
+        let Some(row) = root.prime(tenant).await? else { return Ok(Slot::Empty) };
+        let bytes = row.as_slice().try_into();
+        let bytes =
+            bytes.map_err(|_| Error::corrupt(format!("slot of tenant {tenant}: length")))?;
+        Slot::read(&self.master, tenant, bytes)
+    }
+
+    fn wrap(&self, tenant: TenantId, key: &SealingKey, entropy: &dyn Entropy) -> SlotWrite {
+        SlotWrite::live(&self.master, tenant, key, entropy)
+    }
+
+    async fn tenant_gone(&self, _tenant: TenantId) -> Result<()> {
+        // Its key went with the commit that deleted it.
+        self.shared.purge.notify_one();
+        Ok(())
+    }
+
+    async fn collections_gone(&self, _tenant: TenantId, _numbers: Vec<u32>) -> Result<()> {
+        self.shared.purge.notify_one();
+        Ok(())
+    }
+}
