@@ -33,8 +33,8 @@ use crate::{
     Health, StoreTotals,
     pool::Pool,
     tenancy::{
-        Space, Tenancy, WriteSet, catalog, complete, disk, done, keys, keys::Prefix, number, seal,
-        slot, slot::Slot, tenants, tenants::Tenants,
+        Space, Tenancy, WriteSet, catalog, complete, disk, keys, keys::Prefix, number, seal, slot,
+        slot::Slot, tenants, tenants::Tenants,
     },
 };
 use db::{Db, Disk};
