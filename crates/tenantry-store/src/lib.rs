@@ -7,6 +7,7 @@
 mod audit;
 mod embedded;
 mod pool;
+pub mod postgres;
 mod store;
 mod surface;
 mod tenancy;
@@ -14,6 +15,7 @@ mod tenancy;
 pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
 pub use embedded::{EmbeddedConfig, MasterKey, SavedConfig};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
+pub use postgres::DatabaseUrl;
 pub use store::{Health, Store, StoreTotals};
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, NewKey, Origin,

@@ -413,7 +413,7 @@ fn get_cold(
     let number = info.number.0;
     let (limit, offset) = (request.page.limit.unwrap_or(usize::MAX), request.page.offset);
     let mut answer = Records::new(request.include);
-    let mut take = |ordinal: u64, body: &Body| {
+    let mut take = |ordinal: u64, body: &Body| -> Result<()> {
         answer.push(body)?;
         let Given { vector, vectors } =
             fetch::vectors_of(db, tenant, info, request.include, ordinal)?;

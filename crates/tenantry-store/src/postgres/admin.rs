@@ -1,0 +1,149 @@
+//! Connections of the commands and of whoever makes places, and what their failures are called.
+
+use std::time::Duration;
+use tenantry_types::{Error, ErrorKind, Result};
+use tokio_postgres::{Client, Config, NoTls, error::SqlState};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Numbers of pairs are a space of their own, apart from the locks of tenants.
+const LOCK_CLASS: i32 = 0x7465_6e74;
+
+/// What two must not do at once, beyond what concerns one tenant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Work {
+    Setup = 1,
+    Root = 2,
+}
+
+/// Connects to the database that a URL names.
+pub(crate) async fn connect(url: &str) -> Result<Client> {
+    let mut config: Config = url.parse().map_err(|why| {
+        Error::invalid("this is not an URL of PostgreSQL: postgresql://USER:PASSWORD@HOST/DATABASE")
+            .with_source(why)
+    })?;
+    config.connect_timeout(CONNECT_TIMEOUT).application_name("tenantry");
+    let to = format!(
+        "connect as {} to the database {}",
+        config.get_user().unwrap_or("nobody").escape_debug(),
+        config.get_dbname().unwrap_or("of that name").escape_debug()
+    );
+    let (client, connection) = config.connect(NoTls).await.map_err(|why| failed(&to)(why))?;
+    tokio::spawn(async move {
+        if let Err(why) = connection.await {
+            tracing::debug!(error = %why, "a connection to PostgreSQL has ended");
+        }
+    });
+    Ok(client)
+}
+
+/// Names what failed. PostgreSQL's own text may hold values and goes to the log only.
+pub(crate) fn failed(doing: &str) -> impl FnOnce(tokio_postgres::Error) -> Error {
+    move |why| {
+        let message = format!("PostgreSQL: {doing}");
+        let waits = [
+            SqlState::LOCK_NOT_AVAILABLE,
+            SqlState::QUERY_CANCELED,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::TOO_MANY_CONNECTIONS,
+            SqlState::OBJECT_IN_USE,
+        ];
+        let is_refused = why.as_db_error().is_some_and(|error| !waits.contains(error.code()));
+        let kind = if is_refused { ErrorKind::Internal } else { ErrorKind::Unavailable };
+        Error::new(kind, message).with_source(why)
+    }
+}
+
+/// The statement that waits until nobody else does this work, to the end of the transaction.
+pub(crate) fn lock_work(work: Work) -> String {
+    format!("SELECT pg_advisory_xact_lock({LOCK_CLASS}, {})", work as i32)
+}
+
+/// The same to the end of the session.
+pub(crate) fn lock_work_of_session(work: Work) -> String {
+    format!("SELECT pg_advisory_lock({LOCK_CLASS}, {})", work as i32)
+}
+
+/// An URL with another database.
+pub(crate) fn with_database(url: &str, database: &str) -> Result<String> {
+    let parts = Parts::of(url)?;
+    let query = parts.query(&["dbname"]);
+    Ok(format!("{}{}/{database}{query}", parts.scheme, parts.authority))
+}
+
+/// An URL with another user, password and database, all of characters that need no escape.
+pub(crate) fn with_user(
+    url: &str,
+    user: &str,
+    password: Option<&str>,
+    database: &str,
+) -> Result<String> {
+    let parts = Parts::of(url)?;
+    let hosts = parts.authority.rsplit_once('@').map_or(parts.authority, |(_, hosts)| hosts);
+    let secret = password.map(|password| format!(":{password}")).unwrap_or_default();
+    let query = parts.query(&["dbname", "user", "password"]);
+    Ok(format!("{}{user}{secret}@{hosts}/{database}{query}", parts.scheme))
+}
+
+/// `scheme` `authority` `/database` `?query`, the query cut into its parts.
+struct Parts<'a> {
+    scheme: &'a str,
+    authority: &'a str,
+    query: Vec<&'a str>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(url: &'a str) -> Result<Self> {
+        let scheme = ["postgresql://", "postgres://"].into_iter().find(|s| url.starts_with(s));
+        let scheme = scheme.ok_or_else(|| {
+            Error::invalid("an URL of PostgreSQL begins with postgresql:// or postgres://")
+        })?;
+        let rest = &url[scheme.len()..];
+        let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let authority = before.split_once('/').map_or(before, |(authority, _)| authority);
+        let query = query.split('&').filter(|part| !part.is_empty()).collect();
+        Ok(Self { scheme, authority, query })
+    }
+
+    fn query(&self, without: &[&str]) -> String {
+        let name = |part: &&&str| part.split('=').next().unwrap_or_default().to_owned();
+        let kept: Vec<_> =
+            self.query.iter().filter(|part| !without.contains(&name(part).as_str())).collect();
+        let text = kept.iter().map(|part| **part).collect::<Vec<_>>().join("&");
+        if text.is_empty() { text } else { format!("?{text}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_keep_what_is_not_changed() {
+        for (url, database, user) in [
+            (
+                "postgresql://a:b@h:5/d?sslmode=disable&user=x&dbname=y",
+                "postgresql://a:b@h:5/n?sslmode=disable&user=x",
+                "postgresql://u:p@h:5/n?sslmode=disable",
+            ),
+            ("postgres://h", "postgres://h/n", "postgres://u:p@h/n"),
+            (
+                "postgresql://a@/d?host=/run/pg",
+                "postgresql://a@/n?host=/run/pg",
+                "postgresql://u:p@/n?host=/run/pg",
+            ),
+            ("postgresql://a@h,i:6", "postgresql://a@h,i:6/n", "postgresql://u:p@h,i:6/n"),
+        ] {
+            assert_eq!(with_database(url, "n").unwrap(), database);
+            assert_eq!(with_user(url, "u", Some("p"), "n").unwrap(), user);
+        }
+        assert!(with_database("host=h", "n").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_wrong_url_is_named_without_its_password() {
+        for url in ["nonsense", "postgresql://a:geheim@127.0.0.1:1/d"] {
+            let error = connect(url).await.unwrap_err();
+            assert!(!format!("{error:?}").contains("geheim"), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Transactions that travel in few round trips, and the only place that commits.
+
+use super::{
+    connections::Conn,
+    failure::{CommitError, Failure, Outcome, Stage},
+    in_order::{Call, Trouble, in_order},
+    statement::{Limits, Mode, Right, Statement, Step},
+};
+use futures_core::Stream;
+use std::{future::poll_fn, pin::Pin, time::Duration};
+use tokio::time::timeout;
+use tokio_postgres::{Client, Row, RowStream};
+
+/// The rows of each [`Step::Run`], in their order.
+pub(crate) type Answers = Vec<Vec<Row>>;
+
+/// An open transaction. Dropped, it is rolled back, and its connection is used by others only
+/// after that.
+pub(crate) struct Transaction {
+    conn: Conn,
+    limits: Limits,
+    /// Something failed in it: it can only be rolled back.
+    is_broken: bool,
+}
+
+impl Transaction {
+    /// Begins one with `right` and runs `steps`, in one round trip.
+    ///
+    /// If BEGIN itself fails, the steps behind it have been sent and run outside a transaction,
+    /// without tenant and role: row-level security and the privileges refuse them. Where neither
+    /// protects, begin without steps and [`run`](Self::run) them after that.
+    pub(crate) async fn begin(
+        mut conn: Conn,
+        mode: Mode,
+        limits: Limits,
+        right: Right,
+        steps: Vec<Step>,
+    ) -> Outcome<(Self, Answers)> {
+        let parts = opening(mode, &limits, right, steps);
+        let answers = exchange(&mut conn, &limits, parts).await.whole(&conn)?;
+        Ok((Self { conn, limits, is_broken: false }, answers))
+    }
+
+    /// Runs `steps` in one round trip, with the right that was entered last.
+    pub(crate) async fn run(&mut self, steps: Vec<Step>) -> Outcome<Answers> {
+        if self.is_broken {
+            return Err(Failure::internal("a transaction that failed goes on"));
+        }
+        // Also if this is dropped in the middle.
+        self.is_broken = true;
+        let parts = parts(&self.limits, steps);
+        let answers = exchange(&mut self.conn, &self.limits, parts).await.whole(&self.conn)?;
+        self.is_broken = false;
+        Ok(answers)
+    }
+
+    /// Runs `steps` and commits, in one round trip.
+    ///
+    /// The client cannot tell COMMIT from ROLLBACK, so it counts as done only if all answers
+    /// came, none is an error, and the `proof`th [`Step::Run`] returned exactly one row: that
+    /// should be the statement which only the right transaction can have run.
+    pub(crate) async fn commit(
+        mut self,
+        steps: Vec<Step>,
+        proof: usize,
+    ) -> Result<Answers, CommitError> {
+        if self.is_broken {
+            let failure = Failure::internal("a transaction that failed is committed");
+            return Err(CommitError::NotCommitted(failure));
+        }
+        let mut parts = parts(&self.limits, steps);
+        parts.push(Part::commit());
+        let ended = exchange(&mut self.conn, &self.limits, parts).await;
+        if ended.is_committed {
+            self.conn.set_clean();
+        }
+        let was_sent = ended.was_all_sent;
+        match ended.whole(&self.conn) {
+            Ok(answers) if answers.get(proof).is_some_and(|rows| rows.len() == 1) => Ok(answers),
+            Ok(_) => Err(CommitError::Unknown(Failure::internal(
+                "a commit was answered, but the row that proves it did not come",
+            ))),
+            Err(failure) if !was_sent || failure.is_answer() => {
+                Err(CommitError::NotCommitted(failure))
+            }
+            Err(failure) => Err(CommitError::Unknown(failure)),
+        }
+    }
+
+    /// Ends a transaction that only read, and gives its connection back.
+    pub(crate) async fn end(mut self) {
+        let ended = exchange(&mut self.conn, &self.limits, vec![Part::commit()]).await;
+        if ended.is_committed {
+            self.conn.set_clean();
+        }
+    }
+}
+
+/// A whole reading transaction in one round trip.
+pub(crate) async fn read(
+    mut conn: Conn,
+    limits: Limits,
+    right: Right,
+    steps: Vec<Step>,
+) -> Outcome<Answers> {
+    let mut parts = opening(Mode::Read, &limits, right, steps);
+    parts.push(Part::commit());
+    let ended = exchange(&mut conn, &limits, parts).await;
+    if ended.is_committed {
+        conn.set_clean();
+    }
+    ended.whole(&conn)
+}
+
+/// A reading transaction whose last statement may return more than fits into memory: `steps` and
+/// the beginning of `last` in one round trip.
+pub(crate) async fn stream(
+    mut conn: Conn,
+    limits: Limits,
+    right: Right,
+    steps: Vec<Step>,
+    last: Statement,
+) -> Outcome<(Answers, Rows)> {
+    let mut parts = opening(Mode::Read, &limits, right, steps);
+    parts.push(Part { stage: Stage::Statement, statement: last, takes: Takes::Stream });
+    let mut ended = exchange(&mut conn, &limits, parts).await;
+    let stream = ended.stream.take();
+    let answers = ended.whole(&conn)?;
+    let stream = stream.ok_or_else(|| Failure::internal("a statement without an answer"))?;
+    let patience = limits.patience();
+    Ok((answers, Rows { conn, stream: Some(stream), patience }))
+}
+
+/// Rows as they come. Whoever has enough drops this: the rest is cut off on the server and the
+/// transaction ended. [`Row::raw_size_bytes`] says what a row takes.
+pub(crate) struct Rows {
+    conn: Conn,
+    stream: Option<Pin<Box<RowStream>>>,
+    patience: Duration,
+}
+
+impl Rows {
+    /// The next row; none at the end.
+    pub(crate) async fn next(&mut self) -> Outcome<Option<Row>> {
+        let Some(stream) = &mut self.stream else { return Ok(None) };
+        let next = poll_fn(|cx| stream.as_mut().poll_next(cx));
+        let failure = match timeout(self.patience, next).await {
+            Ok(Some(Ok(row))) => return Ok(Some(row)),
+            Ok(None) => {
+                self.stream = None;
+                return Ok(None);
+            }
+            Ok(Some(Err(error))) => Failure::of(&error, Stage::Statement),
+            Err(_) => Failure::silent(Stage::Statement, self.patience),
+        };
+        self.stream = None;
+        self.conn.learn(&failure);
+        Err(failure)
+    }
+}
+
+/// What is sent of a transaction.
+struct Part {
+    stage: Stage,
+    statement: Statement,
+    takes: Takes,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    Rows,
+    Stream,
+}
+
+impl Part {
+    fn commit() -> Self {
+        let statement = Statement::new("COMMIT");
+        Self { stage: Stage::Commit, statement, takes: Takes::Nothing }
+    }
+
+    fn enter(right: Right, limits: &Limits) -> Self {
+        Self { stage: Stage::Enter, statement: right.enter(limits), takes: Takes::Nothing }
+    }
+}
+
+fn opening(mode: Mode, limits: &Limits, right: Right, steps: Vec<Step>) -> Vec<Part> {
+    let begin = Part { stage: Stage::Begin, statement: mode.begin(), takes: Takes::Nothing };
+    let mut all = vec![begin, Part::enter(right, limits)];
+    all.append(&mut parts(limits, steps));
+    all
+}
+
+fn parts(limits: &Limits, steps: Vec<Step>) -> Vec<Part> {
+    let part = |step| match step {
+        Step::Enter(right) => Part::enter(right, limits),
+        Step::Run(statement) => Part { stage: Stage::Statement, statement, takes: Takes::Rows },
+    };
+    steps.into_iter().map(part).collect()
+}
+
+enum Answer {
+    Rows(Vec<Row>),
+    Stream(Pin<Box<RowStream>>),
+}
+
+/// How a round trip ended.
+struct Ended {
+    answers: Answers,
+    stream: Option<Pin<Box<RowStream>>>,
+    /// The first of all failures; those behind it only follow from it.
+    failure: Option<Failure>,
+    /// The last part, and so COMMIT, may be on the server.
+    was_all_sent: bool,
+    /// A COMMIT was answered: nothing is open any more, whatever it did.
+    is_committed: bool,
+}
+
+impl Ended {
+    fn whole(self, conn: &Conn) -> Outcome<Answers> {
+        match self.failure {
+            None => Ok(self.answers),
+            Some(failure) => {
+                conn.learn(&failure);
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// Sends all parts, then takes all answers.
+async fn exchange(conn: &mut Conn, limits: &Limits, parts: Vec<Part>) -> Ended {
+    let mut ended = Ended {
+        answers: Vec::new(),
+        stream: None,
+        failure: None,
+        was_all_sent: false,
+        is_committed: false,
+    };
+    conn.set_dirty();
+    let conn = &*conn;
+    let client = match conn.client() {
+        Ok(client) => client,
+        Err(failure) => return ended.with(failure),
+    };
+    let kinds: Vec<_> = parts.iter().map(|part| (part.stage, part.takes)).collect();
+    let calls: Vec<Call<'_, Answer>> =
+        parts.into_iter().map(|part| call(client, part.statement, part.takes)).collect();
+    let patience = limits.patience();
+    let results = in_order(calls, patience, || conn.kill()).await;
+    ended.was_all_sent = results.len() == kinds.len();
+    for ((stage, takes), result) in kinds.into_iter().zip(results) {
+        match result {
+            Ok(_) if stage == Stage::Commit => ended.is_committed = true,
+            Ok(Answer::Rows(rows)) if takes == Takes::Rows => ended.answers.push(rows),
+            Ok(Answer::Rows(_)) => {}
+            Ok(Answer::Stream(stream)) => ended.stream = Some(stream),
+            // Only the first is a cause.
+            Err(_) if ended.failure.is_some() => {}
+            Err(Trouble::Said(error)) => ended = ended.with(Failure::of(&error, stage)),
+            Err(Trouble::Silence) => {
+                ended = ended.with(Failure::silent(stage, patience));
+            }
+        }
+    }
+    ended
+}
+
+impl Ended {
+    fn with(mut self, failure: Failure) -> Self {
+        self.failure = Some(failure);
+        self
+    }
+}
+
+/// Sends a statement without a name when it is first polled. Its values are encoded and let go
+/// then.
+fn call(client: &Client, statement: Statement, takes: Takes) -> Call<'_, Answer> {
+    Box::pin(async move {
+        let Statement { text, values } = statement;
+        let stream = client.query_typed_raw(text.as_str(), values).await?;
+        let mut stream = Box::pin(stream);
+        if takes == Takes::Stream {
+            return Ok(Answer::Stream(stream));
+        }
+        let mut rows = Vec::new();
+        while let Some(row) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+            let row = row?;
+            if takes == Takes::Rows {
+                rows.push(row);
+            }
+        }
+        Ok(Answer::Rows(rows))
+    })
+}

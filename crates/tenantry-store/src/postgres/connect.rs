@@ -1,0 +1,182 @@
+//! One open connection.
+
+use super::{
+    connections::{Counted, Target},
+    failure::{Cause, Failure, Outcome, Stage},
+    statement::Statement,
+    tls::Tls,
+    url::Cluster,
+};
+use std::{future::poll_fn, sync::Arc, time::Duration};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_postgres::{
+    AsyncMessage, Client, Connection, Row, Socket,
+    tls::TlsStream,
+    types::{Kind, Type},
+};
+
+/// From the first packet until the first answer.
+pub(super) const OPENING: Duration = Duration::from_secs(5);
+/// How long a closing connection may take to say goodbye.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// pgvector, as it is in one database.
+#[derive(Debug)]
+pub(crate) struct VectorType {
+    pub(crate) schema: String,
+    pub(crate) version: String,
+    /// `vector` and `vector[]`, for values. No statement may return them.
+    pub(crate) one: Type,
+    pub(crate) many: Type,
+}
+
+/// What is asked once for each database.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// As `server_version_num`: 180004.
+    pub(crate) server_version: u32,
+    /// None if pgvector is not installed here.
+    pub(crate) vector: Option<VectorType>,
+}
+
+/// An open connection, with the task that moves its bytes.
+///
+/// Dropped, it ends as soon as what was sent is answered.
+pub(super) struct Link {
+    client: Client,
+    task: JoinHandle<()>,
+    tls: Tls,
+    pub(super) target: Target,
+    pub(super) facts: Arc<Facts>,
+    /// Held for the connection's whole life.
+    counted: Counted,
+}
+
+impl Link {
+    /// Opens a connection to `target`, which is in `cluster`.
+    pub(super) async fn open(
+        cluster: &Cluster,
+        target: Target,
+        facts: Option<Arc<Facts>>,
+        counted: Counted,
+    ) -> Outcome<Self> {
+        match timeout(OPENING, open(cluster, target, facts, counted)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Failure::silent(Stage::Connect, OPENING)),
+        }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Ends the connection now, whatever is on its way.
+    pub(super) fn kill(&self) {
+        self.task.abort();
+    }
+
+    /// Ends the connection and waits, not for long, until the server was told. Gives back the
+    /// place that it took.
+    pub(super) async fn close(self) -> Counted {
+        let Self { client, mut task, counted, .. } = self;
+        drop(client);
+        if timeout(CLOSING, &mut task).await.is_err() {
+            task.abort();
+            // What is left is to drop the socket.
+            let _ = task.await;
+        }
+        counted
+    }
+
+    /// Asks the server to stop what it does for this connection. It may arrive later than this
+    /// returns: the connection must not be used again.
+    pub(super) async fn cancel(&self) {
+        let token = self.client.cancel_token();
+        if !matches!(timeout(CLOSING, token.cancel_query(self.tls.clone())).await, Ok(Ok(()))) {
+            tracing::debug!(target = %self.target, "a request to cancel could not be sent");
+        }
+    }
+}
+
+async fn open(
+    cluster: &Cluster,
+    target: Target,
+    facts: Option<Arc<Facts>>,
+    counted: Counted,
+) -> Outcome<Link> {
+    let failed = |error: &tokio_postgres::Error| Failure::of(error, Stage::Connect);
+    let url = cluster.url().with_database(&target.database);
+    let tls = cluster.tls().clone();
+    let (client, connection) =
+        url.config().connect(tls.clone()).await.map_err(|error| failed(&error))?;
+    let task = tokio::spawn(drive(connection, target.clone()));
+    // From here on an early return ends the task, because it ends the client.
+    let facts = match facts {
+        Some(facts) => facts,
+        None => Arc::new(ask(&client).await?),
+    };
+    Ok(Link { client, task, tls, target, facts, counted })
+}
+
+/// Moves bytes until the connection ends. Notices of the server may hold values: dropped unread.
+async fn drive<S>(mut connection: Connection<Socket, S>, target: Target)
+where
+    S: TlsStream + Unpin,
+{
+    loop {
+        match poll_fn(|cx| connection.poll_message(cx)).await {
+            Some(Ok(AsyncMessage::Notice(_) | AsyncMessage::Notification(_) | _)) => {}
+            Some(Err(error)) => {
+                let code = error.code().map(|code| code.code().to_owned());
+                tracing::debug!(%target, %error, code, "a connection to the database ended");
+                return;
+            }
+            None => return,
+        }
+    }
+}
+
+const FACTS: &str = "SELECT pg_catalog.current_setting('server_version_num'), \
+     v.schema, v.version, v.one, v.many \
+     FROM (SELECT 1) AS always LEFT JOIN ( \
+       SELECT n.nspname::pg_catalog.text AS schema, e.extversion AS version, \
+              t.oid AS one, t.typarray AS many \
+       FROM pg_catalog.pg_extension AS e \
+       JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace \
+       JOIN pg_catalog.pg_type AS t ON t.typnamespace = n.oid AND t.typname = 'vector' \
+       WHERE e.extname = 'vector') AS v ON true";
+
+async fn ask(client: &Client) -> Outcome<Facts> {
+    let Statement { text, values } = Statement::new(FACTS);
+    debug_assert!(values.is_empty());
+    let rows = client
+        .query_typed(text.as_str(), &[])
+        .await
+        .map_err(|error| Failure::of(&error, Stage::Connect))?;
+    let odd = |()| Failure::internal("the database says nothing sensible about itself");
+    let row = rows.first().ok_or(()).map_err(odd)?;
+    facts(row).map_err(|_| ()).map_err(odd)
+}
+
+fn facts(row: &Row) -> std::result::Result<Facts, Box<dyn std::error::Error + Send + Sync>> {
+    let server_version = row.try_get::<_, &str>(0)?.parse()?;
+    let vector = match row.try_get::<_, Option<String>>(1)? {
+        None => None,
+        Some(schema) => {
+            let one = Type::new("vector".to_owned(), row.try_get(3)?, Kind::Simple, schema.clone());
+            let kind = Kind::Array(one.clone());
+            let many = Type::new("_vector".to_owned(), row.try_get(4)?, kind, schema.clone());
+            Some(VectorType { schema, version: row.try_get(2)?, one, many })
+        }
+    };
+    Ok(Facts { server_version, vector })
+}
+
+/// True if the failure says that what was once asked is not true any more.
+pub(super) fn is_stale(failure: &Failure) -> bool {
+    failure.cause() == Cause::TypesChanged
+}

@@ -1,0 +1,444 @@
+//! Few connections for many databases.
+//!
+//! Whoever uses, opens or closes a connection holds one of as many permits as there may be
+//! connections. So when all are open and none of them is of the database that is asked for, one
+//! at least is idle and can be closed. A single connection serves any number of databases, one at
+//! a time.
+
+use super::{
+    clean::clean,
+    connect::{Facts, Link, is_stale},
+    failure::{Failure, Outcome, Stage},
+    url::Cluster,
+};
+use lru::LruCache;
+use parking_lot::Mutex;
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    num::NonZeroUsize,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tenantry_types::{Error, ErrorKind};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout},
+};
+use tokio_postgres::Client;
+
+/// Databases whose facts are remembered.
+const FACTS_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+
+/// How patient a set of connections is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// For a connection to become free.
+    pub(super) wait: Duration,
+    /// Requests that wait.
+    pub(super) waiters: usize,
+    /// Unused for this long, a connection is closed.
+    pub(super) idle: Duration,
+    /// After a connection could not be opened, no other one to the same database is tried.
+    pub(super) pause: Duration,
+}
+
+impl Bounds {
+    const USUAL: Self = Self {
+        wait: Duration::from_secs(5),
+        waiters: 1_024,
+        idle: Duration::from_secs(60),
+        pause: Duration::from_millis(250),
+    };
+}
+
+/// A database of one of the servers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Target {
+    /// Its number among those given to [`Connections::new`].
+    pub(crate) cluster: usize,
+    pub(crate) database: Arc<str>,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.cluster, self.database)
+    }
+}
+
+/// The connections of one purpose: see the module. They end when this is dropped, or when the
+/// last [`Conn`] is, whichever is later.
+pub(crate) struct Connections {
+    shared: Arc<Shared>,
+}
+
+/// What connections come back to.
+pub(super) struct Shared {
+    clusters: Vec<Arc<Cluster>>,
+    bounds: Bounds,
+    budget: usize,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    open: Arc<AtomicUsize>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The longest idle first.
+    idle: VecDeque<(Link, Instant)>,
+    facts: LruCache<Target, Arc<Facts>>,
+    /// Until when no connection is tried.
+    paused: HashMap<Target, Instant>,
+    is_closed: bool,
+}
+
+/// One open connection, or one that is being opened, in the count.
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a permit found.
+enum Found {
+    Idle(Link),
+    Room(Counted),
+    /// To be closed first.
+    Other(Link),
+}
+
+impl Connections {
+    /// Connections to `clusters`, at most `budget` at any time. Needs a Tokio runtime.
+    pub(crate) fn new(clusters: Vec<Cluster>, budget: NonZeroUsize) -> Self {
+        Self::with_bounds(clusters, budget, Bounds::USUAL)
+    }
+
+    pub(super) fn with_bounds(
+        clusters: Vec<Cluster>,
+        budget: NonZeroUsize,
+        bounds: Bounds,
+    ) -> Self {
+        let budget = budget.get().min(Semaphore::MAX_PERMITS);
+        let shared = Arc::new(Shared {
+            clusters: clusters.into_iter().map(Arc::new).collect(),
+            bounds,
+            budget,
+            permits: Arc::new(Semaphore::new(budget)),
+            waiting: AtomicUsize::new(0),
+            open: Arc::new(AtomicUsize::new(0)),
+            state: Mutex::new(State {
+                idle: VecDeque::new(),
+                facts: LruCache::new(FACTS_MAX),
+                paused: HashMap::new(),
+                is_closed: false,
+            }),
+        });
+        tokio::spawn(close_idle(Arc::downgrade(&shared), bounds.idle));
+        Self { shared }
+    }
+
+    /// A connection to `target`, when there is one: whoever asked first is served first.
+    pub(crate) async fn get(&self, target: &Target) -> Outcome<Conn> {
+        let permit = self.permit().await?;
+        let shared = Arc::downgrade(&self.shared);
+        let conn = |link, permit| Conn {
+            link: Some(link),
+            permit: Some(permit),
+            shared: shared.clone(),
+            is_clean: true,
+        };
+        let (other, counted) = match self.shared.find(target)? {
+            Found::Idle(link) => return Ok(conn(link, permit)),
+            Found::Room(counted) => (None, Some(counted)),
+            Found::Other(link) => (Some(link), None),
+        };
+        let cluster = self.shared.clusters.get(target.cluster).map(Arc::clone);
+        let cluster = cluster.ok_or_else(|| Failure::internal("a target without a server"))?;
+        let facts = self.shared.state.lock().facts.get(target).cloned();
+        let target = target.clone();
+        // In a task of its own, so that a caller who gives up has not opened one in vain.
+        let opening = tokio::spawn(async move {
+            let counted = match (other, counted) {
+                (Some(link), _) => link.close().await,
+                (None, Some(counted)) => counted,
+                (None, None) => return Err(Failure::internal("no place for a connection")),
+            };
+            let opened = Link::open(&cluster, target.clone(), facts, counted).await;
+            if let Some(shared) = shared.upgrade() {
+                shared.note(&target, &opened);
+            }
+            opened.map(|link| Conn {
+                link: Some(link),
+                permit: Some(permit),
+                shared,
+                is_clean: true,
+            })
+        });
+        opening.await.unwrap_or_else(|_| Err(Failure::internal("opening a connection failed")))
+    }
+
+    /// Waits for a permit, among not too many and not for too long.
+    async fn permit(&self) -> Outcome<OwnedSemaphorePermit> {
+        let permits = &self.shared.permits;
+        if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let waiter = Waiter(&self.shared.waiting);
+        if self.shared.waiting.fetch_add(1, Ordering::Relaxed) >= self.shared.bounds.waiters {
+            let message = "too many requests wait for a connection to the database";
+            return Err(Error::new(ErrorKind::Busy, message).into());
+        }
+        let permit = timeout(self.shared.bounds.wait, Arc::clone(permits).acquire_owned()).await;
+        drop(waiter);
+        match permit {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(is_closed()),
+            Err(_) => {
+                let message = "no connection to the database became free";
+                Err(Error::new(ErrorKind::Unavailable, message).into())
+            }
+        }
+    }
+
+    /// Forgets what is known of a database, and its idle connections with it.
+    pub(crate) fn forget(&self, target: &Target) {
+        self.shared.forget(target);
+    }
+
+    /// The connections that are open, and the requests that wait for one.
+    pub(crate) fn totals(&self) -> (usize, usize) {
+        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        (load(&self.shared.open), load(&self.shared.waiting))
+    }
+
+    /// Gives out no more connections; those in use end when they come back.
+    pub(crate) fn close(&self) {
+        self.shared.permits.close();
+        let mut state = self.shared.state.lock();
+        state.is_closed = true;
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        drop(idle);
+    }
+}
+
+struct Waiter<'a>(&'a AtomicUsize);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn is_closed() -> Failure {
+    Error::new(ErrorKind::Unavailable, "the server is shutting down").into()
+}
+
+impl Shared {
+    /// What whoever holds a permit may use. Dead connections that it meets are dropped.
+    fn find(&self, target: &Target) -> Outcome<Found> {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return Err(is_closed());
+        }
+        // The one that was used last, so that those not needed grow old.
+        while let Some(at) = state.idle.iter().rposition(|(link, _)| link.target == *target) {
+            match state.idle.remove(at) {
+                Some((link, _)) if !link.is_closed() => return Ok(Found::Idle(link)),
+                _ => {}
+            }
+        }
+        let now = Instant::now();
+        state.paused.retain(|_, until| *until > now);
+        if state.paused.contains_key(target) {
+            return Err(Failure::lost());
+        }
+        if self.open.load(Ordering::Relaxed) < self.budget {
+            return Ok(Found::Room(Counted::new(&self.open)));
+        }
+        match state.idle.pop_front() {
+            Some((link, _)) => Ok(Found::Other(link)),
+            None => Err(Failure::internal("more connections are open than there are permits")),
+        }
+    }
+
+    /// Remembers how an attempt to open a connection went.
+    fn note(&self, target: &Target, opened: &Outcome<Link>) {
+        let mut state = self.state.lock();
+        match opened {
+            Ok(link) => {
+                state.paused.remove(target);
+                state.facts.put(target.clone(), Arc::clone(&link.facts));
+            }
+            Err(_) => {
+                state.paused.insert(target.clone(), Instant::now() + self.bounds.pause);
+            }
+        }
+    }
+
+    /// Takes a connection back on which nothing is open or on its way.
+    pub(super) fn give_back(&self, link: Link) {
+        if link.is_closed() {
+            return;
+        }
+        let mut state = self.state.lock();
+        // Opened before its database was forgotten, it would be found with the old facts.
+        let is_known =
+            state.facts.peek(&link.target).is_none_or(|facts| Arc::ptr_eq(facts, &link.facts));
+        if is_known && !state.is_closed {
+            state.idle.push_back((link, Instant::now()));
+        }
+    }
+
+    fn forget(&self, target: &Target) {
+        let mut state = self.state.lock();
+        state.facts.pop(target);
+        let (old, kept) = state.idle.drain(..).partition(|(link, _)| link.target == *target);
+        state.idle = kept;
+        drop(state);
+        let _: VecDeque<_> = old;
+    }
+
+    /// The longest idle, if it is idle for too long.
+    fn aged(&self) -> Option<Link> {
+        let mut state = self.state.lock();
+        let (link, since) = state.idle.front()?;
+        if since.elapsed() < self.bounds.idle && !link.is_closed() {
+            return None;
+        }
+        state.idle.pop_front().map(|(link, _)| link)
+    }
+}
+
+/// Closes connections that nobody needs, until there is nothing left that could have any.
+async fn close_idle(shared: Weak<Shared>, idle: Duration) {
+    loop {
+        sleep(idle / 4).await;
+        let Some(permits) = shared.upgrade().map(|shared| Arc::clone(&shared.permits)) else {
+            return;
+        };
+        // No permit is free: then all connections are needed.
+        while let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+            let Some(link) = shared.upgrade().and_then(|shared| shared.aged()) else { break };
+            drop(link.close().await);
+            drop(permit);
+        }
+        if permits.is_closed() {
+            return;
+        }
+    }
+}
+
+/// A connection for one user at a time. Dropped, it can be used by the next one: at once if
+/// nothing is open on it, otherwise after it was cleaned.
+pub(crate) struct Conn {
+    link: Option<Link>,
+    permit: Option<OwnedSemaphorePermit>,
+    shared: Weak<Shared>,
+    /// Nothing was sent that is not answered, and no transaction is open.
+    is_clean: bool,
+}
+
+impl Conn {
+    pub(crate) fn facts(&self) -> Option<&Arc<Facts>> {
+        self.link.as_ref().map(|link| &link.facts)
+    }
+
+    pub(crate) fn target(&self) -> Option<&Target> {
+        self.link.as_ref().map(|link| &link.target)
+    }
+
+    /// From now on something may be on its way.
+    pub(super) fn set_dirty(&mut self) {
+        self.is_clean = false;
+    }
+
+    /// To send something with.
+    pub(super) fn client(&self) -> Outcome<&Client> {
+        let link = self.link.as_ref().filter(|link| !link.is_closed());
+        link.map(Link::client).ok_or_else(Failure::lost)
+    }
+
+    /// Everything was answered, and no transaction is open.
+    pub(super) fn set_clean(&mut self) {
+        self.is_clean = true;
+    }
+
+    /// Ends the connection now.
+    pub(super) fn kill(&self) {
+        if let Some(link) = &self.link {
+            link.kill();
+        }
+    }
+
+    /// What a failure says of the connection itself.
+    pub(super) fn learn(&self, failure: &Failure) {
+        if failure.is_lost() {
+            self.kill();
+        }
+        if is_stale(failure)
+            && let (Some(shared), Some(target)) = (self.shared.upgrade(), self.target())
+        {
+            shared.forget(target);
+        }
+    }
+
+    /// Runs commands outside any transaction, for those that a transaction refuses. `text` is
+    /// sent as it is: nothing that a caller gave may be in it.
+    pub(crate) async fn batch(&mut self, text: &str, patience: Duration) -> Outcome<()> {
+        self.set_dirty();
+        let failure = match timeout(patience, self.client()?.batch_execute(text)).await {
+            Ok(Ok(())) => {
+                self.set_clean();
+                return Ok(());
+            }
+            Ok(Err(error)) => Failure::of(&error, Stage::Statement),
+            Err(_) => Failure::silent(Stage::Statement, patience),
+        };
+        self.learn(&failure);
+        Err(failure)
+    }
+
+    /// Ends the connection in order, for whoever left something on it that a transaction's end
+    /// does not take away, such as a session's locks.
+    pub(crate) async fn close(mut self) {
+        if let Some(link) = self.link.take() {
+            drop(link.close().await);
+        }
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        let Some(link) = self.link.take() else { return };
+        let Some(permit) = self.permit.take() else { return };
+        if link.is_closed() {
+            return;
+        }
+        if self.is_clean {
+            if let Some(shared) = self.shared.upgrade() {
+                shared.give_back(link);
+            }
+            // Only now may the next one look for it.
+            drop(permit);
+        } else if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(clean(link, self.shared.clone(), permit));
+        } else {
+            // Outside the runtime nobody could wait for an answer.
+            link.kill();
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! What the server says went wrong, as this crate's errors.
+//!
+//! Texts of the server may hold values of tenants: they go into the log and nowhere else.
+
+use std::{fmt, result::Result, time::Duration};
+use tenantry_types::{Error, ErrorKind};
+use tokio_postgres::error::{DbError, Severity, SqlState};
+
+/// What a part of an exchange was for. The same code means different things in each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Opening a connection.
+    Connect,
+    /// Beginning the transaction.
+    Begin,
+    /// Setting whose rows it sees, and the role.
+    Enter,
+    /// A statement of the operation.
+    Statement,
+    /// Committing.
+    Commit,
+}
+
+/// What a caller within the backend may want to know of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// There is no connection any more, or none came to be. Reads may be repeated at once.
+    Lost,
+    /// The server rolled back because of others. The transaction may be repeated.
+    Contended,
+    /// Something unique is there already: see [`Failure::constraint`].
+    Taken,
+    /// A role, schema, table or database is not there, or not for us (any more).
+    Gone,
+    /// A type is not the one that was looked up when the connection was opened.
+    TypesChanged,
+    /// Anything else.
+    Other,
+}
+
+/// A failure of the server or of the way there.
+pub(crate) struct Failure {
+    cause: Cause,
+    constraint: Option<Box<str>>,
+    /// The server said so itself, and the connection lives: it has rolled back.
+    is_answer: bool,
+    error: Error,
+}
+
+impl Failure {
+    /// What `error` means in this stage. Logs what must not reach a caller.
+    pub(super) fn of(error: &tokio_postgres::Error, stage: Stage) -> Self {
+        match error.as_db_error() {
+            Some(answer) => Self::answered(answer, stage),
+            None => Self::unanswered(error, stage),
+        }
+    }
+
+    fn answered(answer: &DbError, stage: Stage) -> Self {
+        let is_end =
+            matches!(answer.parsed_severity(), None | Some(Severity::Fatal | Severity::Panic));
+        let (cause, error) = classify(answer.code(), stage, is_end);
+        // Neither detail nor hint: they quote rows.
+        let (code, text) = (answer.code().code(), answer.message());
+        match error.kind() {
+            ErrorKind::Internal | ErrorKind::Corrupt => {
+                tracing::error!(code, ?stage, text, "the database refused a statement");
+            }
+            _ if cause == Cause::Lost => {
+                tracing::warn!(code, ?stage, text, "the database ended a connection");
+            }
+            _ => tracing::debug!(code, ?stage, text, "the database refused a statement"),
+        }
+        Self {
+            cause,
+            constraint: answer.constraint().map(Into::into),
+            is_answer: cause != Cause::Lost && stage != Stage::Connect,
+            error,
+        }
+    }
+
+    fn unanswered(error: &tokio_postgres::Error, stage: Stage) -> Self {
+        use std::error::Error as _;
+        // A value that could not be encoded has cost no connection.
+        let text = error.to_string();
+        if text.starts_with("error serializing") || text.starts_with("error encoding") {
+            return Self::internal(format!("a parameter cannot be sent: {text}"));
+        }
+        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(?stage, text, cause, "the database cannot be reached");
+        Self::lost()
+    }
+
+    /// No answer came within `waited`.
+    pub(super) fn silent(stage: Stage, waited: Duration) -> Self {
+        tracing::warn!(?stage, ?waited, "the database does not answer");
+        Self::lost()
+    }
+
+    /// The connection is no more.
+    pub(super) fn lost() -> Self {
+        let error = Error::new(ErrorKind::Unavailable, "the database cannot be reached; try again");
+        Self { cause: Cause::Lost, constraint: None, is_answer: false, error }
+    }
+
+    /// A bug of ours.
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        Error::internal(message).into()
+    }
+
+    pub(crate) fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// True if there is no connection any more, or none came to be.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.cause == Cause::Lost
+    }
+
+    /// True if the server rolled back because of others.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.cause == Cause::Contended
+    }
+
+    /// The constraint that refused a row.
+    pub(crate) fn constraint(&self) -> Option<&str> {
+        self.constraint.as_deref()
+    }
+
+    /// True if the server answered with an error and still lives: what the statement was part of
+    /// is rolled back. Ends of sessions are none: they may be a pooler's words.
+    pub(super) fn is_answer(&self) -> bool {
+        self.is_answer
+    }
+
+    pub(crate) fn error(&self) -> &Error {
+        &self.error
+    }
+}
+
+/// The cause, and the error for whoever does not look at it.
+fn classify(code: &SqlState, stage: Stage, is_end: bool) -> (Cause, Error) {
+    let unavailable = |cause, message: &str| (cause, Error::new(ErrorKind::Unavailable, message));
+    let internal = || {
+        (
+            Cause::Other,
+            Error::internal(format!("the database refused a statement with {}", code.code())),
+        )
+    };
+    let text = code.code();
+    // In the order of the meaning: whose fault, and what helps.
+    match text {
+        "3D000" => gone(text),
+        _ if is_end || text.starts_with("08") || text.starts_with("57P") => lost(),
+        // Too many connections; a server that is only read from, after another took over.
+        "53300" | "25006" => lost(),
+        "53100" => unavailable(Cause::Other, "the database is out of space"),
+        "53000" | "53200" | "53400" => unavailable(Cause::Other, "the database is out of memory"),
+        "57014" => unavailable(Cause::Other, "the database took too long"),
+        "55P03" => unavailable(Cause::Other, "somebody else is writing here; try again"),
+        "40001" | "40P01" => {
+            unavailable(Cause::Contended, "others wrote here at the same time; try again")
+        }
+        "23505" => (
+            Cause::Taken,
+            Error::new(ErrorKind::Conflict, "something of this name was made at the same time"),
+        ),
+        // The role is not there, or is not granted.
+        "22023" | "42704" if stage == Stage::Enter => gone(text),
+        "42501" | "42P01" | "3F000" if stage != Stage::Begin => gone(text),
+        "42704" | "22P03" if stage == Stage::Statement => {
+            unavailable(Cause::TypesChanged, "the database's types changed; try again")
+        }
+        "XX001" | "XX002" => {
+            (Cause::Other, Error::corrupt(format!("the database reports damage with {text}")))
+        }
+        "54001" => (Cause::Other, Error::invalid("the filter is too deeply nested")),
+        "54000" => (Cause::Other, Error::invalid("a limit of the database was passed")),
+        // pgvector's only code for dimensions and elements.
+        "22000" => (Cause::Other, Error::invalid("the database refused a vector")),
+        _ => internal(),
+    }
+}
+
+fn lost() -> (Cause, Error) {
+    let failure = Failure::lost();
+    (failure.cause, failure.error)
+}
+
+/// Whoever can look the tenant up again does so, and answers that it is not there; what is left is
+/// damage.
+fn gone(code: &str) -> (Cause, Error) {
+    (Cause::Gone, Error::corrupt(format!("what the database should have is missing: {code}")))
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { cause: Cause::Other, constraint: None, is_answer: false, error }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        failure.error
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {:?}", self.cause, self.error)
+    }
+}
+
+/// Why a commit was not acknowledged.
+#[derive(Debug)]
+pub(crate) enum CommitError {
+    /// Nothing of it is there, nor will be.
+    NotCommitted(Failure),
+    /// The server was asked to commit and its answer did not arrive: it may be there.
+    Unknown(Failure),
+}
+
+impl From<CommitError> for Error {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NotCommitted(failure) => failure.error,
+            CommitError::Unknown(failure) => {
+                let message = "the database's answer was lost; it may have been written";
+                Error::new(ErrorKind::Unavailable, message).with_source(failure.error)
+            }
+        }
+    }
+}
+
+/// What most of this backend returns inside.
+pub(crate) type Outcome<T> = Result<T, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(code: &str, stage: Stage) -> (Cause, ErrorKind) {
+        let (cause, error) = classify(&SqlState::from_code(code), stage, false);
+        (cause, error.kind())
+    }
+
+    #[test]
+    fn each_code_has_its_kind() {
+        for (code, cause, expected) in [
+            ("08006", Cause::Lost, ErrorKind::Unavailable),
+            ("57P01", Cause::Lost, ErrorKind::Unavailable),
+            ("57P03", Cause::Lost, ErrorKind::Unavailable),
+            ("53300", Cause::Lost, ErrorKind::Unavailable),
+            ("25006", Cause::Lost, ErrorKind::Unavailable),
+            ("53100", Cause::Other, ErrorKind::Unavailable),
+            ("53200", Cause::Other, ErrorKind::Unavailable),
+            ("57014", Cause::Other, ErrorKind::Unavailable),
+            ("55P03", Cause::Other, ErrorKind::Unavailable),
+            ("40001", Cause::Contended, ErrorKind::Unavailable),
+            ("40P01", Cause::Contended, ErrorKind::Unavailable),
+            ("23505", Cause::Taken, ErrorKind::Conflict),
+            ("42501", Cause::Gone, ErrorKind::Corrupt),
+            ("42P01", Cause::Gone, ErrorKind::Corrupt),
+            ("3F000", Cause::Gone, ErrorKind::Corrupt),
+            ("3D000", Cause::Gone, ErrorKind::Corrupt),
+            ("XX001", Cause::Other, ErrorKind::Corrupt),
+            ("42704", Cause::TypesChanged, ErrorKind::Unavailable),
+            ("54001", Cause::Other, ErrorKind::Invalid),
+            ("54000", Cause::Other, ErrorKind::Invalid),
+            ("22000", Cause::Other, ErrorKind::Invalid),
+            ("22023", Cause::Other, ErrorKind::Internal),
+            ("22P02", Cause::Other, ErrorKind::Internal),
+            ("25P02", Cause::Other, ErrorKind::Internal),
+            ("42601", Cause::Other, ErrorKind::Internal),
+        ] {
+            assert_eq!(kind(code, Stage::Statement), (cause, expected), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_role_that_is_not_there_is_gone_only_where_it_is_set() {
+        assert_eq!(kind("22023", Stage::Enter).0, Cause::Gone);
+        assert_eq!(kind("42501", Stage::Enter).0, Cause::Gone);
+        assert_eq!(kind("42501", Stage::Begin).0, Cause::Other);
+        assert_eq!(kind("42704", Stage::Begin).0, Cause::Other);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_a_lost_connection_whatever_its_code() {
+        let (cause, _) = classify(&SqlState::INTERNAL_ERROR, Stage::Statement, true);
+        assert_eq!(cause, Cause::Lost);
+    }
+
+    #[test]
+    fn an_unknown_commit_says_so() {
+        let error = Error::from(CommitError::Unknown(Failure::lost()));
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.public_message().contains("may have been written"));
+    }
+}

@@ -1,0 +1,122 @@
+use super::{
+    super::{
+        place::{make_database, make_schema},
+        stand::Stand,
+    },
+    *,
+};
+
+/// Migrations with a second one that adds a column here and a table there.
+const LATER: &[Migration] = &[
+    MIGRATIONS[0],
+    Migration {
+        place: "ALTER TABLE {schema}.records ADD COLUMN later integer",
+        root: "CREATE TABLE {schema}.later ()",
+    },
+];
+/// The same with a mistake at its end.
+const BROKEN: &[Migration] = &[
+    MIGRATIONS[0],
+    Migration {
+        place: "ALTER TABLE {schema}.records ADD COLUMN later integer; SELECT 1 / 0",
+        root: "",
+    },
+];
+
+async fn versions(client: &Client, places: &[PlaceName]) -> Vec<u32> {
+    let mut versions = Vec::new();
+    for place in places {
+        versions.push(place_version(client, place).await.unwrap().unwrap().1);
+    }
+    versions
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrating_brings_every_place_to_the_newest_version_once() {
+    Stand::with(async |stand| {
+        let made = stand.set_up().await;
+        let mut admin = connect(&made.database_admin_url).await.unwrap();
+        let mut places = Vec::new();
+        for tenant in 1..=30 {
+            let place = stand.place(tenant);
+            make_schema(&mut admin, &stand.names, &place, TenantId::new(tenant)).await.unwrap();
+            places.push(place);
+        }
+        let gone = stand.place(31);
+        let all = [places.clone(), vec![gone]].concat();
+        let broken = migrate_schemas_by(&mut admin, &all, VECTOR_SCHEMA, &mut |_| {}, BROKEN).await;
+        assert_eq!(broken.unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!(versions(&admin, &places).await, [1; 30]);
+        let mut told = Vec::new();
+        let mut tell = |done| told.push(done);
+        let changed =
+            migrate_schemas_by(&mut admin, &all, VECTOR_SCHEMA, &mut tell, LATER).await.unwrap();
+        assert_eq!((changed, told), (30, vec![25, 31]));
+        assert_eq!(versions(&admin, &places).await, [2; 30]);
+        let again = migrate_schemas_by(&mut admin, &all, VECTOR_SCHEMA, &mut |_| {}, LATER).await;
+        assert_eq!(again.unwrap(), 0);
+        // Versions that are newer than the program are left alone.
+        let older = migrate_schemas(&mut admin, &all, VECTOR_SCHEMA, &mut |_| {}).await;
+        assert_eq!(older.unwrap_err().kind(), ErrorKind::Unsupported);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_root_is_migrated_once_by_many_and_wholly_or_not_at_all() {
+    Stand::with(async |stand| {
+        let made = stand.set_up().await;
+        let mut one = connect(&made.database_admin_url).await.unwrap();
+        let mut other = connect(&made.database_admin_url).await.unwrap();
+        assert!(migrate_root_by(&mut one, BROKEN).await.is_err());
+        assert_eq!(root_version(&one).await.unwrap(), 1);
+        let both =
+            tokio::join!(migrate_root_by(&mut one, LATER), migrate_root_by(&mut other, LATER));
+        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+        assert_eq!(root_version(&one).await.unwrap(), 2);
+        assert_eq!(migrate_root(&mut one).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_finds_schemas_and_databases() {
+    Stand::with(async |stand| {
+        let made = stand.set_up().await;
+        let url = &made.database_admin_url;
+        let mut admin = connect(url).await.unwrap();
+        make_schema(&mut admin, &stand.names, &stand.place(1), TenantId::new(1)).await.unwrap();
+        make_database(url, &stand.names, &stand.place(2), TenantId::new(2)).await.unwrap();
+        let mut told = Vec::new();
+        let done = migrate(url, |at| told.push((at.done, at.of))).await.unwrap();
+        assert_eq!(done, Migrated { version: VERSION, places: 2, changed: 0 });
+        assert_eq!(told, [(1, 2), (2, 2)]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statistics_tell_of_ids() {
+    Stand::with(async |stand| {
+        let made = stand.set_up().await;
+        let mut admin = connect(&made.database_admin_url).await.unwrap();
+        let transaction = admin.transaction().await.unwrap();
+        run(&transaction, "SET LOCAL tenantry.tenant = 1", "set").await.unwrap();
+        let fill = "INSERT INTO tenantry.records SELECT 1, 1, n, substr(sha256(n::text::bytea), 1, 16), \
+                    n::text::bytea, '{\"a\": 1}', 'b' FROM generate_series(1, 500) n; \
+                    INSERT INTO tenantry.catalog SELECT 1, 1, n::text::bytea, 'r' \
+                    FROM generate_series(1, 500) n; ANALYZE tenantry.records, tenantry.catalog";
+        run(&transaction, fill, "fill").await.unwrap();
+        transaction.commit().await.unwrap();
+        let superuser = stand.superuser(stand.names.database()).await;
+        let sql = "SELECT array_agg(attname::text ORDER BY attname)::text[] FROM pg_stats \
+                   WHERE schemaname = 'tenantry' AND tablename = $1";
+        for (table, columns) in
+            [("records", vec!["collection", "ordinal", "tenant"]), ("catalog", vec!["family", "tenant"])]
+        {
+            let row = superuser.query_one(sql, &[&table]).await.unwrap();
+            assert_eq!(row.get::<_, Vec<String>>(0), columns, "{table}");
+        }
+    })
+    .await;
+}

@@ -1,0 +1,42 @@
+//! PostgreSQL as a backend.
+//!
+//! [`url`] and [`tls`] say where a server is and whether the way there is safe. [`connect`] opens
+//! one connection, [`connections`] keeps few of them for many databases, [`clean`] makes one
+//! usable again that somebody let go in the middle. [`call`] is the only place that begins and
+//! commits transactions; [`failure`] turns what goes wrong into this crate's errors.
+//!
+//! No statement has a name on the server, so that a pooler may give each transaction another
+//! connection. A statement must therefore return built-in types only: the client looks other
+//! types up with a named statement.
+//!
+//! [`setup`], [`migrate`], [`place`] and [`check`] make roles, databases and tables, and look
+//! whether they are as they must be. [`cluster`] is the [`crate::tenancy::Backend`]: rows are
+//! read through a [`view`] and written by [`submit`]; [`watch`] tells what other nodes took away,
+//! and [`purge`] removes what was deleted.
+
+#![cfg_attr(not(test), allow(dead_code, reason = "separated tenants come next"))]
+
+mod admin;
+mod call;
+mod check;
+mod clean;
+mod connect;
+mod connections;
+mod failure;
+mod in_order;
+mod migrate;
+mod names;
+mod place;
+mod setup;
+#[cfg(test)]
+mod stand;
+mod statement;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod url;
+
+pub use migrate::{Migrated, Progress, migrate};
+pub use names::Names;
+pub use setup::{SetUp, Setup, setup};
+pub use url::DatabaseUrl;

@@ -1,0 +1,75 @@
+use super::{super::stand::Stand, *};
+use crate::SystemEntropy;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn setup_makes_what_serving_needs_and_can_run_again() {
+    Stand::with(async |stand| {
+        let made = stand.set_up().await;
+        assert!(made.has_passwords && made.version == VERSION);
+        let service = connect(&made.database_url).await.unwrap();
+        let admin = connect(&made.database_admin_url).await.unwrap();
+        let setting = "SELECT current_setting('idle_in_transaction_session_timeout')";
+        let row = service.query_one(setting, &[]).await.unwrap();
+        assert_eq!(row.get::<_, &str>(0), "10s");
+        let row = admin.query_one("SELECT version FROM tenantry.installation", &[]).await.unwrap();
+        assert_eq!(row.get::<_, i32>(0), i32::try_from(VERSION).unwrap());
+        let made_again = stand.set_up().await;
+        assert!(!made_again.has_passwords);
+        assert!(!format!("{made:?}").contains("postgresql"), "{made:?}");
+        connect(&made.database_url).await.expect("the password is still the same");
+        let what = Setup { reset_passwords: true, ..stand.what() };
+        let reset = setup(&stand.url, &what, &SystemEntropy).await.unwrap();
+        connect(&made.database_url).await.expect_err("the old password is refused");
+        connect(&reset.database_url).await.unwrap();
+        connect(&reset.database_admin_url).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setup_that_was_cut_off_is_finished_by_the_next() {
+    Stand::with(async |stand| {
+        for last in [Step::Roles, Step::Database, Step::Template, Step::Root] {
+            let done = setup_steps(&stand.url, &stand.what(), &SystemEntropy, last).await.unwrap();
+            assert!(done.is_none(), "{last:?}");
+        }
+        assert!(stand.set_up().await.has_passwords);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_setups_at_once_do_not_disturb_each_other() {
+    Stand::with(async |stand| {
+        let (one, other) = tokio::join!(stand.set_up(), stand.set_up());
+        assert!(one.has_passwords != other.has_passwords);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_have_made_is_never_changed() {
+    Stand::with(async |stand| {
+        let client = connect(&stand.url).await.unwrap();
+        let service = stand.names.service();
+        client.batch_execute(&format!("CREATE ROLE {service} SUPERUSER")).await.unwrap();
+        let error = setup(&stand.url, &stand.what(), &SystemEntropy).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        let sql = "SELECT rolsuper FROM pg_roles WHERE rolname = $1";
+        assert!(client.query_one(sql, &[&service]).await.unwrap().get::<_, bool>(0));
+        let role = client.query_opt(sql, &[&stand.names.admin()]).await.unwrap();
+        assert!(role.is_none(), "nothing was made beside it");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_a_superuser_can_set_up() {
+    Stand::with(async |stand| {
+        let made = stand.set_up().await;
+        let what = stand.what();
+        let error = setup(&made.database_admin_url, &what, &SystemEntropy).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied);
+    })
+    .await;
+}

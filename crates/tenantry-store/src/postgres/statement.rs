@@ -1,0 +1,145 @@
+//! What a transaction is made of.
+
+use std::{fmt, sync::Arc, time::Duration};
+use tokio_postgres::types::{ToSql, Type};
+
+/// A value for a statement.
+pub(crate) type Value = Box<dyn ToSql + Sync + Send>;
+
+/// A statement's text: fixed, or made once for a placement.
+#[derive(Clone, Debug)]
+pub(crate) enum Text {
+    Fixed(&'static str),
+    Made(Arc<str>),
+}
+
+impl Text {
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Fixed(text) => text,
+            Self::Made(text) => text,
+        }
+    }
+}
+
+impl From<&'static str> for Text {
+    fn from(text: &'static str) -> Self {
+        Self::Fixed(text)
+    }
+}
+
+impl From<Arc<str>> for Text {
+    fn from(text: Arc<str>) -> Self {
+        Self::Made(text)
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self::Made(text.into())
+    }
+}
+
+/// A statement with its values. It must return built-in types only.
+pub(crate) struct Statement {
+    pub(super) text: Text,
+    pub(super) values: Vec<(Value, Type)>,
+}
+
+impl Statement {
+    pub(crate) fn new(text: impl Into<Text>) -> Self {
+        Self { text: text.into(), values: Vec::new() }
+    }
+
+    /// Gives the next value, `$1` first.
+    #[must_use]
+    pub(crate) fn with(mut self, value: impl ToSql + Sync + Send + 'static, of: Type) -> Self {
+        self.values.push((Box::new(value), of));
+        self
+    }
+}
+
+impl fmt::Debug for Statement {
+    /// Without values: they are the tenants'.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{} values]", self.text.as_str(), self.values.len())
+    }
+}
+
+/// Whose rows a transaction sees and writes, and with which role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Right {
+    pub(crate) tenant: u64,
+    /// None is the role of the connection itself.
+    pub(crate) role: Option<Arc<str>>,
+}
+
+/// One step of a transaction.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// What follows has this right and no other.
+    Enter(Right),
+    Run(Statement),
+}
+
+/// What a transaction may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// See one state of the database, whatever others write.
+    Read,
+    Write,
+}
+
+impl Mode {
+    pub(super) fn begin(self) -> Statement {
+        Statement::new(match self {
+            Self::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            Self::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+        })
+    }
+}
+
+/// How long the server lets a transaction take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// One statement.
+    pub(crate) statement: Duration,
+    /// One wait for a lock.
+    pub(crate) lock: Duration,
+    /// Between two round trips, so that a node that vanishes holds its locks no longer.
+    pub(crate) idle: Duration,
+}
+
+impl Limits {
+    /// How long this node waits for the answer to one statement. The server gives up first,
+    /// unless it or the way there is dead.
+    pub(super) fn patience(&self) -> Duration {
+        self.statement + Duration::from_secs(5)
+    }
+}
+
+/// Sets all that a transaction must not inherit, until its end. The role comes last: whatever the
+/// others need, they need it of the connection's own role. Membership is asked of the session's
+/// user, so that one role may follow another.
+const ENTER: &str = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), \
+     pg_catalog.set_config('tenantry.tenant', $1, true), \
+     pg_catalog.set_config('statement_timeout', $2, true), \
+     pg_catalog.set_config('lock_timeout', $3, true), \
+     pg_catalog.set_config('idle_in_transaction_session_timeout', $4, true), \
+     pg_catalog.set_config('role', $5, true)";
+
+impl Right {
+    pub(super) fn enter(self, limits: &Limits) -> Statement {
+        let milliseconds = |time: Duration| {
+            // 0 would mean no limit at all.
+            time.as_millis().clamp(1, i32::MAX as u128).to_string()
+        };
+        let role = self.role.unwrap_or_else(|| "none".into());
+        Statement::new(ENTER)
+            .with(self.tenant.to_string(), Type::TEXT)
+            .with(milliseconds(limits.statement), Type::TEXT)
+            .with(milliseconds(limits.lock), Type::TEXT)
+            .with(milliseconds(limits.idle), Type::TEXT)
+            .with(role.to_string(), Type::TEXT)
+    }
+}

@@ -1,0 +1,1 @@
+//! What needs a server is tested against one: see [`server::url`].
