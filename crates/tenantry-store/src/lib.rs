@@ -7,6 +7,7 @@
 mod audit;
 mod embedded;
 mod pool;
+mod postgres;
 mod store;
 mod surface;
 
