@@ -11,6 +11,10 @@
 //! and `AND` and `OR` of them; nothing else. None of the operators is leakproof, so under row-level
 //! security they are asked of the tenant's own rows only, and never of an index.
 //!
+//! Each condition reads a record's metadata anew. Where that is large, so that the server keeps it
+//! compressed, this is what a filter costs: up to a millisecond a condition and record for the
+//! largest. What bounds it is the statement's timeout.
+//!
 //! Nesting is bounded by the engine ([`Limits::DEPTH_MAX`](tenantry_types::Limits::DEPTH_MAX) in
 //! each of the caller's and the key's filter), far below what the server's stack takes; should it
 //! be set too small, the server says 54001, which is not the caller's to see and is mapped where
@@ -101,6 +105,10 @@ struct Writer {
 }
 
 impl Writer {
+    fn push(&mut self, sql: &str) {
+        self.text.push_str(sql);
+    }
+
     /// The next parameter, as it is named in the text.
     fn bind(&mut self, param: Param) -> String {
         self.params.push(param);
@@ -119,23 +127,23 @@ impl Writer {
             Filter::Or(parts) => self.joined(parts, " OR ", "false", is_negated),
             Filter::Not(part) => self.not(|writer| writer.filter(part, !is_negated)),
             Filter::Field { key, test } => self.field(key, test),
-            Filter::Text(_) => self.text.push_str(if is_negated { "false" } else { "true" }),
+            Filter::Text(_) => self.push(if is_negated { "false" } else { "true" }),
         }
     }
 
     fn joined(&mut self, parts: &[Filter], by: &str, empty: &str, is_negated: bool) {
         if parts.is_empty() {
-            return self.text.push_str(empty);
+            return self.push(empty);
         }
         for (at, part) in parts.iter().enumerate() {
-            self.text.push_str(if at == 0 { "(" } else { by });
+            self.push(if at == 0 { "(" } else { by });
             self.filter(part, is_negated);
         }
         self.text.push(')');
     }
 
     fn not(&mut self, part: impl FnOnce(&mut Self)) {
-        self.text.push_str("(NOT ");
+        self.push("(NOT ");
         part(self);
         self.text.push(')');
     }
@@ -161,14 +169,14 @@ impl Writer {
 
     /// The fields contain this object; nothing contains `None`.
     fn contains(&mut self, object: Option<String>) {
-        let Some(object) = object else { return self.text.push_str("false") };
+        let Some(object) = object else { return self.push("false") };
         let object = self.bind(Param::Text(object));
-        self.text.push_str(&format!("({} @> {object}::text::jsonb)", self.column));
+        self.push(&format!("({} @> {object}::text::jsonb)", self.column));
     }
 
     fn exists(&mut self, key: &str) {
         let key = self.key(key);
-        self.text.push_str(&format!("({} ? {key}::text)", self.column));
+        self.push(&format!("({} ? {key}::text)", self.column));
     }
 
     /// Numbers with numbers, texts with texts. `CASE`, because the cast fails for other kinds and
@@ -179,14 +187,14 @@ impl Writer {
             Value::Str(text) => ("string", Some(fields::key_text(text))),
             Value::Bool(_) | Value::List(_) => ("", None),
         };
-        let Some(bound) = bound else { return self.text.push_str("false") };
+        let Some(bound) = bound else { return self.push("false") };
         let (key, bound, f) = (self.key(key), self.bind(Param::Text(bound)), self.column);
         let compared = if kind == "number" {
             format!("({f} -> {key}::text)::numeric {operator} {bound}::text::numeric")
         } else {
             format!("({f} ->> {key}::text) COLLATE \"C\" {operator} {bound}::text")
         };
-        self.text.push_str(&format!(
+        self.push(&format!(
             "(CASE WHEN jsonb_typeof({f} -> {key}::text) = '{kind}' THEN {compared} ELSE false END)"
         ));
     }
@@ -196,10 +204,10 @@ impl Writer {
     fn among(&mut self, key: &str, values: &[Value]) {
         let values: Vec<_> = values.iter().filter_map(fields::scalar).collect();
         if values.is_empty() {
-            return self.text.push_str("false");
+            return self.push("false");
         }
         let (key, values) = (self.key(key), self.bind(Param::Texts(values)));
-        self.text.push_str(&format!(
+        self.push(&format!(
             "coalesce({} -> {key}::text = ANY ({values}::text[]::jsonb[]), false)",
             self.column
         ));
