@@ -23,6 +23,8 @@ mod clean;
 mod connect;
 mod connections;
 mod failure;
+mod fields;
+mod filter;
 mod in_order;
 mod migrate;
 mod names;
