@@ -13,7 +13,7 @@ mod tests;
 pub(crate) use reservation::Reservation;
 
 use super::{
-    INLINE_BYTES, maintenance::Maintenance, partition::Partition, saved::Marks, tenants::OpenTenant,
+    maintenance::Maintenance, partition::Partition, saved::Marks, tenants::OpenTenant,
 };
 use crate::StoreTotals;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
