@@ -20,6 +20,7 @@ mod admin;
 mod call;
 mod check;
 mod clean;
+pub(crate) mod cluster;
 mod connect;
 mod connections;
 mod failure;
@@ -33,10 +34,13 @@ mod setup;
 #[cfg(test)]
 mod stand;
 mod statement;
+mod submit;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod url;
+pub(crate) mod view;
+mod watch;
 
 pub use migrate::{Migrated, Progress, migrate};
 pub use names::Names;

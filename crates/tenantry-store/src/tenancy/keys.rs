@@ -187,6 +187,9 @@ families! {
     Purge = 0x03 { tenant: u64, collection: u32 };
     /// The lowest tenant id that was never assigned (u64, big-endian, clear).
     NextTenant = 0x04 { };
+    /// A tenant's data key, wrapped with the master key (128 bytes, as in the slot file). Only on
+    /// PostgreSQL: files have the slot file.
+    Slot = 0x08 { tenant: u64 };
 
     // The tenant's catalog.
 

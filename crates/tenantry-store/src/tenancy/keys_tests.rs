@@ -86,6 +86,7 @@ laws! {
     key: Key { id: any::<[u8; 10]>() => same };
     purge: Purge { tenant: any::<u64>() => same, collection: any::<u32>() => same };
     next_tenant: NextTenant {};
+    slot: Slot { tenant: any::<u64>() => same };
     tenant: Tenant {};
     head: Head {};
     database: Database { database: any::<u32>() => same };

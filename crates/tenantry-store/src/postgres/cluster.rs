@@ -1,0 +1,170 @@
+//! PostgreSQL as a place for rows.
+
+use super::{
+    call::{self, Answers},
+    connections::{Connections, Target},
+    failure::Outcome,
+    names::{VECTOR_SCHEMA, quoted},
+    statement::{Limits, Right, Step, Text},
+    view::PgView,
+    watch::Watch,
+};
+use crate::{
+    Entropy,
+    pool::Pool,
+    tenancy::{
+        Backend, WriteSet,
+        seal::SealingKey,
+        slot::{Slot, SlotWrite},
+        tenants::{OpenTenant, Tenants},
+    },
+};
+use std::{fmt, sync::Arc, time::Duration};
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, Result};
+use tokio::sync::Notify;
+
+/// How long this node waits for another one that writes to the same tenant.
+const LOCK: Duration = Duration::from_secs(5);
+/// How long a node that vanished can hold its locks.
+pub(super) const IDLE: Duration = Duration::from_secs(10);
+
+/// The databases of an installation, and what is in memory of them.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(super) shared: Arc<Shared>,
+    /// Where tenants' work waits for its turn.
+    pub(crate) pool: Pool,
+    pub(super) master: SealingKey,
+}
+
+/// What views and background work hold on to.
+pub(crate) struct Shared {
+    /// For whoever works on a tenant: it may hold one while it asks for one of `lookups`.
+    pub(crate) connections: Connections,
+    /// For whoever asks who a tenant is or what a key may do. It holds nothing else meanwhile
+    /// that others of them wait for, so that these never run out for good.
+    pub(crate) lookups: Connections,
+    pub(crate) limits: Limits,
+    pub(crate) root: Place,
+    pub(crate) tenants: Arc<Tenants>,
+    pub(crate) watch: Watch,
+    /// Wakes the purger.
+    pub(super) purge: Notify,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+/// Where rows of one kind are: a database, a schema in it, and the role that may see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) target: Target,
+    schema: Schema,
+    role: Option<Arc<str>>,
+}
+
+/// A schema's name that can stand in a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Schema(Arc<str>);
+
+impl Schema {
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        Ok(Self(quoted(name)?.into()))
+    }
+}
+
+impl Place {
+    pub(crate) fn new(target: Target, schema: Schema, role: Option<Arc<str>>) -> Self {
+        Self { target, schema, role }
+    }
+
+    /// The right to this tenant's rows here.
+    pub(crate) fn right(&self, tenant: TenantId) -> Right {
+        Right { tenant: tenant.get(), role: self.role.clone() }
+    }
+
+    /// A statement's text, with this place's names for `{schema}` and `{vector}`. Nothing else is
+    /// ever put into a text: values are bound.
+    pub(crate) fn text(&self, template: &str) -> Text {
+        let text = template.replace("{schema}", &self.schema.0);
+        if text.contains("{vector}") {
+            return text.replace("{vector}", &format!("\"{VECTOR_SCHEMA}\"")).into();
+        }
+        text.into()
+    }
+}
+
+/// A tenant's id as the tables have it.
+pub(crate) fn signed(tenant: TenantId) -> Result<i64> {
+    i64::try_from(tenant.get()).map_err(|_| Error::internal("a tenant id beyond the database's"))
+}
+
+impl Cluster {
+    /// Where this tenant's data are.
+    pub(crate) fn place(&self, _tenant: &OpenTenant) -> Place {
+        self.shared.root.clone()
+    }
+
+    /// Reads a tenant's data in one round trip, all of it as it stands at one moment.
+    pub(crate) async fn read(&self, tenant: &OpenTenant, steps: Vec<Step>) -> Outcome<Answers> {
+        let place = self.place(tenant);
+        let conn = self.shared.connections.get(&place.target).await?;
+        call::read(conn, self.shared.limits, place.right(tenant.id()), steps).await
+    }
+}
+
+impl Backend for Cluster {
+    type View = PgView;
+
+    async fn root(&self) -> Result<PgView> {
+        Ok(PgView::root(&self.shared))
+    }
+
+    async fn view(&self, tenant: &OpenTenant) -> Result<PgView> {
+        Ok(PgView::data(&self.shared, self.place(tenant)))
+    }
+
+    async fn change(&self, tenants: &[&OpenTenant]) -> Result<PgView> {
+        let home = tenants.first().map_or_else(|| self.shared.root.clone(), |t| self.place(t));
+        PgView::change(&self.shared, home, tenants).await
+    }
+
+    async fn creating(&self) -> Result<PgView> {
+        PgView::creating(&self.shared).await
+    }
+
+    fn submit(
+        &self,
+        view: PgView,
+        set: WriteSet,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        self.submit_with(view, set, Vec::new())
+    }
+
+    async fn slot(&self, root: &PgView, tenant: TenantId) -> Result<Slot> {
+        let Some(row) = root.prime(tenant).await? else { return Ok(Slot::Empty) };
+        let bytes = row.as_slice().try_into();
+        let bytes =
+            bytes.map_err(|_| Error::corrupt(format!("slot of tenant {tenant}: length")))?;
+        Slot::read(&self.master, tenant, bytes)
+    }
+
+    fn wrap(&self, tenant: TenantId, key: &SealingKey, entropy: &dyn Entropy) -> SlotWrite {
+        SlotWrite::live(&self.master, tenant, key, entropy)
+    }
+
+    async fn tenant_gone(&self, _tenant: TenantId) -> Result<()> {
+        // Its key went with the commit that deleted it.
+        self.shared.purge.notify_one();
+        Ok(())
+    }
+
+    async fn collections_gone(&self, _tenant: TenantId, _numbers: Vec<u32>) -> Result<()> {
+        self.shared.purge.notify_one();
+        Ok(())
+    }
+}

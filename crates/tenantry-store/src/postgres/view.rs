@@ -1,0 +1,394 @@
+//! Rows of the catalog as they stand in one transaction.
+
+use super::{
+    call::{Answers, Transaction},
+    cluster::{Place, Shared, signed},
+    connections::Connections,
+    failure::{Failure, Outcome},
+    statement::{Mode, Right, Statement, Step},
+};
+use crate::tenancy::{
+    Pair, Space, View,
+    disk::{DiskHead, DiskTenant},
+    keys::{self, PREFIX_BYTES, Prefix},
+    tenants::OpenTenant,
+};
+use std::{fmt, mem, sync::Arc};
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, Resource, Result};
+use tokio::sync::Mutex;
+use tokio_postgres::{Row, types::Type};
+
+const LOCK: &str = "SELECT row FROM {schema}.catalog \
+     WHERE tenant = $1 AND family = $2 AND key = '' FOR UPDATE";
+const GET: &str = "SELECT row FROM {schema}.catalog WHERE tenant = $1 AND family = $2 AND key = $3";
+const PAGE: &str = "SELECT key, row FROM {schema}.catalog \
+     WHERE tenant = $1 AND family = $2 AND key >= $3 AND ($4::bytea IS NULL OR key < $4) \
+     ORDER BY key LIMIT $5";
+
+/// One transaction, which begins with the first row that is asked for. Dropped, it is rolled back.
+pub(crate) struct PgView {
+    pub(super) shared: Arc<Shared>,
+    kind: Kind,
+    /// Where data are that are not in the root.
+    home: Place,
+    /// The heads that are locked, as they are stored.
+    pub(super) heads: Vec<(TenantId, Vec<u8>)>,
+    /// Rows that were read before they were asked for.
+    primed: parking_lot::Mutex<Vec<(Vec<u8>, Option<Vec<u8>>)>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Reads who a tenant is.
+    Root,
+    /// Reads a tenant's data.
+    Data,
+    /// Changes them.
+    Change,
+}
+
+enum State {
+    New,
+    Open {
+        transaction: Box<Transaction>,
+        entered: Right,
+    },
+    /// Something failed in it, or whoever used it went away.
+    Ended,
+}
+
+impl PgView {
+    pub(super) fn root(shared: &Arc<Shared>) -> Self {
+        Self::new(shared, Kind::Root, shared.root.clone())
+    }
+
+    pub(super) fn data(shared: &Arc<Shared>, home: Place) -> Self {
+        Self::new(shared, Kind::Data, home)
+    }
+
+    fn new(shared: &Arc<Shared>, kind: Kind, home: Place) -> Self {
+        let (heads, primed) = Default::default();
+        let state = Mutex::new(State::New);
+        Self { shared: Arc::clone(shared), kind, home, heads, primed, state }
+    }
+
+    /// For whoever changes these tenants: their heads locked, and what is in memory of them
+    /// brought up to what is stored, because other nodes write too.
+    pub(super) async fn change(
+        shared: &Arc<Shared>,
+        home: Place,
+        tenants: &[&OpenTenant],
+    ) -> Result<Self> {
+        let mut view = Self::new(shared, Kind::Change, home);
+        let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id()).collect();
+        let rows = view.lock(&ids).await?;
+        for (tenant, (head, info)) in tenants.iter().zip(rows) {
+            let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
+            let (head, info) = (head.ok_or_else(gone)?, info.ok_or_else(gone)?);
+            view.learn(tenant, &head, &info)?;
+            view.heads.push((tenant.id(), head));
+        }
+        Ok(view)
+    }
+
+    /// The root with the installation's head locked.
+    pub(super) async fn creating(shared: &Arc<Shared>) -> Result<Self> {
+        let mut view = Self::new(shared, Kind::Change, shared.root.clone());
+        let id = TenantId::INSTALLATION;
+        let row = view.lock(&[id]).await?.pop().and_then(|(head, _)| head);
+        let row = row.ok_or_else(|| Error::corrupt("the installation's counters are gone"))?;
+        view.heads.push((id, row));
+        Ok(view)
+    }
+
+    /// The root for whoever makes the installation: no other node makes it meanwhile.
+    pub(super) async fn founding(shared: &Arc<Shared>) -> Result<Self> {
+        let view = Self::new(shared, Kind::Change, shared.root.clone());
+        let place = shared.root.clone();
+        let lock = || {
+            let text = "SELECT version FROM {schema}.installation FOR UPDATE";
+            vec![Step::Run(Statement::new(place.text(text)))]
+        };
+        view.run(&place, TenantId::INSTALLATION, lock).await?;
+        Ok(view)
+    }
+
+    /// The stored heads and rows of tenants, the heads locked in this order, in one round trip.
+    async fn lock(
+        &self,
+        tenants: &[TenantId],
+    ) -> Result<Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>> {
+        let Some(first) = tenants.first() else { return Ok(Vec::new()) };
+        let head = keys::Head::FAMILY;
+        let ids = tenants.iter().map(|id| signed(*id)).collect::<Result<Vec<i64>>>()?;
+        let steps = || {
+            let mut steps = Vec::new();
+            for (tenant, id) in tenants.iter().zip(&ids) {
+                let (home, root) = (self.home_of(*tenant), &self.shared.root);
+                let lock = Statement::new(home.text(LOCK))
+                    .with(*id, Type::INT8)
+                    .with(i16::from(head), Type::INT2);
+                let info = Statement::new(root.text(GET))
+                    .with(*id, Type::INT8)
+                    .with(i16::from(keys::Tenant::FAMILY), Type::INT2)
+                    .with(Vec::<u8>::new(), Type::BYTEA);
+                steps.extend([Step::Enter(home.right(*tenant)), Step::Run(lock)]);
+                if home != root {
+                    steps.push(Step::Enter(root.right(*tenant)));
+                }
+                steps.push(Step::Run(info));
+            }
+            steps
+        };
+        let answers = self.run(self.home_of(*first), *first, steps).await?;
+        let mut rows = answers.into_iter().map(|rows| first_bytes(&rows));
+        let mut found = Vec::new();
+        while let (Some(head), Some(info)) = (rows.next(), rows.next()) {
+            found.push((head?, info?));
+        }
+        Ok(found)
+    }
+
+    /// Where a tenant's data are.
+    fn home_of(&self, tenant: TenantId) -> &Place {
+        if tenant == TenantId::INSTALLATION { &self.shared.root } else { &self.home }
+    }
+
+    /// Takes over what another node has written. The tenant's writer lock is held.
+    fn learn(&self, tenant: &OpenTenant, head: &[u8], info: &[u8]) -> Result<()> {
+        let DiskHead::V1(head) =
+            tenant.open_row(&keys::Head {}.encode(tenant.prefix()), head)?;
+        if head.sequence != tenant.head().sequence {
+            tenant.catalog_changed();
+        }
+        tenant.set_head(head);
+        let row: DiskTenant = tenant.open_row(&keys::Tenant {}.encode(tenant.prefix()), info)?;
+        let info = row.into_info(tenant.id())?;
+        if info != *tenant.info() {
+            tenant.set_info(info);
+            // It may have been suspended.
+            self.shared.watch.revoked();
+        }
+        Ok(())
+    }
+
+    /// Runs steps with the right to a tenant's rows in a place, in one round trip. They are made
+    /// again if the connection turns out to be dead before anything was done.
+    pub(crate) async fn run(
+        &self,
+        place: &Place,
+        tenant: TenantId,
+        steps: impl Fn() -> Vec<Step> + Send,
+    ) -> Outcome<Answers> {
+        let right = place.right(tenant);
+        let mut state = self.state.lock().await;
+        match mem::replace(&mut *state, State::Ended) {
+            State::Ended => Err(Failure::internal("a view that failed is used")),
+            State::New => {
+                let (transaction, answers) = self.begin(place, &right, &steps).await?;
+                let entered = last_right(&steps()).unwrap_or(right);
+                *state = State::Open { transaction: Box::new(transaction), entered };
+                Ok(answers)
+            }
+            State::Open { mut transaction, entered } => {
+                let mut all = steps();
+                if entered != right {
+                    all.insert(0, Step::Enter(right.clone()));
+                }
+                let entered = last_right(&all).unwrap_or(entered);
+                let answers = transaction.run(all).await?;
+                *state = State::Open { transaction, entered };
+                Ok(answers)
+            }
+        }
+    }
+
+    async fn begin(
+        &self,
+        place: &Place,
+        right: &Right,
+        steps: &(impl Fn() -> Vec<Step> + Send),
+    ) -> Outcome<(Transaction, Answers)> {
+        let (connections, mode): (&Connections, _) = match self.kind {
+            Kind::Root => (&self.shared.lookups, Mode::Read),
+            Kind::Data => (&self.shared.connections, Mode::Read),
+            Kind::Change => (&self.shared.connections, Mode::Write),
+        };
+        let mut is_first = true;
+        loop {
+            let conn = connections.get(&place.target).await?;
+            let limits = self.shared.limits;
+            match Transaction::begin(conn, mode, limits, right.clone(), steps()).await {
+                Err(why) if is_first && (why.is_lost() || why.is_contended()) => is_first = false,
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Reads what opening a tenant asks for, in one round trip; its data key's row is returned.
+    pub(super) async fn prime(&self, tenant: TenantId) -> Result<Option<Vec<u8>>> {
+        let root = &self.shared.root;
+        let installation = Prefix::of(TenantId::INSTALLATION);
+        let slot = keys::Slot { tenant: tenant.get() }.encode(installation);
+        let prefix = Prefix::of(tenant);
+        let rows = [keys::Tenant {}.encode(prefix), keys::Head {}.encode(prefix)];
+        let one = |key: &[u8]| Key::split(key).map(|key| Step::Run(key.get(root)));
+        let _ = one(&slot)?;
+        let steps = || {
+            let mut steps: Vec<Step> = one(&slot).into_iter().collect();
+            steps.push(Step::Enter(root.right(tenant)));
+            steps.extend(rows.iter().filter_map(|key| one(key).ok()));
+            steps
+        };
+        let answers = self.run(root, TenantId::INSTALLATION, steps).await?;
+        let mut answers = answers.iter().map(|rows| first_bytes(rows));
+        let slot = answers.next().transpose()?.flatten();
+        let mut primed = Vec::new();
+        for (key, row) in rows.into_iter().zip(answers) {
+            primed.push((key, row?));
+        }
+        *self.primed.lock() = primed;
+        Ok(slot)
+    }
+
+    /// The transaction, to be committed.
+    pub(super) fn into_transaction(self) -> Outcome<Box<Transaction>> {
+        match self.state.into_inner() {
+            State::Open { transaction, .. } => Ok(transaction),
+            State::New | State::Ended => Err(Failure::internal("a view that failed is committed")),
+        }
+    }
+
+    fn place(&self, space: Space, tenant: TenantId) -> &Place {
+        match space {
+            Space::Catalog => &self.shared.root,
+            Space::Data => self.home_of(tenant),
+        }
+    }
+}
+
+impl View for PgView {
+    fn generation(&self) -> u64 {
+        // What another node or a lost answer changed is told by the watch and by the heads.
+        0
+    }
+
+    async fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some((_, row)) = self.primed.lock().iter().find(|(primed, _)| primed == key) {
+            return Ok(row.clone());
+        }
+        let split = Key::split(key)?;
+        let place = self.place(space, split.tenant);
+        let answers =
+            self.run(place, split.tenant, || vec![Step::Run(split.get(place))]).await?;
+        first_bytes(answers.first().map_or(&[], Vec::as_slice))
+    }
+
+    async fn page(
+        &self,
+        space: Space,
+        start: &[u8],
+        from: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Pair>> {
+        let start_key = Key::split(start)?;
+        let from = Key::split(from.max(start))?;
+        if (from.tenant, from.family) != (start_key.tenant, start_key.family) {
+            return Ok(Vec::new());
+        }
+        let place = self.place(space, start_key.tenant);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let page = || {
+            let statement = Statement::new(place.text(PAGE))
+                .with(from.number, Type::INT8)
+                .with(from.family, Type::INT2)
+                .with(from.rest.to_vec(), Type::BYTEA)
+                .with(behind(start_key.rest), Type::BYTEA)
+                .with(limit, Type::INT8);
+            vec![Step::Run(statement)]
+        };
+        let answers = self.run(place, start_key.tenant, page).await?;
+        let mut pairs = Vec::new();
+        for row in answers.into_iter().flatten() {
+            let mut key = start.get(..PREFIX_BYTES).unwrap_or_default().to_vec();
+            key.extend_from_slice(&bytes(&row, 0)?);
+            pairs.push((key, bytes(&row, 1)?));
+        }
+        Ok(pairs)
+    }
+}
+
+impl fmt::Debug for PgView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PgView({:?})", self.kind)
+    }
+}
+
+/// A key of the catalog as its columns.
+pub(super) struct Key<'a> {
+    pub(super) tenant: TenantId,
+    pub(super) number: i64,
+    pub(super) family: i16,
+    pub(super) rest: &'a [u8],
+}
+
+impl<'a> Key<'a> {
+    pub(super) fn split(key: &'a [u8]) -> Result<Self> {
+        let short = || Error::internal("a key without tenant and family");
+        let (tenant, rest) = key.split_first_chunk().ok_or_else(short)?;
+        let (family, rest) = rest.split_first().ok_or_else(short)?;
+        let tenant = TenantId::new(u64::from_be_bytes(*tenant));
+        Ok(Self { tenant, number: signed(tenant)?, family: i16::from(*family), rest })
+    }
+
+    pub(super) fn get(&self, place: &Place) -> Statement {
+        Statement::new(place.text(GET))
+            .with(self.number, Type::INT8)
+            .with(self.family, Type::INT2)
+            .with(self.rest.to_vec(), Type::BYTEA)
+    }
+}
+
+/// The first bytes behind all that begin with `start`; none if there are no such bytes.
+fn behind(start: &[u8]) -> Option<Vec<u8>> {
+    let mut end = start.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return Some(end);
+        }
+    }
+    None
+}
+
+fn last_right(steps: &[Step]) -> Option<Right> {
+    steps.iter().rev().find_map(|step| match step {
+        Step::Enter(right) => Some(right.clone()),
+        Step::Run(_) => None,
+    })
+}
+
+/// Bytes in a column of a row.
+pub(crate) fn bytes(row: &Row, column: usize) -> Result<Vec<u8>> {
+    row.try_get(column).map_err(|_| Error::internal("the database answers with another type"))
+}
+
+/// The bytes in the first column of the only row, if there is one.
+pub(super) fn first_bytes(rows: &[Row]) -> Result<Option<Vec<u8>>> {
+    rows.first().map(|row| bytes(row, 0)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_with_something_ends_before_its_successor() {
+        assert_eq!(behind(b""), None);
+        assert_eq!(behind(&[1, 0xff, 0xff]), Some(vec![2]));
+        assert_eq!(behind(&[0xff]), None);
+        assert_eq!(behind(b"ab"), Some(b"ac".to_vec()));
+    }
+}

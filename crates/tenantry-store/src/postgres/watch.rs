@@ -1,0 +1,115 @@
+//! What other nodes took away.
+//!
+//! Whatever takes a right away raises the installation's epoch in its own commit. Each node asks
+//! for that number several times a second, on a connection of its own, and believes what it has
+//! in memory only if it has asked a moment ago.
+
+use super::{
+    call,
+    cluster::{IDLE, Place},
+    connections::Connections,
+    failure::{Failure, Outcome},
+    statement::{Limits, Statement, Step},
+};
+use crate::tenancy::tenants::Tenants;
+use parking_lot::Mutex;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tenantry_auth::TenantId;
+
+/// How often is asked.
+pub(super) const EVERY: Duration = Duration::from_millis(300);
+/// What is in memory counts for this long after the beginning of an answered question.
+const TRUSTED: Duration = Duration::from_millis(900);
+const LIMITS: Limits =
+    Limits { statement: Duration::from_secs(2), lock: Duration::from_secs(2), idle: IDLE };
+
+/// See the module.
+pub(crate) struct Watch {
+    /// One connection, which nobody else takes.
+    connections: Connections,
+    root: Place,
+    tenants: Arc<Tenants>,
+    revocations: Arc<AtomicU64>,
+    epoch: AtomicI64,
+    /// When the last question that was answered was asked.
+    asked: Mutex<Option<Instant>>,
+    /// Held while a question is on its way.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Watch {
+    pub(super) fn new(
+        connections: Connections,
+        root: Place,
+        tenants: Arc<Tenants>,
+        revocations: Arc<AtomicU64>,
+    ) -> Self {
+        let (asked, asking) = Default::default();
+        Self { connections, root, tenants, revocations, epoch: AtomicI64::new(0), asked, asking }
+    }
+
+    /// What is in memory may be believed.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.asked.lock().is_some_and(|asked| asked.elapsed() < TRUSTED)
+    }
+
+    /// Asks if nobody has asked a moment ago: one question for all who wait for its answer.
+    pub(crate) async fn refresh(&self) -> Outcome<()> {
+        if self.is_trusted() {
+            return Ok(());
+        }
+        let _asking = self.asking.lock().await;
+        if self.is_trusted() {
+            return Ok(());
+        }
+        self.ask().await
+    }
+
+    /// Asks, unless somebody does.
+    pub(super) async fn look(&self) -> Outcome<()> {
+        match self.asking.try_lock() {
+            Ok(_asking) => self.ask().await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn ask(&self) -> Outcome<()> {
+        let asked = Instant::now();
+        let conn = self.connections.get(&self.root.target).await?;
+        let text = self.root.text("SELECT epoch FROM {schema}.installation");
+        let steps = vec![Step::Run(Statement::new(text))];
+        let right = self.root.right(TenantId::INSTALLATION);
+        let answers = call::read(conn, LIMITS, right, steps).await?;
+        let row = answers.first().and_then(|rows| rows.first());
+        let epoch: i64 = row
+            .and_then(|row| row.try_get(0).ok())
+            .ok_or_else(|| Failure::internal("the installation's epoch is gone"))?;
+        // Another one, and not only a higher one: the server may be a restored copy.
+        if self.epoch.swap(epoch, Ordering::AcqRel) != epoch {
+            self.forget();
+        }
+        *self.asked.lock() = Some(asked);
+        Ok(())
+    }
+
+    /// Forgets whatever a right depends on.
+    pub(super) fn forget(&self) {
+        self.tenants.forget_all();
+        self.revoked();
+    }
+
+    /// Whoever acts with a key looks at it once more.
+    pub(super) fn revoked(&self) {
+        self.revocations.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn close(&self) {
+        self.connections.close();
+    }
+}
