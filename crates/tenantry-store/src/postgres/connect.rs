@@ -8,9 +8,13 @@ use super::{
     url::Cluster,
 };
 use std::{future::poll_fn, sync::Arc, time::Duration};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_postgres::{
     AsyncMessage, Client, Connection, Row, Socket,
+    error::SqlState,
     tls::TlsStream,
     types::{Kind, Type},
 };
@@ -19,6 +23,10 @@ use tokio_postgres::{
 pub(super) const OPENING: Duration = Duration::from_secs(5);
 /// How long a closing connection may take to say goodbye.
 const CLOSING: Duration = Duration::from_secs(2);
+
+/// A server may still count the connection that was closed for this one.
+const RETRIES: u32 = 5;
+const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// pgvector, as it is in one database.
 #[derive(Debug)]
@@ -108,11 +116,19 @@ async fn open(
     facts: Option<Arc<Facts>>,
     counted: Counted,
 ) -> Outcome<Link> {
-    let failed = |error: &tokio_postgres::Error| Failure::of(error, Stage::Connect);
     let url = cluster.url().with_database(&target.database);
     let tls = cluster.tls().clone();
-    let (client, connection) =
-        url.config().connect(tls.clone()).await.map_err(|error| failed(&error))?;
+    let mut left = RETRIES;
+    let (client, connection) = loop {
+        match url.config().connect(tls.clone()).await {
+            Ok(connected) => break connected,
+            Err(error) if left > 0 && error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) => {
+                left -= 1;
+                sleep(RETRY_AFTER).await;
+            }
+            Err(error) => return Err(Failure::of(&error, Stage::Connect)),
+        }
+    };
     let task = tokio::spawn(drive(connection, target.clone()));
     // From here on an early return ends the task, because it ends the client.
     let facts = match facts {

@@ -176,9 +176,10 @@ impl Connections {
                 (None, Some(counted)) => counted,
                 (None, None) => return Err(Failure::internal("no place for a connection")),
             };
-            let opened = Link::open(&cluster, target.clone(), facts, counted).await;
+            let is_asked = facts.is_none();
+            let mut opened = Link::open(&cluster, target.clone(), facts, counted).await;
             if let Some(shared) = shared.upgrade() {
-                shared.note(&target, &opened);
+                shared.note(&target, &mut opened, is_asked);
             }
             opened.map(|link| Conn {
                 link: Some(link),
@@ -275,13 +276,20 @@ impl Shared {
         }
     }
 
-    /// Remembers how an attempt to open a connection went.
-    fn note(&self, target: &Target, opened: &Outcome<Link>) {
+    /// Remembers how an attempt to open a connection went. `is_asked` are facts that are new.
+    fn note(&self, target: &Target, opened: &mut Outcome<Link>, is_asked: bool) {
         let mut state = self.state.lock();
         match opened {
             Ok(link) => {
                 state.paused.remove(target);
-                state.facts.put(target.clone(), Arc::clone(&link.facts));
+                match state.facts.get(target) {
+                    Some(known) => link.facts = Arc::clone(known),
+                    None if is_asked => {
+                        state.facts.put(target.clone(), Arc::clone(&link.facts));
+                    }
+                    // Forgotten meanwhile: see `give_back`.
+                    None => {}
+                }
             }
             Err(_) => {
                 state.paused.insert(target.clone(), Instant::now() + self.bounds.pause);
@@ -295,9 +303,9 @@ impl Shared {
             return;
         }
         let mut state = self.state.lock();
-        // Opened before its database was forgotten, it would be found with the old facts.
-        let is_known =
-            state.facts.peek(&link.target).is_none_or(|facts| Arc::ptr_eq(facts, &link.facts));
+        // Its database may have been forgotten since it was opened.
+        let known = state.facts.peek(&link.target);
+        let is_known = known.is_some_and(|facts| Arc::ptr_eq(facts, &link.facts));
         if is_known && !state.is_closed {
             state.idle.push_back((link, Instant::now()));
         }

@@ -171,6 +171,8 @@ fn classify(code: &SqlState, stage: Stage, is_end: bool) -> (Cause, Error) {
         "42704" | "22P03" if stage == Stage::Statement => {
             unavailable(Cause::TypesChanged, "the database's types changed; try again")
         }
+        // What the server says to a value of a type that it does not have, among other things.
+        "XX000" if stage == Stage::Statement => (Cause::TypesChanged, internal().1),
         "XX001" | "XX002" => {
             (Cause::Other, Error::corrupt(format!("the database reports damage with {text}")))
         }
@@ -265,6 +267,7 @@ mod tests {
             ("3D000", Cause::Gone, ErrorKind::Corrupt),
             ("XX001", Cause::Other, ErrorKind::Corrupt),
             ("42704", Cause::TypesChanged, ErrorKind::Unavailable),
+            ("XX000", Cause::TypesChanged, ErrorKind::Internal),
             ("54001", Cause::Other, ErrorKind::Invalid),
             ("54000", Cause::Other, ErrorKind::Invalid),
             ("22000", Cause::Other, ErrorKind::Invalid),

@@ -1,1 +1,10 @@
-//! What needs a server is tested against one: see [`server::url`].
+//! What needs a server is tested against one: see [`world`].
+
+mod calls;
+mod cut;
+mod isolation;
+mod pool;
+mod proxy;
+mod tls;
+mod wire;
+mod world;

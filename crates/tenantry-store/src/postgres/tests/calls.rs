@@ -1,0 +1,317 @@
+//! Transactions: whose rows they see, what they commit, how they fail.
+
+use super::{
+    super::{
+        call::{Rows, Transaction, read, stream},
+        connections::Connections,
+        failure::{Cause, CommitError},
+        statement::{Limits, Mode, Right, Statement, Step},
+    },
+    world::{LIMITS, World, begin, insert, right, run, select, sql, write},
+};
+use std::time::{Duration, Instant};
+use tenantry_types::{Error, ErrorKind};
+use tokio_postgres::types::{Kind, Type};
+
+#[tokio::test]
+async fn a_read_sees_the_rows_of_its_right_and_no_other() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    write(&connections, &target, 1, "one").await.expect("committed");
+    write(&connections, &target, 2, "two").await.expect("committed");
+    let conn = connections.get(&target).await.expect("a connection");
+    let steps = vec![select(), Step::Enter(right(2)), select(), Step::Enter(right(3)), select()];
+    let answers = read(conn, LIMITS, right(1), steps).await.expect("read");
+    let values: Vec<Vec<String>> =
+        answers.iter().map(|rows| rows.iter().map(|row| row.get(1)).collect()).collect();
+    assert_eq!(values, [vec!["one".to_owned()], vec!["two".to_owned()], vec![]]);
+    assert_eq!(connections.totals(), (1, 0));
+}
+
+#[tokio::test]
+async fn several_rights_write_in_one_commit() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    let own = Right { tenant: 7, role: Some(world.role("own")) };
+    let conn = connections.get(&target).await.expect("a connection");
+    let open = begin(conn, Mode::Write, right(0)).await.expect("begun");
+    let steps = vec![
+        insert(0, "root"),
+        Step::Enter(own),
+        sql("INSERT INTO own.rows VALUES ('own') RETURNING current_user::text"),
+        Step::Enter(right(7)),
+        insert(7, "seven"),
+    ];
+    let answers = open.commit(steps, 2).await.expect("committed");
+    assert_eq!(answers[1][0].get::<_, &str>(0), &*world.role("own"));
+    assert_eq!(world.count("value IN ('root', 'seven')").await, 2);
+}
+
+#[tokio::test]
+async fn a_right_ends_with_its_transaction() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    let own = Right { tenant: 7, role: Some(world.role("own")) };
+    let conn = connections.get(&target).await.expect("a connection");
+    let steps = vec![sql("SELECT current_user::text, current_setting('lock_timeout')")];
+    let answers = read(conn, LIMITS, own, steps).await.expect("read");
+    assert_eq!(answers[0][0].get::<_, &str>(0), &*world.role("own"));
+    assert_eq!(answers[0][0].get::<_, &str>(1), "300ms");
+    let mut conn = connections.get(&target).await.expect("the same connection");
+    let check = format!(
+        "DO $$BEGIN ASSERT current_user = '{}' AND current_setting('lock_timeout') = '0' \
+         AND current_setting('tenantry.tenant') = ''; END$$",
+        world.role("service")
+    );
+    conn.batch(&check, Duration::from_secs(5)).await.expect("all as it was");
+    let error = conn.batch("SELECT * FROM rows", Duration::from_secs(5)).await.expect_err("loud");
+    assert_eq!(error.error().kind(), ErrorKind::Internal);
+}
+
+#[tokio::test]
+async fn rights_that_are_not_there_are_gone() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    for role in [world.role("foreign"), world.role("nobody")] {
+        let conn = connections.get(&target).await.expect("a connection");
+        let right = Right { tenant: 1, role: Some(role) };
+        let failure = read(conn, LIMITS, right, vec![select()]).await.expect_err("no such right");
+        assert_eq!(failure.cause(), Cause::Gone);
+    }
+    let conn = connections.get(&target).await.expect("a connection");
+    let failure = read(conn, LIMITS, right(1), vec![sql("SELECT * FROM own.rows")]).await;
+    assert_eq!(failure.expect_err("not for the service").cause(), Cause::Gone);
+    let nowhere = super::super::connections::Target { cluster: 0, database: "nowhere".into() };
+    let failure = connections.get(&nowhere).await.map(drop).expect_err("no such database");
+    assert_eq!(failure.cause(), Cause::Gone);
+}
+
+#[tokio::test]
+async fn a_failed_statement_of_a_commit_leaves_nothing() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    write(&connections, &target, 1, "taken").await.expect("committed");
+    let bad: [(fn() -> Step, Cause); 4] = [
+        (|| sql("SELECT 1 / 0"), Cause::Other),
+        (|| insert(1, "taken"), Cause::Taken),
+        (|| insert(2, "a row of somebody else"), Cause::Gone),
+        // Never sent; all behind it must not be either.
+        (|| run(Statement::new("SELECT $1").with("text", Type::INT8)), Cause::Other),
+    ];
+    for (make, cause) in bad {
+        for at in 0..3 {
+            let mut steps = vec![insert(1, "first"), insert(1, "second")];
+            steps.insert(at, make());
+            let conn = connections.get(&target).await.expect("a connection");
+            let open = begin(conn, Mode::Write, right(1)).await.expect("begun");
+            match open.commit(steps, 0).await {
+                Err(CommitError::NotCommitted(failure)) => assert_eq!(failure.cause(), cause),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(world.count("value <> 'taken'").await, 0, "{cause:?} at {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_commit_without_its_proof_is_not_believed() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    for (steps, proof) in [
+        (vec![insert(1, "a"), sql("DELETE FROM public.rows WHERE false RETURNING 1")], 1),
+        (vec![insert(1, "b")], 1),
+        (vec![sql("SELECT 1 UNION ALL SELECT 2")], 0),
+    ] {
+        let conn = connections.get(&target).await.expect("a connection");
+        let open = begin(conn, Mode::Write, right(1)).await.expect("begun");
+        let error = open.commit(steps, proof).await.expect_err("no proof");
+        assert!(matches!(error, CommitError::Unknown(_)), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_constraint_is_told_but_no_value() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    write(&connections, &target, 1, "secret").await.expect("committed");
+    let Err(CommitError::NotCommitted(failure)) = write(&connections, &target, 1, "secret").await
+    else {
+        panic!("committed twice")
+    };
+    assert_eq!(failure.constraint(), Some("rows_value_key"));
+    let error = Error::from(failure);
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_transaction_that_failed_does_not_go_on() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    let conn = connections.get(&target).await.expect("a connection");
+    let mut open = begin(conn, Mode::Write, right(1)).await.expect("begun");
+    open.run(vec![insert(1, "one")]).await.expect("inserted");
+    open.run(vec![sql("SELECT 1 / 0")]).await.expect_err("divided");
+    open.run(vec![select()]).await.expect_err("over");
+    let error = open.commit(vec![insert(1, "two")], 0).await.expect_err("over");
+    assert!(matches!(error, CommitError::NotCommitted(_)), "{error:?}");
+    assert_eq!(world.count("true").await, 0);
+}
+
+#[tokio::test]
+async fn the_server_bounds_statements_and_waits() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(2), world.target(0));
+    write(&connections, &target, 1, "one").await.expect("committed");
+    let limits = Limits { statement: Duration::from_millis(100), ..LIMITS };
+    let conn = connections.get(&target).await.expect("a connection");
+    let slow = read(conn, limits, right(1), vec![sql("SELECT 1 FROM pg_sleep(9)")]).await;
+    let error = Error::from(slow.expect_err("too slow"));
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.public_message().contains("too long"), "{error}");
+
+    let lock = || sql("SELECT 1 FROM public.rows WHERE value = 'one' FOR UPDATE");
+    let conn = connections.get(&target).await.expect("a connection");
+    let steps = vec![lock()];
+    let (holder, _) =
+        Transaction::begin(conn, Mode::Write, LIMITS, right(1), steps).await.expect("locked");
+    let conn = connections.get(&target).await.expect("a connection");
+    let started = Instant::now();
+    let waited = Transaction::begin(conn, Mode::Write, LIMITS, right(1), vec![lock()]).await;
+    let error = Error::from(waited.map(drop).expect_err("locked"));
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.public_message().contains("somebody else"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(2));
+    holder.end().await;
+}
+
+#[tokio::test]
+async fn a_vanished_writer_holds_its_locks_for_as_long_as_it_may_idle() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    let conn = connections.get(&target).await.expect("a connection");
+    let limits = Limits { idle: Duration::from_millis(100), ..LIMITS };
+    let (open, _) = Transaction::begin(conn, Mode::Write, limits, right(1), vec![insert(1, "a")])
+        .await
+        .expect("begun");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let error = open.commit(vec![insert(1, "b")], 0).await.expect_err("ended by the server");
+    assert!(matches!(&error, CommitError::NotCommitted(failure) if failure.is_lost()), "{error:?}");
+    assert_eq!(world.count("true").await, 0);
+    write(&connections, &target, 1, "c").await.expect("on a new connection");
+}
+
+#[tokio::test]
+async fn megabytes_both_ways_in_one_round_trip() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    let conn = connections.get(&target).await.expect("a connection");
+    let big = "x".repeat(8 << 20);
+    let steps = (0..4).map(|_| {
+        let twice = Statement::new("SELECT $1 UNION ALL SELECT $1").with(big.clone(), Type::TEXT);
+        run(twice)
+    });
+    let answers = read(conn, LIMITS, right(1), steps.collect()).await.expect("all of it");
+    let bytes: usize = answers.iter().flatten().map(|row| row.get::<_, &str>(0).len()).sum();
+    assert_eq!(bytes, 8 * big.len());
+}
+
+async fn numbers(connections: &Connections, world: &World, up_to: i64) -> Rows {
+    let conn = connections.get(&world.target(0)).await.expect("a connection");
+    // In FROM the server would write all numbers down first.
+    let last =
+        Statement::new("SELECT generate_series(1, $1), repeat('x', 1000)").with(up_to, Type::INT8);
+    let (first, rows) = stream(conn, LIMITS, right(1), vec![select()], last).await.expect("begun");
+    assert_eq!(first.len(), 1);
+    rows
+}
+
+#[tokio::test]
+async fn a_stream_ends_or_is_cut() {
+    let world = World::new(1).await;
+    let connections = world.connections(1);
+    let mut rows = numbers(&connections, &world, 3_000).await;
+    let mut count = 0;
+    while let Some(row) = rows.next().await.expect("a row") {
+        count += 1;
+        assert_eq!(row.get::<_, i64>(0), count);
+    }
+    assert_eq!(count, 3_000);
+    assert!(rows.next().await.expect("still the end").is_none());
+    drop(rows);
+
+    let mut rows = numbers(&connections, &world, 1_000_000_000).await;
+    let mut bytes = 0;
+    while bytes < 100_000 {
+        bytes += rows.next().await.expect("a row").expect("not the end").raw_size_bytes();
+    }
+    drop(rows);
+    let started = Instant::now();
+    write(&connections, &world.target(0), 1, "after").await.expect("a new connection");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(connections.totals().0, 1);
+}
+
+#[tokio::test]
+async fn values_of_pgvector_need_no_lookup() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    let none = connections.get(&target).await.expect("a connection");
+    let facts = none.facts().expect("facts").clone();
+    assert!(facts.server_version >= 160_000 && facts.vector.is_none(), "{facts:?}");
+    drop(none);
+    world.batch(&target.database, "CREATE SCHEMA ext; CREATE EXTENSION vector SCHEMA ext").await;
+    world
+        .batch(&target.database, &format!("GRANT USAGE ON SCHEMA ext TO {}", world.role("service")))
+        .await;
+    connections.forget(&target);
+    let conn = connections.get(&target).await.expect("a connection");
+    let facts = conn.facts().expect("facts").clone();
+    let vector = facts.vector.as_ref().expect("pgvector");
+    assert_eq!(vector.schema, "ext");
+    assert!(!vector.version.is_empty());
+    assert_eq!(vector.many.kind(), &Kind::Array(vector.one.clone()));
+    let mut value = vec![0, 2, 0, 0];
+    value.extend_from_slice(&1.5_f32.to_be_bytes());
+    value.extend_from_slice(&2.0_f32.to_be_bytes());
+    let bytes = Raw(value.clone());
+    let steps =
+        vec![run(Statement::new("SELECT ext.vector_send($1)").with(bytes, vector.one.clone()))];
+    let answers = read(conn, LIMITS, right(1), steps).await.expect("sent back");
+    assert_eq!(answers[0][0].get::<_, Vec<u8>>(0), value);
+}
+
+#[tokio::test]
+async fn types_that_are_not_there_any_more_are_looked_up_again() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    let conn = connections.get(&target).await.expect("a connection");
+    let old = conn.facts().expect("facts").clone();
+    let gone = Type::new("vector".to_owned(), 4_000_000_000, Kind::Simple, "ext".to_owned());
+    let steps = vec![run(Statement::new("SELECT $1 IS NULL").with(Raw(vec![0; 4]), gone))];
+    let failure = read(conn, LIMITS, right(1), steps).await.expect_err("no such type");
+    assert_eq!(failure.cause(), Cause::TypesChanged, "{failure:?}");
+    let conn = connections.get(&target).await.expect("a connection");
+    assert!(!std::sync::Arc::ptr_eq(&old, conn.facts().expect("facts")));
+}
+
+/// Bytes as they go over the wire.
+#[derive(Debug)]
+struct Raw(Vec<u8>);
+
+impl tokio_postgres::types::ToSql for Raw {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut tokio_postgres::types::private::BytesMut,
+    ) -> Result<tokio_postgres::types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(tokio_postgres::types::IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}

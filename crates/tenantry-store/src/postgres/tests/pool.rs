@@ -1,0 +1,178 @@
+//! One budget for many databases.
+
+use super::{
+    super::{
+        call::read,
+        connections::{Bounds, Connections, Target},
+        url::{Cluster, DatabaseUrl},
+    },
+    world::{BOUNDS, LIMITS, World, address, connections_to, right, sql, write},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tenantry_types::ErrorKind;
+use tokio::time::sleep;
+
+/// The database that a connection to `target` is really in.
+async fn database_of(connections: &Connections, target: &Target) -> String {
+    let conn = connections.get(target).await.expect("a connection");
+    let steps = vec![sql("SELECT current_database()::text FROM pg_sleep(0.001)")];
+    let answers = read(conn, LIMITS, right(1), steps).await.expect("read");
+    answers[0][0].get(0)
+}
+
+#[tokio::test]
+async fn one_connection_serves_two_databases_in_turn() {
+    let world = World::new(2).await;
+    let connections = world.connections(1);
+    for number in [0, 1, 1, 0, 0, 1, 0] {
+        let target = world.target(number);
+        assert_eq!(database_of(&connections, &target).await, *target.database);
+        assert_eq!(connections.totals(), (1, 0));
+        assert_eq!(world.open_on_server().await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_budget_holds_for_many_databases_at_once() {
+    let world = World::new(4).await;
+    // The server itself refuses more.
+    let limit = format!("ALTER ROLE {} CONNECTION LIMIT 3", world.role("service"));
+    world.batch(&world.database(0), &limit).await;
+    let connections = Arc::new(world.connections(3));
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..60 {
+        let (connections, target) = (Arc::clone(&connections), world.target(number % 4));
+        tasks.spawn(async move {
+            assert_eq!(database_of(&connections, &target).await, *target.database);
+        });
+    }
+    let mut most = 0;
+    while let Some(done) = tasks.join_next().await {
+        done.expect("served");
+        most = most.max(connections.totals().0);
+    }
+    assert!((2..=3).contains(&most), "{most}");
+    assert_eq!(connections.totals().1, 0);
+}
+
+#[tokio::test]
+async fn waiting_is_bounded_in_time_and_number() {
+    let world = World::new(1).await;
+    let bounds = Bounds { wait: Duration::from_millis(300), waiters: 2, ..BOUNDS };
+    let connections = world.connections_at(&address(), 1, bounds);
+    let target = world.target(0);
+    let held = connections.get(&target).await.expect("the connection");
+    let started = Instant::now();
+    let (a, b, c) =
+        tokio::join!(connections.get(&target), connections.get(&target), connections.get(&target));
+    let kind = |got: Result<_, super::super::failure::Failure>| {
+        got.map(drop).expect_err("none is free").error().kind()
+    };
+    assert_eq!(kind(c), ErrorKind::Busy);
+    assert_eq!((kind(a), kind(b)), (ErrorKind::Unavailable, ErrorKind::Unavailable));
+    assert!(started.elapsed() >= bounds.wait && started.elapsed() < 5 * bounds.wait);
+    assert_eq!(connections.totals(), (1, 0));
+    drop(held);
+    connections.get(&target).await.expect("free again");
+}
+
+#[tokio::test]
+async fn who_waits_first_is_served_first() {
+    let world = World::new(2).await;
+    let connections = Arc::new(world.connections(1));
+    let held = connections.get(&world.target(0)).await.expect("the connection");
+    let served = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..6 {
+        let (connections, served) = (Arc::clone(&connections), Arc::clone(&served));
+        // The idle connection's own database gets no advantage.
+        let target = world.target(number % 2);
+        tasks.spawn(async move {
+            let _conn = connections.get(&target).await.expect("a connection");
+            served.lock().push(number);
+        });
+        tokio::task::yield_now().await;
+    }
+    drop(held);
+    while let Some(done) = tasks.join_next().await {
+        done.expect("served");
+    }
+    assert_eq!(*served.lock(), [0, 1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn after_a_failure_nobody_tries_for_a_moment() {
+    let url = DatabaseUrl::parse("postgresql://nobody@127.0.0.1:1/none").expect("a URL");
+    let bounds = Bounds { pause: Duration::from_millis(300), ..BOUNDS };
+    let connections = connections_to(Cluster::new(url, None).expect("loopback"), 2, bounds);
+    let target = |name: &str| Target { cluster: 0, database: name.into() };
+    for name in ["a", "b"] {
+        let failure = connections.get(&target(name)).await.map(drop).expect_err("nobody listens");
+        assert!(failure.is_lost(), "{failure:?}");
+    }
+    let paused = connections.get(&target("a")).await.map(drop).expect_err("paused");
+    assert_eq!(paused.error().kind(), ErrorKind::Unavailable);
+    assert_eq!(connections.totals(), (0, 0));
+    let nowhere = connections.get(&Target { cluster: 1, database: "a".into() }).await;
+    assert_eq!(nowhere.map(drop).expect_err("no such server").error().kind(), ErrorKind::Internal);
+}
+
+#[tokio::test]
+async fn a_failure_of_one_database_pauses_no_other() {
+    let world = World::new(1).await;
+    let connections = world.connections(1);
+    let nowhere = Target { cluster: 0, database: "nowhere".into() };
+    connections.get(&nowhere).await.map(drop).expect_err("no such database");
+    write(&connections, &world.target(0), 1, "one").await.expect("committed");
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed() {
+    let world = World::new(2).await;
+    let bounds = Bounds { idle: Duration::from_millis(200), ..BOUNDS };
+    let connections = world.connections_at(&address(), 2, bounds);
+    drop(connections.get(&world.target(0)).await.expect("a connection"));
+    let used = connections.get(&world.target(1)).await.expect("a connection");
+    assert_eq!(connections.totals(), (2, 0));
+    sleep(3 * bounds.idle).await;
+    assert_eq!(connections.totals(), (1, 0));
+    assert_eq!(world.open_on_server().await, 1);
+    drop(used);
+}
+
+#[tokio::test]
+async fn opening_goes_on_for_the_next_when_it_is_given_up() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    let given_up = tokio::time::timeout(Duration::from_micros(1), connections.get(&target)).await;
+    assert!(given_up.is_err());
+    connections.get(&target).await.expect("the one that was opened");
+    assert_eq!(world.open_on_server().await, 1);
+}
+
+#[tokio::test]
+async fn all_ends_when_it_is_closed_or_dropped() {
+    let world = World::new(1).await;
+    let target = world.target(0);
+    for is_closed in [true, false] {
+        let connections = world.connections(2);
+        let used = connections.get(&target).await.expect("a connection");
+        drop(connections.get(&target).await.expect("a connection"));
+        if is_closed {
+            connections.close();
+            let refused = connections.get(&target).await.map(drop).expect_err("closed");
+            assert_eq!(refused.error().kind(), ErrorKind::Unavailable);
+        }
+        drop(connections);
+        let answers = read(used, LIMITS, right(1), vec![sql("SELECT 1")]).await;
+        assert_eq!(answers.expect("what is in use goes on").len(), 1);
+        let started = Instant::now();
+        while world.open_on_server().await > 0 {
+            assert!(started.elapsed() < Duration::from_secs(5), "a connection stays open");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
