@@ -52,27 +52,20 @@ impl Records {
     /// Adds the asked parts of a row but its vectors.
     pub(crate) fn push(&mut self, row: &Body) -> Result<()> {
         let include = self.include;
-        let document = row.document.as_ref().filter(|_| include.document);
-        let uri = row.uri.as_ref().filter(|_| include.uri);
-        let metadata = row.metadata.as_ref().filter(|_| include.metadata);
-        let bytes = size_of::<Record>()
-            + row.id.len()
-            + document.map_or(0, |text| text.len())
-            + uri.map_or(0, String::len)
-            + metadata.map_or(0, |all| metadata_bytes(all));
-        self.count(bytes)?;
-        self.pushed += 1;
-        self.records.push(Record {
+        let record = Record {
             id: RecordId::parse(row.id.as_str())
                 .map_err(|why| Error::corrupt("a record's id").with_source(why))?,
             vector: None,
             vectors: BTreeMap::new(),
-            document: document.cloned(),
-            uri: uri.cloned(),
-            metadata: metadata.cloned(),
+            document: row.document.as_ref().filter(|_| include.document).cloned(),
+            uri: row.uri.as_ref().filter(|_| include.uri).cloned(),
+            metadata: row.metadata.as_ref().filter(|_| include.metadata).cloned(),
             version: row.version,
             expires_at: row.expires_at,
-        });
+        };
+        self.count(weight(&record))?;
+        self.pushed += 1;
+        self.records.push(record);
         Ok(())
     }
 }
@@ -83,6 +76,17 @@ pub(crate) struct Later {
     /// Which of the answer's records, counted over all its lists.
     pub(crate) at: usize,
     pub(crate) ordinal: u64,
+}
+
+/// The bytes that a record counts in an answer.
+pub(crate) fn weight(record: &Record) -> usize {
+    let vectors = record.vector.iter().chain(record.vectors.values());
+    size_of::<Record>()
+        + record.id.as_str().len()
+        + record.document.as_ref().map_or(0, |text| text.len())
+        + record.uri.as_ref().map_or(0, String::len)
+        + record.metadata.as_ref().map_or(0, |all| metadata_bytes(all))
+        + vectors.map(|vector| size_of_val(vector.as_slice())).sum::<usize>()
 }
 
 fn metadata_bytes(metadata: &Metadata) -> usize {
