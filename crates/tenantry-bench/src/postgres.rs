@@ -33,7 +33,9 @@ use tokio_postgres::{
     types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked},
 };
 
-const SCRIPT: &str = include_str!("../peers/postgres.py");
+const SCRIPT: &str = include_str!("../../../clients/postgres/server.py");
+/// Enough for all of the data; everything else stays as PostgreSQL ships it, durable commits too.
+const SETTINGS: [&str; 2] = ["shared_buffers=1GB", "max_connections=64"];
 /// A role that owns nothing and bypasses nothing.
 const ROLE: &str = "tenants";
 
@@ -49,17 +51,18 @@ impl Instance {
     /// Starts one without tables.
     pub(crate) fn start(venv: &Venv) -> Result<Self> {
         let folder = empty_folder("server-postgres")?;
-        let script = folder.join("postgres.py");
+        let script = folder.join("server.py");
         fs::write(&script, SCRIPT)?;
         let mut command = Command::new(venv.program("python"));
-        command.arg(&script).arg(folder.join("data"));
+        command.arg(&script).arg(folder.join("data")).args(SETTINGS);
         let log = folder.join("server.log");
         let mut server = Server::start("postgres", &mut command, &log)?.ending_by_itself();
         let ready: Value = server.wait(|printed| {
-            let line = printed.lines().find_map(|line| line.strip_prefix("READY "))?;
-            serde_json::from_str(line).ok()
+            printed
+                .lines()
+                .find_map(|line| serde_json::from_str(line).ok().filter(Value::is_object))
         })?;
-        let uri = ready.get("uri").and_then(Value::as_str).context("no address")?.to_owned();
+        let uri = ready.get("socket_url").and_then(Value::as_str).context("no address")?.to_owned();
         let process = ready.get("pid").and_then(Value::as_u64).context("no process")?;
         Ok(Self { _server: server, process: u32::try_from(process)?, uri })
     }

@@ -35,6 +35,6 @@ pub use tenantry_auth::{
 pub use tenantry_store::{
     AuditEntry, AuditEvent, AuditOutcome, CollectionInfo, DatabaseInfo, EmbeddedConfig, Entropy,
     Health, MasterKey, NewKey, Store, StoreTotals, SystemClock, SystemEntropy, TenantChange,
-    TenantInfo, VectorInfo,
+    TenantInfo, VectorInfo, postgres,
 };
 pub use tenantry_types::*;

@@ -14,11 +14,13 @@ mod surface;
 mod tenancy;
 
 pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
-pub use embedded::{EmbeddedConfig, MasterKey, SavedConfig};
+pub use embedded::{EmbeddedConfig, SavedConfig};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use postgres::DatabaseUrl;
+pub use postgres::PostgresConfig;
 pub use store::{Health, Store, StoreTotals};
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, NewKey, Origin,
     SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo,
 };
+pub use tenancy::master::MasterKey;

@@ -4,6 +4,7 @@ use crate::{
     Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, NewKey, TenantChange, TenantInfo,
     embedded::{Embedded, EmbeddedConfig},
     pool::{Pool, PoolTotals},
+    postgres::{Postgres, PostgresConfig},
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{
@@ -23,6 +24,8 @@ pub enum Health {
     Ready,
     /// Reads only, for this reason.
     ReadOnly(String),
+    /// Neither, for this reason.
+    Unavailable(String),
 }
 
 /// Counters since the store was opened, over all tenants.
@@ -76,6 +79,18 @@ pub struct StoreTotals {
 pub enum Store {
     /// Files in a folder of this machine.
     Embedded(Embedded),
+    /// A database of PostgreSQL.
+    Postgres(Postgres),
+}
+
+/// The same of whichever backend it is.
+macro_rules! each {
+    ($this:ident, $store:ident => $what:expr) => {
+        match $this {
+            Self::Embedded($store) => $what,
+            Self::Postgres($store) => $what,
+        }
+    };
 }
 
 impl Store {
@@ -84,46 +99,39 @@ impl Store {
         Ok(Self::Embedded(Embedded::open(config)?))
     }
 
+    /// Opens the installation in a database of PostgreSQL, or makes it there.
+    pub async fn open_postgres(config: PostgresConfig) -> Result<Self> {
+        Ok(Self::Postgres(Postgres::open(config).await?))
+    }
+
     /// Whether it can serve.
     pub fn health(&self) -> Health {
-        match self {
-            Self::Embedded(store) => store.health(),
-        }
+        each!(self, store => store.health())
     }
 
     /// Counters since it was opened.
     pub fn totals(&self) -> StoreTotals {
-        match self {
-            Self::Embedded(store) => store.totals(),
-        }
+        each!(self, store => store.totals())
     }
 
     /// Where tenants' work waits for its turn.
     pub fn pool(&self) -> &Pool {
-        match self {
-            Self::Embedded(store) => store.pool(),
-        }
+        each!(self, store => store.pool())
     }
 
     /// Finishes what was accepted and closes. Later operations fail.
     pub fn close(&self) {
-        match self {
-            Self::Embedded(store) => store.close(),
-        }
+        each!(self, store => store.close())
     }
 
     /// The tenant with this name, if one lives. Needs no scope: it is how a scope begins.
     pub async fn find_tenant(&self, name: &TenantName) -> Result<Option<Arc<TenantInfo>>> {
-        match self {
-            Self::Embedded(store) => store.inner.find_tenant(name).await,
-        }
+        each!(self, store => store.inner.find_tenant(name).await)
     }
 
     /// The tenant with this identity, if it lives.
     pub async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Arc<TenantInfo>>> {
-        match self {
-            Self::Embedded(store) => store.inner.tenant_by_id(id).await,
-        }
+        each!(self, store => store.inner.tenant_by_id(id).await)
     }
 
     /// Makes a tenant: its data key, its row and, if asked for, its first database, in one commit.
@@ -132,9 +140,7 @@ impl Store {
         scope: &OperatorScope,
         spec: &TenantSpec,
     ) -> Result<TenantInfo> {
-        match self {
-            Self::Embedded(store) => store.inner.create_tenant(scope, spec).await,
-        }
+        each!(self, store => store.inner.create_tenant(scope, spec).await)
     }
 
     /// Living tenants in the order of their names, from the first after `after`.
@@ -144,9 +150,7 @@ impl Store {
         after: Option<&TenantName>,
         limit: usize,
     ) -> Result<Vec<TenantInfo>> {
-        match self {
-            Self::Embedded(store) => store.inner.tenants(scope, after, limit).await,
-        }
+        each!(self, store => store.inner.tenants(scope, after, limit).await)
     }
 
     /// Changes a tenant.
@@ -156,17 +160,13 @@ impl Store {
         name: &TenantName,
         change: &TenantChange,
     ) -> Result<TenantInfo> {
-        match self {
-            Self::Embedded(store) => store.inner.change_tenant(scope, name, change).await,
-        }
+        each!(self, store => store.inner.change_tenant(scope, name, change).await)
     }
 
     /// Erases a tenant: its data key is destroyed before this returns, its name is free, its keys
     /// are refused; its bytes are removed in the background.
     pub async fn delete_tenant(&self, scope: &OperatorScope, name: &TenantName) -> Result<()> {
-        match self {
-            Self::Embedded(store) => store.inner.delete_tenant(scope, name).await,
-        }
+        each!(self, store => store.inner.delete_tenant(scope, name).await)
     }
 
     /// Makes an operator key.
@@ -177,25 +177,17 @@ impl Store {
         label: &str,
         expires_at: Option<Timestamp>,
     ) -> Result<(KeyRow, ApiKey)> {
-        match self {
-            Self::Embedded(store) => {
-                store.inner.create_operator_key(scope, act_as, label, expires_at).await
-            }
-        }
+        each!(self, store => store.inner.create_operator_key(scope, act_as, label, expires_at).await)
     }
 
     /// The operator's keys.
     pub async fn operator_keys(&self, scope: &OperatorScope) -> Result<Vec<KeyRow>> {
-        match self {
-            Self::Embedded(store) => store.inner.operator_keys(scope).await,
-        }
+        each!(self, store => store.inner.operator_keys(scope).await)
     }
 
     /// Revokes an operator key.
     pub async fn revoke_operator_key(&self, scope: &OperatorScope, id: KeyId) -> Result<()> {
-        match self {
-            Self::Embedded(store) => store.inner.revoke_operator_key(scope, id).await,
-        }
+        each!(self, store => store.inner.revoke_operator_key(scope, id).await)
     }
 
     /// The operator's audit log, from the first entry after `after`.
@@ -205,30 +197,22 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
-        match self {
-            Self::Embedded(store) => store.inner.operator_audit(scope, after, limit).await,
-        }
+        each!(self, store => store.inner.operator_audit(scope, after, limit).await)
     }
 
     /// Makes a key of the tenant.
     pub async fn create_key(&self, scope: &Scope<Admin>, key: NewKey) -> Result<(KeyRow, ApiKey)> {
-        match self {
-            Self::Embedded(store) => store.inner.create_key(scope, key).await,
-        }
+        each!(self, store => store.inner.create_key(scope, key).await)
     }
 
     /// The tenant's keys in the order of their ids.
     pub async fn keys(&self, scope: &Scope<Admin>) -> Result<Vec<KeyRow>> {
-        match self {
-            Self::Embedded(store) => store.inner.keys(scope).await,
-        }
+        each!(self, store => store.inner.keys(scope).await)
     }
 
     /// Revokes a key of the tenant; refused from the moment this returns.
     pub async fn revoke_key(&self, scope: &Scope<Admin>, id: KeyId) -> Result<()> {
-        match self {
-            Self::Embedded(store) => store.inner.revoke_key(scope, id).await,
-        }
+        each!(self, store => store.inner.revoke_key(scope, id).await)
     }
 
     /// The tenant's audit log, from the first entry after `after`.
@@ -238,9 +222,7 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
-        match self {
-            Self::Embedded(store) => store.inner.audit(scope, after, limit).await,
-        }
+        each!(self, store => store.inner.audit(scope, after, limit).await)
     }
 
     /// Appends refusals and other events that have no commit of their own to the logs of these
@@ -251,9 +233,7 @@ impl Store {
         scope: &SystemScope,
         events: Vec<(TenantId, AuditEvent)>,
     ) -> Result<()> {
-        match self {
-            Self::Embedded(store) => store.inner.append_audit(scope, events).await,
-        }
+        each!(self, store => store.inner.append_audit(scope, events).await)
     }
 
     /// Databases in the order of their names.
@@ -262,9 +242,7 @@ impl Store {
         scope: &Scope<L>,
         page: Page,
     ) -> Result<Vec<DatabaseRef>> {
-        match self {
-            Self::Embedded(store) => store.inner.databases(scope, page).await,
-        }
+        each!(self, store => store.inner.databases(scope, page).await)
     }
 
     /// The database with this name.
@@ -273,9 +251,7 @@ impl Store {
         scope: &Scope<L>,
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
-        match self {
-            Self::Embedded(store) => store.inner.database(scope, name).await,
-        }
+        each!(self, store => store.inner.database(scope, name).await)
     }
 
     /// Makes a database.
@@ -284,16 +260,12 @@ impl Store {
         scope: &Scope<Admin>,
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
-        match self {
-            Self::Embedded(store) => store.inner.create_database(scope, name).await,
-        }
+        each!(self, store => store.inner.create_database(scope, name).await)
     }
 
     /// Removes a database with all it holds.
     pub async fn delete_database(&self, scope: &Scope<Admin>, name: &DatabaseName) -> Result<()> {
-        match self {
-            Self::Embedded(store) => store.inner.delete_database(scope, name).await,
-        }
+        each!(self, store => store.inner.delete_database(scope, name).await)
     }
 
     /// Collections in the order of their names.
@@ -303,9 +275,7 @@ impl Store {
         database: &DatabaseRef,
         page: Page,
     ) -> Result<Vec<CollectionRef>> {
-        match self {
-            Self::Embedded(store) => store.inner.collections(scope, database, page).await,
-        }
+        each!(self, store => store.inner.collections(scope, database, page).await)
     }
 
     /// The number of collections.
@@ -314,9 +284,7 @@ impl Store {
         scope: &Scope<L>,
         database: &DatabaseRef,
     ) -> Result<usize> {
-        match self {
-            Self::Embedded(store) => store.inner.count_collections(scope, database).await,
-        }
+        each!(self, store => store.inner.count_collections(scope, database).await)
     }
 
     /// The collection with this name.
@@ -326,9 +294,7 @@ impl Store {
         database: &DatabaseRef,
         name: &CollectionName,
     ) -> Result<CollectionRef> {
-        match self {
-            Self::Embedded(store) => store.inner.collection(scope, database, name).await,
-        }
+        each!(self, store => store.inner.collection(scope, database, name).await)
     }
 
     /// The collection with this public id, if it is in this database.
@@ -338,9 +304,7 @@ impl Store {
         database: &DatabaseRef,
         id: CollectionId,
     ) -> Result<CollectionRef> {
-        match self {
-            Self::Embedded(store) => store.inner.collection_by_id(scope, database, id).await,
-        }
+        each!(self, store => store.inner.collection_by_id(scope, database, id).await)
     }
 
     /// Makes a collection; `true` if it did not exist. With `get_or_create`, an existing one is
@@ -352,11 +316,7 @@ impl Store {
         spec: &CollectionSpec,
         get_or_create: bool,
     ) -> Result<(CollectionRef, bool)> {
-        match self {
-            Self::Embedded(store) => {
-                store.inner.create_collection(scope, database, spec, get_or_create).await
-            }
-        }
+        each!(self, store => store.inner.create_collection(scope, database, spec, get_or_create).await)
     }
 
     /// Changes a collection.
@@ -366,9 +326,7 @@ impl Store {
         collection: &CollectionRef,
         change: &CollectionChange,
     ) -> Result<CollectionRef> {
-        match self {
-            Self::Embedded(store) => store.inner.change_collection(scope, collection, change).await,
-        }
+        each!(self, store => store.inner.change_collection(scope, collection, change).await)
     }
 
     /// Removes a collection with all it holds.
@@ -377,9 +335,7 @@ impl Store {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<()> {
-        match self {
-            Self::Embedded(store) => store.inner.delete_collection(scope, collection).await,
-        }
+        each!(self, store => store.inner.delete_collection(scope, collection).await)
     }
 
     /// Applies a batch of records, whole or not at all; durable when it returns.
@@ -404,11 +360,7 @@ impl Store {
         records: Vec<RecordWrite>,
         attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
-        match self {
-            Self::Embedded(store) => {
-                store.write(scope, collection, mode, records, attributes).await
-            }
-        }
+        each!(self, store => store.write(scope, collection, mode, records, attributes).await)
     }
 
     /// Deletes the selected records, at most `limit` of them in insertion order; the number
@@ -420,9 +372,7 @@ impl Store {
         select: &Selector,
         limit: Option<usize>,
     ) -> Result<usize> {
-        match self {
-            Self::Embedded(store) => store.delete(scope, collection, select, limit).await,
-        }
+        each!(self, store => store.delete(scope, collection, select, limit).await)
     }
 
     /// The number of selected records.
@@ -432,9 +382,7 @@ impl Store {
         collection: &CollectionRef,
         select: &Selector,
     ) -> Result<Answer<usize>> {
-        match self {
-            Self::Embedded(store) => store.count(scope, collection, select).await,
-        }
+        each!(self, store => store.count(scope, collection, select).await)
     }
 
     /// The selected records.
@@ -444,9 +392,7 @@ impl Store {
         collection: &CollectionRef,
         request: &GetRequest,
     ) -> Result<Answer<Vec<Record>>> {
-        match self {
-            Self::Embedded(store) => store.get(scope, collection, request).await,
-        }
+        each!(self, store => store.get(scope, collection, request).await)
     }
 
     /// The nearest selected records to each query vector, nearest first, ties in insertion order.
@@ -456,9 +402,7 @@ impl Store {
         collection: &CollectionRef,
         request: &QueryRequest,
     ) -> Result<Answer<Found>> {
-        match self {
-            Self::Embedded(store) => store.query(scope, collection, request).await,
-        }
+        each!(self, store => store.query(scope, collection, request).await)
     }
 
     /// What the collection holds and takes.
@@ -467,22 +411,16 @@ impl Store {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<Answer<CollectionStatistics>> {
-        match self {
-            Self::Embedded(store) => store.collection_statistics(scope, collection).await,
-        }
+        each!(self, store => store.collection_statistics(scope, collection).await)
     }
 }
 
 impl KeyDirectory for Store {
     async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
-        match self {
-            Self::Embedded(store) => store.inner.find_key(id).await,
-        }
+        each!(self, store => store.inner.find_key(id).await)
     }
 
     fn revocations(&self) -> u64 {
-        match self {
-            Self::Embedded(store) => store.inner.revocations(),
-        }
+        each!(self, store => store.inner.revocations())
     }
 }

@@ -1,23 +1,20 @@
 //! How an embedded store is opened: the folder, its lock, its format and the master key.
 
-use super::{open_error, saved::SavedConfig, seal::SealingKey};
+use super::{saved::SavedConfig, seal::SealingKey};
 use crate::{
     Entropy, SystemClock, SystemEntropy,
     pool::{Pool, PoolConfig},
+    tenancy::master::{MasterKey, open_error, write_new},
 };
 use std::{
     ffi::OsString,
-    fmt,
     fs::{self, File, OpenOptions},
-    io::Write as _,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    process::Command,
     sync::Arc,
 };
 use tenantry_index::IndexConfig;
 use tenantry_types::{Clock, Error, ErrorKind, Result};
-use zeroize::Zeroizing;
 
 /// The first line of the file `format`. A newer format gets a new number.
 const FORMAT: &str = "tenantry-embedded 1\n";
@@ -25,36 +22,6 @@ const FORMAT: &str = "tenantry-embedded 1\n";
 /// master key that was put there for it, and what a fresh file system brings.
 const BEFORE_FORMAT: &[&str] =
     &["lock", "format.new", "master.key", "master.new", "slots", "lost+found"];
-
-/// Where the key comes from that wraps every tenant's data key. Whoever loses it loses the data;
-/// whoever has it and the folder can read all.
-#[derive(Clone)]
-pub enum MasterKey {
-    /// `master.key` in the data folder, 64 hexadecimal digits, made on first start and readable
-    /// by its owner only. Protects nothing against a thief of the whole folder.
-    File,
-    /// These 32 bytes, for example from an environment variable.
-    Bytes(Zeroizing<[u8; 32]>),
-    /// The output of this shell command: 64 hexadecimal digits.
-    Command(String),
-}
-
-impl fmt::Debug for MasterKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::File => "MasterKey::File",
-            Self::Bytes(_) => "MasterKey::Bytes(…)",
-            Self::Command(_) => "MasterKey::Command(…)",
-        })
-    }
-}
-
-impl MasterKey {
-    /// Parses 64 hexadecimal digits, blanks around them allowed.
-    pub fn from_hex(text: &str) -> Result<Self> {
-        parse_hex(text).map(Self::Bytes)
-    }
-}
 
 /// How to open an embedded store.
 #[derive(Debug, Clone)]
@@ -98,49 +65,20 @@ impl EmbeddedConfig {
 
     /// The master key; makes the key file of a new folder.
     pub(super) fn master_key(&self, folder: &Path) -> Result<SealingKey> {
-        let bytes = match &self.master_key {
-            MasterKey::Bytes(bytes) => bytes.clone(),
-            MasterKey::Command(command) => parse_hex(&run(command)?)?,
-            MasterKey::File => {
-                let path = folder.join("master.key");
-                match fs::read_to_string(&path) {
-                    Ok(text) => parse_hex(&text).map_err(|why| {
-                        let message = format!("the file {}: {why}", path.display());
-                        Error::new(why.kind(), message)
-                    })?,
-                    Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
-                        if folder.join("slots").exists() || folder.join("db").exists() {
-                            return Err(Error::new(
-                                ErrorKind::Unavailable,
-                                format!(
-                                    "the master key {} is missing; the data in this folder \
-                                         cannot be opened without it",
-                                    path.display()
-                                ),
-                            ));
-                        }
-                        self.make_key_file(&path)?
-                    }
-                    Err(why) => return Err(open_error("read the master key", &path, why)),
-                }
-            }
-        };
-        Ok(SealingKey::new(bytes, 0))
-    }
-
-    fn make_key_file(&self, path: &Path) -> Result<Zeroizing<[u8; 32]>> {
-        let mut bytes = Zeroizing::new([0; 32]);
-        self.entropy.fill("master key", &mut *bytes);
-        let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len() + 1));
-        for byte in *bytes {
-            text.extend(
-                [byte >> 4, byte & 15].iter().filter_map(|d| char::from_digit((*d).into(), 16)),
-            );
+        if let Some(key) = self.master_key.read(folder)? {
+            return Ok(key);
         }
-        text.push('\n');
-        write_new(path, text.as_bytes())
-            .map_err(|why| open_error("make the master key", path, why))?;
-        Ok(bytes)
+        if folder.join("slots").exists() || folder.join("db").exists() {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "the master key {} is missing; the data in this folder cannot be opened \
+                     without it",
+                    MasterKey::file(folder).display()
+                ),
+            ));
+        }
+        MasterKey::make_file(folder, &*self.entropy)
     }
 }
 
@@ -272,42 +210,4 @@ fn foreign_entry(folder: &Path) -> Result<Option<OsString>> {
         }
     }
     Ok(None)
-}
-
-/// Writes a file that is there whole or not at all, readable by its owner only.
-fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
-fn parse_hex(text: &str) -> Result<Zeroizing<[u8; 32]>> {
-    let text = text.trim();
-    let bad = || Error::invalid("the master key must be 64 hexadecimal digits");
-    if text.len() != 64 || !text.is_ascii() {
-        return Err(bad());
-    }
-    let mut bytes = Zeroizing::new([0; 32]);
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        let digits = text.get(2 * at..2 * at + 2).ok_or_else(bad)?;
-        *byte = u8::from_str_radix(digits, 16).map_err(|_| bad())?;
-    }
-    Ok(bytes)
-}
-
-fn run(command: &str) -> Result<Zeroizing<String>> {
-    let failed = |why: String| {
-        Error::new(ErrorKind::Unavailable, format!("the master key command failed: {why}"))
-    };
-    let output =
-        Command::new("sh").args(["-c", command]).output().map_err(|why| failed(why.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(output.status.to_string()));
-    }
-    let text = String::from_utf8(output.stdout).map_err(|_| failed("output is not text".into()))?;
-    Ok(Zeroizing::new(text))
 }

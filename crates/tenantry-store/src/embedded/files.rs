@@ -60,6 +60,16 @@ impl View for Arc<Db> {
 impl Backend for Files {
     type View = Arc<Db>;
 
+    const IS_SHARED: bool = false;
+
+    async fn refresh(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn confirm(&self, _tenant: &OpenTenant) -> Result<()> {
+        Ok(())
+    }
+
     async fn root(&self) -> Result<Arc<Db>> {
         self.disk.db()
     }

@@ -25,15 +25,15 @@ mod slots;
 mod vectors;
 mod write;
 
-pub use config::{EmbeddedConfig, MasterKey};
+pub use config::EmbeddedConfig;
 pub use saved::SavedConfig;
 
 use crate::{
     Health, StoreTotals, pace,
     pool::{Pool, compute},
     tenancy::{
-        Space, Tenancy, WriteSet, catalog, complete, disk, keys, keys::Prefix, number, seal, slot,
-        slot::Slot, tenants, tenants::Tenants,
+        Space, Tenancy, WriteSet, catalog, complete, disk, keys, keys::Prefix, master::open_error,
+        number, seal, slot, slot::Slot, tenants, tenants::Tenants,
     },
 };
 use db::{Db, Disk};
@@ -45,7 +45,6 @@ use saved::Saved;
 use slots::SlotFile;
 use std::{
     fs::File,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -53,7 +52,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Result};
+use tenantry_types::{Error, Result};
 
 /// The embedded backend. All operations on records are those of [`crate::Store`].
 #[derive(Debug)]
@@ -205,12 +204,6 @@ fn ready<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         Poll::Ready(outcome) => outcome,
         Poll::Pending => Err(Error::internal("reading rows waited")),
     }
-}
-
-/// A failure to open something of the data folder, in words for whoever starts the program.
-fn open_error(what: &str, path: &Path, why: std::io::Error) -> Error {
-    let message = format!("cannot {what} {}: {why}", path.display());
-    Error::new(ErrorKind::Unavailable, message).with_source(why)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::{
     failure::Outcome,
     names::{VECTOR_SCHEMA, quoted},
     statement::{Limits, Right, Step, Text},
-    view::PgView,
+    view::{Key, PgView, first_bytes},
     watch::Watch,
 };
 use crate::{
@@ -14,18 +14,27 @@ use crate::{
     pool::Pool,
     tenancy::{
         Backend, WriteSet,
+        disk::DiskHead,
+        keys,
         seal::SealingKey,
         slot::{Slot, SlotWrite},
-        tenants::{OpenTenant, Tenants},
+        tenants::OpenTenant,
     },
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, Result};
+use tenantry_types::{Error, Resource, Result};
 use tokio::sync::Notify;
 
 /// How long this node waits for another one that writes to the same tenant.
-const LOCK: Duration = Duration::from_secs(5);
+pub(super) const LOCK: Duration = Duration::from_secs(5);
 /// How long a node that vanished can hold its locks.
 pub(super) const IDLE: Duration = Duration::from_secs(10);
 
@@ -47,10 +56,18 @@ pub(crate) struct Shared {
     pub(crate) lookups: Connections,
     pub(crate) limits: Limits,
     pub(crate) root: Place,
-    pub(crate) tenants: Arc<Tenants>,
     pub(crate) watch: Watch,
     /// Wakes the purger.
-    pub(super) purge: Notify,
+    pub(super) purge: Arc<Notify>,
+    /// Commits acknowledged.
+    pub(super) commits: AtomicU64,
+    pub(super) closed: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
 }
 
 impl fmt::Debug for Shared {
@@ -119,6 +136,26 @@ impl Cluster {
 
 impl Backend for Cluster {
     type View = PgView;
+
+    const IS_SHARED: bool = true;
+
+    async fn refresh(&self) -> Result<()> {
+        Ok(self.shared.watch.refresh().await?)
+    }
+
+    async fn confirm(&self, tenant: &OpenTenant) -> Result<()> {
+        let place = self.place(tenant);
+        let key = keys::Head {}.encode(tenant.prefix());
+        let steps = vec![Step::Run(Key::split(&key)?.get(&place))];
+        let conn = self.shared.lookups.get(&place.target).await?;
+        let right = place.right(tenant.id());
+        let answers = call::read(conn, self.shared.limits, right, steps).await?;
+        let row = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
+        let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
+        let DiskHead::V1(head) = tenant.open_row(&key, &row.ok_or_else(gone)?)?;
+        tenant.catalog_is_at(head.sequence);
+        Ok(())
+    }
 
     async fn root(&self) -> Result<PgView> {
         Ok(PgView::root(&self.shared))

@@ -3,7 +3,11 @@
 //! All of them return the same columns ([`lines`](super::lines) reads them) and have the tenant
 //! and the collection as `$1` and `$2`; what anybody sent is only ever a value.
 
-use super::{cluster::Place, filter, statement::{Statement, Value}};
+use super::{
+    cluster::Place,
+    filter,
+    statement::{Statement, Value},
+};
 use crate::{
     CollectionInfo,
     tenancy::{
@@ -194,14 +198,17 @@ impl Draft {
         order: &Order,
         slice: Slice,
     ) -> Result<String> {
+        // Ids are wanted only where keyed hashes of them led here.
+        let id = if conditions.keys.is_some() { "r.id" } else { "NULL::bytea" };
         let conditions = self.conditions(conditions)?;
         let order = self.order(order);
         let slice = self.slice(slice);
         Ok(format!(
             "SELECT {part}::smallint AS part, row_number() OVER () AS n, o.ordinal, o.tenant, \
-             o.collection, 0::real AS distance, NULL::bytea AS bytes, NULL::smallint[] AS fields, \
+             o.collection, 0::real AS distance, o.id AS bytes, NULL::smallint[] AS fields, \
              NULL::bytea[] AS vectors, 0::bigint AS total FROM (SELECT r.tenant, r.collection, \
-             r.ordinal FROM {{schema}}.records r WHERE {conditions} ORDER BY {order} {slice}) o",
+             r.ordinal, {id} AS id FROM {{schema}}.records r WHERE {conditions} ORDER BY {order} \
+             {slice}) o",
             part = part::RECORD
         ))
     }

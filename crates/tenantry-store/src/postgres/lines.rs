@@ -1,6 +1,9 @@
 //! Answers to statements on records, line by line.
 
-use super::{draft::{is_of, part, signed_collection}, vector};
+use super::{
+    draft::{is_of, part, signed_collection},
+    vector,
+};
 use crate::{
     CollectionInfo,
     tenancy::{
@@ -77,11 +80,8 @@ impl Line {
 
     /// The record's body.
     pub(super) fn body(&self, tenant: &OpenTenant, number: CollectionNumber) -> Result<Body> {
-        let place = keys::Body {
-            collection: number.0,
-            partition: PARTITION,
-            ordinal: self.ordinal()?,
-        };
+        let place =
+            keys::Body { collection: number.0, partition: PARTITION, ordinal: self.ordinal()? };
         let sealed = self.bytes()?.ok_or_else(|| Error::corrupt("a record has no body"))?;
         Body::decode(&tenant.key().open(&place.encode(tenant.prefix()), sealed)?)
     }
@@ -120,9 +120,9 @@ fn name_of(info: &CollectionInfo, field: i16) -> Result<Option<&VectorName>> {
         return Ok(None);
     }
     let named = info.vectors.iter().find(|(_, vector)| vector.number == number);
-    named.map(|(name, _)| Some(name)).ok_or_else(|| {
-        Error::corrupt("a stored vector belongs to no name of its collection")
-    })
+    named
+        .map(|(name, _)| Some(name))
+        .ok_or_else(|| Error::corrupt("a stored vector belongs to no name of its collection"))
 }
 
 /// What a statement returned. Every line is of the tenant and the collection that were asked for.
@@ -140,7 +140,11 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn of(rows: Vec<Row>, tenant: &OpenTenant, number: CollectionNumber) -> Result<Self> {
+    pub(super) fn of(
+        rows: Vec<Row>,
+        tenant: &OpenTenant,
+        number: CollectionNumber,
+    ) -> Result<Self> {
         let mut lines = Self {
             info: None,
             statistics: None,

@@ -69,17 +69,12 @@ pub struct Migrated {
 pub async fn migrate(admin_url: &str, mut progress: impl FnMut(Progress)) -> Result<Migrated> {
     let mut client = connect(admin_url).await?;
     migrate_root(&mut client).await?;
-    let schemas = places(
-        &client,
-        "SELECT nspname FROM pg_namespace WHERE nspname ~ $1 AND nspowner = current_user::regrole",
-    )
-    .await?;
-    let databases = places(
-        &client,
-        "SELECT datname FROM pg_database WHERE datname ~ $1 AND datallowconn \
-         AND datconnlimit <> -2 AND datdba = current_user::regrole",
-    )
-    .await?;
+    let sql = "SELECT nspname FROM pg_namespace \
+               WHERE nspname ~ $1 AND pg_get_userbyid(nspowner) = $2";
+    let row = client.query_one("SELECT current_user::text", &[]).await;
+    let admin: String = row.map_err(failed("ask which role this is"))?.get(0);
+    let schemas = places(&client, sql, &admin).await?;
+    let databases = place_databases(&client, &admin).await?;
     let of = schemas.len() + databases.len();
     let mut tell = |done| progress(Progress { done, of });
     let mut changed = migrate_schemas(&mut client, &schemas, VECTOR_SCHEMA, &mut tell).await?;
@@ -92,9 +87,15 @@ pub async fn migrate(admin_url: &str, mut progress: impl FnMut(Progress)) -> Res
     Ok(Migrated { version: VERSION, places: of, changed })
 }
 
-/// The names in the answer that are places', in order.
-async fn places(client: &Client, sql: &str) -> Result<Vec<PlaceName>> {
-    let rows = client.query(&format!("{sql} ORDER BY 1"), &[&PLACE_PATTERN]).await;
+/// The databases of tenants that an admin role owns, without those that are being removed.
+pub(crate) async fn place_databases(client: &Client, admin: &str) -> Result<Vec<PlaceName>> {
+    let sql = "SELECT datname FROM pg_database WHERE datname ~ $1 AND datallowconn \
+               AND datconnlimit <> -2 AND pg_get_userbyid(datdba) = $2";
+    places(client, sql, admin).await
+}
+
+async fn places(client: &Client, sql: &str, admin: &str) -> Result<Vec<PlaceName>> {
+    let rows = client.query(&format!("{sql} ORDER BY 1"), &[&PLACE_PATTERN, &admin]).await;
     let rows = rows.map_err(failed("list the places of tenants"))?;
     Ok(rows.iter().filter_map(|row| PlaceName::parse(row.get(0))).collect())
 }

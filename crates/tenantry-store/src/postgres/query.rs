@@ -48,9 +48,12 @@ impl Tenancy<Cluster> {
         let wires = request.vectors.iter().map(|vector| Wire::of(vector));
         let wires = wires.collect::<Result<Vec<_>>>();
         let mut reading = Reading::new(self, &tenant, collection);
-        let (hits, searches, allowed) = reading
-            .settle(async |reading| query(reading, request, bound, &wires).await)
-            .await?;
+        let (hits, searches, allowed) = loop {
+            let found = query(&mut reading, request, bound, &wires).await;
+            if let Some(found) = reading.settled(found).await? {
+                break found;
+            }
+        };
         let (cpu, waited) = (reading.cpu, reading.waited);
         let explain = Explain { searches, allowed, cpu, waited, hot: true };
         Ok(Answer { origin: reading.origin(), value: Found { hits, explain } })
@@ -226,9 +229,8 @@ async fn hits(
     let mut left = Limits::ANSWER_BYTES_MAX;
     let mut hits: Vec<Vec<Hit>> = vec![Vec::new(); request.vectors.len()];
     for (n, distance, ordinal) in sorted {
-        let record = found
-            .get(&ordinal)
-            .ok_or_else(|| Error::corrupt("a vector belongs to no record"))?;
+        let record =
+            found.get(&ordinal).ok_or_else(|| Error::corrupt("a vector belongs to no record"))?;
         left = left.checked_sub(weight(record)).ok_or_else(answer_too_large)?;
         let at = usize::try_from(n).ok().and_then(|n| n.checked_sub(1));
         let list = at.and_then(|at| hits.get_mut(at));

@@ -13,9 +13,7 @@ use crate::{
 };
 use std::{collections::HashSet, sync::Arc};
 use tenantry_auth::{Level, Scope};
-use tenantry_types::{
-    CollectionStatistics, Filter, GetRequest, Order, Record, Result, Selector,
-};
+use tenantry_types::{CollectionStatistics, Filter, GetRequest, Order, Record, Result, Selector};
 
 impl Tenancy<Cluster> {
     pub(crate) async fn count<L: Level>(
@@ -27,7 +25,12 @@ impl Tenancy<Cluster> {
         let bound = scope.restriction().filter.as_ref();
         let tenant = self.collection_tenant(scope, collection).await?;
         let mut reading = Reading::new(self, &tenant, collection);
-        let value = reading.settle(async |reading| count(reading, select, bound).await).await?;
+        let value = loop {
+            let counted = count(&mut reading, select, bound).await;
+            if let Some(value) = reading.settled(counted).await? {
+                break value;
+            }
+        };
         Ok(Answer { origin: reading.origin(), value: usize::try_from(value).unwrap_or(usize::MAX) })
     }
 
@@ -40,8 +43,12 @@ impl Tenancy<Cluster> {
         let bound = scope.restriction().filter.as_ref();
         let tenant = self.collection_tenant(scope, collection).await?;
         let mut reading = Reading::new(self, &tenant, collection);
-        let value = reading.settle(async |reading| get(reading, request, bound).await).await?;
-        Ok(Answer { origin: reading.origin(), value })
+        loop {
+            let got = get(&mut reading, request, bound).await;
+            if let Some(value) = reading.settled(got).await? {
+                return Ok(Answer { origin: reading.origin(), value });
+            }
+        }
     }
 
     pub(crate) async fn collection_statistics<L: Level>(
@@ -51,10 +58,13 @@ impl Tenancy<Cluster> {
     ) -> Result<Answer<CollectionStatistics>> {
         let tenant = self.collection_tenant(scope, collection).await?;
         let mut reading = Reading::new(self, &tenant, collection);
-        let all = Selector::default();
-        let records = reading.settle(async |reading| count(reading, &all, None).await).await?;
-        let value = CollectionStatistics { records, memory: None };
-        Ok(Answer { origin: reading.origin(), value })
+        loop {
+            let looked = look(&mut reading).await;
+            if let Some(records) = reading.settled(looked).await? {
+                let value = CollectionStatistics { records, memory: None };
+                return Ok(Answer { origin: reading.origin(), value });
+            }
+        }
     }
 }
 
@@ -111,8 +121,7 @@ async fn get(
         limit: request.page.limit.unwrap_or(usize::MAX).min(ANSWER_ROWS_MAX),
     };
     let is_insertion = request.order == Order::Insertion;
-    let enough =
-        if is_insertion { slice.offset.saturating_add(slice.limit) } else { usize::MAX };
+    let enough = if is_insertion { slice.offset.saturating_add(slice.limit) } else { usize::MAX };
     let selected = ask.select(reading, enough).await?;
     let filters = ask.filters();
     let conditions = ask.conditions(&filters, &selected);

@@ -28,6 +28,7 @@ use crate::{
 };
 use std::{
     collections::HashSet,
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -121,32 +122,29 @@ impl<'a> Reading<'a> {
         self.stamp
     }
 
-    /// Runs attempts until one is not disturbed.
-    pub(super) async fn settle<T>(
+    /// What an attempt gave; none if there has to be another one, because it was disturbed.
+    pub(super) async fn settled<T>(
         &mut self,
-        attempt: impl AsyncFn(&mut Self) -> std::result::Result<T, Halt>,
-    ) -> Result<T> {
-        loop {
-            match attempt(self).await {
-                Ok(value) => {
-                    if let Way::Together(Some(transaction)) =
-                        std::mem::replace(&mut self.way, Way::Apart)
-                    {
-                        transaction.end().await;
-                    }
-                    return Ok(value);
+        outcome: std::result::Result<T, Halt>,
+    ) -> Result<Option<T>> {
+        match outcome {
+            Ok(value) => {
+                if let Way::Together(Some(transaction)) = mem::replace(&mut self.way, Way::Apart) {
+                    transaction.end().await;
                 }
-                Err(Halt::Failed(error)) => return Err(error),
-                Err(Halt::Changed) => {
-                    self.attempts += 1;
-                    self.stamp = None;
-                    if self.attempts >= ATTEMPTS_MAX {
-                        if matches!(self.way, Way::Together(_)) {
-                            return Err(Error::internal("records change within a transaction"));
-                        }
-                        self.way = Way::Together(None);
-                    }
+                Ok(Some(value))
+            }
+            Err(Halt::Failed(error)) => Err(error),
+            Err(Halt::Changed) => {
+                self.attempts += 1;
+                self.stamp = None;
+                if !matches!(self.way, Way::Apart) {
+                    return Err(Error::internal("records change within a transaction"));
                 }
+                if self.attempts >= ATTEMPTS_MAX {
+                    self.way = Way::Together(None);
+                }
+                Ok(None)
             }
         }
     }
@@ -154,7 +152,7 @@ impl<'a> Reading<'a> {
     /// Asks for something of the collection; learns what the collection is like now.
     pub(super) async fn ask(
         &mut self,
-        make: impl Fn(Option<&VectorType>) -> Result<Statement> + Sync,
+        make: impl Fn(Option<&VectorType>) -> Result<Statement> + Send + Sync,
     ) -> std::result::Result<(Lines, Statistics), Halt> {
         let rows = self.run(make).await?;
         let lines = Lines::of(rows, self.tenant, self.number())?;
@@ -192,19 +190,22 @@ impl<'a> Reading<'a> {
 
     async fn run(
         &mut self,
-        make: impl Fn(Option<&VectorType>) -> Result<Statement> + Sync,
+        make: impl Fn(Option<&VectorType>) -> Result<Statement> + Send + Sync,
     ) -> Outcome<Vec<tokio_postgres::Row>> {
         let (cluster, place, id) = (&**self.inner, &self.place, self.tenant.id());
         let answers = match &mut self.way {
             Way::Apart => return cluster.read_with(place, id, make).await,
             Way::Within(view) => {
-                let vector = view.vector().await;
-                let statement = parking_lot::Mutex::new(Some(make(vector.as_deref())?));
+                let facts = view.facts().await;
+                let vector = facts.as_ref().and_then(|facts| facts.vector.as_ref());
+                let statement = parking_lot::Mutex::new(Some(make(vector)?));
                 let steps = || statement.lock().take().map(Step::Run).into_iter().collect();
                 view.run(place, id, steps).await?
             }
             Way::Together(Some(transaction)) => {
-                let steps = vec![Step::Run(make(transaction.vector())?)];
+                let steps = vec![Step::Run(make(
+                    transaction.facts().and_then(|facts| facts.vector.as_ref()),
+                )?)];
                 transaction.run(steps).await?
             }
             Way::Together(none) => {
@@ -277,7 +278,7 @@ impl Cluster {
         &self,
         place: &Place,
         tenant: tenantry_auth::TenantId,
-        make: impl Fn(Option<&VectorType>) -> Result<Statement> + Sync,
+        make: impl Fn(Option<&VectorType>) -> Result<Statement> + Send + Sync,
     ) -> Outcome<Vec<tokio_postgres::Row>> {
         let mut is_first = true;
         loop {

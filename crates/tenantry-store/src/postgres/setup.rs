@@ -5,7 +5,7 @@
 
 use super::{
     admin::{Work, connect, failed, lock_work_of_session, with_database, with_user},
-    migrate::{VERSION, begin, commit, migrate_root, run},
+    migrate::{VERSION, begin, commit, migrate_root, place_databases, run},
     names::{Names, VECTOR_SCHEMA, base32, pgvector_refusal, quoted, server_refusal},
 };
 use crate::Entropy;
@@ -19,6 +19,8 @@ use zeroize::Zeroizing;
 const MARK: &str = "made by tenantry postgres setup";
 /// 160 bits, 32 characters.
 const PASSWORD_BYTES: usize = 20;
+
+const UPDATE: &str = "ALTER EXTENSION vector UPDATE";
 
 /// What the roles' sessions begin with. A node that vanishes holds a tenant's lock for as long as
 /// these allow; parameters and details of errors, which are tenants' data, stay out of logs.
@@ -98,8 +100,8 @@ pub async fn setup(superuser_url: &str, what: &Setup, entropy: &dyn Entropy) -> 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     Roles,
-    Database,
     Template,
+    Database,
     Root,
     Passwords,
 }
@@ -119,15 +121,17 @@ pub(super) async fn setup_steps(
     if last == Step::Roles {
         return Ok(None);
     }
-    make_database(&client, names, names.database()).await?;
-    let database_url = with_database(superuser_url, names.database())?;
-    let mut database = connect(&database_url).await?;
-    let pgvector_version = make_extension(&database).await?;
-    if last == Step::Database {
-        return Ok(None);
-    }
     make_template(&client, names, superuser_url).await?;
     if last == Step::Template {
+        return Ok(None);
+    }
+    make_database(&client, names, names.database()).await?;
+    let mut database = connect(&with_database(superuser_url, names.database())?).await?;
+    if is_outdated(&database).await? {
+        update_tenants(&client, names, superuser_url).await?;
+    }
+    let pgvector_version = make_extension(&database).await?;
+    if last == Step::Database {
         return Ok(None);
     }
     let become_admin = format!("SET SESSION AUTHORIZATION {}", quoted(&names.admin())?);
@@ -243,21 +247,30 @@ async fn make_extension(database: &Client) -> Result<String> {
     let sql = format!(
         "DROP SCHEMA IF EXISTS public; CREATE SCHEMA IF NOT EXISTS {VECTOR_SCHEMA}; \
          CREATE EXTENSION IF NOT EXISTS vector SCHEMA {VECTOR_SCHEMA}; \
-         GRANT USAGE ON SCHEMA {VECTOR_SCHEMA} TO PUBLIC"
+         GRANT USAGE ON SCHEMA {VECTOR_SCHEMA} TO PUBLIC; {UPDATE}"
     );
     run(database, &sql, "install pgvector in a database").await?;
-    let version = extension_version(database).await?;
-    if pgvector_refusal(&version).is_none() {
-        return Ok(version);
-    }
-    run(database, "ALTER EXTENSION vector UPDATE", "update pgvector in a database").await?;
-    extension_version(database).await
-}
-
-async fn extension_version(database: &Client) -> Result<String> {
     let sql = "SELECT extversion FROM pg_extension WHERE extname = 'vector'";
     let row = database.query_one(sql, &[]).await.map_err(failed("read pgvector's version"))?;
     Ok(row.get(0))
+}
+
+/// True if the server has a newer pgvector than the database.
+async fn is_outdated(database: &Client) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_extension e JOIN pg_available_extensions a \
+               ON a.name = e.extname WHERE e.extname = 'vector' AND e.extversion <> a.default_version)";
+    let row = database.query_one(sql, &[]).await.map_err(failed("read pgvector's version"))?;
+    Ok(row.get(0))
+}
+
+/// Updates pgvector in tenants' own databases, after the template and before the installation's
+/// database: as long as that one is older, the work is not finished.
+async fn update_tenants(client: &Client, names: &Names, superuser_url: &str) -> Result<()> {
+    for database in place_databases(client, &names.admin()).await? {
+        let database = connect(&with_database(superuser_url, database.as_str())?).await?;
+        run(&database, UPDATE, "update pgvector in a tenant's database").await?;
+    }
+    Ok(())
 }
 
 /// Makes the template of tenants' databases. Nobody can enter it afterwards: whoever were in it

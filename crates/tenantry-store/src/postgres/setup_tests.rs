@@ -1,5 +1,9 @@
-use super::{super::stand::Stand, *};
+use super::{
+    super::{place::make_database as make_place, stand::Stand},
+    *,
+};
 use crate::SystemEntropy;
+use tenantry_auth::TenantId;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn setup_makes_what_serving_needs_and_can_run_again() {
@@ -29,7 +33,7 @@ async fn setup_makes_what_serving_needs_and_can_run_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_setup_that_was_cut_off_is_finished_by_the_next() {
     Stand::with(async |stand| {
-        for last in [Step::Roles, Step::Database, Step::Template, Step::Root] {
+        for last in [Step::Roles, Step::Template, Step::Database, Step::Root] {
             let done = setup_steps(&stand.url, &stand.what(), &SystemEntropy, last).await.unwrap();
             assert!(done.is_none(), "{last:?}");
         }
@@ -70,6 +74,24 @@ async fn only_a_superuser_can_set_up() {
         let what = stand.what();
         let error = setup(&made.database_admin_url, &what, &SystemEntropy).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_pgvector_comes_to_every_database() {
+    Stand::with(async |stand| {
+        let made = stand.set_up().await;
+        let place = stand.place(1);
+        make_place(&made.database_admin_url, &stand.names, &place, TenantId::new(1)).await.unwrap();
+        let age = "UPDATE pg_extension SET extversion = '0.8.0' WHERE extname = 'vector'";
+        for database in [stand.names.database(), place.as_str()] {
+            stand.superuser(database).await.batch_execute(age).await.unwrap();
+        }
+        let version = stand.set_up().await.pgvector_version;
+        let sql = "SELECT extversion FROM pg_extension WHERE extname = 'vector'";
+        let row = stand.superuser(place.as_str()).await.query_one(sql, &[]).await.unwrap();
+        assert_eq!(row.get::<_, String>(0), version);
     })
     .await;
 }

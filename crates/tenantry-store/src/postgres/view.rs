@@ -3,6 +3,7 @@
 use super::{
     call::{Answers, Transaction},
     cluster::{Place, Shared, signed},
+    connect::Facts,
     connections::Connections,
     failure::{Failure, Outcome},
     statement::{Mode, Right, Statement, Step},
@@ -68,6 +69,15 @@ impl PgView {
         Self::new(shared, Kind::Data, home)
     }
 
+    /// For changes, without any lock yet.
+    pub(super) fn writing(shared: &Arc<Shared>, home: Place) -> Self {
+        Self::new(shared, Kind::Change, home)
+    }
+
+    pub(super) fn home(&self) -> &Place {
+        &self.home
+    }
+
     fn new(shared: &Arc<Shared>, kind: Kind, home: Place) -> Self {
         let (heads, primed) = Default::default();
         let state = Mutex::new(State::New);
@@ -81,16 +91,26 @@ impl PgView {
         home: Place,
         tenants: &[&OpenTenant],
     ) -> Result<Self> {
+        Ok(Self::change_and(shared, home, tenants, Vec::new).await?.0)
+    }
+
+    /// The same, and in the same round trip more steps with the right to the first one's data.
+    pub(super) async fn change_and(
+        shared: &Arc<Shared>,
+        home: Place,
+        tenants: &[&OpenTenant],
+        more: impl Fn() -> Vec<Step> + Send + Sync,
+    ) -> Result<(Self, Answers)> {
         let mut view = Self::new(shared, Kind::Change, home);
         let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id()).collect();
-        let rows = view.lock(&ids).await?;
+        let (rows, answers) = view.lock_and(&ids, more).await?;
         for (tenant, (head, info)) in tenants.iter().zip(rows) {
             let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
             let (head, info) = (head.ok_or_else(gone)?, info.ok_or_else(gone)?);
             view.learn(tenant, &head, &info)?;
             view.heads.push((tenant.id(), head));
         }
-        Ok(view)
+        Ok((view, answers))
     }
 
     /// The root with the installation's head locked.
@@ -116,11 +136,20 @@ impl PgView {
     }
 
     /// The stored heads and rows of tenants, the heads locked in this order, in one round trip.
-    async fn lock(
+    pub(super) async fn lock(
         &self,
         tenants: &[TenantId],
     ) -> Result<Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>> {
-        let Some(first) = tenants.first() else { return Ok(Vec::new()) };
+        Ok(self.lock_and(tenants, Vec::new).await?.0)
+    }
+
+    /// The same, and more steps with the right to the first one's data.
+    async fn lock_and(
+        &self,
+        tenants: &[TenantId],
+        more: impl Fn() -> Vec<Step> + Send + Sync,
+    ) -> Result<(Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>, Answers)> {
+        let Some(first) = tenants.first() else { return Ok((Vec::new(), Vec::new())) };
         let head = keys::Head::FAMILY;
         let ids = tenants.iter().map(|id| signed(*id)).collect::<Result<Vec<i64>>>()?;
         let steps = || {
@@ -140,15 +169,21 @@ impl PgView {
                 }
                 steps.push(Step::Run(info));
             }
+            let more = more();
+            if !more.is_empty() {
+                steps.push(Step::Enter(self.home_of(*first).right(*first)));
+            }
+            steps.extend(more);
             steps
         };
-        let answers = self.run(self.home_of(*first), *first, steps).await?;
+        let mut answers = self.run(self.home_of(*first), *first, steps).await?;
+        let rest = answers.split_off((2 * tenants.len()).min(answers.len()));
         let mut rows = answers.into_iter().map(|rows| first_bytes(&rows));
         let mut found = Vec::new();
         while let (Some(head), Some(info)) = (rows.next(), rows.next()) {
             found.push((head?, info?));
         }
-        Ok(found)
+        Ok((found, rest))
     }
 
     /// Where a tenant's data are.
@@ -158,8 +193,7 @@ impl PgView {
 
     /// Takes over what another node has written. The tenant's writer lock is held.
     fn learn(&self, tenant: &OpenTenant, head: &[u8], info: &[u8]) -> Result<()> {
-        let DiskHead::V1(head) =
-            tenant.open_row(&keys::Head {}.encode(tenant.prefix()), head)?;
+        let DiskHead::V1(head) = tenant.open_row(&keys::Head {}.encode(tenant.prefix()), head)?;
         if head.sequence != tenant.head().sequence {
             tenant.catalog_changed();
         }
@@ -253,6 +287,14 @@ impl PgView {
         Ok(slot)
     }
 
+    /// pgvector's types in the database of its transaction.
+    pub(super) async fn facts(&self) -> Option<Arc<Facts>> {
+        match &*self.state.lock().await {
+            State::Open { transaction, .. } => transaction.facts().cloned(),
+            State::New | State::Ended => None,
+        }
+    }
+
     /// The transaction, to be committed.
     pub(super) fn into_transaction(self) -> Outcome<Box<Transaction>> {
         match self.state.into_inner() {
@@ -261,7 +303,12 @@ impl PgView {
         }
     }
 
-    fn place(&self, space: Space, tenant: TenantId) -> &Place {
+    /// True if these rows are in the root.
+    pub(super) fn is_root(&self, space: Space, tenant: TenantId) -> bool {
+        self.place(space, tenant) == &self.shared.root
+    }
+
+    pub(super) fn place(&self, space: Space, tenant: TenantId) -> &Place {
         match space {
             Space::Catalog => &self.shared.root,
             Space::Data => self.home_of(tenant),
@@ -281,8 +328,7 @@ impl View for PgView {
         }
         let split = Key::split(key)?;
         let place = self.place(space, split.tenant);
-        let answers =
-            self.run(place, split.tenant, || vec![Step::Run(split.get(place))]).await?;
+        let answers = self.run(place, split.tenant, || vec![Step::Run(split.get(place))]).await?;
         first_bytes(answers.first().map_or(&[], Vec::as_slice))
     }
 
@@ -352,7 +398,7 @@ impl<'a> Key<'a> {
 }
 
 /// The first bytes behind all that begin with `start`; none if there are no such bytes.
-fn behind(start: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn behind(start: &[u8]) -> Option<Vec<u8>> {
     let mut end = start.to_vec();
     while let Some(last) = end.pop() {
         if last < u8::MAX {

@@ -6,7 +6,7 @@
 
 use super::{
     call,
-    cluster::{IDLE, Place},
+    cluster::{IDLE, Place, Shared},
     connections::Connections,
     failure::{Failure, Outcome},
     statement::{Limits, Statement, Step},
@@ -15,7 +15,7 @@ use crate::tenancy::tenants::Tenants;
 use parking_lot::Mutex;
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -39,6 +39,8 @@ pub(crate) struct Watch {
     epoch: AtomicI64,
     /// When the last question that was answered was asked.
     asked: Mutex<Option<Instant>>,
+    /// Why the last one was not answered.
+    trouble: Mutex<Option<String>>,
     /// Held while a question is on its way.
     asking: tokio::sync::Mutex<()>,
 }
@@ -50,8 +52,9 @@ impl Watch {
         tenants: Arc<Tenants>,
         revocations: Arc<AtomicU64>,
     ) -> Self {
-        let (asked, asking) = Default::default();
-        Self { connections, root, tenants, revocations, epoch: AtomicI64::new(0), asked, asking }
+        let epoch = AtomicI64::new(0);
+        let (asked, trouble, asking) = Default::default();
+        Self { connections, root, tenants, revocations, epoch, asked, trouble, asking }
     }
 
     /// What is in memory may be believed.
@@ -80,6 +83,17 @@ impl Watch {
     }
 
     async fn ask(&self) -> Outcome<()> {
+        let outcome = self.ask_once().await;
+        *self.trouble.lock() = outcome.as_ref().err().map(|why| why.error().to_string());
+        outcome
+    }
+
+    /// Why the last question was not answered, if it was not.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+
+    async fn ask_once(&self) -> Outcome<()> {
         let asked = Instant::now();
         let conn = self.connections.get(&self.root.target).await?;
         let text = self.root.text("SELECT epoch FROM {schema}.installation");
@@ -111,5 +125,23 @@ impl Watch {
 
     pub(super) fn close(&self) {
         self.connections.close();
+    }
+}
+
+/// Asks again and again; it ends with the store.
+pub(super) fn spawn(shared: &Arc<Shared>) {
+    tokio::spawn(run(Arc::downgrade(shared)));
+}
+
+async fn run(weak: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let Some(shared) = weak.upgrade() else { return };
+        if shared.is_closed() {
+            return;
+        }
+        if let Err(why) = shared.watch.look().await {
+            tracing::debug!(?why, "ask what other nodes took away");
+        }
     }
 }

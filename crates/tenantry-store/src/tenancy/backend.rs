@@ -38,6 +38,17 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     /// How it is read.
     type View: View + 'static;
 
+    /// Other processes write here too: what is in memory may be older than what is stored.
+    const IS_SHARED: bool;
+
+    /// Makes sure that what is in memory of tenants and keys is not older than a second, so that
+    /// rights which another process took away are gone here too.
+    fn refresh(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Forgets what is cached of a tenant's catalog if it is not what is stored now; fails if the
+    /// tenant is gone.
+    fn confirm(&self, tenant: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
+
     /// Everything that is not in a tenant's own place, as it stands now.
     fn root(&self) -> impl Future<Output = Result<Self::View>> + Send;
 
@@ -45,7 +56,8 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     fn view(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Self::View>> + Send;
 
     /// The same for whoever changes these tenants, whose writer locks it holds: until it commits
-    /// or drops the view, nobody else changes them, and their counters are as stored.
+    /// or drops the view, nobody else changes them, and their counters are as stored. Nobody asks
+    /// for a second view of this or of data while holding one; a root may be asked for.
     fn change(&self, tenants: &[&OpenTenant]) -> impl Future<Output = Result<Self::View>> + Send;
 
     /// The root for whoever makes a tenant: until it commits or drops the view, no other process

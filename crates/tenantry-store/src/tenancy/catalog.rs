@@ -176,7 +176,8 @@ impl<B: Backend> Tenancy<B> {
         complete(async move {
             let tenant = inner.tenant(&scope).await?;
             let (_writing, view) = inner.writing(&scope, &tenant).await?;
-            let info = inner.database_info(&tenant, &name).await?;
+            let info = find_database(&view, &tenant, &name).await?;
+            let info = info.ok_or_else(|| missing_database(&name))?;
             let mut commit = inner.begin(&tenant)?;
             let names = keys::collection_names_of(tenant.prefix(), info.number.0);
             let mut gone = Vec::new();
@@ -240,7 +241,8 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<CollectionRef> {
         let tenant = self.database_tenant(scope, database).await?;
         let place = (database.info.number, name.clone());
-        let found = tenant.cached(
+        let found = self.cached(
+            &tenant,
             |catalog| catalog.by_name.get(&place).cloned(),
             async {
                 let view = self.view(&tenant).await?;
@@ -267,7 +269,8 @@ impl<B: Backend> Tenancy<B> {
         id: CollectionId,
     ) -> Result<CollectionRef> {
         let tenant = self.database_tenant(scope, database).await?;
-        let found = tenant.cached(
+        let found = self.cached(
+            &tenant,
             |catalog| catalog.by_id.get(&id).cloned(),
             async {
                 let view = self.view(&tenant).await?;
@@ -435,6 +438,17 @@ async fn visible<L: Level>(
     Ok(found)
 }
 
+async fn find_database(
+    view: &impl View,
+    tenant: &OpenTenant,
+    name: &DatabaseName,
+) -> Result<Option<Arc<DatabaseInfo>>> {
+    let key = keys::DatabaseName { name: Tail(name.as_str().as_bytes()) };
+    let value = view.get(Space::Data, &key.encode(tenant.prefix())).await?;
+    let Some(value) = value else { return Ok(None) };
+    load_database(view, tenant, DatabaseNumber(small_number(&value)?)).await
+}
+
 async fn load_database(
     view: &impl View,
     tenant: &OpenTenant,
@@ -475,15 +489,10 @@ impl<B: Backend> Tenancy<B> {
         tenant: &OpenTenant,
         name: &DatabaseName,
     ) -> Result<Arc<DatabaseInfo>> {
-        let found = tenant.cached(
+        let found = self.cached(
+            tenant,
             |catalog| catalog.databases.get(name).cloned(),
-            async {
-                let view = self.view(tenant).await?;
-                let key = keys::DatabaseName { name: Tail(name.as_str().as_bytes()) };
-                let value = view.get(Space::Data, &key.encode(tenant.prefix())).await?;
-                let Some(value) = value else { return Ok(None) };
-                load_database(&view, tenant, DatabaseNumber(small_number(&value)?)).await
-            },
+            async { find_database(&self.view(tenant).await?, tenant, name).await },
             |catalog, info| {
                 catalog.databases.insert(name.clone(), info);
             },
@@ -522,7 +531,8 @@ impl<B: Backend> Tenancy<B> {
         collection: &CollectionRef,
     ) -> Result<Arc<CollectionInfo>> {
         let id = collection.info.id;
-        let found = tenant.cached(
+        let found = self.cached(
+            tenant,
             |catalog| catalog.by_id.get(&id).cloned(),
             async {
                 let view = self.view(tenant).await?;

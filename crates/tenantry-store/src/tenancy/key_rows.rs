@@ -4,7 +4,7 @@
 //! tenant is known. A tenant's own list names its keys.
 
 use super::{
-    Backend, Space, Tenancy, View as _,
+    Backend, Space, Tenancy, View,
     backend::Scan,
     complete,
     disk::{self, Touched},
@@ -144,6 +144,7 @@ impl Default for KeyCache {
 impl<B: Backend> Tenancy<B> {
     /// The row of a key, from memory if nothing was revoked since it was read.
     pub(crate) async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
+        self.refresh().await?;
         // Read before the row is: a row read before a revocation is never kept as one after it.
         let revocations = self.revocations.load(Ordering::Acquire);
         {
@@ -166,15 +167,9 @@ impl<B: Backend> Tenancy<B> {
     }
 
     pub(super) async fn key_row(&self, id: KeyId) -> Result<Option<KeyRow>> {
-        self.key_row_in(&self.root().await?, id).await
-    }
-
-    async fn key_row_in(&self, view: &B::View, id: KeyId) -> Result<Option<KeyRow>> {
-        let key = keys::Key { id: *id.bytes() }.encode(INSTALLATION);
-        let Some(sealed) = view.get(Space::Catalog, &key).await? else { return Ok(None) };
+        // Opened first: opening it takes a root of its own.
         let installation = self.installation().await?;
-        let row: DiskKey = disk::decode(&installation.key().open(&key, &sealed)?, "a key")?;
-        row.into_row(id).map(Some)
+        key_row_in(&self.root().await?, &installation, id).await
     }
 
     /// Makes a key. The owner's writer lock is held.
@@ -223,6 +218,7 @@ impl<B: Backend> Tenancy<B> {
 
     async fn keys_of(&self, owner: &OpenTenant) -> Result<Vec<KeyRow>> {
         let mut rows = Vec::new();
+        let installation = self.installation().await?;
         let view = self.view(owner).await?;
         let root = self.root().await?;
         let all = keys::KeyOfTenant::all(owner.prefix());
@@ -230,7 +226,7 @@ impl<B: Backend> Tenancy<B> {
         while let Some((key, _)) = listed.next().await? {
             let listed = keys::KeyOfTenant::decode(owner.prefix(), &key)
                 .ok_or_else(|| Error::corrupt("a key of the catalog cannot be read"))?;
-            rows.extend(self.key_row_in(&root, KeyId::from_bytes(listed.id)).await?);
+            rows.extend(key_row_in(&root, &installation, KeyId::from_bytes(listed.id)).await?);
         }
         Ok(rows)
     }
@@ -257,4 +253,15 @@ impl<B: Backend> Tenancy<B> {
         self.revoked();
         Ok(())
     }
+}
+
+async fn key_row_in(
+    view: &impl View,
+    installation: &OpenTenant,
+    id: KeyId,
+) -> Result<Option<KeyRow>> {
+    let key = keys::Key { id: *id.bytes() }.encode(INSTALLATION);
+    let Some(sealed) = view.get(Space::Catalog, &key).await? else { return Ok(None) };
+    let row: DiskKey = disk::decode(&installation.key().open(&key, &sealed)?, "a key")?;
+    row.into_row(id).map(Some)
 }

@@ -12,6 +12,7 @@ pub(crate) mod disk;
 mod disk_key;
 mod key_rows;
 pub(crate) mod keys;
+pub(crate) mod master;
 pub(crate) mod seal;
 mod set;
 pub(crate) mod slot;
@@ -127,6 +128,7 @@ impl<B: Backend> Tenancy<B> {
 
     /// Opens a tenant from its data key and its row; `None` if it does not live.
     pub(crate) async fn open_tenant(&self, id: TenantId) -> Result<Option<Arc<OpenTenant>>> {
+        self.backend.refresh().await?;
         let load = || async move {
             let root = self.backend.root().await?;
             match self.backend.slot(&root, id).await? {
@@ -151,6 +153,20 @@ impl<B: Backend> Tenancy<B> {
         self.open_tenant(TenantId::INSTALLATION)
             .await?
             .ok_or_else(|| Error::corrupt("the installation's row is gone"))
+    }
+
+    /// Looks into a tenant's cached catalog, or loads and caches.
+    pub(crate) async fn cached<T>(
+        &self,
+        tenant: &OpenTenant,
+        look: impl Fn(&tenants::Catalog) -> Option<Arc<T>>,
+        load: impl Future<Output = Result<Option<Arc<T>>>>,
+        keep: impl FnOnce(&mut tenants::Catalog, Arc<T>),
+    ) -> Result<Option<Arc<T>>> {
+        if B::IS_SHARED && tenant.is_cached(&look) {
+            self.backend.confirm(tenant).await?;
+        }
+        tenant.cached(look, load, keep).await
     }
 
     /// A new commit of a tenant whose writer lock is held.

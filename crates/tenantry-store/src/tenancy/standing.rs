@@ -28,6 +28,7 @@ impl<B: Backend> Tenancy<B> {
             return Err(refused());
         }
         let Some(key) = standing.key() else { return Ok(()) };
+        self.refresh().await?;
         if standing.revocations() == self.revocations.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -18,6 +18,8 @@ use tenantry_types::{
     TenantState,
 };
 
+/// Names of tenants read at once.
+const LISTED_AT_ONCE: usize = 256;
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
 impl<B: Backend> Tenancy<B> {
@@ -47,8 +49,7 @@ impl<B: Backend> Tenancy<B> {
         limit: usize,
     ) -> Result<Vec<TenantInfo>> {
         self.operator_stands(scope).await?;
-        let root = self.root().await?;
-        let from = after.map(|name| {
+        let mut from = after.map(|name| {
             let mut key =
                 keys::TenantName { name: Tail(name.as_str().as_bytes()) }.encode(INSTALLATION);
             key.push(0);
@@ -56,21 +57,37 @@ impl<B: Backend> Tenancy<B> {
         });
         let mut found = Vec::new();
         let all = keys::TenantName::all(INSTALLATION);
-        let mut names = Scan::new(&root, Space::Catalog, all, from);
         while found.len() < limit {
-            let Some((_, value)) = names.next().await? else { break };
-            let id = TenantId::new(number(&value)?);
-            match self.open_tenant(id).await {
-                Ok(Some(tenant)) => found.push((*tenant.info()).clone()),
-                Ok(None) => {}
-                // One damaged tenant must not hide the others.
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    tracing::error!(?error, tenant = %id, "list tenants; this one is left out");
+            // The root is let go before tenants are opened, which takes one for each.
+            let start = from.as_ref().unwrap_or(&all);
+            let missing = (limit - found.len()).min(LISTED_AT_ONCE);
+            let root = self.root().await?;
+            let names = root.page(Space::Catalog, &all, start, missing).await?;
+            drop(root);
+            for (_, value) in &names {
+                self.list(TenantId::new(number(value)?), &mut found).await?;
+            }
+            match names.into_iter().next_back() {
+                Some((mut last, _)) => {
+                    last.push(0);
+                    from = Some(last);
                 }
-                Err(error) => return Err(error),
+                None => break,
             }
         }
         Ok(found)
+    }
+
+    async fn list(&self, id: TenantId, found: &mut Vec<TenantInfo>) -> Result<()> {
+        match self.open_tenant(id).await {
+            Ok(tenant) => found.extend(tenant.map(|tenant| (*tenant.info()).clone())),
+            // One damaged tenant must not hide the others.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::error!(?error, tenant = %id, "list tenants; this one is left out");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     pub(crate) async fn change_tenant(
@@ -170,7 +187,13 @@ impl<B: Backend> Tenancy<B> {
         let key = keys::TenantName { name: Tail(name.as_str().as_bytes()) }.encode(INSTALLATION);
         let value = self.root().await?.get(Space::Catalog, &key).await?;
         let Some(value) = value else { return Ok(None) };
-        let found = self.open_tenant(TenantId::new(number(&value)?)).await?;
+        let id = TenantId::new(number(&value)?);
+        let mut found = self.open_tenant(id).await?;
+        if B::IS_SHARED && found.as_ref().is_some_and(|tenant| tenant.info().name != *name) {
+            // Another process has renamed it since it was opened.
+            self.tenants.forget(id);
+            found = self.open_tenant(id).await?;
+        }
         Ok(found.filter(|tenant| tenant.check_alive().is_ok()))
     }
 

@@ -63,9 +63,17 @@ pub(crate) struct OpenTenant {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     generation: u64,
+    /// The commit that it is known to be as new as, where other processes write too.
+    at: Option<u64>,
     pub(crate) databases: HashMap<DatabaseName, Arc<DatabaseInfo>>,
     pub(crate) by_name: HashMap<(DatabaseNumber, CollectionName), Arc<CollectionInfo>>,
     pub(crate) by_id: HashMap<CollectionId, Arc<CollectionInfo>>,
+}
+
+impl Catalog {
+    fn emptied(&self) -> Self {
+        Self { generation: self.generation + 1, at: self.at, ..Self::default() }
+    }
 }
 
 impl OpenTenant {
@@ -195,7 +203,7 @@ impl OpenTenant {
             if catalog.by_id.len() + catalog.by_name.len() + catalog.databases.len()
                 >= CACHED_ROWS_MAX
             {
-                *catalog = Catalog { generation, ..Catalog::default() };
+                *catalog = Catalog { generation, at: catalog.at, ..Catalog::default() };
             }
             keep(&mut catalog, Arc::clone(&loaded));
         }
@@ -205,7 +213,25 @@ impl OpenTenant {
     /// Forgets cached rows after a change of the catalog.
     pub(crate) fn catalog_changed(&self) {
         let mut catalog = self.catalog.lock();
-        *catalog = Catalog { generation: catalog.generation + 1, ..Catalog::default() };
+        *catalog = catalog.emptied();
+    }
+
+    /// Forgets cached rows that may be older than this commit.
+    pub(crate) fn catalog_is_at(&self, sequence: u64) {
+        let mut catalog = self.catalog.lock();
+        if catalog.at.is_none_or(|at| at < sequence) {
+            *catalog = Catalog { at: Some(sequence), ..catalog.emptied() };
+        }
+    }
+
+    /// Looks into the cached catalog.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
+        look(&self.catalog.lock())
+    }
+
+    /// Whether the cached catalog has something.
+    pub(crate) fn is_cached<T>(&self, look: impl Fn(&Catalog) -> Option<Arc<T>>) -> bool {
+        look(&self.catalog.lock()).is_some()
     }
 }
 
@@ -258,6 +284,11 @@ impl<'a> Commit<'a> {
     /// Removes a key.
     pub(crate) fn remove(&mut self, space: Space, key: Vec<u8>) {
         self.set.operations.push((space, key, None));
+    }
+
+    /// Seals bytes that are put elsewhere, for the key that they would have here.
+    pub(crate) fn seal(&mut self, key: &[u8], bytes: &[u8]) -> Vec<u8> {
+        self.tenant.key.seal(key, bytes, true, &mut self.nonces)
     }
 
     /// Puts the counts of a partition whose records change, with a new stamp.

@@ -1,9 +1,11 @@
-//! The command line. Every command but the servers is a client of the native REST protocol.
+//! The command line. Every command but the servers, and those that prepare a PostgreSQL server, is
+//! a client of the native REST protocol.
 
 mod client;
 mod import;
 mod key;
 mod output;
+mod postgres;
 mod quickstart;
 mod tenant;
 
@@ -49,6 +51,8 @@ enum Command {
     Key(key::KeyArgs),
     /// Load records from JSON lines
     Import(import::ImportArgs),
+    /// Prepare a PostgreSQL server for Tenantry, and bring its tables to a new version
+    Postgres(postgres::PostgresArgs),
 }
 
 #[derive(Debug, Args)]
@@ -89,6 +93,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Tenant(args) => tenant::run(args),
         Command::Key(args) => key::run(args),
         Command::Import(args) => import::run(args),
+        Command::Postgres(args) => postgres::run(args),
     }
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod documents;
 mod import;
 mod isolation;
+mod postgres;
 mod program;
 mod quickstart;
 mod serve;

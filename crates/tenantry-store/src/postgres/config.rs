@@ -1,0 +1,61 @@
+//! How a store on PostgreSQL is opened.
+
+use super::url::DatabaseUrl;
+use crate::{
+    Entropy, SystemClock, SystemEntropy,
+    pool::{Pool, PoolConfig},
+    tenancy::master::MasterKey,
+};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use tenantry_types::{Clock, Isolation};
+
+/// How to open a store on PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct PostgresConfig {
+    /// The installation's database, and the role that serves.
+    pub url: DatabaseUrl,
+    /// The same database with the role that makes and removes places of tenants; without it there
+    /// are only shared ones.
+    pub admin_url: Option<DatabaseUrl>,
+    /// A file of certificates (PEM) that may vouch for the server's.
+    pub ca: Option<PathBuf>,
+    /// Connections at most, at least two; one more asks what other nodes took away.
+    pub connections: NonZeroUsize,
+    /// How long the server may take for one statement.
+    pub statement_timeout: Duration,
+    /// Where the master key comes from. All nodes of an installation have the same.
+    pub master_key: MasterKey,
+    /// The folder of the master key's file.
+    pub key_folder: PathBuf,
+    /// Where a tenant is made whose spec does not say it.
+    pub default_isolation: Isolation,
+    /// Where tenants' work waits for its turn.
+    pub pool: Pool,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where random bytes come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Connections of a node.
+const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
+
+impl PostgresConfig {
+    /// Defaults: a key file in `key_folder`, 32 connections, 30 seconds a statement, shared
+    /// tenants, the system's clock and randomness.
+    pub fn new(url: DatabaseUrl, key_folder: impl Into<PathBuf>) -> Self {
+        Self {
+            url,
+            admin_url: None,
+            ca: None,
+            connections: CONNECTIONS,
+            statement_timeout: Duration::from_secs(30),
+            master_key: MasterKey::File,
+            key_folder: key_folder.into(),
+            default_isolation: Isolation::Shared,
+            pool: Pool::new(PoolConfig::default()),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Removing what was deleted.
+//!
+//! A deletion commits a note and returns. The purger of any node reads the notes and removes what
+//! they name, a piece in each transaction, in which it holds the note: others pass over it.
+
+use super::{
+    cluster::{Place, Shared, signed},
+    statement::{Statement, Step},
+    submit::{commit_steps, note},
+    view::{Key, PgView, behind, first_bytes},
+};
+use crate::tenancy::keys::{self, PREFIX_BYTES, Prefix};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, Result};
+use tokio::sync::Notify;
+use tokio_postgres::types::Type;
+
+/// Rows of a table removed in one transaction.
+const CHUNK: i64 = 2_000;
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const INSTALLATION: TenantId = TenantId::INSTALLATION;
+
+const NOTE: &str = "SELECT key FROM {schema}.catalog \
+     WHERE tenant = $1 AND family = $2 AND key > $3 ORDER BY key LIMIT 1 FOR UPDATE SKIP LOCKED";
+const KEYS: &str = "SELECT key FROM {schema}.catalog WHERE tenant = $1 AND family = $2 LIMIT $3";
+const REMOVE_KEYS: &str = "WITH gone AS (DELETE FROM {schema}.catalog \
+     WHERE tenant = $1 AND family = $2 AND key = ANY ($3) RETURNING 1) \
+     SELECT count(*) FROM gone";
+const REMOVE_RANGE: &str = "DELETE FROM {schema}.catalog WHERE tenant = $1 AND family = $2 \
+     AND key >= $3 AND ($4::bytea IS NULL OR key < $4)";
+const REMOVE_ALL: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
+     AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} WHERE tenant = $1 LIMIT $2)) \
+     RETURNING 1) SELECT count(*) FROM gone";
+const REMOVE_OF_COLLECTION: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
+     AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} \
+     WHERE tenant = $1 AND collection = $3 LIMIT $2)) RETURNING 1) SELECT count(*) FROM gone";
+
+/// Starts the purger; it ends with the store.
+pub(super) fn spawn(shared: &Arc<Shared>) {
+    tokio::spawn(run(Arc::downgrade(shared), Arc::clone(&shared.purge)));
+}
+
+async fn run(weak: Weak<Shared>, woken: Arc<Notify>) {
+    loop {
+        let Some(shared) = weak.upgrade() else { return };
+        if shared.is_closed() {
+            return;
+        }
+        let outcome = purge_all(&shared).await;
+        drop(shared);
+        match outcome {
+            Ok(()) => drop(tokio::time::timeout(LOOK_EVERY, woken.notified()).await),
+            Err(error) => {
+                tracing::warn!(?error, "purge of deleted data; it will be tried again");
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+}
+
+/// Does the work of every note there is that no other node works on. A note that fails does not
+/// keep the others waiting.
+async fn purge_all(shared: &Arc<Shared>) -> Result<()> {
+    let mut after = Vec::new();
+    let mut outcome = Ok(());
+    while !shared.is_closed() {
+        let view = PgView::writing(shared, shared.root.clone());
+        let root = &shared.root;
+        let ask = || {
+            let statement = Statement::new(root.text(NOTE))
+                .with(0_i64, Type::INT8)
+                .with(i16::from(keys::Purge::FAMILY), Type::INT2)
+                .with(after.clone(), Type::BYTEA);
+            vec![Step::Run(statement)]
+        };
+        let answers = view.run(root, INSTALLATION, ask).await?;
+        let found = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
+        let Some(rest) = found else { return outcome };
+        match piece(shared, view, &rest).await {
+            Ok(true) => after = rest,
+            Ok(false) => {}
+            Err(why) => {
+                after = rest;
+                outcome = outcome.and(Err(why));
+            }
+        }
+    }
+    outcome
+}
+
+/// Removes a piece of what a note names, and the note after the last one: then true.
+async fn piece(shared: &Arc<Shared>, view: PgView, rest: &[u8]) -> Result<bool> {
+    let note = note(rest)?;
+    let tenant = TenantId::new(note.tenant);
+    lives_not(shared, &view, &note).await?;
+    let removed = if note.collection == 0 {
+        remove_of_tenant(shared, &view, tenant).await?
+    } else {
+        remove_of_collection(shared, &view, tenant, note.collection).await?
+    };
+    let root = &shared.root;
+    let mut steps = vec![Step::Enter(root.right(INSTALLATION))];
+    let is_done = removed < CHUNK;
+    let gone = if is_done { vec![rest.to_vec()] } else { Vec::new() };
+    steps.push(Step::Run(
+        Statement::new(root.text(REMOVE_KEYS))
+            .with(0_i64, Type::INT8)
+            .with(i16::from(keys::Purge::FAMILY), Type::INT2)
+            .with(gone, Type::BYTEA_ARRAY),
+    ));
+    commit_steps(view, steps, 0).await?;
+    Ok(is_done)
+}
+
+/// Its row went in the commit that wrote the note. If it is there, the note is wrong.
+async fn lives_not(shared: &Arc<Shared>, view: &PgView, note: &keys::Purge) -> Result<()> {
+    let tenant = TenantId::new(note.tenant);
+    let prefix = Prefix::of(tenant);
+    let key = if note.collection == 0 {
+        keys::Tenant {}.encode(prefix)
+    } else {
+        keys::Collection { collection: note.collection }.encode(prefix)
+    };
+    let root = &shared.root;
+    let key = Key::split(&key)?;
+    let answers = view.run(root, tenant, || vec![Step::Run(key.get(root))]).await?;
+    if answers.first().is_some_and(|rows| !rows.is_empty()) {
+        return Err(Error::corrupt("a note asks to purge what lives"));
+    }
+    Ok(())
+}
+
+/// Removes a piece of everything a tenant has; the number of rows in the largest one.
+async fn remove_of_tenant(shared: &Arc<Shared>, view: &PgView, tenant: TenantId) -> Result<i64> {
+    let root = &shared.root;
+    let number = signed(tenant)?;
+    let list = || {
+        let statement = Statement::new(root.text(KEYS))
+            .with(number, Type::INT8)
+            .with(i16::from(keys::KeyOfTenant::FAMILY), Type::INT2)
+            .with(CHUNK, Type::INT8);
+        vec![Step::Run(statement)]
+    };
+    let answers = view.run(root, tenant, list).await?;
+    let rows = answers.first().map_or(&[] as &[_], Vec::as_slice);
+    let ids = rows.iter().map(|row| super::view::bytes(row, 0)).collect::<Result<Vec<_>>>()?;
+    let remove = |at: TenantId, family: u8, keys: Vec<Vec<u8>>| -> Result<Step> {
+        let statement = Statement::new(root.text(REMOVE_KEYS))
+            .with(signed(at)?, Type::INT8)
+            .with(i16::from(family), Type::INT2)
+            .with(keys, Type::BYTEA_ARRAY);
+        Ok(Step::Run(statement))
+    };
+    // The tenant's keys are refused already, because their tenant is gone.
+    let slot = vec![tenant.get().to_be_bytes().to_vec()];
+    let first = || -> Result<Vec<Step>> {
+        Ok(vec![
+            remove(INSTALLATION, keys::Key::FAMILY, ids.clone())?,
+            remove(INSTALLATION, keys::Slot::FAMILY, slot.clone())?,
+            Step::Enter(root.right(tenant)),
+            remove(tenant, keys::KeyOfTenant::FAMILY, ids.clone())?,
+        ])
+    };
+    first()?;
+    view.run(root, INSTALLATION, || first().unwrap_or_default()).await?;
+    // The list of its keys must not go before the keys have.
+    let listed = i64::try_from(ids.len()).unwrap_or(CHUNK);
+    if listed >= CHUNK {
+        return Ok(listed);
+    }
+    let tables = || {
+        let all = ["vectors", "records", "catalog"].into_iter();
+        all.map(|table| chunk(root, REMOVE_ALL, table, number)).map(Step::Run).collect()
+    };
+    largest(&view.run(root, tenant, tables).await?)
+}
+
+/// Removes a piece of a collection's records; the number of rows in the largest one.
+async fn remove_of_collection(
+    shared: &Arc<Shared>,
+    view: &PgView,
+    tenant: TenantId,
+    collection: u32,
+) -> Result<i64> {
+    let root = &shared.root;
+    let number = signed(tenant)?;
+    let column = i32::try_from(collection)
+        .map_err(|_| Error::internal("a collection's number beyond the database's"))?;
+    let tables = || {
+        let all = ["vectors", "records"].into_iter();
+        let of = |table| chunk(root, REMOVE_OF_COLLECTION, table, number).with(column, Type::INT4);
+        all.map(of).map(Step::Run).collect()
+    };
+    let removed = largest(&view.run(root, tenant, tables).await?)?;
+    let starts = keys::records_of(Prefix::of(tenant), collection);
+    let rows = || {
+        let of = |start: &Vec<u8>| {
+            let (head, rest) = start.split_at_checked(PREFIX_BYTES)?;
+            let statement = Statement::new(root.text(REMOVE_RANGE))
+                .with(number, Type::INT8)
+                .with(i16::from(*head.last()?), Type::INT2)
+                .with(rest.to_vec(), Type::BYTEA)
+                .with(behind(rest), Type::BYTEA);
+            Some(Step::Run(statement))
+        };
+        starts.iter().filter_map(of).collect()
+    };
+    view.run(root, tenant, rows).await?;
+    Ok(removed)
+}
+
+fn chunk(place: &Place, text: &str, table: &str, tenant: i64) -> Statement {
+    let text = text.replace("{table}", table);
+    Statement::new(place.text(&text)).with(tenant, Type::INT8).with(CHUNK, Type::INT8)
+}
+
+fn largest(answers: &[Vec<tokio_postgres::Row>]) -> Result<i64> {
+    let mut largest = 0;
+    for row in answers.iter().flatten() {
+        let count: i64 = row
+            .try_get(0)
+            .map_err(|_| Error::internal("the database answers with another type"))?;
+        largest = largest.max(count);
+    }
+    Ok(largest)
+}

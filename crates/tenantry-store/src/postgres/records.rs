@@ -1,0 +1,68 @@
+//! Operations on records, as [`crate::Store`] calls them.
+
+use super::Postgres;
+use crate::{Answer, CollectionRef};
+use std::collections::BTreeMap;
+use tenantry_auth::{CanWrite, Level, Scope};
+use tenantry_types::{
+    CollectionStatistics, Found, GetRequest, QueryRequest, Record, RecordWrite, Result, Selector,
+    WriteMode, WriteOutcome,
+};
+
+impl Postgres {
+    pub(crate) async fn write<L: CanWrite>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        mode: WriteMode,
+        records: Vec<RecordWrite>,
+        attributes: BTreeMap<String, String>,
+    ) -> Result<WriteOutcome> {
+        self.inner.write(scope, collection, mode, records, attributes).await
+    }
+
+    pub(crate) async fn delete<L: CanWrite>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        select: &Selector,
+        limit: Option<usize>,
+    ) -> Result<usize> {
+        self.inner.delete(scope, collection, select, limit).await
+    }
+
+    pub(crate) async fn count<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        select: &Selector,
+    ) -> Result<Answer<usize>> {
+        self.inner.count(scope, collection, select).await
+    }
+
+    pub(crate) async fn get<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        request: &GetRequest,
+    ) -> Result<Answer<Vec<Record>>> {
+        self.inner.get(scope, collection, request).await
+    }
+
+    pub(crate) async fn query<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        request: &QueryRequest,
+    ) -> Result<Answer<Found>> {
+        self.inner.query(scope, collection, request).await
+    }
+
+    pub(crate) async fn collection_statistics<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+    ) -> Result<Answer<CollectionStatistics>> {
+        self.inner.collection_statistics(scope, collection).await
+    }
+}

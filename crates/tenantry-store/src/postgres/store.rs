@@ -1,0 +1,212 @@
+//! Opening, and what is asked of the whole.
+
+use super::{
+    cluster::{Cluster, IDLE, LOCK, Place, Schema, Shared},
+    config::PostgresConfig,
+    connections::{Connections, Target},
+    names::ROOT_SCHEMA,
+    purge,
+    statement::Limits,
+    url,
+    view::PgView,
+    watch::{self, Watch},
+};
+use crate::{
+    Health, StoreTotals,
+    pool::Pool,
+    tenancy::{
+        Backend as _, Space, Tenancy, View as _,
+        keys::{self, Prefix},
+        master::{MasterKey, open_error},
+        number,
+        seal::SealingKey,
+        slot::Slot,
+        tenants::Tenants,
+    },
+};
+use std::{
+    fs,
+    num::NonZeroUsize,
+    os::unix::fs::DirBuilderExt as _,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, ErrorKind, Result};
+
+/// The backend on PostgreSQL. All operations are those of [`crate::Store`].
+#[derive(Debug)]
+pub struct Postgres {
+    pub(crate) inner: Arc<Tenancy<Cluster>>,
+}
+
+impl Postgres {
+    /// Opens the installation in a database, or makes it there. Must be called inside a tokio
+    /// runtime.
+    pub(crate) async fn open(config: PostgresConfig) -> Result<Self> {
+        let tenants = Arc::new(Tenants::new());
+        let revocations = Arc::new(AtomicU64::new(0));
+        let shared = Arc::new(shared(&config, &tenants, &revocations)?);
+        let asked = shared.watch.look().await;
+        asked.map_err(|why| {
+            let why = Error::from(why);
+            let message = format!(
+                "the database {} cannot be used (if it is new, run `tenantry postgres setup` \
+                 first): {why}",
+                config.url
+            );
+            Error::new(why.kind(), message).with_source(why)
+        })?;
+        let inner = found(&config, &shared, tenants, revocations).await?;
+        watch::spawn(&shared);
+        purge::spawn(&shared);
+        Ok(Self { inner })
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        match self.inner.shared.watch.trouble() {
+            None => Health::Ready,
+            Some(why) => Health::Unavailable(why),
+        }
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.inner.pool
+    }
+
+    pub(crate) fn totals(&self) -> StoreTotals {
+        let shared = &self.inner.shared;
+        let open_tenants = self.inner.tenants.len() as u64;
+        let commits = shared.commits.load(Ordering::Relaxed);
+        let pool = self.inner.pool.totals();
+        StoreTotals { commits, open_tenants, pool, ..StoreTotals::default() }
+    }
+
+    pub(crate) fn close(&self) {
+        let shared = &self.inner.shared;
+        shared.closed.store(true, Ordering::Release);
+        shared.connections.close();
+        shared.lookups.close();
+        shared.watch.close();
+        shared.purge.notify_one();
+    }
+}
+
+fn shared(
+    config: &PostgresConfig,
+    tenants: &Arc<Tenants>,
+    revocations: &Arc<AtomicU64>,
+) -> Result<Shared> {
+    let read = |path: &std::path::PathBuf| {
+        fs::read(path).map_err(|why| open_error("read the certificates", path, why))
+    };
+    let ca = config.ca.as_ref().map(read).transpose()?;
+    let server = url::Cluster::new(config.url.clone(), ca.as_deref())?;
+    // Those for lookups are held for one answer at a time, so a few are enough.
+    let all = config.connections.get();
+    let lookups = (all / 8).max(1);
+    let connections = |count: usize| {
+        Connections::new(
+            vec![server.clone()],
+            NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN),
+        )
+    };
+    let target = Target { cluster: 0, database: config.url.database().into() };
+    let root = Place::new(target, Schema::new(ROOT_SCHEMA)?, None);
+    let (tenants, revocations) = (Arc::clone(tenants), Arc::clone(revocations));
+    Ok(Shared {
+        connections: connections(all.saturating_sub(lookups)),
+        lookups: connections(lookups),
+        limits: Limits { statement: config.statement_timeout, lock: LOCK, idle: IDLE },
+        root: root.clone(),
+        watch: Watch::new(connections(1), root, tenants, revocations),
+        purge: Arc::default(),
+        commits: AtomicU64::new(0),
+        closed: AtomicBool::new(false),
+    })
+}
+
+/// Opens the installation, or makes it if there is none: of several nodes that start at once one
+/// does, and the others wait for it.
+async fn found(
+    config: &PostgresConfig,
+    shared: &Arc<Shared>,
+    tenants: Arc<Tenants>,
+    revocations: Arc<AtomicU64>,
+) -> Result<Arc<Tenancy<Cluster>>> {
+    // Before anything is locked: a command may take its time.
+    let key = config.master_key.read(&config.key_folder)?;
+    let view = PgView::founding(shared).await?;
+    let installation = Prefix::of(TenantId::INSTALLATION);
+    let row = view.get(Space::Catalog, &keys::Tenant {}.encode(installation)).await?;
+    let next = view.get(Space::Catalog, &keys::NextTenant {}.encode(installation)).await?;
+    let next = next.map_or(Ok(1), |next| number(&next))?;
+    let is_new = row.is_none();
+    if is_new && next != 1 {
+        return Err(Error::corrupt("the database is damaged: the installation's row is gone"));
+    }
+    let master = match key {
+        Some(key) => key,
+        None if is_new => make_key(config)?,
+        None => return Err(no_key(&config.key_folder)),
+    };
+    let pool = config.pool.clone();
+    let cluster = Cluster { shared: Arc::clone(shared), pool, master };
+    let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
+    let inner = Arc::new(Tenancy::new(cluster, tenants, revocations, clock, entropy));
+    if is_new {
+        let set = inner.founding(view.generation())?;
+        // What came of it is seen when it is opened.
+        if let Err(why) = inner.submit(view, set).await {
+            tracing::warn!(?why, "make the installation");
+        }
+    } else {
+        drop(view);
+    }
+    check_key(&inner).await?;
+    inner.installation().await?;
+    inner.give_ids_from(next);
+    Ok(inner)
+}
+
+/// Fails with words for whoever starts the program if the installation has another master key.
+async fn check_key(inner: &Tenancy<Cluster>) -> Result<()> {
+    let root = inner.root().await?;
+    match inner.slot(&root, TenantId::INSTALLATION).await {
+        Ok(Slot::Live(_)) => Ok(()),
+        Ok(Slot::Empty | Slot::Erased) => {
+            Err(Error::corrupt("the database is damaged: the installation's key is gone"))
+        }
+        Err(why) if why.kind() == ErrorKind::Corrupt => {
+            let message = "the installation in this database was made with another master key, \
+                           or its key is damaged: give this node the master key of the node that \
+                           made it";
+            Err(Error::new(ErrorKind::Corrupt, message).with_source(why))
+        }
+        Err(why) => Err(why),
+    }
+}
+
+fn make_key(config: &PostgresConfig) -> Result<SealingKey> {
+    let folder = config.key_folder.as_path();
+    if !folder.exists() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|why| open_error("make the folder of the master key", folder, why))?;
+    }
+    MasterKey::make_file(folder, &*config.entropy)
+}
+
+fn no_key(folder: &Path) -> Error {
+    let message = format!(
+        "the master key {} is missing: the installation in this database was made with one, which \
+         must be copied from the node that made it",
+        MasterKey::file(folder).display()
+    );
+    Error::new(ErrorKind::Unavailable, message)
+}
