@@ -11,8 +11,8 @@ use crate::{
 use std::time::{Duration, Instant};
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope};
 use tenantry_types::{
-    CollectionName, CollectionSpec, DatabaseName, Isolation, Limits, Selector, TenantName,
-    TenantSpec, TenantState, Timestamp,
+    CollectionName, CollectionSpec, DatabaseName, ErrorKind, Isolation, Limits, Selector,
+    TenantName, TenantSpec, TenantState, Timestamp,
 };
 
 fn open() -> (tempfile::TempDir, Store) {
@@ -22,7 +22,7 @@ fn open() -> (tempfile::TempDir, Store) {
 }
 
 fn inner(store: &Store) -> &Arc<Inner> {
-    let Store::Embedded(embedded) = store;
+    let Store::Embedded(embedded) = store else { panic!("another backend") };
     &embedded.inner
 }
 

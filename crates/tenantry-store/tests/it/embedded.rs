@@ -5,19 +5,19 @@ use tenantry_store::{EmbeddedConfig, Store};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_backend_conforms() {
-    let make = || {
+    let make = async || {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Store::open_embedded(EmbeddedConfig::new(folder.path())).expect("a new store");
         (store, folder)
     };
-    conformance::run_all(make).await;
-    conformance::run_large(make).await;
+    conformance::run_all(&make).await;
+    conformance::run_large(&make).await;
 }
 
 /// The same with a graph for every collection of a few vectors.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_backend_conforms_with_graphs() {
-    conformance::run_all(|| {
+    conformance::run_all(async || {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = EmbeddedConfig::new(folder.path());
         config.index.graph_above = 4;
@@ -29,7 +29,7 @@ async fn the_embedded_backend_conforms_with_graphs() {
 /// The same with a budget so small that every partition is dropped after each use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_backend_conforms_under_memory_pressure() {
-    conformance::run_all(|| {
+    conformance::run_all(async || {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = EmbeddedConfig::new(folder.path());
         config.memory_budget_bytes = 64 << 10;

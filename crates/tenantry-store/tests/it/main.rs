@@ -13,6 +13,7 @@ mod faults;
 mod fixture;
 mod graph;
 mod named;
+mod postgres;
 mod saved;
 mod stand;
 mod trace;

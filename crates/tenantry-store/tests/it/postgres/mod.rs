@@ -1,0 +1,120 @@
+//! PostgreSQL as a backend: against the conformance suite, and with several nodes.
+//!
+//! `TENANTRY_TEST_POSTGRES` is the URL of a superuser of a server for tests.
+
+mod nodes;
+mod proxy;
+
+use crate::conformance;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tenantry_store::{
+    MasterKey, PostgresConfig, Store, SystemEntropy,
+    postgres::{DatabaseUrl, Names, Setup, setup},
+};
+use tokio_postgres::NoTls;
+use zeroize::Zeroizing;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_catalogs_of_postgresql_conform() {
+    conformance::run_catalogs(&async || {
+        let site = Site::new().await;
+        (site.open().await, site)
+    })
+    .await;
+}
+
+/// With one connection for tenants and one for lookups, whoever waits for a second one while
+/// holding the first would wait for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fewest_connections_are_enough() {
+    conformance::run_catalogs(&async || {
+        let site = Site::new().await;
+        let mut config = site.config();
+        config.connections = std::num::NonZeroUsize::MIN;
+        (Store::open_postgres(config).await.expect("a store"), site)
+    })
+    .await;
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// An installation's database and roles on the server, removed when this is dropped.
+pub(crate) struct Site {
+    superuser: String,
+    names: Names,
+    url: String,
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    pub(crate) async fn new() -> Self {
+        let superuser = std::env::var("TENANTRY_TEST_POSTGRES")
+            .expect("TENANTRY_TEST_POSTGRES must hold the URL of a superuser of a PostgreSQL");
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("it{}_{number}", std::process::id());
+        let what = Setup { names: Names::parse(&name).expect("a name"), reset_passwords: false };
+        let made = setup(&superuser, &what, &SystemEntropy).await.expect("setup");
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { superuser, names: what.names, url: made.database_url, folder }
+    }
+
+    /// A node's configuration.
+    pub(crate) fn config(&self) -> PostgresConfig {
+        let url = DatabaseUrl::parse(&self.url).expect("a URL");
+        let mut config = PostgresConfig::new(url, self.folder.path());
+        config.master_key = MasterKey::Bytes(Zeroizing::new([7; 32]));
+        config
+    }
+
+    /// A node.
+    pub(crate) async fn open(&self) -> Store {
+        Store::open_postgres(self.config()).await.expect("a store")
+    }
+
+    /// A node's configuration that goes through a proxy.
+    pub(crate) async fn through_proxy(&self) -> (proxy::Proxy, PostgresConfig) {
+        let (scheme, rest) = self.url.split_once('@').expect("a user");
+        let (address, path) = rest.split_once('/').expect("a database");
+        let proxy = proxy::Proxy::start(address.to_owned()).await;
+        let mut config = self.config();
+        let url = format!("{scheme}@{}/{path}", proxy.address);
+        config.url = DatabaseUrl::parse(&url).expect("a URL");
+        (proxy, config)
+    }
+
+    /// The number that a superuser's query answers with.
+    pub(crate) async fn ask(&self, sql: &str) -> i64 {
+        let mut config: tokio_postgres::Config = self.superuser.parse().expect("a URL");
+        config.dbname(self.names.database());
+        let (client, connection) = config.connect(NoTls).await.expect("connect");
+        tokio::spawn(connection);
+        client.query_one(sql, &[]).await.expect("a query").get(0)
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let (superuser, names) = (self.superuser.clone(), self.names.clone());
+        let removing = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(remove(&superuser, &names));
+        });
+        let removed = removing.join();
+        assert!(removed.is_ok() || std::thread::panicking(), "a database was not removed");
+    }
+}
+
+async fn remove(superuser: &str, names: &Names) {
+    let (client, connection) = tokio_postgres::connect(superuser, NoTls).await.expect("connect");
+    tokio::spawn(connection);
+    let (database, template) = (names.database(), names.template());
+    for sql in [
+        format!("ALTER DATABASE {template} IS_TEMPLATE false"),
+        format!("DROP DATABASE {template} WITH (FORCE)"),
+        format!("DROP DATABASE {database} WITH (FORCE)"),
+        format!("DROP ROLE {}", names.service()),
+        format!("DROP ROLE {}", names.admin()),
+    ] {
+        client.batch_execute(&sql).await.expect("removed");
+    }
+}

@@ -1,0 +1,326 @@
+//! Several nodes of one installation.
+
+use super::{Site, proxy::Loses};
+use std::time::{Duration, Instant};
+use tenantry_auth::{
+    Admin, Authority, Credential, OperatorScope, Principal, Restriction, Role, Scope, TenantId,
+};
+use tenantry_store::{CollectionRef, MasterKey, NewKey, Store, TenantChange};
+use tenantry_types::{
+    CollectionName, CollectionSpec, DatabaseName, Error, ErrorKind, Page, Result, TenantName,
+    TenantSpec, TenantState, Timestamp,
+};
+use zeroize::Zeroizing;
+
+/// What another node may go on with for a while.
+const SOON: Duration = Duration::from_secs(1);
+
+/// A node with an operator.
+struct Node {
+    store: Store,
+    authority: Authority,
+    principal: Principal,
+    operator: OperatorScope,
+}
+
+impl Node {
+    async fn new(store: Store) -> Self {
+        let authority = Authority::development();
+        let who = authority.authenticate(Credential::None, &store, Timestamp(0)).await;
+        let principal = who.expect("operator");
+        let operator = authority.authorize_operator(&principal).expect("operator");
+        Self { store, authority, principal, operator }
+    }
+
+    fn scope(&self, tenant: TenantId) -> Scope<Admin> {
+        self.authority.authorize(&self.principal, tenant, "tenant").expect("scope")
+    }
+
+    async fn tenant(&self, name: &str) -> Result<Scope<Admin>> {
+        let spec = TenantSpec::new(tenant(name));
+        Ok(self.scope(self.store.create_tenant(&self.operator, &spec).await?.id))
+    }
+
+    async fn suspend(&self, name: &str) -> Result<()> {
+        let change =
+            TenantChange { state: Some(TenantState::Suspended), ..TenantChange::default() };
+        self.store.change_tenant(&self.operator, &tenant(name), &change).await.map(drop)
+    }
+
+    async fn collection(&self, scope: &Scope<Admin>, name: &str) -> Result<CollectionRef> {
+        let database = self.store.database(scope, &DatabaseName::default_database()).await?;
+        self.store.collection(scope, &database, &collection(name)).await
+    }
+
+    async fn make(&self, scope: &Scope<Admin>, name: &str) -> Result<CollectionRef> {
+        let database = self.store.database(scope, &DatabaseName::default_database()).await?;
+        let spec = CollectionSpec::new(collection(name));
+        Ok(self.store.create_collection(scope, &database, &spec, false).await?.0)
+    }
+}
+
+fn tenant(name: &str) -> TenantName {
+    TenantName::parse(name).expect("a name")
+}
+
+fn collection(name: &str) -> CollectionName {
+    CollectionName::parse(name).expect("a name")
+}
+
+fn any_key() -> NewKey {
+    NewKey {
+        role: Role::Admin,
+        restriction: Restriction::default(),
+        label: String::new(),
+        expires_at: None,
+    }
+}
+
+fn kind<T>(outcome: Result<T>) -> Option<ErrorKind> {
+    outcome.err().map(|error: Error| error.kind())
+}
+
+/// Two nodes of one installation.
+async fn two(site: &Site) -> (Node, Node) {
+    let (one, two) = (site.open().await, site.open().await);
+    (Node::new(one).await, Node::new(two).await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_key_is_refused_everywhere() {
+    let site = Site::new().await;
+    let (one, two) = two(&site).await;
+    let scope = one.tenant("t").await.unwrap();
+    let (row, key) = one.store.create_key(&scope, any_key()).await.unwrap();
+    // It is good on the other node at once, and then in its memory.
+    let keys = Authority::new();
+    let who = async |node: &Node| {
+        keys.authenticate(Credential::Key(key.clone()), &node.store, Timestamp(0)).await
+    };
+    let principal = who(&two).await.unwrap();
+    let acts = keys.authorize::<Admin>(&principal, scope.tenant(), "t").unwrap();
+    assert_eq!(two.store.databases(&acts, Page::default()).await.unwrap().len(), 1);
+    one.store.revoke_key(&scope, row.id).await.unwrap();
+    assert_eq!(kind(who(&one).await), Some(ErrorKind::Unauthenticated));
+    let begun = Instant::now();
+    while who(&two).await.is_ok() {
+        assert!(begun.elapsed() < SOON, "the key is still good");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let refused = two.store.databases(&acts, Page::default()).await;
+    assert_eq!(kind(refused), Some(ErrorKind::Unauthenticated));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspended_tenant_is_refused_everywhere() {
+    let site = Site::new().await;
+    let (one, two) = two(&site).await;
+    let scope = one.tenant("t").await.unwrap();
+    let (_, key) = one.store.create_key(&scope, any_key()).await.unwrap();
+    let keys = Authority::new();
+    let acting = async |node: &Node| {
+        let who = keys.authenticate(Credential::Key(key.clone()), &node.store, Timestamp(0)).await;
+        keys.authorize::<Admin>(&who.unwrap(), scope.tenant(), "t").unwrap()
+    };
+    let (here, there) = (acting(&one).await, acting(&two).await);
+    two.store.databases(&there, Page::default()).await.unwrap();
+    let name = DatabaseName::parse("d").unwrap();
+    one.suspend("t").await.unwrap();
+    let refused = one.store.databases(&here, Page::default()).await;
+    assert_eq!(kind(refused), Some(ErrorKind::Suspended));
+    // A change looks at the stored row, so it is refused at once.
+    let refused = two.store.create_database(&there, &name).await;
+    assert_eq!(kind(refused), Some(ErrorKind::Suspended));
+    let begun = Instant::now();
+    while two.store.databases(&there, Page::default()).await.is_ok() {
+        assert!(begun.elapsed() < SOON, "the tenant is still served");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_wrote_another_reads() {
+    let site = Site::new().await;
+    let (one, two) = two(&site).await;
+    let here = one.tenant("t").await.unwrap();
+    let there = two.scope(two.store.find_tenant(&tenant("t")).await.unwrap().unwrap().id);
+    for round in 0..5 {
+        let name = format!("c{round}");
+        assert_eq!(kind(two.collection(&there, &name).await), Some(ErrorKind::NotFound));
+        let made = one.make(&here, &name).await.unwrap();
+        let found = two.collection(&there, &name).await.unwrap();
+        let again = two.collection(&there, &name).await.unwrap();
+        assert_eq!([found.info().id, again.info().id], [made.info().id; 2]);
+        // It is in the memory of both; either may delete it.
+        let (deletes, other) = if round % 2 == 0 { (&one, &two) } else { (&two, &one) };
+        let scope = if round % 2 == 0 { &here } else { &there };
+        deletes.store.delete_collection(scope, &found).await.unwrap();
+        assert_eq!(kind(other.collection(&here, &name).await), Some(ErrorKind::NotFound));
+        let database = DatabaseName::parse(&format!("d{round}")).unwrap();
+        two.store.create_database(&there, &database).await.unwrap();
+        one.store.database(&here, &database).await.unwrap();
+        one.store.delete_database(&here, &database).await.unwrap();
+        let gone = two.store.database(&there, &database).await;
+        assert_eq!(kind(gone), Some(ErrorKind::NotFound));
+    }
+    // A tenant's old name leads to whoever has it now.
+    let change = TenantChange { name: Some(tenant("u")), ..TenantChange::default() };
+    one.store.change_tenant(&one.operator, &tenant("t"), &change).await.unwrap();
+    let again = one.tenant("t").await.unwrap();
+    let found = two.store.find_tenant(&tenant("t")).await.unwrap().unwrap();
+    assert_eq!(found.id, again.tenant());
+    let found = two.store.find_tenant(&tenant("u")).await.unwrap().unwrap();
+    assert_eq!((found.id, found.name.as_str()), (here.tenant(), "u"));
+    one.store.delete_tenant(&one.operator, &tenant("u")).await.unwrap();
+    assert_eq!(two.store.find_tenant(&tenant("u")).await.unwrap(), None);
+    let gone = two.make(&there, "late").await;
+    assert_eq!(kind(gone), Some(ErrorKind::NotFound));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_make_things_at_once_give_no_number_twice() {
+    let site = Site::new().await;
+    let (one, two) = two(&site).await;
+    let make = async |node: &Node, from: &str| {
+        let mut ids = Vec::new();
+        for number in 0..12 {
+            ids.push(node.tenant(&format!("{from}{number}")).await.unwrap().tenant().get());
+        }
+        ids
+    };
+    let (mut ids, more) = tokio::join!(make(&one, "a"), make(&two, "b"));
+    ids.extend(more);
+    ids.sort_unstable();
+    let all = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), all, "an id was given twice");
+    assert_eq!(one.store.tenants(&one.operator, None, 100).await.unwrap().len(), all);
+
+    // One name, many makers on both nodes.
+    let same = async |node: &Node| node.tenant("same").await.is_ok();
+    let (a, b, c, d) = tokio::join!(same(&one), same(&two), same(&one), same(&two));
+    assert_eq!([a, b, c, d].into_iter().filter(|made| *made).count(), 1);
+
+    // A limit holds although both nodes count.
+    let mut spec = TenantSpec::new(tenant("limited"));
+    spec.limits.collections = 10;
+    let id = one.store.create_tenant(&one.operator, &spec).await.unwrap().id;
+    let fill = async |node: &Node, from: &str| {
+        let scope = node.scope(id);
+        let mut made = Vec::new();
+        for number in 0..8 {
+            match node.make(&scope, &format!("{from}{number}")).await {
+                Ok(collection) => made.push(collection.info().id.to_string()),
+                Err(why) => assert_eq!(why.kind(), ErrorKind::LimitExceeded, "{why}"),
+            }
+        }
+        made
+    };
+    let (mut made, more) = tokio::join!(fill(&one, "a"), fill(&two, "b"));
+    made.extend(more);
+    made.sort_unstable();
+    made.dedup();
+    assert_eq!(made.len(), 10);
+    let audit = one.store.audit(&one.scope(id), 0, 100).await.unwrap();
+    assert_eq!(audit.len(), 11);
+    crate::stand::verify_chain(&audit);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_nodes_that_start_at_once_one_makes_the_installation() {
+    let site = Site::new().await;
+    let open = async || Store::open_postgres(site.config()).await;
+    let (a, b, c) = tokio::join!(open(), open(), open());
+    let (a, b, c) = (Node::new(a.unwrap()).await, Node::new(b.unwrap()).await, c.unwrap());
+    a.tenant("t").await.unwrap();
+    assert_eq!(kind(b.tenant("t").await), Some(ErrorKind::AlreadyExists));
+    c.close();
+    let log = a.store.operator_audit(&a.operator, 0, 10).await.unwrap();
+    assert_eq!(log.iter().filter(|e| e.event.action == "installation.create").count(), 1);
+    // Another key, or none, opens nothing and leaves no file behind.
+    let mut config = site.config();
+    config.master_key = MasterKey::Bytes(Zeroizing::new([8; 32]));
+    let refused = Store::open_postgres(config).await.unwrap_err();
+    assert!(refused.public_message().contains("another master key"), "{refused}");
+    let mut config = site.config();
+    config.master_key = MasterKey::File;
+    let refused = Store::open_postgres(config.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("is missing"), "{refused}");
+    assert!(!config.key_folder.join("master.key").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_is_removed() {
+    let site = Site::new().await;
+    let (one, two) = two(&site).await;
+    let scope = one.tenant("t").await.unwrap();
+    one.store.create_key(&scope, any_key()).await.unwrap();
+    let id = scope.tenant();
+    one.make(&scope, "c").await.unwrap();
+    let made = one.make(&scope, "d").await.unwrap();
+    one.store.delete_collection(&scope, &made).await.unwrap();
+    let before = site.ask("SELECT epoch FROM tenantry.installation").await;
+    two.store.delete_tenant(&two.operator, &tenant("t")).await.unwrap();
+    let slots = "SELECT count(*) FROM tenantry.catalog WHERE tenant = 0 AND family = 8";
+    assert_eq!(site.ask(slots).await, 1, "a data key outlived its tenant");
+    assert_eq!(site.ask("SELECT epoch FROM tenantry.installation").await, before + 1);
+    let left = format!(
+        "SELECT count(*) FROM tenantry.catalog \
+         WHERE tenant = {id} OR (tenant = 0 AND family IN (2, 3))"
+    );
+    let begun = Instant::now();
+    while site.ask(&left).await > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "what was deleted is still there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_is_found_out() {
+    let site = Site::new().await;
+    let (proxy, config) = site.through_proxy().await;
+    let node = Node::new(Store::open_postgres(config).await.unwrap()).await;
+    let scope = node.tenant("t").await.unwrap();
+    node.make(&scope, "before").await.unwrap();
+
+    proxy.lose(Loses::Answer);
+    node.make(&scope, "answer").await.unwrap();
+    assert!(proxy.has_lost());
+    node.collection(&scope, "answer").await.unwrap();
+
+    proxy.lose(Loses::Commit);
+    let refused = node.make(&scope, "commit").await;
+    assert!(proxy.has_lost());
+    assert_eq!(kind(refused), Some(ErrorKind::Unavailable));
+    assert_eq!(kind(node.collection(&scope, "commit").await), Some(ErrorKind::NotFound));
+    node.make(&scope, "commit").await.unwrap();
+
+    // Making and deleting tenants too.
+    proxy.lose(Loses::Answer);
+    node.tenant("u").await.unwrap();
+    assert!(proxy.has_lost());
+    proxy.lose(Loses::Answer);
+    node.store.delete_tenant(&node.operator, &tenant("u")).await.unwrap();
+    assert!(proxy.has_lost());
+    node.tenant("u").await.unwrap();
+    proxy.lose(Loses::Nothing);
+    let audit = node.store.audit(&scope, 0, 100).await.unwrap();
+    crate::stand::verify_chain(&audit);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_server_nothing_is_answered_from_memory() {
+    let site = Site::new().await;
+    let (proxy, config) = site.through_proxy().await;
+    let node = Node::new(Store::open_postgres(config).await.unwrap()).await;
+    let scope = node.tenant("t").await.unwrap();
+    let (row, _) = node.store.create_key(&scope, any_key()).await.unwrap();
+    use tenantry_auth::KeyDirectory as _;
+    assert!(node.store.find_key(row.id).await.unwrap().is_some());
+    drop(proxy);
+    tokio::time::sleep(SOON).await;
+    assert_eq!(kind(node.store.find_key(row.id).await), Some(ErrorKind::Unavailable));
+    assert_eq!(kind(node.make(&scope, "c").await), Some(ErrorKind::Unavailable));
+    assert_eq!(kind(node.tenant("u").await), Some(ErrorKind::Unavailable));
+    assert!(matches!(node.store.health(), tenantry_store::Health::Unavailable(_)));
+}
