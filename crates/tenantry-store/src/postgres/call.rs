@@ -1,8 +1,8 @@
 //! Transactions that travel in few round trips, and the only place that commits.
 
 use super::{
+    conn::Conn,
     connect::Facts,
-    connections::Conn,
     failure::{CommitError, Failure, Outcome, Stage},
     in_order::{Call, Trouble, in_order},
     statement::{Limits, Mode, Right, Statement, Step},

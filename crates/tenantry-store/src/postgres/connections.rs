@@ -6,9 +6,9 @@
 //! a time.
 
 use super::{
-    clean::clean,
-    connect::{Facts, Link, VectorType, is_stale},
-    failure::{Failure, Outcome, Stage},
+    conn::Conn,
+    connect::{Facts, Link},
+    failure::{Failure, Outcome},
     url::Cluster,
 };
 use lru::LruCache;
@@ -25,11 +25,9 @@ use std::{
 };
 use tenantry_types::{Error, ErrorKind};
 use tokio::{
-    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, timeout},
 };
-use tokio_postgres::Client;
 
 /// Databases whose facts are remembered.
 const FACTS_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
@@ -154,14 +152,8 @@ impl Connections {
     pub(crate) async fn get(&self, target: &Target) -> Outcome<Conn> {
         let permit = self.permit().await?;
         let shared = Arc::downgrade(&self.shared);
-        let conn = |link, permit| Conn {
-            link: Some(link),
-            permit: Some(permit),
-            shared: shared.clone(),
-            is_clean: true,
-        };
         let (other, counted) = match self.shared.find(target)? {
-            Found::Idle(link) => return Ok(conn(link, permit)),
+            Found::Idle(link) => return Ok(Conn::new(link, permit, shared)),
             Found::Room(counted) => (None, Some(counted)),
             Found::Other(link) => (Some(link), None),
         };
@@ -181,12 +173,7 @@ impl Connections {
             if let Some(shared) = shared.upgrade() {
                 shared.note(&target, &mut opened, is_asked);
             }
-            opened.map(|link| Conn {
-                link: Some(link),
-                permit: Some(permit),
-                shared,
-                is_clean: true,
-            })
+            opened.map(|link| Conn::new(link, permit, shared))
         });
         opening.await.unwrap_or_else(|_| Err(Failure::internal("opening a connection failed")))
     }
@@ -311,7 +298,7 @@ impl Shared {
         }
     }
 
-    fn forget(&self, target: &Target) {
+    pub(super) fn forget(&self, target: &Target) {
         let mut state = self.state.lock();
         state.facts.pop(target);
         let (old, kept) = state.idle.drain(..).partition(|(link, _)| link.target == *target);
@@ -346,112 +333,6 @@ async fn close_idle(shared: Weak<Shared>, idle: Duration) {
         }
         if permits.is_closed() {
             return;
-        }
-    }
-}
-
-/// A connection for one user at a time. Dropped, it can be used by the next one: at once if
-/// nothing is open on it, otherwise after it was cleaned.
-pub(crate) struct Conn {
-    link: Option<Link>,
-    permit: Option<OwnedSemaphorePermit>,
-    shared: Weak<Shared>,
-    /// Nothing was sent that is not answered, and no transaction is open.
-    is_clean: bool,
-}
-
-impl Conn {
-    pub(crate) fn facts(&self) -> Option<&Arc<Facts>> {
-        self.link.as_ref().map(|link| &link.facts)
-    }
-
-    /// pgvector's types, to send values of them.
-    pub(crate) fn vector(&self) -> Option<&VectorType> {
-        self.facts()?.vector.as_ref()
-    }
-
-    pub(crate) fn target(&self) -> Option<&Target> {
-        self.link.as_ref().map(|link| &link.target)
-    }
-
-    /// From now on something may be on its way.
-    pub(super) fn set_dirty(&mut self) {
-        self.is_clean = false;
-    }
-
-    /// To send something with.
-    pub(super) fn client(&self) -> Outcome<&Client> {
-        let link = self.link.as_ref().filter(|link| !link.is_closed());
-        link.map(Link::client).ok_or_else(Failure::lost)
-    }
-
-    /// Everything was answered, and no transaction is open.
-    pub(super) fn set_clean(&mut self) {
-        self.is_clean = true;
-    }
-
-    /// Ends the connection now.
-    pub(super) fn kill(&self) {
-        if let Some(link) = &self.link {
-            link.kill();
-        }
-    }
-
-    /// What a failure says of the connection itself.
-    pub(super) fn learn(&self, failure: &Failure) {
-        if failure.is_lost() {
-            self.kill();
-        }
-        if is_stale(failure)
-            && let (Some(shared), Some(target)) = (self.shared.upgrade(), self.target())
-        {
-            shared.forget(target);
-        }
-    }
-
-    /// Runs commands outside any transaction, for those that a transaction refuses. `text` is
-    /// sent as it is: nothing that a caller gave may be in it.
-    pub(crate) async fn batch(&mut self, text: &str, patience: Duration) -> Outcome<()> {
-        self.set_dirty();
-        let failure = match timeout(patience, self.client()?.batch_execute(text)).await {
-            Ok(Ok(())) => {
-                self.set_clean();
-                return Ok(());
-            }
-            Ok(Err(error)) => Failure::of(&error, Stage::Statement),
-            Err(_) => Failure::silent(Stage::Statement, patience),
-        };
-        self.learn(&failure);
-        Err(failure)
-    }
-
-    /// Ends the connection in order, for whoever left something on it that a transaction's end
-    /// does not take away, such as a session's locks.
-    pub(crate) async fn close(mut self) {
-        if let Some(link) = self.link.take() {
-            drop(link.close().await);
-        }
-    }
-}
-
-impl Drop for Conn {
-    fn drop(&mut self) {
-        let Some(link) = self.link.take() else { return };
-        let Some(permit) = self.permit.take() else { return };
-        if link.is_closed() {
-            return;
-        }
-        if self.is_clean {
-            if let Some(shared) = self.shared.upgrade() {
-                shared.give_back(link);
-            }
-            // Only now may the next one look for it.
-            drop(permit);
-        } else if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(clean(link, self.shared.clone(), permit));
-        } else {
-            // Outside the runtime nobody could wait for an answer.
-            link.kill();
         }
     }
 }

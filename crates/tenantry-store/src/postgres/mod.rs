@@ -1,9 +1,10 @@
 //! PostgreSQL as a backend.
 //!
 //! [`url`] and [`tls`] say where a server is and whether the way there is safe. [`connect`] opens
-//! one connection, [`connections`] keeps few of them for many databases, [`clean`] makes one
-//! usable again that somebody let go in the middle. [`call`] is the only place that begins and
-//! commits transactions; [`failure`] turns what goes wrong into this crate's errors.
+//! one connection, [`connections`] keeps few of them for many databases and lends them as
+//! [`conn`]; [`clean`] makes one usable again that somebody let go in the middle. [`call`] is the
+//! only place that begins and commits transactions; [`failure`] turns what goes wrong into this
+//! crate's errors.
 //!
 //! No statement has a name on the server, so that a pooler may give each transaction another
 //! connection. A statement must therefore return built-in types only: the client looks other
@@ -22,6 +23,7 @@ mod check;
 mod clean;
 pub(crate) mod cluster;
 mod config;
+mod conn;
 mod connect;
 mod connections;
 mod delete;

@@ -2,7 +2,8 @@
 
 use super::super::{
     call::{Answers, Transaction},
-    connections::{Bounds, Conn, Connections, Target},
+    conn::Conn,
+    connections::{Bounds, Connections, Target},
     failure::{CommitError, Outcome},
     statement::{Limits, Mode, Right, Statement, Step},
     url::{Cluster, DatabaseUrl},

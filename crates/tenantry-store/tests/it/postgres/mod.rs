@@ -23,6 +23,15 @@ async fn the_catalogs_of_postgresql_conform() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_records_of_postgresql_conform() {
+    conformance::run_records(&async || {
+        let site = Site::new().await;
+        (site.open().await, site)
+    })
+    .await;
+}
+
 /// With one connection for tenants and one for lookups, whoever waits for a second one while
 /// holding the first would wait for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
