@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Store, SystemEntropy,
-    tenancy::{Backend as _, place::Placement},
+    tenancy::{Backend as _, done, place::Placement},
 };
 use std::time::{Duration, Instant};
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope};

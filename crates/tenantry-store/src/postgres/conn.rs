@@ -2,7 +2,7 @@
 
 use super::{
     clean::clean,
-    connect::{Facts, Link, is_stale},
+    connect::{Facts, Link, VectorType, is_stale},
     connections::{Shared, Target},
     failure::{Failure, Outcome, Stage},
 };
@@ -30,6 +30,11 @@ impl Conn {
 
     pub(crate) fn facts(&self) -> Option<&Arc<Facts>> {
         self.link.as_ref().map(|link| &link.facts)
+    }
+
+    /// pgvector's types, to send values of them.
+    pub(crate) fn vector(&self) -> Option<&VectorType> {
+        self.facts()?.vector.as_ref()
     }
 
     pub(crate) fn target(&self) -> Option<&Target> {

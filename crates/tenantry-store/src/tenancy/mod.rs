@@ -5,8 +5,10 @@
 //! where they are kept is its [`Backend`]. Records are the backend's own.
 
 mod about;
+pub(crate) mod answer;
 mod at_home;
 mod backend;
+pub(crate) mod batch;
 pub(crate) mod catalog;
 mod create;
 pub(crate) mod disk;
@@ -185,9 +187,7 @@ impl<B: Backend> Tenancy<B> {
 
     /// A new commit of a tenant whose writer lock is held.
     pub(crate) fn begin<'a>(&'a self, tenant: &'a OpenTenant) -> Result<Commit<'a>> {
-        tenant.check_alive()?;
-        let head = tenant.head().ok_or_else(|| Error::internal("the place was not opened"))?;
-        Ok(Commit::new(tenant, head, &*self.entropy, self.now()))
+        Commit::begin(tenant, &*self.entropy, self.now())
     }
 
     /// Commits what was collected for a tenant whose writer lock is held, and takes over its head.
