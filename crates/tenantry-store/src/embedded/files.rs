@@ -201,13 +201,16 @@ impl Backend for Files {
         self.forget_saved_tenant(tenant).await
     }
 
-    fn place_opened(&self, tenant: TenantId) {
-        self.unpurged.lock().insert(tenant);
+    fn place_opened(&self, placement: Placement) {
+        self.unpurged.lock().insert(placement.tenant);
         self.purge.notify_one();
     }
 
-    async fn collections_gone(&self, tenant: TenantId, numbers: Vec<u32>) -> Result<()> {
-        self.unpurged.lock().insert(tenant);
+    async fn collections_gone(&self, placement: Placement, numbers: Vec<u32>) -> Result<()> {
+        let tenant = placement.tenant;
+        if placement.is_apart() {
+            self.unpurged.lock().insert(tenant);
+        }
         for number in &numbers {
             self.hot.forget(tenant, CollectionNumber(*number));
         }

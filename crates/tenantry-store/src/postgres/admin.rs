@@ -1,8 +1,9 @@
 //! Connections of the commands and of whoever makes places, and what their failures are called.
 
+use super::url::{Cluster, DatabaseUrl};
 use std::time::Duration;
 use tenantry_types::{Error, ErrorKind, Result};
-use tokio_postgres::{Client, Config, NoTls, error::SqlState};
+use tokio_postgres::{Client, error::SqlState};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Numbers of pairs are a space of their own, apart from the locks of tenants.
@@ -17,17 +18,14 @@ pub(crate) enum Work {
 
 /// Connects to the database that a URL names.
 pub(crate) async fn connect(url: &str) -> Result<Client> {
-    let mut config: Config = url.parse().map_err(|why| {
-        Error::invalid("this is not an URL of PostgreSQL: postgresql://USER:PASSWORD@HOST/DATABASE")
-            .with_source(why)
+    let server = Cluster::open(DatabaseUrl::parse(url)?)?;
+    let (url, tls) = (server.url(), server.tls().clone());
+    let to = format!("connect as {} to {url}", url.user().escape_debug());
+    let connecting = url.config().connect(tls);
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| {
+        Error::new(ErrorKind::Unavailable, format!("PostgreSQL: {to}: no answer"))
     })?;
-    config.connect_timeout(CONNECT_TIMEOUT).application_name("tenantry");
-    let to = format!(
-        "connect as {} to the database {}",
-        config.get_user().unwrap_or("nobody").escape_debug(),
-        config.get_dbname().unwrap_or("of that name").escape_debug()
-    );
-    let (client, connection) = config.connect(NoTls).await.map_err(|why| failed(&to)(why))?;
+    let (client, connection) = connected.map_err(|why| failed(&to)(why))?;
     tokio::spawn(async move {
         if let Err(why) = connection.await {
             tracing::debug!(error = %why, "a connection to PostgreSQL has ended");

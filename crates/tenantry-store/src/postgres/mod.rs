@@ -18,6 +18,7 @@
 #![cfg_attr(not(test), allow(dead_code, reason = "separated tenants come next"))]
 
 mod admin;
+mod apart;
 mod call;
 mod check;
 mod clean;

@@ -1,6 +1,7 @@
 //! Opening, and what is asked of the whole.
 
 use super::{
+    apart::Provisioner,
     cluster::{Cluster, IDLE, LOCK, Place, Schema, Shared},
     config::PostgresConfig,
     connections::{Connections, Target},
@@ -24,18 +25,19 @@ use crate::{
         tenants::Tenants,
     },
 };
+use parking_lot::Mutex;
 use std::{
     fs,
     num::NonZeroUsize,
     os::unix::fs::DirBuilderExt as _,
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Isolation, Result};
+use tenantry_types::{Error, ErrorKind, Result};
 
 /// The backend on PostgreSQL. All operations are those of [`crate::Store`].
 #[derive(Debug)]
@@ -123,6 +125,9 @@ fn shared(
         limits: Limits { statement: config.statement_timeout, lock: LOCK, idle: IDLE },
         root: root.clone(),
         watch: Watch::new(connections(1), root, tenants, revocations),
+        provisioner: config.admin_url.clone().map(Provisioner::new).transpose()?,
+        naming: OnceLock::new(),
+        unpurged: Mutex::default(),
         purge: Arc::default(),
         commits: AtomicU64::new(0),
         closed: AtomicBool::new(false),
@@ -157,7 +162,7 @@ async fn found(
     let cluster = Cluster { shared: Arc::clone(shared), pool, master };
     let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
     let inner =
-        Arc::new(Tenancy::new(cluster, tenants, revocations, clock, entropy, Isolation::Shared));
+        Arc::new(Tenancy::new(cluster, tenants, revocations, clock, entropy, config.default_isolation));
     if is_new {
         let set = inner.founding(view.generation())?;
         // What came of it is seen when it is opened.
@@ -168,7 +173,9 @@ async fn found(
         drop(view);
     }
     check_key(&inner).await?;
-    inner.installation().await?;
+    let installation = inner.installation().await?;
+    let naming = installation.key().derive("tenantry 2026-11 names of places", &[]);
+    let _ = inner.shared.naming.set(naming);
     inner.give_ids_from(next);
     Ok(inner)
 }

@@ -12,6 +12,7 @@ use crate::tenancy::{
     Pair, Space, View,
     disk::{DiskHead, DiskTenant},
     keys::{self, PREFIX_BYTES, Prefix},
+    place::{Fresh, PlaceRow},
     tenants::OpenTenant,
 };
 use std::{fmt, mem, sync::Arc};
@@ -102,24 +103,93 @@ impl PgView {
         more: impl Fn() -> Vec<Step> + Send + Sync,
     ) -> Result<(Self, Answers)> {
         let mut view = Self::new(shared, Kind::Change, home);
+        let answers = view.lock_heads(tenants, more).await?;
+        Ok((view, answers))
+    }
+
+    async fn lock_heads(
+        &mut self,
+        tenants: &[&OpenTenant],
+        more: impl Fn() -> Vec<Step> + Send + Sync,
+    ) -> Result<Answers> {
         let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id()).collect();
-        let (rows, answers) = view.lock_and(&ids, more).await?;
+        let (rows, answers) = self.lock_and(&ids, more).await?;
         for (tenant, (head, info)) in tenants.iter().zip(rows) {
             let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
-            let (head, info) = (head.ok_or_else(gone)?, info.ok_or_else(gone)?);
-            view.learn(tenant, &head, &info)?;
-            view.heads.push((tenant.id(), head));
+            let head = head.ok_or_else(gone)?;
+            self.learn(tenant, &head)?;
+            if self.is_with_root() {
+                self.learn_info(tenant, &info.ok_or_else(gone)?)?;
+            }
+            self.heads.push((tenant.id(), head));
         }
-        Ok((view, answers))
+        Ok(answers)
+    }
+
+    /// True if the root can be read in the same transaction.
+    fn is_with_root(&self) -> bool {
+        self.home.target == self.shared.root.target
+    }
+
+    async fn lock_installation(&mut self) -> Result<()> {
+        let id = TenantId::INSTALLATION;
+        let row = self.lock(&[id]).await?.pop().and_then(|(head, _)| head);
+        let row = row.ok_or_else(|| Error::corrupt("the installation's counters are gone"))?;
+        self.heads.push((id, row));
+        Ok(())
+    }
+
+    /// For whoever changes what the root knows of these tenants: their rows there locked, in this
+    /// order, and the installation's head at last, so that there is one to hold on to.
+    pub(super) async fn change_root(
+        shared: &Arc<Shared>,
+        tenants: &[&OpenTenant],
+    ) -> Result<Self> {
+        let mut view = Self::new(shared, Kind::Change, shared.root.clone());
+        let place = |tenant: &OpenTenant| keys::Place { tenant: tenant.id().get() };
+        for tenant in tenants.iter().filter(|tenant| tenant.placement().is_apart()) {
+            let key = place(tenant).encode(Prefix::of(TenantId::INSTALLATION));
+            let row = view.lock_row(&key).await?;
+            let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
+            let row = PlaceRow::decode(tenant.id(), &row.ok_or_else(gone)?)?;
+            tenant.set_told(row.told);
+            if row.fresh == Fresh::Made {
+                tenant.set_made();
+            }
+            let key = keys::Tenant {}.encode(tenant.prefix());
+            let info = view.get(Space::Catalog, &key).await?.ok_or_else(gone)?;
+            view.learn_info(tenant, &info)?;
+        }
+        let rest: Vec<&OpenTenant> =
+            tenants.iter().copied().filter(|tenant| !tenant.placement().is_apart()).collect();
+        if rest.is_empty() {
+            view.lock_installation().await?;
+        } else {
+            view.lock_heads(&rest, Vec::new).await?;
+        }
+        Ok(view)
+    }
+
+    /// The stored row of a key of the installation's, locked.
+    async fn lock_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let root = &self.shared.root;
+        let split = Key::split(key)?;
+        let steps = || {
+            let text = format!("{GET} FOR UPDATE");
+            let lock = Statement::new(root.text(&text))
+                .with(0_i64, Type::INT8)
+                .with(split.family, Type::INT2)
+                .with(split.rest.to_vec(), Type::BYTEA);
+            vec![Step::Run(lock)]
+        };
+        let answers = self.run(root, TenantId::INSTALLATION, steps).await?;
+        first_bytes(answers.first().map_or(&[], Vec::as_slice))
     }
 
     /// The root with the installation's head locked.
     pub(super) async fn creating(shared: &Arc<Shared>) -> Result<Self> {
         let mut view = Self::new(shared, Kind::Change, shared.root.clone());
-        let id = TenantId::INSTALLATION;
-        let row = view.lock(&[id]).await?.pop().and_then(|(head, _)| head);
-        let row = row.ok_or_else(|| Error::corrupt("the installation's counters are gone"))?;
-        view.heads.push((id, row));
+        view.lock_installation().await?;
         Ok(view)
     }
 
@@ -151,6 +221,9 @@ impl PgView {
     ) -> Result<(Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>, Answers)> {
         let Some(first) = tenants.first() else { return Ok((Vec::new(), Vec::new())) };
         let head = keys::Head::FAMILY;
+        // What the root says of a tenant with a database of its own is told by the watch alone.
+        let with_root = self.is_with_root();
+        let each = if with_root { 2 } else { 1 };
         let ids = tenants.iter().map(|id| signed(*id)).collect::<Result<Vec<i64>>>()?;
         let steps = || {
             let mut steps = Vec::new();
@@ -164,10 +237,12 @@ impl PgView {
                     .with(i16::from(keys::Tenant::FAMILY), Type::INT2)
                     .with(Vec::<u8>::new(), Type::BYTEA);
                 steps.extend([Step::Enter(home.right(*tenant)), Step::Run(lock)]);
-                if home != root {
+                if home != root && with_root {
                     steps.push(Step::Enter(root.right(*tenant)));
                 }
-                steps.push(Step::Run(info));
+                if with_root {
+                    steps.push(Step::Run(info));
+                }
             }
             let more = more();
             if !more.is_empty() {
@@ -177,11 +252,12 @@ impl PgView {
             steps
         };
         let mut answers = self.run(self.home_of(*first), *first, steps).await?;
-        let rest = answers.split_off((2 * tenants.len()).min(answers.len()));
+        let rest = answers.split_off((each * tenants.len()).min(answers.len()));
         let mut rows = answers.into_iter().map(|rows| first_bytes(&rows));
         let mut found = Vec::new();
-        while let (Some(head), Some(info)) = (rows.next(), rows.next()) {
-            found.push((head?, info?));
+        while let Some(head) = rows.next() {
+            let info = if with_root { rows.next().transpose()?.flatten() } else { None };
+            found.push((head?, info));
         }
         Ok((found, rest))
     }
@@ -192,13 +268,17 @@ impl PgView {
     }
 
     /// Takes over what another node has written. The tenant's writer lock is held.
-    fn learn(&self, tenant: &OpenTenant, head: &[u8], info: &[u8]) -> Result<()> {
+    fn learn(&self, tenant: &OpenTenant, head: &[u8]) -> Result<()> {
         let head: DiskHead = tenant.open_row(&keys::Head {}.encode(tenant.prefix()), head)?;
         let head = head.into_head();
         if tenant.head().is_none_or(|known| known.sequence != head.sequence) {
             tenant.catalog_changed();
         }
         tenant.set_head(head);
+        Ok(())
+    }
+
+    fn learn_info(&self, tenant: &OpenTenant, info: &[u8]) -> Result<()> {
         let row: DiskTenant = tenant.open_row(&keys::Tenant {}.encode(tenant.prefix()), info)?;
         let info = row.into_info(tenant.id())?;
         if info != *tenant.info() {

@@ -17,7 +17,7 @@ use crate::{
     CollectionInfo, CollectionRef,
     pool::compute,
     tenancy::{
-        Tenancy,
+        Backend as _, Tenancy,
         batch::{Batch, Place as BatchPlace, Prepared, Put, weight},
         catalog::{PARTITION, missing_collection},
         complete,
@@ -157,6 +157,12 @@ impl Tenancy<Cluster> {
         data: impl Fn(&mut Draft) -> Result<Option<String>> + Send + Sync,
     ) -> Result<Changing<'t>> {
         let writing = tenant.writer.lock().await;
+        if tenant.is_behind() {
+            let view = self.change(tenant).await?;
+            if tenant.is_behind() {
+                self.take_over(tenant, view).await?;
+            }
+        }
         self.changing_locked(scope, tenant, collection, writing, data).await
     }
 

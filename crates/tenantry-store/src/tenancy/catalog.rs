@@ -199,7 +199,7 @@ impl<B: Backend> Tenancy<B> {
             commit.audit(done(scope.actor(), "database.delete", name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
-            inner.collections_gone(tenant.id(), gone).await
+            inner.collections_gone(tenant.placement(), gone).await
         })
         .await
     }
@@ -377,7 +377,7 @@ impl<B: Backend> Tenancy<B> {
             commit.audit(done(scope.actor(), "collection.delete", info.name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
-            inner.collections_gone(tenant.id(), vec![info.number.0]).await
+            inner.collections_gone(tenant.placement(), vec![info.number.0]).await
         })
         .await
     }

@@ -186,6 +186,11 @@ impl OpenTenant {
         self.told.fetch_max(number, Ordering::AcqRel);
     }
 
+    /// True if the root has told its log something that it does not say yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.head.lock().as_ref().is_some_and(|head| head.told < self.told())
+    }
+
     /// What the root says of a place apart.
     pub(crate) fn place_row(&self) -> PlaceRow {
         PlaceRow { placement: self.placement, fresh: self.fresh(), told: self.told() }
