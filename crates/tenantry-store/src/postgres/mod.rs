@@ -34,6 +34,7 @@ mod filter;
 mod in_order;
 mod lines;
 mod migrate;
+mod named;
 mod names;
 mod place;
 mod purge;
