@@ -42,6 +42,8 @@ mod query;
 mod read;
 mod reading;
 mod records;
+#[cfg(test)]
+mod records_tests;
 mod select;
 mod setup;
 #[cfg(test)]

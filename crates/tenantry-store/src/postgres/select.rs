@@ -4,7 +4,7 @@
 //! steps: the server leaves out what cannot match, and this node opens the rest and tests it.
 
 use super::{
-    draft::{Conditions, Draft, PAGE_ROWS, Slice, IdKeys},
+    draft::{Conditions, Draft, IdKeys, PAGE_ROWS, Slice},
     lines::{Line, another_record},
     reading::{Halt, Reading},
 };

@@ -28,7 +28,7 @@ use crate::{
     },
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 use tenantry_auth::{CanWrite, Scope, Write};
@@ -95,7 +95,7 @@ impl Tenancy<Cluster> {
             Ok(Some(existing(draft, &keys, needs_bodies)))
         });
         let Changing { writing: _writing, view, info, statistics, lines } = change.await?;
-        let met = Met::of(lines, needs_bodies)?;
+        let met = Met::of(lines, &batch.0, needs_bodies)?;
         let (records, attributes) = std::mem::take(batch);
         let bytes = bytes + met.bytes;
         let prepared = {
@@ -230,11 +230,12 @@ struct Met {
 }
 
 impl Met {
-    fn of(lines: Lines, needs_bodies: bool) -> Result<Self> {
+    fn of(lines: Lines, records: &[RecordWrite], needs_bodies: bool) -> Result<Self> {
         let mut met = Self { ordinals: HashMap::new(), bodies: HashMap::new(), bytes: 0 };
+        let asked: HashSet<&str> = records.iter().map(|one| one.id.as_str()).collect();
         for line in lines.near {
             let id = line.bytes()?.and_then(|id| std::str::from_utf8(id).ok());
-            let id = id.ok_or_else(|| Error::corrupt("an id that is no text"))?;
+            let id = id.filter(|id| asked.contains(id)).ok_or_else(another_record)?;
             met.ordinals.insert(id.to_owned(), line.ordinal()?);
         }
         for line in lines.records {
