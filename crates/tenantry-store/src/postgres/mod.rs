@@ -35,6 +35,7 @@ mod filter;
 mod in_order;
 mod lines;
 mod migrate;
+mod named;
 mod names;
 mod place;
 mod purge;
@@ -42,6 +43,8 @@ mod query;
 mod read;
 mod reading;
 mod records;
+#[cfg(test)]
+mod records_tests;
 mod select;
 mod setup;
 #[cfg(test)]

@@ -218,7 +218,11 @@ impl<B: Backend> Tenancy<B> {
             let info = load_collection(&view, &tenant, number).await?;
             let bytes = info.as_deref().map_or(0, weight);
             left = left.checked_sub(bytes).ok_or_else(crate::surface::answer_too_large)?;
-            found.extend(info.map(|info| CollectionRef { tenant: tenant.id(), info }));
+            found.extend(info.map(|info| CollectionRef {
+                tenant: tenant.id(),
+                info,
+                named_in: None,
+            }));
         }
         Ok(found)
     }
@@ -259,7 +263,8 @@ impl<B: Backend> Tenancy<B> {
         let found = found.await?;
         let found = found.filter(|info| visible_to(scope, info));
         let info = found.ok_or_else(|| Error::not_found(Resource::Collection, name.as_str()))?;
-        Ok(CollectionRef { tenant: tenant.id(), info })
+        let named_in = Some(Arc::clone(&database.info));
+        Ok(CollectionRef { tenant: tenant.id(), info, named_in })
     }
 
     pub(crate) async fn collection_by_id<L: Level>(
@@ -288,7 +293,7 @@ impl<B: Backend> Tenancy<B> {
         let found =
             found.filter(|info| info.database == database.info.number && visible_to(scope, info));
         let info = found.ok_or_else(|| Error::not_found(Resource::Collection, id.to_string()))?;
-        Ok(CollectionRef { tenant: tenant.id(), info })
+        Ok(CollectionRef { tenant: tenant.id(), info, named_in: None })
     }
 
     pub(crate) async fn create_collection<L: CanWrite>(
@@ -354,7 +359,7 @@ impl<B: Backend> Tenancy<B> {
             commit.audit(done(scope.actor(), "collection.change", info.name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
-            Ok(CollectionRef { tenant: tenant.id(), info: Arc::new(info) })
+            Ok(CollectionRef { tenant: tenant.id(), info: Arc::new(info), named_in: None })
         })
         .await
     }
@@ -578,7 +583,7 @@ impl<B: Backend> Tenancy<B> {
             let info = load_collection(&view, tenant, number).await?.filter(|_| get_or_create);
             let info = info
                 .ok_or_else(|| Error::already_exists(Resource::Collection, spec.name.as_str()))?;
-            return Ok((CollectionRef { tenant: tenant.id(), info }, false));
+            return Ok((CollectionRef { tenant: tenant.id(), info, named_in: None }, false));
         }
         // The database may have gone since it was found.
         if load_database(&view, tenant, database.info.number).await?.is_none() {
@@ -622,7 +627,7 @@ impl<B: Backend> Tenancy<B> {
         commit.audit(done(actor, "collection.create", info.name.as_str(), 1));
         self.commit(tenant, view, commit).await?;
         tenant.catalog_changed();
-        Ok((CollectionRef { tenant: tenant.id(), info: Arc::new(info) }, true))
+        Ok((CollectionRef { tenant: tenant.id(), info: Arc::new(info), named_in: None }, true))
     }
 }
 
