@@ -61,7 +61,7 @@ impl Cluster {
         set: WriteSet,
         steps: Vec<Step>,
     ) -> impl Future<Output = Result<()>> + Send + 'static {
-        let committing = tokio::spawn(commit(view, set, steps));
+        let committing = tokio::spawn(commit(Arc::clone(&self.shared), view, set, steps));
         async move {
             match committing.await {
                 Ok(outcome) => outcome,
@@ -71,8 +71,7 @@ impl Cluster {
     }
 }
 
-async fn commit(view: PgView, set: WriteSet, steps: Vec<Step>) -> Result<()> {
-    let shared = Arc::clone(&view.shared);
+async fn commit(shared: Arc<Shared>, view: PgView, set: WriteSet, steps: Vec<Step>) -> Result<()> {
     let sorted = Sorted::of(&view, set)?;
     let witness = sorted.witness.clone();
     let steps = sorted.into_steps(&view, steps)?;
@@ -354,3 +353,7 @@ pub(super) async fn commit_steps(view: PgView, steps: Vec<Step>, proof: usize) -
     let committed = transaction.commit(steps, proof).await;
     committed.map(drop).map_err(Error::from)
 }
+
+#[cfg(test)]
+#[path = "submit_tests.rs"]
+mod tests;

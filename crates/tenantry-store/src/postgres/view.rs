@@ -39,9 +39,12 @@ pub(crate) struct PgView {
     /// The heads that are locked, as they are stored.
     pub(super) heads: Vec<(TenantId, Vec<u8>)>,
     /// Rows that were read before they were asked for.
-    primed: parking_lot::Mutex<Vec<(Vec<u8>, Option<Vec<u8>>)>>,
+    primed: parking_lot::Mutex<Vec<Primed>>,
     state: Mutex<State>,
 }
+
+/// A key with its row, if there is one.
+type Primed = (Vec<u8>, Option<Vec<u8>>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

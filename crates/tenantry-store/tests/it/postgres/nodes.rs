@@ -3,7 +3,8 @@
 use super::{Site, proxy::Loses};
 use std::time::{Duration, Instant};
 use tenantry_auth::{
-    Admin, Authority, Credential, OperatorScope, Principal, Restriction, Role, Scope, TenantId,
+    Admin, Authority, Credential, KeyDirectory as _, OperatorScope, Principal, Restriction, Role,
+    Scope, TenantId,
 };
 use tenantry_store::{CollectionRef, MasterKey, NewKey, Store, TenantChange};
 use tenantry_types::{
@@ -156,7 +157,7 @@ async fn what_one_node_wrote_another_reads() {
         let scope = if round % 2 == 0 { &here } else { &there };
         deletes.store.delete_collection(scope, &found).await.unwrap();
         assert_eq!(kind(other.collection(&here, &name).await), Some(ErrorKind::NotFound));
-        let database = DatabaseName::parse(&format!("d{round}")).unwrap();
+        let database = DatabaseName::parse(format!("d{round}")).unwrap();
         two.store.create_database(&there, &database).await.unwrap();
         one.store.database(&here, &database).await.unwrap();
         one.store.delete_database(&here, &database).await.unwrap();
@@ -315,7 +316,6 @@ async fn without_a_server_nothing_is_answered_from_memory() {
     let node = Node::new(Store::open_postgres(config).await.unwrap()).await;
     let scope = node.tenant("t").await.unwrap();
     let (row, _) = node.store.create_key(&scope, any_key()).await.unwrap();
-    use tenantry_auth::KeyDirectory as _;
     assert!(node.store.find_key(row.id).await.unwrap().is_some());
     drop(proxy);
     tokio::time::sleep(SOON).await;
