@@ -2,7 +2,8 @@
 //!
 //! Whatever takes a right away raises the installation's epoch in its own commit. Each node asks
 //! for that number several times a second, on a connection of its own, and believes what it has
-//! in memory only if it has asked a moment ago.
+//! in memory only if it has asked a moment ago. A moment of its own running time: a machine that
+//! was suspended may go on for one with what it knew.
 
 use super::{
     call,
