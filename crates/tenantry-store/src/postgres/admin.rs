@@ -22,9 +22,9 @@ pub(crate) async fn connect(url: &str) -> Result<Client> {
     let (url, tls) = (server.url(), server.tls().clone());
     let to = format!("connect as {} to {url}", url.user().escape_debug());
     let connecting = url.config().connect(tls);
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| {
-        Error::new(ErrorKind::Unavailable, format!("PostgreSQL: {to}: no answer"))
-    })?;
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .map_err(|_| Error::new(ErrorKind::Unavailable, format!("PostgreSQL: {to}: no answer")))?;
     let (client, connection) = connected.map_err(|why| failed(&to)(why))?;
     tokio::spawn(async move {
         if let Err(why) = connection.await {

@@ -84,9 +84,7 @@ impl Shared {
             Isolation::Schema => {
                 by.with(async |client| make_schema(client, &by.names, &name, tenant).await).await
             }
-            Isolation::Database => {
-                make_database(by.url.text(), &by.names, &name, tenant).await
-            }
+            Isolation::Database => make_database(by.url.text(), &by.names, &name, tenant).await,
         }
     }
 

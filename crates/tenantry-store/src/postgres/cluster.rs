@@ -2,9 +2,8 @@
 
 use super::{
     apart::Provisioner,
-    call::{self, Answers},
+    call,
     connections::{Connections, Target},
-    failure::Outcome,
     names::{PlaceName, VECTOR_SCHEMA, quoted},
     statement::{Limits, Right, Step, Text},
     view::{Key, PgView, first_bytes},
@@ -142,13 +141,6 @@ impl Cluster {
     /// Where this tenant's data are.
     pub(crate) fn place(&self, tenant: &OpenTenant) -> Place {
         self.shared.place_of(tenant.placement())
-    }
-
-    /// Reads a tenant's data in one round trip, all of it as it stands at one moment.
-    pub(crate) async fn read(&self, tenant: &OpenTenant, steps: Vec<Step>) -> Outcome<Answers> {
-        let place = self.place(tenant);
-        let conn = self.shared.connections.get(&place.target).await?;
-        call::read(conn, self.shared.limits, place.right(tenant.id()), steps).await
     }
 }
 
