@@ -6,6 +6,7 @@
 
 mod audit;
 mod embedded;
+mod pace;
 mod pool;
 pub mod postgres;
 mod store;

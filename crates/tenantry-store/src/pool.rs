@@ -466,3 +466,21 @@ impl Drop for Turn {
         }
     }
 }
+
+/// Work below this many bytes to read is done where it is asked for; above, on a thread that may
+/// block.
+pub(crate) const INLINE_BYTES: usize = 256 << 10;
+
+/// Runs work that touches about `bytes` bytes.
+pub(crate) async fn compute<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if bytes <= INLINE_BYTES {
+        return work();
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(why) => Err(Error::internal("work was aborted").with_source(why)),
+    }
+}

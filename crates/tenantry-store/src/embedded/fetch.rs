@@ -11,11 +11,10 @@ use super::{
     disk::{self, Body},
     hot::Hot,
     keys,
-    partition::Later,
     tenants::OpenTenant,
     write::PARTITION,
 };
-use crate::{CollectionInfo, CollectionRef, pool::Class};
+use crate::{CollectionInfo, CollectionRef, pool::Class, tenancy::answer::Later};
 use fjall::Slice;
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{Level, Scope};

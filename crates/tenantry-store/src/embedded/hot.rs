@@ -12,10 +12,8 @@ mod tests;
 
 pub(crate) use reservation::Reservation;
 
-use super::{
-    INLINE_BYTES, maintenance::Maintenance, partition::Partition, saved::Marks, tenants::OpenTenant,
-};
-use crate::StoreTotals;
+use super::{maintenance::Maintenance, partition::Partition, saved::Marks, tenants::OpenTenant};
+use crate::{StoreTotals, pool::INLINE_BYTES};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use reservation::{Grant, Queue};
 use shares::{Place, Shares};

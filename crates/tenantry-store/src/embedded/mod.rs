@@ -15,7 +15,6 @@ mod hot;
 mod journal;
 mod maintenance;
 mod manifest;
-mod pace;
 mod partition;
 mod purge;
 mod read;
@@ -30,11 +29,11 @@ pub use config::EmbeddedConfig;
 pub use saved::SavedConfig;
 
 use crate::{
-    Health, StoreTotals,
-    pool::Pool,
+    Health, StoreTotals, pace,
+    pool::{Pool, compute},
     tenancy::{
-        Space, Tenancy, WriteSet, catalog, complete, disk, done, keys, keys::Prefix,
-        master::open_error, number, seal, slot, slot::Slot, tenants, tenants::Tenants,
+        Space, Tenancy, WriteSet, catalog, complete, disk, keys, keys::Prefix, master::open_error,
+        number, seal, slot, slot::Slot, tenants, tenants::Tenants,
     },
 };
 use db::{Db, Disk};
@@ -204,24 +203,6 @@ fn ready<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     match std::pin::pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => outcome,
         Poll::Pending => Err(Error::internal("reading rows waited")),
-    }
-}
-
-/// Work below this many bytes to read is done where it is asked for; above, on a thread that may
-/// block.
-const INLINE_BYTES: usize = 256 << 10;
-
-/// Runs work that touches about `bytes` bytes.
-async fn compute<T: Send + 'static>(
-    bytes: usize,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    if bytes <= INLINE_BYTES {
-        return work();
-    }
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(why) => Err(Error::internal("work was aborted").with_source(why)),
     }
 }
 

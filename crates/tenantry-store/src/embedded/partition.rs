@@ -6,20 +6,25 @@ use super::{
     pace::Pace,
     select::Selection,
     vectors::{FieldWork, Vectors},
-    write::dimension_error,
 };
-use crate::{CollectionInfo, Origin, surface::answer_too_large};
+use crate::{
+    CollectionInfo, Origin,
+    tenancy::{
+        answer::{Later, Records},
+        batch::dimension_error,
+    },
+};
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::atomic::{AtomicBool, AtomicUsize},
 };
 use tenantry_index::{Allow, IndexConfig, MetadataIndex, Plan, Row, SearchOptions};
 use tenantry_types::{
-    Error, Filter, GetRequest, Hit, Include, Limits, MemoryStatistics, Metadata, Order,
-    QueryRequest, Record, RecordId, Result, SearchPlan, SearchStep, Value, VectorName,
+    Error, Filter, GetRequest, Hit, MemoryStatistics, Order, QueryRequest, Record, Result,
+    SearchPlan, SearchStep, Value,
 };
 
 /// Rows that are gone before the partition is packed again.
@@ -72,14 +77,6 @@ pub(crate) struct Hits {
 pub(crate) struct Got {
     pub(crate) records: Vec<Record>,
     pub(crate) later: Vec<Later>,
-}
-
-/// A record whose vectors are not in memory as they were given: they are to be read from disk.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Later {
-    /// Which of the answer's records, counted over all its lists.
-    pub(crate) at: usize,
-    pub(crate) ordinal: u64,
 }
 
 impl Partition {
@@ -446,77 +443,6 @@ pub(super) fn plan(plan: Plan) -> SearchPlan {
     }
 }
 
-/// The records of an answer in the making, within [`Limits::ANSWER_BYTES_MAX`]: a request of a
-/// few bytes must not make an answer of gigabytes.
-pub(crate) struct Records {
-    pub(crate) records: Vec<Record>,
-    include: Include,
-    bytes_left: usize,
-    pushed: usize,
-    later: Vec<Later>,
-}
-
-impl Records {
-    pub(crate) fn new(include: Include) -> Self {
-        let (bytes_left, later) = (Limits::ANSWER_BYTES_MAX, Vec::new());
-        Self { records: Vec::new(), include, bytes_left, pushed: 0, later }
-    }
-
-    pub(crate) fn include(&self) -> Include {
-        self.include
-    }
-
-    /// Takes off what is left for the answer.
-    pub(crate) fn count(&mut self, bytes: usize) -> Result<()> {
-        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(answer_too_large)?;
-        Ok(())
-    }
-
-    /// Gives the record that was added last a vector, which was counted before.
-    pub(crate) fn set_vector(&mut self, name: Option<&VectorName>, vector: Vec<f32>) {
-        if let Some(record) = self.records.last_mut() {
-            match name {
-                None => record.vector = Some(vector),
-                Some(name) => drop(record.vectors.insert(name.clone(), vector)),
-            }
-        }
-    }
-
-    /// Notes that vectors of the record that was added last are to be read from disk.
-    pub(crate) fn read_later(&mut self, ordinal: u64) {
-        let at = self.pushed.saturating_sub(1);
-        if self.later.last().is_none_or(|last| last.at != at) {
-            self.later.push(Later { at, ordinal });
-        }
-    }
-
-    /// Adds the asked parts of a row but its vectors.
-    pub(crate) fn push(&mut self, row: &Body) -> Result<()> {
-        let include = self.include;
-        let document = row.document.as_ref().filter(|_| include.document);
-        let uri = row.uri.as_ref().filter(|_| include.uri);
-        let metadata = row.metadata.as_ref().filter(|_| include.metadata);
-        let bytes = size_of::<Record>()
-            + row.id.len()
-            + document.map_or(0, |text| text.len())
-            + uri.map_or(0, String::len)
-            + metadata.map_or(0, |all| metadata_bytes(all));
-        self.count(bytes)?;
-        self.pushed += 1;
-        self.records.push(Record {
-            id: RecordId::parse(row.id.as_str())
-                .map_err(|why| Error::corrupt("a record's id").with_source(why))?,
-            vector: None,
-            vectors: BTreeMap::new(),
-            document: document.cloned(),
-            uri: uri.cloned(),
-            metadata: metadata.cloned(),
-            version: row.version,
-            expires_at: row.expires_at,
-        });
-        Ok(())
-    }
-}
 /// What of a row metadata indexes look at.
 pub(super) fn columns(row: &Body) -> Row<'_> {
     Row { metadata: row.metadata.as_deref(), text: row.document.as_deref() }
@@ -536,8 +462,4 @@ fn compare_values(a: &Value, b: &Value) -> Ordering {
         }
     }
     rank(a).cmp(&rank(b)).then_with(|| a.compare(b).unwrap_or(Ordering::Equal))
-}
-
-fn metadata_bytes(metadata: &Metadata) -> usize {
-    metadata.iter().map(|(key, value)| 64 + key.len() + value.bytes()).sum()
 }

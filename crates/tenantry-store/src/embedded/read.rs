@@ -10,12 +10,16 @@ use super::{
     hot::{Hot, Reservation},
     keys::{self, Decode as _},
     pace::Pace,
-    partition::{Got, Hits, Partition, PartitionConfig, Records},
+    partition::{Got, Hits, Partition, PartitionConfig},
     select::Ask,
     tenants::OpenTenant,
     write::{self, PARTITION},
 };
-use crate::{Answer, CollectionInfo, CollectionRef, Origin, pool::Class};
+use crate::{
+    Answer, CollectionInfo, CollectionRef, Origin,
+    pool::Class,
+    tenancy::{answer::Records, batch::dimension_error},
+};
 use std::{
     sync::Arc,
     thread,
@@ -131,11 +135,7 @@ impl Embedded {
         let request = QueryRequest { exact, ..request.clone() };
         for asked in &request.vectors {
             if let Some(want) = vector.spec.dimension.filter(|want| *want as usize != asked.len()) {
-                return Err(write::dimension_error(
-                    request.using.as_ref(),
-                    want as usize,
-                    asked.len(),
-                ));
+                return Err(dimension_error(request.using.as_ref(), want as usize, asked.len()));
             }
         }
         let (request, bound) = (Arc::new(request), Arc::new(bound));

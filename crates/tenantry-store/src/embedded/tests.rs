@@ -4,7 +4,10 @@ use super::{
     tenants::{Commit, OpenTenant},
     *,
 };
-use crate::{Store, SystemEntropy, tenancy::Backend as _};
+use crate::{
+    Store, SystemEntropy,
+    tenancy::{Backend as _, done},
+};
 use std::time::{Duration, Instant};
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope};
 use tenantry_types::{

@@ -1,7 +1,7 @@
 //! The vectors of a partition's records: an index for each vector name.
 
-use super::{fetch::is_asked, partition::Records, recall::Sampler, write::VECTOR};
-use crate::CollectionInfo;
+use super::{fetch::is_asked, recall::Sampler, write::VECTOR};
+use crate::{CollectionInfo, tenancy::answer::Records};
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicUsize, Ordering},

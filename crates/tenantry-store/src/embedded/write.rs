@@ -1,30 +1,30 @@
 //! Writing and deleting records.
 
-mod batch;
+mod rows;
 
 use super::{
     Embedded, Inner, Space, catalog, complete, compute,
     db::Db,
-    disk::{Body, DiskCollection, DiskStatistics, Statistics, Touched},
-    done,
+    disk::{Body, DiskCollection, DiskStatistics, Statistics},
     hot::Hot,
     keys::{self, Tail},
     number,
     pace::Pace,
+    read::memory_estimate,
     select::Selection,
     tenants::{Commit, OpenTenant},
 };
 use crate::{
     CollectionInfo, CollectionRef,
     pool::{Class, Pool},
+    tenancy::batch::{self, Batch, weight},
 };
-use batch::{Applied, Batch};
+use rows::{Applied, Rows};
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{CanWrite, Scope, Write};
 use tenantry_types::{
-    CollectionNumber, Error, Filter, RecordWrite, Result, Selector, VectorName, WriteMode,
-    WriteOutcome,
+    CollectionNumber, Error, Filter, RecordWrite, Result, Selector, WriteMode, WriteOutcome,
 };
 
 pub(super) use catalog::PARTITION;
@@ -87,8 +87,14 @@ impl Inner {
                 _ => records.iter().map(weight).sum(),
             };
             compute(bytes, move || {
-                Batch::new(&inner, &tenant, db, &info, scope.restriction().filter.as_ref(), mode)?
-                    .prepare(records, attributes, scope.actor())
+                let (hot, collection) = (inner.hot.get(&tenant, number), number);
+                let statistics = statistics(&db, &tenant, &info)?;
+                let rows = Rows { tenant: &tenant, db, hot, collection, applied: Vec::new() };
+                let (commit, bound) = (inner.begin(&tenant)?, scope.restriction().filter.as_ref());
+                let batch = Batch::new(&tenant, commit, &info, statistics, bound, mode, rows)?;
+                let prepared = batch.prepare(records, attributes, scope.actor())?;
+                // The rows have the tenant, which does not leave.
+                Ok(prepared.map(|rows| rows.applied))
             })
             .await?
         };
@@ -105,10 +111,10 @@ impl Inner {
             self.forget_codes(&tenant, number).await?;
         }
         // Each vector name has room for every record, so one record can ask for a lot of memory.
-        if prepared.bytes > self.hot.budget() as u64 {
+        if memory_estimate(prepared.records, &prepared.info) > self.hot.budget() as u64 {
             self.hot.forget(tenant.id(), number);
         }
-        let applied = prepared.applied;
+        let applied = prepared.place;
         let large = applied.len() > INLINE_CHANGES
             || applied.iter().map(Applied::bytes).sum::<usize>() > INLINE_CHANGE_BYTES;
         self.hot
@@ -200,12 +206,8 @@ impl Inner {
                 commit.remove(Space::Data, key.encode(prefix));
             }
         }
-        let mut statistics = statistics(db, tenant, info)?;
-        statistics.records = statistics.records.saturating_sub(doomed.len() as u64);
-        commit.put_statistics(keys::Statistics { collection, partition }, statistics);
         let ordinals = doomed.iter().map(|(ordinal, _)| *ordinal).collect();
-        commit.touch(Touched::Deleted { collection, partition, ordinals });
-        commit.audit(done(actor, "records.delete", info.name.as_str(), doomed.len() as u64));
+        batch::note_deleted(&mut commit, info, statistics(db, tenant, info)?, ordinals, actor);
         Ok(commit)
     }
 }
@@ -226,20 +228,6 @@ fn selected(
         Selection::All => partition.all_slots().filter_map(row).collect(),
         Selection::Slots(slots) => slots.into_iter().filter_map(row).collect(),
         Selection::Bitmap(slots) => slots.into_iter().filter_map(row).collect(),
-    })
-}
-
-/// About the bytes that a record brings.
-fn weight(record: &RecordWrite) -> usize {
-    let vectors = record.vector.iter().chain(record.vectors.values());
-    64 + vectors.map(|vector| size_of_val(vector.as_slice())).sum::<usize>()
-        + record.document.as_ref().map_or(0, String::len)
-}
-
-pub(super) fn dimension_error(name: Option<&VectorName>, want: usize, got: usize) -> Error {
-    Error::invalid(match name {
-        None => format!("Collection expecting embedding with dimension of {want}, got {got}"),
-        Some(name) => format!("vectors named {name:?} have a dimension of {want}, got {got}"),
     })
 }
 

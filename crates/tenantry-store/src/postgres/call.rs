@@ -2,12 +2,13 @@
 
 use super::{
     conn::Conn,
+    connect::Facts,
     failure::{CommitError, Failure, Outcome, Stage},
     in_order::{Call, Trouble, in_order},
     statement::{Limits, Mode, Right, Statement, Step},
 };
 use futures_core::Stream;
-use std::{future::poll_fn, pin::Pin, time::Duration};
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_postgres::{Client, Row, RowStream};
 
@@ -39,6 +40,11 @@ impl Transaction {
         let parts = opening(mode, &limits, right, steps);
         let answers = exchange(&mut conn, &limits, parts).await.whole(&conn)?;
         Ok((Self { conn, limits, is_broken: false }, answers))
+    }
+
+    /// pgvector's types in its database, to send values of them.
+    pub(crate) fn facts(&self) -> Option<&Arc<Facts>> {
+        self.conn.facts()
     }
 
     /// Runs `steps` in one round trip, with the right that was entered last.
@@ -243,6 +249,8 @@ async fn exchange(conn: &mut Conn, limits: &Limits, parts: Vec<Part>) -> Ended {
         Ok(client) => client,
         Err(failure) => return ended.with(failure),
     };
+    #[cfg(test)]
+    parts.iter().for_each(|part| conn.say(&part.statement));
     let kinds: Vec<_> = parts.iter().map(|part| (part.stage, part.takes)).collect();
     let calls: Vec<Call<'_, Answer>> =
         parts.into_iter().map(|part| call(client, part.statement, part.takes)).collect();

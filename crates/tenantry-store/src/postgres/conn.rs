@@ -2,7 +2,7 @@
 
 use super::{
     clean::clean,
-    connect::{Facts, Link, is_stale},
+    connect::{Facts, Link, VectorType, is_stale},
     connections::{Shared, Target},
     failure::{Failure, Outcome, Stage},
 };
@@ -32,6 +32,11 @@ impl Conn {
         self.link.as_ref().map(|link| &link.facts)
     }
 
+    /// pgvector's types, to send values of them.
+    pub(crate) fn vector(&self) -> Option<&VectorType> {
+        self.facts()?.vector.as_ref()
+    }
+
     pub(crate) fn target(&self) -> Option<&Target> {
         self.link.as_ref().map(|link| &link.target)
     }
@@ -39,6 +44,18 @@ impl Conn {
     /// From now on something may be on its way.
     pub(super) fn set_dirty(&mut self) {
         self.is_clean = false;
+        #[cfg(test)]
+        if let Some(shared) = self.shared.upgrade() {
+            shared.exchanges.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn say(&self, statement: &super::statement::Statement) {
+        if let Some(shared) = self.shared.upgrade() {
+            let types = statement.values.iter().map(|(_, of)| of.clone()).collect();
+            shared.said.lock().push((statement.text.as_str().to_owned(), types));
+        }
     }
 
     /// To send something with.

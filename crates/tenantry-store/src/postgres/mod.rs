@@ -26,13 +26,25 @@ mod config;
 mod conn;
 mod connect;
 mod connections;
+mod delete;
+mod draft;
 mod failure;
+mod fields;
+mod filter;
 mod in_order;
+mod lines;
 mod migrate;
+mod named;
 mod names;
 mod place;
 mod purge;
+mod query;
+mod read;
+mod reading;
 mod records;
+#[cfg(test)]
+mod records_tests;
+mod select;
 mod setup;
 #[cfg(test)]
 mod stand;
@@ -43,8 +55,10 @@ mod submit;
 mod tests;
 mod tls;
 mod url;
+mod vector;
 pub(crate) mod view;
 mod watch;
+mod write;
 
 pub use config::PostgresConfig;
 pub use migrate::{Migrated, Progress, migrate};

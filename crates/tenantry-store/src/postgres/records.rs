@@ -1,72 +1,68 @@
-//! Operations on records.
+//! Operations on records, as [`crate::Store`] calls them.
 
 use super::Postgres;
 use crate::{Answer, CollectionRef};
 use std::collections::BTreeMap;
 use tenantry_auth::{CanWrite, Level, Scope};
 use tenantry_types::{
-    CollectionStatistics, Error, ErrorKind, Found, GetRequest, QueryRequest, Record, RecordWrite,
-    Result, Selector, WriteMode, WriteOutcome,
+    CollectionStatistics, Found, GetRequest, QueryRequest, Record, RecordWrite, Result, Selector,
+    WriteMode, WriteOutcome,
 };
-
-fn missing() -> Error {
-    Error::new(ErrorKind::Unsupported, "records on PostgreSQL are not there yet")
-}
 
 impl Postgres {
     pub(crate) async fn write<L: CanWrite>(
         &self,
-        _scope: &Scope<L>,
-        _collection: &CollectionRef,
-        _mode: WriteMode,
-        _records: Vec<RecordWrite>,
-        _attributes: BTreeMap<String, String>,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        mode: WriteMode,
+        records: Vec<RecordWrite>,
+        attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
-        Err(missing())
+        self.inner.write(scope, collection, mode, records, attributes).await
     }
 
     pub(crate) async fn delete<L: CanWrite>(
         &self,
-        _scope: &Scope<L>,
-        _collection: &CollectionRef,
-        _select: &Selector,
-        _limit: Option<usize>,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        select: &Selector,
+        limit: Option<usize>,
     ) -> Result<usize> {
-        Err(missing())
+        self.inner.delete(scope, collection, select, limit).await
     }
 
     pub(crate) async fn count<L: Level>(
         &self,
-        _scope: &Scope<L>,
-        _collection: &CollectionRef,
-        _select: &Selector,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        select: &Selector,
     ) -> Result<Answer<usize>> {
-        Err(missing())
+        self.inner.count(scope, collection, select).await
     }
 
     pub(crate) async fn get<L: Level>(
         &self,
-        _scope: &Scope<L>,
-        _collection: &CollectionRef,
-        _request: &GetRequest,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        request: &GetRequest,
     ) -> Result<Answer<Vec<Record>>> {
-        Err(missing())
+        self.inner.get(scope, collection, request).await
     }
 
     pub(crate) async fn query<L: Level>(
         &self,
-        _scope: &Scope<L>,
-        _collection: &CollectionRef,
-        _request: &QueryRequest,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        request: &QueryRequest,
     ) -> Result<Answer<Found>> {
-        Err(missing())
+        self.inner.query(scope, collection, request).await
     }
 
     pub(crate) async fn collection_statistics<L: Level>(
         &self,
-        _scope: &Scope<L>,
-        _collection: &CollectionRef,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
     ) -> Result<Answer<CollectionStatistics>> {
-        Err(missing())
+        self.inner.collection_statistics(scope, collection).await
     }
 }

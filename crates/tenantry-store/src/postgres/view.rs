@@ -3,6 +3,7 @@
 use super::{
     call::{Answers, Transaction},
     cluster::{Place, Shared, signed},
+    connect::Facts,
     connections::Connections,
     failure::{Failure, Outcome},
     statement::{Mode, Right, Statement, Step},
@@ -97,16 +98,26 @@ impl PgView {
         home: Place,
         tenants: &[&OpenTenant],
     ) -> Result<Self> {
+        Ok(Self::change_and(shared, home, tenants, Vec::new).await?.0)
+    }
+
+    /// The same, and in the same round trip more steps with the right to the first one's data.
+    pub(super) async fn change_and(
+        shared: &Arc<Shared>,
+        home: Place,
+        tenants: &[&OpenTenant],
+        more: impl Fn() -> Vec<Step> + Send + Sync,
+    ) -> Result<(Self, Answers)> {
         let mut view = Self::new(shared, Kind::Change, home);
         let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id()).collect();
-        let rows = view.lock(&ids).await?;
+        let (rows, answers) = view.lock_and(&ids, more).await?;
         for (tenant, (head, info)) in tenants.iter().zip(rows) {
             let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
             let (head, info) = (head.ok_or_else(gone)?, info.ok_or_else(gone)?);
             view.learn(tenant, &head, &info)?;
             view.heads.push((tenant.id(), head));
         }
-        Ok(view)
+        Ok((view, answers))
     }
 
     /// The root with the installation's head locked.
@@ -136,7 +147,16 @@ impl PgView {
         &self,
         tenants: &[TenantId],
     ) -> Result<Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>> {
-        let Some(first) = tenants.first() else { return Ok(Vec::new()) };
+        Ok(self.lock_and(tenants, Vec::new).await?.0)
+    }
+
+    /// The same, and more steps with the right to the first one's data.
+    async fn lock_and(
+        &self,
+        tenants: &[TenantId],
+        more: impl Fn() -> Vec<Step> + Send + Sync,
+    ) -> Result<(Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>, Answers)> {
+        let Some(first) = tenants.first() else { return Ok((Vec::new(), Vec::new())) };
         let head = keys::Head::FAMILY;
         let ids = tenants.iter().map(|id| signed(*id)).collect::<Result<Vec<i64>>>()?;
         let steps = || {
@@ -156,15 +176,21 @@ impl PgView {
                 }
                 steps.push(Step::Run(info));
             }
+            let more = more();
+            if !more.is_empty() {
+                steps.push(Step::Enter(self.home_of(*first).right(*first)));
+            }
+            steps.extend(more);
             steps
         };
-        let answers = self.run(self.home_of(*first), *first, steps).await?;
+        let mut answers = self.run(self.home_of(*first), *first, steps).await?;
+        let rest = answers.split_off((2 * tenants.len()).min(answers.len()));
         let mut rows = answers.into_iter().map(|rows| first_bytes(&rows));
         let mut found = Vec::new();
         while let (Some(head), Some(info)) = (rows.next(), rows.next()) {
             found.push((head?, info?));
         }
-        Ok(found)
+        Ok((found, rest))
     }
 
     /// Where a tenant's data are.
@@ -266,6 +292,14 @@ impl PgView {
         }
         *self.primed.lock() = primed;
         Ok(slot)
+    }
+
+    /// pgvector's types in the database of its transaction.
+    pub(super) async fn facts(&self) -> Option<Arc<Facts>> {
+        match &*self.state.lock().await {
+            State::Open { transaction, .. } => transaction.facts().cloned(),
+            State::New | State::Ended => None,
+        }
     }
 
     /// The transaction, to be committed, and the right that it has at the moment.

@@ -224,7 +224,7 @@ impl<B: Backend> Tenancy<B> {
             for info in load_collections(&view, &tenant, numbers).await? {
                 let bytes = weight(&info);
                 left = left.checked_sub(bytes).ok_or_else(crate::surface::answer_too_large)?;
-                found.push(CollectionRef { tenant: tenant.id(), info });
+                found.push(CollectionRef { tenant: tenant.id(), info, named_in: None });
             }
         }
         Ok(found)
@@ -266,7 +266,8 @@ impl<B: Backend> Tenancy<B> {
         let found = found.await?;
         let found = found.filter(|info| visible_to(scope, info));
         let info = found.ok_or_else(|| Error::not_found(Resource::Collection, name.as_str()))?;
-        Ok(CollectionRef { tenant: tenant.id(), info })
+        let named_in = Some(Arc::clone(&database.info));
+        Ok(CollectionRef { tenant: tenant.id(), info, named_in })
     }
 
     pub(crate) async fn collection_by_id<L: Level>(
@@ -295,7 +296,7 @@ impl<B: Backend> Tenancy<B> {
         let found =
             found.filter(|info| info.database == database.info.number && visible_to(scope, info));
         let info = found.ok_or_else(|| Error::not_found(Resource::Collection, id.to_string()))?;
-        Ok(CollectionRef { tenant: tenant.id(), info })
+        Ok(CollectionRef { tenant: tenant.id(), info, named_in: None })
     }
 
     pub(crate) async fn create_collection<L: CanWrite>(
@@ -361,7 +362,7 @@ impl<B: Backend> Tenancy<B> {
             commit.audit(done(scope.actor(), "collection.change", info.name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
-            Ok(CollectionRef { tenant: tenant.id(), info: Arc::new(info) })
+            Ok(CollectionRef { tenant: tenant.id(), info: Arc::new(info), named_in: None })
         })
         .await
     }
@@ -600,7 +601,7 @@ impl<B: Backend> Tenancy<B> {
             let info = load_collection(&view, tenant, number).await?.filter(|_| get_or_create);
             let info = info
                 .ok_or_else(|| Error::already_exists(Resource::Collection, spec.name.as_str()))?;
-            return Ok((CollectionRef { tenant: tenant.id(), info }, false));
+            return Ok((CollectionRef { tenant: tenant.id(), info, named_in: None }, false));
         }
         // The database may have gone since it was found.
         if load_database(&view, tenant, database.info.number).await?.is_none() {
@@ -644,7 +645,7 @@ impl<B: Backend> Tenancy<B> {
         commit.audit(done(actor, "collection.create", info.name.as_str(), 1));
         self.commit(tenant, view, commit).await?;
         tenant.catalog_changed();
-        Ok((CollectionRef { tenant: tenant.id(), info: Arc::new(info) }, true))
+        Ok((CollectionRef { tenant: tenant.id(), info: Arc::new(info), named_in: None }, true))
     }
 }
 

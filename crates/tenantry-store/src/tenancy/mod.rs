@@ -4,7 +4,9 @@
 //! sealed with their tenant's key ([`seal`]). [`Tenancy`] is the one way to read and change them;
 //! where they are kept is its [`Backend`]. Records are the backend's own.
 
+pub(crate) mod answer;
 mod backend;
+pub(crate) mod batch;
 pub(crate) mod catalog;
 pub(crate) mod disk;
 mod disk_key;

@@ -225,6 +225,11 @@ impl OpenTenant {
         }
     }
 
+    /// Looks into the cached catalog.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
+        look(&self.catalog.lock())
+    }
+
     /// Whether the cached catalog has something.
     pub(crate) fn is_cached<T>(&self, look: impl Fn(&Catalog) -> Option<Arc<T>>) -> bool {
         look(&self.catalog.lock()).is_some()
@@ -280,6 +285,11 @@ impl<'a> Commit<'a> {
     /// Removes a key.
     pub(crate) fn remove(&mut self, space: Space, key: Vec<u8>) {
         self.set.operations.push((space, key, None));
+    }
+
+    /// Seals bytes that are put elsewhere, for the key that they would have here.
+    pub(crate) fn seal(&mut self, key: &[u8], bytes: &[u8]) -> Vec<u8> {
+        self.tenant.key.seal(key, bytes, true, &mut self.nonces)
     }
 
     /// Puts the counts of a partition whose records change, with a new stamp.

@@ -2,6 +2,7 @@
 
 use crate::conformance;
 use tenantry_store::{EmbeddedConfig, Store};
+use tenantry_types::VectorName;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_backend_conforms() {
@@ -11,7 +12,15 @@ async fn the_embedded_backend_conforms() {
         (store, folder)
     };
     conformance::run_all(&make).await;
-    conformance::run_large(&make).await;
+    let mut bytes = Vec::new();
+    for memory in conformance::run_large(&make).await {
+        let memory = memory.expect("it is in memory");
+        let named = memory.vectors[&VectorName::parse("v").expect("a name")];
+        assert_eq!((memory.pending, named.pending), (2_000, 2_000));
+        assert!(named.bytes * 2 <= memory.vectors_bytes + 1_000, "{memory:?}");
+        bytes.push(memory.vectors_bytes);
+    }
+    assert!(bytes[1] < bytes[0] && bytes[2] < bytes[1], "{bytes:?}");
 }
 
 /// The same with a graph for every collection of a few vectors.

@@ -14,12 +14,13 @@ use crate::{
         Inner, compute,
         db::Db,
         fetch,
-        partition::{Hits, Records},
+        partition::Hits,
         read::{body_at, index_seed, memory_estimate},
         tenants::OpenTenant,
         write::{self, VECTOR},
     },
     pool::{Class, Turn},
+    tenancy::answer::Records,
 };
 use std::{
     cell::{Cell, RefCell},

@@ -7,8 +7,9 @@ mod vectors;
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope, TenantId};
 use tenantry_store::{CollectionRef, DatabaseRef, Store};
 use tenantry_types::{
-    CollectionName, CollectionSpec, DatabaseName, GetRequest, Include, QueryRequest, RecordId,
-    RecordWrite, Selector, TenantName, TenantSpec, Timestamp, Value, WriteMode,
+    CollectionName, CollectionSpec, DatabaseName, GetRequest, Include, MemoryStatistics,
+    QueryRequest, RecordId, RecordWrite, Selector, TenantName, TenantSpec, Timestamp, Value,
+    WriteMode,
 };
 
 /// Runs each case on a store of its own. `make` returns a new, empty store and whatever keeps it
@@ -77,13 +78,17 @@ pub(crate) async fn run_records<K>(make: &impl AsyncFn() -> (Store, K)) {
     );
 }
 
-/// Cases that need a collection of some 70 MiB to fit.
-pub(crate) async fn run_large<K>(make: impl AsyncFn() -> (Store, K)) {
+/// Cases that need a collection of some 70 MiB to fit. Returns what collections of full, half and
+/// 8-bit vectors take in memory.
+pub(crate) async fn run_large<K>(
+    make: impl AsyncFn() -> (Store, K),
+) -> Vec<Option<MemoryStatistics>> {
     let (store, _keep) = make().await;
     let world = World::new(&store).await;
     cases::an_answer_has_a_largest_size(&world).await;
-    vectors::rounded_vectors_come_back_as_they_were_given(&world).await;
+    let memory = vectors::rounded_vectors_come_back_as_they_were_given(&world).await;
     store.close();
+    memory
 }
 
 /// A store with an operator.

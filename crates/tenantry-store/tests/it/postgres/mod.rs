@@ -23,11 +23,30 @@ async fn the_catalogs_of_postgresql_conform() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_records_of_postgresql_conform() {
+    conformance::run_records(&async || {
+        let site = Site::new().await;
+        (site.open().await, site)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_collections_on_postgresql_conform() {
+    let memory = conformance::run_large(async || {
+        let site = Site::new().await;
+        (site.open().await, site)
+    })
+    .await;
+    assert_eq!(memory, [None, None, None]);
+}
+
 /// With one connection for tenants and one for lookups, whoever waits for a second one while
 /// holding the first would wait for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_fewest_connections_are_enough() {
-    conformance::run_catalogs(&async || {
+    conformance::run_all(async || {
         let site = Site::new().await;
         let mut config = site.config();
         config.connections = std::num::NonZeroUsize::MIN;

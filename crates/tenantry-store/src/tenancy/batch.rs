@@ -1,21 +1,16 @@
 //! A batch of records on its way into a commit: checked, merged with what is there, sealed.
+//!
+//! What a write means is said here, for all backends. How records are found and where they go is
+//! the backend's [`Place`].
 
-use super::{PARTITION, body, dimension_error, ordinal_of, statistics};
-use crate::{
-    CollectionInfo, VectorInfo,
-    embedded::{
-        Inner, Space, WriteSet, catalog,
-        db::Db,
-        disk::{self, Body, Head, Statistics, Touched},
-        done,
-        hot::Hot,
-        keys::{self, Tail},
-        partition::Partition,
-        read::memory_estimate,
-        tenants::{Commit, OpenTenant},
-    },
+use super::{
+    catalog::{self, PARTITION},
+    disk::{Body, Head, Statistics, Touched},
+    done, keys,
+    set::WriteSet,
+    tenants::{Commit, OpenTenant},
 };
-use parking_lot::RwLockReadGuard;
+use crate::{CollectionInfo, VectorInfo};
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
@@ -26,95 +21,113 @@ use tenantry_types::{
     VectorName, WriteMode, WriteOutcome,
 };
 
+/// The records of one collection, for whoever holds its tenant's writer lock.
+pub(crate) trait Place {
+    /// The ordinal of an id.
+    fn find(&self, id: &str) -> Result<Option<u64>>;
+
+    /// The body of an ordinal that was found for an id.
+    fn body(&self, ordinal: u64, id: &str) -> Result<Body>;
+
+    /// Puts a record. It is not found again: no id occurs twice in a batch.
+    fn put(&mut self, commit: &mut Commit<'_>, put: Put) -> Result<()>;
+}
+
+/// A record as it is after a write.
+pub(crate) struct Put {
+    pub(crate) collection: u32,
+    pub(crate) ordinal: u64,
+    /// Nothing had this ordinal before.
+    pub(crate) is_new: bool,
+    pub(crate) body: Body,
+    /// With the numbers of their names; those not given stay.
+    pub(crate) vectors: Vec<(u16, Vec<f32>)>,
+}
+
 /// A batch that was checked and sealed, ready to be committed.
-pub(super) struct Prepared {
-    pub(super) set: WriteSet,
-    pub(super) head: Head,
-    pub(super) outcome: WriteOutcome,
-    pub(super) applied: Vec<Applied>,
+pub(crate) struct Prepared<P> {
+    pub(crate) set: WriteSet,
+    pub(crate) head: Head,
+    /// Its version is 0 if nothing changes: then there is nothing to commit.
+    pub(crate) outcome: WriteOutcome,
+    /// What was put.
+    pub(crate) place: P,
+    /// The collection as it is after the batch.
+    pub(crate) info: CollectionInfo,
     /// The collection's row changed (its dimension is known now).
-    pub(super) row_changed: bool,
-    /// What the collection takes in memory after the batch, at least.
-    pub(super) bytes: u64,
+    pub(crate) row_changed: bool,
+    /// Records of the collection after the batch.
+    pub(crate) records: u64,
 }
 
-/// What a hot partition must learn after the commit.
-pub(super) struct Applied {
-    pub(super) ordinal: u64,
-    pub(super) body: Body,
-    /// With the numbers of their names.
-    pub(super) vectors: Vec<(u16, Vec<f32>)>,
-}
-
-impl Applied {
-    /// Bytes of text and vectors.
-    pub(super) fn bytes(&self) -> usize {
-        self.body.document.as_ref().map_or(0, |text| text.len())
-            + self.vectors.iter().map(|(_, vector)| size_of_val(vector.as_slice())).sum::<usize>()
+impl<P> Prepared<P> {
+    pub(crate) fn map<Q>(self, with: impl FnOnce(P) -> Q) -> Prepared<Q> {
+        let Self { set, head, outcome, place, info, row_changed, records } = self;
+        Prepared { set, head, outcome, place: with(place), info, row_changed, records }
     }
 }
 
 /// A batch in the making. The tenant's writer lock is held.
-pub(super) struct Batch<'a> {
+pub(crate) struct Batch<'a, P> {
     tenant: &'a OpenTenant,
-    db: Arc<Db>,
-    hot: Option<Hot>,
+    place: P,
     info: CollectionInfo,
     bound: Option<CompiledFilter>,
     mode: WriteMode,
     commit: Commit<'a>,
     statistics: Statistics,
     outcome: WriteOutcome,
-    applied: Vec<Applied>,
+    ordinals: Vec<u64>,
     /// Ids that the batch has written, so that none is inserted twice.
     written: HashSet<String>,
     row_changed: bool,
 }
 
-impl<'a> Batch<'a> {
-    pub(super) fn new(
-        inner: &'a Inner,
+impl<'a, P: Place> Batch<'a, P> {
+    /// `info` and `statistics` are the collection's as they are stored.
+    pub(crate) fn new(
         tenant: &'a OpenTenant,
-        db: Arc<Db>,
+        commit: Commit<'a>,
         info: &CollectionInfo,
+        statistics: Statistics,
         bound: Option<&Filter>,
         mode: WriteMode,
+        place: P,
     ) -> Result<Self> {
         Ok(Self {
-            statistics: statistics(&db, tenant, info)?,
             tenant,
-            hot: inner.hot.get(tenant, info.number),
+            place,
             info: info.clone(),
             bound: bound.map(CompiledFilter::compile).transpose()?,
             mode,
-            commit: inner.begin(tenant)?,
+            commit,
+            statistics,
             outcome: WriteOutcome::default(),
-            applied: Vec::new(),
+            ordinals: Vec::new(),
             written: HashSet::new(),
             row_changed: false,
-            db,
         })
     }
 
-    pub(super) fn prepare(
+    pub(crate) fn prepare(
         mut self,
         records: Vec<RecordWrite>,
         attributes: BTreeMap<String, String>,
         actor: &str,
-    ) -> Result<Prepared> {
+    ) -> Result<Prepared<P>> {
         for record in records {
             self.record(record)?;
         }
         let changed = self.outcome.inserted + self.outcome.updated;
         if changed == 0 {
-            let (outcome, head) = (self.outcome, self.tenant.head());
             return Ok(Prepared {
                 set: WriteSet::new(self.tenant.generation()),
-                head,
-                outcome,
-                applied: Vec::new(),
+                head: self.tenant.head(),
+                outcome: self.outcome,
+                place: self.place,
+                info: self.info,
                 row_changed: false,
-                bytes: 0,
+                records: self.statistics.records,
             });
         }
         let limit = self.tenant.info().limits.records_per_collection;
@@ -130,7 +143,7 @@ impl<'a> Batch<'a> {
             catalog::put_collection(&mut self.commit, &self.info);
         }
         self.commit.put_statistics(keys::Statistics { collection, partition }, self.statistics);
-        let ordinals = self.applied.iter().map(|a| a.ordinal).collect();
+        let ordinals = std::mem::take(&mut self.ordinals);
         self.commit.touch(Touched::Written { collection, partition, ordinals });
         let action = match self.mode {
             WriteMode::Add(_) => "records.add",
@@ -139,15 +152,15 @@ impl<'a> Batch<'a> {
         };
         self.commit.audit(done(actor, action, self.info.name.as_str(), changed as u64));
         self.outcome.version = self.commit.sequence();
-        let bytes = memory_estimate(self.statistics.records, &self.info);
         let (set, head) = self.commit.finish();
         Ok(Prepared {
             set,
             head,
             outcome: self.outcome,
-            applied: self.applied,
+            place: self.place,
+            info: self.info,
             row_changed: self.row_changed,
-            bytes,
+            records: self.statistics.records,
         })
     }
 
@@ -175,7 +188,7 @@ impl<'a> Batch<'a> {
         if self.written.contains(id) {
             return Err(Error::invalid(format!("the id {id:?} occurs twice in this batch")));
         }
-        match (self.find(id)?, self.mode) {
+        match (self.place.find(id)?, self.mode) {
             (None, WriteMode::Update(Missing::Skip)) => self.outcome.skipped += 1,
             (None, WriteMode::Update(Missing::Fail)) => {
                 return Err(Error::not_found(Resource::Record, id));
@@ -192,7 +205,7 @@ impl<'a> Batch<'a> {
                 return Err(Error::already_exists(Resource::Record, id));
             }
             (Some(ordinal), WriteMode::Upsert | WriteMode::Update(_)) => {
-                let old = self.body(ordinal, id)?;
+                let old = self.place.body(ordinal, id)?;
                 if self.reaches(&old) {
                     self.outcome.updated += 1;
                     return self.put(ordinal, Some(old), record);
@@ -209,27 +222,6 @@ impl<'a> Batch<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The partition, if it is in memory and can be read without waiting: the disk says the same
-    /// while the writer lock is held, and this may be a thread that others need.
-    fn in_memory(&self) -> Option<RwLockReadGuard<'_, Partition>> {
-        self.hot.as_ref()?.try_read()
-    }
-
-    fn find(&self, id: &str) -> Result<Option<u64>> {
-        match self.in_memory() {
-            Some(partition) => Ok(partition.find(id).map(|(_, ordinal)| ordinal)),
-            None => ordinal_of(&self.db, self.tenant, self.info.number, id),
-        }
-    }
-
-    fn body(&self, ordinal: u64, id: &str) -> Result<Body> {
-        if let Some(partition) = self.in_memory() {
-            let found = partition.find(id).and_then(|(slot, _)| partition.row(slot));
-            return found.cloned().ok_or_else(|| Error::internal("a row is gone from memory"));
-        }
-        body(&self.db, self.tenant, self.info.number, ordinal, id)
     }
 
     /// True if the key's bound filter reaches the record.
@@ -251,17 +243,11 @@ impl<'a> Batch<'a> {
                 record.id
             )));
         }
-        let (prefix, collection, partition) = (self.tenant.prefix(), self.info.number.0, PARTITION);
-        if is_new {
-            let key = keys::Id { collection, partition, id: Tail(body.id.as_bytes()) };
-            self.commit.put_clear(Space::Data, key.encode(prefix), ordinal.to_be_bytes().to_vec());
-        }
-        let key = keys::Body { collection, partition, ordinal }.encode(prefix);
-        self.commit.put_bytes(Space::Data, key, &body.encode(), true);
-        let vectors = self.put_vectors(ordinal, record.vector, record.vectors)?;
+        let vectors = self.vectors(record.vector, record.vectors)?;
         self.written.insert(body.id.clone());
-        self.applied.push(Applied { ordinal, body, vectors });
-        Ok(())
+        self.ordinals.push(ordinal);
+        let collection = self.info.number.0;
+        self.place.put(&mut self.commit, Put { collection, ordinal, is_new, body, vectors })
     }
 
     /// Fails if a vector has a name that the collection does not have, or a wrong dimension.
@@ -276,14 +262,13 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Puts a record's vectors; returns them with the numbers of their names.
-    fn put_vectors(
+    /// A record's vectors with the numbers of their names. The first one of a name tells the
+    /// dimension of all.
+    fn vectors(
         &mut self,
-        ordinal: u64,
         unnamed: Option<Vec<f32>>,
         named: BTreeMap<VectorName, Vec<f32>>,
     ) -> Result<Vec<(u16, Vec<f32>)>> {
-        let (collection, partition) = (self.info.number.0, PARTITION);
         let named = named.into_iter().map(|(name, vector)| (Some(name), vector));
         let all = unnamed.map(|vector| (None, vector)).into_iter().chain(named);
         all.map(|(name, components)| {
@@ -294,13 +279,25 @@ impl<'a> Batch<'a> {
                 self.info.set_dimension(name.as_ref(), dimension);
                 self.row_changed = true;
             }
-            let key = keys::Vector { collection, partition, vector: number, ordinal };
-            let key = key.encode(self.tenant.prefix());
-            self.commit.put_bytes(Space::Data, key, &disk::encode_vector(&components), false);
             Ok((number, components))
         })
         .collect()
     }
+}
+
+/// Adds to a commit that these records of a collection are deleted.
+pub(crate) fn note_deleted(
+    commit: &mut Commit<'_>,
+    info: &CollectionInfo,
+    mut statistics: Statistics,
+    ordinals: Vec<u64>,
+    actor: &str,
+) {
+    let (collection, partition, count) = (info.number.0, PARTITION, ordinals.len() as u64);
+    statistics.records = statistics.records.saturating_sub(count);
+    commit.put_statistics(keys::Statistics { collection, partition }, statistics);
+    commit.touch(Touched::Deleted { collection, partition, ordinals });
+    commit.audit(done(actor, "records.delete", info.name.as_str(), count));
 }
 
 /// The record as it is after a write.
@@ -347,4 +344,18 @@ fn check_bounds(body: &Body) -> Result<()> {
             body.id
         ),
     ))
+}
+
+pub(crate) fn dimension_error(name: Option<&VectorName>, want: usize, got: usize) -> Error {
+    Error::invalid(match name {
+        None => format!("Collection expecting embedding with dimension of {want}, got {got}"),
+        Some(name) => format!("vectors named {name:?} have a dimension of {want}, got {got}"),
+    })
+}
+
+/// About the bytes that a record brings.
+pub(crate) fn weight(record: &RecordWrite) -> usize {
+    let vectors = record.vector.iter().chain(record.vectors.values());
+    64 + vectors.map(|vector| size_of_val(vector.as_slice())).sum::<usize>()
+        + record.document.as_ref().map_or(0, String::len)
 }

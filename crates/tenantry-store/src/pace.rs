@@ -1,11 +1,11 @@
-//! What long work on a partition does now and then: gives its place up if somebody waits, and
+//! What long work does now and then: gives its place up if somebody waits, and
 //! ends when it has taken too long.
 
 use crate::pool::Turn;
 use std::time::Duration;
 use tenantry_types::{Error, ErrorKind, Result};
 
-/// CPU time that one request may take on a partition. It is the request's own time: others cannot
+/// CPU time that one request may take on records. It is the request's own time: others cannot
 /// make a request fail by making it wait.
 const CPU_MAX: Duration = Duration::from_secs(10);
 /// CPU time after which work that was thought to be small moves to a thread that may block.
@@ -30,6 +30,11 @@ impl<'a> Pace<'a> {
         Self { turn, may_block: true, cpu_max: CPU_MAX }
     }
 
+    /// The same for a request that has used some of its time before.
+    pub(crate) fn going_on(turn: &'a mut Turn, used: Duration) -> Self {
+        Self { turn, may_block: true, cpu_max: CPU_MAX.saturating_sub(used) }
+    }
+
     /// To be called several times a millisecond. [`ErrorKind::LimitExceeded`] when the work has
     /// used its time.
     pub(crate) fn tick(&mut self) -> Result<()> {
@@ -39,7 +44,7 @@ impl<'a> Pace<'a> {
         if self.turn.has_used(self.cpu_max) {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
-                format!("the request took more than {:?} of CPU time", self.cpu_max),
+                format!("the request took more than {CPU_MAX:?} of CPU time"),
             ));
         }
         Ok(())

@@ -1,0 +1,299 @@
+//! How one operation reads a collection: in one round trip as a rule.
+//!
+//! What does not fit into one answer of the server is read in several. Each is a transaction of
+//! its own, so that no connection waits while this node computes or waits for its turn; the stamp
+//! beside the counts says whether all of them saw the same records. If somebody writes again and
+//! again meanwhile, the last attempt is one transaction from begin to end.
+
+use super::{
+    call::{self, Transaction},
+    cluster::{Cluster, Place},
+    connect::VectorType,
+    failure::{Cause, Failure, Outcome},
+    lines::{Line, Lines},
+    named,
+    statement::{Mode, Statement, Step},
+    view::PgView,
+};
+use crate::{
+    CollectionInfo, CollectionRef, Origin,
+    pace::Pace,
+    pool::{Class, INLINE_BYTES, compute},
+    tenancy::{
+        Tenancy,
+        answer::Records,
+        disk::{Stamp, Statistics},
+        tenants::OpenTenant,
+    },
+};
+use std::{
+    collections::HashSet,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tenantry_types::{CollectionNumber, Error, Result};
+
+/// Attempts that may meet a write before one is made in a transaction of its own.
+const ATTEMPTS_MAX: u32 = 2;
+
+/// Why an attempt ended.
+pub(super) enum Halt {
+    /// Somebody wrote meanwhile.
+    Changed,
+    Failed(Error),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Failure> for Halt {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure.into())
+    }
+}
+
+/// One operation's reads.
+pub(super) struct Reading<'a> {
+    pub(super) inner: &'a Tenancy<Cluster>,
+    pub(super) tenant: &'a Arc<OpenTenant>,
+    pub(super) collection: &'a CollectionRef,
+    pub(super) place: Place,
+    /// The collection as it was when it was last heard of.
+    pub(super) info: Arc<CollectionInfo>,
+    way: Way<'a>,
+    /// Of the records that this attempt has seen.
+    stamp: Option<Stamp>,
+    attempts: u32,
+    pub(super) cpu: Duration,
+    pub(super) waited: Duration,
+}
+
+enum Way<'a> {
+    /// Each answer in a transaction of its own.
+    Apart,
+    /// All in one, which begins with the first.
+    Together(Option<Box<Transaction>>),
+    /// All in one that is there for a change.
+    Within(&'a PgView),
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(
+        inner: &'a Tenancy<Cluster>,
+        tenant: &'a Arc<OpenTenant>,
+        collection: &'a CollectionRef,
+    ) -> Self {
+        let cached = tenant.look(|catalog| catalog.by_id.get(&collection.info.id).cloned());
+        Self {
+            inner,
+            tenant,
+            collection,
+            place: inner.place(tenant),
+            info: cached.unwrap_or_else(|| Arc::clone(&collection.info)),
+            way: Way::Apart,
+            stamp: None,
+            attempts: 0,
+            cpu: Duration::ZERO,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// The same in a transaction that has the tenant locked: nothing changes meanwhile.
+    pub(super) fn within(mut self, view: &'a PgView) -> Self {
+        self.way = Way::Within(view);
+        self.stamp = None;
+        self
+    }
+
+    pub(super) fn number(&self) -> CollectionNumber {
+        self.collection.info.number
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        Origin { tenant: self.tenant.id(), collection: self.number() }
+    }
+
+    /// What the records were like that this attempt has seen.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        self.stamp
+    }
+
+    /// What an attempt gave; none if there has to be another one, because it was disturbed.
+    pub(super) async fn settled<T>(
+        &mut self,
+        outcome: std::result::Result<T, Halt>,
+    ) -> Result<Option<T>> {
+        match outcome {
+            Ok(value) => {
+                if let Way::Together(Some(transaction)) = mem::replace(&mut self.way, Way::Apart) {
+                    transaction.end().await;
+                }
+                Ok(Some(value))
+            }
+            Err(Halt::Failed(error)) => Err(error),
+            Err(Halt::Changed) => {
+                self.attempts += 1;
+                self.stamp = None;
+                if !matches!(self.way, Way::Apart) {
+                    return Err(Error::internal("records change within a transaction"));
+                }
+                if self.attempts >= ATTEMPTS_MAX {
+                    self.way = Way::Together(None);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Asks for something of the collection; learns what the collection is like now.
+    pub(super) async fn ask(
+        &mut self,
+        make: impl Fn(Option<&VectorType>) -> Result<Statement> + Send + Sync,
+    ) -> std::result::Result<(Lines, Statistics), Halt> {
+        let rows = self.run(make).await?;
+        let lines = Lines::of(rows, self.tenant, self.number())?;
+        let info = named::check(self.tenant, self.collection, lines.info.as_ref())?;
+        self.learn(info);
+        let statistics = lines.statistics.ok_or_else(|| {
+            Error::corrupt(format!(
+                "the counts of collection {} of tenant {} are gone",
+                self.number().0,
+                self.tenant.id()
+            ))
+        })?;
+        let stamp = statistics.stamp.ok_or_else(|| Error::corrupt("counts without a stamp"))?;
+        if self.stamp.is_some_and(|before| before != stamp) {
+            return Err(Halt::Changed);
+        }
+        self.stamp = Some(stamp);
+        Ok((lines, statistics))
+    }
+
+    /// What is cached of a tenant's catalog is forgotten if it is not what is stored.
+    fn learn(&mut self, info: &CollectionInfo) {
+        if *self.info == *info {
+            return;
+        }
+        let cached = self.tenant.look(|catalog| catalog.by_id.get(&info.id).cloned());
+        if cached.is_some_and(|cached| *cached != *info) {
+            self.tenant.catalog_changed();
+        }
+        self.info = Arc::new(info.clone());
+    }
+
+    async fn run(
+        &mut self,
+        make: impl Fn(Option<&VectorType>) -> Result<Statement> + Send + Sync,
+    ) -> Outcome<Vec<tokio_postgres::Row>> {
+        let (cluster, place, id) = (&**self.inner, &self.place, self.tenant.id());
+        let answers = match &mut self.way {
+            Way::Apart => return cluster.read_with(place, id, make).await,
+            Way::Within(view) => {
+                let facts = view.facts().await;
+                let vector = facts.as_ref().and_then(|facts| facts.vector.as_ref());
+                let statement = parking_lot::Mutex::new(Some(make(vector)?));
+                let steps = || statement.lock().take().map(Step::Run).into_iter().collect();
+                view.run(place, id, steps).await?
+            }
+            Way::Together(Some(transaction)) => {
+                let steps = vec![Step::Run(make(
+                    transaction.facts().and_then(|facts| facts.vector.as_ref()),
+                )?)];
+                transaction.run(steps).await?
+            }
+            Way::Together(none) => {
+                let conn = cluster.shared.connections.get(&place.target).await?;
+                let steps = vec![Step::Run(make(conn.vector())?)];
+                let (limits, right) = (cluster.shared.limits, place.right(id));
+                let (transaction, answers) =
+                    Transaction::begin(conn, Mode::Read, limits, right, steps).await?;
+                *none = Some(Box::new(transaction));
+                answers
+            }
+        };
+        Ok(answers.into_iter().next().unwrap_or_default())
+    }
+
+    /// Adds records to an answer: opens what is sealed, in a turn of the tenant's if it is much.
+    pub(super) async fn open(
+        &mut self,
+        lines: Vec<Line>,
+        ids: Option<&Arc<HashSet<String>>>,
+        mut answer: Records,
+    ) -> Result<Records> {
+        let (tenant, info) = (Arc::clone(self.tenant), Arc::clone(&self.info));
+        let ids = ids.cloned();
+        self.work(&lines.iter().map(Line::weight).sum(), move |pace| {
+            for line in &lines {
+                line.answer(&tenant, &info, ids.as_deref(), &mut answer)?;
+                pace()?;
+            }
+            Ok(answer)
+        })
+        .await
+    }
+
+    /// Work on about so many bytes. Little is done here, much in a turn of the tenant's on a
+    /// thread that may block; all of a request together takes a bounded time.
+    pub(super) async fn work<T: Send + 'static>(
+        &mut self,
+        bytes: &usize,
+        work: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        if *bytes <= INLINE_BYTES {
+            let done = work(&mut || Ok(()));
+            self.cpu += begun.elapsed();
+            return done;
+        }
+        // Whoever waits for it must not wait while holding a place.
+        let permit = self.tenant.heavy_permit().await?;
+        let (id, weight) = (self.tenant.id(), self.tenant.info().weight.into());
+        let (pool, used) = (self.inner.pool.clone(), self.cpu);
+        let (value, cpu) = compute(usize::MAX, move || {
+            let _permit = permit;
+            let mut turn = pool.turn_blocking(id, weight, Class::Request)?;
+            let mut pace = Pace::going_on(&mut turn, used);
+            let value = work(&mut || pace.tick())?;
+            Ok((value, pace.cpu()))
+        })
+        .await?;
+        self.cpu += cpu;
+        self.waited += begun.elapsed().saturating_sub(cpu);
+        Ok(value)
+    }
+}
+
+impl Cluster {
+    /// One reading transaction with one statement, in one round trip; once more if the connection
+    /// turns out to be dead, or to know types that are no more.
+    async fn read_with(
+        &self,
+        place: &Place,
+        tenant: tenantry_auth::TenantId,
+        make: impl Fn(Option<&VectorType>) -> Result<Statement> + Send + Sync,
+    ) -> Outcome<Vec<tokio_postgres::Row>> {
+        let mut is_first = true;
+        loop {
+            let conn = self.shared.connections.get(&place.target).await?;
+            let steps = vec![Step::Run(make(conn.vector())?)];
+            let right = place.right(tenant);
+            match call::read(conn, self.shared.limits, right, steps).await {
+                Err(why)
+                    if is_first
+                        && matches!(
+                            why.cause(),
+                            Cause::Lost | Cause::Contended | Cause::TypesChanged
+                        ) =>
+                {
+                    is_first = false;
+                }
+                ended => return Ok(ended?.into_iter().next().unwrap_or_default()),
+            }
+        }
+    }
+}

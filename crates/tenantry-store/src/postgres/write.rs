@@ -1,0 +1,383 @@
+//! Writing records: one round trip that locks the tenant and reads what the batch meets, one that
+//! writes and commits.
+//!
+//! Between the two nobody waits for a turn: a connection and the tenant's lock are held.
+
+use super::{
+    cluster::Cluster,
+    connect::VectorType,
+    draft::{Draft, IdKeys, part, signed, signed_collection},
+    fields,
+    lines::{Lines, another_record},
+    named,
+    statement::{Statement, Step},
+    vector::Wire,
+    view::PgView,
+};
+use crate::{
+    CollectionInfo, CollectionRef,
+    pool::compute,
+    tenancy::{
+        Tenancy,
+        batch::{Batch, Place as BatchPlace, Prepared, Put, weight},
+        catalog::PARTITION,
+        complete,
+        disk::{Body, Statistics},
+        keys,
+        tenants::{Commit, OpenTenant},
+    },
+};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+use tenantry_auth::{CanWrite, Scope, Write};
+use tenantry_types::{
+    CollectionNumber, Error, ErrorKind, RecordWrite, Result, WriteMode, WriteOutcome,
+};
+use tokio::sync::MutexGuard;
+use tokio_postgres::types::Type;
+
+/// Sealed bytes of the records that a batch changes. They are in memory twice while it is made.
+const OLD_BYTES_MAX: i64 = 256 << 20;
+
+const INSERT: &str = "INSERT INTO {schema}.records \
+     (tenant, collection, ordinal, key, id, fields, body) \
+     SELECT $1, $2, g.ordinal, g.key, g.id, g.fields::jsonb, g.body \
+     FROM unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::text[], $7::bytea[]) \
+     AS g (ordinal, key, id, fields, body)";
+const UPDATE: &str = "UPDATE {schema}.records AS r SET fields = g.fields::jsonb, body = g.body \
+     FROM unnest($3::bigint[], $4::text[], $5::bytea[]) AS g (ordinal, fields, body) \
+     WHERE r.tenant = $1 AND r.collection = $2 AND r.ordinal = g.ordinal";
+const VECTORS: &str = "INSERT INTO {schema}.vectors (tenant, collection, field, ordinal, v) \
+     SELECT $1, $2, g.field, g.ordinal, g.v \
+     FROM unnest($3::smallint[], $4::bigint[], $5) AS g (field, ordinal, v) \
+     ON CONFLICT (tenant, collection, field, ordinal) DO UPDATE SET v = excluded.v";
+
+impl Tenancy<Cluster> {
+    pub(crate) async fn write<L: CanWrite>(
+        self: &Arc<Self>,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        mode: WriteMode,
+        records: Vec<RecordWrite>,
+        attributes: BTreeMap<String, String>,
+    ) -> Result<WriteOutcome> {
+        let (inner, scope, collection) = (Arc::clone(self), scope.to_write(), collection.clone());
+        complete(async move {
+            let mut batch = (records, attributes);
+            match inner.write_all(&scope, &collection, mode, &mut batch).await {
+                Ok(outcome) => Ok(outcome),
+                Err(why) => match inner.renamed(&scope, &collection, &why).await? {
+                    Some(other) => inner.write_all(&scope, &other, mode, &mut batch).await,
+                    None => Err(why),
+                },
+            }
+        })
+        .await
+    }
+
+    /// Takes the batch once the collection is known to be there.
+    async fn write_all(
+        &self,
+        scope: &Scope<Write>,
+        collection: &CollectionRef,
+        mode: WriteMode,
+        batch: &mut (Vec<RecordWrite>, BTreeMap<String, String>),
+    ) -> Result<WriteOutcome> {
+        let tenant = self.collection_tenant(scope, collection).await?;
+        let number = collection.info.number;
+        let bytes = batch.0.iter().map(weight).sum::<usize>();
+        let keys = IdKeys::new(&tenant, number).all(batch.0.iter().map(|one| &one.id));
+        // Whoever adds only meets no old record.
+        let needs_bodies = !matches!(mode, WriteMode::Add(_));
+        let change = self.changing(scope, &tenant, collection, |draft| {
+            Ok(Some(existing(draft, &keys, needs_bodies)))
+        });
+        let Changing { writing: _writing, view, info, statistics, lines } = change.await?;
+        let met = Met::of(lines, &batch.0, needs_bodies)?;
+        let (records, attributes) = std::mem::take(batch);
+        let bytes = bytes + met.bytes;
+        let prepared = {
+            let (tenant, info) = (Arc::clone(&tenant), info.clone());
+            let commit_tenant = Arc::clone(&tenant);
+            let (now, entropy) = (self.now(), Arc::clone(&self.entropy));
+            // A bound filter may read stored texts, which are larger than what is written.
+            let (bound, actor) = (scope.restriction().filter.clone(), scope.actor().to_owned());
+            let bytes =
+                if bound.as_ref().is_some_and(|f| f.needs_text()) { usize::MAX } else { bytes };
+            compute(bytes, move || {
+                commit_tenant.check_alive()?;
+                let commit = Commit::new(&commit_tenant, &*entropy, now);
+                let columns = Columns::new(&tenant, number, met);
+                let batch =
+                    Batch::new(&tenant, commit, &info, statistics, bound.as_ref(), mode, columns)?;
+                let prepared = batch.prepare(records, attributes, &actor)?;
+                Ok(prepared.map(|columns| columns.rows))
+            })
+            .await?
+        };
+        let Prepared { set, head, outcome, place: rows, row_changed, .. } = prepared;
+        if outcome.version == 0 {
+            return Ok(outcome);
+        }
+        let steps = {
+            let facts = view.facts().await;
+            let vector = facts.as_ref().and_then(|facts| facts.vector.as_ref());
+            rows.into_steps(&self.place(&tenant), &tenant, number, vector)?
+        };
+        self.submit_with(view, set, steps).await?;
+        tenant.set_head(head);
+        if row_changed {
+            tenant.catalog_changed();
+        }
+        Ok(outcome)
+    }
+}
+
+/// A change that has begun: the tenant is locked, here and for other nodes.
+pub(super) struct Changing<'t> {
+    pub(super) writing: MutexGuard<'t, ()>,
+    pub(super) view: PgView,
+    pub(super) info: CollectionInfo,
+    pub(super) statistics: Statistics,
+    pub(super) lines: Lines,
+}
+
+impl<'t> Changing<'t> {
+    /// Gives the change up, but not the writer lock.
+    pub(super) fn into_lock(self) -> MutexGuard<'t, ()> {
+        self.writing
+    }
+}
+
+impl Tenancy<Cluster> {
+    /// Waits for the tenant's writer lock, then locks it for other nodes, and reads in the same
+    /// round trip what the collection is like and what else is asked for.
+    pub(super) async fn changing<'t>(
+        &self,
+        scope: &Scope<Write>,
+        tenant: &'t OpenTenant,
+        collection: &CollectionRef,
+        data: impl Fn(&mut Draft) -> Result<Option<String>> + Send + Sync,
+    ) -> Result<Changing<'t>> {
+        let writing = tenant.writer.lock().await;
+        self.changing_locked(scope, tenant, collection, writing, data).await
+    }
+
+    /// The same for whoever has the writer lock.
+    pub(super) async fn changing_locked<'t>(
+        &self,
+        scope: &Scope<Write>,
+        tenant: &'t OpenTenant,
+        collection: &CollectionRef,
+        writing: MutexGuard<'t, ()>,
+        data: impl Fn(&mut Draft) -> Result<Option<String>> + Send + Sync,
+    ) -> Result<Changing<'t>> {
+        tenant.check_alive()?;
+        let (place, number) = (self.place(tenant), collection.info.number);
+        let make = || -> Result<Statement> {
+            let mut draft = Draft::new(tenant, number)?;
+            let data = data(&mut draft)?;
+            Ok(draft.finish(&place, "", data.as_deref()))
+        };
+        make()?;
+        let steps = || make().map(Step::Run).into_iter().collect();
+        let (view, answers) =
+            PgView::change_and(&self.shared, place.clone(), &[tenant], steps).await?;
+        // A revocation takes the same lock.
+        self.stands(scope.standing(), Some(tenant)).await?;
+        let rows = answers.into_iter().next().unwrap_or_default();
+        let lines = Lines::of(rows, tenant, number)?;
+        let info = named::check(tenant, collection, lines.info.as_ref())?.clone();
+        let statistics = lines.statistics.ok_or_else(|| {
+            Error::corrupt(format!(
+                "the counts of collection {} of tenant {} are gone",
+                number.0,
+                tenant.id()
+            ))
+        })?;
+        Ok(Changing { writing, view, info, statistics, lines })
+    }
+}
+
+/// What there is of these ids: ordinals and ids, and their bodies if the batch looks at them.
+fn existing(draft: &mut Draft, keys: &[Vec<u8>], needs_bodies: bool) -> String {
+    let keys = draft.bind(keys.to_vec(), Type::BYTEA_ARRAY);
+    let select = |part: i16, n: &str, bytes: &str, total: &str| {
+        format!(
+            "SELECT {part}::smallint AS part, {n}::bigint AS n, r.ordinal, r.tenant, \
+             r.collection, 0::real AS distance, {bytes} AS bytes, NULL::smallint[] AS fields, \
+             NULL::bytea[] AS vectors, {total}::bigint AS total FROM {{schema}}.records r \
+             WHERE r.tenant = $1 AND r.collection = $2 AND r.key = ANY ({keys})"
+        )
+    };
+    // Neighbours stand for ids.
+    let ids = select(part::NEAR, "0", "r.id", "0");
+    if !needs_bodies {
+        return ids;
+    }
+    let all = "sum(octet_length(r.body)) OVER ()";
+    let body = format!("CASE WHEN {all} <= {OLD_BYTES_MAX} THEN r.body END");
+    format!("{ids} UNION ALL {}", select(part::RECORD, "0", &body, all))
+}
+
+/// The records of the ids of a batch that are there.
+struct Met {
+    ordinals: HashMap<String, u64>,
+    bodies: HashMap<u64, Vec<u8>>,
+    bytes: usize,
+}
+
+impl Met {
+    fn of(lines: Lines, records: &[RecordWrite], needs_bodies: bool) -> Result<Self> {
+        let mut met = Self { ordinals: HashMap::new(), bodies: HashMap::new(), bytes: 0 };
+        let asked: HashSet<&str> = records.iter().map(|one| one.id.as_str()).collect();
+        for line in lines.near {
+            let id = line.bytes()?.and_then(|id| std::str::from_utf8(id).ok());
+            let id = id.filter(|id| asked.contains(id)).ok_or_else(another_record)?;
+            met.ordinals.insert(id.to_owned(), line.ordinal()?);
+        }
+        for line in lines.records {
+            let body = line.bytes()?.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::TooLarge,
+                    format!(
+                        "the records that this batch changes take more than {} MiB: change fewer \
+                         at once",
+                        OLD_BYTES_MAX >> 20
+                    ),
+                )
+            })?;
+            met.bytes += body.len();
+            met.bodies.insert(line.ordinal()?, body.to_vec());
+        }
+        if needs_bodies && met.bodies.len() != met.ordinals.len() {
+            return Err(another_record());
+        }
+        Ok(met)
+    }
+}
+
+/// Where a batch finds records and puts them.
+struct Columns<'a> {
+    tenant: &'a OpenTenant,
+    number: CollectionNumber,
+    keys: IdKeys,
+    met: Met,
+    rows: Rows,
+}
+
+/// Rows to write, column by column.
+#[derive(Default)]
+struct Rows {
+    insert: Records,
+    update: Records,
+    fields: Vec<i16>,
+    ordinals: Vec<i64>,
+    vectors: Vec<Wire>,
+}
+
+#[derive(Default)]
+struct Records {
+    ordinals: Vec<i64>,
+    keys: Vec<Vec<u8>>,
+    ids: Vec<Vec<u8>>,
+    fields: Vec<String>,
+    bodies: Vec<Vec<u8>>,
+}
+
+impl<'a> Columns<'a> {
+    fn new(tenant: &'a OpenTenant, number: CollectionNumber, met: Met) -> Self {
+        let keys = IdKeys::new(tenant, number);
+        Self { tenant, number, keys, met, rows: Rows::default() }
+    }
+
+    fn body_key(&self, ordinal: u64) -> Vec<u8> {
+        let place = keys::Body { collection: self.number.0, partition: PARTITION, ordinal };
+        place.encode(self.tenant.prefix())
+    }
+}
+
+impl BatchPlace for Columns<'_> {
+    fn find(&self, id: &str) -> Result<Option<u64>> {
+        Ok(self.met.ordinals.get(id).copied())
+    }
+
+    fn body(&self, ordinal: u64, id: &str) -> Result<Body> {
+        let sealed = self.met.bodies.get(&ordinal);
+        let sealed = sealed.ok_or_else(|| Error::corrupt("a record has no body"))?;
+        let body = Body::decode(&self.tenant.key().open(&self.body_key(ordinal), sealed)?)?;
+        // Ids in columns are not sealed, bodies are.
+        if body.id != id {
+            return Err(another_record());
+        }
+        Ok(body)
+    }
+
+    fn put(&mut self, commit: &mut Commit<'_>, put: Put) -> Result<()> {
+        let Put { collection: _, ordinal, is_new, body, vectors } = put;
+        let number = signed(ordinal)?;
+        let sealed = commit.seal(&self.body_key(ordinal), &body.encode());
+        let fields = fields::fields(body.metadata.as_deref());
+        let records = if is_new { &mut self.rows.insert } else { &mut self.rows.update };
+        records.ordinals.push(number);
+        records.fields.push(fields);
+        records.bodies.push(sealed);
+        if is_new {
+            records.keys.push(self.keys.of(&body.id));
+            records.ids.push(body.id.into_bytes());
+        }
+        for (field, vector) in vectors {
+            self.rows.fields.push(field.cast_signed());
+            self.rows.ordinals.push(number);
+            self.rows.vectors.push(Wire::of(&vector)?);
+        }
+        Ok(())
+    }
+}
+
+impl Rows {
+    fn into_steps(
+        self,
+        place: &super::cluster::Place,
+        tenant: &OpenTenant,
+        number: CollectionNumber,
+        vector: Option<&VectorType>,
+    ) -> Result<Vec<Step>> {
+        let (tenant, collection) =
+            (super::cluster::signed(tenant.id())?, signed_collection(number)?);
+        let statement = |text: &str| {
+            Statement::new(place.text(text)).with(tenant, Type::INT8).with(collection, Type::INT4)
+        };
+        let Self { insert, update, fields, ordinals, vectors } = self;
+        let mut steps = Vec::new();
+        if !insert.ordinals.is_empty() {
+            let Records { ordinals, keys, ids, fields, bodies } = insert;
+            let insert = statement(INSERT)
+                .with(ordinals, Type::INT8_ARRAY)
+                .with(keys, Type::BYTEA_ARRAY)
+                .with(ids, Type::BYTEA_ARRAY)
+                .with(fields, Type::TEXT_ARRAY)
+                .with(bodies, Type::BYTEA_ARRAY);
+            steps.push(Step::Run(insert));
+        }
+        if !update.ordinals.is_empty() {
+            let Records { ordinals, fields, bodies, .. } = update;
+            let update = statement(UPDATE)
+                .with(ordinals, Type::INT8_ARRAY)
+                .with(fields, Type::TEXT_ARRAY)
+                .with(bodies, Type::BYTEA_ARRAY);
+            steps.push(Step::Run(update));
+        }
+        if !vectors.is_empty() {
+            let vector = vector.ok_or_else(|| Error::internal("the database has no vectors"))?;
+            let vectors = statement(VECTORS)
+                .with(fields, Type::INT2_ARRAY)
+                .with(ordinals, Type::INT8_ARRAY)
+                .with(vectors, vector.many.clone());
+            steps.push(Step::Run(vectors));
+        }
+        Ok(steps)
+    }
+}
