@@ -150,7 +150,7 @@ async fn common_operations_take_one_round_trip_and_writes_take_two() {
         let (gone, count) = node.counted(store.delete(scope, collection, &select, Some(4))).await;
         assert_eq!((gone.unwrap(), count), (4, 2));
         let (gone, count) = node.counted(store.delete(scope, collection, &texts, None)).await;
-        assert_eq!((gone.unwrap(), count), (11, 3));
+        assert_eq!((gone.unwrap(), count), (10, 3));
     })
     .await;
 }

@@ -4,6 +4,7 @@
 
 mod nodes;
 mod proxy;
+mod same;
 
 use crate::conformance;
 use std::sync::atomic::{AtomicU32, Ordering};
