@@ -238,7 +238,7 @@ async fn compare(metric: Metric, seed: u64) {
              {batch:?}"
         );
     }
-    assert!(done > 150, "{done} answers say much");
+    assert!(done > 90, "{done} answers say much");
     sides.iter().for_each(|side| side.store.close());
 }
 
