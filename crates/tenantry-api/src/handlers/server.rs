@@ -41,6 +41,10 @@ pub(crate) async fn readyz(State(engine): State<Engine>) -> (StatusCode, Json<St
             let body = StatusOut { status: "read_only", reason: Some(reason) };
             (StatusCode::SERVICE_UNAVAILABLE, Json(body))
         }
+        Health::Unavailable(reason) => {
+            let body = StatusOut { status: "unavailable", reason: Some(reason) };
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body))
+        }
     }
 }
 

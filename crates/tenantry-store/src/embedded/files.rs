@@ -45,6 +45,11 @@ impl View for Arc<Db> {
         Ok(Db::get(self, space, key)?.map(|value| value.to_vec()))
     }
 
+    async fn many(&self, space: Space, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        let one = |key: &Vec<u8>| Ok(Db::get(self, space, key)?.map(|value| value.to_vec()));
+        keys.iter().map(one).collect()
+    }
+
     async fn page(
         &self,
         space: Space,

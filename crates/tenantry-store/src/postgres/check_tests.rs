@@ -66,14 +66,12 @@ refusals! {
         ("ALTER ROLE $ten LOGIN", "$ten has rights of its own", "ALTER ROLE $ten NOLOGIN"),
         ("GRANT pg_monitor TO $ten", "$ten is a member of another", "REVOKE pg_monitor FROM $ten"),
     ];
-    an_owner_is_refused: [
+    an_owner_and_rights_to_make_or_use_what_is_not_its_own_are_refused: [
         ("CREATE SCHEMA a AUTHORIZATION $ten; CREATE TABLE a.a (); ALTER TABLE a.a OWNER TO $me",
          "owns table a.a", "DROP SCHEMA a CASCADE"),
         ("ALTER TABLE tenantry.records OWNER TO $ten", "become the owner of the table records",
          "ALTER TABLE tenantry.records OWNER TO $admin; \
           GRANT SELECT, INSERT, UPDATE, DELETE ON tenantry.records TO $me"),
-    ];
-    rights_to_make_or_use_what_is_not_its_own_are_refused: [
         ("GRANT CREATE ON SCHEMA tenantry TO $me", "make things in the schema tenantry",
          "REVOKE CREATE ON SCHEMA tenantry FROM $me"),
         ("CREATE SCHEMA a; GRANT CREATE ON SCHEMA a TO PUBLIC", "make things in the schema a",
@@ -113,7 +111,7 @@ refusals! {
         ("ALTER TABLE tenantry.vectors RENAME TO other", "the table vectors is missing",
          "ALTER TABLE tenantry.other RENAME TO vectors"),
     ];
-    settings_that_lose_or_open_data_are_refused: [
+    settings_and_versions_that_do_not_fit_are_refused: [
         ("ALTER ROLE $me SET row_security = off", "row_security is off",
          "ALTER ROLE $me RESET row_security"),
         ("ALTER ROLE $me SET synchronous_commit = off", "synchronous_commit is off",
@@ -121,8 +119,6 @@ refusals! {
         ("ALTER ROLE $me SET idle_in_transaction_session_timeout = 0",
          "idle_in_transaction_session_timeout is missing",
          "ALTER ROLE $me SET idle_in_transaction_session_timeout = '10s'"),
-    ];
-    versions_that_do_not_fit_are_refused: [
         ("UPDATE tenantry.installation SET version = 0", "run `tenantry postgres migrate`",
          "UPDATE tenantry.installation SET version = 1"),
         ("UPDATE tenantry.installation SET version = 2", "use a newer program",

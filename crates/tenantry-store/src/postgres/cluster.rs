@@ -1,9 +1,8 @@
 //! PostgreSQL as a place for rows.
 
 use super::{
-    call::{self, Answers},
+    call,
     connections::{Connections, Target},
-    failure::Outcome,
     names::{VECTOR_SCHEMA, quoted},
     statement::{Limits, Right, Step, Text},
     view::{Key, PgView, first_bytes},
@@ -124,13 +123,6 @@ impl Cluster {
     /// Where this tenant's data are.
     pub(crate) fn place(&self, _tenant: &OpenTenant) -> Place {
         self.shared.root.clone()
-    }
-
-    /// Reads a tenant's data in one round trip, all of it as it stands at one moment.
-    pub(crate) async fn read(&self, tenant: &OpenTenant, steps: Vec<Step>) -> Outcome<Answers> {
-        let place = self.place(tenant);
-        let conn = self.shared.connections.get(&place.target).await?;
-        call::read(conn, self.shared.limits, place.right(tenant.id()), steps).await
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     cluster::{Place, Shared, signed},
     statement::{Statement, Step},
     submit::{commit_steps, note},
-    view::{Key, PgView, behind, first_bytes},
+    view::{Key, PgView, behind, bytes, first_bytes, odd},
 };
 use crate::tenancy::keys::{self, PREFIX_BYTES, Prefix};
 use std::{
@@ -147,7 +147,7 @@ async fn remove_of_tenant(shared: &Arc<Shared>, view: &PgView, tenant: TenantId)
     };
     let answers = view.run(root, tenant, list).await?;
     let rows = answers.first().map_or(&[] as &[_], Vec::as_slice);
-    let ids = rows.iter().map(|row| super::view::bytes(row, 0)).collect::<Result<Vec<_>>>()?;
+    let ids = rows.iter().map(|row| bytes(row, 0)).collect::<Result<Vec<_>>>()?;
     let remove = |at: TenantId, family: u8, keys: Vec<Vec<u8>>| -> Result<Step> {
         let statement = Statement::new(root.text(REMOVE_KEYS))
             .with(signed(at)?, Type::INT8)
@@ -221,9 +221,7 @@ fn chunk(place: &Place, text: &str, table: &str, tenant: i64) -> Statement {
 fn largest(answers: &[Vec<tokio_postgres::Row>]) -> Result<i64> {
     let mut largest = 0;
     for row in answers.iter().flatten() {
-        let count: i64 = row
-            .try_get(0)
-            .map_err(|_| Error::internal("the database answers with another type"))?;
+        let count: i64 = row.try_get(0).map_err(|_| odd())?;
         largest = largest.max(count);
     }
     Ok(largest)

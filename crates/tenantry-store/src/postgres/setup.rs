@@ -10,7 +10,7 @@ use super::{
 };
 use crate::Entropy;
 use postgres_protocol::password::scram_sha_256;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use tenantry_types::{Error, ErrorKind, Result};
 use tokio_postgres::Client;
 use zeroize::Zeroizing;
@@ -198,7 +198,7 @@ async fn make_roles(client: &mut Client, names: &Names) -> Result<()> {
         }
         let mut sql = format!("ALTER ROLE {name} LOGIN {none} {rights};");
         for (setting, value) in settings {
-            sql.push_str(&format!("ALTER ROLE {name} SET {setting} = '{value}';"));
+            let _ = write!(sql, "ALTER ROLE {name} SET {setting} = '{value}';");
         }
         run(&transaction, &sql, "give a role its rights and settings").await?;
     }
@@ -236,7 +236,7 @@ async fn make_database(client: &Client, names: &Names, database: &str) -> Result
     let service = quoted(&names.service())?;
     let mut sql = format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC;");
     if database == names.database() {
-        sql.push_str(&format!("GRANT CONNECT ON DATABASE {name} TO {service};"));
+        let _ = write!(sql, "GRANT CONNECT ON DATABASE {name} TO {service};");
     }
     run(client, &sql, "close a database to the public").await
 }

@@ -26,6 +26,8 @@ async fn setup_makes_what_serving_needs_and_can_run_again() {
         connect(&made.database_url).await.expect_err("the old password is refused");
         connect(&reset.database_url).await.unwrap();
         connect(&reset.database_admin_url).await.unwrap();
+        let error = setup(&reset.database_admin_url, &what, &SystemEntropy).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "only a superuser can");
     })
     .await;
 }
@@ -63,17 +65,6 @@ async fn what_others_have_made_is_never_changed() {
         assert!(client.query_one(sql, &[&service]).await.unwrap().get::<_, bool>(0));
         let role = client.query_opt(sql, &[&stand.names.admin()]).await.unwrap();
         assert!(role.is_none(), "nothing was made beside it");
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_a_superuser_can_set_up() {
-    Stand::with(async |stand| {
-        let made = stand.set_up().await;
-        let what = stand.what();
-        let error = setup(&made.database_admin_url, &what, &SystemEntropy).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Denied);
     })
     .await;
 }

@@ -1,6 +1,7 @@
 //! Opening, and what is asked of the whole.
 
 use super::{
+    check::check_root,
     cluster::{Cluster, IDLE, LOCK, Place, Schema, Shared},
     config::PostgresConfig,
     connections::{Connections, Target},
@@ -50,9 +51,7 @@ impl Postgres {
         let tenants = Arc::new(Tenants::new());
         let revocations = Arc::new(AtomicU64::new(0));
         let shared = Arc::new(shared(&config, &tenants, &revocations)?);
-        let asked = shared.watch.look().await;
-        asked.map_err(|why| {
-            let why = Error::from(why);
+        check(&shared).await.map_err(|why| {
             let message = format!(
                 "the database {} cannot be used (if it is new, run `tenantry postgres setup` \
                  first): {why}",
@@ -129,6 +128,16 @@ fn shared(
     })
 }
 
+/// Refuses a database that does not keep tenants apart.
+async fn check(shared: &Shared) -> Result<()> {
+    let mut conn = shared.lookups.get(&shared.root.target).await?;
+    conn.set_dirty();
+    check_root(conn.client()?).await?;
+    conn.set_clean();
+    drop(conn);
+    Ok(shared.watch.look().await?)
+}
+
 /// Opens the installation, or makes it if there is none: of several nodes that start at once one
 /// does, and the others wait for it.
 async fn found(
@@ -148,6 +157,11 @@ async fn found(
     if is_new && next != 1 {
         return Err(Error::corrupt("the database is damaged: the installation's row is gone"));
     }
+    // Another node may have made its file since it was looked for.
+    let key = match key {
+        None if !is_new => config.master_key.read(&config.key_folder)?,
+        key => key,
+    };
     let master = match key {
         Some(key) => key,
         None if is_new => make_key(config)?,

@@ -23,6 +23,10 @@ use tokio_postgres::{Row, types::Type};
 const LOCK: &str = "SELECT row FROM {schema}.catalog \
      WHERE tenant = $1 AND family = $2 AND key = '' FOR UPDATE";
 const GET: &str = "SELECT row FROM {schema}.catalog WHERE tenant = $1 AND family = $2 AND key = $3";
+const MANY: &str = "SELECT c.row \
+     FROM unnest($2::smallint[], $3::bytea[]) WITH ORDINALITY AS g (family, key, n) \
+     LEFT JOIN {schema}.catalog AS c \
+     ON c.tenant = $1 AND c.family = g.family AND c.key = g.key ORDER BY g.n";
 const PAGE: &str = "SELECT key, row FROM {schema}.catalog \
      WHERE tenant = $1 AND family = $2 AND key >= $3 AND ($4::bytea IS NULL OR key < $4) \
      ORDER BY key LIMIT $5";
@@ -36,9 +40,12 @@ pub(crate) struct PgView {
     /// The heads that are locked, as they are stored.
     pub(super) heads: Vec<(TenantId, Vec<u8>)>,
     /// Rows that were read before they were asked for.
-    primed: parking_lot::Mutex<Vec<(Vec<u8>, Option<Vec<u8>>)>>,
+    primed: parking_lot::Mutex<Vec<Primed>>,
     state: Mutex<State>,
 }
+
+/// A key with its row, if there is one.
+type Primed = (Vec<u8>, Option<Vec<u8>>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -295,10 +302,10 @@ impl PgView {
         }
     }
 
-    /// The transaction, to be committed.
-    pub(super) fn into_transaction(self) -> Outcome<Box<Transaction>> {
+    /// The transaction, to be committed, and the right that it has at the moment.
+    pub(super) fn into_transaction(self) -> Outcome<(Box<Transaction>, Right)> {
         match self.state.into_inner() {
-            State::Open { transaction, .. } => Ok(transaction),
+            State::Open { transaction, entered } => Ok((transaction, entered)),
             State::New | State::Ended => Err(Failure::internal("a view that failed is committed")),
         }
     }
@@ -330,6 +337,31 @@ impl View for PgView {
         let place = self.place(space, split.tenant);
         let answers = self.run(place, split.tenant, || vec![Step::Run(split.get(place))]).await?;
         first_bytes(answers.first().map_or(&[], Vec::as_slice))
+    }
+
+    async fn many(&self, space: Space, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        let Some(first) = keys.first() else { return Ok(Vec::new()) };
+        let first = Key::split(first)?;
+        let mut columns = (Vec::new(), Vec::new());
+        for key in keys {
+            let key = Key::split(key)?;
+            if key.tenant != first.tenant {
+                return Err(Error::internal("keys of several tenants are read at once"));
+            }
+            columns.0.push(key.family);
+            columns.1.push(key.rest.to_vec());
+        }
+        let place = self.place(space, first.tenant);
+        let ask = || {
+            let statement = Statement::new(place.text(MANY))
+                .with(first.number, Type::INT8)
+                .with(columns.0.clone(), Type::INT2_ARRAY)
+                .with(columns.1.clone(), Type::BYTEA_ARRAY);
+            vec![Step::Run(statement)]
+        };
+        let answers = self.run(place, first.tenant, ask).await?;
+        let row = |row: Row| row.try_get(0).map_err(|_| odd());
+        answers.into_iter().flatten().map(row).collect()
     }
 
     async fn page(
@@ -418,7 +450,11 @@ fn last_right(steps: &[Step]) -> Option<Right> {
 
 /// Bytes in a column of a row.
 pub(crate) fn bytes(row: &Row, column: usize) -> Result<Vec<u8>> {
-    row.try_get(column).map_err(|_| Error::internal("the database answers with another type"))
+    row.try_get(column).map_err(|_| odd())
+}
+
+pub(super) fn odd() -> Error {
+    Error::internal("the database answers with another type")
 }
 
 /// The bytes in the first column of the only row, if there is one.

@@ -23,6 +23,13 @@ pub(crate) trait View: Send + Sync {
     fn get(&self, space: Space, key: &[u8])
     -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
 
+    /// The values of keys of one tenant, in their order.
+    fn many(
+        &self,
+        space: Space,
+        keys: &[Vec<u8>],
+    ) -> impl Future<Output = Result<Vec<Option<Vec<u8>>>>> + Send;
+
     /// The first `limit` keys that start with `start` and are not below `from`, in key order.
     fn page(
         &self,

@@ -216,10 +216,11 @@ impl OpenTenant {
         *catalog = catalog.emptied();
     }
 
-    /// Forgets cached rows that may be older than this commit.
+    /// Forgets cached rows that may be older than this commit, or than a copy of the database
+    /// that took over and has lost some.
     pub(crate) fn catalog_is_at(&self, sequence: u64) {
         let mut catalog = self.catalog.lock();
-        if catalog.at.is_none_or(|at| at < sequence) {
+        if catalog.at != Some(sequence) {
             *catalog = Catalog { at: Some(sequence), ..catalog.emptied() };
         }
     }

@@ -38,9 +38,11 @@ impl Proxy {
         let (loses, lost) = (Arc::new(AtomicU8::new(0)), Arc::new(AtomicBool::new(false)));
         let (what, done) = (Arc::clone(&loses), Arc::clone(&lost));
         let accepting = tokio::spawn(async move {
+            // Ends with this task.
+            let mut passing = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect(&server).await else { continue };
-                tokio::spawn(pass(client, server, Arc::clone(&what), Arc::clone(&done)));
+                passing.spawn(pass(client, server, Arc::clone(&what), Arc::clone(&done)));
             }
         });
         Self { address, loses, lost, accepting }
@@ -107,7 +109,13 @@ async fn copy_until(
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { return };
-        if is_deaf.load(Ordering::SeqCst) || to.write_all(bytes).await.is_err() {
+        if is_deaf.load(Ordering::SeqCst) {
+            // A server that cannot answer would give up before the commit.
+            let quiet = std::time::Duration::from_millis(300);
+            while let Ok(Ok(1..)) = tokio::time::timeout(quiet, from.read(&mut buffer)).await {}
+            return;
+        }
+        if to.write_all(bytes).await.is_err() {
             return;
         }
     }
