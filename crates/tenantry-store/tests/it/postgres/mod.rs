@@ -4,6 +4,7 @@
 
 mod nodes;
 mod proxy;
+mod records;
 mod same;
 
 use crate::conformance;
@@ -129,6 +130,15 @@ impl Site {
         let url = format!("{scheme}@{}/{path}", proxy.address);
         config.url = DatabaseUrl::parse(&url).expect("a URL");
         (proxy, config)
+    }
+
+    /// Runs a superuser's command.
+    pub(crate) async fn run(&self, sql: &str) {
+        let mut config: tokio_postgres::Config = self.superuser.parse().expect("a URL");
+        config.dbname(self.names.database());
+        let (client, connection) = config.connect(NoTls).await.expect("connect");
+        tokio::spawn(connection);
+        client.batch_execute(sql).await.expect("a command");
     }
 
     /// The number that a superuser's query answers with.

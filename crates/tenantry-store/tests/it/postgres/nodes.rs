@@ -17,15 +17,15 @@ use zeroize::Zeroizing;
 const SOON: Duration = Duration::from_secs(1);
 
 /// A node with an operator.
-struct Node {
-    store: Store,
+pub(super) struct Node {
+    pub(super) store: Store,
     authority: Authority,
     principal: Principal,
     operator: OperatorScope,
 }
 
 impl Node {
-    async fn new(store: Store) -> Self {
+    pub(super) async fn new(store: Store) -> Self {
         let authority = Authority::development();
         let who = authority.authenticate(Credential::None, &store, Timestamp(0)).await;
         let principal = who.expect("operator");
@@ -37,7 +37,7 @@ impl Node {
         self.authority.authorize(&self.principal, tenant, "tenant").expect("scope")
     }
 
-    async fn tenant(&self, name: &str) -> Result<Scope<Admin>> {
+    pub(super) async fn tenant(&self, name: &str) -> Result<Scope<Admin>> {
         let spec = TenantSpec::new(tenant(name));
         Ok(self.scope(self.store.create_tenant(&self.operator, &spec).await?.id))
     }
@@ -48,12 +48,16 @@ impl Node {
         self.store.change_tenant(&self.operator, &tenant(name), &change).await.map(drop)
     }
 
-    async fn collection(&self, scope: &Scope<Admin>, name: &str) -> Result<CollectionRef> {
+    pub(super) async fn collection(
+        &self,
+        scope: &Scope<Admin>,
+        name: &str,
+    ) -> Result<CollectionRef> {
         let database = self.store.database(scope, &DatabaseName::default_database()).await?;
         self.store.collection(scope, &database, &collection(name)).await
     }
 
-    async fn make(&self, scope: &Scope<Admin>, name: &str) -> Result<CollectionRef> {
+    pub(super) async fn make(&self, scope: &Scope<Admin>, name: &str) -> Result<CollectionRef> {
         let database = self.store.database(scope, &DatabaseName::default_database()).await?;
         let spec = CollectionSpec::new(collection(name));
         Ok(self.store.create_collection(scope, &database, &spec, false).await?.0)
