@@ -24,6 +24,12 @@ impl<L: Level> Session<L> {
         &self.tenant
     }
 
+    /// Makes sure that what is looked up next is as it is stored now, whichever node has changed
+    /// it: for whoever answers with it. Operations on records look for themselves.
+    pub async fn confirm(&self) -> Result<()> {
+        self.inner.store.confirm(&self.scope).await
+    }
+
     /// Databases that the caller may see, in the order of their names.
     pub async fn databases(&self, page: Page) -> Result<Vec<Database<L>>> {
         let found = self.inner.store.databases(&self.scope, page).await?;
@@ -61,6 +67,7 @@ impl Session<Admin> {
         if databases.is_empty() && collections.is_empty() {
             return Ok(None);
         }
+        self.confirm().await?;
         let mut allowed = Vec::with_capacity(databases.len() + collections.len());
         for name in databases {
             allowed.push(Allowed::Database(self.database(name).await?.info().number));

@@ -240,6 +240,13 @@ impl Store {
         each!(self, store => store.inner.append_audit(scope, events).await)
     }
 
+    /// Makes sure that what is looked up next of the scope's tenant is as it is stored now. Without
+    /// it, databases and collections that another node has made over may be found as they were up
+    /// to a second ago; operations on records look for themselves.
+    pub async fn confirm<L: Level>(&self, scope: &Scope<L>) -> Result<()> {
+        each!(self, store => store.inner.confirm(scope).await)
+    }
+
     /// Databases in the order of their names.
     pub async fn databases<L: Level>(
         &self,

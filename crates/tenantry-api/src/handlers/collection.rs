@@ -63,6 +63,7 @@ pub(crate) async fn show_collection(
     Open(session): Open<Read>,
     Names(names): Names<(String, String)>,
 ) -> Result<Json<CollectionOut>> {
+    session.confirm().await?;
     let collection = find(&session, names).await?;
     Ok(Json(collection.info().into()))
 }

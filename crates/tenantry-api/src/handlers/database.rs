@@ -40,6 +40,7 @@ pub(crate) async fn show_database(
     Open(session): Open<Read>,
     Names(database): Names<String>,
 ) -> Result<Json<DatabaseOut>> {
+    session.confirm().await?;
     let found = session.database(&DatabaseName::parse(database)?).await?;
     Ok(Json(found.info().into()))
 }

@@ -306,6 +306,7 @@ impl<B: Backend> Tenancy<B> {
         spec: &CollectionSpec,
         get_or_create: bool,
     ) -> Result<(CollectionRef, bool)> {
+        self.confirm(scope).await?;
         match self.collection(scope, database, &spec.name).await {
             Ok(found) if get_or_create => return Ok((found, false)),
             Ok(_) => return Err(Error::already_exists(Resource::Collection, spec.name.as_str())),

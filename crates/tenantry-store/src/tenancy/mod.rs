@@ -171,7 +171,18 @@ impl<B: Backend> Tenancy<B> {
             .ok_or_else(|| Error::corrupt("the installation's row is gone"))
     }
 
-    /// Looks into a tenant's cached catalog, or loads and caches.
+    /// Makes sure that what is cached of the catalog of a scope's tenant is as it is stored now, for
+    /// whoever answers with it. Operations on records look for themselves.
+    pub(crate) async fn confirm<L: Level>(&self, scope: &Scope<L>) -> Result<()> {
+        if !B::IS_SHARED {
+            return Ok(());
+        }
+        let tenant = self.tenant(scope).await?;
+        self.backend.confirm(&tenant).await
+    }
+
+    /// Looks into a tenant's cached catalog, or loads and caches. What other nodes have changed is
+    /// seen within a second.
     pub(crate) async fn cached<T>(
         &self,
         tenant: &OpenTenant,
@@ -179,7 +190,7 @@ impl<B: Backend> Tenancy<B> {
         load: impl Future<Output = Result<Option<Arc<T>>>>,
         keep: impl FnOnce(&mut tenants::Catalog, Arc<T>),
     ) -> Result<Option<Arc<T>>> {
-        if B::IS_SHARED && tenant.is_cached(&look) {
+        if B::IS_SHARED && tenant.is_cached(&look) && !tenant.is_catalog_fresh() {
             self.backend.confirm(tenant).await?;
         }
         tenant.cached(look, load, keep).await

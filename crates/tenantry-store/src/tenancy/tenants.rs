@@ -25,6 +25,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{
@@ -36,6 +37,8 @@ use tenantry_types::{
 const OPEN_TENANTS_MAX: usize = 4_096;
 /// Catalog rows cached per tenant.
 const CACHED_ROWS_MAX: usize = 1_024;
+/// How long a cached catalog is not compared again where other nodes write too.
+const CATALOG_FRESH: Duration = Duration::from_millis(900);
 /// Change rows kept per tenant. Whoever falls further behind starts from a full copy.
 const CHANGES_KEPT: u64 = 1_024;
 
@@ -74,6 +77,8 @@ pub(crate) struct Catalog {
     generation: u64,
     /// The commit that it is known to be as new as, where other processes write too.
     at: Option<u64>,
+    /// When it was compared with what is stored.
+    confirmed: Option<Instant>,
     pub(crate) databases: HashMap<DatabaseName, Arc<DatabaseInfo>>,
     pub(crate) by_name: HashMap<(DatabaseNumber, CollectionName), Arc<CollectionInfo>>,
     pub(crate) by_id: HashMap<CollectionId, Arc<CollectionInfo>>,
@@ -286,7 +291,8 @@ impl OpenTenant {
             if catalog.by_id.len() + catalog.by_name.len() + catalog.databases.len()
                 >= CACHED_ROWS_MAX
             {
-                *catalog = Catalog { generation, at: catalog.at, ..Catalog::default() };
+                let (at, confirmed) = (catalog.at, catalog.confirmed);
+                *catalog = Catalog { generation, at, confirmed, ..Catalog::default() };
             }
             keep(&mut catalog, Arc::clone(&loaded));
         }
@@ -306,6 +312,13 @@ impl OpenTenant {
         if catalog.at != Some(sequence) {
             *catalog = Catalog { at: Some(sequence), ..catalog.emptied() };
         }
+        catalog.confirmed = Some(Instant::now());
+    }
+
+    /// True if the cached catalog was compared with what is stored so lately that nobody can
+    /// expect it to be newer.
+    pub(crate) fn is_catalog_fresh(&self) -> bool {
+        self.catalog.lock().confirmed.is_some_and(|at| at.elapsed() < CATALOG_FRESH)
     }
 
     /// Looks into the cached catalog.

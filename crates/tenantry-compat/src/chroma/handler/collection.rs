@@ -39,7 +39,9 @@ pub(crate) async fn count(place: InDatabase<Read>) -> Answer {
 }
 
 pub(crate) async fn get(found: ByName<Read>) -> Answer {
-    Ok(body::ok(&view(&found.place, &found.collection)?))
+    found.place.tenant.session.confirm().await?;
+    let collection = found.place.database.collection(&found.collection.info().name).await?;
+    Ok(body::ok(&view(&found.place, &collection)?))
 }
 
 /// The id in a `by-id` path.
@@ -59,6 +61,7 @@ impl FromRequestParts<Engine> for PathId {
 }
 
 pub(crate) async fn get_by_id(PathId(id): PathId, place: InDatabase<Read>) -> Answer {
+    place.tenant.session.confirm().await?;
     let found = place.database.collection_by_id(id).await?;
     Ok(body::ok(&view(&place, &found)?))
 }

@@ -25,7 +25,10 @@ pub(crate) async fn list(tenant: InTenant<Read>, Params(page): Params<Paging>) -
 }
 
 pub(crate) async fn get(place: InDatabase<Read>) -> Answer {
-    Ok(body::ok(&DatabaseView::new(place.database.info(), &place.tenant.asked)))
+    let session = &place.tenant.session;
+    session.confirm().await?;
+    let database = session.database(&place.database.info().name).await?;
+    Ok(body::ok(&DatabaseView::new(database.info(), &place.tenant.asked)))
 }
 
 pub(crate) async fn delete(place: InDatabase<Admin>) -> Answer {
