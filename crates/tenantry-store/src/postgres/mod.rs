@@ -11,7 +11,7 @@
 //! types up with a named statement.
 //!
 //! [`setup`], [`migrate`], [`place`] and [`check`] make roles, databases and tables, and look
-//! whether they are as they must be. [`cluster`] is the [`crate::tenancy::Backend`]: rows are
+//! whether they are as they must be; [`opening`] does it before anything is served. [`cluster`] is the [`crate::tenancy::Backend`]: rows are
 //! read through a [`view`] and written by [`submit`]; [`watch`] tells what other nodes took away,
 //! and [`purge`] removes what was deleted.
 
@@ -35,6 +35,7 @@ mod in_order;
 mod lines;
 mod migrate;
 mod names;
+mod opening;
 mod place;
 mod purge;
 mod query;

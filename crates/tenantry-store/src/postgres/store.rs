@@ -5,6 +5,7 @@ use super::{
     config::PostgresConfig,
     connections::{Connections, Target},
     names::ROOT_SCHEMA,
+    opening::Ways,
     purge,
     statement::Limits,
     url,
@@ -49,17 +50,10 @@ impl Postgres {
     pub(crate) async fn open(config: PostgresConfig) -> Result<Self> {
         let tenants = Arc::new(Tenants::new());
         let revocations = Arc::new(AtomicU64::new(0));
-        let shared = Arc::new(shared(&config, &tenants, &revocations)?);
-        let asked = shared.watch.look().await;
-        asked.map_err(|why| {
-            let why = Error::from(why);
-            let message = format!(
-                "the database {} cannot be used (if it is new, run `tenantry postgres setup` \
-                 first): {why}",
-                config.url
-            );
-            Error::new(why.kind(), message).with_source(why)
-        })?;
+        let ways = Ways::new(&config)?;
+        ways.check().await?;
+        let shared = Arc::new(shared(&config, ways.service, &tenants, &revocations)?);
+        shared.watch.look().await?;
         let inner = found(&config, &shared, tenants, revocations).await?;
         watch::spawn(&shared);
         purge::spawn(&shared);
@@ -97,14 +91,10 @@ impl Postgres {
 
 fn shared(
     config: &PostgresConfig,
+    server: url::Cluster,
     tenants: &Arc<Tenants>,
     revocations: &Arc<AtomicU64>,
 ) -> Result<Shared> {
-    let read = |path: &std::path::PathBuf| {
-        fs::read(path).map_err(|why| open_error("read the certificates", path, why))
-    };
-    let ca = config.ca.as_ref().map(read).transpose()?;
-    let server = url::Cluster::new(config.url.clone(), ca.as_deref())?;
     // Those for lookups are held for one answer at a time, so a few are enough.
     let all = config.connections.get();
     let lookups = (all / 8).max(1);
@@ -147,6 +137,13 @@ async fn found(
     let is_new = row.is_none();
     if is_new && next != 1 {
         return Err(Error::corrupt("the database is damaged: the installation's row is gone"));
+    }
+    if is_new && !config.may_found {
+        let message = format!(
+            "there is no installation in the database {} yet: `tenantry serve` makes it",
+            config.url
+        );
+        return Err(Error::new(ErrorKind::NotFound, message));
     }
     let master = match key {
         Some(key) => key,
