@@ -125,7 +125,7 @@ impl Store {
 
     /// Finishes what was accepted and closes. Later operations fail.
     pub fn close(&self) {
-        each!(self, store => store.close())
+        each!(self, store => store.close());
     }
 
     /// The tenant with this name, if one lives. Needs no scope: it is how a scope begins.

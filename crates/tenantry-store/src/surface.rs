@@ -156,6 +156,9 @@ impl DatabaseRef {
 pub struct CollectionRef {
     pub(crate) tenant: TenantId,
     pub(crate) info: Arc<CollectionInfo>,
+    /// The database in which it was looked up by name; none if it was found in another way. Where
+    /// other processes write too, something else may have this name by now.
+    pub(crate) named_in: Option<Arc<DatabaseInfo>>,
 }
 
 impl CollectionRef {

@@ -281,7 +281,7 @@ impl Cell {
         let upsert = WriteMode::Upsert;
         let write = async |mode: WriteMode, record: RecordWrite| {
             let done = self.collection::<Write>("c1").await?.write(mode, vec![record]).await?;
-            Ok(done.inserted + done.updated)
+            Ok::<_, Error>(done.inserted + done.updated)
         };
         let delete = async |select: Selector| {
             self.collection::<Write>("c1").await?.delete(&select, None).await

@@ -54,6 +54,11 @@ impl View for Arc<Db> {
         Ok(Db::get(self, space, key)?.map(|value| value.to_vec()))
     }
 
+    async fn many(&self, space: Space, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        let one = |key: &Vec<u8>| Ok(Db::get(self, space, key)?.map(|value| value.to_vec()));
+        keys.iter().map(one).collect()
+    }
+
     async fn page(
         &self,
         space: Space,
@@ -201,13 +206,16 @@ impl Backend for Files {
         self.forget_saved_tenant(tenant).await
     }
 
-    fn place_opened(&self, tenant: TenantId) {
-        self.unpurged.lock().insert(tenant);
+    fn place_opened(&self, placement: Placement) {
+        self.unpurged.lock().insert(placement.tenant);
         self.purge.notify_one();
     }
 
-    async fn collections_gone(&self, tenant: TenantId, numbers: Vec<u32>) -> Result<()> {
-        self.unpurged.lock().insert(tenant);
+    async fn collections_gone(&self, placement: Placement, numbers: Vec<u32>) -> Result<()> {
+        let tenant = placement.tenant;
+        if placement.is_apart() {
+            self.unpurged.lock().insert(tenant);
+        }
         for number in &numbers {
             self.hot.forget(tenant, CollectionNumber(*number));
         }

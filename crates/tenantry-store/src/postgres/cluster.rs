@@ -1,10 +1,10 @@
 //! PostgreSQL as a place for rows.
 
 use super::{
-    call::{self, Answers},
+    apart::Provisioner,
+    call,
     connections::{Connections, Target},
-    failure::Outcome,
-    names::{VECTOR_SCHEMA, quoted},
+    names::{PlaceName, VECTOR_SCHEMA, quoted},
     statement::{Limits, Right, Step, Text},
     view::{Key, PgView, first_bytes},
     watch::Watch,
@@ -16,15 +16,18 @@ use crate::{
         Backend, WriteSet,
         disk::DiskHead,
         keys,
+        place::Placement,
         seal::SealingKey,
         slot::{Slot, SlotWrite},
         tenants::OpenTenant,
     },
 };
+use parking_lot::Mutex;
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -57,8 +60,15 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) root: Place,
     pub(crate) watch: Watch,
+    /// Who makes and removes places apart.
+    pub(super) provisioner: Option<Provisioner>,
+    /// What the names of places apart come from, once the installation is open.
+    pub(super) naming: OnceLock<[u8; 32]>,
     /// Wakes the purger.
     pub(super) purge: Arc<Notify>,
+    /// Tenants that live apart and may have collections to purge: those whose place was opened,
+    /// and those that have deleted some since.
+    pub(super) unpurged: Mutex<HashMap<TenantId, Placement>>,
     /// Commits acknowledged.
     pub(super) commits: AtomicU64,
     pub(super) closed: AtomicBool,
@@ -87,6 +97,13 @@ pub(crate) struct Place {
 /// A schema's name that can stand in a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Schema(Arc<str>);
+
+impl From<&PlaceName> for Schema {
+    fn from(name: &PlaceName) -> Self {
+        // Letters and digits only, so that quoting is all that is to be done.
+        Self(format!("\"{name}\"").into())
+    }
+}
 
 impl Schema {
     pub(crate) fn new(name: &str) -> Result<Self> {
@@ -122,15 +139,8 @@ pub(crate) fn signed(tenant: TenantId) -> Result<i64> {
 
 impl Cluster {
     /// Where this tenant's data are.
-    pub(crate) fn place(&self, _tenant: &OpenTenant) -> Place {
-        self.shared.root.clone()
-    }
-
-    /// Reads a tenant's data in one round trip, all of it as it stands at one moment.
-    pub(crate) async fn read(&self, tenant: &OpenTenant, steps: Vec<Step>) -> Outcome<Answers> {
-        let place = self.place(tenant);
-        let conn = self.shared.connections.get(&place.target).await?;
-        call::read(conn, self.shared.limits, place.right(tenant.id()), steps).await
+    pub(crate) fn place(&self, tenant: &OpenTenant) -> Place {
+        self.shared.place_of(tenant.placement())
     }
 }
 
@@ -171,27 +181,34 @@ impl Backend for Cluster {
     }
 
     async fn change_root(&self, tenants: &[&OpenTenant]) -> Result<PgView> {
-        PgView::change(&self.shared, self.shared.root.clone(), tenants).await
+        PgView::change_root(&self.shared, tenants).await
     }
 
     fn can_make(&self, isolation: Isolation) -> Result<()> {
-        if isolation == Isolation::Shared {
+        if isolation == Isolation::Shared || self.shared.provisioner.is_some() {
             return Ok(());
         }
         Err(Error::new(
             ErrorKind::Unsupported,
-            format!("the isolation {} does not exist on PostgreSQL yet", isolation.word()),
+            format!(
+                "tenants with isolation {} need a role that makes their places: give the server \
+                 --database-admin-url, which `tenantry postgres setup` has printed",
+                isolation.word()
+            ),
         ))
     }
 
-    async fn make_place(&self, _tenant: &OpenTenant) -> Result<()> {
-        Err(Error::internal("a place apart on PostgreSQL"))
+    async fn make_place(&self, tenant: &OpenTenant) -> Result<()> {
+        self.shared.make_place(tenant.placement()).await
     }
 
-    fn place_opened(&self, _tenant: TenantId) {}
+    fn place_opened(&self, placement: Placement) {
+        self.shared.unpurged.lock().insert(placement.tenant, placement);
+        self.shared.purge.notify_one();
+    }
 
-    async fn change_first(&self, _tenant: &OpenTenant) -> Result<PgView> {
-        Err(Error::internal("a place apart on PostgreSQL"))
+    async fn change_first(&self, tenant: &OpenTenant) -> Result<PgView> {
+        Ok(PgView::writing(&self.shared, self.place(tenant)))
     }
 
     async fn creating(&self) -> Result<PgView> {
@@ -224,7 +241,10 @@ impl Backend for Cluster {
         Ok(())
     }
 
-    async fn collections_gone(&self, _tenant: TenantId, _numbers: Vec<u32>) -> Result<()> {
+    async fn collections_gone(&self, placement: Placement, _numbers: Vec<u32>) -> Result<()> {
+        if placement.is_apart() {
+            self.shared.unpurged.lock().insert(placement.tenant, placement);
+        }
         self.shared.purge.notify_one();
         Ok(())
     }

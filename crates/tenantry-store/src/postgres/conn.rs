@@ -44,6 +44,18 @@ impl Conn {
     /// From now on something may be on its way.
     pub(super) fn set_dirty(&mut self) {
         self.is_clean = false;
+        #[cfg(test)]
+        if let Some(shared) = self.shared.upgrade() {
+            shared.exchanges.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn say(&self, statement: &super::statement::Statement) {
+        if let Some(shared) = self.shared.upgrade() {
+            let types = statement.values.iter().map(|(_, of)| of.clone()).collect();
+            shared.said.lock().push((statement.text.as_str().to_owned(), types));
+        }
     }
 
     /// To send something with.

@@ -83,6 +83,12 @@ pub(super) struct Shared {
     waiting: AtomicUsize,
     open: Arc<AtomicUsize>,
     state: Mutex<State>,
+    /// Round trips.
+    #[cfg(test)]
+    pub(super) exchanges: AtomicUsize,
+    /// Texts of statements, with the types of their values.
+    #[cfg(test)]
+    pub(super) said: Mutex<Vec<(String, Vec<tokio_postgres::types::Type>)>>,
 }
 
 struct State {
@@ -143,6 +149,10 @@ impl Connections {
                 paused: HashMap::new(),
                 is_closed: false,
             }),
+            #[cfg(test)]
+            exchanges: AtomicUsize::new(0),
+            #[cfg(test)]
+            said: Mutex::default(),
         });
         tokio::spawn(close_idle(Arc::downgrade(&shared), bounds.idle));
         Self { shared }
@@ -233,6 +243,19 @@ impl Drop for Waiter<'_> {
 
 fn is_closed() -> Failure {
     Error::new(ErrorKind::Unavailable, "the server is shutting down").into()
+}
+
+#[cfg(test)]
+impl Connections {
+    /// Round trips so far, but those that open connections.
+    pub(super) fn exchanges(&self) -> usize {
+        self.shared.exchanges.load(Ordering::Relaxed)
+    }
+
+    /// What was said since this was last asked.
+    pub(super) fn said(&self) -> Vec<(String, Vec<tokio_postgres::types::Type>)> {
+        std::mem::take(&mut *self.shared.said.lock())
+    }
 }
 
 impl Shared {

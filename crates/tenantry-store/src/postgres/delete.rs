@@ -38,22 +38,31 @@ impl Tenancy<Cluster> {
         let (inner, scope, collection) = (Arc::clone(self), scope.to_write(), collection.clone());
         let select = select.clone();
         let limit = limit.unwrap_or(usize::MAX);
-        complete(async move { inner.delete_all(scope, collection, select, limit).await }).await
+        complete(async move {
+            match inner.delete_all(&scope, &collection, &select, limit).await {
+                Ok(count) => Ok(count),
+                Err(why) => match inner.renamed(&scope, &collection, &why).await? {
+                    Some(other) => inner.delete_all(&scope, &other, &select, limit).await,
+                    None => Err(why),
+                },
+            }
+        })
+        .await
     }
 
     async fn delete_all(
         &self,
-        scope: Scope<Write>,
-        collection: CollectionRef,
-        select: Selector,
+        scope: &Scope<Write>,
+        collection: &CollectionRef,
+        select: &Selector,
         limit: usize,
     ) -> Result<usize> {
-        let tenant = self.collection_tenant(&scope, &collection).await?;
+        let tenant = self.collection_tenant(scope, collection).await?;
         let bound = scope.restriction().filter.as_ref();
         let writing = tenant.writer.lock().await;
         tenant.check_alive()?;
-        let mut reading = Reading::new(self, &tenant, &collection);
-        let ask = Ask::new(&reading, &select, bound);
+        let mut reading = Reading::new(self, &tenant, collection);
+        let ask = Ask::new(&reading, select, bound);
         let filters = ask.filters();
         let slice = Slice { offset: 0, limit };
         if !ask.needs_text() {
@@ -61,9 +70,9 @@ impl Tenancy<Cluster> {
             let conditions = ask.conditions(&filters, &all);
             let data =
                 |draft: &mut Draft| draft.ordinals(&conditions, &Order::Insertion, slice).map(Some);
-            let begun = self.changing_locked(&scope, &tenant, &collection, writing, data).await?;
+            let begun = self.changing_locked(scope, &tenant, collection, writing, data).await?;
             let doomed = doomed(&ask, &begun.lines.records)?;
-            return self.delete_these(&scope, &tenant, begun, doomed).await;
+            return self.delete_these(scope, &tenant, begun, doomed).await;
         }
         let mut writing = Some(writing);
         for attempt in 0.. {
@@ -74,22 +83,22 @@ impl Tenancy<Cluster> {
             } else {
                 None
             };
-            let begun = self.changing_locked(&scope, &tenant, &collection, held, |_| Ok(None));
+            let begun = self.changing_locked(scope, &tenant, collection, held, |_| Ok(None));
             let begun = begun.await?;
             let doomed = match found {
                 Some((doomed, stamp)) if is_same(stamp, begun.statistics.stamp) => doomed,
                 // Nobody of this node can have been it: the writer lock is held.
                 Some(_) => {
                     writing = Some(begun.into_lock());
-                    reading = Reading::new(self, &tenant, &collection);
+                    reading = Reading::new(self, &tenant, collection);
                     continue;
                 }
                 None => {
-                    let mut within = Reading::new(self, &tenant, &collection).within(&begun.view);
+                    let mut within = Reading::new(self, &tenant, collection).within(&begun.view);
                     select_all(&mut within, &ask, limit).await?
                 }
             };
-            return self.delete_these(&scope, &tenant, begun, doomed).await;
+            return self.delete_these(scope, &tenant, begun, doomed).await;
         }
         Err(Error::internal("deleting ends without an end"))
     }

@@ -13,6 +13,7 @@ use crate::{
     tenancy::{
         catalog::PARTITION,
         keys::{self, PREFIX_BYTES, Prefix},
+        seal::Deriving,
         tenants::OpenTenant,
     },
 };
@@ -291,25 +292,31 @@ pub(super) fn page_rows(vector_bytes: usize) -> usize {
 pub(super) const ANSWER_ROWS_MAX: usize =
     Limits::ANSWER_BYTES_MAX / size_of::<tenantry_types::Record>() + 1;
 
-/// What an id is unique by, and found by: only a holder of the tenant's key can tell which id it
-/// is of.
-pub(super) fn id_key(tenant: &OpenTenant, number: CollectionNumber, id: &str) -> Vec<u8> {
-    let mut input = number.0.to_be_bytes().to_vec();
-    input.extend_from_slice(id.as_bytes());
-    let hash = tenant.key().derive("tenantry 2026-11 record id", &input);
-    hash.into_iter().take(16).collect()
+/// What ids of a collection are unique by, and found by: only a holder of the tenant's key can
+/// tell which id a hash is of.
+pub(super) struct IdKeys {
+    key: Deriving,
+    number: [u8; 4],
 }
 
-/// The keys of ids, each once.
-pub(super) fn id_keys(
-    tenant: &OpenTenant,
-    number: CollectionNumber,
-    ids: &[RecordId],
-) -> Vec<Vec<u8>> {
-    let mut keys: Vec<_> = ids.iter().map(|id| id_key(tenant, number, id.as_str())).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    keys
+impl IdKeys {
+    pub(super) fn new(tenant: &OpenTenant, number: CollectionNumber) -> Self {
+        let key = tenant.key().deriving("tenantry 2026-11 record id");
+        Self { key, number: number.0.to_be_bytes() }
+    }
+
+    pub(super) fn of(&self, id: &str) -> Vec<u8> {
+        let hash = self.key.hash(&[&self.number, id.as_bytes()].concat());
+        hash.into_iter().take(16).collect()
+    }
+
+    /// Those of many ids, each once.
+    pub(super) fn all<'a>(&self, ids: impl Iterator<Item = &'a RecordId>) -> Vec<Vec<u8>> {
+        let mut keys: Vec<_> = ids.map(|id| self.of(id.as_str())).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
 }
 
 /// True if a tenant's number in a line is this one.

@@ -15,9 +15,10 @@
 //! read through a [`view`] and written by [`submit`]; [`watch`] tells what other nodes took away,
 //! and [`purge`] removes what was deleted.
 
-#![cfg_attr(not(test), allow(dead_code, reason = "separated tenants come next"))]
+#![allow(dead_code, reason = "separated tenants come next")]
 
 mod admin;
+mod apart;
 mod call;
 mod check;
 mod clean;
@@ -34,6 +35,7 @@ mod filter;
 mod in_order;
 mod lines;
 mod migrate;
+mod named;
 mod names;
 mod opening;
 mod place;
@@ -42,6 +44,8 @@ mod query;
 mod read;
 mod reading;
 mod records;
+#[cfg(test)]
+mod records_tests;
 mod select;
 mod setup;
 #[cfg(test)]

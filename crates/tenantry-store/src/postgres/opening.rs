@@ -1,23 +1,16 @@
 //! What precedes serving: is the server there, does it let both roles in, do its walls stand, are
 //! the tables of this program's version.
 //!
-//! Errors are for whoever starts the program. They name hosts, ports, databases and roles, and
-//! never a password; PostgreSQL's own texts go to the log.
+//! Errors are for whoever starts the program.
 
 use super::{
+    admin::enter,
     check::{check_admin, check_root},
     config::PostgresConfig,
     migrate::migrate_root,
     url::{Cluster, DatabaseUrl},
 };
-use crate::tenancy::master::open_error;
-use std::{error::Error as _, fs, time::Duration};
-use tenantry_types::{Error, ErrorKind, Result};
-use tokio::time::timeout;
-use tokio_postgres::Client;
-
-/// For all addresses that a URL names.
-const OPENING: Duration = Duration::from_secs(15);
+use tenantry_types::Result;
 
 /// The ways to an installation's database.
 #[derive(Debug)]
@@ -28,11 +21,8 @@ pub(super) struct Ways {
 
 impl Ways {
     pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
-        let read = |path: &std::path::PathBuf| {
-            fs::read(path).map_err(|why| open_error("read the certificates", path, why))
-        };
-        let ca = config.ca.as_ref().map(read).transpose()?;
-        let way = |url: &DatabaseUrl| Cluster::new(url.clone(), ca.as_deref());
+        let ca = config.ca.as_deref();
+        let way = |url: &DatabaseUrl| Cluster::open(url.clone().or_authority(ca));
         let admin = config.admin_url.as_ref().map(way).transpose()?;
         Ok(Self { service: way(&config.url)?, admin })
     }
@@ -48,72 +38,6 @@ impl Ways {
         }
         check_root(&service).await.map(drop)
     }
-}
-
-/// Opens a connection outside the pool.
-async fn enter(way: &Cluster) -> Result<Client> {
-    let url = way.url();
-    let opened = timeout(OPENING, url.config().connect(way.tls().clone())).await;
-    let Ok(opened) = opened else {
-        let message =
-            format!("the database {url} does not answer: is it PostgreSQL, and is it up?");
-        return Err(Error::new(ErrorKind::Unavailable, message));
-    };
-    let (client, connection) = opened.map_err(|why| refused(url, why))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to the database ended");
-        }
-    });
-    Ok(client)
-}
-
-/// Why nobody could enter.
-fn refused(url: &DatabaseUrl, why: tokio_postgres::Error) -> Error {
-    let user = url.user().escape_debug().to_string();
-    let (kind, message) = match why.as_db_error() {
-        Some(answer) => {
-            let (code, text) = (answer.code().code(), answer.message());
-            tracing::warn!(database = %url, code, text, "the database lets nobody in");
-            match code {
-                "28P01" | "28000" => (
-                    ErrorKind::Denied,
-                    format!("the database {url} does not let {user} in: wrong password or role"),
-                ),
-                "3D000" => (
-                    ErrorKind::NotFound,
-                    format!(
-                        "there is no database {url}: run `tenantry postgres setup`, or name the \
-                         one that it made"
-                    ),
-                ),
-                "42501" => (
-                    ErrorKind::Denied,
-                    format!(
-                        "the role {user} may not enter the database {url}: use the URL that \
-                         `tenantry postgres setup` printed"
-                    ),
-                ),
-                "53300" => (
-                    ErrorKind::Unavailable,
-                    format!("the database {url} has all the connections that it allows"),
-                ),
-                "57P03" => (
-                    ErrorKind::Unavailable,
-                    format!("the database {url} is starting or stopping: try again"),
-                ),
-                _ => (
-                    ErrorKind::Unavailable,
-                    format!("the database {url} refuses a connection with {code}"),
-                ),
-            }
-        }
-        None => {
-            let cause = why.source().map_or_else(|| why.to_string(), ToString::to_string);
-            (ErrorKind::Unavailable, format!("cannot reach the database {url}: {cause}"))
-        }
-    };
-    Error::new(kind, message).with_source(why)
 }
 
 #[cfg(test)]

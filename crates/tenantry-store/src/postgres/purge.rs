@@ -7,15 +7,20 @@ use super::{
     cluster::{Place, Shared, signed},
     statement::{Statement, Step},
     submit::{commit_steps, note},
-    view::{Key, PgView, behind, first_bytes},
+    view::{Key, PgView, behind, bytes, first_bytes, odd},
 };
-use crate::tenancy::keys::{self, PREFIX_BYTES, Prefix};
+use crate::tenancy::{
+    Space, View as _,
+    keys::{self, PREFIX_BYTES, Prefix},
+    place::PlaceRow,
+};
 use std::{
+    collections::HashSet,
     sync::{Arc, Weak},
     time::Duration,
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, Result};
+use tenantry_types::{Error, ErrorKind, Result};
 use tokio::sync::Notify;
 use tokio_postgres::types::Type;
 
@@ -62,25 +67,56 @@ async fn run(weak: Weak<Shared>, woken: Arc<Notify>) {
     }
 }
 
-/// Does the work of every note there is that no other node works on. A note that fails does not
-/// keep the others waiting.
+/// Where notes are, and under whose number.
+struct Notes {
+    place: Place,
+    whose: TenantId,
+    number: i64,
+}
+
+impl Notes {
+    fn new(place: Place, whose: TenantId) -> Result<Self> {
+        Ok(Self { place, whose, number: signed(whose)? })
+    }
+}
+
+/// Does the work of every note there is that no other node works on.
 async fn purge_all(shared: &Arc<Shared>) -> Result<()> {
+    let mut outcome = purge_notes(shared, Notes::new(shared.root.clone(), INSTALLATION)?).await;
+    let apart = std::mem::take(&mut *shared.unpurged.lock());
+    for (tenant, placement) in apart {
+        let notes = Notes::new(shared.place_of(placement), tenant)?;
+        if let Err(why) = purge_notes(shared, notes).await {
+            // A tenant that is gone has taken its notes along.
+            if why.kind() != ErrorKind::NotFound && why.kind() != ErrorKind::Corrupt {
+                shared.unpurged.lock().insert(tenant, placement);
+            }
+            outcome = outcome.and(Err(why));
+        }
+    }
+    outcome
+}
+
+/// A note that fails does not keep the others waiting.
+async fn purge_notes(shared: &Arc<Shared>, notes: Notes) -> Result<()> {
     let mut after = Vec::new();
     let mut outcome = Ok(());
+    // Tenants whose place apart is removed already.
+    let mut emptied = HashSet::new();
     while !shared.is_closed() {
-        let view = PgView::writing(shared, shared.root.clone());
-        let root = &shared.root;
+        let place = &notes.place;
+        let view = PgView::writing(shared, place.clone());
         let ask = || {
-            let statement = Statement::new(root.text(NOTE))
-                .with(0_i64, Type::INT8)
+            let statement = Statement::new(place.text(NOTE))
+                .with(notes.number, Type::INT8)
                 .with(i16::from(keys::Purge::FAMILY), Type::INT2)
                 .with(after.clone(), Type::BYTEA);
             vec![Step::Run(statement)]
         };
-        let answers = view.run(root, INSTALLATION, ask).await?;
+        let answers = view.run(place, notes.whose, ask).await?;
         let found = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
         let Some(rest) = found else { return outcome };
-        match piece(shared, view, &rest).await {
+        match piece(shared, &notes, view, &rest, &mut emptied).await {
             Ok(true) => after = rest,
             Ok(false) => {}
             Err(why) => {
@@ -93,31 +129,60 @@ async fn purge_all(shared: &Arc<Shared>) -> Result<()> {
 }
 
 /// Removes a piece of what a note names, and the note after the last one: then true.
-async fn piece(shared: &Arc<Shared>, view: PgView, rest: &[u8]) -> Result<bool> {
+async fn piece(
+    shared: &Arc<Shared>,
+    notes: &Notes,
+    view: PgView,
+    rest: &[u8],
+    emptied: &mut HashSet<TenantId>,
+) -> Result<bool> {
     let note = note(rest)?;
     let tenant = TenantId::new(note.tenant);
-    lives_not(shared, &view, &note).await?;
+    lives_not(&notes.place, &view, &note).await?;
+    let mut steps = vec![Step::Enter(notes.place.right(notes.whose))];
     let removed = if note.collection == 0 {
+        let key = keys::Place { tenant: note.tenant }.encode(Prefix::of(INSTALLATION));
+        if let Some(row) = view.get(Space::Catalog, &key).await? {
+            if shared.provisioner.is_none() {
+                tracing::debug!(%tenant, "a place is left to a node that can remove it");
+                return Ok(true);
+            }
+            if emptied.insert(tenant) {
+                // Without the note meanwhile: it takes its time, and any node may do it twice.
+                drop(view);
+                let placement = PlaceRow::decode(tenant, &row)?.placement;
+                shared.drop_place(placement).await?;
+                return Ok(false);
+            }
+            let told = keys::told_of(Prefix::of(INSTALLATION), tenant);
+            steps.extend(
+                [remove_range(&shared.root, 0, &told), remove_range(&shared.root, 0, &key)]
+                    .into_iter()
+                    .flatten(),
+            );
+        }
         remove_of_tenant(shared, &view, tenant).await?
     } else {
-        remove_of_collection(shared, &view, tenant, note.collection).await?
+        remove_of_collection(&notes.place, &view, tenant, note.collection).await?
     };
-    let root = &shared.root;
-    let mut steps = vec![Step::Enter(root.right(INSTALLATION))];
     let is_done = removed < CHUNK;
+    if !is_done {
+        steps.truncate(1);
+    }
     let gone = if is_done { vec![rest.to_vec()] } else { Vec::new() };
     steps.push(Step::Run(
-        Statement::new(root.text(REMOVE_KEYS))
-            .with(0_i64, Type::INT8)
+        Statement::new(notes.place.text(REMOVE_KEYS))
+            .with(notes.number, Type::INT8)
             .with(i16::from(keys::Purge::FAMILY), Type::INT2)
             .with(gone, Type::BYTEA_ARRAY),
     ));
-    commit_steps(view, steps, 0).await?;
+    let proof = steps.len() - 2;
+    commit_steps(view, steps, proof).await?;
     Ok(is_done)
 }
 
 /// Its row went in the commit that wrote the note. If it is there, the note is wrong.
-async fn lives_not(shared: &Arc<Shared>, view: &PgView, note: &keys::Purge) -> Result<()> {
+async fn lives_not(place: &Place, view: &PgView, note: &keys::Purge) -> Result<()> {
     let tenant = TenantId::new(note.tenant);
     let prefix = Prefix::of(tenant);
     let key = if note.collection == 0 {
@@ -125,9 +190,8 @@ async fn lives_not(shared: &Arc<Shared>, view: &PgView, note: &keys::Purge) -> R
     } else {
         keys::Collection { collection: note.collection }.encode(prefix)
     };
-    let root = &shared.root;
     let key = Key::split(&key)?;
-    let answers = view.run(root, tenant, || vec![Step::Run(key.get(root))]).await?;
+    let answers = view.run(place, tenant, || vec![Step::Run(key.get(place))]).await?;
     if answers.first().is_some_and(|rows| !rows.is_empty()) {
         return Err(Error::corrupt("a note asks to purge what lives"));
     }
@@ -147,7 +211,7 @@ async fn remove_of_tenant(shared: &Arc<Shared>, view: &PgView, tenant: TenantId)
     };
     let answers = view.run(root, tenant, list).await?;
     let rows = answers.first().map_or(&[] as &[_], Vec::as_slice);
-    let ids = rows.iter().map(|row| super::view::bytes(row, 0)).collect::<Result<Vec<_>>>()?;
+    let ids = rows.iter().map(|row| bytes(row, 0)).collect::<Result<Vec<_>>>()?;
     let remove = |at: TenantId, family: u8, keys: Vec<Vec<u8>>| -> Result<Step> {
         let statement = Statement::new(root.text(REMOVE_KEYS))
             .with(signed(at)?, Type::INT8)
@@ -181,36 +245,38 @@ async fn remove_of_tenant(shared: &Arc<Shared>, view: &PgView, tenant: TenantId)
 
 /// Removes a piece of a collection's records; the number of rows in the largest one.
 async fn remove_of_collection(
-    shared: &Arc<Shared>,
+    place: &Place,
     view: &PgView,
     tenant: TenantId,
     collection: u32,
 ) -> Result<i64> {
-    let root = &shared.root;
     let number = signed(tenant)?;
     let column = i32::try_from(collection)
         .map_err(|_| Error::internal("a collection's number beyond the database's"))?;
     let tables = || {
         let all = ["vectors", "records"].into_iter();
-        let of = |table| chunk(root, REMOVE_OF_COLLECTION, table, number).with(column, Type::INT4);
+        let of = |table| chunk(place, REMOVE_OF_COLLECTION, table, number).with(column, Type::INT4);
         all.map(of).map(Step::Run).collect()
     };
-    let removed = largest(&view.run(root, tenant, tables).await?)?;
+    let removed = largest(&view.run(place, tenant, tables).await?)?;
     let starts = keys::records_of(Prefix::of(tenant), collection);
     let rows = || {
-        let of = |start: &Vec<u8>| {
-            let (head, rest) = start.split_at_checked(PREFIX_BYTES)?;
-            let statement = Statement::new(root.text(REMOVE_RANGE))
-                .with(number, Type::INT8)
-                .with(i16::from(*head.last()?), Type::INT2)
-                .with(rest.to_vec(), Type::BYTEA)
-                .with(behind(rest), Type::BYTEA);
-            Some(Step::Run(statement))
-        };
+        let of = |start: &Vec<u8>| remove_range(place, number, start);
         starts.iter().filter_map(of).collect()
     };
-    view.run(root, tenant, rows).await?;
+    view.run(place, tenant, rows).await?;
     Ok(removed)
+}
+
+/// Removes all rows whose key starts so.
+fn remove_range(place: &Place, tenant: i64, start: &[u8]) -> Option<Step> {
+    let (head, rest) = start.split_at_checked(PREFIX_BYTES)?;
+    let statement = Statement::new(place.text(REMOVE_RANGE))
+        .with(tenant, Type::INT8)
+        .with(i16::from(*head.last()?), Type::INT2)
+        .with(rest.to_vec(), Type::BYTEA)
+        .with(behind(rest), Type::BYTEA);
+    Some(Step::Run(statement))
 }
 
 fn chunk(place: &Place, text: &str, table: &str, tenant: i64) -> Statement {
@@ -221,9 +287,7 @@ fn chunk(place: &Place, text: &str, table: &str, tenant: i64) -> Statement {
 fn largest(answers: &[Vec<tokio_postgres::Row>]) -> Result<i64> {
     let mut largest = 0;
     for row in answers.iter().flatten() {
-        let count: i64 = row
-            .try_get(0)
-            .map_err(|_| Error::internal("the database answers with another type"))?;
+        let count: i64 = row.try_get(0).map_err(|_| odd())?;
         largest = largest.max(count);
     }
     Ok(largest)

@@ -43,6 +43,21 @@ impl Tenancy<Cluster> {
         collection: &CollectionRef,
         request: &QueryRequest,
     ) -> Result<Answer<Found>> {
+        match self.query_in(scope, collection, request).await {
+            Ok(answer) => Ok(answer),
+            Err(why) => match self.renamed(scope, collection, &why).await? {
+                Some(other) => self.query_in(scope, &other, request).await,
+                None => Err(why),
+            },
+        }
+    }
+
+    async fn query_in<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        request: &QueryRequest,
+    ) -> Result<Answer<Found>> {
         let bound = scope.restriction().filter.as_ref();
         let tenant = self.collection_tenant(scope, collection).await?;
         let wires = request.vectors.iter().map(|vector| Wire::of(vector));

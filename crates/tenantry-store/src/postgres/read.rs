@@ -22,6 +22,21 @@ impl Tenancy<Cluster> {
         collection: &CollectionRef,
         select: &Selector,
     ) -> Result<Answer<usize>> {
+        match self.count_in(scope, collection, select).await {
+            Ok(answer) => Ok(answer),
+            Err(why) => match self.renamed(scope, collection, &why).await? {
+                Some(other) => self.count_in(scope, &other, select).await,
+                None => Err(why),
+            },
+        }
+    }
+
+    async fn count_in<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        select: &Selector,
+    ) -> Result<Answer<usize>> {
         let bound = scope.restriction().filter.as_ref();
         let tenant = self.collection_tenant(scope, collection).await?;
         let mut reading = Reading::new(self, &tenant, collection);
@@ -40,6 +55,21 @@ impl Tenancy<Cluster> {
         collection: &CollectionRef,
         request: &GetRequest,
     ) -> Result<Answer<Vec<Record>>> {
+        match self.get_from(scope, collection, request).await {
+            Ok(answer) => Ok(answer),
+            Err(why) => match self.renamed(scope, collection, &why).await? {
+                Some(other) => self.get_from(scope, &other, request).await,
+                None => Err(why),
+            },
+        }
+    }
+
+    async fn get_from<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        request: &GetRequest,
+    ) -> Result<Answer<Vec<Record>>> {
         let bound = scope.restriction().filter.as_ref();
         let tenant = self.collection_tenant(scope, collection).await?;
         let mut reading = Reading::new(self, &tenant, collection);
@@ -52,6 +82,20 @@ impl Tenancy<Cluster> {
     }
 
     pub(crate) async fn collection_statistics<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+    ) -> Result<Answer<CollectionStatistics>> {
+        match self.statistics_of(scope, collection).await {
+            Ok(answer) => Ok(answer),
+            Err(why) => match self.renamed(scope, collection, &why).await? {
+                Some(other) => self.statistics_of(scope, &other).await,
+                None => Err(why),
+            },
+        }
+    }
+
+    async fn statistics_of<L: Level>(
         &self,
         scope: &Scope<L>,
         collection: &CollectionRef,

@@ -11,6 +11,7 @@ use super::{
     connect::VectorType,
     failure::{Cause, Failure, Outcome},
     lines::{Line, Lines},
+    named,
     statement::{Mode, Statement, Step},
     view::PgView,
 };
@@ -21,7 +22,6 @@ use crate::{
     tenancy::{
         Tenancy,
         answer::Records,
-        catalog::missing_collection,
         disk::{Stamp, Statistics},
         tenants::OpenTenant,
     },
@@ -156,10 +156,7 @@ impl<'a> Reading<'a> {
     ) -> std::result::Result<(Lines, Statistics), Halt> {
         let rows = self.run(make).await?;
         let lines = Lines::of(rows, self.tenant, self.number())?;
-        let Some(info) = &lines.info else {
-            self.tenant.catalog_changed();
-            return Err(missing_collection(&self.collection.info).into());
-        };
+        let info = named::check(self.tenant, self.collection, lines.info.as_ref())?;
         self.learn(info);
         let statistics = lines.statistics.ok_or_else(|| {
             Error::corrupt(format!(

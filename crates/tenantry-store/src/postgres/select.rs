@@ -4,7 +4,7 @@
 //! steps: the server leaves out what cannot match, and this node opens the rest and tests it.
 
 use super::{
-    draft::{Conditions, Draft, PAGE_ROWS, Slice, id_keys},
+    draft::{Conditions, Draft, IdKeys, PAGE_ROWS, Slice},
     lines::{Line, another_record},
     reading::{Halt, Reading},
 };
@@ -29,7 +29,7 @@ impl Ask {
     pub(super) fn new(reading: &Reading<'_>, select: &Selector, bound: Option<&Filter>) -> Self {
         let ids = select.ids.as_ref();
         Self {
-            keys: ids.map(|ids| id_keys(reading.tenant, reading.number(), ids)),
+            keys: ids.map(|ids| IdKeys::new(reading.tenant, reading.number()).all(ids.iter())),
             ids: ids.map(|ids| Arc::new(ids.iter().map(|id| id.as_str().to_owned()).collect())),
             // The key's first.
             filters: bound.into_iter().chain(select.filter.as_ref()).cloned().collect(),

@@ -1,6 +1,7 @@
 //! Opening, and what is asked of the whole.
 
 use super::{
+    apart::Provisioner,
     cluster::{Cluster, IDLE, LOCK, Place, Schema, Shared},
     config::PostgresConfig,
     connections::{Connections, Target},
@@ -25,18 +26,19 @@ use crate::{
         tenants::Tenants,
     },
 };
+use parking_lot::Mutex;
 use std::{
     fs,
     num::NonZeroUsize,
     os::unix::fs::DirBuilderExt as _,
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Isolation, Result};
+use tenantry_types::{Error, ErrorKind, Result};
 
 /// The backend on PostgreSQL. All operations are those of [`crate::Store`].
 #[derive(Debug)]
@@ -107,12 +109,17 @@ fn shared(
     let target = Target { cluster: 0, database: config.url.database().into() };
     let root = Place::new(target, Schema::new(ROOT_SCHEMA)?, None);
     let (tenants, revocations) = (Arc::clone(tenants), Arc::clone(revocations));
+    let ca = config.ca.as_deref();
+    let admin = config.admin_url.clone().map(|url| url.or_authority(ca));
     Ok(Shared {
         connections: connections(all.saturating_sub(lookups)),
         lookups: connections(lookups),
         limits: Limits { statement: config.statement_timeout, lock: LOCK, idle: IDLE },
         root: root.clone(),
         watch: Watch::new(connections(1), root, tenants, revocations),
+        provisioner: admin.map(Provisioner::new).transpose()?,
+        naming: OnceLock::new(),
+        unpurged: Mutex::default(),
         purge: Arc::default(),
         commits: AtomicU64::new(0),
         closed: AtomicBool::new(false),
@@ -145,6 +152,11 @@ async fn found(
         );
         return Err(Error::new(ErrorKind::NotFound, message));
     }
+    // Another node may have made its file since it was looked for.
+    let key = match key {
+        None if !is_new => config.master_key.read(&config.key_folder)?,
+        key => key,
+    };
     let master = match key {
         Some(key) => key,
         None if is_new => make_key(config)?,
@@ -153,8 +165,14 @@ async fn found(
     let pool = config.pool.clone();
     let cluster = Cluster { shared: Arc::clone(shared), pool, master };
     let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
-    let inner =
-        Arc::new(Tenancy::new(cluster, tenants, revocations, clock, entropy, Isolation::Shared));
+    let inner = Arc::new(Tenancy::new(
+        cluster,
+        tenants,
+        revocations,
+        clock,
+        entropy,
+        config.default_isolation,
+    ));
     if is_new {
         let set = inner.founding(view.generation())?;
         // What came of it is seen when it is opened.
@@ -165,7 +183,9 @@ async fn found(
         drop(view);
     }
     check_key(&inner).await?;
-    inner.installation().await?;
+    let installation = inner.installation().await?;
+    let naming = installation.key().derive("tenantry 2026-11 names of places", &[]);
+    let _ = inner.shared.naming.set(naming);
     inner.give_ids_from(next);
     Ok(inner)
 }

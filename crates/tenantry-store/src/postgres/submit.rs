@@ -6,8 +6,8 @@
 
 use super::{
     cluster::{Cluster, IDLE, LOCK, Place, Shared, signed},
-    failure::{CommitError, Failure},
-    statement::{Statement, Step},
+    failure::CommitError,
+    statement::{Right, Statement, Step},
     view::{Key, PgView},
 };
 use crate::tenancy::{
@@ -61,7 +61,7 @@ impl Cluster {
         set: WriteSet,
         steps: Vec<Step>,
     ) -> impl Future<Output = Result<()>> + Send + 'static {
-        let committing = tokio::spawn(commit(view, set, steps));
+        let committing = tokio::spawn(commit(Arc::clone(&self.shared), view, set, steps));
         async move {
             match committing.await {
                 Ok(outcome) => outcome,
@@ -71,13 +71,14 @@ impl Cluster {
     }
 }
 
-async fn commit(view: PgView, set: WriteSet, steps: Vec<Step>) -> Result<()> {
-    let shared = Arc::clone(&view.shared);
+async fn commit(shared: Arc<Shared>, view: PgView, set: WriteSet, steps: Vec<Step>) -> Result<()> {
     let sorted = Sorted::of(&view, set)?;
     let witness = sorted.witness.clone();
-    let (steps, proof) = sorted.into_steps(&view, steps)?;
+    let steps = sorted.into_steps(&view, steps)?;
     let (home, held) = (view.home().clone(), view.heads.first().map(|(tenant, _)| *tenant));
-    match view.into_transaction()?.commit(steps, proof).await {
+    let (transaction, entered) = view.into_transaction()?;
+    let (steps, proof) = without_repeats(entered, steps);
+    match transaction.commit(steps, proof).await {
         Ok(_) => {
             shared.commits.fetch_add(1, Ordering::Relaxed);
             Ok(())
@@ -254,8 +255,8 @@ impl Sorted {
         Ok(())
     }
 
-    /// All statements, and which of them proves that they were run where the heads are locked.
-    fn into_steps(mut self, view: &PgView, first: Vec<Step>) -> Result<(Vec<Step>, usize)> {
+    /// All statements. The last one proves that they were run where the heads are locked.
+    fn into_steps(mut self, view: &PgView, first: Vec<Step>) -> Result<Vec<Step>> {
         let root = &view.shared.root;
         let last = match view.heads.first() {
             Some((tenant, _)) => (view.is_root(Space::Data, *tenant), *tenant),
@@ -275,9 +276,23 @@ impl Sorted {
             steps.push(Step::Run(Statement::new(root.text(RAISE_EPOCH))));
         }
         last_rows.into_steps(view, last, &mut steps)?;
-        let runs = steps.iter().filter(|step| matches!(step, Step::Run(_))).count();
-        Ok((steps, runs.saturating_sub(1)))
+        Ok(steps)
     }
+}
+
+/// The steps without entering what is entered already, and the number of the last that runs.
+fn without_repeats(mut entered: Right, steps: Vec<Step>) -> (Vec<Step>, usize) {
+    let mut kept: Vec<Step> = Vec::with_capacity(steps.len());
+    let mut runs = 0;
+    for step in steps {
+        match &step {
+            Step::Enter(right) if *right == entered => continue,
+            Step::Enter(right) => entered = right.clone(),
+            Step::Run(_) => runs += 1_usize,
+        }
+        kept.push(step);
+    }
+    (kept, runs.saturating_sub(1))
 }
 
 /// Rows that are written once, under a number that is given once.
@@ -334,6 +349,11 @@ pub(super) fn note(rest: &[u8]) -> Result<keys::Purge> {
 
 /// Commits what was made without a set.
 pub(super) async fn commit_steps(view: PgView, steps: Vec<Step>, proof: usize) -> Result<()> {
-    let committed = view.into_transaction().map_err(Failure::from)?.commit(steps, proof).await;
+    let (transaction, _) = view.into_transaction()?;
+    let committed = transaction.commit(steps, proof).await;
     committed.map(drop).map_err(Error::from)
 }
+
+#[cfg(test)]
+#[path = "submit_tests.rs"]
+mod tests;

@@ -1,7 +1,15 @@
 //! Where a server is, and whether the way there is safe.
 
 use super::tls::Tls;
-use std::{fmt, net::IpAddr, time::Duration};
+use crate::tenancy::master::open_error;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use std::{
+    fmt, fs,
+    net::IpAddr,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tenantry_types::{Error, Result};
 use tokio_postgres::{
     Config,
@@ -23,13 +31,19 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// the database.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
+    /// As it was given, without `sslrootcert`.
+    text: String,
     config: Config,
     database: String,
+    /// The file of certificates that may vouch for the server's.
+    authority: Option<PathBuf>,
 }
 
 impl DatabaseUrl {
-    /// Understands `text`. No error repeats any part of it that could be a password.
+    /// Understands `text`, with libpq's `sslrootcert=FILE` among its options. No error repeats any
+    /// part of it that could be a password.
     pub fn parse(text: &str) -> Result<Self> {
+        let (text, authority) = without_authority(text);
         let mut config: Config =
             text.parse().map_err(|error| Error::invalid(what_is_wrong(&error)))?;
         let user = config.get_user().filter(|user| !user.is_empty()).map(str::to_owned);
@@ -60,7 +74,14 @@ impl DatabaseUrl {
         if config.get_application_name().is_none() {
             config.application_name("tenantry");
         }
-        Ok(Self { config, database })
+        Ok(Self { text, config, database, authority })
+    }
+
+    /// The same with a file of certificates, if it names none itself.
+    #[must_use]
+    pub fn or_authority(mut self, file: Option<&Path>) -> Self {
+        self.authority = self.authority.or_else(|| file.map(Path::to_owned));
+        self
     }
 
     /// The same server and user, but another database.
@@ -68,7 +89,7 @@ impl DatabaseUrl {
     pub fn with_database(&self, name: &str) -> Self {
         let mut config = self.config.clone();
         config.dbname(name);
-        Self { config, database: name.to_owned() }
+        Self { config, database: name.to_owned(), ..self.clone() }
     }
 
     /// The database it names.
@@ -81,6 +102,14 @@ impl DatabaseUrl {
         self.config.get_user().unwrap_or_default()
     }
 
+    /// The whole, for whoever parses it again. Holds the password.
+    pub(super) fn text(&self) -> String {
+        let Some(file) = &self.authority else { return self.text.clone() };
+        let file = percent_encode(file.as_os_str().as_bytes(), NON_ALPHANUMERIC);
+        let joint = if self.text.contains('?') { '&' } else { '?' };
+        format!("{}{joint}sslrootcert={file}", self.text)
+    }
+
     pub(super) fn config(&self) -> &Config {
         &self.config
     }
@@ -90,6 +119,21 @@ impl DatabaseUrl {
         let hosts = self.config.get_hosts().iter().enumerate();
         hosts.map(|(at, host)| (host, self.config.get_hostaddrs().get(at)))
     }
+}
+
+/// The text without the option `sslrootcert`, and its value.
+fn without_authority(text: &str) -> (String, Option<PathBuf>) {
+    const NAME: &str = "sslrootcert=";
+    let Some((before, query)) = text.split_once('?') else { return (text.to_owned(), None) };
+    let (ours, rest): (Vec<&str>, Vec<&str>) =
+        query.split('&').partition(|part| part.starts_with(NAME));
+    let file = ours.last().map(|part| {
+        let path = percent_decode_str(&part[NAME.len()..]);
+        PathBuf::from(path.decode_utf8_lossy().into_owned())
+    });
+    let rest = rest.join("&");
+    let text = if rest.is_empty() { before.to_owned() } else { format!("{before}?{rest}") };
+    (text, file)
 }
 
 /// The options whose value was not understood are named by constants; other causes might be a
@@ -142,6 +186,15 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// With the certificates that the URL names.
+    pub(crate) fn open(url: DatabaseUrl) -> Result<Self> {
+        let read = |path: &PathBuf| {
+            fs::read(path).map_err(|why| open_error("read the certificates", path, why))
+        };
+        let authority = url.authority.as_ref().map(read).transpose()?;
+        Self::new(url, authority.as_deref())
+    }
+
     /// `authority` holds the certificates (PEM) that may vouch for the server's.
     ///
     /// In the clear: Unix sockets, whatever says `sslmode=disable`, and loopback if there is no
@@ -247,6 +300,29 @@ mod tests {
         }
         let error = DatabaseUrl::parse("postgresql://anna:hush@db.example:port/main");
         assert!(error.expect_err("a bad port").to_string().contains("`port`"));
+    }
+
+    #[test]
+    fn the_file_of_certificates_is_part_of_the_text() {
+        let file = Some(Path::new("/etc/a b&c.pem"));
+        for (text, given, again) in [
+            ("postgresql://a@h/d", None, "postgresql://a@h/d"),
+            ("postgresql://a@h/d", file, "postgresql://a@h/d?sslrootcert=%2Fetc%2Fa%20b%26c%2Epem"),
+            (
+                "postgresql://a@h/d?port=1",
+                file,
+                "postgresql://a@h/d?port=1&sslrootcert=%2Fetc%2Fa%20b%26c%2Epem",
+            ),
+            (
+                "postgresql://a@h/d?sslrootcert=x&port=1",
+                file,
+                "postgresql://a@h/d?port=1&sslrootcert=x",
+            ),
+        ] {
+            let given = url(text).or_authority(given);
+            assert_eq!(given.text(), again);
+            assert_eq!(url(&given.text()), given);
+        }
     }
 
     #[test]

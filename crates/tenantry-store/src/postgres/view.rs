@@ -12,6 +12,7 @@ use crate::tenancy::{
     Pair, Space, View,
     disk::{DiskHead, DiskTenant},
     keys::{self, PREFIX_BYTES, Prefix},
+    place::{Fresh, PlaceRow},
     tenants::OpenTenant,
 };
 use std::{fmt, mem, sync::Arc};
@@ -23,6 +24,10 @@ use tokio_postgres::{Row, types::Type};
 const LOCK: &str = "SELECT row FROM {schema}.catalog \
      WHERE tenant = $1 AND family = $2 AND key = '' FOR UPDATE";
 const GET: &str = "SELECT row FROM {schema}.catalog WHERE tenant = $1 AND family = $2 AND key = $3";
+const MANY: &str = "SELECT c.row \
+     FROM unnest($2::smallint[], $3::bytea[]) WITH ORDINALITY AS g (family, key, n) \
+     LEFT JOIN {schema}.catalog AS c \
+     ON c.tenant = $1 AND c.family = g.family AND c.key = g.key ORDER BY g.n";
 const PAGE: &str = "SELECT key, row FROM {schema}.catalog \
      WHERE tenant = $1 AND family = $2 AND key >= $3 AND ($4::bytea IS NULL OR key < $4) \
      ORDER BY key LIMIT $5";
@@ -36,9 +41,12 @@ pub(crate) struct PgView {
     /// The heads that are locked, as they are stored.
     pub(super) heads: Vec<(TenantId, Vec<u8>)>,
     /// Rows that were read before they were asked for.
-    primed: parking_lot::Mutex<Vec<(Vec<u8>, Option<Vec<u8>>)>>,
+    primed: parking_lot::Mutex<Vec<Primed>>,
     state: Mutex<State>,
 }
+
+/// A key with its row, if there is one.
+type Primed = (Vec<u8>, Option<Vec<u8>>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -102,24 +110,90 @@ impl PgView {
         more: impl Fn() -> Vec<Step> + Send + Sync,
     ) -> Result<(Self, Answers)> {
         let mut view = Self::new(shared, Kind::Change, home);
+        let answers = view.lock_heads(tenants, more).await?;
+        Ok((view, answers))
+    }
+
+    async fn lock_heads(
+        &mut self,
+        tenants: &[&OpenTenant],
+        more: impl Fn() -> Vec<Step> + Send + Sync,
+    ) -> Result<Answers> {
         let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id()).collect();
-        let (rows, answers) = view.lock_and(&ids, more).await?;
+        let (rows, answers) = self.lock_and(&ids, more).await?;
         for (tenant, (head, info)) in tenants.iter().zip(rows) {
             let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
-            let (head, info) = (head.ok_or_else(gone)?, info.ok_or_else(gone)?);
-            view.learn(tenant, &head, &info)?;
-            view.heads.push((tenant.id(), head));
+            let head = head.ok_or_else(gone)?;
+            self.learn(tenant, &head)?;
+            if self.is_with_root() {
+                self.learn_info(tenant, &info.ok_or_else(gone)?)?;
+            }
+            self.heads.push((tenant.id(), head));
         }
-        Ok((view, answers))
+        Ok(answers)
+    }
+
+    /// True if the root can be read in the same transaction.
+    fn is_with_root(&self) -> bool {
+        self.home.target == self.shared.root.target
+    }
+
+    async fn lock_installation(&mut self) -> Result<()> {
+        let id = TenantId::INSTALLATION;
+        let row = self.lock(&[id]).await?.pop().and_then(|(head, _)| head);
+        let row = row.ok_or_else(|| Error::corrupt("the installation's counters are gone"))?;
+        self.heads.push((id, row));
+        Ok(())
+    }
+
+    /// For whoever changes what the root knows of these tenants: their rows there locked, in this
+    /// order, and the installation's head at last, so that there is one to hold on to.
+    pub(super) async fn change_root(shared: &Arc<Shared>, tenants: &[&OpenTenant]) -> Result<Self> {
+        let mut view = Self::new(shared, Kind::Change, shared.root.clone());
+        let place = |tenant: &OpenTenant| keys::Place { tenant: tenant.id().get() };
+        for tenant in tenants.iter().filter(|tenant| tenant.placement().is_apart()) {
+            let key = place(tenant).encode(Prefix::of(TenantId::INSTALLATION));
+            let row = view.lock_row(&key).await?;
+            let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
+            let row = PlaceRow::decode(tenant.id(), &row.ok_or_else(gone)?)?;
+            tenant.set_told(row.told);
+            if row.fresh == Fresh::Made {
+                tenant.set_made();
+            }
+            let key = keys::Tenant {}.encode(tenant.prefix());
+            let info = view.get(Space::Catalog, &key).await?.ok_or_else(gone)?;
+            view.learn_info(tenant, &info)?;
+        }
+        let rest: Vec<&OpenTenant> =
+            tenants.iter().copied().filter(|tenant| !tenant.placement().is_apart()).collect();
+        if rest.is_empty() {
+            view.lock_installation().await?;
+        } else {
+            view.lock_heads(&rest, Vec::new).await?;
+        }
+        Ok(view)
+    }
+
+    /// The stored row of a key of the installation's, locked.
+    async fn lock_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let root = &self.shared.root;
+        let split = Key::split(key)?;
+        let steps = || {
+            let text = format!("{GET} FOR UPDATE");
+            let lock = Statement::new(root.text(&text))
+                .with(0_i64, Type::INT8)
+                .with(split.family, Type::INT2)
+                .with(split.rest.to_vec(), Type::BYTEA);
+            vec![Step::Run(lock)]
+        };
+        let answers = self.run(root, TenantId::INSTALLATION, steps).await?;
+        first_bytes(answers.first().map_or(&[], Vec::as_slice))
     }
 
     /// The root with the installation's head locked.
     pub(super) async fn creating(shared: &Arc<Shared>) -> Result<Self> {
         let mut view = Self::new(shared, Kind::Change, shared.root.clone());
-        let id = TenantId::INSTALLATION;
-        let row = view.lock(&[id]).await?.pop().and_then(|(head, _)| head);
-        let row = row.ok_or_else(|| Error::corrupt("the installation's counters are gone"))?;
-        view.heads.push((id, row));
+        view.lock_installation().await?;
         Ok(view)
     }
 
@@ -151,6 +225,9 @@ impl PgView {
     ) -> Result<(Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>, Answers)> {
         let Some(first) = tenants.first() else { return Ok((Vec::new(), Vec::new())) };
         let head = keys::Head::FAMILY;
+        // What the root says of a tenant with a database of its own is told by the watch alone.
+        let with_root = self.is_with_root();
+        let each = if with_root { 2 } else { 1 };
         let ids = tenants.iter().map(|id| signed(*id)).collect::<Result<Vec<i64>>>()?;
         let steps = || {
             let mut steps = Vec::new();
@@ -164,10 +241,12 @@ impl PgView {
                     .with(i16::from(keys::Tenant::FAMILY), Type::INT2)
                     .with(Vec::<u8>::new(), Type::BYTEA);
                 steps.extend([Step::Enter(home.right(*tenant)), Step::Run(lock)]);
-                if home != root {
+                if home != root && with_root {
                     steps.push(Step::Enter(root.right(*tenant)));
                 }
-                steps.push(Step::Run(info));
+                if with_root {
+                    steps.push(Step::Run(info));
+                }
             }
             let more = more();
             if !more.is_empty() {
@@ -177,11 +256,12 @@ impl PgView {
             steps
         };
         let mut answers = self.run(self.home_of(*first), *first, steps).await?;
-        let rest = answers.split_off((2 * tenants.len()).min(answers.len()));
+        let rest = answers.split_off((each * tenants.len()).min(answers.len()));
         let mut rows = answers.into_iter().map(|rows| first_bytes(&rows));
         let mut found = Vec::new();
-        while let (Some(head), Some(info)) = (rows.next(), rows.next()) {
-            found.push((head?, info?));
+        while let Some(head) = rows.next() {
+            let info = if with_root { rows.next().transpose()?.flatten() } else { None };
+            found.push((head?, info));
         }
         Ok((found, rest))
     }
@@ -192,13 +272,17 @@ impl PgView {
     }
 
     /// Takes over what another node has written. The tenant's writer lock is held.
-    fn learn(&self, tenant: &OpenTenant, head: &[u8], info: &[u8]) -> Result<()> {
+    fn learn(&self, tenant: &OpenTenant, head: &[u8]) -> Result<()> {
         let head: DiskHead = tenant.open_row(&keys::Head {}.encode(tenant.prefix()), head)?;
         let head = head.into_head();
         if tenant.head().is_none_or(|known| known.sequence != head.sequence) {
             tenant.catalog_changed();
         }
         tenant.set_head(head);
+        Ok(())
+    }
+
+    fn learn_info(&self, tenant: &OpenTenant, info: &[u8]) -> Result<()> {
         let row: DiskTenant = tenant.open_row(&keys::Tenant {}.encode(tenant.prefix()), info)?;
         let info = row.into_info(tenant.id())?;
         if info != *tenant.info() {
@@ -296,10 +380,10 @@ impl PgView {
         }
     }
 
-    /// The transaction, to be committed.
-    pub(super) fn into_transaction(self) -> Outcome<Box<Transaction>> {
+    /// The transaction, to be committed, and the right that it has at the moment.
+    pub(super) fn into_transaction(self) -> Outcome<(Box<Transaction>, Right)> {
         match self.state.into_inner() {
-            State::Open { transaction, .. } => Ok(transaction),
+            State::Open { transaction, entered } => Ok((transaction, entered)),
             State::New | State::Ended => Err(Failure::internal("a view that failed is committed")),
         }
     }
@@ -331,6 +415,31 @@ impl View for PgView {
         let place = self.place(space, split.tenant);
         let answers = self.run(place, split.tenant, || vec![Step::Run(split.get(place))]).await?;
         first_bytes(answers.first().map_or(&[], Vec::as_slice))
+    }
+
+    async fn many(&self, space: Space, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        let Some(first) = keys.first() else { return Ok(Vec::new()) };
+        let first = Key::split(first)?;
+        let mut columns = (Vec::new(), Vec::new());
+        for key in keys {
+            let key = Key::split(key)?;
+            if key.tenant != first.tenant {
+                return Err(Error::internal("keys of several tenants are read at once"));
+            }
+            columns.0.push(key.family);
+            columns.1.push(key.rest.to_vec());
+        }
+        let place = self.place(space, first.tenant);
+        let ask = || {
+            let statement = Statement::new(place.text(MANY))
+                .with(first.number, Type::INT8)
+                .with(columns.0.clone(), Type::INT2_ARRAY)
+                .with(columns.1.clone(), Type::BYTEA_ARRAY);
+            vec![Step::Run(statement)]
+        };
+        let answers = self.run(place, first.tenant, ask).await?;
+        let row = |row: Row| row.try_get(0).map_err(|_| odd());
+        answers.into_iter().flatten().map(row).collect()
     }
 
     async fn page(
@@ -419,7 +528,11 @@ fn last_right(steps: &[Step]) -> Option<Right> {
 
 /// Bytes in a column of a row.
 pub(crate) fn bytes(row: &Row, column: usize) -> Result<Vec<u8>> {
-    row.try_get(column).map_err(|_| Error::internal("the database answers with another type"))
+    row.try_get(column).map_err(|_| odd())
+}
+
+pub(super) fn odd() -> Error {
+    Error::internal("the database answers with another type")
 }
 
 /// The bytes in the first column of the only row, if there is one.

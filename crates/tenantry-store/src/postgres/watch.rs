@@ -2,7 +2,8 @@
 //!
 //! Whatever takes a right away raises the installation's epoch in its own commit. Each node asks
 //! for that number several times a second, on a connection of its own, and believes what it has
-//! in memory only if it has asked a moment ago.
+//! in memory only if it has asked a moment ago. A moment of its own running time: a machine that
+//! was suspended may go on for one with what it knew.
 
 use super::{
     call,
@@ -39,8 +40,8 @@ pub(crate) struct Watch {
     epoch: AtomicI64,
     /// When the last question that was answered was asked.
     asked: Mutex<Option<Instant>>,
-    /// Why the last one was not answered.
-    trouble: Mutex<Option<String>>,
+    /// When the last one was asked, and why it was not answered, if it was not.
+    trouble: Mutex<Option<(Instant, String)>>,
     /// Held while a question is on its way.
     asking: tokio::sync::Mutex<()>,
 }
@@ -67,9 +68,13 @@ impl Watch {
         if self.is_trusted() {
             return Ok(());
         }
+        let since = Instant::now();
         let _asking = self.asking.lock().await;
         if self.is_trusted() {
             return Ok(());
+        }
+        if self.trouble.lock().as_ref().is_some_and(|(asked, _)| *asked >= since) {
+            return Err(Failure::lost());
         }
         self.ask().await
     }
@@ -83,18 +88,18 @@ impl Watch {
     }
 
     async fn ask(&self) -> Outcome<()> {
-        let outcome = self.ask_once().await;
-        *self.trouble.lock() = outcome.as_ref().err().map(|why| why.error().to_string());
+        let asked = Instant::now();
+        let outcome = self.ask_once(asked).await;
+        *self.trouble.lock() = outcome.as_ref().err().map(|why| (asked, why.error().to_string()));
         outcome
     }
 
     /// Why the last question was not answered, if it was not.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().clone()
+        self.trouble.lock().as_ref().map(|(_, why)| why.clone())
     }
 
-    async fn ask_once(&self) -> Outcome<()> {
-        let asked = Instant::now();
+    async fn ask_once(&self, asked: Instant) -> Outcome<()> {
         let conn = self.connections.get(&self.root.target).await?;
         let text = self.root.text("SELECT epoch FROM {schema}.installation");
         let steps = vec![Step::Run(Statement::new(text))];

@@ -6,9 +6,10 @@
 use super::{
     cluster::Cluster,
     connect::VectorType,
-    draft::{Draft, id_key, part, signed, signed_collection},
+    draft::{Draft, IdKeys, part, signed, signed_collection},
     fields,
     lines::{Lines, another_record},
+    named,
     statement::{Statement, Step},
     vector::Wire,
     view::PgView,
@@ -17,9 +18,9 @@ use crate::{
     CollectionInfo, CollectionRef,
     pool::compute,
     tenancy::{
-        Tenancy,
+        Backend as _, Tenancy,
         batch::{Batch, Place as BatchPlace, Prepared, Put, weight},
-        catalog::{PARTITION, missing_collection},
+        catalog::PARTITION,
         complete,
         disk::{Body, Statistics},
         keys,
@@ -27,7 +28,7 @@ use crate::{
     },
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 use tenantry_auth::{CanWrite, Scope, Write};
@@ -63,43 +64,46 @@ impl Tenancy<Cluster> {
         attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
         let (inner, scope, collection) = (Arc::clone(self), scope.to_write(), collection.clone());
-        complete(async move { inner.write_all(scope, collection, mode, records, attributes).await })
-            .await
+        complete(async move {
+            let mut batch = (records, attributes);
+            match inner.write_all(&scope, &collection, mode, &mut batch).await {
+                Ok(outcome) => Ok(outcome),
+                Err(why) => match inner.renamed(&scope, &collection, &why).await? {
+                    Some(other) => inner.write_all(&scope, &other, mode, &mut batch).await,
+                    None => Err(why),
+                },
+            }
+        })
+        .await
     }
 
+    /// Takes the batch once the collection is known to be there.
     async fn write_all(
         &self,
-        scope: Scope<Write>,
-        collection: CollectionRef,
+        scope: &Scope<Write>,
+        collection: &CollectionRef,
         mode: WriteMode,
-        records: Vec<RecordWrite>,
-        attributes: BTreeMap<String, String>,
+        batch: &mut (Vec<RecordWrite>, BTreeMap<String, String>),
     ) -> Result<WriteOutcome> {
-        let tenant = self.collection_tenant(&scope, &collection).await?;
+        let tenant = self.collection_tenant(scope, collection).await?;
         let number = collection.info.number;
-        let bytes = records.iter().map(weight).sum::<usize>();
-        let (keys, records) = {
-            let tenant = Arc::clone(&tenant);
-            compute(bytes, move || {
-                let keys = records.iter().map(|one| id_key(&tenant, number, one.id.as_str()));
-                Ok((keys.collect::<Vec<_>>(), records))
-            })
-            .await?
-        };
+        let bytes = batch.0.iter().map(weight).sum::<usize>();
+        let keys = IdKeys::new(&tenant, number).all(batch.0.iter().map(|one| &one.id));
         // Whoever adds only meets no old record.
         let needs_bodies = !matches!(mode, WriteMode::Add(_));
-        let change = self.changing(&scope, &tenant, &collection, |draft| {
+        let change = self.changing(scope, &tenant, collection, |draft| {
             Ok(Some(existing(draft, &keys, needs_bodies)))
         });
         let Changing { writing: _writing, view, info, statistics, lines } = change.await?;
-        let met = Met::of(lines, &tenant, number, needs_bodies)?;
+        let met = Met::of(lines, &batch.0, needs_bodies)?;
+        let (records, attributes) = std::mem::take(batch);
         let bytes = bytes + met.bytes;
         let prepared = {
             let (tenant, info) = (Arc::clone(&tenant), info.clone());
             let commit_tenant = Arc::clone(&tenant);
             let (now, entropy) = (self.now(), Arc::clone(&self.entropy));
             // A bound filter may read stored texts, which are larger than what is written.
-            let bound = scope.restriction().filter.clone();
+            let (bound, actor) = (scope.restriction().filter.clone(), scope.actor().to_owned());
             let bytes =
                 if bound.as_ref().is_some_and(|f| f.needs_text()) { usize::MAX } else { bytes };
             compute(bytes, move || {
@@ -107,7 +111,7 @@ impl Tenancy<Cluster> {
                 let columns = Columns::new(&tenant, number, met);
                 let batch =
                     Batch::new(&tenant, commit, &info, statistics, bound.as_ref(), mode, columns)?;
-                let prepared = batch.prepare(records, attributes, scope.actor())?;
+                let prepared = batch.prepare(records, attributes, &actor)?;
                 Ok(prepared.map(|columns| columns.rows))
             })
             .await?
@@ -157,6 +161,12 @@ impl Tenancy<Cluster> {
         data: impl Fn(&mut Draft) -> Result<Option<String>> + Send + Sync,
     ) -> Result<Changing<'t>> {
         let writing = tenant.writer.lock().await;
+        if tenant.is_behind() {
+            let view = self.change(tenant).await?;
+            if tenant.is_behind() {
+                self.take_over(tenant, view).await?;
+            }
+        }
         self.changing_locked(scope, tenant, collection, writing, data).await
     }
 
@@ -183,11 +193,8 @@ impl Tenancy<Cluster> {
         // A revocation takes the same lock.
         self.stands(scope.standing(), Some(tenant)).await?;
         let rows = answers.into_iter().next().unwrap_or_default();
-        let mut lines = Lines::of(rows, tenant, number)?;
-        let Some(info) = lines.info.take() else {
-            tenant.catalog_changed();
-            return Err(missing_collection(&collection.info));
-        };
+        let lines = Lines::of(rows, tenant, number)?;
+        let info = named::check(tenant, collection, lines.info.as_ref())?.clone();
         let statistics = lines.statistics.ok_or_else(|| {
             Error::corrupt(format!(
                 "the counts of collection {} of tenant {} are gone",
@@ -228,17 +235,12 @@ struct Met {
 }
 
 impl Met {
-    fn of(
-        lines: Lines,
-        tenant: &OpenTenant,
-        number: CollectionNumber,
-        needs_bodies: bool,
-    ) -> Result<Self> {
+    fn of(lines: Lines, records: &[RecordWrite], needs_bodies: bool) -> Result<Self> {
         let mut met = Self { ordinals: HashMap::new(), bodies: HashMap::new(), bytes: 0 };
-        let _ = (tenant, number);
+        let asked: HashSet<&str> = records.iter().map(|one| one.id.as_str()).collect();
         for line in lines.near {
             let id = line.bytes()?.and_then(|id| std::str::from_utf8(id).ok());
-            let id = id.ok_or_else(|| Error::corrupt("an id that is no text"))?;
+            let id = id.filter(|id| asked.contains(id)).ok_or_else(another_record)?;
             met.ordinals.insert(id.to_owned(), line.ordinal()?);
         }
         for line in lines.records {
@@ -266,6 +268,7 @@ impl Met {
 struct Columns<'a> {
     tenant: &'a OpenTenant,
     number: CollectionNumber,
+    keys: IdKeys,
     met: Met,
     rows: Rows,
 }
@@ -291,7 +294,8 @@ struct Records {
 
 impl<'a> Columns<'a> {
     fn new(tenant: &'a OpenTenant, number: CollectionNumber, met: Met) -> Self {
-        Self { tenant, number, met, rows: Rows::default() }
+        let keys = IdKeys::new(tenant, number);
+        Self { tenant, number, keys, met, rows: Rows::default() }
     }
 
     fn body_key(&self, ordinal: u64) -> Vec<u8> {
@@ -326,7 +330,7 @@ impl BatchPlace for Columns<'_> {
         records.fields.push(fields);
         records.bodies.push(sealed);
         if is_new {
-            records.keys.push(id_key(self.tenant, self.number, &body.id));
+            records.keys.push(self.keys.of(&body.id));
             records.ids.push(body.id.into_bytes());
         }
         for (field, vector) in vectors {

@@ -174,7 +174,7 @@ impl<B: Backend> Tenancy<B> {
     /// Appends to the log of a tenant apart what the root has told it, each note once: the number
     /// of the last one is in the counters, in the same commit. The tenant's writer lock is held
     /// and its place is open.
-    pub(super) async fn take_over(&self, tenant: &OpenTenant, view: B::View) -> Result<()> {
+    pub(crate) async fn take_over(&self, tenant: &OpenTenant, view: B::View) -> Result<()> {
         let taken = tenant.head().map_or(0, |head| head.told);
         let root = self.root().await?;
         let all = keys::told_of(INSTALLATION, tenant.id());

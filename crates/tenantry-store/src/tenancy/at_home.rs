@@ -26,7 +26,7 @@ impl<B: Backend> Tenancy<B> {
         if fresh == Fresh::Made {
             if !tenant.is_counted() {
                 tenant.load_head(&self.view(tenant).await?).await?;
-                self.place_opened(tenant.id());
+                self.place_opened(tenant.placement());
             }
             return Ok(());
         }

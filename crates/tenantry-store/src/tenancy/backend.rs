@@ -1,6 +1,7 @@
 //! What a backend must be able to do for the rows that all backends keep.
 
 use super::{
+    place::Placement,
     seal::SealingKey,
     set::{Space, WriteSet},
     slot::{Slot, SlotWrite},
@@ -22,6 +23,13 @@ pub(crate) trait View: Send + Sync {
     /// The value of a key.
     fn get(&self, space: Space, key: &[u8])
     -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
+
+    /// The values of keys of one tenant, in their order.
+    fn many(
+        &self,
+        space: Space,
+        keys: &[Vec<u8>],
+    ) -> impl Future<Output = Result<Vec<Option<Vec<u8>>>>> + Send;
 
     /// The first `limit` keys that start with `start` and are not below `from`, in key order.
     fn page(
@@ -76,7 +84,7 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
 
     /// The place of a tenant that lives apart was opened for the first time since the tenant was
     /// read; work may have been left in it.
-    fn place_opened(&self, tenant: TenantId);
+    fn place_opened(&self, placement: Placement);
 
     /// [`Backend::change`] for the first commit in a place, when there may be no counters yet.
     fn change_first(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Self::View>> + Send;
@@ -110,7 +118,7 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     /// Forgets what is in memory of collections whose deletion is committed.
     fn collections_gone(
         &self,
-        tenant: TenantId,
+        placement: Placement,
         numbers: Vec<u32>,
     ) -> impl Future<Output = Result<()>> + Send;
 }

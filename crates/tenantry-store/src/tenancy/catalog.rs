@@ -76,6 +76,8 @@ fn collection_name_key(prefix: Prefix, database: DatabaseNumber, name: &Collecti
         .encode(prefix)
 }
 
+/// Rows of collections read at once.
+const READ_AT_ONCE: usize = 64;
 /// A collection whose row is larger is not kept in the catalog cache.
 const CACHED_BYTES_MAX: usize = 16 << 10;
 
@@ -182,11 +184,14 @@ impl<B: Backend> Tenancy<B> {
             let names = keys::collection_names_of(tenant.prefix(), info.number.0);
             let mut gone = Vec::new();
             let mut names = Scan::new(&view, Space::Data, names, None);
+            let mut numbers = Vec::new();
             while let Some((_, value)) = names.next().await? {
-                let number = CollectionNumber(small_number(&value)?);
-                if let Some(collection) = load_collection(&view, &tenant, number).await? {
+                numbers.push(CollectionNumber(small_number(&value)?));
+            }
+            for numbers in numbers.chunks(READ_AT_ONCE) {
+                for collection in load_collections(&view, &tenant, numbers).await? {
                     drop_collection(&mut commit, &collection);
-                    gone.push(number.0);
+                    gone.push(collection.number.0);
                 }
             }
             let number = info.number.0;
@@ -199,7 +204,7 @@ impl<B: Backend> Tenancy<B> {
             commit.audit(done(scope.actor(), "database.delete", name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
-            inner.collections_gone(tenant.id(), gone).await
+            inner.collections_gone(tenant.placement(), gone).await
         })
         .await
     }
@@ -214,11 +219,13 @@ impl<B: Backend> Tenancy<B> {
         let view = self.view(&tenant).await?;
         let mut found = Vec::new();
         let mut left = Limits::ANSWER_BYTES_MAX;
-        for number in visible(&view, &tenant, scope, database, page).await? {
-            let info = load_collection(&view, &tenant, number).await?;
-            let bytes = info.as_deref().map_or(0, weight);
-            left = left.checked_sub(bytes).ok_or_else(crate::surface::answer_too_large)?;
-            found.extend(info.map(|info| CollectionRef { tenant: tenant.id(), info }));
+        let numbers = visible(&view, &tenant, scope, database, page).await?;
+        for numbers in numbers.chunks(READ_AT_ONCE) {
+            for info in load_collections(&view, &tenant, numbers).await? {
+                let bytes = weight(&info);
+                left = left.checked_sub(bytes).ok_or_else(crate::surface::answer_too_large)?;
+                found.push(CollectionRef { tenant: tenant.id(), info, named_in: None });
+            }
         }
         Ok(found)
     }
@@ -259,7 +266,8 @@ impl<B: Backend> Tenancy<B> {
         let found = found.await?;
         let found = found.filter(|info| visible_to(scope, info));
         let info = found.ok_or_else(|| Error::not_found(Resource::Collection, name.as_str()))?;
-        Ok(CollectionRef { tenant: tenant.id(), info })
+        let named_in = Some(Arc::clone(&database.info));
+        Ok(CollectionRef { tenant: tenant.id(), info, named_in })
     }
 
     pub(crate) async fn collection_by_id<L: Level>(
@@ -288,7 +296,7 @@ impl<B: Backend> Tenancy<B> {
         let found =
             found.filter(|info| info.database == database.info.number && visible_to(scope, info));
         let info = found.ok_or_else(|| Error::not_found(Resource::Collection, id.to_string()))?;
-        Ok(CollectionRef { tenant: tenant.id(), info })
+        Ok(CollectionRef { tenant: tenant.id(), info, named_in: None })
     }
 
     pub(crate) async fn create_collection<L: CanWrite>(
@@ -354,7 +362,7 @@ impl<B: Backend> Tenancy<B> {
             commit.audit(done(scope.actor(), "collection.change", info.name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
-            Ok(CollectionRef { tenant: tenant.id(), info: Arc::new(info) })
+            Ok(CollectionRef { tenant: tenant.id(), info: Arc::new(info), named_in: None })
         })
         .await
     }
@@ -377,7 +385,7 @@ impl<B: Backend> Tenancy<B> {
             commit.audit(done(scope.actor(), "collection.delete", info.name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
-            inner.collections_gone(tenant.id(), vec![info.number.0]).await
+            inner.collections_gone(tenant.placement(), vec![info.number.0]).await
         })
         .await
     }
@@ -467,6 +475,26 @@ async fn load_collection(
     let key = keys::Collection { collection: number.0 }.encode(tenant.prefix());
     let row: Option<DiskCollection> = tenant.row(view, Space::Data, &key).await?;
     row.map(|row| row.into_info(number).map(Arc::new)).transpose()
+}
+
+/// Those of these collections that are there.
+async fn load_collections(
+    view: &impl View,
+    tenant: &OpenTenant,
+    numbers: &[CollectionNumber],
+) -> Result<Vec<Arc<CollectionInfo>>> {
+    let key = |number: &CollectionNumber| {
+        keys::Collection { collection: number.0 }.encode(tenant.prefix())
+    };
+    let keys: Vec<Vec<u8>> = numbers.iter().map(key).collect();
+    let mut found = Vec::new();
+    for ((number, key), row) in numbers.iter().zip(&keys).zip(view.many(Space::Data, &keys).await?)
+    {
+        let Some(row) = row else { continue };
+        let row: DiskCollection = tenant.open_row(key, &row)?;
+        found.push(Arc::new(row.into_info(*number)?));
+    }
+    Ok(found)
 }
 
 /// Removes a collection's rows and leaves a note for the purger, in one commit.
@@ -578,7 +606,7 @@ impl<B: Backend> Tenancy<B> {
             let info = load_collection(&view, tenant, number).await?.filter(|_| get_or_create);
             let info = info
                 .ok_or_else(|| Error::already_exists(Resource::Collection, spec.name.as_str()))?;
-            return Ok((CollectionRef { tenant: tenant.id(), info }, false));
+            return Ok((CollectionRef { tenant: tenant.id(), info, named_in: None }, false));
         }
         // The database may have gone since it was found.
         if load_database(&view, tenant, database.info.number).await?.is_none() {
@@ -622,7 +650,7 @@ impl<B: Backend> Tenancy<B> {
         commit.audit(done(actor, "collection.create", info.name.as_str(), 1));
         self.commit(tenant, view, commit).await?;
         tenant.catalog_changed();
-        Ok((CollectionRef { tenant: tenant.id(), info: Arc::new(info) }, true))
+        Ok((CollectionRef { tenant: tenant.id(), info: Arc::new(info), named_in: None }, true))
     }
 }
 

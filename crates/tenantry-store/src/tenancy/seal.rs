@@ -54,6 +54,15 @@ impl Nonces {
     }
 }
 
+/// A key for one purpose; see [`SealingKey::derive`].
+pub(crate) struct Deriving(Zeroizing<[u8; 32]>);
+
+impl Deriving {
+    pub(crate) fn hash(&self, input: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.0, input).as_bytes()
+    }
+}
+
 /// A 256-bit key with its epoch. Wiped when dropped; `Debug` hides it.
 pub(crate) struct SealingKey {
     bytes: Zeroizing<[u8; 32]>,
@@ -76,8 +85,12 @@ impl SealingKey {
 
     /// Bytes that only a holder of this key can derive, for ids.
     pub(crate) fn derive(&self, purpose: &str, input: &[u8]) -> [u8; 32] {
-        let key = Zeroizing::new(blake3::derive_key(purpose, &*self.bytes));
-        *blake3::keyed_hash(&key, input).as_bytes()
+        self.deriving(purpose).hash(input)
+    }
+
+    /// The same for many inputs.
+    pub(crate) fn deriving(&self, purpose: &str) -> Deriving {
+        Deriving(Zeroizing::new(blake3::derive_key(purpose, &*self.bytes)))
     }
 
     /// Seals a value for its key. `compress` is false for bytes that do not compress (vectors).

@@ -70,7 +70,7 @@ impl<B: Backend> Tenancy<B> {
         let guard = tenant.writer.lock().await;
         tenant.check_alive()?;
         let view = self.change(tenant).await?;
-        if tenant.head().is_none_or(|head| head.told >= tenant.told()) {
+        if !tenant.is_behind() {
             return Ok((guard, view));
         }
         self.take_over(tenant, view).await?;

@@ -385,7 +385,7 @@ impl<B: Backend> Tenancy<B> {
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
         self.at_home(tenant).await?;
-        if tenant.head().is_some_and(|head| head.told < tenant.told())
+        if tenant.is_behind()
             && let Err(error) = self.writer(tenant).await
         {
             // A log that takes no more entries can still be read.

@@ -186,6 +186,11 @@ impl OpenTenant {
         self.told.fetch_max(number, Ordering::AcqRel);
     }
 
+    /// True if the root has told its log something that it does not say yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.head.lock().as_ref().is_some_and(|head| head.told < self.told())
+    }
+
     /// What the root says of a place apart.
     pub(crate) fn place_row(&self) -> PlaceRow {
         PlaceRow { placement: self.placement, fresh: self.fresh(), told: self.told() }
@@ -294,10 +299,11 @@ impl OpenTenant {
         *catalog = catalog.emptied();
     }
 
-    /// Forgets cached rows that may be older than this commit.
+    /// Forgets cached rows that may be older than this commit, or than a copy of the database
+    /// that took over and has lost some.
     pub(crate) fn catalog_is_at(&self, sequence: u64) {
         let mut catalog = self.catalog.lock();
-        if catalog.at.is_none_or(|at| at < sequence) {
+        if catalog.at != Some(sequence) {
             *catalog = Catalog { at: Some(sequence), ..catalog.emptied() };
         }
     }

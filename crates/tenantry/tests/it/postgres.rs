@@ -29,7 +29,7 @@ fn a_wrong_name_or_url_is_told_without_its_password() {
     assert!(code == 2 && err.contains("not with pg_ or ten_"), "{err}");
     let mut wrong = tenantry(&["postgres", "migrate"]);
     let wrong = wrong.env("TENANTRY_DATABASE_ADMIN_URL", "postgresql://me:geheim@127.0.0.1:1/d");
-    fails(wrong, &["connect as me to the database d"]);
+    fails(wrong, &["cannot reach the database 127.0.0.1:1/d", "refused"]);
     let (_, _, err) = run(&["postgres", "migrate", "--database-admin-url", "pg:geheim"]);
-    assert!(err.contains("not an URL of PostgreSQL") && !err.contains("geheim"), "{err}");
+    assert!(err.contains("not understood") && !err.contains("geheim"), "{err}");
 }

@@ -4,6 +4,8 @@
 
 mod nodes;
 mod proxy;
+mod records;
+mod same;
 
 use crate::conformance;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +13,7 @@ use tenantry_store::{
     MasterKey, PostgresConfig, Store, SystemEntropy,
     postgres::{DatabaseUrl, Names, Setup, setup},
 };
+use tenantry_types::Isolation;
 use tokio_postgres::NoTls;
 use zeroize::Zeroizing;
 
@@ -55,6 +58,24 @@ async fn the_fewest_connections_are_enough() {
     .await;
 }
 
+async fn conforms_apart(isolation: Isolation) {
+    conformance::run_all(async || {
+        let site = Site::new().await;
+        (site.open_apart(isolation).await, site)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgresql_conforms_with_schemas() {
+    conforms_apart(Isolation::Schema).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgresql_conforms_with_databases() {
+    conforms_apart(Isolation::Database).await;
+}
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// An installation's database and roles on the server, removed when this is dropped.
@@ -62,6 +83,7 @@ pub(crate) struct Site {
     superuser: String,
     names: Names,
     url: String,
+    admin_url: String,
     folder: tempfile::TempDir,
 }
 
@@ -74,7 +96,16 @@ impl Site {
         let what = Setup { names: Names::parse(&name).expect("a name"), reset_passwords: false };
         let made = setup(&superuser, &what, &SystemEntropy).await.expect("setup");
         let folder = tempfile::tempdir().expect("a folder");
-        Self { superuser, names: what.names, url: made.database_url, folder }
+        let (url, admin_url) = (made.database_url, made.database_admin_url);
+        Self { superuser, names: what.names, url, admin_url, folder }
+    }
+
+    /// A node that makes tenants apart.
+    pub(crate) async fn open_apart(&self, isolation: Isolation) -> Store {
+        let mut config = self.config();
+        config.admin_url = Some(DatabaseUrl::parse(&self.admin_url).expect("a URL"));
+        config.default_isolation = isolation;
+        Store::open_postgres(config).await.expect("a store")
     }
 
     /// A node's configuration.
@@ -99,6 +130,15 @@ impl Site {
         let url = format!("{scheme}@{}/{path}", proxy.address);
         config.url = DatabaseUrl::parse(&url).expect("a URL");
         (proxy, config)
+    }
+
+    /// Runs a superuser's command.
+    pub(crate) async fn run(&self, sql: &str) {
+        let mut config: tokio_postgres::Config = self.superuser.parse().expect("a URL");
+        config.dbname(self.names.database());
+        let (client, connection) = config.connect(NoTls).await.expect("connect");
+        tokio::spawn(connection);
+        client.batch_execute(sql).await.expect("a command");
     }
 
     /// The number that a superuser's query answers with.
@@ -127,13 +167,25 @@ async fn remove(superuser: &str, names: &Names) {
     let (client, connection) = tokio_postgres::connect(superuser, NoTls).await.expect("connect");
     tokio::spawn(connection);
     let (database, template) = (names.database(), names.template());
-    for sql in [
-        format!("ALTER DATABASE {template} IS_TEMPLATE false"),
-        format!("DROP DATABASE {template} WITH (FORCE)"),
-        format!("DROP DATABASE {database} WITH (FORCE)"),
-        format!("DROP ROLE {}", names.service()),
-        format!("DROP ROLE {}", names.admin()),
-    ] {
+    let list = async |sql: &str, role: &str| -> Vec<String> {
+        let rows = client.query(sql, &[&role]).await.expect("a list");
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let own = "SELECT datname::text FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba \
+               WHERE r.rolname = $1 AND datname LIKE 'ten\\_%'";
+    let databases = list(own, &names.admin()).await;
+    let members = "SELECT r.rolname::text FROM pg_auth_members m \
+                   JOIN pg_roles r ON r.oid = m.roleid JOIN pg_roles s ON s.oid = m.member \
+                   WHERE s.rolname = $1";
+    let roles = list(members, &names.service()).await;
+    let mut statements = vec![format!("ALTER DATABASE {template} IS_TEMPLATE false")];
+    for database in databases.iter().map(String::as_str).chain([template.as_str(), database]) {
+        statements.push(format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)"));
+    }
+    for role in roles.into_iter().chain([names.service(), names.admin()]) {
+        statements.push(format!("DROP ROLE IF EXISTS {role}"));
+    }
+    for sql in statements {
         client.batch_execute(&sql).await.expect("removed");
     }
 }

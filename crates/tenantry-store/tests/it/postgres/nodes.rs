@@ -3,7 +3,8 @@
 use super::{Site, proxy::Loses};
 use std::time::{Duration, Instant};
 use tenantry_auth::{
-    Admin, Authority, Credential, OperatorScope, Principal, Restriction, Role, Scope, TenantId,
+    Admin, Authority, Credential, KeyDirectory as _, OperatorScope, Principal, Restriction, Role,
+    Scope, TenantId,
 };
 use tenantry_store::{CollectionRef, MasterKey, NewKey, Store, TenantChange};
 use tenantry_types::{
@@ -16,15 +17,15 @@ use zeroize::Zeroizing;
 const SOON: Duration = Duration::from_secs(1);
 
 /// A node with an operator.
-struct Node {
-    store: Store,
+pub(super) struct Node {
+    pub(super) store: Store,
     authority: Authority,
     principal: Principal,
     operator: OperatorScope,
 }
 
 impl Node {
-    async fn new(store: Store) -> Self {
+    pub(super) async fn new(store: Store) -> Self {
         let authority = Authority::development();
         let who = authority.authenticate(Credential::None, &store, Timestamp(0)).await;
         let principal = who.expect("operator");
@@ -36,7 +37,7 @@ impl Node {
         self.authority.authorize(&self.principal, tenant, "tenant").expect("scope")
     }
 
-    async fn tenant(&self, name: &str) -> Result<Scope<Admin>> {
+    pub(super) async fn tenant(&self, name: &str) -> Result<Scope<Admin>> {
         let spec = TenantSpec::new(tenant(name));
         Ok(self.scope(self.store.create_tenant(&self.operator, &spec).await?.id))
     }
@@ -47,12 +48,16 @@ impl Node {
         self.store.change_tenant(&self.operator, &tenant(name), &change).await.map(drop)
     }
 
-    async fn collection(&self, scope: &Scope<Admin>, name: &str) -> Result<CollectionRef> {
+    pub(super) async fn collection(
+        &self,
+        scope: &Scope<Admin>,
+        name: &str,
+    ) -> Result<CollectionRef> {
         let database = self.store.database(scope, &DatabaseName::default_database()).await?;
         self.store.collection(scope, &database, &collection(name)).await
     }
 
-    async fn make(&self, scope: &Scope<Admin>, name: &str) -> Result<CollectionRef> {
+    pub(super) async fn make(&self, scope: &Scope<Admin>, name: &str) -> Result<CollectionRef> {
         let database = self.store.database(scope, &DatabaseName::default_database()).await?;
         let spec = CollectionSpec::new(collection(name));
         Ok(self.store.create_collection(scope, &database, &spec, false).await?.0)
@@ -156,7 +161,7 @@ async fn what_one_node_wrote_another_reads() {
         let scope = if round % 2 == 0 { &here } else { &there };
         deletes.store.delete_collection(scope, &found).await.unwrap();
         assert_eq!(kind(other.collection(&here, &name).await), Some(ErrorKind::NotFound));
-        let database = DatabaseName::parse(&format!("d{round}")).unwrap();
+        let database = DatabaseName::parse(format!("d{round}")).unwrap();
         two.store.create_database(&there, &database).await.unwrap();
         one.store.database(&here, &database).await.unwrap();
         one.store.delete_database(&here, &database).await.unwrap();
@@ -256,23 +261,52 @@ async fn what_is_deleted_is_removed() {
     let scope = one.tenant("t").await.unwrap();
     one.store.create_key(&scope, any_key()).await.unwrap();
     let id = scope.tenant();
+    let kept = one.tenant("kept").await.unwrap().tenant();
     one.make(&scope, "c").await.unwrap();
     let made = one.make(&scope, "d").await.unwrap();
+    // More than goes in one piece, of both collections and of a neighbour.
+    for (tenant, collection) in [(id, 1), (id, 2), (kept, 1), (kept, 2)] {
+        let rows = format!(
+            "WITH made AS (INSERT INTO tenantry.records (tenant, collection, ordinal, key, id, body) \
+             SELECT {tenant}, {collection}, n, decode(lpad(n::text, 32, '0'), 'hex'), '', '' \
+             FROM generate_series(1, 2500) AS n RETURNING 1), \
+             more AS (INSERT INTO tenantry.vectors (tenant, collection, field, ordinal, v) \
+             SELECT {tenant}, {collection}, 0, n, '[1]'::tenantry_ext.vector \
+             FROM generate_series(1, 2500) AS n RETURNING 1) \
+             SELECT (SELECT count(*) FROM made) + (SELECT count(*) FROM more)"
+        );
+        assert_eq!(site.ask(&rows).await, 5_000);
+    }
+    let rows = async |of: &str| {
+        let count = format!(
+            "SELECT (SELECT count(*) FROM tenantry.records WHERE {of}) \
+             + (SELECT count(*) FROM tenantry.vectors WHERE {of})"
+        );
+        site.ask(&count).await
+    };
+    let none_left = async |sql: &str| {
+        let begun = Instant::now();
+        while site.ask(sql).await > 0 {
+            assert!(begun.elapsed() < SOON * 20, "what was deleted is still there");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
     one.store.delete_collection(&scope, &made).await.unwrap();
+    none_left("SELECT count(*) FROM tenantry.catalog WHERE tenant = 0 AND family = 3").await;
+    assert_eq!(rows(&format!("tenant = {id} AND collection = 2")).await, 0);
+    assert_eq!(rows(&format!("tenant = {id} AND collection = 1")).await, 5_000);
     let before = site.ask("SELECT epoch FROM tenantry.installation").await;
     two.store.delete_tenant(&two.operator, &tenant("t")).await.unwrap();
     let slots = "SELECT count(*) FROM tenantry.catalog WHERE tenant = 0 AND family = 8";
-    assert_eq!(site.ask(slots).await, 1, "a data key outlived its tenant");
+    assert_eq!(site.ask(slots).await, 2, "a data key outlived its tenant");
     assert_eq!(site.ask("SELECT epoch FROM tenantry.installation").await, before + 1);
     let left = format!(
         "SELECT count(*) FROM tenantry.catalog \
          WHERE tenant = {id} OR (tenant = 0 AND family IN (2, 3))"
     );
-    let begun = Instant::now();
-    while site.ask(&left).await > 0 {
-        assert!(begun.elapsed() < Duration::from_secs(20), "what was deleted is still there");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    none_left(&left).await;
+    assert_eq!(rows(&format!("tenant = {id}")).await, 0);
+    assert_eq!(rows(&format!("tenant = {kept}")).await, 10_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -315,7 +349,6 @@ async fn without_a_server_nothing_is_answered_from_memory() {
     let node = Node::new(Store::open_postgres(config).await.unwrap()).await;
     let scope = node.tenant("t").await.unwrap();
     let (row, _) = node.store.create_key(&scope, any_key()).await.unwrap();
-    use tenantry_auth::KeyDirectory as _;
     assert!(node.store.find_key(row.id).await.unwrap().is_some());
     drop(proxy);
     tokio::time::sleep(SOON).await;

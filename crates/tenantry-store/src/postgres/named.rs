@@ -1,0 +1,58 @@
+//! Collections that were looked up by name in what is cached.
+//!
+//! Each operation reads the collection's row beside its data, so it sees whether the collection is
+//! still there and still has the name. If not, another node has deleted or renamed it, and may
+//! have given the name to another one: that is then what was meant.
+
+use super::cluster::Cluster;
+use crate::{
+    CollectionInfo, CollectionRef,
+    tenancy::{Tenancy, catalog::missing_collection, tenants::OpenTenant},
+};
+use tenantry_auth::{Level, Scope};
+use tenantry_types::{Error, ErrorKind, Resource, Result};
+
+/// Fails if the collection is gone, or is not what was looked up any more.
+pub(super) fn check<'a>(
+    tenant: &OpenTenant,
+    collection: &CollectionRef,
+    row: Option<&'a CollectionInfo>,
+) -> Result<&'a CollectionInfo> {
+    let Some(row) = row else {
+        tenant.catalog_changed();
+        return Err(missing_collection(&collection.info));
+    };
+    if collection.named_in.is_some() && row.name != collection.info.name {
+        tenant.catalog_changed();
+        return Err(Error::not_found(Resource::Collection, collection.info.name.as_str()));
+    }
+    Ok(row)
+}
+
+impl Tenancy<Cluster> {
+    /// What has the name of a collection for which an operation has failed, if that is why it has.
+    pub(super) async fn renamed<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        why: &Error,
+    ) -> Result<Option<CollectionRef>> {
+        let Some(database) = &collection.named_in else { return Ok(None) };
+        if !matches!(why.subject(), Some((Resource::Collection, _))) {
+            return Ok(None);
+        }
+        let found = match self.database(scope, &database.name).await {
+            Ok(database) => self.collection(scope, &database, &collection.info.name).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            // Once is enough: nobody waits for whoever makes it again and again.
+            Ok(found) if found.info.number != collection.info.number => {
+                Ok(Some(CollectionRef { named_in: None, ..found }))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+use super::*;
+use crate::{
+    NewKey, PostgresConfig, Store, TenantChange,
+    postgres::{DatabaseUrl, Postgres, stand::Stand},
+    tenancy::{Backend as _, master::MasterKey, place::Placement, tenants::OpenTenant},
+};
+use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope};
+use tenantry_types::{
+    CollectionSpec, DatabaseName, ErrorKind, TenantName, TenantSpec, TenantState, Timestamp,
+};
+use zeroize::Zeroizing;
+
+struct World {
+    stand: Stand,
+    store: Store,
+    authority: Authority,
+    principal: Principal,
+    operator: OperatorScope,
+}
+
+impl World {
+    async fn new(stand: Stand) -> Self {
+        let url = DatabaseUrl::parse(&stand.set_up().await.database_url).unwrap();
+        let mut config = PostgresConfig::new(url, "no-folder");
+        config.master_key = MasterKey::Bytes(Zeroizing::new([7; 32]));
+        let store = Store::open_postgres(config).await.unwrap();
+        let authority = Authority::development();
+        let who = authority.authenticate(Credential::None, &store, Timestamp(0)).await;
+        let principal = who.unwrap();
+        let operator = authority.authorize_operator(&principal).unwrap();
+        Self { stand, store, authority, principal, operator }
+    }
+
+    fn postgres(&self) -> &Postgres {
+        let Store::Postgres(postgres) = &self.store else { panic!("another backend") };
+        postgres
+    }
+
+    async fn tenant(&self, name: &str) -> (Scope<Admin>, Arc<OpenTenant>) {
+        let spec = TenantSpec::new(TenantName::parse(name).unwrap());
+        let id = self.store.create_tenant(&self.operator, &spec).await.unwrap().id;
+        let scope = self.authority.authorize(&self.principal, id, "t").unwrap();
+        (scope, self.postgres().inner.open_tenant(id).await.unwrap().unwrap())
+    }
+
+    async fn epoch(&self) -> i64 {
+        let client = self.stand.superuser(self.stand.names.database()).await;
+        let sql = "SELECT epoch FROM tenantry.installation";
+        client.query_one(sql, &[]).await.unwrap().get(0)
+    }
+}
+
+/// A row that nothing else of a tenant has.
+fn odd_row(tenant: &OpenTenant) -> Vec<u8> {
+    keys::Ledger { day: 1, sequence: 1 }.encode(tenant.prefix())
+}
+
+fn putting(key: &[u8]) -> WriteSet {
+    let mut set = WriteSet::new(Placement::shared(TenantId::INSTALLATION), 0);
+    set.operations.push((Space::Data, key.to_vec(), Some(vec![1])));
+    set
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_needs_the_head_that_was_read() {
+    Stand::with(async |stand| {
+        let world = World::new(stand).await;
+        let inner = &world.postgres().inner;
+        let (_, tenant) = world.tenant("t").await;
+        let key = odd_row(&tenant);
+        let found = async || inner.view(&tenant).await.unwrap().get(Space::Data, &key).await;
+        let mut view = inner.change(&tenant).await.unwrap();
+        view.heads[0].1.push(0);
+        let refused = inner.submit(view, putting(&key)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Internal);
+        assert_eq!(found().await.unwrap(), None);
+        // Whoever goes away before the end does not stop a commit.
+        let view = inner.change(&tenant).await.unwrap();
+        drop(inner.submit(view, putting(&key)));
+        // The lock is free when it is done, and not before.
+        drop(inner.change(&tenant).await.unwrap());
+        assert_eq!(found().await.unwrap(), Some(vec![1]));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_that_are_given_up_hold_nobody_up() {
+    Stand::with(async |stand| {
+        let world = World::new(stand).await;
+        let inner = &world.postgres().inner;
+        let (_, tenant) = world.tenant("t").await;
+        let begun = Instant::now();
+        // More than there are connections.
+        for _ in 0..100 {
+            drop(inner.change(&tenant).await.unwrap());
+            let waiting = inner.change(&tenant);
+            drop(tokio::time::timeout(Duration::from_micros(300), waiting).await);
+        }
+        assert!(begun.elapsed() < LOCK * 4, "{:?}", begun.elapsed());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_a_right_away_raises_the_epoch_and_nothing_else_does() {
+    Stand::with(async |stand| {
+        let world = World::new(stand).await;
+        let (store, operator) = (&world.store, &world.operator);
+        let name = |name: &str| TenantName::parse(name).unwrap();
+        let before = world.epoch().await;
+        let (scope, _) = world.tenant("t").await;
+        let key = NewKey {
+            role: tenantry_auth::Role::Admin,
+            restriction: tenantry_auth::Restriction::default(),
+            label: String::new(),
+            expires_at: None,
+        };
+        let (key, _) = store.create_key(&scope, key).await.unwrap();
+        let (root, _) = store.create_operator_key(operator, true, "o", None).await.unwrap();
+        let database = store.database(&scope, &DatabaseName::default_database()).await.unwrap();
+        let spec = CollectionSpec::new(tenantry_types::CollectionName::parse("c").unwrap());
+        let made = store.create_collection(&scope, &database, &spec, false).await.unwrap();
+        store.delete_collection(&scope, &made.0).await.unwrap();
+        assert_eq!(world.epoch().await, before);
+        store.revoke_key(&scope, key.id).await.unwrap();
+        assert_eq!(world.epoch().await, before + 1);
+        store.revoke_operator_key(operator, root.id).await.unwrap();
+        assert_eq!(world.epoch().await, before + 2);
+        let change = |change: TenantChange, of| {
+            let of = name(of);
+            async move { store.change_tenant(operator, &of, &change).await.unwrap() }
+        };
+        let suspended = TenantChange { state: Some(TenantState::Suspended), ..Default::default() };
+        change(suspended, "t").await;
+        assert_eq!(world.epoch().await, before + 3);
+        change(TenantChange { name: Some(name("u")), ..Default::default() }, "t").await;
+        assert_eq!(world.epoch().await, before + 4);
+        store.delete_tenant(operator, &name("u")).await.unwrap();
+        assert_eq!(world.epoch().await, before + 5);
+    })
+    .await;
+}
