@@ -6,6 +6,7 @@
 use crate::{
     ci::{build_release, program},
     machine::{Need, Venv, ensure},
+    placement::Variables,
     server::{Tenantry, empty_folder},
     step::{cargo, root, run as run_command},
 };
@@ -34,6 +35,16 @@ const PROPERTY: &[&str] = &[
 ];
 /// What finds most in little time.
 const SHORT: &[&str] = &["test_api.py", "test_client.py", "api", "client", "configurations"];
+/// What meets catalogs and records once, for each further placement.
+const FEW: &[&str] = &[
+    "test_client.py",
+    "api/test_collection.py",
+    "api/test_count_api.py",
+    "api/test_delete_database.py",
+    "api/test_get_database.py",
+    "api/test_schema_e2e.py",
+    "client/test_database_tenant.py",
+];
 
 /// Which of Chroma's test files to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,6 +57,8 @@ pub(crate) enum Selection {
     All,
     /// What CI runs: the parts of `api` that take about a minute in all
     Short,
+    /// The parts of `short` that take some seconds: CI runs them wherever else tenants can live
+    Few,
 }
 
 impl Selection {
@@ -56,6 +69,7 @@ impl Selection {
             Self::Property => vec![PROPERTY],
             Self::All => vec![API, PROPERTY, stress],
             Self::Short => vec![SHORT],
+            Self::Few => vec![FEW],
         };
         parts.concat().iter().map(|file| format!("chromadb/test/{file}")).collect()
     }
@@ -100,11 +114,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         run_command(&mut cargo(&["build", "--workspace", "--all-targets"]))?;
         program("debug")
     };
-    with_server(&program, |address| pytest(options, "localhost", address.port()))
+    with_server(&program, &Variables::new(), |address| pytest(options, "localhost", address.port()))
 }
 
-/// One selection against the debug build that is there.
-pub(crate) fn against_debug_build(selection: Selection) -> Result<()> {
+/// One selection against the debug build that is there, with variables in its environment.
+pub(crate) fn against_debug_build(selection: Selection, variables: &Variables) -> Result<()> {
     let options = Options {
         selection,
         host: None,
@@ -114,12 +128,18 @@ pub(crate) fn against_debug_build(selection: Selection) -> Result<()> {
         keyword: None,
         durations: false,
     };
-    with_server(&program("debug"), |address| pytest(&options, "localhost", address.port()))
+    with_server(&program("debug"), variables, |address| {
+        pytest(&options, "localhost", address.port())
+    })
 }
 
-fn with_server(program: &Path, work: impl FnOnce(SocketAddr) -> Result<()>) -> Result<()> {
+fn with_server(
+    program: &Path,
+    variables: &Variables,
+    work: impl FnOnce(SocketAddr) -> Result<()>,
+) -> Result<()> {
     let folder = empty_folder("chroma-suite")?;
-    let running = Tenantry::start(program, &folder, &["--dev"])?;
+    let running = Tenantry::start_with(program, &folder, &["--dev"], variables)?;
     work(running.chroma)
 }
 

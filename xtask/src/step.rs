@@ -10,16 +10,17 @@ use std::{
 /// Runs steps one after another and remembers how long each took.
 #[derive(Debug, Default)]
 pub(crate) struct Steps {
-    done: Vec<(&'static str, Duration)>,
+    done: Vec<(String, Duration)>,
 }
 
 impl Steps {
     /// Runs one step; an error names it.
     pub(crate) fn run(
         &mut self,
-        name: &'static str,
+        name: impl Into<String>,
         work: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
+        let name = name.into();
         println!("── {name}");
         let started = Instant::now();
         work().with_context(|| format!("step `{name}` failed"))?;

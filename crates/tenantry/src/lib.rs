@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+use postgres::{DatabaseUrl, PostgresConfig};
 use std::{path::PathBuf, sync::Arc};
 
 pub use tenantry_engine::*;
@@ -40,6 +41,22 @@ pub use tenantry_engine::*;
 /// [`ErrorKind::Unavailable`] or [`ErrorKind::Corrupt`] if its files cannot be read or written.
 pub fn open(data_dir: impl Into<PathBuf>) -> Result<Engine> {
     let store = Store::open_embedded(EmbeddedConfig::new(data_dir))?;
+    let authority = Authority::new();
+    Ok(Engine::start(EngineConfig { store, authority, clock: Arc::new(SystemClock) }))
+}
+
+/// Opens the installation in a PostgreSQL database that `tenantry postgres setup` has prepared, or
+/// makes it there, with default settings, and starts an engine on it as [`open`] does. `key_folder`
+/// holds the master key's file. Several processes may open one database.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] if the URL is none, or needs a certificate that default settings do not
+/// name; [`ErrorKind::Internal`] if the database or the role is not fit to hold tenants apart;
+/// [`ErrorKind::Unavailable`], [`ErrorKind::Denied`] or [`ErrorKind::NotFound`] if the database
+/// cannot be entered; [`ErrorKind::Corrupt`] if the master key is not the installation's.
+pub async fn open_postgres(database_url: &str, key_folder: impl Into<PathBuf>) -> Result<Engine> {
+    let config = PostgresConfig::new(DatabaseUrl::parse(database_url)?, key_folder);
+    let store = Store::open_postgres(config).await?;
     let authority = Authority::new();
     Ok(Engine::start(EngineConfig { store, authority, clock: Arc::new(SystemClock) }))
 }

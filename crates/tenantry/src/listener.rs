@@ -3,6 +3,7 @@
 
 use crate::{
     config::TlsFiles,
+    leftover::Leftover,
     pace::{PacedBody, PacedWrites},
 };
 use anyhow::{Context, Result};
@@ -53,12 +54,12 @@ pub(crate) struct Listener {
 /// A TLS configuration, loaded once for all listeners.
 pub(crate) type TlsAcceptorConfig = Arc<ServerConfig>;
 
-type Paced = fn(Request<Incoming>) -> Request<PacedBody<Incoming>>;
+type Paced = fn(Request<Incoming>) -> Request<PacedBody<Leftover>>;
 type Service = TowerToHyperService<MapRequest<Router, Paced>>;
 
-/// The router, with every request's body held to its pace.
+/// The router, with every request's body held to its pace, and read out if it is small.
 fn paced(router: Router) -> Service {
-    let pace: Paced = |request| request.map(PacedBody::new);
+    let pace: Paced = |request| Leftover::of(request).map(PacedBody::new);
     TowerToHyperService::new(MapRequest::new(router, pace))
 }
 

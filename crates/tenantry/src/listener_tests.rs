@@ -104,3 +104,29 @@ async fn a_client_that_reads_slowly_gets_its_whole_answer() {
     }
     assert!(received > ANSWER_BYTES, "{received}");
 }
+
+/// Sends a request whose body comes after its answer, and another one; the second's answer, empty
+/// if the connection was closed.
+async fn after_a_refusal(bytes: usize, more: &str) -> String {
+    let (mut client, _server) = connected();
+    let head = format!("POST /none HTTP/1.1\r\nhost: x\r\n{more}content-length: {bytes}\r\n\r\n");
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 404");
+    sleep(Duration::from_secs(1)).await;
+    let next = "POST /body HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+    let all = [vec![b'x'; bytes], next.as_bytes().to_vec()].concat();
+    let _ = client.write_all(&all).await;
+    let mut rest = String::new();
+    let _ = client.read_to_string(&mut rest).await;
+    rest.find("HTTP/1.1 ").map(|at| rest.split_off(at)).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_outlives_a_refusal_that_precedes_a_small_body() {
+    let answer = after_a_refusal(1_000, "").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with('2'), "{answer}");
+    assert_eq!(after_a_refusal(1 << 20, "").await, "");
+    assert_eq!(after_a_refusal(1_000, "expect: 100-continue\r\n").await, "");
+}

@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod leftover;
 mod listener;
 mod pace;
 mod sample;

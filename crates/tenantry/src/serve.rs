@@ -1,7 +1,7 @@
 //! `tenantry serve`: opens the store, opens the listeners, stops in order.
 
 use crate::{
-    config::{Config, LogConfig, LogFormat, StoreConfig},
+    config::{Backend, Config, LogConfig, LogFormat, Opening, StoreConfig},
     listener::{Listener, load_tls},
 };
 use anyhow::{Context, Result, anyhow, bail};
@@ -41,7 +41,7 @@ impl Server {
             None => None,
         };
         let authority = if config.dev { Authority::development() } else { Authority::new() };
-        let engine = open_engine(&config.store, authority, "stop that one first")?;
+        let engine = open_engine(&config.store, authority, "stop that one first").await?;
         if config.dev {
             tenantry_compat::chroma::ensure_development_tenant(&engine)
                 .await
@@ -110,18 +110,27 @@ fn port_hint(error: anyhow::Error, flag: &str) -> anyhow::Error {
 
 /// Opens the store and starts an engine on it. `in_use` says what to do if another process holds
 /// the folder.
-pub(crate) fn open_engine(
+pub(crate) async fn open_engine(
     config: &StoreConfig,
     authority: Authority,
     in_use: &str,
 ) -> Result<Engine> {
-    let folder = config.data_dir.display().to_string();
-    let store = Store::open_embedded(config.embedded()?).map_err(|error| match error.kind() {
-        // These two name the folder themselves.
-        ErrorKind::Conflict => anyhow!("{error}: {in_use}"),
-        ErrorKind::Invalid if error.to_string().contains(&folder) => error.into(),
-        _ => anyhow!(error).context(format!("cannot open the data folder {folder}")),
-    })?;
+    let store = match config.opening()? {
+        Opening::Embedded(embedded) => {
+            let folder = config.data_dir.display().to_string();
+            Store::open_embedded(embedded).map_err(|error| match error.kind() {
+                // These two name the folder themselves.
+                ErrorKind::Conflict => anyhow!("{error}: {in_use}"),
+                ErrorKind::Invalid if error.to_string().contains(&folder) => error.into(),
+                _ => anyhow!(error).context(format!("cannot open the data folder {folder}")),
+            })?
+        }
+        Opening::Postgres(postgres) => {
+            // In one line: what PostgreSQL itself said is in the log.
+            let opened = Store::open_postgres(*postgres).await;
+            opened.map_err(|error| anyhow!("{error}"))?
+        }
+    };
     Ok(Engine::start(EngineConfig { store, authority, clock: Arc::new(SystemClock) }))
 }
 
@@ -137,11 +146,15 @@ pub(crate) async fn serve(config: &Config) -> Result<()> {
         show_operator_key(&key)?;
     }
     server.announce()?;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        data_dir = %config.store.data_dir.display(),
-        "serving"
-    );
+    let version = env!("CARGO_PKG_VERSION");
+    match &config.store.backend {
+        Backend::Embedded { .. } => {
+            tracing::info!(version, data_dir = %config.store.data_dir.display(), "serving");
+        }
+        Backend::Postgres(postgres) => {
+            tracing::info!(version, database = %postgres.url, "serving");
+        }
+    }
     server.run(stop.subscribe()).await?;
     tracing::info!("stopped");
     Ok(())

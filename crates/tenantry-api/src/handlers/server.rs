@@ -15,9 +15,9 @@ use utoipa::ToSchema;
 /// How the server is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StatusOut {
-    /// `alive`, `ready` or `read_only`.
+    /// `alive`, `ready`, `read_only` or `unavailable`.
     status: &'static str,
-    /// Why it does not take writes.
+    /// Why it does not take writes, or answers nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -33,19 +33,15 @@ pub(crate) async fn healthz() -> Json<StatusOut> {
 #[utoipa::path(get, path = "/readyz", tag = "server",
     responses(
         (status = 200, description = "It does", body = StatusOut),
-        (status = 503, description = "It does not take writes", body = StatusOut)))]
+        (status = 503, description = "It does not take writes, or neither", body = StatusOut)))]
 pub(crate) async fn readyz(State(engine): State<Engine>) -> (StatusCode, Json<StatusOut>) {
-    match engine.health() {
-        Health::Ready => (StatusCode::OK, Json(StatusOut { status: "ready", reason: None })),
-        Health::ReadOnly(reason) => {
-            let body = StatusOut { status: "read_only", reason: Some(reason) };
-            (StatusCode::SERVICE_UNAVAILABLE, Json(body))
-        }
-        Health::Unavailable(reason) => {
-            let body = StatusOut { status: "unavailable", reason: Some(reason) };
-            (StatusCode::SERVICE_UNAVAILABLE, Json(body))
-        }
-    }
+    let (status, reason) = match engine.health() {
+        Health::Ready => ("ready", None),
+        Health::ReadOnly(reason) => ("read_only", Some(reason)),
+        Health::Unavailable(reason) => ("unavailable", Some(reason)),
+    };
+    let code = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(StatusOut { status, reason }))
 }
 
 /// Describe this protocol

@@ -113,7 +113,7 @@ impl From<Error> for Failure {
             }
         };
         let message = message(&error);
-        let retry = error.kind() == ErrorKind::Busy;
+        let retry = matches!(error.kind(), ErrorKind::Busy | ErrorKind::Unavailable);
         let detail = status.is_server_error().then_some(error);
         Self { status, kind, message: message.into(), retry, detail }
     }
@@ -233,11 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_says_when_to_come_back() {
+    fn what_passes_by_itself_says_when_to_come_back() {
         let response = |kind| Failure::from(Error::new(kind, "no")).into_response();
         let busy = response(ErrorKind::Busy);
         assert_eq!(busy.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(busy.headers()[header::RETRY_AFTER], "1");
+        let gone = response(ErrorKind::Unavailable);
+        assert_eq!(gone.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(gone.headers()[header::RETRY_AFTER], "1");
         let limit = response(ErrorKind::LimitExceeded);
         assert_eq!(limit.status(), StatusCode::TOO_MANY_REQUESTS);
         assert!(!limit.headers().contains_key(header::RETRY_AFTER));

@@ -1,11 +1,13 @@
 //! Connections of the commands and of whoever makes places, and what their failures are called.
 
 use super::url::{Cluster, DatabaseUrl};
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 use tenantry_types::{Error, ErrorKind, Result};
+use tokio::time::timeout;
 use tokio_postgres::{Client, error::SqlState};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For all addresses that a URL names.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Numbers of pairs are a space of their own, apart from the locks of tenants.
 const LOCK_CLASS: i32 = 0x7465_6e74;
 
@@ -18,20 +20,74 @@ pub(crate) enum Work {
 
 /// Connects to the database that a URL names.
 pub(crate) async fn connect(url: &str) -> Result<Client> {
-    let server = Cluster::open(DatabaseUrl::parse(url)?)?;
-    let (url, tls) = (server.url(), server.tls().clone());
-    let to = format!("connect as {} to {url}", url.user().escape_debug());
-    let connecting = url.config().connect(tls);
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
-        .await
-        .map_err(|_| Error::new(ErrorKind::Unavailable, format!("PostgreSQL: {to}: no answer")))?;
-    let (client, connection) = connected.map_err(|why| failed(&to)(why))?;
+    enter(&Cluster::open(DatabaseUrl::parse(url)?)?).await
+}
+
+/// Opens a connection outside the pools.
+pub(super) async fn enter(way: &Cluster) -> Result<Client> {
+    let url = way.url();
+    let opened = timeout(CONNECT_TIMEOUT, url.config().connect(way.tls().clone())).await;
+    let Ok(opened) = opened else {
+        let message =
+            format!("the database {url} does not answer: is it PostgreSQL, and is it up?");
+        return Err(Error::new(ErrorKind::Unavailable, message));
+    };
+    let (client, connection) = opened.map_err(|why| refused(url, why))?;
     tokio::spawn(async move {
-        if let Err(why) = connection.await {
-            tracing::debug!(error = %why, "a connection to PostgreSQL has ended");
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to the database ended");
         }
     });
     Ok(client)
+}
+
+/// Why nobody could enter, for whoever runs the program: hosts, databases and roles, and never a
+/// password. PostgreSQL's own text goes to the log.
+fn refused(url: &DatabaseUrl, why: tokio_postgres::Error) -> Error {
+    let user = url.user().escape_debug().to_string();
+    let (kind, message) = match why.as_db_error() {
+        Some(answer) => {
+            let (code, text) = (answer.code().code(), answer.message());
+            tracing::warn!(database = %url, code, text, "the database lets nobody in");
+            match code {
+                "28P01" | "28000" => (
+                    ErrorKind::Denied,
+                    format!("the database {url} does not let {user} in: wrong password or role"),
+                ),
+                "3D000" => (
+                    ErrorKind::NotFound,
+                    format!(
+                        "there is no database {url}: run `tenantry postgres setup`, or name the \
+                         one that it made"
+                    ),
+                ),
+                "42501" => (
+                    ErrorKind::Denied,
+                    format!(
+                        "the role {user} may not enter the database {url}: use the URL that \
+                         `tenantry postgres setup` printed"
+                    ),
+                ),
+                "53300" => (
+                    ErrorKind::Unavailable,
+                    format!("the database {url} has all the connections that it allows"),
+                ),
+                "57P03" => (
+                    ErrorKind::Unavailable,
+                    format!("the database {url} is starting or stopping: try again"),
+                ),
+                _ => (
+                    ErrorKind::Unavailable,
+                    format!("the database {url} refuses a connection with {code}"),
+                ),
+            }
+        }
+        None => {
+            let cause = why.source().map_or_else(|| why.to_string(), ToString::to_string);
+            (ErrorKind::Unavailable, format!("cannot reach the database {url}: {cause}"))
+        }
+    };
+    Error::new(kind, message).with_source(why)
 }
 
 /// Names what failed. PostgreSQL's own text may hold values and goes to the log only.

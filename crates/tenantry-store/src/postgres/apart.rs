@@ -35,7 +35,7 @@ impl Provisioner {
         let mut idle = self.idle.lock().await;
         let mut client = match idle.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
-            None => connect(self.url.text()).await?,
+            None => connect(&self.url.text()).await?,
         };
         let outcome = work(&mut client).await;
         if outcome.is_ok() {
@@ -84,7 +84,7 @@ impl Shared {
             Isolation::Schema => {
                 by.with(async |client| make_schema(client, &by.names, &name, tenant).await).await
             }
-            Isolation::Database => make_database(by.url.text(), &by.names, &name, tenant).await,
+            Isolation::Database => make_database(&by.url.text(), &by.names, &name, tenant).await,
         }
     }
 
@@ -99,7 +99,7 @@ impl Shared {
             }
             Isolation::Database => {
                 self.connections.forget(&self.place_of(placement).target);
-                drop_database(by.url.text(), &name, tenant).await
+                drop_database(&by.url.text(), &name, tenant).await
             }
         }
     }

@@ -15,6 +15,8 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// The one policy of a shared table, as the server shows it.
 const POLICY: &str = "(tenant = (current_setting('tenantry.tenant'::text))::bigint)";
+/// Of locks that are only looked at; the other classes are those of [`super::admin::Work`].
+const SEEN_CLASS: i32 = 0x7465_6e75;
 const SETUP: &str = "run `tenantry postgres setup` again, which sets this right";
 
 /// What is known of a database that passed.
@@ -226,8 +228,9 @@ async fn problem(client: &Client, of: Where, seen: &Seen) -> Result<Option<Strin
     Ok(version_refusal(version))
 }
 
-/// Looks at the admin's connection: it must be another role, and able to do its work.
-pub(crate) async fn check_admin(admin: &Client, service: &Facts) -> Result<()> {
+/// Looks at the admin's connection: it must be another role, able to do its work and no more, in
+/// the same database. Another installation's would remove tenants that are not ours.
+pub(crate) async fn check_admin(admin: &Client, service: &Client) -> Result<()> {
     let sql = "SELECT concat_ws(',', session_user, \
                CASE WHEN NOT rolcreaterole THEN 'CREATEROLE' END, \
                CASE WHEN NOT rolcreatedb THEN 'CREATEDB' END, \
@@ -235,7 +238,7 @@ pub(crate) async fn check_admin(admin: &Client, service: &Facts) -> Result<()> {
                THEN 'pg_signal_backend' END) FROM pg_roles WHERE rolname = session_user";
     let found = first(admin, sql).await?.unwrap_or_default();
     let (role, lacks) = found.split_once(',').unwrap_or((&found, ""));
-    if role == service.role {
+    if Seen::ask(service).await?.role == role {
         return Err(Error::internal(format!(
             "the admin's URL is that of the role that serves, {role}: give it the one that \
              `tenantry postgres setup` printed as database_admin_url"
@@ -245,7 +248,36 @@ pub(crate) async fn check_admin(admin: &Client, service: &Facts) -> Result<()> {
         let message = format!("the admin role {role} lacks {lacks}: {SETUP}");
         return Err(Error::internal(message));
     }
+    let sql = "SELECT 1 FROM pg_roles WHERE rolname = session_user AND rolsuper";
+    if first(admin, sql).await?.is_some() {
+        return Err(Error::internal(format!(
+            "the admin's URL is a superuser's, {role}: give it the one that `tenantry postgres \
+             setup` printed as database_admin_url"
+        )));
+    }
+    if !same_database(admin, service).await? {
+        return Err(Error::internal(
+            "the admin's URL leads to another database than that of the role that serves: both \
+             are of one installation, as `tenantry postgres setup` printed them",
+        ));
+    }
     Ok(())
+}
+
+/// True if a lock that one takes is seen by the other. Names are no proof: two servers can have a
+/// database of the same name, and a copy of a server has its identity.
+async fn same_database(one: &Client, other: &Client) -> Result<bool> {
+    let sql =
+        format!("SELECT pg_backend_pid() FROM pg_advisory_lock({SEEN_CLASS}, pg_backend_pid())");
+    let process = first(one, &sql).await?.and_then(|text| text.parse::<i32>().ok()).unwrap_or(0);
+    let sql = format!(
+        "SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+         WHERE d.datname = current_database() AND l.locktype = 'advisory' \
+         AND l.classid = {SEEN_CLASS} AND l.objid = {process} AND l.pid = {process}"
+    );
+    let is_seen = first(other, &sql).await?.is_some();
+    first(one, &format!("SELECT pg_advisory_unlock({SEEN_CLASS}, {process})")).await?;
+    Ok(is_seen)
 }
 
 /// Why a root of this version is refused, if it is.

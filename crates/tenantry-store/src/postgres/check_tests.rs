@@ -189,9 +189,8 @@ async fn the_admin_must_be_another_role_that_can_do_its_work() {
         let made = stand.set_up().await;
         let service = connect(&made.database_url).await.unwrap();
         let admin = connect(&made.database_admin_url).await.unwrap();
-        let facts = check_root(&service).await.unwrap();
-        check_admin(&admin, &facts).await.unwrap();
-        let error = check_admin(&service, &facts).await.unwrap_err();
+        check_admin(&admin, &service).await.unwrap();
+        let error = check_admin(&service, &service).await.unwrap_err();
         assert!(error.to_string().contains("the role that serves"), "{error}");
         let superuser = stand.superuser(stand.names.database()).await;
         let name = stand.names.admin();
@@ -200,7 +199,7 @@ async fn the_admin_must_be_another_role_that_can_do_its_work() {
             (format!("REVOKE pg_signal_backend FROM {name}"), "CREATEDB,pg_signal_backend:"),
         ] {
             superuser.batch_execute(&spoil).await.unwrap();
-            let error = check_admin(&admin, &facts).await.unwrap_err();
+            let error = check_admin(&admin, &service).await.unwrap_err();
             assert!(error.to_string().contains(lacks), "{error}");
         }
     })

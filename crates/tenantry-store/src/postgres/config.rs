@@ -27,6 +27,8 @@ pub struct PostgresConfig {
     pub master_key: MasterKey,
     /// The folder of the master key's file.
     pub key_folder: PathBuf,
+    /// Makes the installation if the database has none yet.
+    pub may_found: bool,
     /// Where a tenant is made whose spec does not say it.
     pub default_isolation: Isolation,
     /// Where tenants' work waits for its turn.
@@ -52,6 +54,7 @@ impl PostgresConfig {
             statement_timeout: Duration::from_secs(30),
             master_key: MasterKey::File,
             key_folder: key_folder.into(),
+            may_found: true,
             default_isolation: Isolation::Shared,
             pool: Pool::new(PoolConfig::default()),
             clock: Arc::new(SystemClock),

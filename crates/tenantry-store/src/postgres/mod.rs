@@ -11,7 +11,7 @@
 //! types up with a named statement.
 //!
 //! [`setup`], [`migrate`], [`place`] and [`check`] make roles, databases and tables, and look
-//! whether they are as they must be. [`cluster`] is the [`crate::tenancy::Backend`]: rows are
+//! whether they are as they must be; [`opening`] does it before anything is served. [`cluster`] is the [`crate::tenancy::Backend`]: rows are
 //! read through a [`view`] and written by [`submit`]; [`watch`] tells what other nodes took away,
 //! and [`purge`] removes what was deleted.
 
@@ -37,6 +37,7 @@ mod lines;
 mod migrate;
 mod named;
 mod names;
+mod opening;
 mod place;
 mod purge;
 mod query;

@@ -2,11 +2,11 @@
 
 use super::{
     apart::Provisioner,
-    check::check_root,
     cluster::{Cluster, IDLE, LOCK, Place, Schema, Shared},
     config::PostgresConfig,
     connections::{Connections, Target},
     names::ROOT_SCHEMA,
+    opening::Ways,
     purge,
     statement::Limits,
     url,
@@ -52,15 +52,10 @@ impl Postgres {
     pub(crate) async fn open(config: PostgresConfig) -> Result<Self> {
         let tenants = Arc::new(Tenants::new());
         let revocations = Arc::new(AtomicU64::new(0));
-        let shared = Arc::new(shared(&config, &tenants, &revocations)?);
-        check(&shared).await.map_err(|why| {
-            let message = format!(
-                "the database {} cannot be used (if it is new, run `tenantry postgres setup` \
-                 first): {why}",
-                config.url
-            );
-            Error::new(why.kind(), message).with_source(why)
-        })?;
+        let ways = Ways::new(&config)?;
+        ways.check().await?;
+        let shared = Arc::new(shared(&config, ways.service, &tenants, &revocations)?);
+        shared.watch.look().await?;
         let inner = found(&config, &shared, tenants, revocations).await?;
         watch::spawn(&shared);
         purge::spawn(&shared);
@@ -98,14 +93,10 @@ impl Postgres {
 
 fn shared(
     config: &PostgresConfig,
+    server: url::Cluster,
     tenants: &Arc<Tenants>,
     revocations: &Arc<AtomicU64>,
 ) -> Result<Shared> {
-    let read = |path: &std::path::PathBuf| {
-        fs::read(path).map_err(|why| open_error("read the certificates", path, why))
-    };
-    let ca = config.ca.as_ref().map(read).transpose()?;
-    let server = url::Cluster::new(config.url.clone(), ca.as_deref())?;
     // Those for lookups are held for one answer at a time, so a few are enough.
     let all = config.connections.get();
     let lookups = (all / 8).max(1);
@@ -118,29 +109,21 @@ fn shared(
     let target = Target { cluster: 0, database: config.url.database().into() };
     let root = Place::new(target, Schema::new(ROOT_SCHEMA)?, None);
     let (tenants, revocations) = (Arc::clone(tenants), Arc::clone(revocations));
+    let ca = config.ca.as_deref();
+    let admin = config.admin_url.clone().map(|url| url.or_authority(ca));
     Ok(Shared {
         connections: connections(all.saturating_sub(lookups)),
         lookups: connections(lookups),
         limits: Limits { statement: config.statement_timeout, lock: LOCK, idle: IDLE },
         root: root.clone(),
         watch: Watch::new(connections(1), root, tenants, revocations),
-        provisioner: config.admin_url.clone().map(Provisioner::new).transpose()?,
+        provisioner: admin.map(Provisioner::new).transpose()?,
         naming: OnceLock::new(),
         unpurged: Mutex::default(),
         purge: Arc::default(),
         commits: AtomicU64::new(0),
         closed: AtomicBool::new(false),
     })
-}
-
-/// Refuses a database that does not keep tenants apart.
-async fn check(shared: &Shared) -> Result<()> {
-    let mut conn = shared.lookups.get(&shared.root.target).await?;
-    conn.set_dirty();
-    check_root(conn.client()?).await?;
-    conn.set_clean();
-    drop(conn);
-    Ok(shared.watch.look().await?)
 }
 
 /// Opens the installation, or makes it if there is none: of several nodes that start at once one
@@ -161,6 +144,13 @@ async fn found(
     let is_new = row.is_none();
     if is_new && next != 1 {
         return Err(Error::corrupt("the database is damaged: the installation's row is gone"));
+    }
+    if is_new && !config.may_found {
+        let message = format!(
+            "there is no installation in the database {} yet: `tenantry serve` makes it",
+            config.url
+        );
+        return Err(Error::new(ErrorKind::NotFound, message));
     }
     // Another node may have made its file since it was looked for.
     let key = match key {

@@ -1,9 +1,9 @@
 //! The one way in which commands reach Tenantry: native REST requests, over HTTP to a server, or
-//! straight into the router of an engine that was opened on a data folder.
+//! straight into the router of an engine that was opened on a data folder or a database.
 
 use super::output::printable;
 use crate::{
-    config::{MasterKeySource, StoreConfig},
+    config::{Backend, MasterKeySource, Secret, StoreConfig},
     serve::open_engine,
 };
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -18,7 +18,7 @@ use std::{
         ErrorKind::{ConnectionRefused, NotFound},
         Read,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 use tenantry::{ApiKey, Authority, Engine};
@@ -37,7 +37,7 @@ pub(crate) fn segment(name: &str) -> String {
     utf8_percent_encode(name, SEGMENT).to_string()
 }
 
-/// Where a command goes: a running server, or a data folder that no server holds.
+/// Where a command goes: a running server, a data folder that no server holds, or a database.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Where to")]
 pub(crate) struct Target {
@@ -53,35 +53,52 @@ pub(crate) struct Target {
     #[arg(long, env = "TENANTRY_TLS_CA", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
 
-    /// Data folder to work on directly, while no server holds it
+    /// Data folder to work on directly, while no server holds it; with --database-url the folder
+    /// of the master key
     #[arg(long, env = "TENANTRY_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// Environment variable that holds the folder's master key
+    /// URL of the role that serves, to work on its PostgreSQL database directly, also while
+    /// servers do; better given by the variable
+    #[arg(long, env = "TENANTRY_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<Secret>,
+
+    /// Certificates in PEM that may vouch for the database's
+    #[arg(long, env = "TENANTRY_DATABASE_CA", value_name = "FILE")]
+    database_ca: Option<PathBuf>,
+
+    /// Environment variable that holds the master key, of a folder or of a database
     #[arg(long, env = "TENANTRY_MASTER_KEY_ENV", value_name = "NAME")]
     master_key_env: Option<String>,
 
-    /// Command that prints the folder's master key
+    /// Command that prints the master key
     #[arg(long, env = "TENANTRY_MASTER_KEY_COMMAND", value_name = "COMMAND")]
     master_key_command: Option<String>,
 }
 
 impl Target {
-    /// Connects. Opening a folder takes it until [`Client::close`].
+    /// Connects. Opening a folder takes it until [`Client::close`]; a database it does not.
     pub(crate) fn client(self) -> Result<Client> {
-        match (self.server, self.data_dir) {
-            (Some(url), None) => Client::remote(&url, self.key, self.tls_ca),
-            (None, Some(folder)) => {
+        match (self.server, self.data_dir, self.database_url) {
+            (Some(url), None, None) => Client::remote(&url, self.key, self.tls_ca),
+            (None, None, None) => {
+                bail!(
+                    "say where to: --server URL with --key KEY, --data-dir DIR, or --database-url URL"
+                )
+            }
+            (None, folder, database) => {
                 let master_key =
                     MasterKeySource::choose(self.master_key_env, self.master_key_command)?;
-                Client::local(&StoreConfig::new(folder, master_key))
+                let config = StoreConfig::existing(folder, database, self.database_ca, master_key)?;
+                Client::local(&config)
             }
-            (None, None) => {
-                bail!("say where to: --server URL with --key KEY, or --data-dir DIR")
-            }
-            (Some(_), Some(_)) => bail!(
+            (Some(_), Some(_), _) => bail!(
                 "both a server and a data folder are given (by flag or by TENANTRY_SERVER and \
                  TENANTRY_DATA_DIR): give one"
+            ),
+            (Some(_), None, Some(_)) => bail!(
+                "both a server and a database are given (by flag or by TENANTRY_SERVER and \
+                 TENANTRY_DATABASE_URL): give one"
             ),
         }
     }
@@ -123,10 +140,12 @@ pub(crate) enum Client {
     Local {
         /// Runs the engine.
         runtime: Runtime,
-        /// Holds the folder.
+        /// Holds the folder or the connections.
         engine: Engine,
         /// What a server would serve.
         router: Router,
+        /// What was opened, for messages.
+        whose: &'static str,
     },
 }
 
@@ -155,33 +174,25 @@ impl Client {
         Ok(Self::Remote { agent: config.build().into(), base, key })
     }
 
-    /// Opens a data folder. Whoever can read it and its master key is the operator.
+    /// Opens a data folder or a database. Whoever can do that, with the master key, is the
+    /// operator.
     fn local(config: &StoreConfig) -> Result<Self> {
-        let folder = config.data_dir.display();
-        if !config.data_dir.is_dir() {
-            bail!(
-                "there is no data folder {folder}; `tenantry serve --data-dir {folder}` makes one"
-            );
-        }
-        // A command must not make a store where a path was mistyped.
-        if fs::metadata(config.data_dir.join("format")).is_err_and(|e| e.kind() == NotFound) {
-            bail!(
-                "{folder} is not a Tenantry data folder: it holds no file `format`; \
-                 `tenantry serve --data-dir DIR` makes a new one"
-            );
-        }
+        let whose = match &config.backend {
+            Backend::Embedded { .. } => {
+                is_data_folder(&config.data_dir)?;
+                "the data folder"
+            }
+            Backend::Postgres(_) => "the database",
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("start the runtime")?;
-        let engine = {
-            // The engine starts its background work in the runtime that is entered.
-            let _inside = runtime.enter();
-            let in_use = "stop that one, or give its --server URL and --key KEY";
-            open_engine(config, Authority::local(), in_use)?
-        };
+        // The engine starts its background work in the runtime that is entered.
+        let in_use = "stop that one, or give its --server URL and --key KEY";
+        let engine = runtime.block_on(open_engine(config, Authority::local(), in_use))?;
         let router = tenantry_api::router(engine.clone());
-        Ok(Self::Local { runtime, engine, router })
+        Ok(Self::Local { runtime, engine, router, whose })
     }
 
     /// Sends a request and returns the answer's JSON; an answer other than success is a
@@ -244,8 +255,8 @@ impl Client {
     /// The answer was nobody's who speaks this protocol.
     fn foreign(&self, status: u16) -> anyhow::Error {
         let whom = match self {
-            Self::Remote { base, .. } => base,
-            Self::Local { .. } => "the data folder",
+            Self::Remote { base, .. } => base.as_str(),
+            Self::Local { whose, .. } => whose,
         };
         anyhow!(
             "{whom} answered {status} and is not a native Tenantry listener (`tenantry serve` \
@@ -257,11 +268,26 @@ impl Client {
     pub(crate) fn close(self) -> Result<()> {
         match self {
             Self::Remote { .. } => Ok(()),
-            Self::Local { runtime, engine, .. } => {
-                runtime.block_on(engine.shutdown()).context("close the data folder")
+            Self::Local { runtime, engine, whose, .. } => {
+                runtime.block_on(engine.shutdown()).with_context(|| format!("close {whose}"))
             }
         }
     }
+}
+
+/// Refuses what is no data folder: a command must not make a store where a path was mistyped.
+fn is_data_folder(path: &Path) -> Result<()> {
+    let folder = path.display();
+    if !path.is_dir() {
+        bail!("there is no data folder {folder}; `tenantry serve --data-dir {folder}` makes one");
+    }
+    if fs::metadata(path.join("format")).is_err_and(|e| e.kind() == NotFound) {
+        bail!(
+            "{folder} is not a Tenantry data folder: it holds no file `format`; \
+             `tenantry serve --data-dir DIR` makes a new one"
+        );
+    }
+    Ok(())
 }
 
 fn remote(agent: &ureq::Agent, request: http::Request<String>) -> Result<(u16, Vec<u8>)> {

@@ -3,10 +3,12 @@
 
 mod address;
 mod settings;
+mod store;
 mod units;
 
 pub(crate) use address::Address;
 pub(crate) use settings::{IsolationWord, LogFormat, Settings};
+pub(crate) use store::{Backend, BackendWord, Opening, Secret, StoreConfig};
 pub(crate) use units::{ByteSize, Span};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,16 +18,10 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tenantry::{EmbeddedConfig, Isolation, MasterKey};
+use tenantry::MasterKey;
 
-const DATA_DIR: &str = "tenantry-data";
 const CONNECTIONS_MAX: u32 = 4_096;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
-const MEMORY_BUDGET: ByteSize = ByteSize(1 << 30);
-/// Below it hardly one tenant's vectors fit; what is given is then most likely meant in MiB.
-const MEMORY_BUDGET_MIN: ByteSize = ByteSize(16 << 20);
-const CACHE_SIZE: ByteSize = ByteSize(4 << 20);
-const OPEN_DATABASES: u32 = 64;
 
 /// The settings of a server, complete and checked.
 #[derive(Debug, Clone)]
@@ -45,17 +41,6 @@ pub(crate) struct Config {
 pub(crate) struct LogConfig {
     pub(crate) format: LogFormat,
     pub(crate) filter: String,
-}
-
-/// Where data lives and with how much memory.
-#[derive(Debug, Clone)]
-pub(crate) struct StoreConfig {
-    pub(crate) data_dir: PathBuf,
-    pub(crate) master_key: MasterKeySource,
-    pub(crate) memory_budget: ByteSize,
-    pub(crate) cache_size: ByteSize,
-    pub(crate) default_isolation: Isolation,
-    pub(crate) open_databases: u32,
 }
 
 /// The files of a certificate.
@@ -87,6 +72,7 @@ impl Config {
     }
 
     fn check(given: Settings) -> Result<Self> {
+        let store = StoreConfig::check(&given)?;
         let listen = given.listen.unwrap_or_default().0;
         let chroma_listen = given.chroma_listen.map(|a| a.0);
         let dev = given.dev.unwrap_or(false);
@@ -111,28 +97,10 @@ impl Config {
                  behind_proxy)"
             );
         }
-        let memory_budget = given.memory_budget.unwrap_or(MEMORY_BUDGET);
-        ensure!(
-            memory_budget >= MEMORY_BUDGET_MIN,
-            "memory_budget is {memory_budget}, at least {MEMORY_BUDGET_MIN} is needed; a number \
-             without a unit counts bytes, so write it like 512MiB or 2GiB"
-        );
-        let open_databases = given.open_databases.unwrap_or(OPEN_DATABASES);
-        ensure!(open_databases > 0, "open_databases must be at least 1");
         let connections_max = given.connections_max.unwrap_or(CONNECTIONS_MAX);
         ensure!(connections_max > 0, "connections_max must be at least 1");
         Ok(Self {
-            store: StoreConfig {
-                data_dir: given.data_dir.unwrap_or_else(|| DATA_DIR.into()),
-                master_key: MasterKeySource::choose(
-                    given.master_key_env,
-                    given.master_key_command,
-                )?,
-                memory_budget,
-                cache_size: given.cache_size.unwrap_or(CACHE_SIZE),
-                default_isolation: given.default_isolation.map_or(Isolation::Shared, Into::into),
-                open_databases,
-            },
+            store,
             listen,
             chroma_listen,
             dev,
@@ -184,31 +152,6 @@ impl MasterKeySource {
                 MasterKey::from_hex(&text).with_context(|| format!("the variable {name}"))
             }
         }
-    }
-}
-
-impl StoreConfig {
-    /// The store of a folder, with default budgets.
-    pub(crate) fn new(data_dir: PathBuf, master_key: MasterKeySource) -> Self {
-        Self {
-            data_dir,
-            master_key,
-            memory_budget: MEMORY_BUDGET,
-            cache_size: CACHE_SIZE,
-            default_isolation: Isolation::Shared,
-            open_databases: OPEN_DATABASES,
-        }
-    }
-
-    /// What the store is opened with.
-    pub(crate) fn embedded(&self) -> Result<EmbeddedConfig> {
-        let mut config = EmbeddedConfig::new(&self.data_dir);
-        config.master_key = self.master_key.resolve()?;
-        config.memory_budget_bytes = self.memory_budget.0;
-        config.cache_bytes = self.cache_size.0;
-        config.default_isolation = self.default_isolation;
-        config.open_databases = self.open_databases as usize;
-        Ok(config)
     }
 }
 

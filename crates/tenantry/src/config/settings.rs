@@ -1,6 +1,6 @@
 //! The settings as they are given, before defaults and checks.
 
-use super::{Address, ByteSize, Span};
+use super::{Address, BackendWord, ByteSize, Secret, Span};
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -10,9 +10,36 @@ use tenantry::Isolation;
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Folder that holds all data [default: ./tenantry-data]
+    /// Folder that holds all data; with PostgreSQL the master key alone [default: ./tenantry-data]
     #[arg(long, env = "TENANTRY_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+
+    /// Where data lives: in files of this machine, or in a PostgreSQL database [default: embedded]
+    #[arg(long, env = "TENANTRY_BACKEND", value_name = "BACKEND")]
+    pub(crate) backend: Option<BackendWord>,
+
+    /// URL of the role that serves, as `tenantry postgres setup` printed it; better given by the
+    /// variable or the file, since a process list shows flags
+    #[arg(long, env = "TENANTRY_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) database_url: Option<Secret>,
+
+    /// URL of the admin role, likewise; without it the tables are never changed, and tenants are
+    /// made in the shared ones only
+    #[arg(long, env = "TENANTRY_DATABASE_ADMIN_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) database_admin_url: Option<Secret>,
+
+    /// Connections to the database, at least 2; one more asks what other nodes did [default: 32]
+    #[arg(long, env = "TENANTRY_DATABASE_CONNECTIONS", value_name = "COUNT")]
+    pub(crate) database_connections: Option<u32>,
+
+    /// How long the database may work on one statement [default: 30s]
+    #[arg(long, env = "TENANTRY_DATABASE_STATEMENT_TIMEOUT", value_name = "TIME")]
+    pub(crate) database_statement_timeout: Option<Span>,
+
+    /// Certificates in PEM that may vouch for the database's; needed beyond loopback unless the
+    /// URL says sslmode=disable
+    #[arg(long, env = "TENANTRY_DATABASE_CA", value_name = "FILE")]
+    pub(crate) database_ca: Option<PathBuf>,
 
     /// Address of the main listener: native REST, and every dialect under its name
     /// [default: 127.0.0.1:7700]
@@ -94,6 +121,14 @@ impl Settings {
     pub(crate) fn or(self, lower: Self) -> Self {
         Self {
             data_dir: self.data_dir.or(lower.data_dir),
+            backend: self.backend.or(lower.backend),
+            database_url: self.database_url.or(lower.database_url),
+            database_admin_url: self.database_admin_url.or(lower.database_admin_url),
+            database_connections: self.database_connections.or(lower.database_connections),
+            database_statement_timeout: self
+                .database_statement_timeout
+                .or(lower.database_statement_timeout),
+            database_ca: self.database_ca.or(lower.database_ca),
             listen: self.listen.or(lower.listen),
             chroma_listen: self.chroma_listen.or(lower.chroma_listen),
             dev: self.dev.or(lower.dev),

@@ -10,6 +10,14 @@ fn check(flags: &[&str]) -> std::result::Result<Config, String> {
     Config::load(from_flags(flags), None).map_err(|e| format!("{e:#}"))
 }
 
+/// Of an embedded store: memory budget and cache.
+fn sizes(config: &Config) -> (ByteSize, ByteSize) {
+    match &config.store.backend {
+        Backend::Embedded { memory_budget, cache_size, .. } => (*memory_budget, *cache_size),
+        Backend::Postgres(_) => panic!("{config:?}"),
+    }
+}
+
 #[test]
 fn every_setting_is_a_flag_a_variable_and_a_key_of_one_name() {
     let command = Settings::augment_args(Command::new("serve"));
@@ -25,7 +33,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key_of_one_name() {
         assert!(!refusal.message().contains("unknown field"), "{refusal}");
         count += 1;
     }
-    assert_eq!(count, 15);
+    assert_eq!(count, 23);
 }
 
 #[test]
@@ -36,8 +44,7 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
         .unwrap();
     let config = Config::load(from_flags(&["--listen", "localhost:2"]), Some(&path)).unwrap();
     assert_eq!(config.listen, "127.0.0.1:2".parse().unwrap());
-    assert_eq!(config.store.cache_size, ByteSize(8 << 20));
-    assert_eq!(config.store.memory_budget, ByteSize(32 << 20));
+    assert_eq!(sizes(&config), (ByteSize(32 << 20), ByteSize(8 << 20)));
     assert_eq!(config.store.data_dir, Path::new("tenantry-data"));
     assert_eq!(config.shutdown_timeout, SHUTDOWN_TIMEOUT);
 }
@@ -67,7 +74,7 @@ fn a_memory_budget_in_the_wrong_unit_is_refused() {
         assert!(error.contains(says), "{error}");
     }
     let config = check(&["--memory-budget", "16MiB"]).unwrap();
-    assert_eq!(config.store.memory_budget, MEMORY_BUDGET_MIN);
+    assert_eq!(sizes(&config).0, store::MEMORY_BUDGET_MIN);
 }
 
 /// The samples that operators copy are settings that the program takes.
@@ -80,6 +87,49 @@ fn the_samples_of_the_operators_guide_are_accepted() {
         let (text, _) = sample.split_once("```").unwrap();
         let settings: Settings = toml::from_str(text).unwrap();
         Config::check(settings).unwrap();
+    }
+}
+
+const URL: &str = "postgresql://anna:geheim@db.example/main";
+
+#[test]
+fn a_database_is_described_by_settings_of_its_own() {
+    let flags = ["--backend", "postgres", "--database-url", URL, "--database-admin-url", URL];
+    let more = ["--database-connections", "4", "--database-statement-timeout", "5s"];
+    let config = check(&[&flags[..], &more].concat()).unwrap();
+    let Opening::Postgres(opened) = config.store.opening().unwrap() else { panic!("{config:?}") };
+    assert_eq!(opened.url.to_string(), "db.example:5432/main");
+    assert!(opened.admin_url.is_some() && opened.connections.get() == 4 && opened.may_found);
+    assert_eq!(opened.statement_timeout, Duration::from_secs(5));
+    assert!(!format!("{config:?} {opened:?} {:?}", from_flags(&flags)).contains("geheim"));
+}
+
+#[test]
+fn settings_of_the_other_backend_are_refused() {
+    let postgres = ["--backend", "postgres", "--database-url", URL];
+    for (flags, says) in [
+        (&["--database-url", URL][..], "give --backend postgres too"),
+        (&["--backend", "embedded", "--database-url", URL], "give --backend postgres too"),
+        (&["--database-admin-url", URL], "database_admin_url has no meaning"),
+        (&["--database-ca", "x"], "database_ca has no meaning"),
+        (&["--database-connections", "9"], "database_connections has no meaning"),
+        (&["--database-statement-timeout", "9s"], "database_statement_timeout has no meaning"),
+        (&["--backend", "postgres"], "database_url is missing"),
+        (&["--backend", "postgres", "--database-url", "geheim"], "database_url: the database's"),
+    ] {
+        let error = check(flags).unwrap_err();
+        assert!(error.contains(says) && !error.contains("geheim"), "{flags:?}: {error}");
+    }
+    for (more, says) in [
+        (["--memory-budget", "1GiB"], "memory_budget has no meaning with the backend postgres"),
+        (["--cache-size", "1GiB"], "cache_size has no meaning"),
+        (["--open-databases", "9"], "open_databases has no meaning"),
+        (["--database-connections", "1"], "database_connections must be at least 2"),
+        (["--database-statement-timeout", "0"], "must be more than nothing"),
+        (["--database-admin-url", "geheim"], "database_admin_url: the database's URL"),
+    ] {
+        let error = check(&[&postgres[..], &more].concat()).unwrap_err();
+        assert!(error.contains(says) && !error.contains("geheim"), "{more:?}: {error}");
     }
 }
 

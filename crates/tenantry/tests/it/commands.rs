@@ -1,6 +1,9 @@
 //! `tenantry tenant` and `tenantry key`, on a folder and on a server.
 
-use crate::program::{Folder, done, fails, run, tenantry, texts};
+use crate::{
+    installation::Installation,
+    program::{Folder, done, fails, run, tenantry, texts},
+};
 use serde_json::Value;
 use std::{ffi::OsString, fs};
 
@@ -8,6 +11,7 @@ use std::{ffi::OsString, fs};
 enum Target {
     Folder(String),
     Server(String, String),
+    Database { keys: String, url: String },
 }
 
 impl Target {
@@ -16,6 +20,9 @@ impl Target {
         match self {
             Self::Folder(path) => all.extend(["--data-dir", path]),
             Self::Server(url, key) => all.extend(["--server", url, "--key", key]),
+            Self::Database { keys, url } => {
+                all.extend(["--data-dir", keys, "--database-url", url]);
+            }
         }
         all
     }
@@ -33,19 +40,22 @@ impl Target {
     }
 }
 
-/// The same work on both targets, since both are the same implementation.
-fn on_both(work: impl Fn(&Target)) {
+/// The same work on all targets, since they are the same implementation.
+fn on_all(work: impl Fn(&Target)) {
     let folder = Folder::new();
     work(&Target::Folder(folder.path()));
     let folder = Folder::new();
     let server = folder.serve(&[]);
     work(&Target::Server(server.url.clone(), folder.key.clone()));
     server.stop();
+    let installation = Installation::new();
+    installation.found();
+    work(&Target::Database { keys: installation.keys(), url: installation.url.clone() });
 }
 
 #[test]
 fn a_tenant_lives_its_life() {
-    on_both(|target| {
+    on_all(|target| {
         // A name is data, whatever characters it has.
         let name = "a/../b?c=%2F é";
         assert_eq!(
@@ -80,7 +90,7 @@ fn a_tenant_lives_its_life() {
 
 #[test]
 fn keys_are_made_listed_and_revoked() {
-    on_both(|target| {
+    on_all(|target| {
         target.done(&["tenant", "create", "acme"]);
         let key = target.done(&["key", "create", "--tenant", "acme", "--label", "x\u{1b}[31m"]);
         let id = key.strip_prefix("tnt_").and_then(|k| k.split('_').next()).unwrap().to_owned();
@@ -147,6 +157,8 @@ fn a_wrong_command_line_is_told_apart_from_a_failure() {
     fails(&mut tenantry(&["tenant", "list"]), &["--server", "--data-dir"]);
     let both = ["tenant", "list", "--server", "http://127.0.0.1:1", "--data-dir", "x"];
     fails(&mut tenantry(&both), &["give one"]);
+    let both = ["tenant", "list", "--server", "http://127.0.0.1:1", "--database-url", "x"];
+    fails(&mut tenantry(&both), &["a server and a database", "give one"]);
     fails(&mut tenantry(&["tenant", "list", "--server", "127.0.0.1:1"]), &["URL"]);
     let alone = ["tenant", "list", "--server", "http://127.0.0.1:1/v1"];
     fails(&mut tenantry(&alone), &["has a path", "http://127.0.0.1:7700"]);

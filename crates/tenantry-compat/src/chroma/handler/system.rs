@@ -39,9 +39,11 @@ struct Healthcheck {
 }
 
 pub(crate) async fn healthcheck(State(engine): State<Engine>) -> Response {
-    let writable = engine.health() == Health::Ready;
+    let health = engine.health();
+    let writable = health == Health::Ready;
+    let readable = !matches!(health, Health::Unavailable(_));
     let status = if writable { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    body::json(status, &Healthcheck { is_executor_ready: true, is_log_client_ready: writable })
+    body::json(status, &Healthcheck { is_executor_ready: readable, is_log_client_ready: writable })
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,109 @@
+//! What precedes serving: is the server there, does it let both roles in, do its walls stand, are
+//! the tables of this program's version.
+//!
+//! Errors are for whoever starts the program.
+
+use super::{
+    admin::enter,
+    check::{check_admin, check_root},
+    config::PostgresConfig,
+    migrate::migrate_root,
+    url::{Cluster, DatabaseUrl},
+};
+use tenantry_types::Result;
+
+/// The ways to an installation's database.
+#[derive(Debug)]
+pub(super) struct Ways {
+    pub(super) service: Cluster,
+    pub(super) admin: Option<Cluster>,
+}
+
+impl Ways {
+    pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
+        let ca = config.ca.as_deref();
+        let way = |url: &DatabaseUrl| Cluster::open(url.clone().or_authority(ca));
+        let admin = config.admin_url.as_ref().map(way).transpose()?;
+        Ok(Self { service: way(&config.url)?, admin })
+    }
+
+    /// Brings the root's tables to this program's version if an admin may, and refuses whatever
+    /// would let tenants reach each other or loses what was answered as written.
+    pub(super) async fn check(&self) -> Result<()> {
+        let service = enter(&self.service).await?;
+        if let Some(way) = &self.admin {
+            let mut admin = enter(way).await?;
+            check_admin(&admin, &service).await?;
+            migrate_root(&mut admin).await?;
+        }
+        check_root(&service).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::stand::Stand, *};
+
+    async fn opened(url: &str, admin: Option<&str>) -> Result<()> {
+        let mut config = PostgresConfig::new(DatabaseUrl::parse(url)?, "nowhere");
+        config.admin_url = admin.map(DatabaseUrl::parse).transpose()?;
+        Ways::new(&config)?.check().await
+    }
+
+    async fn says(url: &str, admin: Option<&str>, words: &[&str]) {
+        let error = opened(url, admin).await.expect_err("refused").to_string();
+        for word in words {
+            assert!(error.contains(word), "{word:?} is missing: {error}");
+        }
+        assert!(!error.contains("geheim"), "{error}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_starts_the_program_is_told_what_is_wrong() {
+        says("postgresql://a:geheim@127.0.0.1:1/d", None, &["reach", "127.0.0.1:1/d", "refused"])
+            .await;
+        Stand::with(async |stand| {
+            let made = stand.set_up().await;
+            let (url, admin) = (made.database_url.as_str(), made.database_admin_url.as_str());
+            let (service, database) = (stand.names.service(), stand.names.database().to_owned());
+            let (user, place) = url.split_once('@').unwrap();
+            let wrong = format!("postgresql://{service}:geheim@{place}");
+            says(&wrong, None, &[&service, "wrong password", &database]).await;
+            says(&format!("{user}@{}", place.replace(&database, "none")), None, &["no database"])
+                .await;
+            let closed = format!("{user}@{}", place.replace(&database, "postgres"));
+            says(&closed, None, &["refused: "]).await;
+            says(url, Some(url), &["the role that serves"]).await;
+            let root = super::super::admin::with_database(&stand.url, &database).unwrap();
+            says(url, Some(&root), &["is a superuser's"]).await;
+            says(&root, Some(admin), &["SUPERUSER"]).await;
+            opened(url, Some(admin)).await.unwrap();
+            opened(url, None).await.unwrap();
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_admin_may_bring_older_tables_up_and_another_installations_may_nothing() {
+        Stand::with(async |other| {
+            let elsewhere = other.set_up().await.database_admin_url;
+            Stand::with(async move |stand| {
+                let made = stand.set_up().await;
+                let (url, admin) = (made.database_url.as_str(), made.database_admin_url.as_str());
+                says(url, Some(&elsewhere), &["another database"]).await;
+                let superuser = stand.superuser(stand.names.database()).await;
+                let old = "DROP SCHEMA tenantry CASCADE";
+                superuser.batch_execute(old).await.unwrap();
+                says(url, None, &["run `tenantry postgres setup`"]).await;
+                opened(url, Some(admin)).await.unwrap();
+                opened(url, None).await.unwrap();
+                let new = "UPDATE tenantry.installation SET version = 99";
+                superuser.batch_execute(new).await.unwrap();
+                says(url, None, &["use a newer program"]).await;
+                says(url, Some(admin), &["use a newer"]).await;
+            })
+            .await;
+        })
+        .await;
+    }
+}

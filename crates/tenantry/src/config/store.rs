@@ -1,0 +1,233 @@
+//! Where data lives, and what each backend is told.
+
+use super::{ByteSize, MasterKeySource, Settings, Span};
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use serde::Deserialize;
+use std::{convert::Infallible, fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
+use tenantry::{
+    EmbeddedConfig, Isolation,
+    postgres::{DatabaseUrl, PostgresConfig},
+};
+
+const DATA_DIR: &str = "tenantry-data";
+const MEMORY_BUDGET: ByteSize = ByteSize(1 << 30);
+/// Below it hardly one tenant's vectors fit; what is given is then most likely meant in MiB.
+pub(super) const MEMORY_BUDGET_MIN: ByteSize = ByteSize(16 << 20);
+const CACHE_SIZE: ByteSize = ByteSize(4 << 20);
+const OPEN_DATABASES: u32 = 64;
+const DATABASE_CONNECTIONS: u32 = 32;
+const DATABASE_CONNECTIONS_MIN: u32 = 2;
+const DATABASE_STATEMENT_TIMEOUT: Span = Span(std::time::Duration::from_secs(30));
+
+/// Where data lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BackendWord {
+    /// Files of this machine
+    #[default]
+    Embedded,
+    /// A PostgreSQL database
+    Postgres,
+}
+
+/// Text that is never shown. It is looked at late, because whoever parses a flag repeats it in
+/// its refusal.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(String);
+
+impl FromStr for Secret {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Secret {
+    /// As a URL of a database. `setting` is what gave it.
+    fn url(&self, setting: &str) -> Result<DatabaseUrl> {
+        DatabaseUrl::parse(&self.0).with_context(|| setting.to_owned())
+    }
+}
+
+/// Where data lives and with how much memory.
+#[derive(Debug, Clone)]
+pub(crate) struct StoreConfig {
+    /// Of all data, or of the master key's file alone.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) master_key: MasterKeySource,
+    pub(crate) default_isolation: Isolation,
+    pub(crate) backend: Backend,
+}
+
+/// A backend with its settings.
+#[derive(Debug, Clone)]
+pub(crate) enum Backend {
+    Embedded { memory_budget: ByteSize, cache_size: ByteSize, open_databases: u32 },
+    Postgres(Box<Database>),
+}
+
+/// A database of PostgreSQL.
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    pub(crate) url: DatabaseUrl,
+    admin_url: Option<DatabaseUrl>,
+    connections: NonZeroUsize,
+    statement_timeout: Span,
+    ca: Option<PathBuf>,
+    /// Makes the installation if there is none.
+    may_found: bool,
+}
+
+/// What a store is opened with.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    Embedded(EmbeddedConfig),
+    Postgres(Box<PostgresConfig>),
+}
+
+impl StoreConfig {
+    /// What the settings say of the store; those of the other backend are refused, because
+    /// whoever gave them believes that they do something.
+    pub(super) fn check(given: &Settings) -> Result<Self> {
+        let backend = match given.backend.unwrap_or_default() {
+            BackendWord::Embedded => embedded(given)?,
+            BackendWord::Postgres => postgres(given)?,
+        };
+        let master_key = MasterKeySource::choose(
+            given.master_key_env.clone(),
+            given.master_key_command.clone(),
+        )?;
+        Ok(Self {
+            data_dir: given.data_dir.clone().unwrap_or_else(|| DATA_DIR.into()),
+            master_key,
+            default_isolation: given.default_isolation.map_or(Isolation::Shared, Into::into),
+            backend,
+        })
+    }
+
+    /// For a command that works on a folder, or on the database of this URL, and makes neither.
+    pub(crate) fn existing(
+        data_dir: Option<PathBuf>,
+        database_url: Option<Secret>,
+        database_ca: Option<PathBuf>,
+        master_key: MasterKeySource,
+    ) -> Result<Self> {
+        let backend = database_url.as_ref().map(|_| BackendWord::Postgres);
+        // May come from the environment of a server.
+        let database_ca = database_ca.filter(|_| backend.is_some());
+        let settings =
+            Settings { data_dir, backend, database_url, database_ca, ..Settings::default() };
+        let mut config = Self::check(&settings)?;
+        config.master_key = master_key;
+        if let Backend::Postgres(database) = &mut config.backend {
+            database.may_found = false;
+        }
+        Ok(config)
+    }
+
+    /// What the store is opened with.
+    pub(crate) fn opening(&self) -> Result<Opening> {
+        let master_key = self.master_key.resolve()?;
+        match &self.backend {
+            Backend::Embedded { memory_budget, cache_size, open_databases } => {
+                let mut config = EmbeddedConfig::new(&self.data_dir);
+                config.master_key = master_key;
+                config.memory_budget_bytes = memory_budget.0;
+                config.cache_bytes = cache_size.0;
+                config.default_isolation = self.default_isolation;
+                config.open_databases = *open_databases as usize;
+                Ok(Opening::Embedded(config))
+            }
+            Backend::Postgres(database) => {
+                let mut config = PostgresConfig::new(database.url.clone(), &self.data_dir);
+                config.master_key = master_key;
+                config.admin_url.clone_from(&database.admin_url);
+                config.ca.clone_from(&database.ca);
+                config.connections = database.connections;
+                config.statement_timeout = database.statement_timeout.0;
+                config.default_isolation = self.default_isolation;
+                config.may_found = database.may_found;
+                Ok(Opening::Postgres(Box::new(config)))
+            }
+        }
+    }
+}
+
+fn embedded(given: &Settings) -> Result<Backend> {
+    ensure!(
+        given.database_url.is_none(),
+        "database_url is given, and the backend is embedded: give --backend postgres too (by flag, \
+         by TENANTRY_BACKEND, or as backend in the file)"
+    );
+    refuse(
+        "embedded",
+        &[
+            ("database_admin_url", given.database_admin_url.is_some()),
+            ("database_connections", given.database_connections.is_some()),
+            ("database_statement_timeout", given.database_statement_timeout.is_some()),
+            ("database_ca", given.database_ca.is_some()),
+        ],
+    )?;
+    let memory_budget = given.memory_budget.unwrap_or(MEMORY_BUDGET);
+    ensure!(
+        memory_budget >= MEMORY_BUDGET_MIN,
+        "memory_budget is {memory_budget}, at least {MEMORY_BUDGET_MIN} is needed; a number \
+         without a unit counts bytes, so write it like 512MiB or 2GiB"
+    );
+    let open_databases = given.open_databases.unwrap_or(OPEN_DATABASES);
+    ensure!(open_databases > 0, "open_databases must be at least 1");
+    let cache_size = given.cache_size.unwrap_or(CACHE_SIZE);
+    Ok(Backend::Embedded { memory_budget, cache_size, open_databases })
+}
+
+fn postgres(given: &Settings) -> Result<Backend> {
+    refuse(
+        "postgres",
+        &[
+            ("memory_budget", given.memory_budget.is_some()),
+            ("cache_size", given.cache_size.is_some()),
+            ("open_databases", given.open_databases.is_some()),
+        ],
+    )?;
+    let Some(url) = &given.database_url else {
+        bail!(
+            "the backend is postgres, and database_url is missing: give the URL that `tenantry \
+             postgres setup` printed, best by the variable TENANTRY_DATABASE_URL"
+        );
+    };
+    let admin_url = given.database_admin_url.as_ref();
+    let count = given.database_connections.unwrap_or(DATABASE_CONNECTIONS);
+    let connections = NonZeroUsize::new(count as usize);
+    let connections = connections.filter(|_| count >= DATABASE_CONNECTIONS_MIN);
+    let statement_timeout = given.database_statement_timeout.unwrap_or(DATABASE_STATEMENT_TIMEOUT);
+    ensure!(!statement_timeout.0.is_zero(), "database_statement_timeout must be more than nothing");
+    Ok(Backend::Postgres(Box::new(Database {
+        url: url.url("database_url")?,
+        admin_url: admin_url.map(|url| url.url("database_admin_url")).transpose()?,
+        connections: connections.with_context(|| {
+            format!("database_connections must be at least {DATABASE_CONNECTIONS_MIN}")
+        })?,
+        statement_timeout,
+        ca: given.database_ca.clone(),
+        may_found: true,
+    })))
+}
+
+/// Refuses settings that this backend does not know.
+fn refuse(backend: &str, settings: &[(&str, bool)]) -> Result<()> {
+    match settings.iter().find(|(_, is_given)| *is_given) {
+        Some((name, _)) => {
+            bail!("{name} has no meaning with the backend {backend}: leave it out")
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,76 @@
+//! Where tenants live while clients are run against the program: what follows for callers is the
+//! same everywhere.
+
+use crate::{
+    postgres::Postgres,
+    step::{command, output},
+};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::{fmt, path::Path};
+
+/// A backend and what is done on it with tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Placement {
+    backend: Backend,
+    isolation: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Backend {
+    Embedded,
+    Postgres,
+}
+
+/// What the program is told besides its flags.
+pub(crate) type Variables = Vec<(&'static str, String)>;
+
+impl Placement {
+    /// Tenants as they are without a word about it.
+    pub(crate) const USUAL: Self = Self::new(Backend::Embedded, "shared");
+
+    /// All that clients are run against, the usual one first. PostgreSQL's other two belong here as
+    /// soon as the program has them.
+    pub(crate) const ALL: &'static [Self] = &[
+        Self::USUAL,
+        Self::new(Backend::Embedded, "schema"),
+        Self::new(Backend::Embedded, "database"),
+        Self::new(Backend::Postgres, "shared"),
+    ];
+
+    const fn new(backend: Backend, isolation: &'static str) -> Self {
+        Self { backend, isolation }
+    }
+
+    /// Prepares it for one server; on PostgreSQL the database `name` is made.
+    pub(crate) fn prepare(
+        self,
+        program: &Path,
+        postgres: &Postgres,
+        name: &str,
+    ) -> Result<Variables> {
+        let mut all = vec![("TENANTRY_DEFAULT_ISOLATION", self.isolation.to_owned())];
+        if self.backend == Backend::Postgres {
+            let name = format!("{name}_{}", self.isolation);
+            let setup = ["postgres", "setup", "--json", "--name", &name];
+            let mut setup = command(program, &setup);
+            let told = output(setup.env("TENANTRY_SUPERUSER_URL", postgres.url()))?;
+            let told: Value = serde_json::from_slice(&told).context("read what setup tells")?;
+            let url = |which: &str| told[which].as_str().map(str::to_owned).context("no URL");
+            all.push(("TENANTRY_BACKEND", "postgres".to_owned()));
+            all.push(("TENANTRY_DATABASE_URL", url("database_url")?));
+            all.push(("TENANTRY_DATABASE_ADMIN_URL", url("database_admin_url")?));
+        }
+        Ok(all)
+    }
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let backend = match self.backend {
+            Backend::Embedded => "embedded",
+            Backend::Postgres => "postgres",
+        };
+        write!(f, "{backend} {}", self.isolation)
+    }
+}
