@@ -160,13 +160,25 @@ async fn what_one_node_wrote_another_reads() {
         let (deletes, other) = if round % 2 == 0 { (&one, &two) } else { (&two, &one) };
         let scope = if round % 2 == 0 { &here } else { &there };
         deletes.store.delete_collection(scope, &found).await.unwrap();
+        // Whoever answers with what is looked up asks first; others see it within a second.
+        other.store.confirm(&here).await.unwrap();
         assert_eq!(kind(other.collection(&here, &name).await), Some(ErrorKind::NotFound));
         let database = DatabaseName::parse(format!("d{round}")).unwrap();
         two.store.create_database(&there, &database).await.unwrap();
         one.store.database(&here, &database).await.unwrap();
         one.store.delete_database(&here, &database).await.unwrap();
+        two.store.confirm(&there).await.unwrap();
         let gone = two.store.database(&there, &database).await;
         assert_eq!(kind(gone), Some(ErrorKind::NotFound));
+    }
+    // Without asking.
+    let made = one.make(&here, "c").await.unwrap();
+    two.collection(&there, "c").await.unwrap();
+    one.store.delete_collection(&here, &made).await.unwrap();
+    let begun = Instant::now();
+    while two.collection(&there, "c").await.is_ok() {
+        assert!(begun.elapsed() < SOON, "a deleted collection is still found");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // A tenant's old name leads to whoever has it now.
     let change = TenantChange { name: Some(tenant("u")), ..TenantChange::default() };
