@@ -167,7 +167,7 @@ async fn every_scan_begins_with_the_tenant() {
         said.dedup_by(|a, b| a.0 == b.0);
         said.retain(|(text, _)| text.contains("\"tenantry\"."));
         assert!(said.len() > 20, "{}", said.len());
-        let client = node.stand.superuser(&node.stand.names.database()).await;
+        let client = node.stand.superuser(node.stand.names.database()).await;
         let opening = format!(
             "SET ROLE {}; SET tenantry.tenant = '{}'; SET search_path = pg_catalog, pg_temp; \
              SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan",
