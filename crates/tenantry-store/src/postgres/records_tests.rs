@@ -318,11 +318,9 @@ async fn the_last_attempt_sees_nothing_of_other_writes() {
         node.write((0..3).map(record).collect()).await;
         let tenant = node.inner().open_tenant(node.scope.tenant()).await.unwrap().unwrap();
         let mut reading = Reading::new(node.inner(), &tenant, &node.collection);
-        let mut next = 3;
         for attempt in 0..3 {
             let before = read::look(&mut reading).await.ok().unwrap();
-            node.write(vec![record(next)]).await;
-            next += 1;
+            node.write(vec![record(3 + attempt)]).await;
             let after = read::look(&mut reading).await;
             let settled = reading.settled(after).await.unwrap();
             if attempt < 2 {
