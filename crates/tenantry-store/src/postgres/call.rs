@@ -250,7 +250,9 @@ async fn exchange(conn: &mut Conn, limits: &Limits, parts: Vec<Part>) -> Ended {
         Err(failure) => return ended.with(failure),
     };
     #[cfg(test)]
-    parts.iter().for_each(|part| conn.say(&part.statement));
+    for part in &parts {
+        conn.say(&part.statement);
+    }
     let kinds: Vec<_> = parts.iter().map(|part| (part.stage, part.takes)).collect();
     let calls: Vec<Call<'_, Answer>> =
         parts.into_iter().map(|part| call(client, part.statement, part.takes)).collect();

@@ -98,24 +98,23 @@ impl Draft {
 
     /// For behind `WHERE`, over records that are called `r`.
     pub(super) fn conditions(&mut self, conditions: &Conditions<'_>) -> Result<String> {
-        let mut text = "r.tenant = $1 AND r.collection = $2".to_owned();
+        let mut all = vec!["r.tenant = $1 AND r.collection = $2".to_owned()];
         if let Some(keys) = conditions.keys {
             let keys = self.bind(keys.to_vec(), Type::BYTEA_ARRAY);
-            text.push_str(&format!(" AND r.key = ANY ({keys})"));
+            all.push(format!("r.key = ANY ({keys})"));
         }
         if let Some(ordinals) = conditions.ordinals {
             let ordinals = self.bind(ordinals.to_vec(), Type::INT8_ARRAY);
-            text.push_str(&format!(" AND r.ordinal = ANY ({ordinals})"));
+            all.push(format!("r.ordinal = ANY ({ordinals})"));
         }
         if let Some(after) = conditions.after {
             let after = self.bind(after, Type::INT8);
-            text.push_str(&format!(" AND r.ordinal > {after}"));
+            all.push(format!("r.ordinal > {after}"));
         }
         for filter in conditions.filters {
-            let filter = self.filter(filter)?;
-            text.push_str(&format!(" AND {filter}"));
+            all.push(self.filter(filter)?);
         }
-        Ok(text)
+        Ok(all.join(" AND "))
     }
 
     /// For behind `ORDER BY`, over records that are called `r`.

@@ -171,25 +171,27 @@ fn statement(
     let number = draft.bind(field.number.cast_signed(), Type::INT2);
     let k = draft.bind(i64::try_from(request.k).unwrap_or(i64::MAX), Type::INT8);
     let distance = distance(field.spec.metric);
-    let mut with = format!(
-        "WITH q AS MATERIALIZED (SELECT q.v, q.n FROM unnest({vectors}) WITH ORDINALITY AS q (v, n))"
-    );
-    let (mut join, mut count) = (String::new(), None);
+    let mut with = vec![format!(
+        "WITH q AS MATERIALIZED \
+         (SELECT q.v, q.n FROM unnest({vectors}) WITH ORDINALITY AS q (v, n))"
+    )];
+    let mut data = Vec::new();
+    let mut join = "";
     if !conditions.are_none() {
         let conditions = draft.conditions(conditions)?;
-        with.push_str(&format!(
-            ", allowed AS MATERIALIZED \
+        with.push(format!(
+            "allowed AS MATERIALIZED \
              (SELECT r.ordinal FROM {{schema}}.records r WHERE {conditions})"
         ));
-        join = " JOIN allowed a ON a.ordinal = e.ordinal".to_owned();
-        count = Some(format!(
-            " UNION ALL SELECT {}::smallint, 0, 0, $1, $2, 0, NULL, NULL, NULL, \
+        join = " JOIN allowed a ON a.ordinal = e.ordinal";
+        data.push(format!(
+            "SELECT {}::smallint, 0, 0, $1, $2, 0, NULL, NULL, NULL, \
              (SELECT count(*) FROM allowed)",
             part::COUNT
         ));
     }
-    with.push_str(&format!(
-        ", near AS MATERIALIZED (SELECT q.n, c.ordinal, c.tenant, c.collection, c.distance \
+    with.push(format!(
+        "near AS MATERIALIZED (SELECT q.n, c.ordinal, c.tenant, c.collection, c.distance \
          FROM q CROSS JOIN LATERAL (SELECT e.ordinal, e.tenant, e.collection, \
          ({distance})::real AS distance FROM {{schema}}.vectors e{join} \
          WHERE e.tenant = $1 AND e.collection = $2 AND e.field = {number} \
@@ -199,14 +201,14 @@ fn statement(
          row_number() OVER (ORDER BY r.ordinal) AS n FROM {schema}.records r \
          WHERE r.tenant = $1 AND r.collection = $2 \
          AND r.ordinal IN (SELECT near.ordinal FROM near)";
-    let mut data = draft.records(page, fields);
-    data.push_str(&format!(
-        " UNION ALL SELECT {}::smallint, near.n, near.ordinal, near.tenant, near.collection, \
+    data.push(format!(
+        "SELECT {}::smallint, near.n, near.ordinal, near.tenant, near.collection, \
          near.distance, NULL, NULL, NULL, 0 FROM near",
         part::NEAR
     ));
-    data.push_str(count.as_deref().unwrap_or_default());
-    Ok((with, data))
+    // First, because it names the columns.
+    data.insert(0, draft.records(page, fields));
+    Ok((with.join(", "), data.join(" UNION ALL ")))
 }
 
 /// Functions, not operators; see above.

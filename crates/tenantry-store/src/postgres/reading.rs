@@ -227,7 +227,8 @@ impl<'a> Reading<'a> {
     ) -> Result<Records> {
         let (tenant, info) = (Arc::clone(self.tenant), Arc::clone(&self.info));
         let ids = ids.cloned();
-        self.work(&lines.iter().map(Line::weight).sum(), move |pace| {
+        let bytes = lines.iter().map(Line::weight).sum();
+        self.work(bytes, Class::Request, move |pace| {
             for line in &lines {
                 line.answer(&tenant, &info, ids.as_deref(), &mut answer)?;
                 pace()?;
@@ -241,11 +242,12 @@ impl<'a> Reading<'a> {
     /// thread that may block; all of a request together takes a bounded time.
     pub(super) async fn work<T: Send + 'static>(
         &mut self,
-        bytes: &usize,
+        bytes: usize,
+        class: Class,
         work: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let begun = Instant::now();
-        if *bytes <= INLINE_BYTES {
+        if bytes <= INLINE_BYTES {
             let done = work(&mut || Ok(()));
             self.cpu += begun.elapsed();
             return done;
@@ -256,7 +258,7 @@ impl<'a> Reading<'a> {
         let (pool, used) = (self.inner.pool.clone(), self.cpu);
         let (value, cpu) = compute(usize::MAX, move || {
             let _permit = permit;
-            let mut turn = pool.turn_blocking(id, weight, Class::Request)?;
+            let mut turn = pool.turn_blocking(id, weight, class)?;
             let mut pace = Pace::going_on(&mut turn, used);
             let value = work(&mut || pace.tick())?;
             Ok((value, pace.cpu()))

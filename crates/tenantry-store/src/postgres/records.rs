@@ -1,4 +1,5 @@
-//! Operations on records, as [`crate::Store`] calls them.
+//! Operations on records, as [`crate::Store`] calls them. Their futures are boxed: those of
+//! callers have room for each backend's.
 
 use super::Postgres;
 use crate::{Answer, CollectionRef};
@@ -18,7 +19,7 @@ impl Postgres {
         records: Vec<RecordWrite>,
         attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
-        self.inner.write(scope, collection, mode, records, attributes).await
+        Box::pin(self.inner.write(scope, collection, mode, records, attributes)).await
     }
 
     pub(crate) async fn delete<L: CanWrite>(
@@ -28,7 +29,7 @@ impl Postgres {
         select: &Selector,
         limit: Option<usize>,
     ) -> Result<usize> {
-        self.inner.delete(scope, collection, select, limit).await
+        Box::pin(self.inner.delete(scope, collection, select, limit)).await
     }
 
     pub(crate) async fn count<L: Level>(
@@ -37,7 +38,7 @@ impl Postgres {
         collection: &CollectionRef,
         select: &Selector,
     ) -> Result<Answer<usize>> {
-        self.inner.count(scope, collection, select).await
+        Box::pin(self.inner.count(scope, collection, select)).await
     }
 
     pub(crate) async fn get<L: Level>(
@@ -46,7 +47,7 @@ impl Postgres {
         collection: &CollectionRef,
         request: &GetRequest,
     ) -> Result<Answer<Vec<Record>>> {
-        self.inner.get(scope, collection, request).await
+        Box::pin(self.inner.get(scope, collection, request)).await
     }
 
     pub(crate) async fn query<L: Level>(
@@ -55,7 +56,7 @@ impl Postgres {
         collection: &CollectionRef,
         request: &QueryRequest,
     ) -> Result<Answer<Found>> {
-        self.inner.query(scope, collection, request).await
+        Box::pin(self.inner.query(scope, collection, request)).await
     }
 
     pub(crate) async fn collection_statistics<L: Level>(
@@ -63,6 +64,6 @@ impl Postgres {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<Answer<CollectionStatistics>> {
-        self.inner.collection_statistics(scope, collection).await
+        Box::pin(self.inner.collection_statistics(scope, collection)).await
     }
 }

@@ -1,6 +1,8 @@
 //! What cannot be seen from outside: round trips, plans, and reads that are disturbed.
 
-use super::{DatabaseUrl, Postgres, PostgresConfig, cluster::Cluster, stand::Stand};
+use super::{
+    DatabaseUrl, Postgres, PostgresConfig, cluster::Cluster, read, reading::Reading, stand::Stand,
+};
 use crate::{CollectionRef, MasterKey, Store, tenancy::Tenancy};
 use std::{
     future::Future,
@@ -167,7 +169,7 @@ async fn every_scan_begins_with_the_tenant() {
         said.dedup_by(|a, b| a.0 == b.0);
         said.retain(|(text, _)| text.contains("\"tenantry\"."));
         assert!(said.len() > 20, "{}", said.len());
-        let client = node.stand.superuser(&node.stand.names.database()).await;
+        let client = node.stand.superuser(node.stand.names.database()).await;
         let opening = format!(
             "SET ROLE {}; SET tenantry.tenant = '{}'; SET search_path = pg_catalog, pg_temp; \
              SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan",
@@ -305,6 +307,33 @@ async fn what_takes_several_answers_is_of_one_moment() {
         let texts = only(has_text("generation 5"));
         assert_eq!(store.delete(scope, collection, &texts, Some(4_500)).await.unwrap(), 4_500);
         assert_eq!(store.count(scope, collection, &Selector::default()).await.unwrap().value, 500);
+    })
+    .await;
+}
+
+/// Whoever is disturbed again and again reads everything in one transaction at last.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_attempt_sees_nothing_of_other_writes() {
+    Node::with(|node| async move {
+        node.write((0..3).map(record).collect()).await;
+        let tenant = node.inner().open_tenant(node.scope.tenant()).await.unwrap().unwrap();
+        let mut reading = Reading::new(node.inner(), &tenant, &node.collection);
+        for attempt in 0..3 {
+            let before = read::look(&mut reading).await.ok().unwrap();
+            node.write(vec![record(3 + attempt)]).await;
+            let after = read::look(&mut reading).await;
+            let settled = reading.settled(after).await.unwrap();
+            if attempt < 2 {
+                assert_eq!(settled, None, "{attempt}");
+            } else {
+                assert_eq!((before, settled), (5, Some(5)));
+            }
+        }
+        let after = read::look(&mut reading).await;
+        // It is over: what was seen since is known to be gone.
+        assert_eq!(reading.settled(after).await.unwrap(), None);
+        let after = read::look(&mut reading).await;
+        assert_eq!(reading.settled(after).await.unwrap(), Some(6));
     })
     .await;
 }

@@ -8,9 +8,13 @@ use super::{
     lines::{Line, another_record},
     reading::{Halt, Reading},
 };
+use crate::pool::Class;
 use std::{collections::HashSet, sync::Arc};
 use tenantry_index::CompiledFilter;
 use tenantry_types::{Filter, Order, Result, Selector};
+
+/// Sealed bytes of a record whose text may be long, as texts are sealed after they were compressed.
+const LONG_TEXT: usize = 16 << 10;
 
 /// What a selector and a key's bound filter ask for.
 pub(super) struct Ask {
@@ -110,9 +114,12 @@ impl Ask {
     ) -> Result<Vec<i64>> {
         let (tenant, number) = (Arc::clone(reading.tenant), reading.number());
         let (filters, ids) = (Arc::clone(filters), self.ids.clone());
+        // One regular expression on one long text may take long: then a place is left to others.
+        let is_long = lines.iter().any(|line| line.weight() > LONG_TEXT);
+        let class = if is_long { Class::Background } else { Class::Request };
         // How long a text is, its sealed bytes do not tell.
         reading
-            .work(&usize::MAX, move |pace| {
+            .work(usize::MAX, class, move |pace| {
                 let mut passed = Vec::new();
                 for line in &lines {
                     let body = line.body(&tenant, number)?;

@@ -33,7 +33,7 @@ use std::{
 };
 use tenantry_auth::{CanWrite, Scope, Write};
 use tenantry_types::{
-    CollectionNumber, Error, ErrorKind, RecordWrite, Result, WriteMode, WriteOutcome,
+    CollectionNumber, Error, ErrorKind, Filter, RecordWrite, Result, WriteMode, WriteOutcome,
 };
 use tokio::sync::MutexGuard;
 use tokio_postgres::types::Type;
@@ -105,7 +105,7 @@ impl Tenancy<Cluster> {
             // A bound filter may read stored texts, which are larger than what is written.
             let (bound, actor) = (scope.restriction().filter.clone(), scope.actor().to_owned());
             let bytes =
-                if bound.as_ref().is_some_and(|f| f.needs_text()) { usize::MAX } else { bytes };
+                if bound.as_ref().is_some_and(Filter::needs_text) { usize::MAX } else { bytes };
             compute(bytes, move || {
                 let commit = Commit::begin(&commit_tenant, &*entropy, now)?;
                 let columns = Columns::new(&tenant, number, met);

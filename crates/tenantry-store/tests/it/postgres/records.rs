@@ -103,13 +103,14 @@ async fn a_name_leads_to_what_has_it_now() {
     assert_eq!(ids(&two, &scope, &found).await.unwrap(), Vec::<String>::new());
 }
 
+const ROUNDS: usize = 20;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_write_one_record_at_once_lose_nothing() {
     let site = Site::new().await;
     let (one, two) = two(&site).await;
     let scope = one.tenant("t").await.unwrap();
     let made = one.make(&scope, "c").await.unwrap();
-    const ROUNDS: usize = 20;
     let write = async |node: &Node, from: &str| {
         let mut versions = Vec::new();
         for round in 0..ROUNDS {
@@ -253,11 +254,23 @@ async fn what_was_moved_in_the_tables_is_damage() {
     }
     let gone = node.store.delete(scope, c, &only(&["a"]), None).await;
     assert_eq!(kind(gone), Some(ErrorKind::Corrupt));
-    // Counts.
-    change(&format!("DELETE FROM tenantry.catalog WHERE tenant = {own} AND family = 36")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missing_counts_are_damage_and_not_zero() {
+    let site = Site::new().await;
+    let node = Node::new(site.open().await).await;
+    let scope = node.tenant("t").await.unwrap();
+    let c = node.make(&scope, "c").await.unwrap();
+    let counts = "DELETE FROM tenantry.catalog WHERE family = 36";
+    site.run(counts).await;
     let all = Selector::default();
-    assert_eq!(kind(node.store.count(scope, c, &all).await), Some(ErrorKind::Corrupt));
-    let select = Filter::Field { key: "x".into(), test: FieldTest::Exists(true) };
-    let select = Selector { ids: None, filter: Some(select) };
-    assert_eq!(kind(node.store.count(scope, c, &select).await), Some(ErrorKind::Corrupt));
+    let filter = Filter::Field { key: "x".into(), test: FieldTest::Exists(true) };
+    let some = Selector { ids: None, filter: Some(filter) };
+    for select in [all, some] {
+        let counted = node.store.count(&scope, &c, &select).await;
+        assert_eq!(kind(counted), Some(ErrorKind::Corrupt));
+    }
+    let wrote = node.store.write(&scope, &c, UPSERT, vec![record("a", 1.0, &[])]).await;
+    assert_eq!(kind(wrote), Some(ErrorKind::Corrupt));
 }

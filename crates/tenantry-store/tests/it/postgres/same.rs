@@ -2,6 +2,7 @@
 
 use super::Site;
 use crate::conformance::{all_parts, id};
+use std::collections::BTreeMap;
 use tenantry_auth::{Admin, Authority, Credential, Restriction, Role, Scope};
 use tenantry_store::{CollectionRef, EmbeddedConfig, NewKey, Store};
 use tenantry_types::{
@@ -62,7 +63,7 @@ impl Chance {
             vectors: if self.is(2) {
                 [(name("v"), self.vector(2))].into()
             } else {
-                Default::default()
+                BTreeMap::new()
             },
             document: self.is(2).then(|| self.text()),
             uri: self.is(4).then(|| "uri:x".to_owned()),
@@ -241,7 +242,9 @@ async fn compare(metric: Metric, seed: u64) {
         );
     }
     assert!(done > 90, "{done} answers say much");
-    sides.iter().for_each(|side| side.store.close());
+    for Side { store, .. } in sides {
+        store.close();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
