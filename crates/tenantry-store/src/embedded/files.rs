@@ -206,9 +206,10 @@ impl Backend for Files {
         self.forget_saved_tenant(tenant).await
     }
 
-    fn place_opened(&self, placement: Placement) {
+    async fn place_opened(&self, placement: Placement) -> Result<()> {
         self.unpurged.lock().insert(placement.tenant);
         self.purge.notify_one();
+        Ok(())
     }
 
     async fn collections_gone(&self, placement: Placement, numbers: Vec<u32>) -> Result<()> {

@@ -1,7 +1,8 @@
 //! Places of tenants that live apart: which one is whose, and who makes and removes them.
 
 use super::{
-    admin::connect,
+    admin::{connect, enter},
+    check::check_own,
     cluster::{Place, Schema, Shared},
     connections::Target,
     names::{Names, PlaceName},
@@ -67,6 +68,16 @@ impl Shared {
         let key = self.naming.get().copied().unwrap_or_default();
         let id = placement.tenant.get().to_be_bytes();
         PlaceName::of_hash(blake3::keyed_hash(&key, &id).as_bytes())
+    }
+
+    /// Refuses a database of a tenant's own whose walls do not stand.
+    pub(super) async fn check_place(&self, placement: Placement) -> Result<()> {
+        if placement.isolation != Isolation::Database {
+            return Ok(());
+        }
+        let database = self.place_of(placement).target.database;
+        let client = enter(&self.service.with_database(&database)).await?;
+        check_own(&client).await.map(drop)
     }
 
     fn provisioner(&self) -> Result<&Provisioner> {

@@ -6,6 +6,7 @@ use super::{
     connections::{Connections, Target},
     names::{PlaceName, VECTOR_SCHEMA, quoted},
     statement::{Limits, Right, Step, Text},
+    url,
     view::{Key, PgView, first_bytes},
     watch::Watch,
 };
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) root: Place,
     pub(crate) watch: Watch,
+    /// The way to the installation's database.
+    pub(super) service: url::Cluster,
     /// Who makes and removes places apart.
     pub(super) provisioner: Option<Provisioner>,
     /// What the names of places apart come from, once the installation is open.
@@ -202,9 +205,11 @@ impl Backend for Cluster {
         self.shared.make_place(tenant.placement()).await
     }
 
-    fn place_opened(&self, placement: Placement) {
+    async fn place_opened(&self, placement: Placement) -> Result<()> {
+        self.shared.check_place(placement).await?;
         self.shared.unpurged.lock().insert(placement.tenant, placement);
         self.shared.purge.notify_one();
+        Ok(())
     }
 
     async fn change_first(&self, tenant: &OpenTenant) -> Result<PgView> {

@@ -103,14 +103,6 @@ impl Conn {
         self.learn(&failure);
         Err(failure)
     }
-
-    /// Ends the connection in order, for whoever left something on it that a transaction's end
-    /// does not take away, such as a session's locks.
-    pub(crate) async fn close(mut self) {
-        if let Some(link) = self.link.take() {
-            drop(link.close().await);
-        }
-    }
 }
 
 impl Drop for Conn {

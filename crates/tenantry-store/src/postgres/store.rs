@@ -116,6 +116,7 @@ fn shared(
         lookups: connections(lookups),
         limits: Limits { statement: config.statement_timeout, lock: LOCK, idle: IDLE },
         root: root.clone(),
+        service: server.clone(),
         watch: Watch::new(connections(1), root, tenants, revocations),
         provisioner: admin.map(Provisioner::new).transpose()?,
         naming: OnceLock::new(),

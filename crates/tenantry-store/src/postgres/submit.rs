@@ -15,7 +15,7 @@ use crate::tenancy::{
     keys::{self, Decode as _, PREFIX_BYTES, Prefix},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -185,6 +185,8 @@ impl Columns {
 struct Sorted {
     /// By whether the rows are in the root, and by tenant.
     rows: BTreeMap<(bool, TenantId), Rows>,
+    /// Tenants that it makes.
+    born: HashSet<TenantId>,
     /// It takes a right away.
     takes: bool,
     witness: Option<Witness>,
@@ -195,6 +197,7 @@ impl Sorted {
         let installation = Prefix::of(TenantId::INSTALLATION);
         // The last word on each key, in the order of keys.
         let mut all: BTreeMap<Vec<u8>, (Space, Option<Vec<u8>>)> = BTreeMap::new();
+        let born = set.slots.iter().map(|slot| slot.tenant).collect();
         for slot in set.slots {
             let key = keys::Slot { tenant: slot.tenant.get() }.encode(installation);
             all.insert(key, (Space::Catalog, Some(slot.bytes.to_vec())));
@@ -212,7 +215,7 @@ impl Sorted {
             all.insert(slot, (Space::Catalog, None));
             all.insert(keys::Head {}.encode(Prefix::of(tenant)), (Space::Data, None));
         }
-        let mut sorted = Self { rows: BTreeMap::new(), takes: false, witness: None };
+        let mut sorted = Self { rows: BTreeMap::new(), born, takes: false, witness: None };
         for (key, (space, row)) in all {
             sorted.add(view, space, &key, row)?;
         }
@@ -228,8 +231,8 @@ impl Sorted {
         let is_locked = view.heads.iter().any(|(tenant, _)| *tenant == split.tenant);
         self.takes |= match family {
             keys::Key::FAMILY => row.is_none(),
-            // A tenant whose head was not there to be locked is being made.
-            keys::Tenant::FAMILY => row.is_none() || is_locked,
+            // A tenant whose data key comes with it is being made.
+            keys::Tenant::FAMILY => row.is_none() || !self.born.contains(&split.tenant),
             _ => false,
         };
         // The installation's are there for as long as it is.

@@ -227,6 +227,11 @@ impl Cluster {
         Ok(Self { url: with_mode(url, SslMode::Require), tls })
     }
 
+    /// The way to another database of the same server.
+    pub(super) fn with_database(&self, name: &str) -> Self {
+        Self { url: self.url.with_database(name), tls: self.tls.clone() }
+    }
+
     pub(crate) fn url(&self) -> &DatabaseUrl {
         &self.url
     }

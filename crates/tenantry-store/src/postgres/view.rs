@@ -124,7 +124,7 @@ impl PgView {
         for (tenant, (head, info)) in tenants.iter().zip(rows) {
             let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
             let head = head.ok_or_else(gone)?;
-            self.learn(tenant, &head)?;
+            Self::learn(tenant, &head)?;
             if self.is_with_root() {
                 self.learn_info(tenant, &info.ok_or_else(gone)?)?;
             }
@@ -272,7 +272,7 @@ impl PgView {
     }
 
     /// Takes over what another node has written. The tenant's writer lock is held.
-    fn learn(&self, tenant: &OpenTenant, head: &[u8]) -> Result<()> {
+    fn learn(tenant: &OpenTenant, head: &[u8]) -> Result<()> {
         let head: DiskHead = tenant.open_row(&keys::Head {}.encode(tenant.prefix()), head)?;
         let head = head.into_head();
         if tenant.head().is_none_or(|known| known.sequence != head.sequence) {

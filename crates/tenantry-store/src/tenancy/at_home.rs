@@ -25,12 +25,13 @@ impl<B: Backend> Tenancy<B> {
         let fresh = tenant.fresh();
         if fresh == Fresh::Made {
             if !tenant.is_counted() {
+                self.place_opened(tenant.placement()).await?;
                 tenant.load_head(&self.view(tenant).await?).await?;
-                self.place_opened(tenant.placement());
             }
             return Ok(());
         }
         self.make_place(tenant).await?;
+        self.place_opened(tenant.placement()).await?;
         self.first_commit(tenant, fresh).await?;
         let row = PlaceRow { fresh: Fresh::Made, ..tenant.place_row() };
         let view = self.change_root(&[tenant]).await?;

@@ -82,9 +82,9 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     /// making that was cut short has left is finished or made anew.
     fn make_place(&self, tenant: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
-    /// The place of a tenant that lives apart was opened for the first time since the tenant was
-    /// read; work may have been left in it.
-    fn place_opened(&self, placement: Placement);
+    /// The place of a tenant that lives apart is to be used for the first time since the tenant was
+    /// read: it is looked at, and work may have been left in it.
+    fn place_opened(&self, placement: Placement) -> impl Future<Output = Result<()>> + Send;
 
     /// [`Backend::change`] for the first commit in a place, when there may be no counters yet.
     fn change_first(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Self::View>> + Send;

@@ -86,6 +86,12 @@ laws! {
     key: Key { id: any::<[u8; 10]>() => same };
     purge: Purge { tenant: any::<u64>() => same, collection: any::<u32>() => same };
     next_tenant: NextTenant {};
+    place: Place { tenant: any::<u64>() => same };
+    told: Told { tenant: any::<u64>() => same, number: any::<u64>() => same };
+    next_space: NextSpace {};
+    free_space: FreeSpace { space: any::<u32>() => same };
+    bucket: Bucket { bucket: any::<u32>() => same };
+    place_version: PlaceVersion {};
     slot: Slot { tenant: any::<u64>() => same };
     tenant: Tenant {};
     head: Head {};

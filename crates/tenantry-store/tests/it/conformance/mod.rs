@@ -16,9 +16,9 @@ use tenantry_types::{
 /// alive.
 macro_rules! run {
     ($make:ident, $module:ident: $($case:ident),* $(,)?) => {$({
-        let (store, _keep) = $make().await;
-        let world = World::new(&store).await;
-        $module::$case(&world).await;
+        let (store, _keep) = $Box::pin(make()).await;
+        let world = Box::pin(World::new(&store)).await;
+        Box::pin($module::$case(&world)).await;
         store.close();
     })*};
 }
@@ -83,9 +83,9 @@ pub(crate) async fn run_records<K>(make: &impl AsyncFn() -> (Store, K)) {
 pub(crate) async fn run_large<K>(
     make: impl AsyncFn() -> (Store, K),
 ) -> Vec<Option<MemoryStatistics>> {
-    let (store, _keep) = make().await;
-    let world = World::new(&store).await;
-    cases::an_answer_has_a_largest_size(&world).await;
+    let (store, _keep) = Box::pin(make()).await;
+    let world = Box::pin(World::new(&store)).await;
+    Box::pin(cases::an_answer_has_a_largest_size(&world)).await;
     let memory = vectors::rounded_vectors_come_back_as_they_were_given(&world).await;
     store.close();
     memory
