@@ -6,7 +6,8 @@
 use crate::{
     ci::{build_release, program},
     machine::{Need, Venv, ensure},
-    placement::Variables,
+    placement::{Placement, Variables},
+    postgres::Postgres,
     server::{Tenantry, empty_folder},
     step::{cargo, root, run as run_command},
 };
@@ -91,6 +92,10 @@ pub(crate) struct Options {
     /// test resets it
     #[arg(long, requires = "host")]
     erase: bool,
+    /// Where its tenants live: a backend and an isolation, such as postgres-shared
+    #[arg(long, default_value = "embedded-shared", value_parser = Placement::parse,
+          conflicts_with = "host")]
+    on: Placement,
     /// Build and start the program in release
     #[arg(long, conflicts_with = "host")]
     release: bool,
@@ -114,7 +119,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         run_command(&mut cargo(&["build", "--workspace", "--all-targets"]))?;
         program("debug")
     };
-    with_server(&program, &Variables::new(), |address| pytest(options, "localhost", address.port()))
+    let start = || Postgres::start(&Venv::ensure()?);
+    let server = options.on.needs_postgres().then(start).transpose()?;
+    let variables = options.on.prepare(&program, server.as_ref(), "suite")?;
+    with_server(&program, &variables, |address| pytest(options, "localhost", address.port()))
 }
 
 /// One selection against the debug build that is there, with variables in its environment.
@@ -124,6 +132,7 @@ pub(crate) fn against_debug_build(selection: Selection, variables: &Variables) -
         host: None,
         port: None,
         erase: false,
+        on: Placement::USUAL,
         release: false,
         keyword: None,
         durations: false,

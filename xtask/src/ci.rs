@@ -85,7 +85,7 @@ fn tests(steps: &mut Steps, full: bool) -> Result<()> {
             (false, false) => Selection::Few,
         };
         steps.run(format!("Chroma's own suite, {placement}"), || {
-            let variables = placement.prepare(&program("debug"), &server, &name("suite"))?;
+            let variables = placement.prepare(&program("debug"), Some(&server), &name("suite"))?;
             chroma_suite::against_debug_build(selection, &variables)
         })?;
     }
@@ -108,7 +108,7 @@ fn rust_tests(server: &Postgres) -> Result<()> {
 /// tenants live elsewhere.
 fn real_clients(placement: Placement, server: &Postgres, name: &str, all: bool) -> Result<()> {
     let venv = Venv::ensure()?;
-    let variables = placement.prepare(&program("debug"), server, name)?;
+    let variables = placement.prepare(&program("debug"), Some(server), name)?;
     let mut pytest =
         command(venv.program("python"), &["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
     if all {

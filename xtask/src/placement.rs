@@ -42,15 +42,29 @@ impl Placement {
         Self { backend, isolation }
     }
 
+    /// As `Display` writes it, with `-` between the two.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let name = |placement: &Self| placement.to_string().replace(' ', "-");
+        let found = Self::ALL.iter().find(|placement| name(placement) == text);
+        let all: Vec<_> = Self::ALL.iter().map(name).collect();
+        found.copied().ok_or_else(|| format!("one of {}", all.join(", ")))
+    }
+
+    /// True if a PostgreSQL must run.
+    pub(crate) fn needs_postgres(self) -> bool {
+        self.backend == Backend::Postgres
+    }
+
     /// Prepares it for one server; on PostgreSQL the database `name` is made.
     pub(crate) fn prepare(
         self,
         program: &Path,
-        postgres: &Postgres,
+        postgres: Option<&Postgres>,
         name: &str,
     ) -> Result<Variables> {
         let mut all = vec![("TENANTRY_DEFAULT_ISOLATION", self.isolation.to_owned())];
-        if self.backend == Backend::Postgres {
+        if self.needs_postgres() {
+            let postgres = postgres.context("PostgreSQL was not started")?;
             let name = format!("{name}_{}", self.isolation);
             let setup = ["postgres", "setup", "--json", "--name", &name];
             let mut setup = command(program, &setup);
@@ -72,5 +86,17 @@ impl fmt::Display for Placement {
             Backend::Postgres => "postgres",
         };
         write!(f, "{backend} {}", self.isolation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placements_are_named_as_they_are_shown() {
+        assert_eq!(Placement::parse("embedded-shared"), Ok(Placement::USUAL));
+        assert_eq!(Placement::parse("postgres-shared").unwrap().to_string(), "postgres shared");
+        assert!(Placement::parse("shared").unwrap_err().contains("embedded-schema"));
     }
 }

@@ -105,7 +105,8 @@ impl Store {
 
     /// Opens the installation in a database of PostgreSQL, or makes it there.
     pub async fn open_postgres(config: PostgresConfig) -> Result<Self> {
-        Ok(Self::Postgres(Postgres::open(config).await?))
+        // Opening is long, and its callers need not be.
+        Ok(Self::Postgres(Box::pin(Postgres::open(config)).await?))
     }
 
     /// Whether it can serve.

@@ -314,14 +314,14 @@ mod tests {
             ("postgresql://a@h/d", None, "postgresql://a@h/d"),
             ("postgresql://a@h/d", file, "postgresql://a@h/d?sslrootcert=%2Fetc%2Fa%20b%26c%2Epem"),
             (
-                "postgresql://a@h/d?port=1",
+                "postgresql://a@h/d?connect_timeout=1",
                 file,
-                "postgresql://a@h/d?port=1&sslrootcert=%2Fetc%2Fa%20b%26c%2Epem",
+                "postgresql://a@h/d?connect_timeout=1&sslrootcert=%2Fetc%2Fa%20b%26c%2Epem",
             ),
             (
-                "postgresql://a@h/d?sslrootcert=x&port=1",
+                "postgresql://a@h/d?sslrootcert=x&connect_timeout=1",
                 file,
-                "postgresql://a@h/d?port=1&sslrootcert=x",
+                "postgresql://a@h/d?connect_timeout=1&sslrootcert=x",
             ),
         ] {
             let given = url(text).or_authority(given);
