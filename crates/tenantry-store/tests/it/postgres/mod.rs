@@ -4,6 +4,7 @@
 
 mod hostile;
 mod nodes;
+mod pooler;
 mod proxy;
 mod records;
 mod same;
