@@ -3,6 +3,9 @@ line, and stops it when standard input ends.
 
     python server.py FOLDER [SETTING=VALUE ...]
 
+A line `kill` ends it as a crash would; `start` starts it again at the same place and prints that
+once more.
+
 `url` is a superuser's over TCP with a password; `socket_url` the same over a Unix socket without
 one. Commits are durable, as PostgreSQL ships it."""
 
@@ -96,6 +99,21 @@ class Server:
         command += ["-h", self.sockets, "-p", str(self.port), "-U", "postgres", "postgres"]
         subprocess.run(command, input=text, text=True, check=True, capture_output=True)
 
+    def kill(self):
+        """Its other processes notice, and end by themselves."""
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self):
+        """Refused as long as a process of the one that was killed is left."""
+        started = time.monotonic()
+        self.process = self.run_postgres()
+        while not self.answers():
+            if time.monotonic() - started > START_SECONDS:
+                sys.exit(f"PostgreSQL did not start:\n{self.log().read_text(errors='replace')}")
+            time.sleep(0.05)
+            self.process = self.run_postgres()
+
     def where(self):
         return {
             "url": f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/postgres",
@@ -121,7 +139,13 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         print(json.dumps(server.where()), flush=True)
-        sys.stdin.read()
+        for line in sys.stdin:
+            match line.strip():
+                case "kill":
+                    server.kill()
+                case "start":
+                    server.start_again()
+            print(json.dumps(server.where()), flush=True)
     except KeyboardInterrupt:
         pass
     finally:

@@ -94,14 +94,16 @@ fn tests(steps: &mut Steps, full: bool) -> Result<()> {
 
 /// Every test process finds the same PostgreSQL; each test makes databases of its own there.
 fn rust_tests(server: &Postgres) -> Result<()> {
-    if !on_path("cargo-nextest") {
+    let venv = Venv::ensure()?;
+    let mut test = if on_path("cargo-nextest") {
+        cargo(&["nextest", "run", "--workspace", "--all-targets", "--profile", "ci"])
+    } else {
         println!("cargo-nextest is not installed (`cargo install cargo-nextest --locked`);");
         println!("`cargo test` runs the same tests, without a time limit for each");
-        let mut test = cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]);
-        return run(test.env(postgres::VARIABLE, server.url()));
-    }
-    let mut test = cargo(&["nextest", "run", "--workspace", "--all-targets", "--profile", "ci"]);
-    run(test.env(postgres::VARIABLE, server.url()))
+        cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"])
+    };
+    test.env(postgres::VARIABLE, server.url()).env(postgres::PYTHON, venv.program("python"));
+    run(&mut test)
 }
 
 /// pytest over the published clients against the program: all of it, or what differs most where

@@ -15,6 +15,8 @@ use std::{
 
 /// The variable that tells tests where it is.
 pub(crate) const VARIABLE: &str = "TENANTRY_TEST_POSTGRES";
+/// The variable that tells tests which Python starts another one, for those that kill it.
+pub(crate) const PYTHON: &str = "TENANTRY_TEST_PYTHON";
 
 /// A running server with empty databases. Dropping it stops it.
 #[derive(Debug)]

@@ -94,17 +94,22 @@ fn refused(url: &DatabaseUrl, why: tokio_postgres::Error) -> Error {
 pub(crate) fn failed(doing: &str) -> impl FnOnce(tokio_postgres::Error) -> Error {
     move |why| {
         let message = format!("PostgreSQL: {doing}");
-        let waits = [
-            SqlState::LOCK_NOT_AVAILABLE,
-            SqlState::QUERY_CANCELED,
-            SqlState::T_R_DEADLOCK_DETECTED,
-            SqlState::TOO_MANY_CONNECTIONS,
-            SqlState::OBJECT_IN_USE,
-        ];
-        let is_refused = why.as_db_error().is_some_and(|error| !waits.contains(error.code()));
+        let is_refused = why.as_db_error().is_some_and(|error| !passes(error.code()));
         let kind = if is_refused { ErrorKind::Internal } else { ErrorKind::Unavailable };
         Error::new(kind, message).with_source(why)
     }
+}
+
+/// True for what a server says that others keep busy, or that ends, starts or is full.
+fn passes(code: &SqlState) -> bool {
+    let waits = [
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::OBJECT_IN_USE,
+    ];
+    // Of connections, of resources, and of whoever operates the server.
+    waits.contains(code) || ["08", "53", "57"].iter().any(|class| code.code().starts_with(class))
 }
 
 /// The statement that waits until nobody else does this work, to the end of the transaction.

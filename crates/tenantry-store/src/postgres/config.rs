@@ -12,7 +12,10 @@ use tenantry_types::{Clock, Isolation};
 /// How to open a store on PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct PostgresConfig {
-    /// The installation's database, and the role that serves.
+    /// The installation's database, and the role that serves. It may lead to a pooler that gives
+    /// each transaction a connection, if that has as many for each database as all nodes together:
+    /// work that holds one while it waits for another, which the pooler does not have, ends only
+    /// by time.
     pub url: DatabaseUrl,
     /// The same database with the role that makes and removes places of tenants; without it there
     /// are only shared ones.

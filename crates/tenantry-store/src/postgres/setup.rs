@@ -243,11 +243,17 @@ async fn make_database(client: &Client, names: &Names, database: &str) -> Result
 
 /// Puts pgvector into a database; its version. Only a superuser can: pgvector is not trusted,
 /// which is why tenants' databases are made from a template that has it.
+///
+/// Everybody may make large objects, in any database. One would keep its owner, a tenant's role,
+/// from being removed, and the login that serves from being accepted. A template hands down who
+/// may call a function.
 async fn make_extension(database: &Client) -> Result<String> {
     let sql = format!(
         "DROP SCHEMA IF EXISTS public; CREATE SCHEMA IF NOT EXISTS {VECTOR_SCHEMA}; \
          CREATE EXTENSION IF NOT EXISTS vector SCHEMA {VECTOR_SCHEMA}; \
-         GRANT USAGE ON SCHEMA {VECTOR_SCHEMA} TO PUBLIC; {UPDATE}"
+         GRANT USAGE ON SCHEMA {VECTOR_SCHEMA} TO PUBLIC; {UPDATE}; \
+         REVOKE EXECUTE ON FUNCTION pg_catalog.lo_create(oid), pg_catalog.lo_creat(integer), \
+         pg_catalog.lo_from_bytea(oid, bytea) FROM PUBLIC"
     );
     run(database, &sql, "install pgvector in a database").await?;
     let sql = "SELECT extversion FROM pg_extension WHERE extname = 'vector'";

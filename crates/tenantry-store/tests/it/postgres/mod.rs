@@ -2,7 +2,10 @@
 //!
 //! `TENANTRY_TEST_POSTGRES` is the URL of a superuser of a server for tests.
 
+mod faults;
+mod hostile;
 mod nodes;
+mod pooler;
 mod proxy;
 mod records;
 mod same;
@@ -91,6 +94,11 @@ impl Site {
     pub(crate) async fn new() -> Self {
         let superuser = std::env::var("TENANTRY_TEST_POSTGRES")
             .expect("TENANTRY_TEST_POSTGRES must hold the URL of a superuser of a PostgreSQL");
+        Self::at(superuser).await
+    }
+
+    /// On the server of this superuser.
+    pub(crate) async fn at(superuser: String) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("it{}_{number}", std::process::id());
         let what = Setup { names: Names::parse(&name).expect("a name"), reset_passwords: false };

@@ -33,13 +33,22 @@ impl Node {
         Self { store, authority, principal, operator }
     }
 
-    fn scope(&self, tenant: TenantId) -> Scope<Admin> {
+    pub(super) fn scope(&self, tenant: TenantId) -> Scope<Admin> {
         self.authority.authorize(&self.principal, tenant, "tenant").expect("scope")
     }
 
     pub(super) async fn tenant(&self, name: &str) -> Result<Scope<Admin>> {
         let spec = TenantSpec::new(tenant(name));
         Ok(self.scope(self.store.create_tenant(&self.operator, &spec).await?.id))
+    }
+
+    pub(super) async fn tenant_in(&self, name: &str, isolation: Isolation) -> Result<Scope<Admin>> {
+        let spec = TenantSpec { isolation: Some(isolation), ..TenantSpec::new(tenant(name)) };
+        Ok(self.scope(self.store.create_tenant(&self.operator, &spec).await?.id))
+    }
+
+    pub(super) async fn delete(&self, name: &str) -> Result<()> {
+        self.store.delete_tenant(&self.operator, &tenant(name)).await.map(drop)
     }
 
     async fn suspend(&self, name: &str) -> Result<()> {
