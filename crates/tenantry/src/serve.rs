@@ -118,7 +118,7 @@ pub(crate) async fn open_engine(
     let store = match config.opening()? {
         Opening::Embedded(embedded) => {
             let folder = config.data_dir.display().to_string();
-            Store::open_embedded(embedded).map_err(|error| match error.kind() {
+            Store::open_embedded(*embedded).map_err(|error| match error.kind() {
                 // These two name the folder themselves.
                 ErrorKind::Conflict => anyhow!("{error}: {in_use}"),
                 ErrorKind::Invalid if error.to_string().contains(&folder) => error.into(),

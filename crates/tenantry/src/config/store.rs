@@ -90,7 +90,7 @@ pub(crate) struct Database {
 /// What a store is opened with.
 #[derive(Debug)]
 pub(crate) enum Opening {
-    Embedded(EmbeddedConfig),
+    Embedded(Box<EmbeddedConfig>),
     Postgres(Box<PostgresConfig>),
 }
 
@@ -145,7 +145,7 @@ impl StoreConfig {
                 config.cache_bytes = cache_size.0;
                 config.default_isolation = self.default_isolation;
                 config.open_databases = *open_databases as usize;
-                Ok(Opening::Embedded(config))
+                Ok(Opening::Embedded(Box::new(config)))
             }
             Backend::Postgres(database) => {
                 let mut config = PostgresConfig::new(database.url.clone(), &self.data_dir);
