@@ -16,7 +16,7 @@ use tenantry_types::{
 /// alive.
 macro_rules! run {
     ($make:ident, $module:ident: $($case:ident),* $(,)?) => {$({
-        let (store, _keep) = $Box::pin(make()).await;
+        let (store, _keep) = Box::pin($make()).await;
         let world = Box::pin(World::new(&store)).await;
         Box::pin($module::$case(&world)).await;
         store.close();
