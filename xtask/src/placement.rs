@@ -29,13 +29,14 @@ impl Placement {
     /// Tenants as they are without a word about it.
     pub(crate) const USUAL: Self = Self::new(Backend::Embedded, "shared");
 
-    /// All that clients are run against, the usual one first. PostgreSQL's other two belong here as
-    /// soon as the program has them.
+    /// All that clients are run against, the usual one first.
     pub(crate) const ALL: &'static [Self] = &[
         Self::USUAL,
         Self::new(Backend::Embedded, "schema"),
         Self::new(Backend::Embedded, "database"),
         Self::new(Backend::Postgres, "shared"),
+        Self::new(Backend::Postgres, "schema"),
+        Self::new(Backend::Postgres, "database"),
     ];
 
     const fn new(backend: Backend, isolation: &'static str) -> Self {
