@@ -13,7 +13,7 @@ mod ground;
 mod visible;
 
 use ground::{Ground, SECRET, TABLES, Who, copied, refused, say};
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, error::SqlState};
 
 /// Without the right.
 const DENIED: &[&str] = &["42501"];
@@ -186,11 +186,7 @@ async fn a_tenants_role_becomes_nobody_else() {
     config.user(&a.place).password("x");
     site.run(&format!("ALTER ROLE {} LOGIN PASSWORD 'x'", a.place)).await;
     let refusal = config.connect(NoTls).await.map(drop).unwrap_err();
-    assert_eq!(
-        refusal.code().map(tokio_postgres::error::SqlState::code),
-        Some("42501"),
-        "it may not enter"
-    );
+    assert_eq!(refusal.code().map(SqlState::code), Some("42501"), "it may not enter");
     site.run(&format!("GRANT CONNECT ON DATABASE {database} TO {}", a.place)).await;
     let (client, connection) = config.connect(NoTls).await.unwrap();
     tokio::spawn(connection);
@@ -213,11 +209,7 @@ async fn a_tenants_role_becomes_nobody_else() {
     // Other databases stay closed.
     for other in [&ground.database[0].place, &ground.database[1].place] {
         let refusal = config.dbname(other).connect(NoTls).await.map(drop).unwrap_err();
-        assert_eq!(
-            refusal.code().map(tokio_postgres::error::SqlState::code),
-            Some("42501"),
-            "{other}"
-        );
+        assert_eq!(refusal.code().map(SqlState::code), Some("42501"), "{other}");
     }
     // What serves refuses such a role, and the login that serves takes any tenant's.
     let client = ground.service(None).await;
@@ -292,11 +284,7 @@ async fn nothing_can_be_made_or_disturbed() {
     for (client, who) in rights {
         for sql in OUTSIDE {
             let why = client.simple_query(sql).await.unwrap_err();
-            assert_eq!(
-                why.code().map(tokio_postgres::error::SqlState::code),
-                Some("42501"),
-                "{sql}"
-            );
+            assert_eq!(why.code().map(SqlState::code), Some("42501"), "{sql}");
         }
         refused(client, who, &codes, MAKING).await;
         let Some(role) = who.role else { continue };

@@ -107,14 +107,14 @@ const fn pooled(nodes: usize) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn catalogs_conform_through_a_pooler() {
     for isolation in [Isolation::Shared, Isolation::Database] {
-        conformance::run_catalogs(&async || {
+        let make = async || {
             let site = Site::new().await;
             let (pooler, mut config) = site.through_pooler(pooled(1));
             config.default_isolation = isolation;
             config.connections = CONNECTIONS;
             (Store::open_postgres(config).await.expect("a store"), (pooler, site))
-        })
-        .await;
+        };
+        Box::pin(conformance::run_catalogs(&make)).await;
     }
 }
 
