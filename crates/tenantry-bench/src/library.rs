@@ -97,19 +97,11 @@ impl Library {
         let (empty_micros, busy) = (0.0, Vec::new());
         Ok(Self { driver, server, requests, package, version, empty_micros, busy })
     }
-
-    fn write(&self, mut lines: impl Iterator<Item = Value>) -> Result<()> {
-        let mut file = BufWriter::new(File::create(&self.requests)?);
-        let written = lines.try_for_each(|line| writeln!(file, "{line}"));
-        written
-            .and_then(|()| file.flush())
-            .with_context(|| format!("write {}", self.requests.display()))
-    }
 }
 
 impl System for Library {
     fn insert(&mut self, inserts: &[Insert], connections: usize) -> Result<f64> {
-        self.write(inserts.iter().map(insert_line))?;
+        write_lines(&self.requests, inserts.iter().map(insert_line))?;
         let asked = json!({"do": "insert", "file": self.requests, "tasks": connections});
         number(&self.driver.ask(&asked)?, "seconds")
     }
@@ -124,13 +116,13 @@ impl System for Library {
     }
 
     fn ask(&mut self, queries: &[Query]) -> Result<Asked> {
-        self.write(queries.iter().map(query_line))?;
+        write_lines(&self.requests, queries.iter().map(query_line))?;
         let asked = json!({"do": "ask", "file": self.requests, "k": NEIGHBOURS});
         answered(&self.driver.ask(&asked)?, queries)
     }
 
     fn load(&mut self, queries: &[Query], connections: usize, seconds: u64) -> Result<Load> {
-        self.write(queries.iter().map(query_line))?;
+        write_lines(&self.requests, queries.iter().map(query_line))?;
         let answer = self.driver.ask(&json!({
             "do": "load", "file": self.requests, "k": NEIGHBOURS, "tasks": connections,
             "seconds": seconds,
@@ -158,6 +150,13 @@ impl System for Library {
     }
 }
 
+/// Requests for a script, a line each.
+pub(crate) fn write_lines(file: &Path, mut lines: impl Iterator<Item = Value>) -> Result<()> {
+    let mut out = BufWriter::new(File::create(file)?);
+    let written = lines.try_for_each(|line| writeln!(out, "{line}"));
+    written.and_then(|()| out.flush()).with_context(|| format!("write {}", file.display()))
+}
+
 fn start_server(venv: &Venv, folder: &Path, data: &Path) -> Result<(Server, String)> {
     let address = free_address()?;
     let mut command = Command::new(venv.program("milvus-lite"));
@@ -169,7 +168,7 @@ fn start_server(venv: &Venv, folder: &Path, data: &Path) -> Result<(Server, Stri
     Ok((server, address.to_string()))
 }
 
-fn insert_line(insert: &Insert) -> Value {
+pub(crate) fn insert_line(insert: &Insert) -> Value {
     let records = &insert.records;
     json!({
         "tenant": insert.tenant,
@@ -180,7 +179,7 @@ fn insert_line(insert: &Insert) -> Value {
     })
 }
 
-fn query_line(query: &Query) -> Value {
+pub(crate) fn query_line(query: &Query) -> Value {
     json!({"tenant": query.tenant, "vector": encoded(&query.vector)})
 }
 
@@ -188,7 +187,7 @@ fn encoded(vector: &[f32]) -> String {
     STANDARD.encode(vector.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>())
 }
 
-fn answered(answer: &Value, queries: &[Query]) -> Result<Asked> {
+pub(crate) fn answered(answer: &Value, queries: &[Query]) -> Result<Asked> {
     let ids = list(answer, "ids")?;
     ensure!(ids.len() == queries.len(), "{} answers to {} queries", ids.len(), queries.len());
     let micros = micros(answer)?;
@@ -199,7 +198,7 @@ fn answered(answer: &Value, queries: &[Query]) -> Result<Asked> {
     Ok(Asked { micros, recalls: ids.iter().zip(queries).map(recall).collect::<Result<_>>()? })
 }
 
-fn loaded(answer: &Value) -> Result<Load> {
+pub(crate) fn loaded(answer: &Value) -> Result<Load> {
     let took = micros(answer)?;
     Ok(Load {
         requests: took.len() as f64,
@@ -215,7 +214,7 @@ fn micros(answer: &Value) -> Result<Vec<f64>> {
     list(answer, "nanoseconds")?.iter().map(micros).collect()
 }
 
-fn number(answer: &Value, key: &str) -> Result<f64> {
+pub(crate) fn number(answer: &Value, key: &str) -> Result<f64> {
     answer.get(key).and_then(Value::as_f64).with_context(|| format!("{key} is missing"))
 }
 

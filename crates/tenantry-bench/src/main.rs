@@ -4,6 +4,8 @@
 //! within a run. Start reading in `vectors.rs`, the smallest comparison; `README.md` says what is
 //! measured how.
 
+mod backend;
+mod catalog;
 mod chart;
 mod cold;
 mod corpus;
@@ -16,6 +18,7 @@ mod insert;
 mod library;
 mod memory;
 mod native;
+mod natives;
 mod neighbour;
 mod npy;
 mod ours;
@@ -24,9 +27,11 @@ mod pgvector;
 mod postgres;
 mod predicate;
 mod process;
+mod psycopg;
 mod random;
 mod replace;
 mod report;
+mod schemas;
 mod selection;
 mod server;
 mod serving;
@@ -71,6 +76,10 @@ enum Command {
     Replace(replace::Options),
     /// More tenants than fit in memory: whether the server stays within its budget
     Memory(memory::Options),
+    /// Tenantry on PostgreSQL, and on files, beside plain psycopg on the same PostgreSQL
+    Backend(backend::Options),
+    /// Very many tenants with schemas, and with databases, of their own
+    Schemas(schemas::Options),
 }
 
 fn main() -> ExitCode {
@@ -94,6 +103,8 @@ fn run(command: &Command) -> Result<()> {
         Command::Cold(options) => cold::run(options),
         Command::Replace(options) => replace::run(options),
         Command::Memory(options) => memory::run(options),
+        Command::Backend(options) => backend::run(options),
+        Command::Schemas(options) => schemas::run(options),
     }
 }
 

@@ -37,7 +37,7 @@ const SCRIPT: &str = include_str!("../../../clients/postgres/server.py");
 /// Enough for all of the data; everything else stays as PostgreSQL ships it, durable commits too.
 const SETTINGS: [&str; 2] = ["shared_buffers=1GB", "max_connections=64"];
 /// A role that owns nothing and bypasses nothing.
-const ROLE: &str = "tenants";
+pub(crate) const ROLE: &str = "tenants";
 
 /// A running PostgreSQL.
 pub(crate) struct Instance {
@@ -50,11 +50,16 @@ pub(crate) struct Instance {
 impl Instance {
     /// Starts one without tables.
     pub(crate) fn start(venv: &Venv) -> Result<Self> {
+        Self::start_with(venv, &SETTINGS)
+    }
+
+    /// The same with other settings, each as `name=value`.
+    pub(crate) fn start_with(venv: &Venv, settings: &[&str]) -> Result<Self> {
         let folder = empty_folder("server-postgres")?;
         let script = folder.join("server.py");
         fs::write(&script, SCRIPT)?;
         let mut command = Command::new(venv.program("python"));
-        command.arg(&script).arg(folder.join("data")).args(SETTINGS);
+        command.arg(&script).arg(folder.join("data")).args(settings);
         let log = folder.join("server.log");
         let mut server = Server::start("postgres", &mut command, &log)?.ending_by_itself();
         let ready: Value = server.wait(|printed| {
@@ -65,6 +70,11 @@ impl Instance {
         let uri = ready.get("socket_url").and_then(Value::as_str).context("no address")?.to_owned();
         let process = ready.get("pid").and_then(Value::as_u64).context("no process")?;
         Ok(Self { _server: server, process: u32::try_from(process)?, uri })
+    }
+
+    /// The server's first process.
+    pub(crate) fn process(&self) -> u32 {
+        self.process
     }
 }
 
@@ -91,12 +101,7 @@ impl Postgres {
         let instance = Instance::start(venv)?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let postgres = Self { instance, runtime };
-        postgres.runtime.block_on(async {
-            let owner = connect(&postgres.instance.uri, None).await?;
-            check_durable(&owner).await?;
-            owner.batch_execute(&schema(tenants.dimension())).await?;
-            anyhow::Ok(())
-        })?;
+        postgres.runtime.block_on(make_table(&postgres.instance.uri, tenants.dimension()))?;
         Ok(postgres)
     }
 
@@ -200,7 +205,7 @@ impl Postgres {
 
     /// The server's first process.
     pub(crate) fn process(&self) -> u32 {
-        self.instance.process
+        self.instance.process()
     }
 
     async fn sessions(&self, count: usize) -> Result<Vec<Session>> {
@@ -278,6 +283,13 @@ pub(crate) async fn connect(uri: &str, role: Option<&str>) -> Result<Client> {
     // Ends with the client; its errors reach the client's calls.
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// Makes the table and the role, in a server whose commits are durable.
+pub(crate) async fn make_table(uri: &str, dimension: usize) -> Result<()> {
+    let owner = connect(uri, None).await?;
+    check_durable(&owner).await?;
+    Ok(owner.batch_execute(&schema(dimension)).await?)
 }
 
 /// Fails unless every commit is synchronised before it is answered, as Tenantry's are.

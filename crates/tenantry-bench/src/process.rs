@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -37,6 +38,20 @@ pub(crate) fn empty_folder(name: &str) -> Result<PathBuf> {
     }
     fs::create_dir_all(&folder)?;
     Ok(folder)
+}
+
+/// Bytes that a folder takes on disk; 0 if there is none.
+pub(crate) fn disk_bytes(folder: &Path) -> Result<u64> {
+    if !folder.exists() {
+        return Ok(0);
+    }
+    let mut sum = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let found = entry.metadata()?;
+        sum += if found.is_dir() { disk_bytes(&entry.path())? } else { found.blocks() * 512 };
+    }
+    Ok(sum)
 }
 
 /// Runs a command to its end and returns what it printed.

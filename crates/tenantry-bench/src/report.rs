@@ -139,14 +139,24 @@ pub(crate) fn columns<const N: usize>(head: &[String; N], cells: &[[String; N]])
     lines
 }
 
-/// Prints the table, and writes `<name>.json` with the rows and `details`, and `<name>.svg`.
+/// The same table in Markdown.
+fn markdown(rows: &[Row]) -> String {
+    let head =
+        "| what | peer | tenantry | the peer's | ratio | goal |\n|---|---|---|---|---|---|\n";
+    let line = |row: &Row| format!("| {} |\n", row.cells().join(" | "));
+    head.to_owned() + &rows.iter().map(line).collect::<String>()
+}
+
+/// Prints the table, and writes it as `<name>.md`, `<name>.json` with the rows and `details`, and
+/// `<name>.svg`.
 pub(crate) fn finish(name: &str, rows: &[Row], mut details: Value, chart: &Chart) -> Result<()> {
     print!("\n{}\n", table(rows));
     if let Some(fields) = details.as_object_mut() {
         fields.insert("rows".to_owned(), rows.iter().map(Row::json).collect());
     }
     let folder = bench_folder()?;
-    for (ending, text) in [("json", format!("{details:#}\n")), ("svg", chart.svg())] {
+    let json = format!("{details:#}\n");
+    for (ending, text) in [("md", markdown(rows)), ("json", json), ("svg", chart.svg())] {
         let path = folder.join(format!("{name}.{ending}"));
         fs::write(&path, text)?;
         println!("written: {}", path.display());
@@ -177,7 +187,8 @@ mod tests {
     fn what_was_not_measured_is_neither_reached_nor_missed() {
         let row = row(&[1.0], &[], Goal::AtMost(0.5));
         assert_eq!(row.reached(), None);
-        assert!(table(&[row]).contains("not measured"));
+        let (table, markdown) = (table(std::slice::from_ref(&row)), markdown(&[row]));
+        assert!(table.contains("not measured") && markdown.ends_with("not measured |\n"));
     }
 
     #[test]

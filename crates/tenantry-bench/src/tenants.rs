@@ -93,6 +93,20 @@ impl Choice {
     /// Tenants with `records` records each. Where the data has fewer, it is used again; no id
     /// occurs twice.
     pub(crate) fn even(&self, tenants: usize, records: usize) -> Result<Tenants> {
+        self.of_sizes(&vec![records; tenants])
+    }
+
+    /// Tenants whose sizes fall evenly by ratio from `most` to `least` records; data as for
+    /// [`Self::even`].
+    pub(crate) fn uneven(&self, tenants: usize, least: usize, most: usize) -> Result<Tenants> {
+        let ratio = least as f64 / most.max(1) as f64;
+        let last = tenants.saturating_sub(1).max(1) as f64;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let size = |rank| (most as f64 * ratio.powf(rank as f64 / last)).round() as usize;
+        self.of_sizes(&(0..tenants).map(size).collect::<Vec<_>>())
+    }
+
+    fn of_sizes(&self, sizes: &[usize]) -> Result<Tenants> {
         let mut random = Random::new(self.seed);
         let (origin, pool) = match &self.data {
             Some(folder) => {
@@ -102,7 +116,7 @@ impl Choice {
                 ("packages, all-MiniLM-L6-v2 embeddings".to_owned(), all)
             }
             None => {
-                let most = (tenants * records).min(SYNTHETIC_POOL);
+                let most = sizes.iter().sum::<usize>().min(SYNTHETIC_POOL);
                 let origin = format!("synthetic clusters, seed {}", self.seed);
                 (origin, synthetic_records(&mut random, most))
             }
@@ -112,12 +126,11 @@ impl Choice {
             let id = format!("{number:07}-{}", record.id);
             Record { id, ..record.clone() }
         });
-        let all = (0..tenants)
-            .map(|index| Tenant {
-                name: tenant_name(index),
-                records: numbered.by_ref().take(records).collect(),
-            })
-            .collect();
+        let tenant = |(index, size): (usize, &usize)| Tenant {
+            name: tenant_name(index),
+            records: numbered.by_ref().take(*size).collect(),
+        };
+        let all = sizes.iter().enumerate().map(tenant).collect();
         Ok(Tenants { origin, all })
     }
 
@@ -369,6 +382,17 @@ mod tests {
         let half = query.recall(ids().take(query.wanted / 2));
         assert!((half - (query.wanted / 2) as f64 / query.wanted as f64).abs() < 1e-9);
         assert!(query.recall(std::iter::empty()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn uneven_sizes_fall_from_the_most_to_the_least() {
+        let choice = Choice { data: None, seed: 4 };
+        let sizes = |tenants, least, most| -> Vec<_> {
+            let made = choice.uneven(tenants, least, most).unwrap();
+            made.all.iter().map(|one| one.records.len()).collect()
+        };
+        assert_eq!(sizes(3, 2, 50), [50, 10, 2]);
+        assert_eq!(sizes(1, 2, 50), [50]);
     }
 
     #[test]

@@ -11,8 +11,12 @@ mod tenants;
 mod workload;
 mod wrk;
 
+use crate::{
+    machine::{Need, ensure as ensure_needs},
+    step::{cargo, run as run_command},
+};
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Which {
@@ -24,6 +28,26 @@ pub(crate) enum Which {
     Chroma(chroma::Options),
     /// Many tenants on one server: making them, starting with them, memory
     Tenants(tenants::Options),
+    /// Tenantry on PostgreSQL beside plain psycopg on the same server: `tenantry-bench backend`
+    Backend(Passed),
+    /// Very many tenants with schemas and databases of their own: `tenantry-bench schemas`
+    Schemas(Passed),
+}
+
+/// Arguments for `tenantry-bench`, which is built optimised; `--help` lists its own.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+impl Passed {
+    fn run(&self, command: &str) -> Result<()> {
+        let mut bench =
+            cargo(&["run", "--release", "--quiet", "--package", "tenantry-bench", "--"]);
+        run_command(bench.arg(command).args(&self.arguments))
+    }
 }
 
 /// The command.
@@ -31,5 +55,7 @@ pub(crate) fn run(which: &Which) -> Result<()> {
     match which {
         Which::Chroma(options) => chroma::run(options),
         Which::Tenants(options) => tenants::run(options),
+        Which::Backend(passed) => passed.run("backend"),
+        Which::Schemas(passed) => passed.run("schemas"),
     }
 }
