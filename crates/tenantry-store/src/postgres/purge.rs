@@ -5,6 +5,7 @@
 
 use super::{
     cluster::{Place, Shared, signed},
+    graph,
     statement::{Statement, Step},
     submit::{commit_steps, note},
     view::{Key, PgView, behind, bytes, first_bytes, odd},
@@ -163,6 +164,16 @@ async fn piece(
         }
         remove_of_tenant(shared, &view, tenant).await?
     } else {
+        if notes.place != shared.root && has_graphs(shared, notes, &view, &note).await? {
+            if shared.provisioner.is_none() {
+                tracing::debug!(%tenant, "graphs are left to a node that can remove them");
+                return Ok(true);
+            }
+            // Without the note meanwhile: see above.
+            drop(view);
+            shared.remove_graphs(&notes.place, tenant, note.collection).await?;
+            return Ok(false);
+        }
         remove_of_collection(&notes.place, &view, tenant, note.collection).await?
     };
     let is_done = removed < CHUNK;
@@ -179,6 +190,21 @@ async fn piece(
     let proof = steps.len() - 2;
     commit_steps(view, steps, proof).await?;
     Ok(is_done)
+}
+
+async fn has_graphs(
+    shared: &Shared,
+    notes: &Notes,
+    view: &PgView,
+    note: &keys::Purge,
+) -> Result<bool> {
+    let pattern = shared.graph_pattern(TenantId::new(note.tenant), note.collection);
+    let look = || {
+        let statement = Statement::new(graph::indexes(&notes.place));
+        vec![Step::Run(statement.with(pattern.clone(), Type::TEXT))]
+    };
+    let answers = view.run(&notes.place, notes.whose, look).await?;
+    Ok(answers.first().is_some_and(|rows| !rows.is_empty()))
 }
 
 /// Its row went in the commit that wrote the note. If it is there, the note is wrong.

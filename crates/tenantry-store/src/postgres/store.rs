@@ -6,6 +6,7 @@ use super::{
     cluster::{Cluster, IDLE, LOCK, Place, Schema, Shared},
     config::PostgresConfig,
     connections::{Connections, Target},
+    graphs::{self, Graphs},
     names::ROOT_SCHEMA,
     purge,
     statement::Limits,
@@ -64,6 +65,7 @@ impl Postgres {
         let inner = found(&config, &shared, tenants, revocations).await?;
         watch::spawn(&shared);
         purge::spawn(&shared);
+        graphs::spawn(&shared);
         Ok(Self { inner })
     }
 
@@ -93,6 +95,7 @@ impl Postgres {
         shared.lookups.close();
         shared.watch.close();
         shared.purge.notify_one();
+        shared.graphs.wake();
     }
 }
 
@@ -128,6 +131,7 @@ fn shared(
         naming: OnceLock::new(),
         unpurged: Mutex::default(),
         purge: Arc::default(),
+        graphs: Graphs::new(config.graph_above),
         commits: AtomicU64::new(0),
         closed: AtomicBool::new(false),
     })

@@ -2,6 +2,7 @@
 //!
 //! `TENANTRY_TEST_POSTGRES` is the URL of a superuser of a server for tests.
 
+mod graph;
 mod nodes;
 mod proxy;
 mod records;
