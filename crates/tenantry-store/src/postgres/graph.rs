@@ -148,10 +148,11 @@ impl Shape {
         }
         // Halves tie and swap: some more are taken, and put in order by what they really are.
         let reach = if self.is_half { wanted * 2 } else { wanted };
-        let breadth = (reach * 4).clamp(100, 1_000);
-        // Of `a` of `n` records, a walk looks at about 16 k n / a vectors; comparing looks at `a`.
-        let few = (16.0 * wanted as f64 * records as f64).sqrt();
-        Some(Walk { shape: self, reach: reach.cast_signed(), breadth, few: few as i64 })
+        let breadth = (reach * 8).clamp(200, 1_000);
+        // Of `a` of `n` records, a walk looks at some 64 k n / a vectors; comparing looks at `a`.
+        let few = (64 * u128::from(wanted) * u128::from(records)).isqrt();
+        let few = i64::try_from(few).unwrap_or(i64::MAX);
+        Some(Walk { shape: self, reach: reach.cast_signed(), breadth, few })
     }
 }
 
@@ -265,7 +266,7 @@ mod tests {
         assert!(shape.walk(20_000, 1_001).is_none());
         assert!(shape.walk(199, 10).is_none());
         let walk = shape.walk(20_000, 10).unwrap();
-        assert_eq!((walk.reach, walk.breadth, walk.few), (10, 100, 1_788));
+        assert_eq!((walk.reach, walk.breadth, walk.few), (10, 200, 3_577));
     }
 
     #[test]

@@ -314,11 +314,10 @@ async fn make_or_remove(shared: &Arc<Shared>, key: GraphKey) -> Result<Option<bo
     let names = shared.graph_names(key);
     // Another node may just have done it.
     let there = look(shared, &place, key).await?;
-    let wants = shared.graphs.wants(entry.records);
-    if wants && names.are_ready(&there) {
+    let (wants, keeps) = (shared.graphs.wants(entry.records), shared.graphs.keeps(entry.records));
+    if keeps && names.are_ready(&there) {
         return Ok(Some(true));
     }
-    let keeps = shared.graphs.keeps(entry.records);
     for (name, is_valid) in there {
         // What was cut off is invalid.
         if names.is_of(&name) && !(keeps && is_valid) {

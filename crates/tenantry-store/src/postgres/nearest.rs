@@ -70,10 +70,10 @@ impl Search<'_> {
                 parts.all("q")
             )),
         }
-        let page = "SELECT r.tenant, r.collection, r.ordinal, r.body, \
-             row_number() OVER (ORDER BY r.ordinal) AS n FROM {schema}.records r \
-             WHERE r.tenant = $1 AND r.collection = $2 \
-             AND r.ordinal IN (SELECT near.ordinal FROM near)";
+        let page = "SELECT r.*, row_number() OVER (ORDER BY r.ordinal) AS n \
+             FROM (SELECT DISTINCT near.ordinal FROM near) o CROSS JOIN LATERAL \
+             (SELECT r.tenant, r.collection, r.ordinal, r.body FROM {schema}.records r \
+             WHERE r.tenant = $1 AND r.collection = $2 AND r.ordinal = o.ordinal OFFSET 0) r";
         let mut data = draft.records(page, fields);
         data.push_str(&format!(
             " UNION ALL SELECT {}::smallint, near.n, near.ordinal, near.tenant, near.collection, \

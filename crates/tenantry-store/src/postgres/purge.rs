@@ -164,19 +164,11 @@ async fn piece(
         }
         remove_of_tenant(shared, &view, tenant).await?
     } else {
-        if notes.place != shared.root && has_graphs(shared, notes, &view, &note).await? {
-            if shared.provisioner.is_none() {
-                tracing::debug!(%tenant, "graphs are left to a node that can remove them");
-                return Ok(true);
-            }
-            // Without the note meanwhile: see above.
-            drop(view);
-            shared.remove_graphs(&notes.place, tenant, note.collection).await?;
-            return Ok(false);
-        }
         remove_of_collection(&notes.place, &view, tenant, note.collection).await?
     };
-    let is_done = removed < CHUNK;
+    let is_empty = removed < CHUNK;
+    let has_graphs = is_empty && has_graphs(shared, notes, &view, &note).await?;
+    let is_done = is_empty && !has_graphs;
     if !is_done {
         steps.truncate(1);
     }
@@ -189,15 +181,27 @@ async fn piece(
     ));
     let proof = steps.len() - 2;
     commit_steps(view, steps, proof).await?;
+    if has_graphs {
+        if shared.provisioner.is_none() {
+            tracing::debug!(%tenant, "graphs are left to a node that can remove them");
+            return Ok(true);
+        }
+        // The transaction has ended: it would be waited for.
+        shared.remove_graphs(&notes.place, tenant, note.collection).await?;
+    }
     Ok(is_done)
 }
 
+/// True if indexes of a deleted collection are left.
 async fn has_graphs(
     shared: &Shared,
     notes: &Notes,
     view: &PgView,
     note: &keys::Purge,
 ) -> Result<bool> {
+    if note.collection == 0 || notes.place == shared.root {
+        return Ok(false);
+    }
     let pattern = shared.graph_pattern(TenantId::new(note.tenant), note.collection);
     let look = || {
         let statement = Statement::new(graph::indexes(&notes.place));

@@ -136,25 +136,20 @@ fn nearest(vector: Vec<f32>, filter: Option<Filter>) -> QueryRequest {
     }
 }
 
-/// How much of what a scan finds a graph does, and how long both take.
+/// How much of what a scan finds a search does, and the ways it went.
 async fn compare(
     bench: &Bench,
     c: &CollectionRef,
     filter: Option<Filter>,
     dimension: usize,
     rounds: usize,
-) -> (f64, f64, BTreeMap<String, usize>) {
+) -> (f64, BTreeMap<String, usize>) {
     let mut chance = Chance(42);
     let (mut hits, mut plans) = (0, BTreeMap::new());
-    let (mut walked, mut scanned) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..rounds {
         let request = nearest(chance.vector(dimension), filter.clone());
-        let begun = Instant::now();
         let found = bench.query(c, &request).await;
-        walked += begun.elapsed();
-        let begun = Instant::now();
         let exact = bench.query(c, &QueryRequest { exact: true, ..request }).await;
-        scanned += begun.elapsed();
         *plans.entry(format!("{:?}", found.explain.searches[0].plan)).or_default() += 1;
         assert_eq!(found.explain.allowed, exact.explain.allowed);
         assert_eq!((found.hits[0].len(), exact.hits[0].len()), (10, 10));
@@ -163,7 +158,7 @@ async fn compare(
         let order: Vec<f32> = found.hits[0].iter().map(|hit| hit.distance).collect();
         assert!(order.is_sorted(), "{order:?}");
     }
-    (hits as f64 / (10 * rounds) as f64, walked.as_secs_f64() / scanned.as_secs_f64(), plans)
+    (hits as f64 / (10 * rounds) as f64, plans)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,8 +185,7 @@ async fn a_graph_finds_nearly_all_by_every_metric() {
             (Some(Filter::Not(Box::new(is("ten", 3)))), "GraphFiltered"),
         ] {
             let what = format!("{metric:?} {storage:?} {filter:?}");
-            let (recall, ratio, plans) = compare(&bench, &c, filter, DIMENSION, 30).await;
-            println!("{what}: recall {recall:.3}, time of graph / scan {ratio:.2}, {plans:?}");
+            let (recall, plans) = compare(&bench, &c, filter, DIMENSION, 30).await;
             assert!(recall >= 0.95, "{what}: {recall}");
             assert_eq!(plans.keys().collect::<Vec<_>>(), [plan], "{what}");
         }
@@ -272,8 +266,8 @@ async fn vectors_without_a_direction_are_found() {
         let zeros = |n: usize| record(n, vec![0.0; DIMENSION]);
         bench.write(&c, (3_000..3_004).map(zeros).collect()).await;
         // Too small and too large for halves, which must not keep them from being written.
-        let tiny = record(3_004, towards.iter().map(|x| x * -1e-12).collect());
-        let huge = record(3_005, towards.iter().map(|x| x * -1e12).collect());
+        let tiny = record(3_004, towards.iter().map(|x| x * -f32::powi(2.0, -40)).collect());
+        let huge = record(3_005, towards.iter().map(|x| x * -f32::powi(2.0, 40)).collect());
         bench.write(&c, vec![tiny, huge]).await;
         let away: Vec<f32> = towards.iter().map(|x| -x).collect();
         let ids = async |request: &QueryRequest| -> Vec<String> {
