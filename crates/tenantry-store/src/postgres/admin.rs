@@ -16,6 +16,7 @@ const LOCK_CLASS: i32 = 0x7465_6e74;
 pub(crate) enum Work {
     Setup = 1,
     Root = 2,
+    Graphs = 3,
 }
 
 /// Connects to the database that a URL names.
@@ -120,6 +121,12 @@ pub(crate) fn lock_work(work: Work) -> String {
 /// The same to the end of the session.
 pub(crate) fn lock_work_of_session(work: Work) -> String {
     format!("SELECT pg_advisory_lock({LOCK_CLASS}, {})", work as i32)
+}
+
+/// The statement that tells whether nobody else does this work; if so, nobody does to the end of
+/// the session.
+pub(crate) fn try_lock_work_of_session(work: Work) -> String {
+    format!("SELECT pg_try_advisory_lock({LOCK_CLASS}, {})", work as i32)
 }
 
 /// An URL with another database.

@@ -1,7 +1,7 @@
 //! Places of tenants that live apart: which one is whose, and who makes and removes them.
 
 use super::{
-    admin::{connect, enter},
+    admin::{connect, enter, with_database},
     check::check_own,
     cluster::{Place, Schema, Shared},
     connections::Target,
@@ -28,6 +28,11 @@ impl Provisioner {
     pub(super) fn new(url: DatabaseUrl) -> Result<Self> {
         let names = Names::parse(url.database())?;
         Ok(Self { url, names, idle: Mutex::default() })
+    }
+
+    /// The URL of a database of the same server.
+    pub(super) fn url_of(&self, database: &str) -> Result<String> {
+        with_database(&self.url.text(), database)
     }
 
     /// Runs work on a connection to the installation's database, one at a time. One that has
@@ -80,7 +85,7 @@ impl Shared {
         check_own(&client).await.map(drop)
     }
 
-    fn provisioner(&self) -> Result<&Provisioner> {
+    pub(super) fn provisioner(&self) -> Result<&Provisioner> {
         self.provisioner.as_ref().ok_or_else(|| {
             Error::internal("a place is to be made or removed without --database-admin-url")
         })

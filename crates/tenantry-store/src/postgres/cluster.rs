@@ -4,6 +4,7 @@ use super::{
     apart::Provisioner,
     call,
     connections::{Connections, Target},
+    graphs::Graphs,
     names::{PlaceName, VECTOR_SCHEMA, quoted},
     statement::{Limits, Right, Step, Text},
     url,
@@ -72,6 +73,7 @@ pub(crate) struct Shared {
     /// Tenants that live apart and may have collections to purge: those whose place was opened,
     /// and those that have deleted some since.
     pub(super) unpurged: Mutex<HashMap<TenantId, Placement>>,
+    pub(super) graphs: Graphs,
     /// Commits acknowledged.
     pub(super) commits: AtomicU64,
     pub(super) closed: AtomicBool,

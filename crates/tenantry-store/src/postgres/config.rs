@@ -26,6 +26,9 @@ pub struct PostgresConfig {
     pub connections: NonZeroUsize,
     /// How long the server may take for one statement.
     pub statement_timeout: Duration,
+    /// Collections of so many records get graphs for approximate search, if their tenant lives
+    /// apart.
+    pub graph_above: u64,
     /// Where the master key comes from. All nodes of an installation have the same.
     pub master_key: MasterKey,
     /// The folder of the master key's file.
@@ -45,9 +48,11 @@ pub struct PostgresConfig {
 /// Connections of a node.
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 
+const GRAPH_ABOVE: u64 = 20_000;
+
 impl PostgresConfig {
-    /// Defaults: a key file in `key_folder`, 32 connections, 30 seconds a statement, shared
-    /// tenants, the system's clock and randomness.
+    /// Defaults: a key file in `key_folder`, 32 connections, 30 seconds a statement, graphs
+    /// from 20,000 records on, shared tenants, the system's clock and randomness.
     pub fn new(url: DatabaseUrl, key_folder: impl Into<PathBuf>) -> Self {
         Self {
             url,
@@ -55,6 +60,7 @@ impl PostgresConfig {
             ca: None,
             connections: CONNECTIONS,
             statement_timeout: Duration::from_secs(30),
+            graph_above: GRAPH_ABOVE,
             master_key: MasterKey::File,
             key_folder: key_folder.into(),
             may_found: true,

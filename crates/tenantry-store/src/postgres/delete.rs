@@ -116,6 +116,7 @@ impl Tenancy<Cluster> {
         }
         let count = doomed.len();
         let ordinals = doomed.iter().map(|ordinal| ordinal.cast_unsigned()).collect();
+        let before = statistics.records;
         let mut commit = self.begin(tenant)?;
         note_deleted(&mut commit, &info, statistics, ordinals, scope.actor());
         let every = Include { vector: true, vectors: true, ..Include::default() };
@@ -135,6 +136,8 @@ impl Tenancy<Cluster> {
         let (set, head) = commit.finish();
         self.submit_with(view, set, steps).await?;
         tenant.set_head(head);
+        let after = before.saturating_sub(count as u64);
+        self.shared.graphs.notice_change(tenant, &info, before, after);
         Ok(count)
     }
 }

@@ -13,7 +13,8 @@
 //! [`setup`], [`migrate`], [`place`] and [`check`] make roles, databases and tables, and look
 //! whether they are as they must be; [`opening`] does it before anything is served. [`cluster`] is the [`crate::tenancy::Backend`]: rows are
 //! read through a [`view`] and written by [`submit`]; [`watch`] tells what other nodes took away,
-//! and [`purge`] removes what was deleted.
+//! and [`purge`] removes what was deleted. [`graphs`] makes and remembers what [`graph`] describes:
+//! indexes with which [`nearest`] answers sooner.
 
 #![cfg_attr(not(test), expect(dead_code, reason = "some of it is told to tests only"))]
 
@@ -32,11 +33,14 @@ mod draft;
 mod failure;
 mod fields;
 mod filter;
+mod graph;
+mod graphs;
 mod in_order;
 mod lines;
 mod migrate;
 mod named;
 mod names;
+mod nearest;
 mod opening;
 mod place;
 mod purge;

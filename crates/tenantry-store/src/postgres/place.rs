@@ -36,12 +36,24 @@ pub(crate) async fn drop_schema(
     place: &PlaceName,
     tenant: TenantId,
 ) -> Result<()> {
+    stop_graphs(client, place).await?;
     let transaction = begin(client).await?;
     lock_tenant(&transaction, tenant).await?;
     let name = quoted(place.as_str())?;
     let sql = format!("DROP SCHEMA IF EXISTS {name} CASCADE; DROP ROLE IF EXISTS {name}");
     run(&transaction, &sql, "remove a tenant's schema").await?;
     commit(transaction, "remove a tenant's schema").await
+}
+
+/// Cancels whoever makes an index here, which may take long and holds a lock.
+async fn stop_graphs(client: &Client, place: &PlaceName) -> Result<()> {
+    let sql = "SELECT pg_catalog.pg_cancel_backend(p.pid) \
+         FROM pg_catalog.pg_stat_progress_create_index p \
+         JOIN pg_catalog.pg_class c ON c.oid = p.relid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE p.datname = pg_catalog.current_database() AND n.nspname = $1";
+    let stopped = client.execute(sql, &[&place.as_str()]).await;
+    stopped.map(drop).map_err(failed("stop making indexes"))
 }
 
 /// The steps of making a database, in their order.

@@ -5,6 +5,7 @@
 
 use super::{
     cluster::{Place, Shared, signed},
+    graph,
     statement::{Statement, Step},
     submit::{commit_steps, note},
     view::{Key, PgView, behind, bytes, first_bytes, odd},
@@ -165,7 +166,9 @@ async fn piece(
     } else {
         remove_of_collection(&notes.place, &view, tenant, note.collection).await?
     };
-    let is_done = removed < CHUNK;
+    let is_empty = removed < CHUNK;
+    let has_graphs = is_empty && has_graphs(shared, notes, &view, &note).await?;
+    let is_done = is_empty && !has_graphs;
     if !is_done {
         steps.truncate(1);
     }
@@ -178,7 +181,34 @@ async fn piece(
     ));
     let proof = steps.len() - 2;
     commit_steps(view, steps, proof).await?;
+    if has_graphs {
+        if shared.provisioner.is_none() {
+            tracing::debug!(%tenant, "graphs are left to a node that can remove them");
+            return Ok(true);
+        }
+        // The transaction has ended: it would be waited for.
+        shared.remove_graphs(&notes.place, tenant, note.collection).await?;
+    }
     Ok(is_done)
+}
+
+/// True if indexes of a deleted collection are left.
+async fn has_graphs(
+    shared: &Shared,
+    notes: &Notes,
+    view: &PgView,
+    note: &keys::Purge,
+) -> Result<bool> {
+    if note.collection == 0 || notes.place == shared.root {
+        return Ok(false);
+    }
+    let pattern = shared.graph_pattern(TenantId::new(note.tenant), note.collection);
+    let look = || {
+        let statement = Statement::new(graph::indexes(&notes.place));
+        vec![Step::Run(statement.with(pattern.clone(), Type::TEXT))]
+    };
+    let answers = view.run(&notes.place, notes.whose, look).await?;
+    Ok(answers.first().is_some_and(|rows| !rows.is_empty()))
 }
 
 /// Its row went in the commit that wrote the note. If it is there, the note is wrong.

@@ -1,15 +1,12 @@
-//! Queries.
-//!
-//! One statement finds the nearest to all query vectors and brings the body of each record once,
-//! whatever the number of hits. Distances are computed by functions, which no approximate index
-//! serves: what is exact is so by construction. They are rounded to single precision, as this
-//! crate's own are, so that the same records tie.
+//! Queries: [`nearest`](super::nearest) is the statement.
 
 use super::{
     cluster::Cluster,
     connect::VectorType,
-    draft::{Conditions, Draft, asked, part},
+    draft::{Conditions, Draft, asked},
+    graph::{GraphKey, Shape, Walk},
     lines::{Line, Lines},
+    nearest::{BY_GRAPH, Search},
     read::{look, these},
     reading::{Halt, Reading},
     select::{Ask, Selected},
@@ -31,10 +28,9 @@ use std::{
 };
 use tenantry_auth::{Level, Scope};
 use tenantry_types::{
-    Error, Explain, Filter, Found, Hit, Limits, Metric, QueryRequest, Record, Result, SearchPlan,
+    Error, Explain, Filter, Found, Hit, Limits, QueryRequest, Record, Result, SearchPlan,
     SearchStep,
 };
-use tokio_postgres::types::Type;
 
 impl Tenancy<Cluster> {
     pub(crate) async fn query<L: Level>(
@@ -107,16 +103,30 @@ async fn query(
     };
     let filters = ask.filters();
     let conditions = ask.conditions(&filters, &selected);
-    let lines = nearest(reading, request, field, wires, &conditions).await?;
-    let allowed = if ask.is_all() { None } else { lines.count };
-    let hits = hits(reading, request, lines, &ask).await?;
-    let plan = match allowed {
-        None => SearchPlan::ExactAll,
-        Some(0) => SearchPlan::Nothing,
-        Some(_) => SearchPlan::ExactAllowed,
+    let walk = if request.exact || bound.is_some() || !ask.can_walk() {
+        None
+    } else {
+        reading.walk_of(&field, request)
     };
-    let step = SearchStep { plan, codes_compared: 0, originals_compared: 0 };
-    Ok((hits, vec![step; request.vectors.len()], allowed))
+    let search = Search { request, field, wires, walk };
+    let (lines, records) = nearest(reading, search, &conditions).await?;
+    reading.inner.shared.graphs.notice(reading.tenant, &reading.info, records);
+    let allowed = if ask.is_all() { None } else { lines.count };
+    let steps = steps(&lines, request.vectors.len(), allowed)?;
+    let hits = hits(reading, request, lines, &ask).await?;
+    Ok((hits, steps, allowed))
+}
+
+impl Reading<'_> {
+    /// How a graph is walked for this request; none if there is none that could be.
+    fn walk_of(&self, field: &VectorInfo, request: &QueryRequest) -> Option<Walk> {
+        let shape = Shape::of(&field.spec)?;
+        let (tenant, collection) = (self.tenant.id(), self.number().0);
+        let key = GraphKey { tenant, collection, field: field.number };
+        let records = self.inner.shared.graphs.ready(key)?;
+        let takes = request.vectors.iter().all(|vector| shape.takes(vector));
+        if takes { shape.walk(records, request.k) } else { None }
+    }
 }
 
 /// The answer where no vector was ever written.
@@ -138,87 +148,46 @@ async fn nothing(
     Ok((vec![Vec::new(); count], vec![step; count], allowed))
 }
 
+/// The neighbours, and how many records there are.
 async fn nearest(
     reading: &mut Reading<'_>,
-    request: &QueryRequest,
-    field: VectorInfo,
-    wires: &[Wire],
+    search: Search<'_>,
     conditions: &Conditions<'_>,
-) -> std::result::Result<Lines, Halt> {
+) -> std::result::Result<(Lines, u64), Halt> {
     let (place, number) = (reading.place.clone(), reading.number());
     let tenant = Arc::clone(reading.tenant);
-    let (fields, _) = asked(&reading.info, request.include);
+    let (fields, _) = asked(&reading.info, search.request.include);
     let make = |vector: Option<&VectorType>| -> Result<Statement> {
         let vector = vector.ok_or_else(|| Error::internal("the database has no vectors"))?;
         let mut draft = Draft::new(&tenant, number)?;
-        let (with, data) =
-            statement(&mut draft, request, field, (wires, vector), conditions, &fields)?;
+        let (with, data) = search.statement(&mut draft, vector, conditions, &fields)?;
         Ok(draft.finish(&place, &with, Some(&data)))
     };
-    Ok(reading.ask(make).await?.0)
+    reading.walk = search.walk;
+    let asked = reading.ask(make).await;
+    reading.walk = None;
+    let (lines, statistics) = asked?;
+    Ok((lines, statistics.records))
 }
 
-/// The text behind `WITH` and the parts of what is selected.
-fn statement(
-    draft: &mut Draft,
-    request: &QueryRequest,
-    field: VectorInfo,
-    (wires, vector): (&[Wire], &VectorType),
-    conditions: &Conditions<'_>,
-    fields: &[i16],
-) -> Result<(String, String)> {
-    let vectors = draft.bind(wires.to_vec(), vector.many.clone());
-    let number = draft.bind(field.number.cast_signed(), Type::INT2);
-    let k = draft.bind(i64::try_from(request.k).unwrap_or(i64::MAX), Type::INT8);
-    let distance = distance(field.spec.metric);
-    let mut with = vec![format!(
-        "WITH q AS MATERIALIZED \
-         (SELECT q.v, q.n FROM unnest({vectors}) WITH ORDINALITY AS q (v, n))"
-    )];
-    let mut data = Vec::new();
-    let mut join = "";
-    if !conditions.are_none() {
-        let conditions = draft.conditions(conditions)?;
-        with.push(format!(
-            "allowed AS MATERIALIZED \
-             (SELECT r.ordinal FROM {{schema}}.records r WHERE {conditions})"
-        ));
-        join = " JOIN allowed a ON a.ordinal = e.ordinal";
-        data.push(format!(
-            "SELECT {}::smallint, 0, 0, $1, $2, 0, NULL, NULL, NULL, \
-             (SELECT count(*) FROM allowed)",
-            part::COUNT
-        ));
+/// How the neighbours of each vector were found.
+fn steps(lines: &Lines, count: usize, allowed: Option<u64>) -> Result<Vec<SearchStep>> {
+    let step = |plan| SearchStep { plan, codes_compared: 0, originals_compared: 0 };
+    let (compared, walked) = match allowed {
+        None => (SearchPlan::ExactAll, SearchPlan::Graph),
+        Some(0) => (SearchPlan::Nothing, SearchPlan::Nothing),
+        Some(_) => (SearchPlan::ExactAllowed, SearchPlan::GraphFiltered),
+    };
+    let mut steps = vec![step(compared); count];
+    for line in &lines.near {
+        if line.total()? == BY_GRAPH {
+            let at = usize::try_from(line.n()?).ok().and_then(|n| n.checked_sub(1));
+            if let Some(of) = at.and_then(|at| steps.get_mut(at)) {
+                *of = step(walked);
+            }
+        }
     }
-    with.push(format!(
-        "near AS MATERIALIZED (SELECT q.n, c.ordinal, c.tenant, c.collection, c.distance \
-         FROM q CROSS JOIN LATERAL (SELECT e.ordinal, e.tenant, e.collection, \
-         ({distance})::real AS distance FROM {{schema}}.vectors e{join} \
-         WHERE e.tenant = $1 AND e.collection = $2 AND e.field = {number} \
-         ORDER BY distance, e.ordinal LIMIT {k}) c) "
-    ));
-    let page = "SELECT r.tenant, r.collection, r.ordinal, r.body, \
-         row_number() OVER (ORDER BY r.ordinal) AS n FROM {schema}.records r \
-         WHERE r.tenant = $1 AND r.collection = $2 \
-         AND r.ordinal IN (SELECT near.ordinal FROM near)";
-    data.push(format!(
-        "SELECT {}::smallint, near.n, near.ordinal, near.tenant, near.collection, \
-         near.distance, NULL, NULL, NULL, 0 FROM near",
-        part::NEAR
-    ));
-    // First, because it names the columns.
-    data.insert(0, draft.records(page, fields));
-    Ok((with.join(", "), data.join(" UNION ALL ")))
-}
-
-/// Functions, not operators; see above.
-fn distance(metric: Metric) -> &'static str {
-    match metric {
-        Metric::L2 => "{vector}.vector_l2_squared_distance(e.v, q.v)",
-        // Vectors of zeros have no direction: they are as far from all others as can be told.
-        Metric::Cosine => "coalesce(nullif({vector}.cosine_distance(e.v, q.v), 'NaN'), 1)",
-        Metric::InnerProduct => "1 + {vector}.vector_negative_inner_product(e.v, q.v)",
-    }
+    Ok(steps)
 }
 
 async fn hits(

@@ -10,6 +10,7 @@ use super::{
     cluster::{Cluster, Place},
     connect::VectorType,
     failure::{Cause, Failure, Outcome},
+    graph::Walk,
     lines::{Line, Lines},
     named,
     statement::{Mode, Statement, Step},
@@ -64,6 +65,8 @@ pub(super) struct Reading<'a> {
     pub(super) place: Place,
     /// The collection as it was when it was last heard of.
     pub(super) info: Arc<CollectionInfo>,
+    /// How a graph is walked by the next statement, if it does.
+    pub(super) walk: Option<Walk>,
     way: Way<'a>,
     /// Of the records that this attempt has seen.
     stamp: Option<Stamp>,
@@ -94,6 +97,7 @@ impl<'a> Reading<'a> {
             collection,
             place: inner.place(tenant),
             info: cached.unwrap_or_else(|| Arc::clone(&collection.info)),
+            walk: None,
             way: Way::Apart,
             stamp: None,
             attempts: 0,
@@ -190,24 +194,27 @@ impl<'a> Reading<'a> {
         make: impl Fn(Option<&VectorType>) -> Result<Statement> + Send + Sync,
     ) -> Outcome<Vec<tokio_postgres::Row>> {
         let (cluster, place, id) = (&**self.inner, &self.place, self.tenant.id());
+        let walk = self.walk;
+        let make = |vector: Option<&VectorType>| -> Result<Vec<Step>> {
+            let settings = walk.map(|walk| Step::Run(walk.settings()));
+            Ok(settings.into_iter().chain([Step::Run(make(vector)?)]).collect())
+        };
         let answers = match &mut self.way {
             Way::Apart => return cluster.read_with(place, id, make).await,
             Way::Within(view) => {
                 let facts = view.facts().await;
                 let vector = facts.as_ref().and_then(|facts| facts.vector.as_ref());
-                let statement = parking_lot::Mutex::new(Some(make(vector)?));
-                let steps = || statement.lock().take().map(Step::Run).into_iter().collect();
+                let made = parking_lot::Mutex::new(make(vector)?);
+                let steps = || mem::take(&mut *made.lock());
                 view.run(place, id, steps).await?
             }
             Way::Together(Some(transaction)) => {
-                let steps = vec![Step::Run(make(
-                    transaction.facts().and_then(|facts| facts.vector.as_ref()),
-                )?)];
+                let steps = make(transaction.facts().and_then(|facts| facts.vector.as_ref()))?;
                 transaction.run(steps).await?
             }
             Way::Together(none) => {
                 let conn = cluster.shared.connections.get(&place.target).await?;
-                let steps = vec![Step::Run(make(conn.vector())?)];
+                let steps = make(conn.vector())?;
                 let (limits, right) = (cluster.shared.limits, place.right(id));
                 let (transaction, answers) =
                     Transaction::begin(conn, Mode::Read, limits, right, steps).await?;
@@ -215,7 +222,7 @@ impl<'a> Reading<'a> {
                 answers
             }
         };
-        Ok(answers.into_iter().next().unwrap_or_default())
+        Ok(answers.into_iter().next_back().unwrap_or_default())
     }
 
     /// Adds records to an answer: opens what is sealed, in a turn of the tenant's if it is much.
@@ -271,18 +278,18 @@ impl<'a> Reading<'a> {
 }
 
 impl Cluster {
-    /// One reading transaction with one statement, in one round trip; once more if the connection
+    /// One reading transaction in one round trip, and what its last statement answers; once more if the connection
     /// turns out to be dead, or to know types that are no more.
     async fn read_with(
         &self,
         place: &Place,
         tenant: tenantry_auth::TenantId,
-        make: impl Fn(Option<&VectorType>) -> Result<Statement> + Send + Sync,
+        make: impl Fn(Option<&VectorType>) -> Result<Vec<Step>> + Send + Sync,
     ) -> Outcome<Vec<tokio_postgres::Row>> {
         let mut is_first = true;
         loop {
             let conn = self.shared.connections.get(&place.target).await?;
-            let steps = vec![Step::Run(make(conn.vector())?)];
+            let steps = make(conn.vector())?;
             let right = place.right(tenant);
             match call::read(conn, self.shared.limits, right, steps).await {
                 Err(why)
@@ -294,7 +301,7 @@ impl Cluster {
                 {
                     is_first = false;
                 }
-                ended => return Ok(ended?.into_iter().next().unwrap_or_default()),
+                ended => return Ok(ended?.into_iter().next_back().unwrap_or_default()),
             }
         }
     }

@@ -45,6 +45,11 @@ impl Ask {
         self.ids.is_none() && self.filters.is_empty()
     }
 
+    /// True if a graph may be walked for it: the server tests all that is asked, of many records.
+    pub(super) fn can_walk(&self) -> bool {
+        self.ids.is_none() && !self.needs_text()
+    }
+
     pub(super) fn needs_text(&self) -> bool {
         self.filters.iter().any(Filter::needs_text)
     }

@@ -5,6 +5,7 @@ use super::{
     cluster::{Cluster, IDLE, LOCK, Place, Schema, Shared},
     config::PostgresConfig,
     connections::{Connections, Target},
+    graphs::{self, Graphs},
     names::ROOT_SCHEMA,
     opening::Ways,
     purge,
@@ -59,6 +60,7 @@ impl Postgres {
         let inner = found(&config, &shared, tenants, revocations).await?;
         watch::spawn(&shared);
         purge::spawn(&shared);
+        graphs::spawn(&shared);
         Ok(Self { inner })
     }
 
@@ -88,6 +90,7 @@ impl Postgres {
         shared.lookups.close();
         shared.watch.close();
         shared.purge.notify_one();
+        shared.graphs.wake();
     }
 }
 
@@ -122,6 +125,7 @@ fn shared(
         naming: OnceLock::new(),
         unpurged: Mutex::default(),
         purge: Arc::default(),
+        graphs: Graphs::new(config.graph_above),
         commits: AtomicU64::new(0),
         closed: AtomicBool::new(false),
     })

@@ -116,7 +116,7 @@ impl Tenancy<Cluster> {
             })
             .await?
         };
-        let Prepared { set, head, outcome, place: rows, row_changed, .. } = prepared;
+        let Prepared { set, head, outcome, place: rows, row_changed, info, records, .. } = prepared;
         if outcome.version == 0 {
             return Ok(outcome);
         }
@@ -127,6 +127,7 @@ impl Tenancy<Cluster> {
         };
         self.submit_with(view, set, steps).await?;
         tenant.set_head(head);
+        self.shared.graphs.notice(&tenant, &info, records);
         if row_changed {
             tenant.catalog_changed();
         }

@@ -3,6 +3,7 @@
 //! `TENANTRY_TEST_POSTGRES` is the URL of a superuser of a server for tests.
 
 mod faults;
+mod graph;
 mod hostile;
 mod nodes;
 mod pooler;
