@@ -11,10 +11,7 @@ mod tenants;
 mod workload;
 mod wrk;
 
-use crate::{
-    machine::{Need, ensure as ensure_needs},
-    step::{cargo, run as run_command},
-};
+use crate::step::{cargo, run as run_command};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
