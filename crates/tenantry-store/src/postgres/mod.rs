@@ -1,20 +1,20 @@
 //! PostgreSQL as a backend.
 //!
-//! [`url`] and [`tls`] say where a server is and whether the way there is safe. [`connect`] opens
-//! one connection, [`connections`] keeps few of them for many databases and lends them as
-//! [`conn`]; [`clean`] makes one usable again that somebody let go in the middle. [`call`] is the
-//! only place that begins and commits transactions; [`failure`] turns what goes wrong into this
+//! `url` and `tls` say where a server is and whether the way there is safe. `connect` opens
+//! one connection, `connections` keeps few of them for many databases and lends them as
+//! `conn`; `clean` makes one usable again that somebody let go in the middle. `call` is the
+//! only place that begins and commits transactions; `failure` turns what goes wrong into this
 //! crate's errors.
 //!
 //! No statement has a name on the server, so that a pooler may give each transaction another
 //! connection. A statement must therefore return built-in types only: the client looks other
 //! types up with a named statement.
 //!
-//! [`setup`], [`migrate`], [`place`] and [`check`] make roles, databases and tables, and look
-//! whether they are as they must be; [`opening`] does it before anything is served. [`cluster`] is the [`crate::tenancy::Backend`]: rows are
-//! read through a [`view`] and written by [`submit`]; [`watch`] tells what other nodes took away,
-//! and [`purge`] removes what was deleted. [`graphs`] makes and remembers what [`graph`] describes:
-//! indexes with which [`nearest`] answers sooner.
+//! `setup`, `migrate`, `place` and `check` make roles, databases and tables, and look
+//! whether they are as they must be; `opening` does it before anything is served. `cluster` is the
+//! `crate::tenancy::Backend`: rows are read through a `view` and written by `submit`; `watch` tells what other nodes took away,
+//! and `purge` removes what was deleted. `graphs` makes and remembers what `graph` describes:
+//! indexes with which `nearest` answers sooner.
 
 #![cfg_attr(not(test), expect(dead_code, reason = "some of it is told to tests only"))]
 
