@@ -40,6 +40,8 @@ use tokio::sync::oneshot;
 const GROUP_SETS_MAX: usize = 1_024;
 const GROUP_BYTES_MAX: usize = 64 << 20;
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// A database that takes writes for so long is well again.
+const STEADY: Duration = Duration::from_secs(60);
 /// What must be writable before the database is opened again.
 const PROBE_BYTES: usize = 4 << 20;
 /// fjall's commit waits without end for its background threads at 4 sealed tables in memory or 30
@@ -133,6 +135,10 @@ impl Opened {
         let mut config = Database::builder(&layout.folder)
             .worker_threads(WORKERS)
             .max_journaling_size(64 << 20)
+            .max_cached_files(Some(match layout.kind {
+                Kind::Root => 900,
+                Kind::Bucket | Kind::Own => 64,
+            }))
             .into_config();
         config.cache = Arc::clone(&layout.cache.0.cache);
         let database = Database::open(config).map_err(failed)?;
@@ -165,12 +171,13 @@ impl Opened {
     }
 
     /// Waits until fjall's background threads have caught up; fails if they have ended.
-    fn wait_for_room(&self) -> fjall::Result<()> {
+    fn wait_for_room(&self, indexes: &[usize]) -> fjall::Result<()> {
         let behind = |keyspace: &Keyspace| {
             keyspace.tree.sealed_memtable_count() > SEALED_TABLES_MAX
                 || keyspace.tree.l0_run_count() > RUNS_MAX
         };
-        while self.catalog.iter().chain(&self.data).any(behind) {
+        let data = || indexes.iter().filter_map(|index| self.data.get(*index));
+        while self.catalog.iter().chain(data()).any(behind) {
             self.database.persist(PersistMode::Buffer)?;
             sleep(Duration::from_millis(2));
         }
@@ -243,6 +250,8 @@ pub(crate) struct Disk {
 #[derive(Clone)]
 pub(super) struct Generation {
     number: Arc<AtomicU64>,
+    /// One at a time counts and forgets, so that what is forgotten last belongs to the newest.
+    turn: Arc<Mutex<()>>,
     /// Called with the new generation when what is in memory may have become wrong.
     forget: Arc<dyn Fn(u64) + Send + Sync>,
 }
@@ -255,16 +264,17 @@ impl std::fmt::Debug for Generation {
 
 impl Generation {
     pub(super) fn new(forget: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        Self { number: Arc::default(), forget: Arc::new(forget) }
+        Self { number: Arc::default(), turn: Arc::default(), forget: Arc::new(forget) }
     }
 
     fn get(&self) -> u64 {
-        self.number.load(Ordering::Acquire)
+        self.number.load(Ordering::SeqCst)
     }
 
     /// To be called while nobody can read the database whose commit's fate is unknown.
     fn next(&self) {
-        (self.forget)(self.number.fetch_add(1, Ordering::AcqRel) + 1);
+        let _turn = self.turn.lock();
+        (self.forget)(self.number.fetch_add(1, Ordering::SeqCst) + 1);
     }
 }
 
@@ -275,6 +285,8 @@ struct Shared {
     opened: RwLock<Option<Arc<Opened>>>,
     generation: Generation,
     read_only: Mutex<Option<String>>,
+    /// The generation of the sets that are being written at this moment, or [`IDLE`].
+    writing: AtomicU64,
     commits: AtomicU64,
     syncs: AtomicU64,
 }
@@ -298,6 +310,7 @@ impl Disk {
             slots,
             generation,
             read_only: Mutex::new(None),
+            writing: AtomicU64::new(IDLE),
             commits: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
         });
@@ -314,6 +327,7 @@ impl Disk {
     pub(crate) fn db(&self, index: usize) -> Result<Arc<Db>> {
         // Before the database is looked at: it may be of an older generation, not of a newer.
         let generation = self.shared.generation.get();
+        self.shared.wait_for_older(generation)?;
         let opened = self.shared.opened()?;
         Ok(Arc::new(Db { snapshot: opened.database.snapshot(), opened, index, generation }))
     }
@@ -416,7 +430,23 @@ impl Drop for Disk {
     }
 }
 
+/// See [`Shared::writing`].
+const IDLE: u64 = u64::MAX;
+
 impl Shared {
+    /// Waits for sets of an earlier generation that are being written: another database of the
+    /// store may have begun a new one meanwhile, and whoever reads in it must see them.
+    fn wait_for_older(&self, generation: u64) -> Result<()> {
+        let begun = Instant::now();
+        while self.writing.load(Ordering::SeqCst) < generation {
+            if begun.elapsed() > PATIENCE {
+                return Err(unavailable("a write that began earlier is not done yet; try again"));
+            }
+            sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     fn opened(&self) -> Result<Arc<Opened>> {
         self.opened.read().clone().ok_or_else(|| unavailable("the store is not open"))
     }
@@ -424,16 +454,20 @@ impl Shared {
     /// The commit thread's life: until every sender is gone and the queue is empty.
     fn run(&self, requests: &Receiver<Request>) {
         let mut tried = Instant::now();
+        // A database that fails again soon after it came back makes all others forget each time.
+        let (mut back, mut pause) = (None::<Instant>, RETRY_EVERY);
         loop {
             let was_ready = self.read_only.lock().is_none();
             let first = if was_ready {
                 requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
-                requests.recv_timeout(RETRY_EVERY.saturating_sub(tried.elapsed()))
+                requests.recv_timeout(pause.saturating_sub(tried.elapsed()))
             };
             // Also when requests keep coming: they must not keep the store from coming back.
-            if !was_ready && tried.elapsed() >= RETRY_EVERY {
-                self.try_reopen();
+            if !was_ready && tried.elapsed() >= pause {
+                if self.try_reopen() {
+                    back = Some(Instant::now());
+                }
                 tried = Instant::now();
             }
             match first {
@@ -443,6 +477,10 @@ impl Shared {
             }
             if was_ready {
                 tried = Instant::now();
+                if self.read_only.lock().is_some() {
+                    let is_soon = back.is_some_and(|back| back.elapsed() < STEADY);
+                    pause = if is_soon { (2 * pause).min(STEADY) } else { RETRY_EVERY };
+                }
             }
         }
     }
@@ -453,10 +491,20 @@ impl Shared {
             answer(group, &Err(read_only_error(&why)));
             return;
         }
-        let generation = self.generation.get();
+        // Said before it is looked at, so that no reader of a newer one misses what is written.
+        let mut generation = self.generation.get();
+        loop {
+            self.writing.store(generation, Ordering::SeqCst);
+            let now = self.generation.get();
+            if now == generation {
+                break;
+            }
+            generation = now;
+        }
         let stale = group.extract_if(.., |request| request.set.generation != generation).collect();
         answer(stale, &Err(unavailable("the store was reopened at this moment; try again")));
         if group.is_empty() {
+            self.writing.store(IDLE, Ordering::SeqCst);
             return;
         }
         let outcome = catch_unwind(AssertUnwindSafe(|| self.write_group(&mut group)))
@@ -468,6 +516,7 @@ impl Shared {
             self.commits.fetch_add(group.len() as u64, Ordering::Relaxed);
             self.syncs.fetch_add(1, Ordering::Relaxed);
         }
+        self.writing.store(IDLE, Ordering::SeqCst);
         answer(group, &outcome);
     }
 
@@ -480,7 +529,11 @@ impl Shared {
             why => unavailable(&format!("the journal cannot be written: {why:?}")),
         };
         let opened = self.opened()?;
-        opened.wait_for_room().map_err(failed)?;
+        let mut indexes: Vec<usize> =
+            group.iter().map(|request| data_index(request.set.placement)).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        opened.wait_for_room(&indexes).map_err(failed)?;
         if group.iter().any(|request| !request.set.slots.is_empty()) {
             let slots = self.slots.as_ref();
             let slots = slots.ok_or_else(|| Error::internal("a data key is in a wrong commit"))?;
@@ -527,13 +580,13 @@ impl Shared {
     }
 
     /// Opens the database anew if the disk takes writes again.
-    fn try_reopen(&self) {
+    fn try_reopen(&self) -> bool {
         if let Err(why) = probe(&self.layout.folder) {
             tracing::debug!(%why, "the disk still takes no writes");
-            return;
+            return false;
         }
         if !self.release(PATIENCE) {
-            return;
+            return false;
         }
         let opened =
             journal::sync_again(&self.layout.folder).and_then(|()| Opened::open(&self.layout));
@@ -543,10 +596,12 @@ impl Shared {
                 *self.opened.write() = Some(Arc::new(opened));
                 *self.read_only.lock() = None;
                 tracing::info!("the disk takes writes again; the store was reopened");
+                true
             }
             Err(error) => {
                 tracing::error!(?error, "reopen the store");
                 *self.read_only.lock() = Some(format!("the store cannot be reopened: {error}"));
+                false
             }
         }
     }

@@ -83,12 +83,23 @@ struct State {
     /// Held by whoever opens, closes or removes one.
     turns: HashMap<Home, Arc<tokio::sync::Mutex<()>>>,
     is_closed: bool,
+    /// Databases that are being opened.
+    pending: usize,
     /// Commits and synchronisations of those that were closed.
     counts: (u64, u64),
 }
 
 /// How long an opening waits until others are done with theirs.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The right to open one more.
+struct Pending(Arc<Homes>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.state.lock().pending -= 1;
+    }
+}
 
 /// Whether one more can be opened.
 enum Room {
@@ -118,6 +129,7 @@ impl Homes {
             open: LruCache::unbounded(),
             turns: HashMap::new(),
             is_closed: false,
+            pending: 0,
             counts: (0, 0),
         };
         let (folder, state) = (folder.to_owned(), Mutex::new(state));
@@ -138,9 +150,13 @@ impl Homes {
         if let Some(disk) = self.opened(home) {
             return Ok(disk);
         }
-        self.make_room().await?;
+        let room = self.make_room().await?;
         let homes = Arc::clone(self);
-        blocking(move || homes.open_whole(home, turn)).await
+        blocking(move || {
+            let _room = room;
+            homes.open_whole(home, turn)
+        })
+        .await
     }
 
     /// Makes a database that nothing was ever answered from, and opens it. What a making that was
@@ -150,12 +166,17 @@ impl Homes {
         if let Some(disk) = self.opened(home) {
             return Ok(disk);
         }
-        self.make_room().await?;
+        let room = self.make_room().await?;
         let homes = Arc::clone(self);
         blocking(move || {
+            let _room = room;
             let folder = homes.folder.join(home.folder());
             if !is_whole && !folder.join(MADE).exists() {
                 homes.make_anew(home, &folder)?;
+            } else if !is_whole {
+                // Its making may have been cut short after the last word.
+                let failed = |why| open_error("synchronise the database", &folder, why);
+                homes.synchronise(&folder).map_err(failed)?;
             }
             homes.open_whole(home, turn)
         })
@@ -176,7 +197,7 @@ impl Homes {
             // Without the mark first: half a database must not look whole.
             let removed = remove_if_there(&folder.join(MADE), |path| fs::remove_file(path))
                 .and_then(|()| remove_if_there(&folder, |path| fs::remove_dir_all(path)))
-                .and_then(|()| synchronise_around(&folder));
+                .and_then(|()| homes.synchronise_around(&folder));
             removed.map_err(|why| open_error("remove the database", &folder, why))
         })
         .await
@@ -229,11 +250,11 @@ impl Homes {
 
     /// Closes databases that nobody uses until there is room for one more. If all are in use,
     /// there may be twice as many; then it waits.
-    async fn make_room(self: &Arc<Self>) -> Result<()> {
+    async fn make_room(self: &Arc<Self>) -> Result<Pending> {
         let begun = Instant::now();
         loop {
             match self.least_used() {
-                Room::There => return Ok(()),
+                Room::There => return Ok(Pending(Arc::clone(self))),
                 Room::Unused(disk, turn) => {
                     let homes = Arc::clone(self);
                     blocking(move || {
@@ -259,19 +280,30 @@ impl Homes {
     /// The least recently used of too many that nobody uses, taken out.
     fn least_used(&self) -> Room {
         let mut state = self.state.lock();
-        if state.open.len() < self.max {
+        let taken = state.open.len() + state.pending;
+        if taken < self.max {
+            state.pending += 1;
             return Room::There;
         }
         let State { open, turns, .. } = &mut *state;
         // Nobody gets one while the state is locked, so one that is unused stays so.
         let found = open.iter().rev().find_map(|(home, disk)| {
-            let is_unused = Arc::strong_count(disk) == 1 && disk.is_unread();
+            // One that takes no writes comes back by itself, and only so is what failed known.
+            let is_unused = Arc::strong_count(disk) == 1
+                && disk.is_unread()
+                && disk.health() == crate::Health::Ready;
+            if !is_unused {
+                return None;
+            }
             let turn = Arc::clone(turns.entry(*home).or_default());
-            is_unused.then(|| turn.try_lock_owned().ok()).flatten().map(|turn| (*home, turn))
+            turn.try_lock_owned().ok().map(|turn| (*home, turn))
         });
         match found.and_then(|(home, turn)| Some((open.pop(&home)?, turn))) {
             Some((disk, turn)) => Room::Unused(disk, turn),
-            None if open.len() < 2 * self.max => Room::There,
+            None if taken < 2 * self.max => {
+                state.pending += 1;
+                Room::There
+            }
             None => Room::None,
         }
     }
@@ -306,28 +338,29 @@ impl Homes {
         let db = folder.join("db");
         DirBuilder::new().recursive(true).mode(0o700).create(&db).map_err(failed)?;
         self.open_disk(home, db)?.close();
-        let marked = File::create(folder.join(MADE)).and_then(|mark| {
-            mark.sync_all()?;
-            File::open(folder)?.sync_all()?;
-            synchronise_around(folder)
-        });
+        let marked = File::create(folder.join(MADE)).and_then(|_| self.synchronise(folder));
         marked.map_err(failed)
+    }
+
+    /// Makes the mark of a database durable, and the names of its folder and of those above it.
+    fn synchronise(&self, folder: &Path) -> std::io::Result<()> {
+        File::open(folder.join(MADE))?.sync_all()?;
+        File::open(folder)?.sync_all()?;
+        self.synchronise_around(folder)
+    }
+
+    /// Makes the names of a folder and of those above it durable, up to the data folder.
+    fn synchronise_around(&self, folder: &Path) -> std::io::Result<()> {
+        let above = folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.folder));
+        for above in above.filter(|above| above.exists()) {
+            File::open(above)?.sync_all()?;
+        }
+        Ok(())
     }
 }
 
 /// The file that says that a database was made whole.
 const MADE: &str = "made";
-
-/// Makes the names of a folder and of those above it durable, up to the data folder.
-fn synchronise_around(folder: &Path) -> std::io::Result<()> {
-    for above in folder.ancestors().skip(1).take(3) {
-        if above.as_os_str().is_empty() || !above.exists() {
-            continue;
-        }
-        File::open(above)?.sync_all()?;
-    }
-    Ok(())
-}
 
 fn remove_if_there(
     path: &Path,

@@ -82,7 +82,7 @@ impl Embedded {
             move |generation| {
                 // A revocation that was answered with an error may have been done.
                 revocations.fetch_add(1, Ordering::AcqRel);
-                tenants.forget_all();
+                tenants.forget_older(generation);
                 hot.forget_all(generation);
             }
         };

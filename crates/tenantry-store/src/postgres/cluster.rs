@@ -32,7 +32,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Isolation, Resource, Result};
@@ -159,6 +159,7 @@ impl Backend for Cluster {
     }
 
     async fn confirm(&self, tenant: &OpenTenant) -> Result<()> {
+        let asked = Instant::now();
         let place = self.place(tenant);
         let key = keys::Head {}.encode(tenant.prefix());
         let steps = vec![Step::Run(Key::split(&key)?.get(&place))];
@@ -169,7 +170,7 @@ impl Backend for Cluster {
         let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
         let head: DiskHead = tenant.open_row(&key, &row.ok_or_else(gone)?)?;
         let head = head.into_head();
-        tenant.catalog_is_at(head.sequence);
+        tenant.catalog_is_at(head.sequence, asked);
         Ok(())
     }
 
@@ -205,6 +206,10 @@ impl Backend for Cluster {
 
     async fn make_place(&self, tenant: &OpenTenant) -> Result<()> {
         self.shared.make_place(tenant.placement()).await
+    }
+
+    async fn unmake_place(&self, placement: Placement) -> Result<()> {
+        self.shared.drop_place(placement).await
     }
 
     async fn place_opened(&self, placement: Placement) -> Result<()> {

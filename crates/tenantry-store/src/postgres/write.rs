@@ -162,7 +162,7 @@ impl Tenancy<Cluster> {
         data: impl Fn(&mut Draft) -> Result<Option<String>> + Send + Sync,
     ) -> Result<Changing<'t>> {
         let writing = tenant.writer.lock().await;
-        if tenant.is_behind() {
+        while tenant.is_behind() {
             let view = self.change(tenant).await?;
             if tenant.is_behind() {
                 self.take_over(tenant, view).await?;

@@ -20,6 +20,8 @@ use tenantry_types::{Error, Result, Timestamp};
 use tokio::sync::MutexGuard;
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
+/// Notes that one commit takes over.
+const NOTES_AT_ONCE: usize = 1_000;
 /// How long a change of the root waits for a write of a tenant apart that has begun before.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -176,12 +178,25 @@ impl<B: Backend> Tenancy<B> {
     /// and its place is open.
     pub(crate) async fn take_over(&self, tenant: &OpenTenant, view: B::View) -> Result<()> {
         let taken = tenant.head().map_or(0, |head| head.told);
-        let root = self.root().await?;
-        let all = keys::told_of(INSTALLATION, tenant.id());
-        let mut notes = Scan::new(&root, Space::Catalog, all, None);
+        // Before the notes are read: all up to this one are there then, and a later one stays.
+        let told = tenant.told();
+        let notes = {
+            let root = self.root().await?;
+            let all = keys::told_of(INSTALLATION, tenant.id());
+            let mut scan = Scan::new(&root, Space::Catalog, all, None);
+            let mut notes = Vec::new();
+            while notes.len() < NOTES_AT_ONCE
+                && let Some(note) = scan.next().await?
+            {
+                notes.push(note);
+            }
+            // Nobody waits for a change while holding a look at the root.
+            notes
+        };
+        let are_all = notes.len() < NOTES_AT_ONCE;
         let mut commit = self.begin(tenant)?;
         let mut read = Vec::new();
-        while let Some((key, sealed)) = notes.next().await? {
+        for (key, sealed) in notes {
             let note = <keys::Told as keys::Decode>::decode(INSTALLATION, &key)
                 .ok_or_else(|| Error::corrupt("a note for a log cannot be read"))?;
             // A note that was taken over before a crash is only removed.
@@ -196,9 +211,15 @@ impl<B: Backend> Tenancy<B> {
             }
             read.push(key);
         }
-        commit.head.told = commit.head.told.max(tenant.told());
+        if are_all {
+            commit.head.told = commit.head.told.max(told);
+        }
         self.commit(tenant, view, commit).await?;
-        self.forget_notes(read).await
+        // They say what was taken over, so they can go another time as well.
+        if let Err(error) = self.forget_notes(read).await {
+            tracing::warn!(?error, tenant = %tenant.id(), "remove notes that a log has taken over");
+        }
+        Ok(())
     }
 
     /// Removes notes that were taken over. Nobody reads or writes them any more.

@@ -8,7 +8,7 @@ use super::{
     tenants::{Commit, OpenTenant},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{DatabaseName, Result};
+use tenantry_types::{DatabaseName, Error, ErrorKind, Resource, Result};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
@@ -20,8 +20,15 @@ impl<B: Backend> Tenancy<B> {
         {
             return Ok(());
         }
-        let _rooting = tenant.rooting.lock().await;
+        let _opening = tenant.opening.lock().await;
+        // Within one process a deletion waits until a place is made. Between several, what was
+        // made too late is removed again.
+        let making = !B::IS_SHARED && tenant.fresh() != Fresh::Made;
+        let _rooting = if making { Some(tenant.rooting.lock().await) } else { None };
         tenant.check_alive()?;
+        if B::IS_SHARED && tenant.fresh() != Fresh::Made {
+            self.ask_place(tenant).await?;
+        }
         let fresh = tenant.fresh();
         if fresh == Fresh::Made {
             if !tenant.is_counted() {
@@ -32,9 +39,43 @@ impl<B: Backend> Tenancy<B> {
         }
         self.make_place(tenant).await?;
         self.place_opened(tenant.placement()).await?;
-        self.first_commit(tenant, fresh).await?;
+        match self.first_commit(tenant, fresh).await {
+            // Another node was faster: what it wrote is what counts.
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                tenant.load_head(&self.view(tenant).await?).await?;
+            }
+            outcome => outcome?,
+        }
+        self.mark_made(tenant).await
+    }
+
+    /// What the root says now of a tenant's place; another node may have made it.
+    pub(super) async fn ask_place(&self, tenant: &OpenTenant) -> Result<()> {
+        let key = keys::Place { tenant: tenant.id().get() }.encode(INSTALLATION);
+        let row = self.root().await?.get(Space::Catalog, &key).await?;
+        let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
+        let row = PlaceRow::decode(tenant.id(), &row.ok_or_else(gone)?)?;
+        tenant.set_told(row.told);
+        if row.fresh == Fresh::Made {
+            tenant.set_made();
+        }
+        Ok(())
+    }
+
+    /// Says in the root that the place is made.
+    async fn mark_made(&self, tenant: &OpenTenant) -> Result<()> {
+        let _rooting = if B::IS_SHARED { Some(tenant.rooting.lock().await) } else { None };
+        let view = match self.change_root(&[tenant]).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // It was deleted meanwhile, and whoever purged it has found nothing to remove.
+                self.unmake_place(tenant.placement()).await?;
+                return Err(error);
+            }
+            view => view?,
+        };
+        tenant.check_alive()?;
+        // Only now: the row is locked, and the number of the last note in it is known.
         let row = PlaceRow { fresh: Fresh::Made, ..tenant.place_row() };
-        let view = self.change_root(&[tenant]).await?;
         let placement = Placement::shared(TenantId::INSTALLATION);
         let mut set = WriteSet::new(placement, tenant.generation());
         let key = keys::Place { tenant: tenant.id().get() }.encode(INSTALLATION);

@@ -82,6 +82,9 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     /// making that was cut short has left is finished or made anew.
     fn make_place(&self, tenant: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
+    /// Removes the place of a tenant that was deleted while it was made.
+    fn unmake_place(&self, placement: Placement) -> impl Future<Output = Result<()>> + Send;
+
     /// The place of a tenant that lives apart is to be used for the first time since the tenant was
     /// read: it is looked at, and work may have been left in it.
     fn place_opened(&self, placement: Placement) -> impl Future<Output = Result<()>> + Send;

@@ -31,7 +31,9 @@ struct GivenSpace<'a, B: Backend> {
 
 impl<B: Backend> Drop for GivenSpace<'_, B> {
     fn drop(&mut self) {
-        self.tenancy.naming.lock().spaces.remove(&self.space);
+        if self.is_reused {
+            self.tenancy.naming.lock().spaces.remove(&self.space);
+        }
     }
 }
 
@@ -68,7 +70,8 @@ impl<B: Backend> Tenancy<B> {
                 settings: spec.settings.clone(),
                 created_at: self.now(),
             };
-            let set = self.birth(&info, spec, space.as_ref(), scope, view.generation());
+            let spaces = naming.next_space;
+            let set = self.birth(&info, spec, (space.as_ref(), spaces), scope, view.generation());
             naming.next_tenant = id.get() + 1;
             (info, self.submit(view, set))
         };
@@ -86,7 +89,7 @@ impl<B: Backend> Tenancy<B> {
         &self,
         info: &TenantInfo,
         spec: &TenantSpec,
-        space: Option<&GivenSpace<'_, B>>,
+        (space, spaces): (Option<&GivenSpace<'_, B>>, u32),
         scope: &OperatorScope,
         generation: u64,
     ) -> WriteSet {
@@ -123,7 +126,8 @@ impl<B: Backend> Tenancy<B> {
             let (key, value) = if given.is_reused {
                 (keys::FreeSpace { space: given.space }.encode(INSTALLATION), None)
             } else {
-                let next = (given.space + 1).to_be_bytes().to_vec();
+                // It grows in the order of commits: all that are being given are below it.
+                let next = spaces.max(given.space + 1).to_be_bytes().to_vec();
                 (keys::NextSpace {}.encode(INSTALLATION), Some(next))
             };
             set.operations.push((Space::Catalog, key, value));
@@ -142,8 +146,10 @@ impl<B: Backend> Tenancy<B> {
         let Some(tenant) = self.open_tenant(info.id).await? else { return Ok(()) };
         let Err(why) = self.at_home(&tenant).await else { return Ok(()) };
         tracing::warn!(?why, tenant = %info.id, "make the place of a new tenant");
-        match self.remove_tenant(&info.name, scope).await {
-            Ok(()) => Err(why),
+        match self.take_back(&tenant, scope).await {
+            Ok(true) => Err(why),
+            // It is in use already, or somebody has deleted it.
+            Ok(false) => Ok(()),
             Err(error) => {
                 tracing::warn!(?error, tenant = %info.id, "take back a new tenant; it stays");
                 Ok(())
@@ -153,22 +159,26 @@ impl<B: Backend> Tenancy<B> {
 
     /// A space of `schema` that nobody has: one that is free again, or the next.
     async fn give_space(&self, view: &B::View) -> Result<GivenSpace<'_, B>> {
-        let give = |space, is_reused| {
-            let is_new = self.naming.lock().spaces.insert(space);
-            is_new.then_some(GivenSpace { tenancy: self, space, is_reused })
-        };
         let mut free = Scan::new(view, Space::Catalog, keys::FreeSpace::all(INSTALLATION), None);
         while let Some((key, _)) = free.next().await? {
-            let free = keys::FreeSpace::decode(INSTALLATION, &key)
-                .ok_or_else(|| Error::corrupt("a free space of the catalog cannot be read"))?;
-            if let Some(given) = give(free.space, true) {
+            let space = keys::FreeSpace::decode(INSTALLATION, &key)
+                .ok_or_else(|| Error::corrupt("a free space of the catalog cannot be read"))?
+                .space;
+            if !self.naming.lock().spaces.insert(space) {
+                continue;
+            }
+            let given = GivenSpace { tenancy: self, space, is_reused: true };
+            // Whoever gave it before has committed or let go of it.
+            if self.root().await?.get(Space::Catalog, &key).await?.is_some() {
                 return Ok(given);
             }
         }
         let next = view.get(Space::Catalog, &keys::NextSpace {}.encode(INSTALLATION)).await?;
         let next = next.map_or(Ok(0), |next| small_number(&next))?;
-        (next..u32::MAX)
-            .find_map(|space| give(space, false))
-            .ok_or_else(|| Error::internal("there are no more spaces"))
+        let mut naming = self.naming.lock();
+        let space = naming.next_space.max(next);
+        naming.next_space =
+            space.checked_add(1).ok_or_else(|| Error::internal("there are no more spaces"))?;
+        Ok(GivenSpace { tenancy: self, space, is_reused: false })
     }
 }

@@ -68,6 +68,9 @@ pub(crate) struct Tenancy<B> {
 struct Naming {
     in_flight: HashSet<TenantName>,
     next_tenant: u64,
+    /// Spaces below this one were given, or are being given.
+    next_space: u32,
+    /// Spaces that are being given again.
     spaces: HashSet<u32>,
 }
 

@@ -7,7 +7,7 @@
 use super::{Backend, Tenancy, tenants::OpenTenant};
 use std::sync::atomic::Ordering;
 use tenantry_auth::{Level, OperatorScope, Scope, Standing};
-use tenantry_types::{Error, ErrorKind, Result, TenantState};
+use tenantry_types::{Error, ErrorKind, Resource, Result, TenantState};
 use tokio::sync::MutexGuard;
 
 impl<B: Backend> Tenancy<B> {
@@ -34,6 +34,12 @@ impl<B: Backend> Tenancy<B> {
         }
         if self.key_row(key).await?.is_none() {
             return Err(refused());
+        }
+        if let Some(tenant) = tenant.filter(|_| B::IS_SHARED) {
+            // The one at hand may be from before another node's change.
+            let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
+            let now = self.open_tenant(tenant.id()).await?.ok_or_else(gone)?;
+            tenant.set_info((*now.info()).clone());
         }
         let suspended = tenant.is_some_and(|t| t.info().state == TenantState::Suspended);
         if suspended && !standing.is_operator() {
@@ -69,11 +75,11 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<(MutexGuard<'t, ()>, B::View)> {
         let guard = tenant.writer.lock().await;
         tenant.check_alive()?;
-        let view = self.change(tenant).await?;
-        if !tenant.is_behind() {
-            return Ok((guard, view));
+        let mut view = self.change(tenant).await?;
+        while tenant.is_behind() {
+            self.take_over(tenant, view).await?;
+            view = self.change(tenant).await?;
         }
-        self.take_over(tenant, view).await?;
-        Ok((guard, self.change(tenant).await?))
+        Ok((guard, view))
     }
 }

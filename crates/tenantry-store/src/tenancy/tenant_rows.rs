@@ -9,6 +9,7 @@ use super::{
     done,
     keys::{self, Decode as _, Prefix, Tail},
     number,
+    place::Fresh,
     tenants::{Commit, OpenTenant},
 };
 use crate::{AuditEntry, AuditEvent, TenantChange, TenantInfo};
@@ -304,14 +305,42 @@ impl<B: Backend> Tenancy<B> {
             }
             found => found?,
         };
-        let _rooting = self.rooting(&tenant).await?;
+        self.remove_opened(&tenant, Some(name), scope).await.map(drop)
+    }
+
+    /// Deletes a new tenant whose place could not be made, if nobody has made it meanwhile; true
+    /// if it did. Whoever has its name now is not looked for.
+    pub(super) async fn take_back(
+        self: &Arc<Self>,
+        tenant: &OpenTenant,
+        scope: &OperatorScope,
+    ) -> Result<bool> {
+        match self.remove_opened(tenant, None, scope).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            outcome => outcome,
+        }
+    }
+
+    /// Deletes the tenant if it is called so, or else if nothing was ever answered from its place.
+    async fn remove_opened(
+        self: &Arc<Self>,
+        tenant: &OpenTenant,
+        called: Option<&TenantName>,
+        scope: &OperatorScope,
+    ) -> Result<bool> {
+        let _rooting = self.rooting(tenant).await?;
         let installation = self.installation().await?;
         let _logging = installation.writer.lock().await;
-        let view = self.change_root(&[&tenant, &installation]).await?;
+        let view = self.change_root(&[tenant, &installation]).await?;
         self.operator_stands(scope).await?;
-        let mut about = self.about(&tenant)?;
-        if tenant.info().name != *name {
-            return Err(Error::not_found(Resource::Tenant, name.as_str()));
+        let mut about = self.about(tenant)?;
+        let name = &tenant.info().name;
+        match called {
+            Some(called) if called != name => {
+                return Err(Error::not_found(Resource::Tenant, called.as_str()));
+            }
+            None if tenant.fresh() == Fresh::Made => return Ok(false),
+            Some(_) | None => {}
         }
         about.root(name_key(name), None);
         about.root(keys::Tenant {}.encode(tenant.prefix()), None);
@@ -320,9 +349,10 @@ impl<B: Backend> Tenancy<B> {
         about.touch(Touched::Tenant);
         let mut log = self.begin(&installation)?;
         log.audit(done(scope.actor(), "tenant.delete", name.as_str(), 1));
-        self.commit_two(view, (&tenant, about), (&installation, log)).await?;
+        self.commit_two(view, (tenant, about), (&installation, log)).await?;
         tenant.mark_gone();
-        self.forget_tenant(tenant.id()).await
+        self.forget_tenant(tenant.id()).await?;
+        Ok(true)
     }
 
     /// Deletes a tenant whose slot or row cannot be read, so without writing to its own log.
@@ -385,6 +415,9 @@ impl<B: Backend> Tenancy<B> {
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
         self.at_home(tenant).await?;
+        if B::IS_SHARED && tenant.placement().is_apart() {
+            self.ask_place(tenant).await?;
+        }
         if tenant.is_behind()
             && let Err(error) = self.writer(tenant).await
         {

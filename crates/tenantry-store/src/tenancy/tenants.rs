@@ -60,8 +60,10 @@ pub(crate) struct OpenTenant {
     /// One writer at a time; held from reading what a write depends on until it is durable and
     /// applied in memory.
     pub(crate) writer: Arc<tokio::sync::Mutex<()>>,
-    /// One at a time changes what the root knows of a tenant apart, or opens its place.
+    /// One at a time changes what the root knows of a tenant apart.
     pub(crate) rooting: tokio::sync::Mutex<()>,
+    /// One at a time opens the place of a tenant apart, or makes it.
+    pub(crate) opening: tokio::sync::Mutex<()>,
     catalog: Mutex<Catalog>,
     gone: AtomicBool,
     /// Permits for large reads: one tenant takes no more threads than this.
@@ -103,6 +105,7 @@ impl OpenTenant {
             head: Mutex::new(Some(Head::default())),
             writer: Arc::default(),
             rooting: tokio::sync::Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
             catalog: Mutex::default(),
             gone: AtomicBool::new(false),
             heavy: Arc::new(tokio::sync::Semaphore::new(HEAVY_READS_MAX)),
@@ -307,12 +310,17 @@ impl OpenTenant {
 
     /// Forgets cached rows that may be older than this commit, or than a copy of the database
     /// that took over and has lost some.
-    pub(crate) fn catalog_is_at(&self, sequence: u64) {
+    /// `asked` is from before the question.
+    pub(crate) fn catalog_is_at(&self, sequence: u64, asked: Instant) {
         let mut catalog = self.catalog.lock();
+        // A late answer says nothing about what an earlier one has said.
+        if catalog.confirmed.is_some_and(|at| at > asked) {
+            return;
+        }
         if catalog.at != Some(sequence) {
             *catalog = Catalog { at: Some(sequence), ..catalog.emptied() };
         }
-        catalog.confirmed = Some(Instant::now());
+        catalog.confirmed = Some(asked);
     }
 
     /// True if the cached catalog was compared with what is stored so lately that nobody can
@@ -522,9 +530,20 @@ impl Tenants {
 
     /// Forgets all tenants.
     pub(crate) fn forget_all(&self) {
+        self.forget_older(u64::MAX);
+    }
+
+    /// Forgets all tenants that were read in an earlier generation than this. One of this
+    /// generation may be in use already, and its writer lock must stay the only one.
+    pub(crate) fn forget_older(&self, generation: u64) {
         let mut open = self.0.lock();
         open.generation += 1;
-        open.tenants.clear();
+        let older = |tenant: &OpenTenant| tenant.generation() < generation;
+        let gone: Vec<TenantId> =
+            open.tenants.iter().filter(|(_, one)| older(one)).map(|(id, _)| *id).collect();
+        for id in gone {
+            open.tenants.pop(&id);
+        }
     }
 }
 
