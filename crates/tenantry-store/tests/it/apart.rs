@@ -2,7 +2,7 @@
 //! left after something went wrong.
 
 use crate::stand::{Stand, record, tenant};
-use std::{fs, path::Path, time::Duration};
+use std::{collections::HashMap, fs, path::Path, sync::Arc, time::Duration};
 use tenantry_auth::{Admin, KeyOwner, Restriction, Role, Scope};
 use tenantry_store::{EmbeddedConfig, NewKey, TenantChange};
 use tenantry_types::{DatabaseName, ErrorKind, Isolation, Selector, TenantState, WriteMode};
@@ -124,27 +124,65 @@ async fn a_deleted_tenant_leaves_its_place_to_others() {
     stand.close();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_space_is_given_to_two() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let stand = Arc::new(Stand::open(dir.path()).await);
+    let mut names = 0;
+    for round in 0..4 {
+        let mut making = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            names += 1;
+            let (stand, name) = (Arc::clone(&stand), format!("t{names}"));
+            making.spawn(async move { stand.create_in(&name, Isolation::Schema).await });
+        }
+        let made = making.join_all().await;
+        let scopes: Vec<_> = made.into_iter().map(|one| one.expect("tenant")).collect();
+        if round % 2 == 0 {
+            // Some of the next ones get what these leave.
+            for gone in [names - 7, names - 3] {
+                let name = tenant(&format!("t{gone}"));
+                stand.store.delete_tenant(&stand.operator, &name).await.expect("delete");
+            }
+        }
+        drop(scopes);
+    }
+    let all = spaces(dir.path());
+    let living = stand.store.tenants(&stand.operator, None, 100).await.expect("list");
+    let mut spaces: Vec<u32> = living.iter().map(|info| all[&info.id.get()]).collect();
+    assert_eq!(spaces.len(), 28);
+    spaces.sort_unstable();
+    spaces.dedup();
+    assert_eq!(spaces.len(), 28, "{spaces:?}");
+    stand.store.close();
+}
+
 /// The space of a tenant, as its clear row in the root says.
 fn space_of(folder: &Path, scope: &Scope<Admin>) -> u32 {
-    // `Place` of the tenant, found in the root's journal: tenant 0, family 5, the tenant.
-    let mut key = vec![0; 8];
-    key.push(5);
-    key.extend_from_slice(&scope.tenant().get().to_be_bytes());
-    let mut found = None;
+    spaces(folder)[&scope.tenant().get()]
+}
+
+/// The space of every tenant, from the rows `Place` in the root's journal: tenant 0, family 5, the
+/// tenant; then the value.
+fn spaces(folder: &Path) -> HashMap<u64, u32> {
+    const START: [u8; 9] = [0, 0, 0, 0, 0, 0, 0, 0, 5];
+    let mut found = HashMap::new();
     for entry in fs::read_dir(folder.join("db")).expect("db").flatten() {
         if entry.path().extension().is_none_or(|end| end != "jnl") {
             continue;
         }
         let journal = fs::read(entry.path()).expect("journal");
-        let places = journal.windows(key.len()).enumerate();
-        for (at, _) in places.filter(|(_, bytes)| *bytes == key.as_slice()) {
-            let value = &journal[at + key.len()..];
-            if let [1, space @ ..] = value {
-                found = Some(u32::from_be_bytes([space[0], space[1], space[2], space[3]]));
+        // What was never written is zeros.
+        let end = journal.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        for (at, _) in journal[..end].windows(9).enumerate().filter(|(_, bytes)| *bytes == START) {
+            let Some((tenant, value)) = journal[at + 9..].split_first_chunk() else { continue };
+            if let [1, a, b, c, d, ..] = value {
+                let space = u32::from_be_bytes([*a, *b, *c, *d]);
+                found.insert(u64::from_be_bytes(*tenant), space);
             }
         }
     }
-    found.expect("the place is in the journal")
+    found
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
