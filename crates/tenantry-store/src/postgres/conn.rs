@@ -4,7 +4,7 @@ use super::{
     clean::clean,
     connect::{Facts, Link, VectorType, is_stale},
     connections::{Shared, Target},
-    failure::{Failure, Outcome, Stage},
+    failure::{Cause, Failure, Outcome, Stage},
 };
 use std::{
     sync::{Arc, Weak},
@@ -78,7 +78,7 @@ impl Conn {
 
     /// What a failure says of the connection itself.
     pub(super) fn learn(&self, failure: &Failure) {
-        if failure.is_lost() {
+        if failure.is_lost() || failure.cause() == Cause::NotGranted {
             self.kill();
         }
         if is_stale(failure)

@@ -32,6 +32,9 @@ pub(crate) enum Cause {
     Taken,
     /// A role, schema, table or database is not there, or not for us (any more).
     Gone,
+    /// The session may not take a role on. While roles are being granted, PostgreSQL may go on
+    /// with an older list of them in one session until the next grant; a new session knows.
+    NotGranted,
     /// A type is not the one that was looked up when the connection was opened.
     TypesChanged,
     /// Anything else.
@@ -165,7 +168,11 @@ fn classify(code: &SqlState, stage: Stage, is_end: bool) -> (Cause, Error) {
             Cause::Taken,
             Error::new(ErrorKind::Conflict, "something of this name was made at the same time"),
         ),
-        // The role is not there, or is not granted.
+        "42501" if stage == Stage::Enter => unavailable(
+            Cause::NotGranted,
+            "the database does not let this session at the tenant's data yet; try again",
+        ),
+        // The role is not there.
         "22023" | "42704" if stage == Stage::Enter => gone(text),
         "42501" | "42P01" | "3F000" if stage != Stage::Begin => gone(text),
         "42704" | "22P03" if stage == Stage::Statement => {
@@ -283,7 +290,7 @@ mod tests {
     #[test]
     fn a_role_that_is_not_there_is_gone_only_where_it_is_set() {
         assert_eq!(kind("22023", Stage::Enter).0, Cause::Gone);
-        assert_eq!(kind("42501", Stage::Enter).0, Cause::Gone);
+        assert_eq!(kind("42501", Stage::Enter), (Cause::NotGranted, ErrorKind::Unavailable));
         assert_eq!(kind("42501", Stage::Begin).0, Cause::Other);
         assert_eq!(kind("42704", Stage::Begin).0, Cause::Other);
     }

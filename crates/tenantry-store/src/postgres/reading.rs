@@ -14,7 +14,7 @@ use super::{
     lines::{Line, Lines},
     named,
     statement::{Mode, Statement, Step},
-    view::PgView,
+    view::{OLD_SESSIONS, PgView},
 };
 use crate::{
     CollectionInfo, CollectionRef, Origin,
@@ -286,7 +286,7 @@ impl Cluster {
         tenant: tenantry_auth::TenantId,
         make: impl Fn(Option<&VectorType>) -> Result<Vec<Step>> + Send + Sync,
     ) -> Outcome<Vec<tokio_postgres::Row>> {
-        let mut is_first = true;
+        let (mut is_first, mut old) = (true, 0);
         loop {
             let conn = self.shared.connections.get(&place.target).await?;
             let steps = make(conn.vector())?;
@@ -301,6 +301,7 @@ impl Cluster {
                 {
                     is_first = false;
                 }
+                Err(why) if why.cause() == Cause::NotGranted && old < OLD_SESSIONS => old += 1,
                 ended => return Ok(ended?.into_iter().next_back().unwrap_or_default()),
             }
         }

@@ -5,7 +5,7 @@ use super::{
     cluster::{Place, Shared, signed},
     connect::Facts,
     connections::Connections,
-    failure::{Failure, Outcome},
+    failure::{Cause, Failure, Outcome},
     statement::{Mode, Right, Statement, Step},
 };
 use crate::tenancy::{
@@ -31,6 +31,9 @@ const MANY: &str = "SELECT c.row \
 const PAGE: &str = "SELECT key, row FROM {schema}.catalog \
      WHERE tenant = $1 AND family = $2 AND key >= $3 AND ($4::bytea IS NULL OR key < $4) \
      ORDER BY key LIMIT $5";
+
+/// Sessions that are tried while a role is said not to be granted.
+pub(super) const OLD_SESSIONS: u32 = 8;
 
 /// One transaction, which begins with the first row that is asked for. Dropped, it is rolled back.
 pub(crate) struct PgView {
@@ -335,12 +338,14 @@ impl PgView {
             Kind::Data => (&self.shared.connections, Mode::Read),
             Kind::Change => (&self.shared.connections, Mode::Write),
         };
-        let mut is_first = true;
+        let (mut is_first, mut old) = (true, 0);
         loop {
             let conn = connections.get(&place.target).await?;
             let limits = self.shared.limits;
             match Transaction::begin(conn, mode, limits, right.clone(), steps()).await {
                 Err(why) if is_first && (why.is_lost() || why.is_contended()) => is_first = false,
+                // That session is gone; a few others may be as old.
+                Err(why) if why.cause() == Cause::NotGranted && old < OLD_SESSIONS => old += 1,
                 ended => return ended,
             }
         }

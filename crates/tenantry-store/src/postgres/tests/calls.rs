@@ -72,11 +72,11 @@ async fn a_right_ends_with_its_transaction() {
 async fn rights_that_are_not_there_are_gone() {
     let world = World::new(1).await;
     let (connections, target) = (world.connections(1), world.target(0));
-    for role in [world.role("foreign"), world.role("nobody")] {
+    for (role, cause) in [("foreign", Cause::NotGranted), ("nobody", Cause::Gone)] {
         let conn = connections.get(&target).await.expect("a connection");
-        let right = Right { tenant: 1, role: Some(role) };
+        let right = Right { tenant: 1, role: Some(world.role(role)) };
         let failure = read(conn, LIMITS, right, vec![select()]).await.expect_err("no such right");
-        assert_eq!(failure.cause(), Cause::Gone);
+        assert_eq!(failure.cause(), cause);
     }
     let conn = connections.get(&target).await.expect("a connection");
     let failure = read(conn, LIMITS, right(1), vec![sql("SELECT * FROM own.rows")]).await;
