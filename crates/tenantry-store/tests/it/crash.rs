@@ -22,6 +22,8 @@ use tenantry_types::{
 
 const FOLDER: &str = "TENANTRY_CRASH_FOLDER";
 const SEED: &str = "TENANTRY_CRASH_SEED";
+/// All tenants live among others: whoever looks only once after two lives must have heard of each.
+const SHARED: &str = "TENANTRY_CRASH_SHARED";
 const ROUNDS: u64 = 60;
 /// Rounds that go on with the folder of the one before.
 const ROUNDS_PER_FOLDER: u64 = 12;
@@ -46,6 +48,7 @@ async fn child_that_is_killed() {
     for worker in 0..WORKERS {
         let chance = Chance(seed * 1_000 + worker);
         let isolation = match worker {
+            _ if std::env::var_os(SHARED).is_some() => Isolation::Shared,
             0 => Isolation::Database,
             1 | 2 => Isolation::Schema,
             _ => Isolation::Shared,
@@ -326,14 +329,13 @@ async fn check_counts(
 }
 
 /// Runs the child on `folder` and kills it after `life`; what it said, line by line.
-fn run_and_kill(folder: &Path, seed: u64, life: Duration) -> Vec<String> {
-    let mut child = Running(
-        this_binary("crash::child_that_is_killed", FOLDER, folder)
-            .env(SEED, seed.to_string())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("start the child"),
-    );
+fn run_and_kill(folder: &Path, seed: u64, life: Duration, are_shared: bool) -> Vec<String> {
+    let mut child = this_binary("crash::child_that_is_killed", FOLDER, folder);
+    if are_shared {
+        child.env(SHARED, "1");
+    }
+    let child = child.env(SEED, seed.to_string()).stdout(Stdio::piped()).spawn();
+    let mut child = Running(child.expect("start the child"));
     let pipe = child.0.stdout.take().expect("its output");
     let listener = std::thread::spawn(move || {
         let mut lines = Vec::new();
@@ -368,7 +370,7 @@ async fn nothing_acknowledged_is_lost_by_kill_9() {
         // The first life in a folder ends while the folder is being made, or soon after.
         let least = if round % ROUNDS_PER_FOLDER == 0 { 5 } else { 80 };
         let life = Duration::from_millis(least + chance.below(150));
-        for line in run_and_kill(&path, round, life) {
+        for line in run_and_kill(&path, round, life, false) {
             acknowledged += u64::from(line.starts_with(['+', '-']));
             model.hear(&line);
         }
@@ -395,7 +397,7 @@ async fn a_first_start_that_was_killed_is_made_good() {
         let path = folder.path().join("data");
         let mut model = Model::default();
         for life in [2 + round * 2, 3 + chance.below(30)] {
-            for line in run_and_kill(&path, round, Duration::from_millis(life)) {
+            for line in run_and_kill(&path, round, Duration::from_millis(life), true) {
                 model.hear(&line);
             }
         }
