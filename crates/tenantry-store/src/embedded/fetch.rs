@@ -7,10 +7,10 @@
 
 use super::{
     Inner, Space, compute,
-    db::Db,
     disk::{self, Body},
     hot::Hot,
     keys,
+    opened::Db,
     tenants::OpenTenant,
     write::PARTITION,
 };

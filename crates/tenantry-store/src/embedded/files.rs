@@ -2,10 +2,11 @@
 
 use super::{
     Space, WriteSet, compute, config,
-    db::{Db, Disk, data_index},
+    db::Disk,
     homes::{Home, Homes},
     hot::HotSet,
     keys::{self, Prefix},
+    opened::{Db, data_index},
     saved::Saved,
     seal::SealingKey,
     slot::{Slot, SlotWrite},

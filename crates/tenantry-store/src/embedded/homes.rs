@@ -5,8 +5,9 @@
 //! it; closing one in order forgets nothing that is in memory of its tenants.
 
 use super::{
-    db::{BlockCache, Disk, Generation, Kind, Layout, SPACES},
+    db::{Disk, Generation},
     open_error,
+    opened::{BlockCache, Kind, Layout, SPACES},
 };
 use crate::tenancy::place::Placement;
 use lru::LruCache;

@@ -16,6 +16,7 @@ mod hot;
 mod journal;
 mod maintenance;
 mod manifest;
+mod opened;
 mod partition;
 mod purge;
 mod read;
@@ -37,11 +38,12 @@ use crate::{
         number, seal, slot, slot::Slot, tenants, tenants::Tenants,
     },
 };
-use db::{BlockCache, Db, Disk, Generation, Kind, Layout};
+use db::{Disk, Generation};
 use files::Files;
 use homes::Homes;
 use hot::HotSet;
 use maintenance::Maintenance;
+use opened::{BlockCache, Db, Kind, Layout};
 use parking_lot::Mutex;
 use saved::Saved;
 use slots::SlotFile;

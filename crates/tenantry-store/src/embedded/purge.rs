@@ -5,9 +5,9 @@
 
 use super::{
     Inner, Space, WriteSet, compute,
-    db::Db,
     homes::Home,
     keys::{self, Decode as _, Prefix},
+    opened::Db,
 };
 use crate::tenancy::{
     Backend as _,

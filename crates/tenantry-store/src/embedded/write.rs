@@ -4,11 +4,11 @@ mod rows;
 
 use super::{
     Embedded, Inner, Space, catalog, complete, compute,
-    db::Db,
     disk::{Body, DiskCollection, DiskStatistics, Statistics},
     hot::Hot,
     keys::{self, Tail},
     number,
+    opened::Db,
     pace::Pace,
     read::memory_estimate,
     select::Selection,

@@ -5,8 +5,8 @@ use crate::{
     CollectionInfo,
     embedded::{
         Inner,
-        db::Db,
         disk::Stamp,
+        opened::Db,
         partition::Partition,
         tenants::OpenTenant,
         write::{self, PARTITION, VECTOR},

@@ -11,9 +11,8 @@ use super::{
 use crate::{
     Answer, CollectionInfo, CollectionRef, Origin,
     embedded::{
-        Inner, compute,
-        db::Db,
-        fetch,
+        Inner, compute, fetch,
+        opened::Db,
         partition::Hits,
         read::{body_at, index_seed, memory_estimate},
         tenants::OpenTenant,

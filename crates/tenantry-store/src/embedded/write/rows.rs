@@ -5,10 +5,10 @@ use super::{PARTITION, body, ordinal_of};
 use crate::{
     embedded::{
         Space,
-        db::Db,
         disk::{self, Body},
         hot::Hot,
         keys::{self, Tail},
+        opened::Db,
         partition::Partition,
         tenants::{Commit, OpenTenant},
     },
