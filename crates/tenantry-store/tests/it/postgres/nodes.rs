@@ -159,6 +159,8 @@ async fn a_tenant_is_suspended(isolation: Isolation) {
         assert!(begun.elapsed() < SOON, "the tenant is still served");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let refused = two.store.databases(&there, Page::default()).await;
+    assert_eq!(kind(refused), Some(ErrorKind::Suspended));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -198,6 +200,7 @@ async fn what_one_node_wrote_another_reads() {
         assert!(begun.elapsed() < SOON, "a deleted collection is still found");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    assert_eq!(kind(two.collection(&there, "c").await), Some(ErrorKind::NotFound));
     // A tenant's old name leads to whoever has it now.
     let change = TenantChange { name: Some(tenant("u")), ..TenantChange::default() };
     one.store.change_tenant(&one.operator, &tenant("t"), &change).await.unwrap();
