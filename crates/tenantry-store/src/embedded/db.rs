@@ -6,16 +6,16 @@
 //! never see a batch before it is synchronised, because fjall applies it afterwards.
 //!
 //! An error while writing poisons fjall. The store is then read-only; the same thread tries once
-//! a second, less often if that was of no use, whether the disk takes writes again and reopens the
-//! database if it does. Whether a
+//! a second, a home's less often if that was of no use, whether the disk takes writes again and
+//! reopens the database if it does. Whether a
 //! commit that failed is on disk is then decided by the journal, so everything in memory that was
 //! read before belongs to an older *generation*: it is forgotten, and write sets that were made
 //! from it are refused. All databases of a store have one generation, so that this is simple and
-//! seldom: when one of them comes back, some writes to others are refused once.
+//! seldom: each time one of them comes back, some writes to others are refused once.
 
 use super::{
     WriteSet, journal,
-    opened::{Db, Layout, Opened, data_index, panic_text},
+    opened::{Db, Kind, Layout, Opened, data_index, panic_text},
     slots::SlotFile,
 };
 use crate::Health;
@@ -139,12 +139,20 @@ impl Disk {
     }
 
     /// The database as it stands now, for reading the data of one of its keyspaces.
+    pub(crate) async fn view(&self, index: usize) -> Result<Arc<Db>> {
+        let begun = Instant::now();
+        loop {
+            match self.shared.view(index)? {
+                Some(db) => return Ok(db),
+                None if begun.elapsed() > PATIENCE => return Err(not_done()),
+                None => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+
+    /// The same for whoever can as well come again.
     pub(crate) fn db(&self, index: usize) -> Result<Arc<Db>> {
-        // Before the database is looked at: it may be of an older generation, not of a newer.
-        let generation = self.shared.generation.get();
-        self.shared.wait_for_older(generation)?;
-        let opened = self.shared.opened()?;
-        Ok(Arc::new(Db::new(opened, index, generation)))
+        self.shared.view(index)?.ok_or_else(not_done)
     }
 
     /// Puts a write set in the queue; the receiver answers when it is durable. Sets are written
@@ -250,17 +258,17 @@ impl Drop for Disk {
 const IDLE: u64 = u64::MAX;
 
 impl Shared {
-    /// Waits for sets of an earlier generation that are being written: another database of the
-    /// store may have begun a new one meanwhile, and whoever reads in it must see them.
-    fn wait_for_older(&self, generation: u64) -> Result<()> {
-        let begun = Instant::now();
-        while self.writing.load(Ordering::SeqCst) < generation {
-            if begun.elapsed() > PATIENCE {
-                return Err(unavailable("a write that began earlier is not done yet; try again"));
-            }
-            sleep(Duration::from_millis(1));
+    /// The database as it stands now; none while sets of an earlier generation are being written:
+    /// another database of the store may have begun a new one meanwhile, and whoever reads in it
+    /// must see them.
+    fn view(&self, index: usize) -> Result<Option<Arc<Db>>> {
+        // Before the database is looked at: it may be of an older generation, not of a newer.
+        let generation = self.generation.get();
+        if self.writing.load(Ordering::SeqCst) < generation {
+            return Ok(None);
         }
-        Ok(())
+        let opened = self.opened()?;
+        Ok(Some(Arc::new(Db::new(opened, index, generation))))
     }
 
     fn opened(&self) -> Result<Arc<Opened>> {
@@ -270,7 +278,7 @@ impl Shared {
     /// The commit thread's life: until every sender is gone and the queue is empty.
     fn run(&self, requests: &Receiver<Request>) {
         let mut tried = Instant::now();
-        // A database that fails again soon after it came back makes all others forget each time.
+        // A home that fails again soon after it came back makes all others forget each time.
         let (mut back, mut pause) = (None::<Instant>, RETRY_EVERY);
         loop {
             let was_ready = self.read_only.lock().is_none();
@@ -294,7 +302,8 @@ impl Shared {
             if was_ready {
                 tried = Instant::now();
                 if self.read_only.lock().is_some() {
-                    let is_soon = back.is_some_and(|back| back.elapsed() < STEADY);
+                    let is_soon = back.is_some_and(|back| back.elapsed() < STEADY)
+                        && self.layout.kind != Kind::Root;
                     pause = if is_soon { (2 * pause).min(STEADY) } else { RETRY_EVERY };
                 }
             }
@@ -457,6 +466,10 @@ fn probe(folder: &Path) -> std::io::Result<()> {
 
 fn unavailable(why: &str) -> Error {
     Error::new(ErrorKind::Unavailable, why)
+}
+
+fn not_done() -> Error {
+    unavailable("a write that began earlier is not done yet; try again")
 }
 
 fn read_only_error(why: &str) -> Error {

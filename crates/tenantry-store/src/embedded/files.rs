@@ -75,14 +75,19 @@ impl View for Arc<Db> {
 impl Files {
     /// The data of a tenant as they stand now.
     pub(super) async fn data(&self, tenant: &OpenTenant) -> Result<Arc<Db>> {
-        self.data_at(tenant.placement()).await
+        let data = self.data_at(tenant.placement()).await;
+        if data.is_err() {
+            // What was removed with its tenant is not lost.
+            tenant.check_alive()?;
+        }
+        data
     }
 
     /// The same for whoever removes what is left of a tenant.
     pub(super) async fn data_at(&self, placement: Placement) -> Result<Arc<Db>> {
         match Home::of(placement) {
-            None => self.disk.db(0),
-            Some(home) => self.homes.open(home).await?.db(data_index(placement)),
+            None => self.disk.view(0).await,
+            Some(home) => self.homes.open(home).await?.view(data_index(placement)).await,
         }
     }
 
@@ -113,7 +118,7 @@ impl Backend for Files {
     }
 
     async fn root(&self) -> Result<Arc<Db>> {
-        self.disk.db(0)
+        self.disk.view(0).await
     }
 
     async fn view(&self, tenant: &OpenTenant) -> Result<Arc<Db>> {
@@ -129,11 +134,11 @@ impl Backend for Files {
     }
 
     async fn change_root(&self, _tenants: &[&OpenTenant]) -> Result<Arc<Db>> {
-        self.disk.db(0)
+        self.disk.view(0).await
     }
 
     async fn creating(&self) -> Result<Arc<Db>> {
-        self.disk.db(0)
+        self.disk.view(0).await
     }
 
     fn can_make(&self, isolation: Isolation) -> Result<()> {

@@ -281,8 +281,11 @@ impl Homes {
     /// The least recently used of too many that nobody uses, taken out.
     fn least_used(&self) -> Room {
         let mut state = self.state.lock();
-        let taken = state.open.len() + state.pending;
-        if taken < self.max {
+        // Those that take no writes stay until they come back, and must not keep others out.
+        let well = |disk: &Arc<Disk>| disk.health() == crate::Health::Ready;
+        let taken = state.open.iter().filter(|(_, disk)| well(disk)).count() + state.pending;
+        let is_crowded = state.open.len() + state.pending >= 4 * self.max;
+        if taken < self.max && !is_crowded {
             state.pending += 1;
             return Room::There;
         }
@@ -290,9 +293,7 @@ impl Homes {
         // Nobody gets one while the state is locked, so one that is unused stays so.
         let found = open.iter().rev().find_map(|(home, disk)| {
             // One that takes no writes comes back by itself, and only so is what failed known.
-            let is_unused = Arc::strong_count(disk) == 1
-                && disk.is_unread()
-                && disk.health() == crate::Health::Ready;
+            let is_unused = Arc::strong_count(disk) == 1 && disk.is_unread() && well(disk);
             if !is_unused {
                 return None;
             }
@@ -301,7 +302,7 @@ impl Homes {
         });
         match found.and_then(|(home, turn)| Some((open.pop(&home)?, turn))) {
             Some((disk, turn)) => Room::Unused(disk, turn),
-            None if taken < 2 * self.max => {
+            None if taken < 2 * self.max && !is_crowded => {
                 state.pending += 1;
                 Room::There
             }

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, Isolation, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Result};
 use tokio::sync::Notify;
 
 /// Keys removed in one commit.
@@ -69,9 +69,16 @@ impl Inner {
         let mut outcome = self.purge_notes(CATALOG, INSTALLATION).await;
         let apart = std::mem::take(&mut *self.unpurged.lock());
         for id in apart {
-            if let Err(error) = self.purge_apart(id).await {
-                self.unpurged.lock().insert(id);
-                outcome = outcome.and(Err(error));
+            match self.purge_apart(id).await {
+                Ok(()) => {}
+                // It is looked at again when its place can be opened.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::warn!(?error, tenant = %id, "purge in a place that is damaged");
+                }
+                Err(error) => {
+                    self.unpurged.lock().insert(id);
+                    outcome = outcome.and(Err(error));
+                }
             }
         }
         outcome

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::tenancy::place::Placement;
 use std::sync::Arc;
-use tenantry_types::{Error, Isolation, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Result};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
@@ -27,6 +27,8 @@ impl Provisioner {
     /// `url` names the installation's database.
     pub(super) fn new(url: DatabaseUrl) -> Result<Self> {
         let names = Names::parse(url.database())?;
+        // Said at the start, and not when the first place is half made.
+        with_database(&url.text(), url.database())?;
         Ok(Self { url, names, idle: Mutex::default() })
     }
 
@@ -49,6 +51,18 @@ impl Provisioner {
         }
         outcome
     }
+}
+
+/// What a way to the server that is refused means for whoever asks for a tenant: hosts, roles and
+/// what to do about it are the operator's, and a database that is not there is no tenant that is
+/// not there.
+fn out_of_reach(why: Error) -> Error {
+    if !matches!(why.kind(), ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Unavailable) {
+        return why;
+    }
+    tracing::error!(%why, "a tenant's place cannot be reached or made");
+    let message = "the tenant's place cannot be reached or made now; try again";
+    Error::new(ErrorKind::Unavailable, message).with_source(why)
 }
 
 impl Shared {
@@ -81,7 +95,7 @@ impl Shared {
             return Ok(());
         }
         let database = self.place_of(placement).target.database;
-        let client = enter(&self.service.with_database(&database)).await?;
+        let client = enter(&self.service.with_database(&database)).await.map_err(out_of_reach)?;
         check_own(&client).await.map(drop)
     }
 
@@ -95,13 +109,14 @@ impl Shared {
     pub(super) async fn make_place(&self, placement: Placement) -> Result<()> {
         let by = self.provisioner()?;
         let (name, tenant) = (self.name_of(placement), placement.tenant);
-        match placement.isolation {
+        let made = match placement.isolation {
             Isolation::Shared => Ok(()),
             Isolation::Schema => {
                 by.with(async |client| make_schema(client, &by.names, &name, tenant).await).await
             }
             Isolation::Database => make_database(&by.url.text(), &by.names, &name, tenant).await,
-        }
+        };
+        made.map_err(out_of_reach)
     }
 
     /// Removes what is there of the place of a tenant that is gone.

@@ -7,7 +7,14 @@ use super::{
     tls::Tls,
     url::Cluster,
 };
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
@@ -58,6 +65,8 @@ pub(super) struct Link {
     pub(super) facts: Arc<Facts>,
     /// Held for the connection's whole life.
     counted: Counted,
+    /// It was ended; the client notices that only some time later.
+    is_killed: AtomicBool,
 }
 
 impl Link {
@@ -79,11 +88,12 @@ impl Link {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.client.is_closed()
+        self.is_killed.load(Ordering::Acquire) || self.client.is_closed()
     }
 
     /// Ends the connection now, whatever is on its way.
     pub(super) fn kill(&self) {
+        self.is_killed.store(true, Ordering::Release);
         self.task.abort();
     }
 
@@ -135,7 +145,8 @@ async fn open(
         Some(facts) => facts,
         None => Arc::new(ask(&client).await?),
     };
-    Ok(Link { client, task, tls, target, facts, counted })
+    let is_killed = AtomicBool::new(false);
+    Ok(Link { client, task, tls, target, facts, counted, is_killed })
 }
 
 /// Moves bytes until the connection ends. Notices of the server may hold values: dropped unread.

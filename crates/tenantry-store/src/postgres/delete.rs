@@ -15,7 +15,7 @@ use crate::{
 };
 use std::sync::Arc;
 use tenantry_auth::{CanWrite, Scope, Write};
-use tenantry_types::{Error, Include, Order, Result, Selector};
+use tenantry_types::{Error, ErrorKind, Include, Order, Result, Selector};
 use tokio_postgres::types::Type;
 
 const RECORDS: &str = "DELETE FROM {schema}.records \
@@ -68,8 +68,14 @@ impl Tenancy<Cluster> {
         if !ask.needs_text() {
             let all = Selected { ordinals: None };
             let conditions = ask.conditions(&filters, &all);
-            let data =
-                |draft: &mut Draft| draft.ordinals(&conditions, &Order::Insertion, slice).map(Some);
+            let data = |draft: &mut Draft| {
+                let of_ids = ask.ids.is_some();
+                Ok(Some(if of_ids {
+                    draft.ordinals(&conditions, &Order::Insertion, slice)?
+                } else {
+                    draft.packed_ordinals(&conditions, limit.min(DOOMED_MAX + 1))?
+                }))
+            };
             let begun = self.changing_locked(scope, &tenant, collection, writing, data).await?;
             let doomed = doomed(&ask, &begun.lines.records)?;
             return self.delete_these(scope, &tenant, begun, doomed).await;
@@ -114,6 +120,10 @@ impl Tenancy<Cluster> {
         if doomed.is_empty() {
             return Ok(0);
         }
+        if doomed.len() > DOOMED_MAX {
+            let message = format!("more than {DOOMED_MAX} records would be deleted: give a limit");
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
         let count = doomed.len();
         let ordinals = doomed.iter().map(|ordinal| ordinal.cast_unsigned()).collect();
         let before = statistics.records;
@@ -155,15 +165,25 @@ fn is_same(one: Option<Stamp>, other: Option<Stamp>) -> bool {
     one.is_some() && one == other
 }
 
+/// Records that one deletion may take: their ordinals are in memory, here and in the log of
+/// changes.
+const DOOMED_MAX: usize = 4_000_000;
+
 /// The ordinals; the ids that led to them are those that were asked for.
 fn doomed(ask: &Ask, records: &[Line]) -> Result<Vec<i64>> {
+    let Some(ids) = &ask.ids else {
+        let packed = records.first().map(Line::bytes).transpose()?.flatten().unwrap_or_default();
+        let (ordinals, rest) = packed.as_chunks();
+        if records.len() > 1 || !rest.is_empty() {
+            return Err(Error::corrupt("the database answers with half an ordinal"));
+        }
+        return Ok(ordinals.iter().map(|ordinal| i64::from_be_bytes(*ordinal)).collect());
+    };
     let mut doomed = Vec::with_capacity(records.len());
     for line in records {
-        if let Some(ids) = &ask.ids {
-            let id = line.bytes()?.and_then(|id| std::str::from_utf8(id).ok());
-            if !id.is_some_and(|id| ids.contains(id)) {
-                return Err(another_record());
-            }
+        let id = line.bytes()?.and_then(|id| std::str::from_utf8(id).ok());
+        if !id.is_some_and(|id| ids.contains(id)) {
+            return Err(another_record());
         }
         doomed.push(line.signed_ordinal()?);
     }

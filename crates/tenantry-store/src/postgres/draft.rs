@@ -213,6 +213,26 @@ impl Draft {
         ))
     }
 
+    /// The first `limit` ordinals of a selection in one row, 8 bytes each, big-endian.
+    pub(super) fn packed_ordinals(
+        &mut self,
+        conditions: &Conditions<'_>,
+        limit: usize,
+    ) -> Result<String> {
+        let conditions = self.conditions(conditions)?;
+        let limit = self.bind(signed_count(limit), Type::INT8);
+        Ok(format!(
+            "SELECT {part}::smallint AS part, 1::bigint AS n, 0::bigint AS ordinal, \
+             o.tenant, o.collection, 0::real AS distance, \
+             string_agg(int8send(o.ordinal), ''::bytea ORDER BY o.ordinal) AS bytes, \
+             NULL::smallint[] AS fields, NULL::bytea[] AS vectors, 0::bigint AS total \
+             FROM (SELECT r.tenant, r.collection, r.ordinal FROM {{schema}}.records r \
+             WHERE {conditions} ORDER BY r.ordinal LIMIT {limit}) o \
+             GROUP BY o.tenant, o.collection",
+            part = part::RECORD
+        ))
+    }
+
     fn slice(&mut self, slice: Slice) -> String {
         let limit = self.bind(signed_count(slice.limit), Type::INT8);
         let offset = self.bind(signed_count(slice.offset), Type::INT8);

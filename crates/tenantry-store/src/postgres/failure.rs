@@ -196,8 +196,8 @@ fn lost() -> (Cause, Error) {
     (failure.cause, failure.error)
 }
 
-/// Whoever can look the tenant up again does so, and answers that it is not there; what is left is
-/// damage.
+/// Operations on records look the tenant up again, and answer that it is not there; what is left
+/// is damage.
 fn gone(code: &str) -> (Cause, Error) {
     (Cause::Gone, Error::corrupt(format!("what the database should have is missing: {code}")))
 }

@@ -30,6 +30,16 @@ pub(super) fn check<'a>(
 }
 
 impl Tenancy<Cluster> {
+    /// Fails as for a tenant that does not exist if another node has deleted it meanwhile, and
+    /// its place with it.
+    async fn still_lives(&self, collection: &CollectionRef) -> Result<()> {
+        self.tenants.forget(collection.tenant);
+        match self.open_tenant(collection.tenant).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::not_found(Resource::Tenant, "(deleted)")),
+        }
+    }
+
     /// What has the name of a collection for which an operation has failed, if that is why it has.
     pub(super) async fn renamed<L: Level>(
         &self,
@@ -37,6 +47,9 @@ impl Tenancy<Cluster> {
         collection: &CollectionRef,
         why: &Error,
     ) -> Result<Option<CollectionRef>> {
+        if why.kind() == ErrorKind::Corrupt {
+            self.still_lives(collection).await?;
+        }
         let Some(database) = &collection.named_in else { return Ok(None) };
         if !matches!(why.subject(), Some((Resource::Collection, _))) {
             return Ok(None);

@@ -90,7 +90,8 @@ impl Watch {
     async fn ask(&self) -> Outcome<()> {
         let asked = Instant::now();
         let outcome = self.ask_once(asked).await;
-        *self.trouble.lock() = outcome.as_ref().err().map(|why| (asked, why.error().to_string()));
+        *self.trouble.lock() =
+            outcome.as_ref().err().map(|why| (asked, why.error().public_message().to_owned()));
         outcome
     }
 

@@ -182,8 +182,11 @@ impl<B: Backend> Tenancy<B> {
         let told = tenant.told();
         let notes = {
             let root = self.root().await?;
+            // Those that were taken over before a crash are only removed.
             let all = keys::told_of(INSTALLATION, tenant.id());
-            let mut scan = Scan::new(&root, Space::Catalog, all, None);
+            let next = keys::Told { tenant: tenant.id().get(), number: taken.saturating_add(1) };
+            let from = Some(next.encode(INSTALLATION));
+            let mut scan = Scan::new(&root, Space::Catalog, all, from);
             let mut notes = Vec::new();
             while notes.len() < NOTES_AT_ONCE
                 && let Some(note) = scan.next().await?
@@ -195,40 +198,46 @@ impl<B: Backend> Tenancy<B> {
         };
         let are_all = notes.len() < NOTES_AT_ONCE;
         let mut commit = self.begin(tenant)?;
-        let mut read = Vec::new();
         for (key, sealed) in notes {
             let note = <keys::Told as keys::Decode>::decode(INSTALLATION, &key)
                 .ok_or_else(|| Error::corrupt("a note for a log cannot be read"))?;
-            // A note that was taken over before a crash is only removed.
-            if note.number > taken {
-                let told: DiskTold = tenant.open_row(&key, &sealed)?;
-                let (at, event, touched) = told.into_parts()?;
-                commit.audit_at(at, event);
-                if let Some(touched) = touched {
-                    commit.touch(touched);
-                }
-                commit.head.told = note.number;
+            let told: DiskTold = tenant.open_row(&key, &sealed)?;
+            let (at, event, touched) = told.into_parts()?;
+            commit.audit_at(at, event);
+            if let Some(touched) = touched {
+                commit.touch(touched);
             }
-            read.push(key);
+            commit.head.told = note.number;
         }
         if are_all {
             commit.head.told = commit.head.told.max(told);
         }
+        let taken = commit.head.told;
         self.commit(tenant, view, commit).await?;
         // They say what was taken over, so they can go another time as well.
-        if let Err(error) = self.forget_notes(read).await {
+        if let Err(error) = self.forget_notes(tenant.id(), taken).await {
             tracing::warn!(?error, tenant = %tenant.id(), "remove notes that a log has taken over");
         }
         Ok(())
     }
 
-    /// Removes notes that were taken over. Nobody reads or writes them any more.
-    async fn forget_notes(&self, notes: Vec<Vec<u8>>) -> Result<()> {
+    /// Removes notes up to this one, which were taken over. Nobody reads or writes them any more.
+    async fn forget_notes(&self, tenant: TenantId, taken: u64) -> Result<()> {
         let root = self.root().await?;
         let placement = Placement::shared(TenantId::INSTALLATION);
         let mut set = WriteSet::new(placement, root.generation());
+        let mut notes = Scan::new(&root, Space::Catalog, keys::told_of(INSTALLATION, tenant), None);
+        while set.operations.len() < 2 * NOTES_AT_ONCE
+            && let Some((key, _)) = notes.next().await?
+        {
+            let note = <keys::Told as keys::Decode>::decode(INSTALLATION, &key);
+            if note.is_none_or(|note| note.number > taken) {
+                break;
+            }
+            set.operations.push((Space::Catalog, key, None));
+        }
+        // Nobody waits for a change while holding a look at the root.
         drop(root);
-        set.operations.extend(notes.into_iter().map(|key| (Space::Catalog, key, None)));
         let view = self.change_root(&[]).await?;
         self.submit(view, set).await
     }

@@ -97,7 +97,7 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     fn creating(&self) -> impl Future<Output = Result<Self::View>> + Send;
 
     /// Commits what was made from a view for changes; durable when the future is done.
-    /// Sets are committed in the order of these calls.
+    /// Sets of the root are committed in the order of these calls.
     fn submit(
         &self,
         view: Self::View,

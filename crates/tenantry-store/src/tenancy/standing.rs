@@ -35,13 +35,13 @@ impl<B: Backend> Tenancy<B> {
         if self.key_row(key).await?.is_none() {
             return Err(refused());
         }
+        let mut suspended = tenant.is_some_and(|t| t.info().state == TenantState::Suspended);
         if let Some(tenant) = tenant.filter(|_| B::IS_SHARED) {
             // The one at hand may be from before another node's change.
             let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
             let now = self.open_tenant(tenant.id()).await?.ok_or_else(gone)?;
-            tenant.set_info((*now.info()).clone());
+            suspended |= now.info().state == TenantState::Suspended;
         }
-        let suspended = tenant.is_some_and(|t| t.info().state == TenantState::Suspended);
         if suspended && !standing.is_operator() {
             return Err(Error::new(
                 ErrorKind::Suspended,

@@ -124,6 +124,30 @@ async fn a_deleted_tenant_leaves_its_place_to_others() {
     stand.close();
 }
 
+/// More than one commit takes over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_notes_are_told_once_each() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let stand = Stand::open(dir.path()).await;
+    let scope = stand.create_in("a", Isolation::Database).await.expect("tenant");
+    let key = NewKey {
+        role: Role::Read,
+        restriction: Restriction::default(),
+        label: "k".into(),
+        expires_at: None,
+    };
+    for _ in 0..520 {
+        let made = stand.store.create_key(&scope, key.clone()).await.expect("key").0;
+        stand.store.revoke_key(&scope, made.id).await.expect("revoke");
+    }
+    for _ in 0..2 {
+        let log = stand.store.audit(&scope, 0, 10_000).await.expect("the log");
+        assert_eq!(log.len(), 1 + 2 * 520);
+        stand.verify_audit(&scope).await;
+    }
+    stand.close();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_space_is_given_to_two() {
     let dir = tempfile::tempdir().expect("a folder");
