@@ -17,7 +17,7 @@ pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
 pub use embedded::{EmbeddedConfig, SavedConfig};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use postgres::DatabaseUrl;
-pub use postgres::PostgresConfig;
+pub use postgres::{LocationConfig, PostgresConfig};
 pub use store::{Health, Store, StoreTotals};
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, NewKey, Origin,

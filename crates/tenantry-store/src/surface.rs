@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{Restriction, Role, TenantId};
 use tenantry_types::{
     Clock, CollectionId, CollectionName, CollectionNumber, DatabaseId, DatabaseName,
-    DatabaseNumber, Error, ErrorKind, Isolation, Limits, Metadata, Metric, Result, TenantName,
-    TenantState, Timestamp, VectorName, VectorSpec, VectorStorage,
+    DatabaseNumber, Error, ErrorKind, Isolation, Limits, Location, Metadata, Metric, OwnDatabase,
+    Result, TenantName, TenantState, Timestamp, VectorName, VectorSpec, VectorStorage,
 };
 
 /// A tenant as the catalog knows it. Holds no data of the tenant.
@@ -19,6 +19,8 @@ pub struct TenantInfo {
     pub state: TenantState,
     /// Where it lives.
     pub isolation: Isolation,
+    /// Which database has its data.
+    pub location: Location,
     /// Its share of the machine.
     pub weight: u16,
     /// Its limits.
@@ -42,6 +44,9 @@ pub struct TenantChange {
     pub limits: Option<Limits>,
     /// Settings to set (`Some`) or remove (`None`), by key.
     pub settings: BTreeMap<String, Option<String>>,
+    /// Another way to the database that the tenant carries, for one at [`Location::Own`]: it is
+    /// the same database, with another password for instance.
+    pub own_database: Option<OwnDatabase>,
 }
 
 /// A database as its tenant knows it.

@@ -8,6 +8,7 @@ mod clock;
 mod error;
 mod filter;
 mod limits;
+mod location;
 mod name;
 mod query;
 mod record;
@@ -19,6 +20,7 @@ pub use clock::{Clock, Timestamp};
 pub use error::{Error, ErrorKind, Resource, Result};
 pub use filter::{FieldTest, Filter, TextTest};
 pub use limits::Limits;
+pub use location::{Location, LocationName, OwnDatabase, SecretText};
 pub use name::{
     CollectionId, CollectionName, CollectionNumber, DEFAULT_DATABASE, DatabaseId, DatabaseName,
     DatabaseNumber, NAME_BYTES_MAX, RecordId, TenantName,

@@ -1,6 +1,6 @@
 //! What the operator says about a tenant.
 
-use crate::{Error, Limits, Result, TenantName};
+use crate::{Error, Limits, Location, OwnDatabase, Result, TenantName};
 use std::collections::BTreeMap;
 
 /// Where a tenant stands in its life.
@@ -65,6 +65,11 @@ pub struct TenantSpec {
     pub default_database: bool,
     /// Where it lives; `None` leaves it to the installation's default.
     pub isolation: Option<Isolation>,
+    /// Which database it is in; `None` leaves it to the installation's default, or to
+    /// `own_database` if that is given. [`Location::Own`] needs one, and others refuse one.
+    pub location: Option<Location>,
+    /// The database that the tenant carries.
+    pub own_database: Option<OwnDatabase>,
 }
 
 impl TenantSpec {
@@ -77,6 +82,8 @@ impl TenantSpec {
             settings: BTreeMap::new(),
             default_database: true,
             isolation: None,
+            location: None,
+            own_database: None,
         }
     }
 }

@@ -97,6 +97,7 @@ impl TenantPatchIn {
             weight: self.weight,
             limits: self.limits.map(|limits| limits.over(old)),
             settings: self.settings,
+            own_database: None,
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 use std::time::{Duration, Instant};
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope};
 use tenantry_types::{
-    CollectionName, CollectionSpec, DatabaseName, ErrorKind, Isolation, Limits, Selector,
+    CollectionName, CollectionSpec, DatabaseName, ErrorKind, Isolation, Limits, Location, Selector,
     TenantName, TenantSpec, TenantState, Timestamp,
 };
 
@@ -176,6 +176,7 @@ async fn every_commit_removes_the_change_row_that_falls_out() {
         name: TenantName::parse("n").unwrap(),
         state: TenantState::Active,
         isolation: Isolation::Shared,
+        location: Location::Home,
         weight: 1,
         limits: Limits::default(),
         settings: std::collections::BTreeMap::new(),

@@ -7,7 +7,7 @@ use crate::{
     tenancy::master::MasterKey,
 };
 use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
-use tenantry_types::{Clock, Isolation};
+use tenantry_types::{Clock, Isolation, LocationName};
 
 /// How to open a store on PostgreSQL.
 #[derive(Debug, Clone)]
@@ -20,6 +20,12 @@ pub struct PostgresConfig {
     /// The same database with the role that makes and removes places of tenants; without it there
     /// are only shared ones.
     pub admin_url: Option<DatabaseUrl>,
+    /// Other databases that tenants may be in. Each was prepared as the installation's, and
+    /// belongs to this installation alone.
+    pub locations: Vec<LocationConfig>,
+    /// Which of them a tenant is made in whose spec does not say it; `None` is the installation's
+    /// own database.
+    pub default_location: Option<LocationName>,
     /// A file of certificates (PEM) that may vouch for the server's.
     pub ca: Option<PathBuf>,
     /// Connections at most, at least two; one more asks what other nodes took away.
@@ -45,6 +51,17 @@ pub struct PostgresConfig {
     pub entropy: Arc<dyn Entropy>,
 }
 
+/// A database that tenants may be in, beside the installation's.
+#[derive(Debug, Clone)]
+pub struct LocationConfig {
+    /// How it is called.
+    pub name: LocationName,
+    /// The database, and the role that serves.
+    pub url: DatabaseUrl,
+    /// The same database with the role that makes and removes places of tenants.
+    pub admin_url: Option<DatabaseUrl>,
+}
+
 /// Connections of a node.
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 
@@ -57,6 +74,8 @@ impl PostgresConfig {
         Self {
             url,
             admin_url: None,
+            locations: Vec::new(),
+            default_location: None,
             ca: None,
             connections: CONNECTIONS,
             statement_timeout: Duration::from_secs(30),

@@ -66,7 +66,7 @@ pub(crate) mod view;
 mod watch;
 mod write;
 
-pub use config::PostgresConfig;
+pub use config::{LocationConfig, PostgresConfig};
 pub use migrate::{Migrated, Progress, migrate};
 pub use names::Names;
 pub use setup::{SetUp, Setup, setup};

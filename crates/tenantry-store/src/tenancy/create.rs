@@ -17,7 +17,7 @@ use super::{
 use crate::TenantInfo;
 use std::sync::Arc;
 use tenantry_auth::{OperatorScope, TenantId};
-use tenantry_types::{DatabaseName, Error, Isolation, Result, TenantSpec, TenantState};
+use tenantry_types::{DatabaseName, Error, Isolation, Location, Result, TenantSpec, TenantState};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
@@ -65,6 +65,7 @@ impl<B: Backend> Tenancy<B> {
                 name: spec.name.clone(),
                 state: TenantState::Active,
                 isolation,
+                location: Location::Home,
                 weight: spec.weight,
                 limits: spec.limits,
                 settings: spec.settings.clone(),

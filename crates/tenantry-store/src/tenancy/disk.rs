@@ -13,8 +13,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::TenantId;
 use tenantry_types::{
     CollectionId, CollectionName, CollectionNumber, DatabaseId, DatabaseName, DatabaseNumber,
-    Error, Isolation, Limits, Metadata, Metric, Result, TenantName, TenantState, Timestamp, Value,
-    VectorName, VectorSpec, VectorStorage,
+    Error, Isolation, Limits, Location, Metadata, Metric, Result, TenantName, TenantState,
+    Timestamp, Value, VectorName, VectorSpec, VectorStorage,
 };
 
 /// Encodes a row.
@@ -135,6 +135,7 @@ impl DiskTenant {
                 2 => Isolation::Database,
                 _ => return Err(unreadable("a tenant")),
             },
+            location: Location::Home,
             weight,
             limits: Limits {
                 databases: small(databases)?,

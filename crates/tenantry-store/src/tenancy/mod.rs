@@ -43,7 +43,7 @@ use std::{
 };
 use tenantry_auth::{Level, Scope, TenantId};
 use tenantry_types::{
-    Clock, Error, Isolation, Limits, Resource, Result, TenantName, TenantState, Timestamp,
+    Clock, Error, Isolation, Limits, Location, Resource, Result, TenantName, TenantState, Timestamp,
 };
 use tenants::{Commit, OpenTenant, Tenants};
 use zeroize::Zeroizing;
@@ -116,6 +116,7 @@ impl<B: Backend> Tenancy<B> {
             name: TenantName::parse("(installation)")?,
             state: TenantState::Active,
             isolation: Isolation::Shared,
+            location: Location::Home,
             weight: 100,
             limits: Limits { keys: u32::MAX, ..Limits::default() },
             settings: std::collections::BTreeMap::new(),

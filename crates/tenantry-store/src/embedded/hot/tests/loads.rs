@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::TenantId;
 use tenantry_index::IndexConfig;
 use tenantry_types::{
-    CollectionNumber, ErrorKind, Isolation, Limits, TenantName, TenantState, Timestamp,
+    CollectionNumber, ErrorKind, Isolation, Limits, Location, TenantName, TenantState, Timestamp,
 };
 use tokio::task::{JoinHandle, yield_now};
 use zeroize::Zeroizing;
@@ -35,6 +35,7 @@ fn tenant(number: u64) -> Arc<OpenTenant> {
         name: TenantName::parse("n").unwrap(),
         state: TenantState::Active,
         isolation: Isolation::Shared,
+        location: Location::Home,
         weight: 100,
         limits: Limits::default(),
         settings: BTreeMap::new(),
