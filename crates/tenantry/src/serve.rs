@@ -152,7 +152,8 @@ pub(crate) async fn serve(config: &Config) -> Result<()> {
             tracing::info!(version, data_dir = %config.store.data_dir.display(), "serving");
         }
         Backend::Postgres(postgres) => {
-            tracing::info!(version, database = %postgres.url, "serving");
+            let locations: Vec<_> = postgres.locations.iter().map(|l| l.name).collect();
+            tracing::info!(version, database = %postgres.url, ?locations, "serving");
         }
     }
     server.run(stop.subscribe()).await?;

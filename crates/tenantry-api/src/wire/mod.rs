@@ -4,6 +4,7 @@ mod audit;
 mod capped;
 mod collection;
 mod key;
+mod own_database;
 mod record;
 mod tenant;
 mod value;

@@ -1,9 +1,11 @@
 //! Tenants, as their operator sees them and as they see themselves.
 
+use super::own_database::{OwnDatabaseIn, location};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tenantry_engine::{
-    Error, Isolation, Limits, Result, TenantChange, TenantInfo, TenantName, TenantSpec, TenantState,
+    Error, Isolation, Limits, OwnDatabase, Result, TenantChange, TenantInfo, TenantName,
+    TenantSpec, TenantState,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -54,6 +56,11 @@ pub(crate) struct TenantCreateIn {
     /// `shared`, `schema` or `database`; the installation's default if absent. It does not
     /// change.
     isolation: Option<String>,
+    /// `home`, or a location of the installation's; its default if absent. It does not change.
+    location: Option<String>,
+    /// The database that the tenant carries, instead of a location; its isolation is then
+    /// `database`.
+    own_database: Option<OwnDatabaseIn>,
 }
 
 impl TenantCreateIn {
@@ -61,6 +68,8 @@ impl TenantCreateIn {
         let mut spec = TenantSpec::new(TenantName::parse(self.name)?);
         spec.weight = self.weight.unwrap_or(spec.weight);
         spec.isolation = self.isolation.as_deref().map(Isolation::parse).transpose()?;
+        spec.location = self.location.as_deref().map(location).transpose()?;
+        spec.own_database = self.own_database.map(OwnDatabase::from);
         spec.limits = self.limits.map_or(spec.limits, |limits| limits.over(spec.limits));
         spec.settings = self.settings;
         spec.default_database = self.default_database.unwrap_or(spec.default_database);
@@ -81,6 +90,9 @@ pub(crate) struct TenantPatchIn {
     /// Settings to set; `null` removes one, others stay.
     #[serde(default)]
     settings: BTreeMap<String, Option<String>>,
+    /// Other URLs of the database that the tenant carries: the same database, with another
+    /// password for instance. Both are replaced.
+    own_database: Option<OwnDatabaseIn>,
 }
 
 impl TenantPatchIn {
@@ -97,7 +109,7 @@ impl TenantPatchIn {
             weight: self.weight,
             limits: self.limits.map(|limits| limits.over(old)),
             settings: self.settings,
-            own_database: None,
+            own_database: self.own_database.map(OwnDatabase::from),
         })
     }
 }
@@ -158,6 +170,8 @@ pub(crate) struct TenantOut {
     state: &'static str,
     /// `shared`, `schema` or `database`.
     isolation: &'static str,
+    /// `home`, `own` for a database that it carries, or the name of a location.
+    location: String,
     weight: u16,
     limits: LimitsOut,
     settings: BTreeMap<String, String>,
@@ -172,6 +186,7 @@ impl From<TenantInfo> for TenantOut {
             name: info.name.to_string(),
             state: state(info.state),
             isolation: info.isolation.word(),
+            location: info.location.to_string(),
             weight: info.weight,
             limits: info.limits.into(),
             settings: info.settings,
@@ -199,7 +214,8 @@ impl TenantsOut {
 }
 
 /// A tenant, as it sees itself. Weight and settings are the operator's alone, and so is the number:
-/// numbers are given in order, so that one tells how many tenants there are.
+/// numbers are given in order, so that one tells how many tenants there are. So is the location:
+/// its name is the operator's word for a server, and nothing that a caller does depends on it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OwnTenantOut {
     name: String,

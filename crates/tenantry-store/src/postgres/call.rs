@@ -185,14 +185,18 @@ impl Part {
         Self { stage: Stage::Commit, statement, takes: Takes::Nothing }
     }
 
-    fn enter(right: Right, limits: &Limits) -> Self {
-        Self { stage: Stage::Enter, statement: right.enter(limits), takes: Takes::Nothing }
+    fn enter(right: Right, limits: &Limits) -> Vec<Self> {
+        let mut all = right.propagate(limits);
+        all.push(right.enter(limits));
+        let part = |statement| Self { stage: Stage::Enter, statement, takes: Takes::Nothing };
+        all.into_iter().map(part).collect()
     }
 }
 
 fn opening(mode: Mode, limits: &Limits, right: Right, steps: Vec<Step>) -> Vec<Part> {
     let begin = Part { stage: Stage::Begin, statement: mode.begin(), takes: Takes::Nothing };
-    let mut all = vec![begin, Part::enter(right, limits)];
+    let mut all = vec![begin];
+    all.append(&mut Part::enter(right, limits));
     all.append(&mut parts(limits, steps));
     all
 }
@@ -200,9 +204,11 @@ fn opening(mode: Mode, limits: &Limits, right: Right, steps: Vec<Step>) -> Vec<P
 fn parts(limits: &Limits, steps: Vec<Step>) -> Vec<Part> {
     let part = |step| match step {
         Step::Enter(right) => Part::enter(right, limits),
-        Step::Run(statement) => Part { stage: Stage::Statement, statement, takes: Takes::Rows },
+        Step::Run(statement) => {
+            vec![Part { stage: Stage::Statement, statement, takes: Takes::Rows }]
+        }
     };
-    steps.into_iter().map(part).collect()
+    steps.into_iter().flat_map(part).collect()
 }
 
 enum Answer {

@@ -32,6 +32,9 @@ pub struct PostgresConfig {
     pub connections: NonZeroUsize,
     /// How long the server may take for one statement.
     pub statement_timeout: Duration,
+    /// Says each transaction's tenant also in the words that Citus hands on to its workers. Never
+    /// tried with one.
+    pub citus: bool,
     /// Collections of so many records get graphs for approximate search, if their tenant lives
     /// apart.
     pub graph_above: u64,
@@ -79,6 +82,7 @@ impl PostgresConfig {
             ca: None,
             connections: CONNECTIONS,
             statement_timeout: Duration::from_secs(30),
+            citus: false,
             graph_above: GRAPH_ABOVE,
             master_key: MasterKey::File,
             key_folder: key_folder.into(),

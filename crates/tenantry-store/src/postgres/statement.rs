@@ -99,7 +99,7 @@ impl Mode {
     }
 }
 
-/// How long the server lets a transaction take.
+/// How long the server lets a transaction take, and what must be said to it besides.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// One statement.
@@ -108,6 +108,8 @@ pub(crate) struct Limits {
     pub(crate) lock: Duration,
     /// Between two round trips, so that a node that vanishes holds its locks no longer.
     pub(crate) idle: Duration,
+    /// Say the tenant so that Citus hands it on.
+    pub(crate) citus: bool,
 }
 
 impl Limits {
@@ -128,7 +130,24 @@ const ENTER: &str = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg
      pg_catalog.set_config('idle_in_transaction_session_timeout', $4, true), \
      pg_catalog.set_config('role', $5, true)";
 
+/// Citus hands what `SET LOCAL` says on to the workers that a transaction reaches, after this, and
+/// what `set_config` says never. To other servers it is a setting that nobody reads.
+const PROPAGATE: &str = "SET LOCAL citus.propagate_set_commands = 'local'";
+
 impl Right {
+    /// What Citus must be told before [`enter`](Self::enter), without a bound value, which `SET`
+    /// cannot have.
+    pub(super) fn propagate(&self, limits: &Limits) -> Vec<Statement> {
+        if !limits.citus {
+            return Vec::new();
+        }
+        let tenant: u64 = self.tenant;
+        vec![
+            Statement::new(PROPAGATE),
+            Statement::new(format!("SET LOCAL tenantry.tenant = '{tenant}'")),
+        ]
+    }
+
     pub(super) fn enter(self, limits: &Limits) -> Statement {
         let milliseconds = |time: Duration| {
             // 0 would mean no limit at all.

@@ -117,7 +117,12 @@ fn shared(
     Ok(Shared {
         connections: connections(all.saturating_sub(lookups)),
         lookups: connections(lookups),
-        limits: Limits { statement: config.statement_timeout, lock: LOCK, idle: IDLE },
+        limits: Limits {
+            statement: config.statement_timeout,
+            lock: LOCK,
+            idle: IDLE,
+            citus: config.citus,
+        },
         root: root.clone(),
         service: server.clone(),
         watch: Watch::new(connections(1), root, tenants, revocations),

@@ -27,8 +27,13 @@ use tenantry_auth::TenantId;
 pub(super) const EVERY: Duration = Duration::from_millis(300);
 /// What is in memory counts for this long after the beginning of an answered question.
 const TRUSTED: Duration = Duration::from_millis(900);
-const LIMITS: Limits =
-    Limits { statement: Duration::from_secs(2), lock: Duration::from_secs(2), idle: IDLE };
+const LIMITS: Limits = Limits {
+    statement: Duration::from_secs(2),
+    lock: Duration::from_secs(2),
+    idle: IDLE,
+    // No tenant's rows are read.
+    citus: false,
+};
 
 /// See the module.
 pub(crate) struct Watch {

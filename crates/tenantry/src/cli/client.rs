@@ -3,7 +3,7 @@
 
 use super::output::printable;
 use crate::{
-    config::{Backend, MasterKeySource, Secret, StoreConfig},
+    config::{Backend, Existing, MasterKeySource, Secret, StoreConfig},
     serve::open_engine,
 };
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -67,6 +67,11 @@ pub(crate) struct Target {
     #[arg(long, env = "TENANTRY_DATABASE_CA", value_name = "FILE")]
     database_ca: Option<PathBuf>,
 
+    /// Another database of the installation, as its servers have it by --location; may be
+    /// repeated, and the variable holds several with spaces between them
+    #[arg(long, env = "TENANTRY_LOCATION", value_name = "NAME=URL", hide_env_values = true)]
+    database_location: Option<Vec<Secret>>,
+
     /// Environment variable that holds the master key, of a folder or of a database
     #[arg(long, env = "TENANTRY_MASTER_KEY_ENV", value_name = "NAME")]
     master_key_env: Option<String>,
@@ -86,11 +91,12 @@ impl Target {
                     "say where to: --server URL with --key KEY, --data-dir DIR, or --database-url URL"
                 )
             }
-            (None, folder, database) => {
+            (None, data_dir, database_url) => {
                 let master_key =
                     MasterKeySource::choose(self.master_key_env, self.master_key_command)?;
-                let config = StoreConfig::existing(folder, database, self.database_ca, master_key)?;
-                Client::local(&config)
+                let (database_ca, location) = (self.database_ca, self.database_location);
+                let what = Existing { data_dir, database_url, database_ca, location };
+                Client::local(&StoreConfig::existing(what, master_key)?)
             }
             (Some(_), Some(_), _) => bail!(
                 "both a server and a data folder are given (by flag or by TENANTRY_SERVER and \

@@ -4,7 +4,7 @@ use super::{
     client::{Client, Target, segment},
     output::{print, print_json, printable, table, utc},
 };
-use crate::config::IsolationWord;
+use crate::config::{IsolationWord, Secret};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -22,6 +22,10 @@ const PAGE: usize = 1_000;
 Examples:
   tenantry tenant create acme --server http://127.0.0.1:7700 --key tnt_…
   tenantry tenant list --data-dir ./tenantry-data
+  tenantry tenant create acme --location eu
+      In the database that the servers know by --location eu=URL.
+  TENANTRY_OWN_DATABASE_URL=postgresql://… tenantry tenant create acme
+      In a database of its own, by a variable: other users of the machine see arguments.
   tenantry tenant suspend acme
       With TENANTRY_SERVER and TENANTRY_KEY set, no address or key is needed.")]
 pub(super) struct TenantArgs {
@@ -41,6 +45,13 @@ enum Command {
         /// Where it lives, for good; the installation's default if not given
         #[arg(long)]
         isolation: Option<IsolationWord>,
+        /// Which of the installation's databases it is in, for good: `home`, or a location that
+        /// the servers are given; their default if not given
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["own_database_url",
+              "own_database_admin_url"])]
+        location: Option<String>,
+        #[command(flatten)]
+        own: Own,
         #[command(flatten)]
         common: Common,
     },
@@ -79,6 +90,17 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Give the URLs anew of a tenant's own database, for instance with another password
+    ///
+    /// It must be the same database. Both URLs are replaced.
+    Update {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        own: Own,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Erase a tenant for good: its data key is destroyed before the command returns
     Delete {
         /// Its name
@@ -89,6 +111,38 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+}
+
+/// A database that the tenant carries. Other users of the machine can see arguments, so the
+/// variables are better.
+#[derive(Debug, Args)]
+struct Own {
+    /// URL of a database of its own, prepared by `tenantry postgres setup`, with the role that
+    /// serves; better given by the variable, since other users of this machine see arguments
+    #[arg(long, env = "TENANTRY_OWN_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    own_database_url: Option<Secret>,
+    /// The same database with its admin role, for graphs and newer tables; better given by the
+    /// variable
+    #[arg(
+        long,
+        env = "TENANTRY_OWN_DATABASE_ADMIN_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        requires = "own_database_url"
+    )]
+    own_database_admin_url: Option<Secret>,
+}
+
+impl Own {
+    /// What a request says of it, if anything.
+    fn body(&self) -> Option<Value> {
+        let url = self.own_database_url.as_ref()?;
+        let mut own = json!({ "url": url.reveal() });
+        if let Some(url) = &self.own_database_admin_url {
+            own["admin_url"] = url.reveal().into();
+        }
+        Some(own)
+    }
 }
 
 /// What every command of this kind takes.
@@ -103,17 +157,25 @@ pub(super) struct Common {
 
 pub(super) fn run(args: TenantArgs) -> Result<()> {
     match args.command {
-        Command::Create { name, weight, isolation, common } => with(common, |client, json| {
-            let mut body = json!({ "name": name });
-            if let Some(isolation) = isolation {
-                body["isolation"] = Isolation::from(isolation).word().into();
-            }
-            if let Some(weight) = weight {
-                body["weight"] = weight.into();
-            }
-            let made = client.call("POST", "/v1/admin/tenants", Some(&body))?;
-            show(&made, json, "created")
-        }),
+        Command::Create { name, weight, isolation, location, own, common } => {
+            with(common, |client, json| {
+                let mut body = json!({ "name": name });
+                if let Some(isolation) = isolation {
+                    body["isolation"] = Isolation::from(isolation).word().into();
+                }
+                if let Some(location) = location {
+                    body["location"] = location.into();
+                }
+                if let Some(own) = own.body() {
+                    body["own_database"] = own;
+                }
+                if let Some(weight) = weight {
+                    body["weight"] = weight.into();
+                }
+                let made = client.call("POST", "/v1/admin/tenants", Some(&body))?;
+                show(&made, json, "created")
+            })
+        }
         Command::List { common } => with(common, list),
         Command::Show { name, common } => with(common, |client, json| {
             let tenant = client.call("GET", &path(&name), None)?;
@@ -133,6 +195,19 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
             let (old, new) = (printable(&name), printable(&text(&tenant, "name")));
             print(&format!("renamed tenant {old} → {new} ({})\n", text(&tenant, "state")))
         }),
+        Command::Update { name, own, common } => {
+            let Some(own) = own.body() else {
+                bail!(
+                    "say what is new: --own-database-url URL, or better the variable \
+                     TENANTRY_OWN_DATABASE_URL"
+                )
+            };
+            with(common, |client, json| {
+                let body = json!({ "own_database": own });
+                let tenant = client.call("PATCH", &path(&name), Some(&body))?;
+                show(&tenant, json, "changed")
+            })
+        }
         Command::Delete { name, yes, common } => {
             confirm(&name, yes)?;
             with(common, |client, json| {
@@ -169,7 +244,12 @@ fn show(tenant: &Value, json: bool, done: &str) -> Result<()> {
     if json {
         return print_json(tenant);
     }
-    print(&format!("{done} tenant {} ({})\n", text(tenant, "name"), text(tenant, "state")))
+    let (name, state) = (printable(&text(tenant, "name")), text(tenant, "state"));
+    let location = match text(tenant, "location").as_str() {
+        "" | "home" => String::new(),
+        other => format!(", location {other}"),
+    };
+    print(&format!("{done} tenant {name} ({state}{location})\n"))
 }
 
 fn list(client: &Client, json: bool) -> Result<()> {
@@ -189,19 +269,21 @@ fn list(client: &Client, json: bool) -> Result<()> {
         return print_json(&Value::Array(all));
     }
     let row = |tenant: &Value| {
-        let mut cells: Vec<_> =
-            ["name", "state", "isolation", "weight"].iter().map(|c| text(tenant, c)).collect();
+        let mut cells: Vec<_> = ["name", "state", "isolation", "location", "weight"]
+            .iter()
+            .map(|c| text(tenant, c))
+            .collect();
         cells.push(utc(&tenant["created_at_ms"]));
         cells
     };
     let rows: Vec<_> = all.iter().map(row).collect();
-    print(&table(&["NAME", "STATE", "ISOLATION", "WEIGHT", "CREATED"], &rows))
+    print(&table(&["NAME", "STATE", "ISOLATION", "LOCATION", "WEIGHT", "CREATED"], &rows))
 }
 
 /// Every field of a tenant on a line of its own.
 fn details(tenant: &Value) -> String {
     let mut out = String::new();
-    for key in ["name", "id", "state", "isolation", "weight", "limits", "settings"] {
+    for key in ["name", "id", "state", "isolation", "location", "weight", "limits", "settings"] {
         let _ = writeln!(out, "{key:<10} {}", printable(&text(tenant, key)));
     }
     let _ = writeln!(out, "{:<10} {}", "created", utc(&tenant["created_at_ms"]));

@@ -2,13 +2,16 @@
 //! a key of the configuration file, all of one name; the first of these that is given wins.
 
 mod address;
+mod location;
+mod secret;
 mod settings;
 mod store;
 mod units;
 
 pub(crate) use address::Address;
+pub(crate) use secret::Secret;
 pub(crate) use settings::{IsolationWord, LogFormat, Settings};
-pub(crate) use store::{Backend, BackendWord, Opening, Secret, StoreConfig};
+pub(crate) use store::{Backend, BackendWord, Existing, Opening, StoreConfig};
 pub(crate) use units::{ByteSize, Span};
 
 use anyhow::{Context, Result, bail, ensure};

@@ -1,6 +1,6 @@
 //! The settings as they are given, before defaults and checks.
 
-use super::{Address, BackendWord, ByteSize, Secret, Span};
+use super::{Address, BackendWord, ByteSize, Secret, Span, location};
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -40,6 +40,31 @@ pub(crate) struct Settings {
     /// URL says sslmode=disable
     #[arg(long, env = "TENANTRY_DATABASE_CA", value_name = "FILE")]
     pub(crate) database_ca: Option<PathBuf>,
+
+    /// Hand settings on to the workers of a Citus cluster. Sent, but never tried with one: see
+    /// docs/guides/scale-out.md
+    #[arg(long, env = "TENANTRY_DATABASE_CITUS", value_name = "BOOL", num_args = 0..=1,
+          value_parser = BoolishValueParser::new(), default_missing_value = "true",
+          require_equals = true)]
+    pub(crate) database_citus: Option<bool>,
+
+    /// Another database for tenants, and the role that serves it, as `tenantry postgres setup`
+    /// printed its URL; may be repeated, and the variable holds several with spaces between them.
+    /// Better given by the variable or, as a table, by the file
+    #[arg(long, env = "TENANTRY_LOCATION", value_name = "NAME=URL", hide_env_values = true)]
+    #[serde(default, deserialize_with = "location::from_toml")]
+    pub(crate) location: Option<Vec<Secret>>,
+
+    /// URL of a location's admin role, likewise; without it tenants are made there in the shared
+    /// tables only
+    #[arg(long, env = "TENANTRY_LOCATION_ADMIN", value_name = "NAME=URL", hide_env_values = true)]
+    #[serde(default, deserialize_with = "location::from_toml")]
+    pub(crate) location_admin: Option<Vec<Secret>>,
+
+    /// Location of tenants that are made without a word about it [default: home, which is the
+    /// database of database_url]
+    #[arg(long, env = "TENANTRY_DEFAULT_LOCATION", value_name = "NAME")]
+    pub(crate) default_location: Option<String>,
 
     /// Address of the main listener: native REST, and every dialect under its name
     /// [default: 127.0.0.1:7700]
@@ -129,6 +154,10 @@ impl Settings {
                 .database_statement_timeout
                 .or(lower.database_statement_timeout),
             database_ca: self.database_ca.or(lower.database_ca),
+            database_citus: self.database_citus.or(lower.database_citus),
+            location: self.location.or(lower.location),
+            location_admin: self.location_admin.or(lower.location_admin),
+            default_location: self.default_location.or(lower.default_location),
             listen: self.listen.or(lower.listen),
             chroma_listen: self.chroma_listen.or(lower.chroma_listen),
             dev: self.dev.or(lower.dev),

@@ -1,13 +1,13 @@
 //! Where data lives, and what each backend is told.
 
-use super::{ByteSize, MasterKeySource, Settings, Span};
+use super::{ByteSize, MasterKeySource, Secret, Settings, Span, location::locations};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde::Deserialize;
-use std::{convert::Infallible, fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
+use std::{num::NonZeroUsize, path::PathBuf};
 use tenantry::{
-    EmbeddedConfig, Isolation,
-    postgres::{DatabaseUrl, PostgresConfig},
+    EmbeddedConfig, Isolation, LocationName,
+    postgres::{DatabaseUrl, LocationConfig, PostgresConfig},
 };
 
 const DATA_DIR: &str = "tenantry-data";
@@ -29,33 +29,6 @@ pub(crate) enum BackendWord {
     Embedded,
     /// A PostgreSQL database
     Postgres,
-}
-
-/// Text that is never shown. It is looked at late, because whoever parses a flag repeats it in
-/// its refusal.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Secret(String);
-
-impl FromStr for Secret {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-impl Secret {
-    /// As a URL of a database. `setting` is what gave it.
-    fn url(&self, setting: &str) -> Result<DatabaseUrl> {
-        DatabaseUrl::parse(&self.0).with_context(|| setting.to_owned())
-    }
 }
 
 /// Where data lives and with how much memory.
@@ -80,11 +53,23 @@ pub(crate) enum Backend {
 pub(crate) struct Database {
     pub(crate) url: DatabaseUrl,
     admin_url: Option<DatabaseUrl>,
+    pub(crate) locations: Vec<LocationConfig>,
+    default_location: Option<LocationName>,
     connections: NonZeroUsize,
     statement_timeout: Span,
     ca: Option<PathBuf>,
+    citus: bool,
     /// Makes the installation if there is none.
     may_found: bool,
+}
+
+/// What a command works on that makes neither a folder nor an installation.
+#[derive(Debug)]
+pub(crate) struct Existing {
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) database_url: Option<Secret>,
+    pub(crate) database_ca: Option<PathBuf>,
+    pub(crate) location: Option<Vec<Secret>>,
 }
 
 /// What a store is opened with.
@@ -115,17 +100,20 @@ impl StoreConfig {
     }
 
     /// For a command that works on a folder, or on the database of this URL, and makes neither.
-    pub(crate) fn existing(
-        data_dir: Option<PathBuf>,
-        database_url: Option<Secret>,
-        database_ca: Option<PathBuf>,
-        master_key: MasterKeySource,
-    ) -> Result<Self> {
+    pub(crate) fn existing(what: Existing, master_key: MasterKeySource) -> Result<Self> {
+        let Existing { data_dir, database_url, database_ca, location } = what;
         let backend = database_url.as_ref().map(|_| BackendWord::Postgres);
-        // May come from the environment of a server.
+        // These may come from the environment of a server.
         let database_ca = database_ca.filter(|_| backend.is_some());
-        let settings =
-            Settings { data_dir, backend, database_url, database_ca, ..Settings::default() };
+        let location = location.filter(|_| backend.is_some());
+        let settings = Settings {
+            data_dir,
+            backend,
+            database_url,
+            database_ca,
+            location,
+            ..Settings::default()
+        };
         let mut config = Self::check(&settings)?;
         config.master_key = master_key;
         if let Backend::Postgres(database) = &mut config.backend {
@@ -151,7 +139,10 @@ impl StoreConfig {
                 let mut config = PostgresConfig::new(database.url.clone(), &self.data_dir);
                 config.master_key = master_key;
                 config.admin_url.clone_from(&database.admin_url);
+                config.locations.clone_from(&database.locations);
+                config.default_location = database.default_location;
                 config.ca.clone_from(&database.ca);
+                config.citus = database.citus;
                 config.connections = database.connections;
                 config.statement_timeout = database.statement_timeout.0;
                 config.default_isolation = self.default_isolation;
@@ -175,8 +166,20 @@ fn embedded(given: &Settings) -> Result<Backend> {
             ("database_connections", given.database_connections.is_some()),
             ("database_statement_timeout", given.database_statement_timeout.is_some()),
             ("database_ca", given.database_ca.is_some()),
+            ("database_citus", given.database_citus.is_some()),
         ],
     )?;
+    for (name, is_given) in [
+        ("location", given.location.is_some()),
+        ("location_admin", given.location_admin.is_some()),
+        ("default_location", given.default_location.is_some()),
+    ] {
+        ensure!(
+            !is_given,
+            "{name} is given, and the backend is embedded: locations are databases of PostgreSQL, \
+             so give --backend postgres too, or leave it out"
+        );
+    }
     let memory_budget = given.memory_budget.unwrap_or(MEMORY_BUDGET);
     ensure!(
         memory_budget >= MEMORY_BUDGET_MIN,
@@ -210,14 +213,19 @@ fn postgres(given: &Settings) -> Result<Backend> {
     let connections = connections.filter(|_| count >= DATABASE_CONNECTIONS_MIN);
     let statement_timeout = given.database_statement_timeout.unwrap_or(DATABASE_STATEMENT_TIMEOUT);
     ensure!(!statement_timeout.0.is_zero(), "database_statement_timeout must be more than nothing");
+    let url = url.url("database_url")?;
+    let (locations, default_location) = locations(&url, given)?;
     Ok(Backend::Postgres(Box::new(Database {
-        url: url.url("database_url")?,
+        url,
         admin_url: admin_url.map(|url| url.url("database_admin_url")).transpose()?,
+        locations,
+        default_location,
         connections: connections.with_context(|| {
             format!("database_connections must be at least {DATABASE_CONNECTIONS_MIN}")
         })?,
         statement_timeout,
         ca: given.database_ca.clone(),
+        citus: given.database_citus.unwrap_or(false),
         may_found: true,
     })))
 }

@@ -203,6 +203,29 @@ async fn a_vanished_writer_holds_its_locks_for_as_long_as_it_may_idle() {
 }
 
 #[tokio::test]
+async fn citus_is_told_the_tenant_of_each_transaction_and_nothing_stays() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    let told = || {
+        sql("SELECT current_setting('citus.propagate_set_commands', true), \
+             current_setting('tenantry.tenant', true)")
+    };
+    for (citus, tenant) in [(true, 1), (true, 2), (false, 3)] {
+        let limits = Limits { citus, ..LIMITS };
+        let conn = connections.get(&target).await.expect("a connection");
+        let answers = read(conn, limits, right(tenant), vec![told()]).await.expect("told");
+        let row = &answers[0][0];
+        // What was set for a transaction is empty after it, as if it had never been given.
+        let propagates = row.get::<_, Option<&str>>(0).is_some_and(|word| word == "local");
+        assert_eq!((propagates, row.get::<_, &str>(1)), (citus, tenant.to_string().as_str()));
+    }
+    let said: Vec<_> = connections.said().into_iter().map(|(text, _)| text).collect();
+    let sets = said.iter().filter(|text| text.starts_with("SET LOCAL ")).collect::<Vec<_>>();
+    assert_eq!(sets.len(), 4, "{said:?}");
+    assert!(sets[1] == "SET LOCAL tenantry.tenant = '1'" && sets[3].ends_with("= '2'"), "{sets:?}");
+}
+
+#[tokio::test]
 async fn megabytes_both_ways_in_one_round_trip() {
     let world = World::new(1).await;
     let (connections, target) = (world.connections(1), world.target(0));

@@ -29,6 +29,7 @@ pub(super) const LIMITS: Limits = Limits {
     statement: Duration::from_secs(5),
     lock: Duration::from_millis(300),
     idle: Duration::from_secs(5),
+    citus: false,
 };
 pub(super) const BOUNDS: Bounds = Bounds {
     wait: Duration::from_secs(5),

@@ -1,8 +1,11 @@
 //! `tenantry postgres migrate`.
 
-use crate::cli::{
-    output::{print, print_json},
-    runtime,
+use crate::{
+    cli::{
+        output::{print, print_json},
+        runtime,
+    },
+    config::Secret,
 };
 use anyhow::Result;
 use clap::Args;
@@ -25,7 +28,7 @@ Example:
 pub(super) struct MigrateArgs {
     /// URL of the admin role, as `tenantry postgres setup` printed it; better given by the variable
     #[arg(long, env = "TENANTRY_DATABASE_ADMIN_URL", value_name = "URL", hide_env_values = true)]
-    database_admin_url: String,
+    database_admin_url: Secret,
     /// Write JSON instead of text
     #[arg(long)]
     json: bool,
@@ -33,8 +36,8 @@ pub(super) struct MigrateArgs {
 
 pub(super) fn run(args: MigrateArgs) -> Result<()> {
     let mut shown = Shown::new();
-    let done =
-        runtime()?.block_on(migrate(&args.database_admin_url, |progress| shown.tell(progress)));
+    let url = args.database_admin_url.reveal();
+    let done = runtime()?.block_on(migrate(url, |progress| shown.tell(progress)));
     shown.finish();
     let done = done?;
     if args.json {

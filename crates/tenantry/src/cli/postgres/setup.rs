@@ -1,8 +1,11 @@
 //! `tenantry postgres setup`.
 
-use crate::cli::{
-    output::{print, print_json},
-    runtime,
+use crate::{
+    cli::{
+        output::{print, print_json},
+        runtime,
+    },
+    config::Secret,
 };
 use anyhow::Result;
 use clap::Args;
@@ -35,7 +38,7 @@ Examples:
 pub(super) struct SetupArgs {
     /// URL of a superuser; better given by the variable, which no process list shows
     #[arg(long, env = "TENANTRY_SUPERUSER_URL", value_name = "URL", hide_env_values = true)]
-    superuser_url: String,
+    superuser_url: Secret,
     /// What roles and databases are called: a letter, then up to 30 of a-z, 0-9 and _
     #[arg(long, default_value = "tenantry", value_parser = Names::parse)]
     name: Names,
@@ -49,7 +52,7 @@ pub(super) struct SetupArgs {
 
 pub(super) fn run(args: SetupArgs) -> Result<()> {
     let what = Setup { names: args.name, reset_passwords: args.reset_passwords };
-    let made = runtime()?.block_on(setup(&args.superuser_url, &what, &SystemEntropy))?;
+    let made = runtime()?.block_on(setup(args.superuser_url.reveal(), &what, &SystemEntropy))?;
     if args.json {
         return print_json(&json!({
             "database_url": made.database_url,

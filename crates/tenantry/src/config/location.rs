@@ -1,0 +1,101 @@
+//! Databases beside the installation's, by name.
+//!
+//! What was given is repeated nowhere unless it is a name: a URL in the wrong place holds a
+//! password all the same.
+
+use super::{Secret, Settings};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+use tenantry::{
+    Location, LocationName,
+    postgres::{DatabaseUrl, LocationConfig},
+};
+
+/// What a file may say: a table, or what flags and variables say.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Toml {
+    Table(BTreeMap<String, String>),
+    List(Vec<Secret>),
+    Text(Secret),
+}
+
+/// Reads `NAME=URL` in each form that a file may have.
+pub(super) fn from_toml<'de, D>(from: D) -> Result<Option<Vec<Secret>>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    Ok(Some(match Toml::deserialize(from)? {
+        Toml::Table(all) => all.into_iter().map(|(n, u)| format!("{n}={u}").into()).collect(),
+        Toml::List(all) => all,
+        Toml::Text(one) => vec![one],
+    }))
+}
+
+/// The locations that the settings describe, and the default one; `home` is the installation's
+/// own database.
+pub(super) fn locations(
+    home: &DatabaseUrl,
+    given: &Settings,
+) -> Result<(Vec<LocationConfig>, Option<LocationName>)> {
+    let mut all: Vec<LocationConfig> = Vec::new();
+    for (name, url) in pairs("location", given.location.as_deref())? {
+        // Two names of one database would be one place for two, and home is claimed already.
+        let shown = url.to_string();
+        let same = all.iter().find(|other| other.url.to_string() == shown);
+        let same = same.map(|other| other.name.to_string());
+        let same = same.or_else(|| (home.to_string() == shown).then(|| "home".to_owned()));
+        if let Some(other) = same {
+            bail!("location: {name} is the same database as {other}, {shown}");
+        }
+        all.push(LocationConfig { name, url, admin_url: None });
+    }
+    for (name, url) in pairs("location_admin", given.location_admin.as_deref())? {
+        let known = all.iter_mut().find(|location| location.name == name);
+        let known = known.with_context(|| unknown("location_admin", name))?;
+        known.admin_url = Some(url);
+    }
+    let Some(default) = &given.default_location else { return Ok((all, None)) };
+    match Location::parse(default) {
+        Ok(Location::Home) => Ok((all, None)),
+        Ok(Location::Own) => {
+            bail!("default_location: each tenant's own database is given with the tenant")
+        }
+        Ok(Location::Named(name)) => {
+            ensure!(
+                all.iter().any(|location| location.name == name),
+                unknown("default_location", name)
+            );
+            Ok((all, Some(name)))
+        }
+        Err(_) => Err(no_name("default_location")),
+    }
+}
+
+/// `NAME=URL`, as often as it is given, one or several with spaces between them in each text.
+fn pairs(setting: &str, given: Option<&[Secret]>) -> Result<Vec<(LocationName, DatabaseUrl)>> {
+    let mut all: Vec<(LocationName, DatabaseUrl)> = Vec::new();
+    for pair in given.unwrap_or_default().iter().flat_map(|text| text.reveal().split_whitespace()) {
+        let Some((name, url)) = pair.split_once('=') else {
+            bail!("{setting}: write each as NAME=URL, with spaces between several")
+        };
+        let name = LocationName::parse(name).map_err(|_| no_name(setting))?;
+        let url = DatabaseUrl::parse(url).with_context(|| format!("{setting}: {name}"))?;
+        ensure!(all.iter().all(|(other, _)| *other != name), "{setting}: {name} is given twice");
+        all.push((name, url));
+    }
+    Ok(all)
+}
+
+fn no_name(setting: &str) -> anyhow::Error {
+    anyhow!(
+        "{setting}: that is no name of a location, which has 1 to {} of a-z, 0-9 and -, a letter \
+         first, and is neither home nor own; URLs follow it as NAME=URL",
+        LocationName::BYTES_MAX
+    )
+}
+
+fn unknown(setting: &str, name: LocationName) -> String {
+    format!("{setting}: there is no location {name}; give its URL by --location {name}=URL")
+}
