@@ -22,7 +22,9 @@ use parking_lot::Mutex;
 use std::{collections::HashSet, fs::File, path::PathBuf, sync::Arc};
 use tenantry_auth::TenantId;
 use tenantry_index::IndexConfig;
-use tenantry_types::{CollectionNumber, Isolation, Result};
+use tenantry_types::{
+    CollectionNumber, Error, ErrorKind, Isolation, Location, OwnDatabase, Result,
+};
 
 /// The files of a store, and what is in memory of them.
 #[derive(Debug)]
@@ -141,7 +143,10 @@ impl Backend for Files {
         self.disk.view(0).await
     }
 
-    fn can_make(&self, isolation: Isolation) -> Result<()> {
+    fn can_make(&self, isolation: Isolation, location: Location) -> Result<()> {
+        if location != Location::Home {
+            return Err(no_locations());
+        }
         match isolation {
             Isolation::Shared => Ok(()),
             Isolation::Schema | Isolation::Database => {
@@ -151,6 +156,12 @@ impl Backend for Files {
             }
         }
     }
+
+    async fn check_own(&self, _tenant: Option<TenantId>, _own: &OwnDatabase) -> Result<()> {
+        Err(no_locations())
+    }
+
+    fn own_changed(&self, _tenant: TenantId) {}
 
     async fn make_place(&self, tenant: &OpenTenant) -> Result<()> {
         let Some(home) = Home::of(tenant.placement()) else { return Ok(()) };
@@ -234,4 +245,10 @@ impl Backend for Files {
         self.purge.notify_one();
         self.forget_saved(tenant, numbers).await
     }
+}
+
+fn no_locations() -> Error {
+    let message = "a tenant of a server with --backend embedded is in the server's own folder: leave \
+                   location and database URL out, or serve with --backend postgres";
+    Error::new(ErrorKind::Unsupported, message)
 }

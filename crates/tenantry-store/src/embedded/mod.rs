@@ -56,7 +56,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, Result};
+use tenantry_types::{Error, Location, Result};
 
 /// The embedded backend. All operations on records are those of [`crate::Store`].
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Embedded {
             revocations,
             clock,
             entropy,
-            config.default_isolation,
+            (config.default_isolation, Location::Home),
         ));
         inner.start()?;
         purge::spawn(&inner);

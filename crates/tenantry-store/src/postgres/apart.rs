@@ -1,49 +1,49 @@
 //! Places of tenants that live apart: which one is whose, and who makes and removes them.
 
 use super::{
-    admin::{connect, enter, with_database},
+    admin::enter,
     check::check_own,
     cluster::{Place, Schema, Shared},
     connections::Target,
+    locations::Located,
     names::{Names, PlaceName},
     place::{drop_database, drop_schema, make_database, make_schema},
-    url::DatabaseUrl,
+    purge,
+    url::Cluster,
 };
 use crate::tenancy::place::Placement;
 use std::sync::Arc;
-use tenantry_types::{Error, ErrorKind, Isolation, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
 /// The role that makes and removes places, directly at the server.
 pub(super) struct Provisioner {
-    url: DatabaseUrl,
+    way: Cluster,
     names: Names,
-    /// A connection to the installation's database between two uses.
+    /// A connection to the database of the shared tables between two uses.
     idle: Mutex<Option<Client>>,
 }
 
 impl Provisioner {
-    /// `url` names the installation's database.
-    pub(super) fn new(url: DatabaseUrl) -> Result<Self> {
-        let names = Names::parse(url.database())?;
-        // Said at the start, and not when the first place is half made.
-        with_database(&url.text(), url.database())?;
-        Ok(Self { url, names, idle: Mutex::default() })
+    /// The way leads to the database of the shared tables.
+    pub(super) fn new(way: Cluster) -> Result<Self> {
+        let names = Names::parse(way.url().database())?;
+        Ok(Self { way, names, idle: Mutex::default() })
     }
 
-    /// The URL of a database of the same server.
-    pub(super) fn url_of(&self, database: &str) -> Result<String> {
-        with_database(&self.url.text(), database)
+    /// A connection to a database of the same server.
+    pub(super) async fn enter(&self, database: &str) -> Result<Client> {
+        enter(&self.way.with_database(database)).await
     }
 
-    /// Runs work on a connection to the installation's database, one at a time. One that has
+    /// Runs work on a connection to the database of the shared tables, one at a time. One that has
     /// failed, or was given up, is not used again.
     async fn with<T>(&self, work: impl AsyncFnOnce(&mut Client) -> Result<T>) -> Result<T> {
         let mut idle = self.idle.lock().await;
         let mut client = match idle.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
-            None => connect(&self.url.text()).await?,
+            None => enter(&self.way).await?,
         };
         let outcome = work(&mut client).await;
         if outcome.is_ok() {
@@ -66,72 +66,91 @@ fn out_of_reach(why: Error) -> Error {
 }
 
 impl Shared {
-    /// Where a tenant's data are. A place's name is a keyed hash of the tenant's number, so that
-    /// it says nothing to those who see the names of others.
-    pub(super) fn place_of(&self, placement: Placement) -> Place {
-        if placement.isolation == Isolation::Shared {
-            return self.root.clone();
-        }
-        let name = self.name_of(placement);
-        let role = Some(name.as_str().into());
-        let database = match placement.isolation {
-            Isolation::Database => name.as_str().into(),
-            Isolation::Shared | Isolation::Schema => Arc::clone(&self.root.target.database),
+    /// Where a tenant's data are.
+    pub(super) async fn place_of(self: &Arc<Self>, placement: Placement) -> Result<Place> {
+        Ok(self.place_in(&*self.located(placement).await?, placement))
+    }
+
+    /// Where they are in their database. A place's name is a keyed hash of the tenant's number,
+    /// so that it says nothing to those who see the names of others.
+    pub(super) fn place_in(&self, located: &Located, placement: Placement) -> Place {
+        let name = || self.name_of(placement);
+        let root = &located.root;
+        let (name, database) = match (placement.isolation, placement.location) {
+            // In a database that it carries, a tenant is alone in the shared tables.
+            (Isolation::Shared, _) | (_, Location::Own) => return root.clone(),
+            (Isolation::Schema, _) => (name(), Arc::clone(&root.target.database)),
+            (Isolation::Database, _) => {
+                let name = name();
+                let database = name.as_str().into();
+                (name, database)
+            }
         };
-        let target = Target { database, ..self.root.target.clone() };
-        Place::new(target, Schema::from(&name), role)
+        let target = Target { database, ..root.target.clone() };
+        Place::new(target, Schema::from(&name), Some(name.as_str().into()))
     }
 
     fn name_of(&self, placement: Placement) -> PlaceName {
-        // Nobody asks for one before the installation is open.
-        let key = self.naming.get().copied().unwrap_or_default();
         let id = placement.tenant.get().to_be_bytes();
-        PlaceName::of_hash(blake3::keyed_hash(&key, &id).as_bytes())
+        PlaceName::of_hash(blake3::keyed_hash(&self.naming(), &id).as_bytes())
     }
 
     /// Refuses a database of a tenant's own whose walls do not stand.
-    pub(super) async fn check_place(&self, placement: Placement) -> Result<()> {
-        if placement.isolation != Isolation::Database {
+    pub(super) async fn check_place(self: &Arc<Self>, placement: Placement) -> Result<()> {
+        let located = self.located(placement).await?;
+        if placement.isolation != Isolation::Database || placement.location == Location::Own {
             return Ok(());
         }
-        let database = self.place_of(placement).target.database;
-        let client = enter(&self.service.with_database(&database)).await.map_err(out_of_reach)?;
+        let database = self.place_in(&located, placement).target.database;
+        let client = located.enter(&database).await.map_err(out_of_reach)?;
         check_own(&client).await.map(drop)
     }
 
-    pub(super) fn provisioner(&self) -> Result<&Provisioner> {
-        self.provisioner.as_ref().ok_or_else(|| {
-            Error::internal("a place is to be made or removed without --database-admin-url")
-        })
-    }
-
     /// Makes what is missing of a tenant's place.
-    pub(super) async fn make_place(&self, placement: Placement) -> Result<()> {
-        let by = self.provisioner()?;
+    pub(super) async fn make_place(self: &Arc<Self>, placement: Placement) -> Result<()> {
+        let located = self.located_new(placement).await?;
+        if placement.isolation == Isolation::Shared || placement.location == Location::Own {
+            return Ok(());
+        }
+        let by = located.provisioner()?;
         let (name, tenant) = (self.name_of(placement), placement.tenant);
         let made = match placement.isolation {
             Isolation::Shared => Ok(()),
             Isolation::Schema => {
                 by.with(async |client| make_schema(client, &by.names, &name, tenant).await).await
             }
-            Isolation::Database => make_database(&by.url.text(), &by.names, &name, tenant).await,
+            Isolation::Database => make_database(&by.way, &by.names, &name, tenant).await,
         };
         made.map_err(out_of_reach)
     }
 
     /// Removes what is there of the place of a tenant that is gone.
-    pub(super) async fn drop_place(&self, placement: Placement) -> Result<()> {
-        let by = self.provisioner()?;
+    pub(super) async fn drop_place(self: &Arc<Self>, placement: Placement) -> Result<()> {
+        if placement.location == Location::Own {
+            return self.leave_own(placement).await;
+        }
+        let located = self.located(placement).await?;
         let (name, tenant) = (self.name_of(placement), placement.tenant);
         match placement.isolation {
-            Isolation::Shared => Ok(()),
+            // At home its rows go with those of the root.
+            Isolation::Shared if placement.location == Location::Home => Ok(()),
+            Isolation::Shared => purge::empty(self, &located.root, tenant).await,
             Isolation::Schema => {
+                let by = located.provisioner()?;
                 by.with(async |client| drop_schema(client, &name, tenant).await).await
             }
             Isolation::Database => {
-                self.connections.forget(&self.place_of(placement).target);
-                drop_database(&by.url.text(), &name, tenant).await
+                self.forget_connections(&self.place_in(&located, placement).target);
+                drop_database(&located.provisioner()?.way, &name, tenant).await
             }
         }
+    }
+}
+
+impl Located {
+    pub(super) fn provisioner(&self) -> Result<&Provisioner> {
+        self.provisioner.as_ref().ok_or_else(|| {
+            Error::internal("a place is to be made or removed without the admin's URL")
+        })
     }
 }

@@ -2,7 +2,7 @@ use super::{
     super::{
         admin::{connect, with_database},
         place::{make_database, make_schema},
-        stand::Stand,
+        stand::{Stand, way},
     },
     *,
 };
@@ -159,7 +159,7 @@ async fn a_tenants_own_database_is_looked_at_too() {
         let made = stand.set_up().await;
         let place = stand.place(7);
         let tenant = TenantId::new(7);
-        make_database(&made.database_admin_url, &stand.names, &place, tenant).await.unwrap();
+        make_database(&way(&made.database_admin_url), &stand.names, &place, tenant).await.unwrap();
         let service = with_database(&made.database_url, place.as_str()).unwrap();
         let service = connect(&service).await.unwrap();
         let facts = check_own(&service).await.unwrap();

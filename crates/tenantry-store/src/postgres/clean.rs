@@ -1,11 +1,11 @@
 //! Makes a connection usable again that was let go in the middle of something.
 
-use super::{connect::Link, connections::Shared};
-use std::{pin::pin, sync::Weak, time::Duration};
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, timeout, timeout_at},
+use super::{
+    connect::Link,
+    connections::{Permit, Shared},
 };
+use std::{pin::pin, sync::Weak, time::Duration};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// What takes longer than this to end by itself is cancelled,
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -18,7 +18,7 @@ const AT_MOST: Duration = Duration::from_secs(5);
 /// answers of everything that had been sent, so that no answer can be read by the next one.
 ///
 /// Holds the permit meanwhile: a caller that gives up does not get more connections by that.
-pub(super) async fn clean(link: Link, shared: Weak<Shared>, permit: OwnedSemaphorePermit) {
+pub(super) async fn clean(link: Link, shared: Weak<Shared>, permit: Permit) {
     if link.is_closed() {
         return;
     }

@@ -1,13 +1,12 @@
 //! PostgreSQL as a place for rows.
 
 use super::{
-    apart::Provisioner,
     call,
     connections::{Connections, Target},
     graphs::Graphs,
+    locations::{Located, Locations, Secrets},
     names::{PlaceName, VECTOR_SCHEMA, quoted},
     statement::{Limits, Right, Step, Text},
-    url,
     view::{Key, PgView, first_bytes},
     watch::Watch,
 };
@@ -35,7 +34,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Isolation, Resource, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Location, OwnDatabase, Resource, Result};
 use tokio::sync::Notify;
 
 /// How long this node waits for another one that writes to the same tenant.
@@ -59,15 +58,18 @@ pub(crate) struct Shared {
     /// For whoever asks who a tenant is or what a key may do. It holds nothing else meanwhile
     /// that others of them wait for, so that these never run out for good.
     pub(crate) lookups: Connections,
+    /// The same for what is asked of other databases than the root: one of them that hangs must
+    /// not keep the root from being asked.
+    pub(super) far: Connections,
     pub(crate) limits: Limits,
     pub(crate) root: Place,
     pub(crate) watch: Watch,
-    /// The way to the installation's database.
-    pub(super) service: url::Cluster,
-    /// Who makes and removes places apart.
-    pub(super) provisioner: Option<Provisioner>,
-    /// What the names of places apart come from, once the installation is open.
-    pub(super) naming: OnceLock<[u8; 32]>,
+    /// The installation's database.
+    pub(super) home: Arc<Located>,
+    /// The other ones that tenants may be in.
+    pub(super) locations: Locations,
+    /// What the installation's data key is needed for here, once it is open.
+    pub(super) secrets: OnceLock<Secrets>,
     /// Wakes the purger.
     pub(super) purge: Arc<Notify>,
     /// Tenants that live apart and may have collections to purge: those whose place was opened,
@@ -144,8 +146,8 @@ pub(crate) fn signed(tenant: TenantId) -> Result<i64> {
 
 impl Cluster {
     /// Where this tenant's data are.
-    pub(crate) fn place(&self, tenant: &OpenTenant) -> Place {
-        self.shared.place_of(tenant.placement())
+    pub(crate) async fn place(&self, tenant: &OpenTenant) -> Result<Place> {
+        self.shared.place_of(tenant.placement()).await
     }
 }
 
@@ -160,10 +162,12 @@ impl Backend for Cluster {
 
     async fn confirm(&self, tenant: &OpenTenant) -> Result<()> {
         let asked = Instant::now();
-        let place = self.place(tenant);
+        let place = self.place(tenant).await?;
         let key = keys::Head {}.encode(tenant.prefix());
         let steps = vec![Step::Run(Key::split(&key)?.get(&place))];
-        let conn = self.shared.lookups.get(&place.target).await?;
+        let is_near = place.target.server == self.shared.root.target.server;
+        let lookups = if is_near { &self.shared.lookups } else { &self.shared.far };
+        let conn = lookups.get(&place.target).await?;
         let right = place.right(tenant.id());
         let answers = call::read(conn, self.shared.limits, right, steps).await?;
         let row = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
@@ -179,20 +183,34 @@ impl Backend for Cluster {
     }
 
     async fn view(&self, tenant: &OpenTenant) -> Result<PgView> {
-        Ok(PgView::data(&self.shared, self.place(tenant)))
+        Ok(PgView::data(&self.shared, self.place(tenant).await?))
     }
 
     async fn change(&self, tenant: &OpenTenant) -> Result<PgView> {
-        PgView::change(&self.shared, self.place(tenant), &[tenant]).await
+        PgView::change(&self.shared, self.place(tenant).await?, &[tenant]).await
     }
 
     async fn change_root(&self, tenants: &[&OpenTenant]) -> Result<PgView> {
         PgView::change_root(&self.shared, tenants).await
     }
 
-    fn can_make(&self, isolation: Isolation) -> Result<()> {
-        if isolation == Isolation::Shared || self.shared.provisioner.is_some() {
+    fn can_make(&self, isolation: Isolation, location: Location) -> Result<()> {
+        let (located, name) = match location {
+            Location::Home => (self.shared.home.as_ref(), None),
+            Location::Named(name) => (self.shared.locations.named(name)?, Some(name)),
+            Location::Own => return Ok(()),
+        };
+        if isolation == Isolation::Shared || located.provisioner.is_some() {
             return Ok(());
+        }
+        if let Some(name) = name {
+            let message = format!(
+                "tenants with isolation {} at {name} need a role that makes their places: give \
+                 the server the admin's URL of this location, which `tenantry postgres setup` has \
+                 printed",
+                isolation.word()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
         }
         Err(Error::new(
             ErrorKind::Unsupported,
@@ -202,6 +220,14 @@ impl Backend for Cluster {
                 isolation.word()
             ),
         ))
+    }
+
+    async fn check_own(&self, tenant: Option<TenantId>, own: &OwnDatabase) -> Result<()> {
+        self.shared.check_own(tenant, own).await
+    }
+
+    fn own_changed(&self, _tenant: TenantId) {
+        self.shared.watch.forget_ways();
     }
 
     async fn make_place(&self, tenant: &OpenTenant) -> Result<()> {
@@ -220,7 +246,7 @@ impl Backend for Cluster {
     }
 
     async fn change_first(&self, tenant: &OpenTenant) -> Result<PgView> {
-        Ok(PgView::writing(&self.shared, self.place(tenant)))
+        Ok(PgView::writing(&self.shared, self.place(tenant).await?))
     }
 
     async fn creating(&self) -> Result<PgView> {

@@ -3,28 +3,28 @@
 use super::{
     clean::clean,
     connect::{Facts, Link, VectorType, is_stale},
-    connections::{Shared, Target},
+    connections::{Permit, Shared, Target},
     failure::{Cause, Failure, Outcome, Stage},
 };
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
-use tokio::{runtime::Handle, sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::Client;
 
 /// A connection for one user at a time. Dropped, it can be used by the next one: at once if
 /// nothing is open on it, otherwise after it was cleaned.
 pub(crate) struct Conn {
     link: Option<Link>,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Permit>,
     shared: Weak<Shared>,
     /// Nothing was sent that is not answered, and no transaction is open.
     is_clean: bool,
 }
 
 impl Conn {
-    pub(super) fn new(link: Link, permit: OwnedSemaphorePermit, shared: Weak<Shared>) -> Self {
+    pub(super) fn new(link: Link, permit: Permit, shared: Weak<Shared>) -> Self {
         Self { link: Some(link), permit: Some(permit), shared, is_clean: true }
     }
 

@@ -5,7 +5,6 @@ use super::{
     failure::{Cause, Failure, Outcome, Stage},
     statement::Statement,
     tls::Tls,
-    url::Cluster,
 };
 use std::{
     future::poll_fn,
@@ -70,14 +69,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Opens a connection to `target`, which is in `cluster`.
+    /// Opens a connection to `target`.
     pub(super) async fn open(
-        cluster: &Cluster,
         target: Target,
         facts: Option<Arc<Facts>>,
         counted: Counted,
     ) -> Outcome<Self> {
-        match timeout(OPENING, open(cluster, target, facts, counted)).await {
+        match timeout(OPENING, open(target, facts, counted)).await {
             Ok(opened) => opened,
             Err(_) => Err(Failure::silent(Stage::Connect, OPENING)),
         }
@@ -120,12 +118,8 @@ impl Link {
     }
 }
 
-async fn open(
-    cluster: &Cluster,
-    target: Target,
-    facts: Option<Arc<Facts>>,
-    counted: Counted,
-) -> Outcome<Link> {
+async fn open(target: Target, facts: Option<Arc<Facts>>, counted: Counted) -> Outcome<Link> {
+    let cluster = target.server.cluster();
     let url = cluster.url().with_database(&target.database);
     let tls = cluster.tls().clone();
     let mut left = RETRIES;

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
+    hash::{Hash, Hasher},
     num::NonZeroUsize,
     sync::{
         Arc, Weak,
@@ -54,17 +55,68 @@ impl Bounds {
     };
 }
 
+/// The way to a server. It is equal to its clones only: who goes another way to the same server,
+/// with another password for instance, has other connections.
+#[derive(Clone)]
+pub(crate) struct Server(Arc<Way>);
+
+struct Way {
+    cluster: Cluster,
+    /// One part in so many of the connections of a purpose is the most that it may have.
+    part: usize,
+}
+
+impl Server {
+    /// One that may have all connections.
+    pub(crate) fn new(cluster: Cluster) -> Self {
+        Self::with_part(cluster, 1)
+    }
+
+    /// One that may have one `part`th of them, so that the others are served if it hangs.
+    pub(crate) fn with_part(cluster: Cluster, part: usize) -> Self {
+        Self(Arc::new(Way { cluster, part: part.max(1) }))
+    }
+
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.0.cluster
+    }
+
+    /// What it is counted by.
+    fn number(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+}
+
+impl PartialEq for Server {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Server {}
+
+impl Hash for Server {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.number().hash(state);
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({})", self.0.cluster.url())
+    }
+}
+
 /// A database of one of the servers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
-    /// Its number among those given to [`Connections::new`].
-    pub(crate) cluster: usize,
+    pub(crate) server: Server,
     pub(crate) database: Arc<str>,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.cluster, self.database)
+        write!(f, "{}", self.server.cluster().url().with_database(&self.database))
     }
 }
 
@@ -76,7 +128,6 @@ pub(crate) struct Connections {
 
 /// What connections come back to.
 pub(super) struct Shared {
-    clusters: Vec<Arc<Cluster>>,
     bounds: Bounds,
     budget: usize,
     permits: Arc<Semaphore>,
@@ -97,7 +148,21 @@ struct State {
     facts: LruCache<Target, Arc<Facts>>,
     /// Until when no connection is tried.
     paused: HashMap<Target, Instant>,
+    /// The permits of servers that may have a part only, and how many wait for one.
+    parts: HashMap<usize, Weak<Part>>,
     is_closed: bool,
+}
+
+/// What a server may have that may not have all.
+struct Part {
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+/// The right to one connection.
+pub(super) struct Permit {
+    _one: OwnedSemaphorePermit,
+    _of_server: Option<(OwnedSemaphorePermit, Arc<Part>)>,
 }
 
 /// One open connection, or one that is being opened, in the count.
@@ -125,19 +190,14 @@ enum Found {
 }
 
 impl Connections {
-    /// Connections to `clusters`, at most `budget` at any time. Needs a Tokio runtime.
-    pub(crate) fn new(clusters: Vec<Cluster>, budget: NonZeroUsize) -> Self {
-        Self::with_bounds(clusters, budget, Bounds::USUAL)
+    /// At most `budget` connections at any time, to whatever servers. Needs a Tokio runtime.
+    pub(crate) fn new(budget: NonZeroUsize) -> Self {
+        Self::with_bounds(budget, Bounds::USUAL)
     }
 
-    pub(super) fn with_bounds(
-        clusters: Vec<Cluster>,
-        budget: NonZeroUsize,
-        bounds: Bounds,
-    ) -> Self {
+    pub(super) fn with_bounds(budget: NonZeroUsize, bounds: Bounds) -> Self {
         let budget = budget.get().min(Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
-            clusters: clusters.into_iter().map(Arc::new).collect(),
             bounds,
             budget,
             permits: Arc::new(Semaphore::new(budget)),
@@ -147,6 +207,7 @@ impl Connections {
                 idle: VecDeque::new(),
                 facts: LruCache::new(FACTS_MAX),
                 paused: HashMap::new(),
+                parts: HashMap::new(),
                 is_closed: false,
             }),
             #[cfg(test)]
@@ -160,15 +221,13 @@ impl Connections {
 
     /// A connection to `target`, when there is one: whoever asked first is served first.
     pub(crate) async fn get(&self, target: &Target) -> Outcome<Conn> {
-        let permit = self.permit().await?;
+        let permit = self.permit(&target.server).await?;
         let shared = Arc::downgrade(&self.shared);
         let (other, counted) = match self.shared.find(target)? {
             Found::Idle(link) => return Ok(Conn::new(link, permit, shared)),
             Found::Room(counted) => (None, Some(counted)),
             Found::Other(link) => (Some(link), None),
         };
-        let cluster = self.shared.clusters.get(target.cluster).map(Arc::clone);
-        let cluster = cluster.ok_or_else(|| Failure::internal("a target without a server"))?;
         let facts = self.shared.state.lock().facts.get(target).cloned();
         let target = target.clone();
         // In a task of its own, so that a caller who gives up has not opened one in vain.
@@ -179,7 +238,7 @@ impl Connections {
                 (None, None) => return Err(Failure::internal("no place for a connection")),
             };
             let is_asked = facts.is_none();
-            let mut opened = Link::open(&cluster, target.clone(), facts, counted).await;
+            let mut opened = Link::open(target.clone(), facts, counted).await;
             if let Some(shared) = shared.upgrade() {
                 shared.note(&target, &mut opened, is_asked);
             }
@@ -189,13 +248,26 @@ impl Connections {
     }
 
     /// Waits for a permit, among not too many and not for too long.
-    async fn permit(&self) -> Outcome<OwnedSemaphorePermit> {
-        let permits = &self.shared.permits;
+    async fn permit(&self, server: &Server) -> Outcome<Permit> {
+        // That of the server first: whoever waits for a server that hangs takes nothing meanwhile.
+        let of_server = match self.shared.part(server) {
+            Some(part) => Some((self.acquire(&part.permits, &part.waiting).await?, part)),
+            None => None,
+        };
+        let one = self.acquire(&self.shared.permits, &self.shared.waiting).await?;
+        Ok(Permit { _one: one, _of_server: of_server })
+    }
+
+    async fn acquire(
+        &self,
+        permits: &Arc<Semaphore>,
+        waiting: &AtomicUsize,
+    ) -> Outcome<OwnedSemaphorePermit> {
         if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
             return Ok(permit);
         }
-        let waiter = Waiter(&self.shared.waiting);
-        if self.shared.waiting.fetch_add(1, Ordering::Relaxed) >= self.shared.bounds.waiters {
+        let waiter = Waiter(waiting);
+        if waiting.fetch_add(1, Ordering::Relaxed) >= self.shared.bounds.waiters {
             let message = "too many requests wait for a connection to the database";
             return Err(Error::new(ErrorKind::Busy, message).into());
         }
@@ -259,6 +331,23 @@ impl Connections {
 }
 
 impl Shared {
+    /// What a server may have, if it may not have all.
+    fn part(&self, server: &Server) -> Option<Arc<Part>> {
+        let most = (self.budget / server.0.part).max(1);
+        if most >= self.budget {
+            return None;
+        }
+        let mut state = self.state.lock();
+        if let Some(part) = state.parts.get(&server.number()).and_then(Weak::upgrade) {
+            return Some(part);
+        }
+        state.parts.retain(|_, part| part.strong_count() > 0);
+        let permits = Arc::new(Semaphore::new(most));
+        let part = Arc::new(Part { permits, waiting: AtomicUsize::new(0) });
+        state.parts.insert(server.number(), Arc::downgrade(&part));
+        Some(part)
+    }
+
     /// What whoever holds a permit may use. Dead connections that it meets are dropped.
     fn find(&self, target: &Target) -> Outcome<Found> {
         let mut state = self.state.lock();

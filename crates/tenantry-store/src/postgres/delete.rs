@@ -61,7 +61,7 @@ impl Tenancy<Cluster> {
         let bound = scope.restriction().filter.as_ref();
         let writing = tenant.writer.lock().await;
         tenant.check_alive()?;
-        let mut reading = Reading::new(self, &tenant, collection);
+        let mut reading = Reading::new(self, &tenant, collection).await?;
         let ask = Ask::new(&reading, select, bound);
         let filters = ask.filters();
         let slice = Slice { offset: 0, limit };
@@ -96,11 +96,12 @@ impl Tenancy<Cluster> {
                 // Nobody of this node can have been it: the writer lock is held.
                 Some(_) => {
                     writing = Some(begun.into_lock());
-                    reading = Reading::new(self, &tenant, collection);
+                    reading = Reading::new(self, &tenant, collection).await?;
                     continue;
                 }
                 None => {
-                    let mut within = Reading::new(self, &tenant, collection).within(&begun.view);
+                    let mut within =
+                        Reading::new(self, &tenant, collection).await?.within(&begun.view);
                     select_all(&mut within, &ask, limit).await?
                 }
             };
@@ -131,7 +132,7 @@ impl Tenancy<Cluster> {
         note_deleted(&mut commit, &info, statistics, ordinals, scope.actor());
         let every = Include { vector: true, vectors: true, ..Include::default() };
         let (fields, _) = asked(&info, every);
-        let place = self.place(tenant);
+        let place = view.home().clone();
         let (number, collection) = (signed_tenant(tenant.id())?, signed_collection(info.number)?);
         let statement = |text: &str, doomed: Vec<i64>| {
             Statement::new(place.text(text))

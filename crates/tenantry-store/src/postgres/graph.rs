@@ -192,6 +192,9 @@ pub(super) struct GraphNames {
     pub(super) rest: String,
 }
 
+/// A pattern of the names of all indexes of graphs.
+pub(super) const ANY: &str = "^(graph|rest)_[a-z2-7]{16}_[0-9]+$";
+
 impl Shared {
     pub(super) fn graph_names(&self, key: GraphKey) -> GraphNames {
         let of = self.graph_hash(key.tenant, key.collection);
@@ -205,8 +208,7 @@ impl Shared {
     }
 
     fn graph_hash(&self, tenant: TenantId, collection: u32) -> String {
-        let key = self.naming.get().copied().unwrap_or_default();
-        let mut hasher = blake3::Hasher::new_keyed(&key);
+        let mut hasher = blake3::Hasher::new_keyed(&self.naming());
         // Longer than what places are named after.
         hasher.update(b"graph").update(&tenant.get().to_be_bytes());
         hasher.update(&collection.to_be_bytes());

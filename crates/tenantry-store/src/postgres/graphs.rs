@@ -8,10 +8,11 @@
 //! is lost here is noted again by the next search.
 
 use super::{
-    admin::{Work, connect, failed, try_lock_work_of_session},
+    admin::{Work, failed, try_lock_work_of_session},
     call,
     cluster::{Place, Shared},
     graph::{self, GraphKey, GraphNames, Shape},
+    locations::Located,
     statement::{Statement, Step},
     view::{Key, odd},
 };
@@ -32,7 +33,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Result};
 use tokio::sync::Notify;
 use tokio_postgres::{Client, types::Type};
 
@@ -122,7 +123,8 @@ impl Graphs {
         records: u64,
     ) {
         let placement = tenant.placement();
-        if !placement.is_apart() {
+        // In tables with others, neighbours would change each other's answers.
+        if placement.isolation == Isolation::Shared {
             return;
         }
         let (keeps, shrank) = (self.keeps(records), self.keeps(before) && !self.keeps(records));
@@ -199,9 +201,7 @@ impl Graphs {
 /// Starts the two tasks; they end with the store.
 pub(super) fn spawn(shared: &Arc<Shared>) {
     tokio::spawn(look_at_all(Arc::downgrade(shared)));
-    if shared.provisioner.is_some() {
-        tokio::spawn(make_all(Arc::downgrade(shared)));
-    }
+    tokio::spawn(make_all(Arc::downgrade(shared)));
 }
 
 /// The next one of a list, or none after a while: then whoever waits sees that the store is gone.
@@ -236,14 +236,15 @@ async fn look_at_all(weak: Weak<Shared>) {
 async fn look_at(shared: &Arc<Shared>, key: GraphKey) -> Result<()> {
     let graphs = &shared.graphs;
     let Some(entry) = graphs.entry(key) else { return Ok(()) };
-    let place = shared.place_of(entry.placement);
+    let located = shared.located(entry.placement).await?;
+    let place = shared.place_in(&located, entry.placement);
     let names = shared.graph_names(key);
     let there = look(shared, &place, key).await?;
     let is_ready = names.are_ready(&there);
     let is_some = there.iter().any(|(name, _)| names.is_of(name));
     let is_to_make = graphs.wants(entry.records) && !is_ready;
     let is_to_remove = !graphs.keeps(entry.records) && is_some;
-    if (is_to_make || is_to_remove) && shared.provisioner.is_some() {
+    if (is_to_make || is_to_remove) && located.provisioner.is_some() {
         let mut known = graphs.known.lock();
         if let Some(entry) = known.entries.peek_mut(&key) {
             entry.is_ready = is_ready;
@@ -309,8 +310,9 @@ async fn make_all(weak: Weak<Shared>) {
 /// Whether the graph is there after that; none if another node works in this database.
 async fn make_or_remove(shared: &Arc<Shared>, key: GraphKey) -> Result<Option<bool>> {
     let Some(entry) = shared.graphs.entry(key) else { return Ok(None) };
-    let place = shared.place_of(entry.placement);
-    let Some(client) = Maker::begin(shared, &place).await? else { return Ok(None) };
+    let located = shared.located(entry.placement).await?;
+    let place = shared.place_in(&located, entry.placement);
+    let Some(client) = Maker::begin(&located, &place).await? else { return Ok(None) };
     let names = shared.graph_names(key);
     // Another node may just have done it.
     let there = look(shared, &place, key).await?;
@@ -346,9 +348,8 @@ struct Maker(Client);
 impl Maker {
     /// None if another one is at work there. It is not waited for: whoever waits in the database
     /// is waited for by whoever makes an index.
-    async fn begin(shared: &Shared, place: &Place) -> Result<Option<Self>> {
-        let provisioner = shared.provisioner()?;
-        let client = connect(&provisioner.url_of(&place.target.database)?).await?;
+    async fn begin(located: &Located, place: &Place) -> Result<Option<Self>> {
+        let client = located.provisioner()?.enter(&place.target.database).await?;
         let settings = format!(
             "SET search_path = pg_catalog; SET statement_timeout = 0; SET lock_timeout = '{WAIT}'; \
              SET max_parallel_maintenance_workers = 0"
@@ -397,7 +398,10 @@ impl Maker {
         collection: u32,
         place: &Place,
     ) -> Result<Vec<String>> {
-        let pattern = shared.graph_pattern(tenant, collection);
+        self.matching(&shared.graph_pattern(tenant, collection), place).await
+    }
+
+    async fn matching(&self, pattern: &str, place: &Place) -> Result<Vec<String>> {
         let text = graph::indexes(place);
         let rows = self.0.query(text.as_str(), &[&pattern]).await;
         let rows = rows.map_err(failed("look for graphs"))?;
@@ -423,14 +427,30 @@ impl Shared {
     /// vectors: that is waited for.
     pub(super) async fn remove_graphs(
         &self,
+        located: &Located,
         place: &Place,
         tenant: TenantId,
         collection: u32,
     ) -> Result<()> {
-        let Some(maker) = Maker::begin(self, place).await? else {
+        let Some(maker) = Maker::begin(located, place).await? else {
             let message = "graphs of a deleted collection are left for later: others are made";
             return Err(Error::new(ErrorKind::Unavailable, message));
         };
         maker.remove_all(self, tenant, collection, place).await
+    }
+
+    /// Removes all graphs in the database of a tenant that carried it and is gone.
+    pub(super) async fn remove_all_graphs(&self, located: &Located) -> Result<()> {
+        if located.provisioner.is_none() {
+            return Ok(());
+        }
+        let Some(maker) = Maker::begin(located, &located.root).await? else {
+            let message = "graphs of a deleted tenant are left for later: others are made";
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        };
+        for name in maker.matching(graph::ANY, &located.root).await? {
+            maker.run(&graph::remove(&located.root, &name), "remove a graph").await?;
+        }
+        Ok(())
     }
 }

@@ -6,8 +6,9 @@
 //! covers the place that is shared; that of any other place is a clear row of its own catalog.
 
 use super::{
-    admin::{Work, connect, failed, lock_work, with_database},
+    admin::{Work, enter, failed, lock_work},
     names::{Names, PLACE_PATTERN, PlaceName, ROOT_SCHEMA, VECTOR_SCHEMA, quoted},
+    url::{Cluster, DatabaseUrl},
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Result};
@@ -67,7 +68,8 @@ pub struct Migrated {
 /// [`ErrorKind::Unsupported`] if something has a newer version than this program knows;
 /// [`ErrorKind::Unavailable`] if the server does not answer or others hold what is to be changed.
 pub async fn migrate(admin_url: &str, mut progress: impl FnMut(Progress)) -> Result<Migrated> {
-    let mut client = connect(admin_url).await?;
+    let way = Cluster::open(DatabaseUrl::parse(admin_url)?)?;
+    let mut client = enter(&way).await?;
     migrate_root(&mut client).await?;
     let sql = "SELECT nspname FROM pg_namespace \
                WHERE nspname ~ $1 AND pg_get_userbyid(nspowner) = $2";
@@ -79,7 +81,7 @@ pub async fn migrate(admin_url: &str, mut progress: impl FnMut(Progress)) -> Res
     let mut tell = |done| progress(Progress { done, of });
     let mut changed = migrate_schemas(&mut client, &schemas, VECTOR_SCHEMA, &mut tell).await?;
     for (done, database) in databases.iter().enumerate() {
-        let mut own = connect(&with_database(admin_url, database.as_str())?).await?;
+        let mut own = enter(&way.with_database(database.as_str())).await?;
         let one = std::slice::from_ref(database);
         changed += migrate_schemas(&mut own, one, VECTOR_SCHEMA, &mut |_| {}).await?;
         tell(schemas.len() + done + 1);

@@ -1,7 +1,7 @@
 use super::{
     super::{
         place::{make_database, make_schema},
-        stand::Stand,
+        stand::{Stand, way},
     },
     *,
 };
@@ -86,7 +86,7 @@ async fn the_command_finds_schemas_and_databases() {
         let url = &made.database_admin_url;
         let mut admin = connect(url).await.unwrap();
         make_schema(&mut admin, &stand.names, &stand.place(1), TenantId::new(1)).await.unwrap();
-        make_database(url, &stand.names, &stand.place(2), TenantId::new(2)).await.unwrap();
+        make_database(&way(url), &stand.names, &stand.place(2), TenantId::new(2)).await.unwrap();
         let mut told = Vec::new();
         let done = migrate(url, |at| told.push((at.done, at.of))).await.unwrap();
         assert_eq!(done, Migrated { version: VERSION, places: 2, changed: 0 });

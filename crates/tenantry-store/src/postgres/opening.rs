@@ -6,13 +6,14 @@
 use super::{
     admin::enter,
     check::{check_admin, check_root},
-    config::PostgresConfig,
     migrate::migrate_root,
     url::{Cluster, DatabaseUrl},
 };
-use tenantry_types::Result;
+use std::path::Path;
+use tenantry_types::{Error, OwnDatabase, Result, SecretText};
+use tokio_postgres::Client;
 
-/// The ways to an installation's database.
+/// The ways to a database with the tables that tenants share.
 #[derive(Debug)]
 pub(super) struct Ways {
     pub(super) service: Cluster,
@@ -20,23 +21,45 @@ pub(super) struct Ways {
 }
 
 impl Ways {
-    pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
-        let ca = config.ca.as_deref();
+    /// `ca` holds the certificates for URLs that name none.
+    pub(super) fn new(
+        url: &DatabaseUrl,
+        admin_url: Option<&DatabaseUrl>,
+        ca: Option<&Path>,
+    ) -> Result<Self> {
         let way = |url: &DatabaseUrl| Cluster::open(url.clone().or_authority(ca));
-        let admin = config.admin_url.as_ref().map(way).transpose()?;
-        Ok(Self { service: way(&config.url)?, admin })
+        let admin = admin_url.map(way).transpose()?;
+        Ok(Self { service: way(url)?, admin })
+    }
+
+    /// To the database that a tenant carries.
+    pub(super) fn of_own(own: &OwnDatabase, ca: Option<&Path>) -> Result<Self> {
+        let parse = |text: &SecretText| {
+            let url = DatabaseUrl::parse(text.reveal())?;
+            if url.has_authority() {
+                // It would be a file of this machine, and operators may be elsewhere.
+                let message = "a tenant's database URL cannot name a file of certificates: the \
+                               server's --database-ca vouches for it";
+                return Err(Error::invalid(message));
+            }
+            Ok(url)
+        };
+        let admin = own.admin_url.as_ref().map(parse).transpose()?;
+        Self::new(&parse(&own.url)?, admin.as_ref(), ca)
     }
 
     /// Brings the root's tables to this program's version if an admin may, and refuses whatever
-    /// would let tenants reach each other or loses what was answered as written.
-    pub(super) async fn check(&self) -> Result<()> {
+    /// would let tenants reach each other or loses what was answered as written. Gives back the
+    /// connection of the role that serves.
+    pub(super) async fn check(&self) -> Result<Client> {
         let service = enter(&self.service).await?;
         if let Some(way) = &self.admin {
             let mut admin = enter(way).await?;
             check_admin(&admin, &service).await?;
             migrate_root(&mut admin).await?;
         }
-        check_root(&service).await.map(drop)
+        check_root(&service).await?;
+        Ok(service)
     }
 }
 
@@ -45,9 +68,8 @@ mod tests {
     use super::{super::stand::Stand, *};
 
     async fn opened(url: &str, admin: Option<&str>) -> Result<()> {
-        let mut config = PostgresConfig::new(DatabaseUrl::parse(url)?, "nowhere");
-        config.admin_url = admin.map(DatabaseUrl::parse).transpose()?;
-        Ways::new(&config)?.check().await
+        let admin = admin.map(DatabaseUrl::parse).transpose()?;
+        Ways::new(&DatabaseUrl::parse(url)?, admin.as_ref(), None)?.check().await.map(drop)
     }
 
     async fn says(url: &str, admin: Option<&str>, words: &[&str]) {

@@ -7,9 +7,10 @@
 //! finds the session half-way.
 
 use super::{
-    admin::{connect, failed, with_database},
+    admin::{enter, failed},
     migrate::{begin, commit, lock_tenant, migrate_place, migrate_place_in, run, signed},
     names::{Names, PlaceName, VECTOR_SCHEMA, quoted},
+    url::Cluster,
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Result};
@@ -74,24 +75,24 @@ pub(super) enum Removing {
 }
 
 /// Makes a tenant's role and database with the newest tables, whatever of it is missing.
-/// `admin_url` names the admin role, directly at the server, and the installation's database.
+/// The way is that of the admin role, directly at the server, to the database of the shared tables.
 pub(crate) async fn make_database(
-    admin_url: &str,
+    way: &Cluster,
     names: &Names,
     place: &PlaceName,
     tenant: TenantId,
 ) -> Result<()> {
-    make_database_steps(admin_url, names, place, tenant, Making::Tables).await
+    make_database_steps(way, names, place, tenant, Making::Tables).await
 }
 
 pub(super) async fn make_database_steps(
-    admin_url: &str,
+    way: &Cluster,
     names: &Names,
     place: &PlaceName,
     tenant: TenantId,
     last: Making,
 ) -> Result<()> {
-    let mut admin = locked(admin_url, tenant).await?;
+    let mut admin = locked(way, tenant).await?;
     let transaction = begin(&mut admin).await?;
     make_role(&transaction, names, place).await?;
     commit(transaction, "make a tenant's role").await?;
@@ -123,27 +124,27 @@ pub(super) async fn make_database_steps(
     if last == Making::Privileges {
         return Ok(());
     }
-    let mut database = connect(&with_database(admin_url, place.as_str())?).await?;
+    let mut database = enter(&way.with_database(place.as_str())).await?;
     migrate_place(&mut database, place, VECTOR_SCHEMA, tenant).await
 }
 
 /// Removes a tenant's database and role, whatever of them is there, and ends everybody's sessions
 /// in it.
 pub(crate) async fn drop_database(
-    admin_url: &str,
+    way: &Cluster,
     place: &PlaceName,
     tenant: TenantId,
 ) -> Result<()> {
-    drop_database_steps(admin_url, place, tenant, Removing::Role).await
+    drop_database_steps(way, place, tenant, Removing::Role).await
 }
 
 pub(super) async fn drop_database_steps(
-    admin_url: &str,
+    way: &Cluster,
     place: &PlaceName,
     tenant: TenantId,
     last: Removing,
 ) -> Result<()> {
-    let admin = locked(admin_url, tenant).await?;
+    let admin = locked(way, tenant).await?;
     let name = quoted(place.as_str())?;
     // Closed first, so that nobody comes back while sessions are ended.
     if state(&admin, place).await? == State::Usable {
@@ -163,8 +164,8 @@ pub(super) async fn drop_database_steps(
 }
 
 /// A connection of the admin's that holds the tenant's lock to its end.
-async fn locked(admin_url: &str, tenant: TenantId) -> Result<Client> {
-    let admin = connect(admin_url).await?;
+async fn locked(way: &Cluster, tenant: TenantId) -> Result<Client> {
+    let admin = enter(way).await?;
     let sql = format!(
         "SET search_path = pg_catalog; SET lock_timeout = '30s'; SELECT pg_advisory_lock({})",
         signed(tenant)?

@@ -1,4 +1,10 @@
-use super::{super::stand::Stand, *};
+use super::{
+    super::{
+        admin::connect,
+        stand::{Stand, way},
+    },
+    *,
+};
 use crate::postgres::names::Names;
 use tokio_postgres::error::SqlState;
 
@@ -114,8 +120,8 @@ async fn is_closed_to_the_public(client: &Client, database: &str) -> bool {
 async fn a_database_that_was_cut_off_at_any_step_is_finished() {
     Stand::with(async |stand| {
         let made = stand.set_up().await;
-        let url = &made.database_admin_url;
-        let admin = connect(url).await.unwrap();
+        let url = &way(&made.database_admin_url);
+        let admin = enter(url).await.unwrap();
         let making = [Making::Role, Making::Database, Making::Privileges, Making::Tables];
         let place = stand.place(7);
         for last in making {
@@ -151,7 +157,7 @@ async fn a_database_that_was_cut_off_at_any_step_is_finished() {
 async fn a_database_that_the_server_left_half_removed_can_be_removed() {
     Stand::with(async |stand| {
         let made = stand.set_up().await;
-        let url = &made.database_admin_url;
+        let url = &way(&made.database_admin_url);
         let place = stand.place(7);
         make_database(url, &stand.names, &place, TENANT).await.unwrap();
         let superuser = stand.superuser(stand.names.database()).await;
@@ -169,7 +175,7 @@ async fn a_database_that_the_server_left_half_removed_can_be_removed() {
 async fn many_who_make_the_same_database_make_one() {
     Stand::with(async |stand| {
         let made = stand.set_up().await;
-        let (url, names): (&str, &Names) = (&made.database_admin_url, &stand.names);
+        let (url, names) = (&way(&made.database_admin_url), &stand.names);
         let place = stand.place(7);
         let make = || make_database(url, names, &place, TENANT);
         let (a, b, c) = tokio::join!(make(), make(), make());

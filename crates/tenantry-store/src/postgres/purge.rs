@@ -6,6 +6,7 @@
 use super::{
     cluster::{Place, Shared, signed},
     graph,
+    locations::Located,
     statement::{Statement, Step},
     submit::{commit_steps, note},
     view::{Key, PgView, behind, bytes, first_bytes, odd},
@@ -13,7 +14,7 @@ use super::{
 use crate::tenancy::{
     Space, View as _,
     keys::{self, PREFIX_BYTES, Prefix},
-    place::PlaceRow,
+    place::{PlaceRow, Placement},
 };
 use std::{
     collections::HashSet,
@@ -70,24 +71,35 @@ async fn run(weak: Weak<Shared>, woken: Arc<Notify>) {
 
 /// Where notes are, and under whose number.
 struct Notes {
+    located: Arc<Located>,
     place: Place,
     whose: TenantId,
     number: i64,
 }
 
 impl Notes {
-    fn new(place: Place, whose: TenantId) -> Result<Self> {
-        Ok(Self { place, whose, number: signed(whose)? })
+    fn of_root(shared: &Shared) -> Result<Self> {
+        let (located, place) = (Arc::clone(&shared.home), shared.root.clone());
+        Ok(Self { located, place, whose: INSTALLATION, number: signed(INSTALLATION)? })
+    }
+
+    async fn of(shared: &Arc<Shared>, placement: Placement) -> Result<Self> {
+        let located = shared.located(placement).await?;
+        let (place, whose) = (shared.place_in(&located, placement), placement.tenant);
+        Ok(Self { located, place, whose, number: signed(whose)? })
     }
 }
 
 /// Does the work of every note there is that no other node works on.
 async fn purge_all(shared: &Arc<Shared>) -> Result<()> {
-    let mut outcome = purge_notes(shared, Notes::new(shared.root.clone(), INSTALLATION)?).await;
+    let mut outcome = purge_notes(shared, Notes::of_root(shared)?).await;
     let apart = std::mem::take(&mut *shared.unpurged.lock());
     for (tenant, placement) in apart {
-        let notes = Notes::new(shared.place_of(placement), tenant)?;
-        if let Err(why) = purge_notes(shared, notes).await {
+        let purged = match Notes::of(shared, placement).await {
+            Ok(notes) => purge_notes(shared, notes).await,
+            Err(why) => Err(why),
+        };
+        if let Err(why) = purged {
             // A tenant that is gone has taken its notes along.
             if why.kind() != ErrorKind::NotFound && why.kind() != ErrorKind::Corrupt {
                 shared.unpurged.lock().insert(tenant, placement);
@@ -144,23 +156,21 @@ async fn piece(
     let removed = if note.collection == 0 {
         let key = keys::Place { tenant: note.tenant }.encode(Prefix::of(INSTALLATION));
         if let Some(row) = view.get(Space::Catalog, &key).await? {
-            if shared.provisioner.is_none() {
+            let placement = PlaceRow::decode(tenant, &row)?.placement;
+            if !shared.can_drop(placement) {
                 tracing::debug!(%tenant, "a place is left to a node that can remove it");
                 return Ok(true);
             }
             if emptied.insert(tenant) {
                 // Without the note meanwhile: it takes its time, and any node may do it twice.
                 drop(view);
-                let placement = PlaceRow::decode(tenant, &row)?.placement;
                 shared.drop_place(placement).await?;
                 return Ok(false);
             }
             let told = keys::told_of(Prefix::of(INSTALLATION), tenant);
-            steps.extend(
-                [remove_range(&shared.root, 0, &told), remove_range(&shared.root, 0, &key)]
-                    .into_iter()
-                    .flatten(),
-            );
+            let own = keys::OwnDatabase { tenant: note.tenant }.encode(Prefix::of(INSTALLATION));
+            let gone = [told, own, key];
+            steps.extend(gone.iter().filter_map(|key| remove_range(&shared.root, 0, key)));
         }
         remove_of_tenant(shared, &view, tenant).await?
     } else {
@@ -182,12 +192,12 @@ async fn piece(
     let proof = steps.len() - 2;
     commit_steps(view, steps, proof).await?;
     if has_graphs {
-        if shared.provisioner.is_none() {
+        if notes.located.provisioner.is_none() {
             tracing::debug!(%tenant, "graphs are left to a node that can remove them");
             return Ok(true);
         }
         // The transaction has ended: it would be waited for.
-        shared.remove_graphs(&notes.place, tenant, note.collection).await?;
+        shared.remove_graphs(&notes.located, &notes.place, tenant, note.collection).await?;
     }
     Ok(is_done)
 }
@@ -271,6 +281,36 @@ async fn remove_of_tenant(shared: &Arc<Shared>, view: &PgView, tenant: TenantId)
         all.map(|table| chunk(root, REMOVE_ALL, table, number)).map(Step::Run).collect()
     };
     largest(&view.run(root, tenant, tables).await?)
+}
+
+/// Removes everything that a deleted tenant has in tables that it shares in another database than
+/// the root. Its head goes first: nobody writes for it after that.
+pub(super) async fn empty(shared: &Arc<Shared>, place: &Place, tenant: TenantId) -> Result<()> {
+    let number = signed(tenant)?;
+    let remove_head = |keys: Vec<Vec<u8>>| {
+        let statement = Statement::new(place.text(REMOVE_KEYS))
+            .with(number, Type::INT8)
+            .with(i16::from(keys::Head::FAMILY), Type::INT2)
+            .with(keys, Type::BYTEA_ARRAY);
+        Step::Run(statement)
+    };
+    let mut is_first = true;
+    loop {
+        let view = PgView::writing(shared, place.clone());
+        let tables = || {
+            if is_first {
+                return vec![remove_head(vec![Vec::new()])];
+            }
+            let all = ["vectors", "records", "catalog"].into_iter();
+            all.map(|table| chunk(place, REMOVE_ALL, table, number)).map(Step::Run).collect()
+        };
+        let removed = largest(&view.run(place, tenant, tables).await?)?;
+        commit_steps(view, vec![remove_head(Vec::new())], 0).await?;
+        if !is_first && removed < CHUNK {
+            return Ok(());
+        }
+        is_first = false;
+    }
 }
 
 /// Removes a piece of a collection's records; the number of rows in the largest one.

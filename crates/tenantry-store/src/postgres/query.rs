@@ -58,7 +58,7 @@ impl Tenancy<Cluster> {
         let tenant = self.collection_tenant(scope, collection).await?;
         let wires = request.vectors.iter().map(|vector| Wire::of(vector));
         let wires = wires.collect::<Result<Vec<_>>>();
-        let mut reading = Reading::new(self, &tenant, collection);
+        let mut reading = Reading::new(self, &tenant, collection).await?;
         let (hits, searches, allowed) = loop {
             let found = query(&mut reading, request, bound, &wires).await;
             if let Some(found) = reading.settled(found).await? {

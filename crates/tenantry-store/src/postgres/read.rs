@@ -39,7 +39,7 @@ impl Tenancy<Cluster> {
     ) -> Result<Answer<usize>> {
         let bound = scope.restriction().filter.as_ref();
         let tenant = self.collection_tenant(scope, collection).await?;
-        let mut reading = Reading::new(self, &tenant, collection);
+        let mut reading = Reading::new(self, &tenant, collection).await?;
         let value = loop {
             let counted = count(&mut reading, select, bound).await;
             if let Some(value) = reading.settled(counted).await? {
@@ -72,7 +72,7 @@ impl Tenancy<Cluster> {
     ) -> Result<Answer<Vec<Record>>> {
         let bound = scope.restriction().filter.as_ref();
         let tenant = self.collection_tenant(scope, collection).await?;
-        let mut reading = Reading::new(self, &tenant, collection);
+        let mut reading = Reading::new(self, &tenant, collection).await?;
         loop {
             let got = get(&mut reading, request, bound).await;
             if let Some(value) = reading.settled(got).await? {
@@ -101,7 +101,7 @@ impl Tenancy<Cluster> {
         collection: &CollectionRef,
     ) -> Result<Answer<CollectionStatistics>> {
         let tenant = self.collection_tenant(scope, collection).await?;
-        let mut reading = Reading::new(self, &tenant, collection);
+        let mut reading = Reading::new(self, &tenant, collection).await?;
         loop {
             let looked = look(&mut reading).await;
             if let Some(records) = reading.settled(looked).await? {

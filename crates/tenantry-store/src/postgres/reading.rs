@@ -85,17 +85,18 @@ enum Way<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(
+    pub(super) async fn new(
         inner: &'a Tenancy<Cluster>,
         tenant: &'a Arc<OpenTenant>,
         collection: &'a CollectionRef,
-    ) -> Self {
+    ) -> Result<Self> {
+        let place = inner.place(tenant).await?;
         let cached = tenant.look(|catalog| catalog.by_id.get(&collection.info.id).cloned());
-        Self {
+        Ok(Self {
             inner,
             tenant,
             collection,
-            place: inner.place(tenant),
+            place,
             info: cached.unwrap_or_else(|| Arc::clone(&collection.info)),
             walk: None,
             way: Way::Apart,
@@ -103,7 +104,7 @@ impl<'a> Reading<'a> {
             attempts: 0,
             cpu: Duration::ZERO,
             waited: Duration::ZERO,
-        }
+        })
     }
 
     /// The same in a transaction that has the tenant locked: nothing changes meanwhile.

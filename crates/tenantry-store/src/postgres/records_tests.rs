@@ -317,7 +317,7 @@ async fn the_last_attempt_sees_nothing_of_other_writes() {
     Node::with(|node| async move {
         node.write((0..3).map(record).collect()).await;
         let tenant = node.inner().open_tenant(node.scope.tenant()).await.unwrap().unwrap();
-        let mut reading = Reading::new(node.inner(), &tenant, &node.collection);
+        let mut reading = Reading::new(node.inner(), &tenant, &node.collection).await.unwrap();
         for attempt in 0..3 {
             let before = read::look(&mut reading).await.ok().unwrap();
             node.write(vec![record(3 + attempt)]).await;

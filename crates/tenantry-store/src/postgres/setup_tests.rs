@@ -1,5 +1,8 @@
 use super::{
-    super::{place::make_database as make_place, stand::Stand},
+    super::{
+        place::make_database as make_place,
+        stand::{Stand, way},
+    },
     *,
 };
 use crate::SystemEntropy;
@@ -74,7 +77,9 @@ async fn a_newer_pgvector_comes_to_every_database() {
     Stand::with(async |stand| {
         let made = stand.set_up().await;
         let place = stand.place(1);
-        make_place(&made.database_admin_url, &stand.names, &place, TenantId::new(1)).await.unwrap();
+        make_place(&way(&made.database_admin_url), &stand.names, &place, TenantId::new(1))
+            .await
+            .unwrap();
         let age = "UPDATE pg_extension SET extversion = '0.8.0' WHERE extname = 'vector'";
         for database in [stand.names.database(), place.as_str()] {
             stand.superuser(database).await.batch_execute(age).await.unwrap();

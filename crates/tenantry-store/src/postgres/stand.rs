@@ -4,6 +4,7 @@ use super::{
     admin::{connect, with_database},
     names::{Names, PlaceName},
     setup::{SetUp, Setup, setup},
+    url::{Cluster, DatabaseUrl},
 };
 use crate::SystemEntropy;
 use std::{
@@ -22,6 +23,11 @@ pub(super) fn superuser_url() -> String {
         "TENANTRY_TEST_POSTGRES must hold the URL of a superuser of a PostgreSQL for tests: \
          `cargo xtask test` starts one, clients/postgres/server.py does it by hand",
     )
+}
+
+/// The way that a URL says.
+pub(super) fn way(url: &str) -> Cluster {
+    Cluster::open(DatabaseUrl::parse(url).unwrap()).unwrap()
 }
 
 /// Names that no other test has.

@@ -1,16 +1,15 @@
 //! Opening, and what is asked of the whole.
 
 use super::{
-    apart::Provisioner,
-    cluster::{Cluster, IDLE, LOCK, Place, Schema, Shared},
+    claim,
+    cluster::{Cluster, IDLE, LOCK, Shared},
     config::PostgresConfig,
-    connections::{Connections, Target},
+    connections::Connections,
     graphs::{self, Graphs},
-    names::ROOT_SCHEMA,
+    locations::{Located, Locations, Secrets},
     opening::Ways,
     purge,
     statement::Limits,
-    url,
     view::PgView,
     watch::{self, Watch},
 };
@@ -39,7 +38,7 @@ use std::{
     },
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Result};
+use tenantry_types::{Error, ErrorKind, Location, Result};
 
 /// The backend on PostgreSQL. All operations are those of [`crate::Store`].
 #[derive(Debug)]
@@ -53,11 +52,13 @@ impl Postgres {
     pub(crate) async fn open(config: PostgresConfig) -> Result<Self> {
         let tenants = Arc::new(Tenants::new());
         let revocations = Arc::new(AtomicU64::new(0));
-        let ways = Ways::new(&config)?;
+        let ways = Ways::new(&config.url, config.admin_url.as_ref(), config.ca.as_deref())?;
+        let locations = Locations::new(&config)?;
         ways.check().await?;
-        let shared = Arc::new(shared(&config, ways.service, &tenants, &revocations)?);
+        let shared = Arc::new(shared(&config, ways, locations, &tenants, &revocations)?);
         shared.watch.look().await?;
         let inner = found(&config, &shared, tenants, revocations).await?;
+        shared.open_locations().await?;
         watch::spawn(&shared);
         purge::spawn(&shared);
         graphs::spawn(&shared);
@@ -88,6 +89,7 @@ impl Postgres {
         shared.closed.store(true, Ordering::Release);
         shared.connections.close();
         shared.lookups.close();
+        shared.far.close();
         shared.watch.close();
         shared.purge.notify_one();
         shared.graphs.wake();
@@ -96,27 +98,23 @@ impl Postgres {
 
 fn shared(
     config: &PostgresConfig,
-    server: url::Cluster,
+    ways: Ways,
+    locations: Locations,
     tenants: &Arc<Tenants>,
     revocations: &Arc<AtomicU64>,
 ) -> Result<Shared> {
     // Those for lookups are held for one answer at a time, so a few are enough.
     let all = config.connections.get();
     let lookups = (all / 8).max(1);
-    let connections = |count: usize| {
-        Connections::new(
-            vec![server.clone()],
-            NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN),
-        )
-    };
-    let target = Target { cluster: 0, database: config.url.database().into() };
-    let root = Place::new(target, Schema::new(ROOT_SCHEMA)?, None);
+    let connections =
+        |count: usize| Connections::new(NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN));
+    let home = Arc::new(Located::home(ways)?);
+    let root = home.root.clone();
     let (tenants, revocations) = (Arc::clone(tenants), Arc::clone(revocations));
-    let ca = config.ca.as_deref();
-    let admin = config.admin_url.clone().map(|url| url.or_authority(ca));
     Ok(Shared {
         connections: connections(all.saturating_sub(lookups)),
         lookups: connections(lookups),
+        far: connections(lookups),
         limits: Limits {
             statement: config.statement_timeout,
             lock: LOCK,
@@ -124,10 +122,10 @@ fn shared(
             citus: config.citus,
         },
         root: root.clone(),
-        service: server.clone(),
         watch: Watch::new(connections(1), root, tenants, revocations),
-        provisioner: admin.map(Provisioner::new).transpose()?,
-        naming: OnceLock::new(),
+        home,
+        locations,
+        secrets: OnceLock::new(),
         unpurged: Mutex::default(),
         purge: Arc::default(),
         graphs: Graphs::new(config.graph_above),
@@ -155,6 +153,10 @@ async fn found(
     if is_new && next != 1 {
         return Err(Error::corrupt("the database is damaged: the installation's row is gone"));
     }
+    let claim = keys::Claim {}.encode(installation);
+    if is_new && view.get(Space::Catalog, &claim).await?.is_some() {
+        return Err(claim::is_others(&format!("the database {}", config.url)));
+    }
     if is_new && !config.may_found {
         let message = format!(
             "there is no installation in the database {} yet: `tenantry serve` makes it",
@@ -172,6 +174,7 @@ async fn found(
         None if is_new => make_key(config)?,
         None => return Err(no_key(&config.key_folder)),
     };
+    let location = config.default_location.map_or(Location::Home, Location::Named);
     let pool = config.pool.clone();
     let cluster = Cluster { shared: Arc::clone(shared), pool, master };
     let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
@@ -181,7 +184,7 @@ async fn found(
         revocations,
         clock,
         entropy,
-        config.default_isolation,
+        (config.default_isolation, location),
     ));
     if is_new {
         let set = inner.founding(view.generation())?;
@@ -194,8 +197,7 @@ async fn found(
     }
     check_key(&inner).await?;
     let installation = inner.installation().await?;
-    let naming = installation.key().derive("tenantry 2026-11 names of places", &[]);
-    let _ = inner.shared.naming.set(naming);
+    let _ = inner.shared.secrets.set(Secrets::of(installation.key()));
     inner.give_ids_from(next);
     Ok(inner)
 }

@@ -84,6 +84,11 @@ impl DatabaseUrl {
         self
     }
 
+    /// True if it names a file of certificates.
+    pub(super) fn has_authority(&self) -> bool {
+        self.authority.is_some()
+    }
+
     /// The same server and user, but another database.
     #[must_use]
     pub fn with_database(&self, name: &str) -> Self {

@@ -43,6 +43,8 @@ pub(crate) struct Watch {
     tenants: Arc<Tenants>,
     revocations: Arc<AtomicU64>,
     epoch: AtomicI64,
+    /// How often whatever a right depends on was forgotten.
+    forgotten: AtomicU64,
     /// When the last question that was answered was asked.
     asked: Mutex<Option<Instant>>,
     /// When the last one was asked, and why it was not answered, if it was not.
@@ -58,9 +60,9 @@ impl Watch {
         tenants: Arc<Tenants>,
         revocations: Arc<AtomicU64>,
     ) -> Self {
-        let epoch = AtomicI64::new(0);
+        let (epoch, forgotten) = (AtomicI64::new(0), AtomicU64::new(0));
         let (asked, trouble, asking) = Default::default();
-        Self { connections, root, tenants, revocations, epoch, asked, trouble, asking }
+        Self { connections, root, tenants, revocations, epoch, forgotten, asked, trouble, asking }
     }
 
     /// What is in memory may be believed.
@@ -125,8 +127,19 @@ impl Watch {
 
     /// Forgets whatever a right depends on.
     pub(super) fn forget(&self) {
+        self.forget_ways();
         self.tenants.forget_all();
         self.revoked();
+    }
+
+    /// Forgets the ways to databases that tenants carry.
+    pub(super) fn forget_ways(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often they were forgotten: a way that was read before counts no more.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
     }
 
     /// Whoever acts with a key looks at it once more.

@@ -123,7 +123,7 @@ impl Tenancy<Cluster> {
         let steps = {
             let facts = view.facts().await;
             let vector = facts.as_ref().and_then(|facts| facts.vector.as_ref());
-            rows.into_steps(&self.place(&tenant), &tenant, number, vector)?
+            rows.into_steps(view.home(), &tenant, number, vector)?
         };
         self.submit_with(view, set, steps).await?;
         tenant.set_head(head);
@@ -181,7 +181,7 @@ impl Tenancy<Cluster> {
         data: impl Fn(&mut Draft) -> Result<Option<String>> + Send + Sync,
     ) -> Result<Changing<'t>> {
         tenant.check_alive()?;
-        let (place, number) = (self.place(tenant), collection.info.number);
+        let (place, number) = (self.place(tenant).await?, collection.info.number);
         let make = || -> Result<Statement> {
             let mut draft = Draft::new(tenant, number)?;
             let data = data(&mut draft)?;

@@ -10,7 +10,7 @@ use super::{
 use crate::Entropy;
 use std::fmt::Debug;
 use tenantry_auth::TenantId;
-use tenantry_types::{Isolation, Result};
+use tenantry_types::{Isolation, Location, OwnDatabase, Result};
 
 /// A key with its value.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
@@ -75,8 +75,19 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
         tenants: &[&OpenTenant],
     ) -> impl Future<Output = Result<Self::View>> + Send;
 
-    /// Fails if no tenant can be made with this isolation.
-    fn can_make(&self, isolation: Isolation) -> Result<()>;
+    /// Fails if no tenant can be made with this isolation at this location.
+    fn can_make(&self, isolation: Isolation, location: Location) -> Result<()>;
+
+    /// Looks at a database that this tenant shall carry, or a new one if none is given; fails with
+    /// words for the operator if it cannot be.
+    fn check_own(
+        &self,
+        tenant: Option<TenantId>,
+        own: &OwnDatabase,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Forgets the way to the database that a tenant carries: another one is committed.
+    fn own_changed(&self, tenant: TenantId);
 
     /// Makes the place of a tenant that lives apart, where nothing was ever answered from. What a
     /// making that was cut short has left is finished or made anew.

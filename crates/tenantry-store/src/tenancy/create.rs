@@ -5,11 +5,12 @@ use super::{
     about::About,
     backend::Scan,
     catalog,
-    disk::{Head, Touched},
+    disk::{DiskOwn, Head, Touched},
     done,
     keys::{self, Decode as _, Prefix},
     number,
     place::{Fresh, PlaceRow, Placement},
+    seal::Nonces,
     small_number,
     tenant_rows::{name_key, require_free},
     tenants::{Commit, OpenTenant},
@@ -17,7 +18,9 @@ use super::{
 use crate::TenantInfo;
 use std::sync::Arc;
 use tenantry_auth::{OperatorScope, TenantId};
-use tenantry_types::{DatabaseName, Error, Isolation, Location, Result, TenantSpec, TenantState};
+use tenantry_types::{
+    DatabaseName, Error, Isolation, Location, OwnDatabase, Result, TenantSpec, TenantState,
+};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
@@ -44,15 +47,19 @@ impl<B: Backend> Tenancy<B> {
         scope: &OperatorScope,
     ) -> Result<TenantInfo> {
         let _name = self.reserve(&spec.name)?;
-        let isolation = spec.isolation.unwrap_or(self.default_isolation);
-        self.can_make(isolation)?;
+        let (isolation, location) = self.where_to(spec)?;
+        self.can_make(isolation, location)?;
+        if let Some(own) = &spec.own_database {
+            self.check_own(None, own).await?;
+        }
+        let installation = self.installation().await?;
         let view = self.creating().await?;
         require_free(&view, &spec.name).await?;
         let counted = view.get(Space::Catalog, &keys::NextTenant {}.encode(INSTALLATION)).await?;
         let next = counted.map_or(Ok(0), |counted| number(&counted))?;
         let space = match isolation {
-            Isolation::Schema => Some(self.give_space(&view).await?),
-            Isolation::Shared | Isolation::Database => None,
+            Isolation::Schema if location == Location::Home => Some(self.give_space(&view).await?),
+            Isolation::Shared | Isolation::Schema | Isolation::Database => None,
         };
         self.operator_stands(scope).await?;
         let (info, durable) = {
@@ -65,24 +72,65 @@ impl<B: Backend> Tenancy<B> {
                 name: spec.name.clone(),
                 state: TenantState::Active,
                 isolation,
-                location: Location::Home,
+                location,
                 weight: spec.weight,
                 limits: spec.limits,
                 settings: spec.settings.clone(),
                 created_at: self.now(),
             };
             let spaces = naming.next_space;
-            let set = self.birth(&info, spec, (space.as_ref(), spaces), scope, view.generation());
+            let mut set =
+                self.birth(&info, spec, (space.as_ref(), spaces), scope, view.generation());
+            if let Some(own) = &spec.own_database {
+                let (key, row) = self.own_row(&installation, id, own);
+                set.operations.push((Space::Catalog, key, Some(row)));
+            }
             naming.next_tenant = id.get() + 1;
             (info, self.submit(view, set))
         };
         durable.await?;
-        if isolation != Isolation::Shared {
+        if (isolation, location) != (Isolation::Shared, Location::Home) {
             self.settle_in(&info, scope).await?;
         }
         // It is opened from disk when it is used. If it were kept open here, it could have been
         // deleted meanwhile, and would live on in memory.
         Ok(info)
+    }
+
+    /// Where a new tenant is to be.
+    fn where_to(&self, spec: &TenantSpec) -> Result<(Isolation, Location)> {
+        let (isolation, location) = self.default;
+        if spec.own_database.is_none() {
+            let location = spec.location.unwrap_or(location);
+            if location == Location::Own {
+                return Err(Error::invalid("a tenant with a database of its own needs its URL"));
+            }
+            return Ok((spec.isolation.unwrap_or(isolation), location));
+        }
+        if spec.location.is_some_and(|location| location != Location::Own) {
+            let message =
+                "a tenant is at a location or carries the URL of its own database, not both";
+            return Err(Error::invalid(message));
+        }
+        if spec.isolation.is_some_and(|isolation| isolation != Isolation::Database) {
+            let message = "a tenant that carries the URL of its own database has the isolation \
+                           database";
+            return Err(Error::invalid(message));
+        }
+        Ok((Isolation::Database, Location::Own))
+    }
+
+    /// The row with the way to a database that a tenant carries.
+    pub(super) fn own_row(
+        &self,
+        installation: &OpenTenant,
+        tenant: TenantId,
+        own: &OwnDatabase,
+    ) -> (Vec<u8>, Vec<u8>) {
+        let key = keys::OwnDatabase { tenant: tenant.get() }.encode(INSTALLATION);
+        let mut nonces = Nonces::draw(&*self.entropy);
+        let sealed = installation.key().seal(&key, &DiskOwn::encode(own), true, &mut nonces);
+        (key, sealed)
     }
 
     /// The one commit that makes a tenant.
@@ -101,7 +149,7 @@ impl<B: Backend> Tenancy<B> {
         let created = done(scope.actor(), "tenant.create", spec.name.as_str(), 1);
         let next = keys::NextTenant {}.encode(INSTALLATION);
         let next_value = (id.get() + 1).to_be_bytes().to_vec();
-        let mut set = if info.isolation == Isolation::Shared {
+        let mut set = if (info.isolation, info.location) == (Isolation::Shared, Location::Home) {
             let mut commit = Commit::new(&tenant, Head::default(), &*self.entropy, now);
             commit.put_tenant(info);
             if spec.default_database {
@@ -115,6 +163,7 @@ impl<B: Backend> Tenancy<B> {
                 tenant: id,
                 isolation: info.isolation,
                 space: space.map_or(0, |given| given.space),
+                location: info.location,
             };
             let fresh = if spec.default_database { Fresh::WithDatabase } else { Fresh::Empty };
             tenant.place(PlaceRow { placement, fresh, told: 0 });

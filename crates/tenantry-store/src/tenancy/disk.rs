@@ -13,9 +13,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::TenantId;
 use tenantry_types::{
     CollectionId, CollectionName, CollectionNumber, DatabaseId, DatabaseName, DatabaseNumber,
-    Error, Isolation, Limits, Location, Metadata, Metric, Result, TenantName, TenantState,
-    Timestamp, Value, VectorName, VectorSpec, VectorStorage,
+    Error, Isolation, Limits, Location, Metadata, Metric, OwnDatabase, Result, SecretText,
+    TenantName, TenantState, Timestamp, Value, VectorName, VectorSpec, VectorStorage,
 };
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Encodes a row.
 pub(crate) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
@@ -85,21 +86,27 @@ pub(crate) struct Head {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum DiskTenant {
-    V1 {
-        name: String,
-        suspended: bool,
-        isolation: u8,
-        weight: u16,
-        limits: [u64; 4],
-        settings: BTreeMap<String, String>,
-        created_at: u64,
-        schema_version: u32,
-    },
+    /// At home.
+    V1(DiskTenantV1),
+    /// With the word of its location.
+    V2(DiskTenantV1, String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DiskTenantV1 {
+    name: String,
+    suspended: bool,
+    isolation: u8,
+    weight: u16,
+    limits: [u64; 4],
+    settings: BTreeMap<String, String>,
+    created_at: u64,
+    schema_version: u32,
 }
 
 impl DiskTenant {
     pub(crate) fn from_info(info: &TenantInfo) -> Self {
-        Self::V1 {
+        let row = DiskTenantV1 {
             name: info.name.as_str().to_owned(),
             suspended: info.state == TenantState::Suspended,
             isolation: match info.isolation {
@@ -117,12 +124,21 @@ impl DiskTenant {
             settings: info.settings.clone(),
             created_at: info.created_at.0,
             schema_version: 1,
+        };
+        match info.location {
+            Location::Home => Self::V1(row),
+            location @ (Location::Named(_) | Location::Own) => Self::V2(row, location.to_string()),
         }
     }
 
     pub(crate) fn into_info(self, id: TenantId) -> Result<TenantInfo> {
-        let Self::V1 { name, suspended, isolation, weight, limits, settings, created_at, .. } =
-            self;
+        let (row, location) = match self {
+            Self::V1(row) => (row, Location::Home),
+            Self::V2(row, word) => {
+                (row, Location::parse(&word).map_err(|_| unreadable("a tenant"))?)
+            }
+        };
+        let DiskTenantV1 { name, suspended, isolation, weight, limits, settings, .. } = row;
         let small = |n: u64| u32::try_from(n).map_err(|_| unreadable("a tenant"));
         let [databases, collections, records_per_collection, keys] = limits;
         Ok(TenantInfo {
@@ -135,7 +151,7 @@ impl DiskTenant {
                 2 => Isolation::Database,
                 _ => return Err(unreadable("a tenant")),
             },
-            location: Location::Home,
+            location,
             weight,
             limits: Limits {
                 databases: small(databases)?,
@@ -144,8 +160,31 @@ impl DiskTenant {
                 keys: small(keys)?,
             },
             settings,
-            created_at: Timestamp(created_at),
+            created_at: Timestamp(row.created_at),
         })
+    }
+}
+
+/// The database that a tenant carries, sealed with the installation's key.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum DiskOwn {
+    V1 { url: String, admin_url: Option<String> },
+}
+
+impl DiskOwn {
+    pub(crate) fn encode(own: &OwnDatabase) -> Zeroizing<Vec<u8>> {
+        let text = |secret: &SecretText| secret.reveal().to_owned();
+        let mut row = Self::V1 { url: text(&own.url), admin_url: own.admin_url.as_ref().map(text) };
+        let bytes = Zeroizing::new(encode(&row));
+        let Self::V1 { url, admin_url } = &mut row;
+        url.zeroize();
+        admin_url.zeroize();
+        bytes
+    }
+
+    pub(crate) fn into_own(self) -> OwnDatabase {
+        let Self::V1 { url, admin_url } = self;
+        OwnDatabase { url: SecretText::new(url), admin_url: admin_url.map(SecretText::new) }
     }
 }
 

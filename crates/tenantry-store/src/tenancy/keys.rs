@@ -199,6 +199,12 @@ families! {
     FreeSpace = 0x09 { space: u32 };
     /// A bucket of spaces that was made whole. Value empty.
     Bucket = 0x0a { bucket: u32 };
+    /// The way to the database that a tenant carries, sealed with the installation's key: it is
+    /// needed when the tenant's is gone. Only on PostgreSQL.
+    OwnDatabase = 0x0b { tenant: u64 };
+    /// Whose a database is that tenants of an installation are in, but the installation not: a
+    /// keyed hash (32 bytes, clear). In that database. Only on PostgreSQL.
+    Claim = 0x0c { };
     /// A tenant's data key, wrapped with the master key (128 bytes, as in the slot file). Only on
     /// PostgreSQL: files have the slot file.
     Slot = 0x08 { tenant: u64 };

@@ -92,6 +92,8 @@ laws! {
     free_space: FreeSpace { space: any::<u32>() => same };
     bucket: Bucket { bucket: any::<u32>() => same };
     place_version: PlaceVersion {};
+    own_database: OwnDatabase { tenant: any::<u64>() => same };
+    claim: Claim {};
     slot: Slot { tenant: any::<u64>() => same };
     tenant: Tenant {};
     head: Head {};

@@ -57,7 +57,7 @@ pub(crate) struct Tenancy<B> {
     pub(crate) entropy: Arc<dyn Entropy>,
     naming: Mutex<Naming>,
     /// Where a tenant lives that is made without a word about it.
-    default_isolation: Isolation,
+    default: (Isolation, Location),
     /// Keys revoked and tenants suspended since the store was opened.
     revocations: Arc<AtomicU64>,
     keys: Mutex<KeyCache>,
@@ -89,10 +89,10 @@ impl<B: Backend> Tenancy<B> {
         revocations: Arc<AtomicU64>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
-        default_isolation: Isolation,
+        default: (Isolation, Location),
     ) -> Self {
         let (naming, keys) = Default::default();
-        Self { backend, tenants, clock, entropy, naming, default_isolation, revocations, keys }
+        Self { backend, tenants, clock, entropy, naming, default, revocations, keys }
     }
 
     pub(crate) fn revocations(&self) -> u64 {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, Isolation, Result};
+use tenantry_types::{Error, Isolation, Location, LocationName, Result};
 
 /// Where a tenant's data are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,24 +15,26 @@ pub(crate) struct Placement {
     pub(crate) isolation: Isolation,
     /// Which space of its own, for [`Isolation::Schema`] on files.
     pub(crate) space: u32,
+    /// Which database has them.
+    pub(crate) location: Location,
 }
 
 impl Placement {
     /// Among others, in the root database.
     pub(crate) const fn shared(tenant: TenantId) -> Self {
-        Self { tenant, isolation: Isolation::Shared, space: 0 }
+        Self { tenant, isolation: Isolation::Shared, space: 0, location: Location::Home }
     }
 
     /// True if the tenant's data are apart from what the root knows of it, so that no commit has
     /// both.
     pub(crate) fn is_apart(self) -> bool {
-        self.isolation != Isolation::Shared
+        self.isolation != Isolation::Shared || self.location != Location::Home
     }
 }
 
 impl fmt::Debug for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} of tenant {}", self.isolation, self.tenant)
+        write!(f, "{:?} of tenant {} at {}", self.isolation, self.tenant, self.location)
     }
 }
 
@@ -47,6 +49,10 @@ pub(crate) enum Fresh {
     WithDatabase,
 }
 
+/// What follows the counts in a row, if the tenant is not at home.
+const NAMED: u8 = 1;
+const OWN: u8 = 2;
+
 /// The clear row of a tenant that lives apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PlaceRow {
@@ -57,7 +63,8 @@ pub(crate) struct PlaceRow {
 }
 
 impl PlaceRow {
-    /// Isolation, space (u32), fresh, told (u64); big-endian.
+    /// Isolation, space (u32), fresh, told (u64); big-endian. Then nothing for a tenant at home,
+    /// or 1 and the name of its location, or 2 if the tenant carries its own.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![match self.placement.isolation {
             Isolation::Shared => 0,
@@ -71,6 +78,14 @@ impl PlaceRow {
             Fresh::WithDatabase => 2,
         });
         bytes.extend_from_slice(&self.told.to_be_bytes());
+        match self.placement.location {
+            Location::Home => {}
+            Location::Named(name) => {
+                bytes.push(NAMED);
+                bytes.extend_from_slice(name.as_str().as_bytes());
+            }
+            Location::Own => bytes.push(OWN),
+        }
         bytes
     }
 
@@ -78,8 +93,12 @@ impl PlaceRow {
         let unreadable = || Error::corrupt(format!("the place of tenant {tenant} is unreadable"));
         let (isolation, rest) = bytes.split_first().ok_or_else(unreadable)?;
         let (space, rest) = rest.split_first_chunk().ok_or_else(unreadable)?;
-        let (fresh, told) = rest.split_first().ok_or_else(unreadable)?;
+        let (fresh, rest) = rest.split_first().ok_or_else(unreadable)?;
+        let (told, location) = rest.split_first_chunk().ok_or_else(unreadable)?;
+        let location = location_of(location).ok_or_else(unreadable)?;
         let isolation = match isolation {
+            // Among others at home there is no such row.
+            0 if location != Location::Home => Isolation::Shared,
             1 => Isolation::Schema,
             2 => Isolation::Database,
             _ => return Err(unreadable()),
@@ -90,9 +109,21 @@ impl PlaceRow {
             2 => Fresh::WithDatabase,
             _ => return Err(unreadable()),
         };
-        let told = u64::from_be_bytes(told.try_into().map_err(|_| unreadable())?);
-        let placement = Placement { tenant, isolation, space: u32::from_be_bytes(*space) };
-        Ok(Self { placement, fresh, told })
+        let placement =
+            Placement { tenant, isolation, space: u32::from_be_bytes(*space), location };
+        Ok(Self { placement, fresh, told: u64::from_be_bytes(*told) })
+    }
+}
+
+fn location_of(bytes: &[u8]) -> Option<Location> {
+    match bytes {
+        [] => Some(Location::Home),
+        [OWN] => Some(Location::Own),
+        [NAMED, name @ ..] => {
+            let name = LocationName::parse(str::from_utf8(name).ok()?).ok()?;
+            Some(Location::Named(name))
+        }
+        _ => None,
     }
 }
 
@@ -103,19 +134,34 @@ mod tests {
     #[test]
     fn a_place_comes_back_and_damage_is_refused() {
         let tenant = TenantId::new(7);
-        let place = |isolation, space| Placement { tenant, isolation, space };
-        for row in [
-            PlaceRow { placement: place(Isolation::Schema, 70_000), fresh: Fresh::Made, told: 1 },
-            PlaceRow {
-                placement: place(Isolation::Database, 0),
-                fresh: Fresh::WithDatabase,
-                told: u64::MAX,
-            },
+        let eu = Location::Named(LocationName::parse("eu-1").unwrap());
+        for (isolation, space, location, fresh, told) in [
+            (Isolation::Schema, 70_000, Location::Home, Fresh::Made, 1),
+            (Isolation::Database, 0, Location::Home, Fresh::WithDatabase, u64::MAX),
+            (Isolation::Shared, 0, eu, Fresh::Empty, 0),
+            (Isolation::Schema, 0, eu, Fresh::Made, 2),
+            (Isolation::Database, 0, Location::Own, Fresh::Made, 3),
         ] {
+            let placement = Placement { tenant, isolation, space, location };
+            assert!(placement.is_apart());
+            let row = PlaceRow { placement, fresh, told };
             let bytes = row.encode();
             assert_eq!(PlaceRow::decode(tenant, &bytes).unwrap(), row);
             assert!(PlaceRow::decode(tenant, &bytes[1..]).is_err());
             assert!(PlaceRow::decode(tenant, &[&[9], &bytes[1..]].concat()).is_err());
+            assert!(PlaceRow::decode(tenant, &[&bytes[..], b"!"].concat()).is_err());
         }
+    }
+
+    #[test]
+    fn a_row_from_before_there_were_locations_is_at_home() {
+        let tenant = TenantId::new(7);
+        let old = [1, 0, 1, 0x11, 0x70, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let row = PlaceRow::decode(tenant, &old).unwrap();
+        let (isolation, location) = (Isolation::Schema, Location::Home);
+        assert_eq!(row.placement, Placement { tenant, isolation, space: 70_000, location });
+        assert_eq!(row.encode(), old);
+        // Among others at home nobody has such a row.
+        assert!(PlaceRow::decode(tenant, &[&[0], &old[1..]].concat()).is_err());
     }
 }

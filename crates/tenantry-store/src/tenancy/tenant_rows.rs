@@ -15,7 +15,9 @@ use super::{
 use crate::{AuditEntry, AuditEvent, TenantChange, TenantInfo};
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{Admin, OperatorScope, Scope, SystemScope, TenantId};
-use tenantry_types::{Error, ErrorKind, Resource, Result, TenantName, TenantSpec, TenantState};
+use tenantry_types::{
+    Error, ErrorKind, Location, Resource, Result, TenantName, TenantSpec, TenantState,
+};
 
 /// Names of tenants read at once.
 const LISTED_AT_ONCE: usize = 256;
@@ -233,6 +235,13 @@ impl<B: Backend> Tenancy<B> {
         scope: &OperatorScope,
     ) -> Result<TenantInfo> {
         let tenant = self.require(name).await?;
+        if let Some(own) = &change.own_database {
+            if tenant.placement().location != Location::Own {
+                let message = format!("the tenant {name} carries no database URL of its own");
+                return Err(Error::invalid(message));
+            }
+            self.check_own(Some(tenant.id()), own).await?;
+        }
         let _new_name = match &change.name {
             Some(new) if new != name => Some(self.reserve(new)?),
             Some(_) | None => None,
@@ -267,17 +276,17 @@ impl<B: Backend> Tenancy<B> {
             told.push((action, name.to_string()));
             info.state = state;
         }
-        let before = (info.weight, info.limits, info.settings.clone());
+        let before = info.clone();
         info.weight = change.weight.unwrap_or(info.weight);
         info.limits = change.limits.unwrap_or(info.limits);
-        for (key, value) in change.settings {
-            match value {
-                Some(value) => info.settings.insert(key, value),
-                None => info.settings.remove(&key),
-            };
-        }
-        if before != (info.weight, info.limits, info.settings.clone()) {
+        set_all(&mut info.settings, change.settings);
+        if before != info {
             told.push(("tenant.change", name.to_string()));
+        }
+        if let Some(own) = &change.own_database {
+            let (key, row) = self.own_row(&installation, tenant.id(), own);
+            about.root(key, Some(row));
+            told.push(("tenant.database", name.to_string()));
         }
         if told.is_empty() {
             return Ok(info);
@@ -290,6 +299,7 @@ impl<B: Backend> Tenancy<B> {
         }
         self.commit_two(view, (&tenant, about), (&installation, log)).await?;
         tenant.set_info(info.clone());
+        self.own_changed(tenant.id());
         self.revoked();
         Ok(info)
     }
@@ -438,6 +448,16 @@ impl<B: Backend> Tenancy<B> {
             entries.push(row.into_entry(sequence)?);
         }
         Ok(entries)
+    }
+}
+
+/// Sets and removes settings.
+fn set_all(settings: &mut BTreeMap<String, String>, changes: BTreeMap<String, Option<String>>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => settings.insert(key, value),
+            None => settings.remove(&key),
+        };
     }
 }
 

@@ -29,8 +29,8 @@ use std::{
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{
-    CollectionId, CollectionName, DatabaseName, DatabaseNumber, Error, Isolation, Resource, Result,
-    Timestamp,
+    CollectionId, CollectionName, DatabaseName, DatabaseNumber, Error, Isolation, Location,
+    Resource, Result, Timestamp,
 };
 
 /// Opened tenants kept at most; those in use are kept beyond it.
@@ -130,11 +130,11 @@ impl OpenTenant {
         let Some(row) = view.get(Space::Catalog, &row_key).await? else { return Ok(None) };
         let row: DiskTenant = disk::decode(&key.open(&row_key, &row)?, "a tenant")?;
         let info = row.into_info(id)?;
-        let isolation = info.isolation;
+        let (isolation, location) = (info.isolation, info.location);
         let place = keys::Place { tenant: id.get() }.encode(Prefix::of(TenantId::INSTALLATION));
-        let place = match isolation {
-            Isolation::Shared => None,
-            Isolation::Schema | Isolation::Database => view.get(Space::Catalog, &place).await?,
+        let place = match (isolation, location) {
+            (Isolation::Shared, Location::Home) => None,
+            _ => view.get(Space::Catalog, &place).await?,
         };
         let mut tenant = Self::new(info, key, view.generation());
         match place.map(|row| PlaceRow::decode(id, &row)).transpose()? {
@@ -144,7 +144,7 @@ impl OpenTenant {
             }
             None => tenant.load_head(view).await?,
         }
-        if tenant.placement.isolation != isolation {
+        if (tenant.placement.isolation, tenant.placement.location) != (isolation, location) {
             return Err(Error::corrupt(format!("the place of tenant {id} is gone")));
         }
         Ok(Some(tenant))

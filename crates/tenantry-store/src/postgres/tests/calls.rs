@@ -3,11 +3,10 @@
 use super::{
     super::{
         call::{Rows, Transaction, read, stream},
-        connections::Connections,
         failure::{Cause, CommitError},
         statement::{Limits, Mode, Right, Statement, Step},
     },
-    world::{LIMITS, World, begin, insert, right, run, select, sql, write},
+    world::{LIMITS, Linked, World, begin, insert, right, run, select, sql, write},
 };
 use std::time::{Duration, Instant};
 use tenantry_types::{Error, ErrorKind};
@@ -82,7 +81,7 @@ async fn rights_that_are_not_there_are_gone() {
     let conn = connections.get(&target).await.expect("a connection");
     let failure = read(conn, LIMITS, right(1), vec![sql("SELECT * FROM own.rows")]).await;
     assert_eq!(failure.expect_err("not for the service").cause(), Cause::Gone);
-    let nowhere = super::super::connections::Target { cluster: 0, database: "nowhere".into() };
+    let nowhere = connections.target("nowhere");
     let failure = connections.get(&nowhere).await.map(drop).expect_err("no such database");
     assert_eq!(failure.cause(), Cause::Gone);
 }
@@ -240,7 +239,7 @@ async fn megabytes_both_ways_in_one_round_trip() {
     assert_eq!(bytes, 8 * big.len());
 }
 
-async fn numbers(connections: &Connections, world: &World, up_to: i64) -> Rows {
+async fn numbers(connections: &Linked, world: &World, up_to: i64) -> Rows {
     let conn = connections.get(&world.target(0)).await.expect("a connection");
     // In FROM the server would write all numbers down first.
     let last =

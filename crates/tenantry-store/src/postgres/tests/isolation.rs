@@ -3,12 +3,11 @@
 use super::{
     super::{
         call::{Transaction, read},
-        connections::Connections,
         failure::CommitError,
         statement::Mode,
     },
     proxy::{Does, Proxy},
-    world::{BOUNDS, LIMITS, World, begin, insert, right, select, sql, write},
+    world::{BOUNDS, LIMITS, Linked, World, begin, insert, right, select, sql, write},
 };
 use std::{
     pin::Pin,
@@ -53,7 +52,7 @@ impl Numbers {
 }
 
 /// A read or a write of `tenant`, all of which is checked.
-async fn once(connections: &Connections, world: &World, tenant: u64, number: u32) {
+async fn once(connections: &Linked, world: &World, tenant: u64, number: u32) {
     let target = world.target(0);
     let conn = connections.get(&target).await.expect("a connection");
     let answers = match number % 3 {

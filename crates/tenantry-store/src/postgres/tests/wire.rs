@@ -3,11 +3,10 @@
 use super::{
     super::{
         call::read,
-        connections::{Connections, Target},
         statement::{Statement, Step},
         url::{Cluster, DatabaseUrl},
     },
-    world::{BOUNDS, LIMITS, connections_to, right, run},
+    world::{BOUNDS, LIMITS, Linked, connections_to, right, run},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -22,7 +21,7 @@ use tokio_postgres::types::Type;
 type Seen = Arc<Mutex<Vec<String>>>;
 
 /// Answers the question for facts, then records what comes and answers nothing.
-async fn listen(seen: Seen) -> Connections {
+async fn listen(seen: Seen) -> Linked {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {
@@ -97,7 +96,7 @@ fn facts() -> Vec<u8> {
 async fn sent(steps: Vec<Step>) -> Vec<String> {
     let seen = Seen::default();
     let connections = listen(Arc::clone(&seen)).await;
-    let target = Target { cluster: 0, database: "d".into() };
+    let target = connections.target("d");
     let conn = connections.get(&target).await.expect("a connection");
     assert_eq!(conn.facts().expect("facts").server_version, 180_004);
     let unanswered = read(conn, LIMITS, right(1), steps);

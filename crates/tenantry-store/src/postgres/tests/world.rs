@@ -3,7 +3,7 @@
 use super::super::{
     call::{Answers, Transaction},
     conn::Conn,
-    connections::{Bounds, Connections, Target},
+    connections::{Bounds, Connections, Server, Target},
     failure::{CommitError, Outcome},
     statement::{Limits, Mode, Right, Statement, Step},
     url::{Cluster, DatabaseUrl},
@@ -11,6 +11,7 @@ use super::super::{
 use std::{
     env,
     num::NonZeroUsize,
+    ops::Deref,
     process,
     sync::{
         Arc,
@@ -63,7 +64,8 @@ pub(super) fn address() -> String {
 pub(super) struct World {
     name: String,
     databases: usize,
-    admin: Connections,
+    admin: Linked,
+    server: Server,
 }
 
 impl World {
@@ -72,7 +74,8 @@ impl World {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("tenantry_talk_{}_{number}", process::id());
         let admin = connections_to(Cluster::new(url(), None).expect("loopback"), 1, BOUNDS);
-        let world = Self { name, databases, admin };
+        let server = admin.server.clone();
+        let world = Self { name, databases, admin, server };
         let name = &world.name;
         world
             .batch(
@@ -99,7 +102,7 @@ impl World {
     }
 
     pub(super) fn target(&self, number: usize) -> Target {
-        Target { cluster: 0, database: self.database(number).into() }
+        Target { server: self.server.clone(), database: self.database(number).into() }
     }
 
     pub(super) fn role(&self, which: &str) -> Arc<str> {
@@ -113,16 +116,11 @@ impl World {
         DatabaseUrl::parse(&text).expect("a good URL")
     }
 
-    pub(super) fn connections(&self, budget: usize) -> Connections {
+    pub(super) fn connections(&self, budget: usize) -> Linked {
         self.connections_at(&address(), budget, BOUNDS)
     }
 
-    pub(super) fn connections_at(
-        &self,
-        address: &str,
-        budget: usize,
-        bounds: Bounds,
-    ) -> Connections {
+    pub(super) fn connections_at(&self, address: &str, budget: usize, bounds: Bounds) -> Linked {
         let cluster = Cluster::new(self.service_at(address, ""), None).expect("loopback");
         connections_to(cluster, budget, bounds)
     }
@@ -158,7 +156,7 @@ impl World {
     }
 
     async fn admin_conn(&self, database: &str) -> Conn {
-        let target = Target { cluster: 0, database: database.into() };
+        let target = Target { server: self.server.clone(), database: database.into() };
         self.admin.get(&target).await.expect("a connection")
     }
 }
@@ -170,8 +168,8 @@ impl Drop for World {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let cluster = Cluster::new(url(), None).expect("loopback");
-                let target = Target { cluster: 0, database: url().database().into() };
                 let connections = connections_to(cluster, 1, BOUNDS);
+                let target = connections.target(url().database());
                 let mut texts: Vec<_> = (0..databases)
                     .map(|number| format!("DROP DATABASE IF EXISTS {name}_{number} WITH (FORCE)"))
                     .collect();
@@ -202,9 +200,38 @@ fn tables(name: &str) -> String {
     )
 }
 
-pub(super) fn connections_to(cluster: Cluster, budget: usize, bounds: Bounds) -> Connections {
+pub(super) fn connections_to(cluster: Cluster, budget: usize, bounds: Bounds) -> Linked {
     let budget = NonZeroUsize::new(budget).expect("not zero");
-    Connections::with_bounds(vec![cluster], budget, bounds)
+    let connections = Connections::with_bounds(budget, bounds);
+    Linked { connections, server: Server::new(cluster) }
+}
+
+/// Connections to one server, which may be reached in another way than a target says.
+pub(super) struct Linked {
+    connections: Connections,
+    server: Server,
+}
+
+impl Linked {
+    pub(super) async fn get(&self, target: &Target) -> Outcome<Conn> {
+        self.connections.get(&self.target(&target.database)).await
+    }
+
+    pub(super) fn forget(&self, target: &Target) {
+        self.connections.forget(&self.target(&target.database));
+    }
+
+    pub(super) fn target(&self, database: &str) -> Target {
+        Target { server: self.server.clone(), database: database.into() }
+    }
+}
+
+impl Deref for Linked {
+    type Target = Connections;
+
+    fn deref(&self) -> &Connections {
+        &self.connections
+    }
 }
 
 pub(super) fn right(tenant: u64) -> Right {
@@ -237,7 +264,7 @@ pub(super) async fn begin(conn: Conn, mode: Mode, right: Right) -> Outcome<Trans
 
 /// Writes one row in two round trips.
 pub(super) async fn write(
-    connections: &Connections,
+    connections: &Linked,
     target: &Target,
     tenant: u64,
     value: &str,
