@@ -126,3 +126,43 @@ async fn the_operators_log_tells_what_operators_did() {
     assert_eq!(page["entries"].as_array().unwrap().len(), 1);
     assert_eq!(page["next"], page["entries"][0]["sequence"]);
 }
+
+/// On files there is one place for all: what is said of others is refused, and no URL comes back.
+#[tokio::test]
+async fn where_a_tenant_is_to_be_is_refused_without_repeating_a_url() {
+    let server = Server::start().await;
+    let op = server.operator.clone();
+    let own = json!({"url": "postgresql://a:hush@127.0.0.1:1/d"});
+    let with = |more: Value| {
+        let mut body = json!({"name": "acme"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    for (more, status, kind, says) in [
+        (json!({"location": "eu"}), 501, "unsupported", "--backend embedded"),
+        (json!({"own_database": own}), 501, "unsupported", "--backend embedded"),
+        (json!({"location": "eu", "own_database": own}), 400, "invalid", "not both"),
+        (
+            json!({"isolation": "schema", "own_database": own}),
+            400,
+            "invalid",
+            "has the isolation database",
+        ),
+        (json!({"location": "own"}), 400, "invalid", "needs its URL"),
+        (json!({"location": "postgres://a:hush@h"}), 400, "invalid", "location: home"),
+        (json!({"own_database": own["url"]}), 400, "invalid", "own_database: an object"),
+        (json!({"own_database": {"uri": own["url"]}}), 400, "invalid", "own_database: an object"),
+    ] {
+        let answer = server.call(&op, "POST /v1/admin/tenants", with(more.clone())).await;
+        assert!(!answer.text.contains("hush"), "{}", answer.text);
+        let why = answer.refused(status, kind);
+        assert!(why.contains(says), "{more}: {why}");
+    }
+    let made = server.call(&op, "POST /v1/admin/tenants", with(json!({"location": "home"}))).await;
+    assert_eq!(made.expect(201)["location"], "home");
+    let change = server.call(&op, "PATCH /v1/admin/tenants/acme", json!({"own_database": own}));
+    let why = change.await.refused(400, "invalid");
+    assert!(why.contains("carries no database URL"), "{why}");
+    let log = server.call(&op, "GET /v1/admin/audit", Value::Null).await.expect(200);
+    assert!(!log.to_string().contains("hush"));
+}

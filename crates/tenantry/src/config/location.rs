@@ -5,7 +5,7 @@
 
 use super::{Secret, Settings};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use std::collections::BTreeMap;
 use tenantry::{
     Location, LocationName,
@@ -26,7 +26,10 @@ pub(super) fn from_toml<'de, D>(from: D) -> Result<Option<Vec<Secret>>, D::Error
 where
     D: Deserializer<'de>,
 {
-    Ok(Some(match Toml::deserialize(from)? {
+    let given = Toml::deserialize(from).map_err(|_| {
+        D::Error::custom("write it as a table of NAME = \"URL\", or as a list of \"NAME=URL\"")
+    })?;
+    Ok(Some(match given {
         Toml::Table(all) => all.into_iter().map(|(n, u)| format!("{n}={u}").into()).collect(),
         Toml::List(all) => all,
         Toml::Text(one) => vec![one],

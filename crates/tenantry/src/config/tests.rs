@@ -33,7 +33,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key_of_one_name() {
         assert!(!refusal.message().contains("unknown field"), "{refusal}");
         count += 1;
     }
-    assert_eq!(count, 23);
+    assert_eq!(count, 27);
 }
 
 #[test]
@@ -95,12 +95,14 @@ const URL: &str = "postgresql://anna:geheim@db.example/main";
 #[test]
 fn a_database_is_described_by_settings_of_its_own() {
     let flags = ["--backend", "postgres", "--database-url", URL, "--database-admin-url", URL];
-    let more = ["--database-connections", "4", "--database-statement-timeout", "5s"];
+    let more =
+        ["--database-connections", "4", "--database-statement-timeout", "5s", "--database-citus"];
     let config = check(&[&flags[..], &more].concat()).unwrap();
     let Opening::Postgres(opened) = config.store.opening().unwrap() else { panic!("{config:?}") };
     assert_eq!(opened.url.to_string(), "db.example:5432/main");
     assert!(opened.admin_url.is_some() && opened.connections.get() == 4 && opened.may_found);
     assert_eq!(opened.statement_timeout, Duration::from_secs(5));
+    assert!(opened.citus && opened.locations.is_empty() && opened.default_location.is_none());
     assert!(!format!("{config:?} {opened:?} {:?}", from_flags(&flags)).contains("geheim"));
 }
 
@@ -112,6 +114,10 @@ fn settings_of_the_other_backend_are_refused() {
         (&["--backend", "embedded", "--database-url", URL], "give --backend postgres too"),
         (&["--database-admin-url", URL], "database_admin_url has no meaning"),
         (&["--database-ca", "x"], "database_ca has no meaning"),
+        (&["--database-citus"], "database_citus has no meaning"),
+        (&["--location", "eu=geheim"], "location is given, and the backend is embedded"),
+        (&["--location-admin", "eu=geheim"], "so give --backend postgres too"),
+        (&["--default-location", "eu"], "default_location is given, and"),
         (&["--database-connections", "9"], "database_connections has no meaning"),
         (&["--database-statement-timeout", "9s"], "database_statement_timeout has no meaning"),
         (&["--backend", "postgres"], "database_url is missing"),
@@ -130,6 +136,86 @@ fn settings_of_the_other_backend_are_refused() {
     ] {
         let error = check(&[&postgres[..], &more].concat()).unwrap_err();
         assert!(error.contains(says) && !error.contains("geheim"), "{more:?}: {error}");
+    }
+}
+
+/// Where a configuration's locations lead, whether with an admin, and the default one.
+fn locations(config: &Config) -> (Vec<(String, bool)>, Option<String>) {
+    let Opening::Postgres(opened) = config.store.opening().unwrap() else { panic!("{config:?}") };
+    assert!(!format!("{config:?} {opened:?}").contains("geheim"));
+    let one = |l: &tenantry::postgres::LocationConfig| {
+        (format!("{} {}", l.name, l.url), l.admin_url.is_some())
+    };
+    let default = opened.default_location.map(|name| name.to_string());
+    (opened.locations.iter().map(one).collect(), default)
+}
+
+const POSTGRES: [&str; 4] = ["--backend", "postgres", "--database-url", URL];
+const EU: &str = "eu=postgresql://a:geheim@eu.example/t?sslmode=disable";
+const US: &str = "us=postgresql://a:geheim@us.example:5433/t";
+
+#[test]
+fn locations_are_named_by_flags_one_text_or_a_table() {
+    let expected = (
+        vec![("eu eu.example:5432/t".to_owned(), true), ("us us.example:5433/t".to_owned(), false)],
+        Some("us".to_owned()),
+    );
+    let rest = ["--location-admin", EU, "--default-location", "us"];
+    let both = format!(" {EU}\n {US} ");
+    for given in [&["--location", EU, "--location", US][..], &["--location", &both]] {
+        let config = check(&[&POSTGRES[..], given, &rest].concat()).unwrap();
+        assert_eq!(locations(&config), expected);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tenantry.toml");
+    let quoted = |pair: &str| {
+        let (name, url) = pair.split_once('=').unwrap();
+        format!("{name} = {url:?}\n")
+    };
+    let (eu, us) = (quoted(EU), quoted(US));
+    let start = "default_location = \"us\"\n";
+    for text in [
+        format!("{start}[location]\n{eu}{us}[location_admin]\n{eu}"),
+        format!("{start}location = [{EU:?}, {US:?}]\nlocation_admin = {EU:?}\n"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let config = Config::load(from_flags(&POSTGRES), Some(&path)).unwrap();
+        assert_eq!(locations(&config), expected);
+    }
+    let home = check(&[&POSTGRES[..], &["--default-location", "home"]].concat()).unwrap();
+    assert_eq!(locations(&home), (vec![], None));
+}
+
+#[test]
+fn a_wrong_location_is_told_without_its_url() {
+    let same = "eu=postgresql://b:geheim@db.example:5432/main";
+    let us_as_eu = US.replace("us=", "eu=");
+    let us_at_eu = EU.replace("eu=", "us=");
+    for (more, says) in [
+        (&["--location", "postgresql://a:geheim@h/d"][..], "location: write each as NAME=URL"),
+        (&["--location", "postgresql://a:geheim@h/d?x=y"], "that is no name of a location"),
+        (&["--location", "postgres://:geheim@h?x=y"], "that is no name of a location"),
+        (&["--location", "home=postgresql://a:geheim@h/d"], "is neither home nor own"),
+        (&["--location", "eu=geheim"], "location: eu: the database's URL"),
+        (&["--location", EU, "--location", &us_as_eu], "location: eu is given twice"),
+        (&["--location", EU, "--location", &us_at_eu], "us is the same database as eu, eu.example"),
+        (&["--location", same], "eu is the same database as home, db.example"),
+        (&["--location", EU, "--location-admin", US], "there is no location us; give its URL by"),
+        (&["--location", EU, "--location-admin", "eu=geheim"], "location_admin: eu: the database"),
+        (&["--location-admin", EU], "location_admin: there is no location eu"),
+        (&["--default-location", "us"], "default_location: there is no location us"),
+        (&["--default-location", "own"], "own database is given with the tenant"),
+        (&["--default-location", "postgres://:geheim@h"], "default_location: that is no name"),
+    ] {
+        let error = check(&[&POSTGRES[..], more].concat()).unwrap_err();
+        assert!(error.contains(says) && !error.contains("geheim"), "{more:?}: {error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tenantry.toml");
+    for text in ["location = [[\"geheim\"]]", "[location]\neu = [\"geheim\"]", "location = 3"] {
+        fs::write(&path, text).unwrap();
+        let error = format!("{:#}", Config::load(Settings::default(), Some(&path)).unwrap_err());
+        assert!(error.contains("write it as a table") && !error.contains("geheim"), "{error}");
     }
 }
 

@@ -79,7 +79,7 @@ fn a_tenant_lives_its_life() {
         let table = target.done(&["tenant", "list"]);
         let lines: Vec<_> = table.lines().collect();
         assert!(lines[0].starts_with("NAME   STATE"), "{table}");
-        assert!(lines[1].starts_with("acme   active  shared     100     20"), "{table}");
+        assert!(lines[1].starts_with("acme   active  shared     home      100     20"), "{table}");
 
         target.fails(&["tenant", "delete", "acme"], &["--yes"]);
         target.done(&["tenant", "delete", "acme", "--yes"]);

@@ -8,6 +8,7 @@ mod documents;
 mod import;
 mod installation;
 mod isolation;
+mod locations;
 mod on_postgres;
 mod postgres;
 mod program;

@@ -36,7 +36,7 @@ fn ask(method: &str, url: &str, key: &str, tenant: Option<&str>, body: &Value) -
 }
 
 /// The same, which must succeed.
-fn get(method: &str, url: &str, key: &str, tenant: Option<&str>, body: &Value) -> Value {
+pub(crate) fn get(method: &str, url: &str, key: &str, tenant: Option<&str>, body: &Value) -> Value {
     let (status, _, answer) = ask(method, url, key, tenant, body);
     assert!((200..300).contains(&status), "{method} {url}: {status} {answer}");
     answer

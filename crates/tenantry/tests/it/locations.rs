@@ -1,0 +1,207 @@
+//! Tenants in several databases: by a location's name, and by a URL of their own.
+
+use crate::{
+    installation::Installation,
+    program::{Server, done, fails, key_in, tenantry, texts},
+};
+use serde_json::Value;
+use std::process::Command;
+
+/// An installation, a further database as its location `eu`, and one that is nobody's.
+struct World {
+    home: Installation,
+    eu: Installation,
+    own: Installation,
+    operator: String,
+}
+
+impl World {
+    fn new() -> Self {
+        let (home, eu, own) = (Installation::new(), Installation::new(), Installation::new());
+        let operator = home.found();
+        Self { home, eu, own, operator }
+    }
+
+    fn location(&self) -> String {
+        format!("eu={}", self.eu.url)
+    }
+
+    fn serve(&self, args: &[&str]) -> Server {
+        let mut command = self.home.command(&self.home.url, args);
+        let admin = format!("eu={}", self.eu.admin_url);
+        command.env("TENANTRY_LOCATION", self.location()).env("TENANTRY_LOCATION_ADMIN", admin);
+        Server::spawn(command.env("TENANTRY_DATABASE_ADMIN_URL", &self.home.admin_url))
+    }
+
+    /// No text has a password of one of the databases, nor half of one.
+    fn is_silent(&self, text: &str) {
+        for url in
+            [&self.home, &self.eu, &self.own].map(|at| [&at.url, &at.admin_url]).as_flattened()
+        {
+            let password = url.split(['@', ':']).nth(2).unwrap();
+            assert!(password.len() > 8 && !text.contains(&password[..8]), "{text}");
+        }
+    }
+}
+
+/// A command's output, on a server or on the database; it must work.
+fn told(mut command: Command) -> String {
+    let (code, out, err) = texts(&command.output().unwrap());
+    assert_eq!(code, 0, "{out}{err}");
+    out + &err
+}
+
+/// Writes a record of a tenant with `import`, and reads how many there are.
+fn fill(server: &Server, operator: &str, tenant: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("records.jsonl");
+    std::fs::write(&file, "{\"id\": \"a\", \"vector\": [1, 0], \"document\": \"x\"}\n").unwrap();
+    let file = file.display().to_string();
+    let to = ["--server", &server.url, "--key", operator, "--tenant", tenant];
+    let what = ["import", &file, "--collection", "notes", "--create"];
+    let out = done(&[&what[..], &to].concat());
+    assert!(out.contains('1'), "{out}");
+}
+
+#[test]
+fn tenants_are_made_at_a_location_or_carry_a_database() {
+    let world = World::new();
+    let server = world.serve(&[]);
+    let to = ["--server", &server.url, "--key", &world.operator];
+    let tenant = |args: &[&str]| tenantry(&[&["tenant"], args, &to].concat());
+    let with_own = |args: &[&str], url: &str| {
+        let mut command = tenant(args);
+        command.env("TENANTRY_OWN_DATABASE_URL", url);
+        command
+    };
+    assert_eq!(told(tenant(&["create", "usual"])), "created tenant usual (active)\n");
+    let near = told(tenant(&["create", "near", "--location", "eu"]));
+    assert_eq!(near, "created tenant near (active, location eu)\n");
+    let apart = ["create", "apart", "--location", "eu", "--isolation", "schema"];
+    assert!(told(tenant(&apart)).contains("location eu"));
+    let made = told(with_own(&["create", "alone"], &world.own.url));
+    assert_eq!(made, "created tenant alone (active, location own)\n");
+
+    let table = told(tenant(&["list"]));
+    let cells: Vec<Vec<_>> =
+        table.lines().map(|line| line.split_whitespace().take(4).collect()).collect();
+    assert_eq!(cells[0], ["NAME", "STATE", "ISOLATION", "LOCATION"]);
+    assert_eq!(cells[1], ["alone", "active", "database", "own"]);
+    assert_eq!(cells[2], ["apart", "active", "schema", "eu"]);
+    assert_eq!(cells[3], ["near", "active", "shared", "eu"]);
+    assert_eq!(cells[4], ["usual", "active", "shared", "home"]);
+    let shown = told(tenant(&["show", "alone"]));
+    assert!(shown.lines().any(|line| line.starts_with("location") && line.ends_with("own")));
+    for name in ["usual", "near", "apart", "alone"] {
+        fill(&server, &world.operator, name);
+    }
+
+    fails(&mut tenant(&["create", "x", "--location", "us"]), &["no location us", "knows eu"]);
+    let taken = with_own(&["create", "x"], &world.own.url).output().unwrap();
+    let (code, out, err) = texts(&taken);
+    assert!(code == 1 && err.contains("belongs to others"), "{err}");
+    let wrong = world.own.url.replace("_service:", "_service:x");
+    let (_, more_out, more) = texts(&with_own(&["create", "x"], &wrong).output().unwrap());
+    assert!(more.contains("wrong password"), "{more}");
+    fails(&mut with_own(&["update", "usual"], &world.own.url), &["no database URL of its own"]);
+    fails(&mut with_own(&["update", "alone"], &world.eu.url), &["not the one that the tenant"]);
+    fails(&mut tenant(&["update", "alone"]), &["TENANTRY_OWN_DATABASE_URL"]);
+    let both = with_own(&["create", "x", "--location", "eu"], &world.own.url).output().unwrap();
+    assert_eq!(both.status.code(), Some(2));
+    let both = texts(&both).2;
+    let audit = crate::on_postgres::get(
+        "GET",
+        &format!("{}/v1/admin/audit", server.url),
+        &world.operator,
+        None,
+        &Value::Null,
+    );
+    let log = server.stop();
+    let all = [&out, &err, &more_out, &more, &both, &table, &shown, &audit.to_string(), &log];
+    all.into_iter().for_each(|text| world.is_silent(text));
+    assert!(log.contains("eu"), "{log}");
+}
+
+#[test]
+fn a_new_password_of_a_tenants_database_is_told_by_a_command() {
+    let world = World::new();
+    let server = world.serve(&[]);
+    let to = ["--server", &server.url, "--key", &world.operator];
+    let with_own = |args: &[&str], url: &str| {
+        let mut command = tenantry(&[&["tenant"], args, &to].concat());
+        command.env("TENANTRY_OWN_DATABASE_URL", url);
+        command
+    };
+    told(with_own(
+        &["create", "alone", "--own-database-admin-url", &world.own.admin_url],
+        &world.own.url,
+    ));
+    fill(&server, &world.operator, "alone");
+    let told_anew = world.own.setup(&["--json", "--reset-passwords"]);
+    let told_anew: Value = serde_json::from_str(&told_anew).unwrap();
+    let url = told_anew["database_url"].as_str().unwrap();
+    assert_ne!(url, world.own.url);
+    fails(&mut with_own(&["update", "alone"], &world.own.url), &["wrong password"]);
+    let changed = told(with_own(&["update", "alone"], url));
+    assert_eq!(changed, "changed tenant alone (active, location own)\n");
+    fill(&server, &world.operator, "alone");
+    server.stop();
+    // What is stored is enough for the next server.
+    let server = world.serve(&[]);
+    let to = ["--server", &server.url, "--key", &world.operator];
+    fill(&server, &world.operator, "alone");
+    done(&[&["tenant", "delete", "alone", "--yes"][..], &to].concat());
+    server.stop();
+}
+
+#[test]
+fn commands_and_defaults_know_locations_too() {
+    let world = World::new();
+    let server = world.serve(&["--default-location", "eu"]);
+    let to = ["--server", &server.url, "--key", &world.operator];
+    let made = done(&[&["tenant", "create", "near"][..], &to].concat());
+    assert_eq!(made, "created tenant near (active, location eu)\n");
+    let made = done(&[&["tenant", "create", "usual", "--location", "home"][..], &to].concat());
+    assert_eq!(made, "created tenant usual (active)\n");
+    fill(&server, &world.operator, "near");
+
+    // Directly on the database, with the location by flag or by a server's variable.
+    let keys = world.home.keys();
+    let direct = ["--data-dir", &keys, "--database-url", &world.home.url];
+    let location = world.location();
+    let by_flag = [&direct[..], &["--database-location", &location]].concat();
+    let made = done(&[&["tenant", "create", "other", "--location", "eu"][..], &by_flag].concat());
+    assert_eq!(made, "created tenant other (active, location eu)\n");
+    let mut by_variable = tenantry(&[&["key", "create", "--tenant", "near"][..], &direct].concat());
+    by_variable.env("TENANTRY_LOCATION", &location);
+    assert!(told(by_variable).starts_with("tnt_"));
+    let unknown = [&["tenant", "create", "x", "--location", "eu"][..], &direct].concat();
+    fails(&mut tenantry(&unknown), &["no location eu"]);
+    server.stop();
+
+    // A location is one installation's, and so is a home.
+    let other = Installation::new();
+    let mut twice = other.command(&other.url, &["--location", &location]);
+    fails(&mut twice, &["location eu", "belongs to others"]);
+    fails(&mut world.eu.command(&world.eu.url, &[]), &["belongs to others"]);
+    let third = Installation::new();
+    let mut home = third.command(&third.url, &["--location"]);
+    fails(home.arg(format!("eu={}", world.home.url)), &["location eu", "belongs to others"]);
+    // Moved to the same tables under another name, they are not taken for the old ones.
+    let mut renamed = world.home.command(&world.home.url, &["--location"]);
+    fails(renamed.arg(location.replace("eu=", "us=")), &["location us", "belongs to others"]);
+    let help = done(&["serve", "--help"]);
+    assert!(help.contains("--location <NAME=URL>") && help.contains("--database-citus"), "{help}");
+}
+
+#[test]
+fn citus_is_told_the_tenant_and_another_server_does_not_mind() {
+    let installation = Installation::new();
+    let server = Server::spawn(&mut installation.command(&installation.url, &["--database-citus"]));
+    let operator = key_in(&server.stop()).to_owned();
+    let server = Server::spawn(&mut installation.command(&installation.url, &["--database-citus"]));
+    let to = ["--server", &server.url, "--key", &operator];
+    done(&[&["tenant", "create", "acme"][..], &to].concat());
+    fill(&server, &operator, "acme");
+    server.stop();
+}
