@@ -11,7 +11,7 @@ use crate::{
     server::{Tenantry, empty_folder},
     step::{cargo, root, run as run_command},
 };
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use std::{net::SocketAddr, path::Path, process::Command};
 
@@ -113,6 +113,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let (Some(host), Some(port)) = (&options.host, options.port) {
         return pytest(options, host, port);
     }
+    ensure!(
+        options.on.takes_any_tenant(),
+        "{} has no place for tenants that are made by Chroma's protocol",
+        options.on
+    );
     let program = if options.release {
         build_release()?
     } else {

@@ -2,7 +2,7 @@
 //! same everywhere.
 
 use crate::{
-    postgres::Postgres,
+    postgres::{self, Postgres},
     step::{command, output},
 };
 use anyhow::{Context, Result};
@@ -14,6 +14,7 @@ use std::{fmt, path::Path};
 pub(crate) struct Placement {
     backend: Backend,
     isolation: &'static str,
+    location: Location,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,22 @@ enum Backend {
     Embedded,
     Postgres,
 }
+
+/// Which database tenants are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Location {
+    /// The installation's.
+    Home,
+    /// Another one, which the program is told by name.
+    Named,
+    /// One that each tenant carries.
+    Own,
+}
+
+/// The name of the other database.
+const LOCATION: &str = "elsewhere";
+/// Tells `clients/chroma/python/server.py` to make each tenant a database, and with what name.
+const OWN_DATABASES: &str = "TENANTRY_TEST_OWN_DATABASES";
 
 /// What the program is told besides its flags.
 pub(crate) type Variables = Vec<(&'static str, String)>;
@@ -37,10 +54,12 @@ impl Placement {
         Self::new(Backend::Postgres, "shared"),
         Self::new(Backend::Postgres, "schema"),
         Self::new(Backend::Postgres, "database"),
+        Self { location: Location::Named, ..Self::new(Backend::Postgres, "shared") },
+        Self { location: Location::Own, ..Self::new(Backend::Postgres, "database") },
     ];
 
     const fn new(backend: Backend, isolation: &'static str) -> Self {
-        Self { backend, isolation }
+        Self { backend, isolation, location: Location::Home }
     }
 
     /// As `Display` writes it, with `-` between the two.
@@ -49,6 +68,12 @@ impl Placement {
         let found = Self::ALL.iter().find(|placement| name(placement) == text);
         let all: Vec<_> = Self::ALL.iter().map(name).collect();
         found.copied().ok_or_else(|| format!("one of {}", all.join(", ")))
+    }
+
+    /// False if tenants can only be made by whoever has a URL for them, which Chroma's protocol
+    /// has no word for.
+    pub(crate) fn takes_any_tenant(self) -> bool {
+        self.location != Location::Own
     }
 
     /// True if a PostgreSQL must run.
@@ -67,17 +92,47 @@ impl Placement {
         if self.needs_postgres() {
             let postgres = postgres.context("PostgreSQL was not started")?;
             let name = format!("{name}_{}", self.isolation);
-            let setup = ["postgres", "setup", "--json", "--name", &name];
-            let mut setup = command(program, &setup);
-            let told = output(setup.env("TENANTRY_SUPERUSER_URL", postgres.url()))?;
-            let told: Value = serde_json::from_slice(&told).context("read what setup tells")?;
-            let url = |which: &str| told[which].as_str().map(str::to_owned).context("no URL");
+            let (url, admin_url) = set_up(program, postgres, &name)?;
             all.push(("TENANTRY_BACKEND", "postgres".to_owned()));
-            all.push(("TENANTRY_DATABASE_URL", url("database_url")?));
-            all.push(("TENANTRY_DATABASE_ADMIN_URL", url("database_admin_url")?));
+            all.push(("TENANTRY_DATABASE_URL", url));
+            all.push(("TENANTRY_DATABASE_ADMIN_URL", admin_url));
+            self.locate(program, postgres, &name, &mut all)?;
         }
         Ok(all)
     }
+
+    /// Prepares another database, if tenants are to be in one.
+    fn locate(
+        self,
+        program: &Path,
+        postgres: &Postgres,
+        name: &str,
+        all: &mut Variables,
+    ) -> Result<()> {
+        match self.location {
+            Location::Home => {}
+            Location::Named => {
+                let (url, admin_url) = set_up(program, postgres, &format!("{name}_2"))?;
+                all.push(("TENANTRY_LOCATION", format!("{LOCATION}={url}")));
+                all.push(("TENANTRY_LOCATION_ADMIN", format!("{LOCATION}={admin_url}")));
+                all.push(("TENANTRY_DEFAULT_LOCATION", LOCATION.to_owned()));
+            }
+            Location::Own => {
+                all.push((OWN_DATABASES, format!("{name}_own")));
+                all.push((postgres::VARIABLE, postgres.url().to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a database; the URLs of the role that serves and of the admin.
+fn set_up(program: &Path, postgres: &Postgres, name: &str) -> Result<(String, String)> {
+    let mut setup = command(program, &["postgres", "setup", "--json", "--name", name]);
+    let told = output(setup.env("TENANTRY_SUPERUSER_URL", postgres.url()))?;
+    let told: Value = serde_json::from_slice(&told).context("read what setup tells")?;
+    let url = |which: &str| told[which].as_str().map(str::to_owned).context("no URL");
+    Ok((url("database_url")?, url("database_admin_url")?))
 }
 
 impl fmt::Display for Placement {
@@ -86,7 +141,12 @@ impl fmt::Display for Placement {
             Backend::Embedded => "embedded",
             Backend::Postgres => "postgres",
         };
-        write!(f, "{backend} {}", self.isolation)
+        let word = match self.location {
+            Location::Home => self.isolation,
+            Location::Named => "location",
+            Location::Own => "own",
+        };
+        write!(f, "{backend} {word}")
     }
 }
 
@@ -98,6 +158,9 @@ mod tests {
     fn placements_are_named_as_they_are_shown() {
         assert_eq!(Placement::parse("embedded-shared"), Ok(Placement::USUAL));
         assert_eq!(Placement::parse("postgres-shared").unwrap().to_string(), "postgres shared");
+        for (name, takes) in [("postgres-location", true), ("postgres-own", false)] {
+            assert_eq!(Placement::parse(name).unwrap().takes_any_tenant(), takes);
+        }
         assert!(Placement::parse("shared").unwrap_err().contains("embedded-schema"));
     }
 }

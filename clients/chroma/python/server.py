@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import os
 import re
 import subprocess
@@ -17,6 +19,7 @@ import httpx
 
 START_SECONDS_MAX = 30
 KEY = re.compile(r"tnt_[a-z2-7]+_[a-z2-7]+")
+NUMBERS = itertools.count()
 LISTENING = re.compile(r"^listening on http://([\d.]+):(\d+) \((\w+)\)$", re.MULTILINE)
 
 
@@ -49,10 +52,12 @@ class Server:
 
     def make_tenant(self, name: str, **spec: Any) -> Tenant:
         """Makes a tenant with a key for its administrator."""
-        body = {"name": name, **spec}
+        body = {"name": name, **spec, **own_database()}
         there = self.rest("POST", "/v1/admin/tenants", self.operator_key, json=body)
         # The same tests run wherever tenants live, and must not run in one place every time.
         assert there["isolation"] == os.environ.get("TENANTRY_DEFAULT_ISOLATION", "shared")
+        location = os.environ.get("TENANTRY_DEFAULT_LOCATION", "home")
+        assert there["location"] == ("own" if "own_database" in body else location)
         made = self.rest("POST", "/v1/keys", self.operator_key, tenant=name, json={"role": "admin"})
         return Tenant(self, name, made["key"])
 
@@ -73,6 +78,20 @@ class Tenant:
     def audit(self) -> list[dict[str, Any]]:
         """What the tenant's audit log holds by now."""
         return self.server.rest("GET", "/v1/audit", self.key)["entries"]
+
+
+def own_database() -> dict[str, Any]:
+    """A new database for a tenant to carry, where tenants shall do so."""
+    prefix = os.environ.get("TENANTRY_TEST_OWN_DATABASES")
+    if prefix is None:
+        return {}
+    command = [os.environ["TENANTRY_PROGRAM"], "postgres", "setup", "--json"]
+    command += ["--name", f"{prefix}_{next(NUMBERS)}"]
+    variables = {**os.environ, "TENANTRY_SUPERUSER_URL": os.environ["TENANTRY_TEST_POSTGRES"]}
+    made = subprocess.run(command, env=variables, check=True, capture_output=True, timeout=60)
+    told = json.loads(made.stdout)
+    own = {"url": told["database_url"], "admin_url": told["database_admin_url"]}
+    return {"own_database": own}
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 /// The database that a tenant carries. It is in no answer.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(try_from = "Value")]
+#[serde(try_from = "Value", deny_unknown_fields)]
 pub(crate) struct OwnDatabaseIn {
     /// Its URL, with the role that serves.
     #[schema(value_type = String, write_only)]
