@@ -111,7 +111,7 @@ impl Backend for Files {
 
     const IS_SHARED: bool = false;
 
-    async fn refresh(&self) -> Result<()> {
+    async fn refresh(&self, _held: Option<&Arc<Db>>) -> Result<()> {
         Ok(())
     }
 
@@ -119,7 +119,7 @@ impl Backend for Files {
         Ok(())
     }
 
-    async fn root(&self) -> Result<Arc<Db>> {
+    async fn root(&self, _held: Option<&Arc<Db>>) -> Result<Arc<Db>> {
         self.disk.view(0).await
     }
 

@@ -124,8 +124,10 @@ async fn what_was_read_before_a_reopening_is_not_written_after() {
     let mut stale = inner(&store).begin(&old).unwrap();
     stale.audit(done("test", "late", "x", 1));
     reopen(&inner(&store).disk);
-    let error =
-        inner(&store).commit(&old, inner(&store).root().await.unwrap(), stale).await.unwrap_err();
+    let error = inner(&store)
+        .commit(&old, inner(&store).root(None).await.unwrap(), stale)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("reopened"), "{error}");
     drop(writing);
@@ -134,7 +136,7 @@ async fn what_was_read_before_a_reopening_is_not_written_after() {
     assert!(!Arc::ptr_eq(&old, &new));
     let mut commit = inner(&store).begin(&new).unwrap();
     commit.audit(done("test", "in time", "x", 1));
-    inner(&store).commit(&new, inner(&store).root().await.unwrap(), commit).await.unwrap();
+    inner(&store).commit(&new, inner(&store).root(None).await.unwrap(), commit).await.unwrap();
     let log = store.audit(&scope, 0, 10).await.unwrap();
     assert_eq!(log.last().unwrap().event.action, "in time");
     store.close();

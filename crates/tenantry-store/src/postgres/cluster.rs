@@ -53,7 +53,8 @@ pub(crate) struct Cluster {
 
 /// What views and background work hold on to.
 pub(crate) struct Shared {
-    /// For whoever works on a tenant: it may hold one while it asks for one of `lookups`.
+    /// For whoever works on a tenant. Only if it has a database of its own is one of them held
+    /// while one of `lookups` is asked for.
     pub(crate) connections: Connections,
     /// For whoever asks who a tenant is or what a key may do. It holds nothing else meanwhile
     /// that others of them wait for, so that these never run out for good.
@@ -156,20 +157,22 @@ impl Backend for Cluster {
 
     const IS_SHARED: bool = true;
 
-    async fn refresh(&self) -> Result<()> {
-        Ok(self.shared.watch.refresh().await?)
+    async fn refresh(&self, held: Option<&PgView>) -> Result<()> {
+        Ok(self.shared.watch.refresh(held.and_then(PgView::root_within).as_ref()).await?)
     }
 
     async fn confirm(&self, tenant: &OpenTenant) -> Result<()> {
         let asked = Instant::now();
         let place = self.place(tenant).await?;
         let key = keys::Head {}.encode(tenant.prefix());
-        let steps = vec![Step::Run(Key::split(&key)?.get(&place))];
+        let split = Key::split(&key)?;
+        let read = |conn| {
+            let steps = vec![Step::Run(split.get(&place))];
+            call::read(conn, self.shared.limits, place.right(tenant.id()), steps)
+        };
         let is_near = place.target.server == self.shared.root.target.server;
         let lookups = if is_near { &self.shared.lookups } else { &self.shared.far };
-        let conn = lookups.get(&place.target).await?;
-        let right = place.right(tenant.id());
-        let answers = call::read(conn, self.shared.limits, right, steps).await?;
+        let answers = lookups.with(&place.target, read).await?;
         let row = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
         let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
         let head: DiskHead = tenant.open_row(&key, &row.ok_or_else(gone)?)?;
@@ -178,8 +181,8 @@ impl Backend for Cluster {
         Ok(())
     }
 
-    async fn root(&self) -> Result<PgView> {
-        Ok(PgView::root(&self.shared))
+    async fn root(&self, held: Option<&PgView>) -> Result<PgView> {
+        Ok(held.and_then(PgView::root_within).unwrap_or_else(|| PgView::root(&self.shared)))
     }
 
     async fn view(&self, tenant: &OpenTenant) -> Result<PgView> {

@@ -221,9 +221,14 @@ impl Connections {
 
     /// A connection to `target`, when there is one: whoever asked first is served first.
     pub(crate) async fn get(&self, target: &Target) -> Outcome<Conn> {
+        self.find_or_open(target, false).await
+    }
+
+    /// The same, but a fresh one is always opened now.
+    pub(super) async fn find_or_open(&self, target: &Target, is_fresh: bool) -> Outcome<Conn> {
         let permit = self.permit(&target.server).await?;
         let shared = Arc::downgrade(&self.shared);
-        let (other, counted) = match self.shared.find(target)? {
+        let (other, counted) = match self.shared.find(target, is_fresh)? {
             Found::Idle(link) => return Ok(Conn::new(link, permit, shared)),
             Found::Room(counted) => (None, Some(counted)),
             Found::Other(link) => (Some(link), None),
@@ -349,13 +354,14 @@ impl Shared {
     }
 
     /// What whoever holds a permit may use. Dead connections that it meets are dropped.
-    fn find(&self, target: &Target) -> Outcome<Found> {
+    fn find(&self, target: &Target, is_fresh: bool) -> Outcome<Found> {
         let mut state = self.state.lock();
         if state.is_closed {
             return Err(is_closed());
         }
         // The one that was used last, so that those not needed grow old.
-        while let Some(at) = state.idle.iter().rposition(|(link, _)| link.target == *target) {
+        let fits = |(link, _): &(Link, Instant)| link.target == *target && !is_fresh;
+        while let Some(at) = state.idle.iter().rposition(fits) {
             match state.idle.remove(at) {
                 Some((link, _)) if !link.is_closed() => return Ok(Found::Idle(link)),
                 _ => {}

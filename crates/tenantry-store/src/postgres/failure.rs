@@ -120,11 +120,6 @@ impl Failure {
         self.cause == Cause::Lost
     }
 
-    /// True if the server rolled back because of others.
-    pub(crate) fn is_contended(&self) -> bool {
-        self.cause == Cause::Contended
-    }
-
     /// The constraint that refused a row.
     pub(crate) fn constraint(&self) -> Option<&str> {
         self.constraint.as_deref()

@@ -262,13 +262,13 @@ async fn look_at(shared: &Arc<Shared>, key: GraphKey) -> Result<()> {
 async fn look(shared: &Shared, place: &Place, key: GraphKey) -> Result<Vec<(String, bool)>> {
     let GraphKey { tenant, collection, .. } = key;
     let row = keys::Collection { collection }.encode(Prefix::of(tenant));
-    let pattern = shared.graph_pattern(tenant, collection);
-    let steps = vec![
-        Step::Run(Key::split(&row)?.get(place)),
-        Step::Run(Statement::new(graph::indexes(place)).with(pattern, Type::TEXT)),
-    ];
-    let conn = shared.connections.get(&place.target).await?;
-    let answers = call::read(conn, shared.limits, place.right(tenant), steps).await?;
+    let (pattern, row) = (shared.graph_pattern(tenant, collection), Key::split(&row)?);
+    let read = |conn| {
+        let indexes = Statement::new(graph::indexes(place)).with(pattern.clone(), Type::TEXT);
+        let steps = vec![Step::Run(row.get(place)), Step::Run(indexes)];
+        call::read(conn, shared.limits, place.right(tenant), steps)
+    };
+    let answers = shared.connections.with(&place.target, read).await?;
     let [rows, indexes] = answers.as_slice() else { return Err(odd()) };
     if rows.is_empty() {
         return Err(Error::new(ErrorKind::NotFound, "the collection of a graph is gone"));

@@ -19,6 +19,7 @@
 #![cfg_attr(not(test), expect(dead_code, reason = "some of it is told to tests only"))]
 
 mod admin;
+mod again;
 mod apart;
 mod call;
 mod check;

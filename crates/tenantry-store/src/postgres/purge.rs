@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Result};
+use tenantry_types::{Error, Result};
 use tokio::sync::Notify;
 use tokio_postgres::types::Type;
 
@@ -99,15 +99,23 @@ async fn purge_all(shared: &Arc<Shared>) -> Result<()> {
             Ok(notes) => purge_notes(shared, notes).await,
             Err(why) => Err(why),
         };
-        if let Err(why) = purged {
-            // A tenant that is gone has taken its notes along.
-            if why.kind() != ErrorKind::NotFound && why.kind() != ErrorKind::Corrupt {
+        let Err(why) = purged else { continue };
+        match is_gone(shared, tenant).await {
+            // It has taken its notes along.
+            Ok(true) => {}
+            Ok(false) | Err(_) => {
                 shared.unpurged.lock().insert(tenant, placement);
+                outcome = outcome.and(Err(why));
             }
-            outcome = outcome.and(Err(why));
         }
     }
     outcome
+}
+
+/// True if the tenant was deleted.
+async fn is_gone(shared: &Arc<Shared>, tenant: TenantId) -> Result<bool> {
+    let key = keys::Tenant {}.encode(Prefix::of(tenant));
+    Ok(PgView::root(shared).get(Space::Catalog, &key).await?.is_none())
 }
 
 /// A note that fails does not keep the others waiting.

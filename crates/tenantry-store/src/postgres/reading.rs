@@ -8,13 +8,14 @@
 use super::{
     call::{self, Transaction},
     cluster::{Cluster, Place},
+    conn::Conn,
     connect::VectorType,
-    failure::{Cause, Failure, Outcome},
+    failure::{Failure, Outcome},
     graph::Walk,
     lines::{Line, Lines},
     named,
     statement::{Mode, Statement, Step},
-    view::{OLD_SESSIONS, PgView},
+    view::PgView,
 };
 use crate::{
     CollectionInfo, CollectionRef, Origin,
@@ -214,11 +215,13 @@ impl<'a> Reading<'a> {
                 transaction.run(steps).await?
             }
             Way::Together(none) => {
-                let conn = cluster.shared.connections.get(&place.target).await?;
-                let steps = make(conn.vector())?;
-                let (limits, right) = (cluster.shared.limits, place.right(id));
-                let (transaction, answers) =
-                    Transaction::begin(conn, Mode::Read, limits, right, steps).await?;
+                let (limits, make) = (cluster.shared.limits, &make);
+                let begin = |conn: Conn| async move {
+                    let steps = make(conn.vector())?;
+                    Transaction::begin(conn, Mode::Read, limits, place.right(id), steps).await
+                };
+                let connections = &cluster.shared.connections;
+                let (transaction, answers) = connections.with(&place.target, begin).await?;
                 *none = Some(Box::new(transaction));
                 answers
             }
@@ -279,32 +282,19 @@ impl<'a> Reading<'a> {
 }
 
 impl Cluster {
-    /// One reading transaction in one round trip, and what its last statement answers; once more if the connection
-    /// turns out to be dead, or to know types that are no more.
+    /// One reading transaction in one round trip, and what its last statement answers.
     async fn read_with(
         &self,
         place: &Place,
         tenant: tenantry_auth::TenantId,
         make: impl Fn(Option<&VectorType>) -> Result<Vec<Step>> + Send + Sync,
     ) -> Outcome<Vec<tokio_postgres::Row>> {
-        let (mut is_first, mut old) = (true, 0);
-        loop {
-            let conn = self.shared.connections.get(&place.target).await?;
+        let (limits, make) = (self.shared.limits, &make);
+        let read = |conn: Conn| async move {
             let steps = make(conn.vector())?;
-            let right = place.right(tenant);
-            match call::read(conn, self.shared.limits, right, steps).await {
-                Err(why)
-                    if is_first
-                        && matches!(
-                            why.cause(),
-                            Cause::Lost | Cause::Contended | Cause::TypesChanged
-                        ) =>
-                {
-                    is_first = false;
-                }
-                Err(why) if why.cause() == Cause::NotGranted && old < OLD_SESSIONS => old += 1,
-                ended => return Ok(ended?.into_iter().next_back().unwrap_or_default()),
-            }
-        }
+            call::read(conn, limits, place.right(tenant), steps).await
+        };
+        let answers = self.shared.connections.with(&place.target, read).await?;
+        Ok(answers.into_iter().next_back().unwrap_or_default())
     }
 }

@@ -204,7 +204,7 @@ async fn found(
 
 /// Fails with words for whoever starts the program if the installation has another master key.
 async fn check_key(inner: &Tenancy<Cluster>) -> Result<()> {
-    let root = inner.root().await?;
+    let root = inner.root(None).await?;
     match inner.slot(&root, TenantId::INSTALLATION).await {
         Ok(Slot::Live(_)) => Ok(()),
         Ok(Slot::Empty | Slot::Erased) => {

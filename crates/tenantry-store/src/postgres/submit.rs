@@ -76,7 +76,7 @@ async fn commit(shared: Arc<Shared>, view: PgView, set: WriteSet, steps: Vec<Ste
     let witness = sorted.witness.clone();
     let steps = sorted.into_steps(&view, steps)?;
     let (home, held) = (view.home().clone(), view.heads.first().map(|(tenant, _)| *tenant));
-    let (transaction, entered) = view.into_transaction()?;
+    let (transaction, entered) = view.into_transaction().await?;
     let (steps, proof) = without_repeats(entered, steps);
     match transaction.commit(steps, proof).await {
         Ok(_) => {
@@ -352,7 +352,7 @@ pub(super) fn note(rest: &[u8]) -> Result<keys::Purge> {
 
 /// Commits what was made without a set.
 pub(super) async fn commit_steps(view: PgView, steps: Vec<Step>, proof: usize) -> Result<()> {
-    let (transaction, _) = view.into_transaction()?;
+    let (transaction, _) = view.into_transaction().await?;
     let committed = transaction.commit(steps, proof).await;
     committed.map(drop).map_err(Error::from)
 }

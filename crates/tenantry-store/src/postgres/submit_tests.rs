@@ -4,10 +4,13 @@ use crate::{
     postgres::{DatabaseUrl, Postgres, stand::Stand},
     tenancy::{Backend as _, master::MasterKey, place::Placement, tenants::OpenTenant},
 };
-use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope};
+use tenantry_auth::{
+    Admin, Authority, Credential, OperatorScope, Principal, Restriction, Role, Scope,
+};
 use tenantry_types::{
     CollectionSpec, DatabaseName, ErrorKind, TenantName, TenantSpec, TenantState, Timestamp,
 };
+use tokio_postgres::types::ToSql;
 use zeroize::Zeroizing;
 
 struct World {
@@ -59,6 +62,50 @@ fn putting(key: &[u8]) -> WriteSet {
     let mut set = WriteSet::new(Placement::shared(TenantId::INSTALLATION), 0);
     set.operations.push((Space::Data, key.to_vec(), Some(vec![1])));
     set
+}
+
+/// Whoever holds a transaction needs no second connection, whatever has to be looked up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_is_looked_up_in_the_transaction_that_is_there() {
+    Stand::with(async |stand| {
+        let world = World::new(stand).await;
+        let inner = &world.postgres().inner;
+        let (scope, tenant) = world.tenant("t").await;
+        let (role, restriction) = (Role::Admin, Restriction::default());
+        let key = NewKey { role, restriction, label: String::new(), expires_at: None };
+        let (row, key) = world.store.create_key(&scope, key).await.unwrap();
+        let keyed = Authority::new();
+        let who = keyed.authenticate(Credential::Key(key), &world.store, Timestamp(0)).await;
+        let standing =
+            keyed.authorize::<Admin>(&who.unwrap(), tenant.id(), "t").unwrap().standing();
+        let view = inner.change(&tenant).await.unwrap();
+        let shared = &inner.shared;
+        shared.lookups.close();
+        shared.connections.close();
+        shared.watch.close();
+        // Neither the epoch, nor the key, nor the tenant, nor the installation is known any more.
+        shared.watch.forget();
+        while shared.watch.is_trusted() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let refused = inner.stands(standing, Some(&tenant), None).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        inner.stands(standing, Some(&tenant), Some(&view)).await.unwrap();
+        assert!(shared.watch.is_trusted());
+        // What others commit meanwhile is seen.
+        let client = world.stand.superuser(world.stand.names.database()).await;
+        let gone = "DELETE FROM tenantry.catalog WHERE tenant = 0 AND family = $1 AND key = $2";
+        let values: [&(dyn ToSql + Sync); 2] =
+            [&i16::from(keys::Key::FAMILY), &row.id.bytes().as_slice()];
+        assert_eq!(client.execute(gone, &values).await.unwrap(), 1);
+        let refused = inner.stands(standing, Some(&tenant), Some(&view)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unauthenticated);
+        // The view is as good as before.
+        let key = odd_row(&tenant);
+        assert_eq!(view.get(Space::Data, &key).await.unwrap(), None);
+        inner.submit(view, putting(&key)).await.unwrap();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use super::{
     cluster::{Place, Shared, signed},
     connect::Facts,
     connections::Connections,
-    failure::{Cause, Failure, Outcome},
+    failure::{Failure, Outcome},
     statement::{Mode, Right, Statement, Step},
 };
 use crate::tenancy::{
@@ -32,9 +32,6 @@ const PAGE: &str = "SELECT key, row FROM {schema}.catalog \
      WHERE tenant = $1 AND family = $2 AND key >= $3 AND ($4::bytea IS NULL OR key < $4) \
      ORDER BY key LIMIT $5";
 
-/// Sessions that are tried while a role is said not to be granted.
-pub(super) const OLD_SESSIONS: u32 = 8;
-
 /// One transaction, which begins with the first row that is asked for. Dropped, it is rolled back.
 pub(crate) struct PgView {
     pub(super) shared: Arc<Shared>,
@@ -45,7 +42,8 @@ pub(crate) struct PgView {
     pub(super) heads: Vec<(TenantId, Vec<u8>)>,
     /// Rows that were read before they were asked for.
     primed: parking_lot::Mutex<Vec<Primed>>,
-    state: Mutex<State>,
+    /// Shared with views of the root within the same transaction.
+    state: Arc<Mutex<State>>,
 }
 
 /// A key with its row, if there is one.
@@ -80,6 +78,17 @@ impl PgView {
         Self::new(shared, Kind::Data, home)
     }
 
+    /// The root within this transaction, which must be one for changes, because these see what
+    /// others have committed since it began. None if the root is in another database.
+    pub(super) fn root_within(&self) -> Option<Self> {
+        if self.kind != Kind::Change || !self.is_with_root() {
+            return None;
+        }
+        let mut root = Self::new(&self.shared, self.kind, self.shared.root.clone());
+        root.state = Arc::clone(&self.state);
+        Some(root)
+    }
+
     /// For changes, without any lock yet.
     pub(super) fn writing(shared: &Arc<Shared>, home: Place) -> Self {
         Self::new(shared, Kind::Change, home)
@@ -91,7 +100,7 @@ impl PgView {
 
     fn new(shared: &Arc<Shared>, kind: Kind, home: Place) -> Self {
         let (heads, primed) = Default::default();
-        let state = Mutex::new(State::New);
+        let state = Arc::new(Mutex::new(State::New));
         Self { shared: Arc::clone(shared), kind, home, heads, primed, state }
     }
 
@@ -338,17 +347,9 @@ impl PgView {
             Kind::Data => (&self.shared.connections, Mode::Read),
             Kind::Change => (&self.shared.connections, Mode::Write),
         };
-        let (mut is_first, mut old) = (true, 0);
-        loop {
-            let conn = connections.get(&place.target).await?;
-            let limits = self.shared.limits;
-            match Transaction::begin(conn, mode, limits, right.clone(), steps()).await {
-                Err(why) if is_first && (why.is_lost() || why.is_contended()) => is_first = false,
-                // That session is gone; a few others may be as old.
-                Err(why) if why.cause() == Cause::NotGranted && old < OLD_SESSIONS => old += 1,
-                ended => return ended,
-            }
-        }
+        let limits = self.shared.limits;
+        let begin = |conn| Transaction::begin(conn, mode, limits, right.clone(), steps());
+        connections.with(&place.target, begin).await
     }
 
     /// Reads what opening a tenant asks for, in one round trip; its data key's row is returned.
@@ -386,8 +387,8 @@ impl PgView {
     }
 
     /// The transaction, to be committed, and the right that it has at the moment.
-    pub(super) fn into_transaction(self) -> Outcome<(Box<Transaction>, Right)> {
-        match self.state.into_inner() {
+    pub(super) async fn into_transaction(self) -> Outcome<(Box<Transaction>, Right)> {
+        match mem::replace(&mut *self.state.lock().await, State::Ended) {
             State::Open { transaction, entered } => Ok((transaction, entered)),
             State::New | State::Ended => Err(Failure::internal("a view that failed is committed")),
         }

@@ -6,11 +6,12 @@
 //! was suspended may go on for one with what it knew.
 
 use super::{
-    call,
+    call::{self, Answers},
     cluster::{IDLE, Place, Shared},
     connections::Connections,
     failure::{Failure, Outcome},
     statement::{Limits, Statement, Step},
+    view::PgView,
 };
 use crate::tenancy::tenants::Tenants;
 use parking_lot::Mutex;
@@ -70,12 +71,17 @@ impl Watch {
         self.asked.lock().is_some_and(|asked| asked.elapsed() < TRUSTED)
     }
 
-    /// Asks if nobody has asked a moment ago: one question for all who wait for its answer.
-    pub(crate) async fn refresh(&self) -> Outcome<()> {
+    /// Asks if nobody has asked a moment ago: one question for all who wait for its answer. Whoever
+    /// holds a transaction asks within it, and waits for nobody: others may wait for its end.
+    pub(crate) async fn refresh(&self, held: Option<&PgView>) -> Outcome<()> {
         if self.is_trusted() {
             return Ok(());
         }
         let since = Instant::now();
+        if let Some(view) = held {
+            let answers = view.run(&self.root, TenantId::INSTALLATION, || self.question()).await?;
+            return self.learn(since, &answers);
+        }
         let _asking = self.asking.lock().await;
         if self.is_trusted() {
             return Ok(());
@@ -108,20 +114,31 @@ impl Watch {
     }
 
     async fn ask_once(&self, asked: Instant) -> Outcome<()> {
-        let conn = self.connections.get(&self.root.target).await?;
-        let text = self.root.text("SELECT epoch FROM {schema}.installation");
-        let steps = vec![Step::Run(Statement::new(text))];
         let right = self.root.right(TenantId::INSTALLATION);
-        let answers = call::read(conn, LIMITS, right, steps).await?;
+        let read = |conn| call::read(conn, LIMITS, right.clone(), self.question());
+        let answers = self.connections.with(&self.root.target, read).await?;
+        self.learn(asked, &answers)
+    }
+
+    fn question(&self) -> Vec<Step> {
+        let text = self.root.text("SELECT epoch FROM {schema}.installation");
+        vec![Step::Run(Statement::new(text))]
+    }
+
+    fn learn(&self, since: Instant, answers: &Answers) -> Outcome<()> {
         let row = answers.first().and_then(|rows| rows.first());
         let epoch: i64 = row
             .and_then(|row| row.try_get(0).ok())
             .ok_or_else(|| Failure::internal("the installation's epoch is gone"))?;
-        // Another one, and not only a higher one: the server may be a restored copy.
-        if self.epoch.swap(epoch, Ordering::AcqRel) != epoch {
-            self.forget();
+        let mut asked = self.asked.lock();
+        // What was asked later may have been answered sooner.
+        if asked.is_none_or(|asked| asked <= since) {
+            // Another one, and not only a higher one: the server may be a restored copy.
+            if self.epoch.swap(epoch, Ordering::AcqRel) != epoch {
+                self.forget();
+            }
+            *asked = Some(since);
         }
-        *self.asked.lock() = Some(asked);
         Ok(())
     }
 

@@ -192,7 +192,7 @@ impl Tenancy<Cluster> {
         let (view, answers) =
             PgView::change_and(&self.shared, place.clone(), &[tenant], steps).await?;
         // A revocation takes the same lock.
-        self.stands(scope.standing(), Some(tenant)).await?;
+        self.stands(scope.standing(), Some(tenant), Some(&view)).await?;
         let rows = answers.into_iter().next().unwrap_or_default();
         let lines = Lines::of(rows, tenant, number)?;
         let info = named::check(tenant, collection, lines.info.as_ref())?.clone();

@@ -181,7 +181,7 @@ impl<B: Backend> Tenancy<B> {
         // Before the notes are read: all up to this one are there then, and a later one stays.
         let told = tenant.told();
         let notes = {
-            let root = self.root().await?;
+            let root = self.root(Some(&view)).await?;
             // Those that were taken over before a crash are only removed.
             let all = keys::told_of(INSTALLATION, tenant.id());
             let next = keys::Told { tenant: tenant.id().get(), number: taken.saturating_add(1) };
@@ -223,7 +223,7 @@ impl<B: Backend> Tenancy<B> {
 
     /// Removes notes up to this one, which were taken over. Nobody reads or writes them any more.
     async fn forget_notes(&self, tenant: TenantId, taken: u64) -> Result<()> {
-        let root = self.root().await?;
+        let root = self.root(None).await?;
         let placement = Placement::shared(TenantId::INSTALLATION);
         let mut set = WriteSet::new(placement, root.generation());
         let mut notes = Scan::new(&root, Space::Catalog, keys::told_of(INSTALLATION, tenant), None);

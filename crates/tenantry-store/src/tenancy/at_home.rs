@@ -52,7 +52,7 @@ impl<B: Backend> Tenancy<B> {
     /// What the root says now of a tenant's place; another node may have made it.
     pub(super) async fn ask_place(&self, tenant: &OpenTenant) -> Result<()> {
         let key = keys::Place { tenant: tenant.id().get() }.encode(INSTALLATION);
-        let row = self.root().await?.get(Space::Catalog, &key).await?;
+        let row = self.root(None).await?.get(Space::Catalog, &key).await?;
         let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
         let row = PlaceRow::decode(tenant.id(), &row.ok_or_else(gone)?)?;
         tenant.set_told(row.told);

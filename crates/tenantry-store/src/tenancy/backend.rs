@@ -50,22 +50,26 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     const IS_SHARED: bool;
 
     /// Makes sure that what is in memory of tenants and keys is not older than a second, so that
-    /// rights which another process took away are gone here too.
-    fn refresh(&self) -> impl Future<Output = Result<()>> + Send;
+    /// rights which another process took away are gone here too. `held` is as for
+    /// [`Backend::root`].
+    fn refresh(&self, held: Option<&Self::View>) -> impl Future<Output = Result<()>> + Send;
 
     /// Forgets what is cached of a tenant's catalog if it is not what is stored now; fails if the
     /// tenant is gone.
     fn confirm(&self, tenant: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
-    /// Everything that is not in a tenant's own place, as it stands now.
-    fn root(&self) -> impl Future<Output = Result<Self::View>> + Send;
+    /// Everything that is not in a tenant's own place, as it stands now. Whoever holds a view for
+    /// changes gives it: nobody waits for a second connection of a database while he has one,
+    /// because there may be only one. What is returned is not to be used after that view.
+    fn root(&self, held: Option<&Self::View>) -> impl Future<Output = Result<Self::View>> + Send;
 
     /// The data of a tenant as they stand now.
     fn view(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Self::View>> + Send;
 
     /// The data of a tenant for whoever changes them and has its writer lock: until it commits or
     /// drops the view, nobody else changes them, and the counters in memory are as stored. Nobody
-    /// asks for a second view of changes or data while holding one; a root may be asked for.
+    /// asks for a second view of changes or data while holding one; a root may be asked for with
+    /// it.
     fn change(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Self::View>> + Send;
 
     /// The root for whoever changes what it knows of these tenants, and has their locks. For

@@ -61,7 +61,7 @@ impl<B: Backend> Tenancy<B> {
             Isolation::Schema if location == Location::Home => Some(self.give_space(&view).await?),
             Isolation::Shared | Isolation::Schema | Isolation::Database => None,
         };
-        self.operator_stands(scope).await?;
+        self.operator_stands(scope, Some(&view)).await?;
         let (info, durable) = {
             // The id is assigned and the commit queued under one lock, so that the stored count
             // grows in the order of commits and an id is never given twice.
@@ -219,7 +219,7 @@ impl<B: Backend> Tenancy<B> {
             }
             let given = GivenSpace { tenancy: self, space, is_reused: true };
             // Whoever gave it before has committed or let go of it.
-            if self.root().await?.get(Space::Catalog, &key).await?.is_some() {
+            if self.root(Some(view)).await?.get(Space::Catalog, &key).await?.is_some() {
                 return Ok(given);
             }
         }

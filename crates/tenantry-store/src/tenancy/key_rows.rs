@@ -46,7 +46,7 @@ impl<B: Backend> Tenancy<B> {
             let installation = inner.installation().await?;
             let _writing = installation.writer.lock().await;
             let view = inner.change(&installation).await?;
-            inner.operator_stands(&scope).await?;
+            inner.operator_stands(&scope, Some(&view)).await?;
             let owner = KeyOwner::Operator { act_as };
             inner.make_key(&installation, view, owner, key, scope.actor()).await
         })
@@ -57,7 +57,7 @@ impl<B: Backend> Tenancy<B> {
         self: &Arc<Self>,
         scope: &OperatorScope,
     ) -> Result<Vec<KeyRow>> {
-        self.operator_stands(scope).await?;
+        self.operator_stands(scope, None).await?;
         self.keys_of(&*self.installation().await?).await
     }
 
@@ -71,7 +71,7 @@ impl<B: Backend> Tenancy<B> {
             let installation = inner.installation().await?;
             let _writing = installation.writer.lock().await;
             let view = inner.change(&installation).await?;
-            inner.operator_stands(&scope).await?;
+            inner.operator_stands(&scope, Some(&view)).await?;
             inner.revoke(&installation, view, id, scope.actor()).await
         })
         .await
@@ -88,7 +88,7 @@ impl<B: Backend> Tenancy<B> {
             let tenant = inner.known(&scope).await?;
             let _rooting = inner.rooting(&tenant).await?;
             let view = inner.change_root(&[&tenant]).await?;
-            inner.stands(scope.standing(), Some(&tenant)).await?;
+            inner.stands(scope.standing(), Some(&tenant), Some(&view)).await?;
             let owner = KeyOwner::Tenant(tenant.id());
             inner.make_key(&tenant, view, owner, key, scope.actor()).await
         })
@@ -111,7 +111,7 @@ impl<B: Backend> Tenancy<B> {
             let tenant = inner.known(&scope).await?;
             let _rooting = inner.rooting(&tenant).await?;
             let view = inner.change_root(&[&tenant]).await?;
-            inner.stands(scope.standing(), Some(&tenant)).await?;
+            inner.stands(scope.standing(), Some(&tenant), Some(&view)).await?;
             inner.revoke(&tenant, view, id, scope.actor()).await
         })
         .await
@@ -148,7 +148,7 @@ impl Default for KeyCache {
 impl<B: Backend> Tenancy<B> {
     /// The row of a key, from memory if nothing was revoked since it was read.
     pub(crate) async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
-        self.refresh().await?;
+        self.refresh(None).await?;
         // Read before the row is: a row read before a revocation is never kept as one after it.
         let revocations = self.revocations.load(Ordering::Acquire);
         {
@@ -162,7 +162,7 @@ impl<B: Backend> Tenancy<B> {
                 cache.revocations = revocations;
             }
         }
-        let Some(row) = self.key_row(id).await?.map(Arc::new) else { return Ok(None) };
+        let Some(row) = self.key_row(None, id).await?.map(Arc::new) else { return Ok(None) };
         let mut cache = self.keys.lock();
         if cache.revocations == revocations {
             cache.rows.put(id, Arc::clone(&row));
@@ -170,10 +170,14 @@ impl<B: Backend> Tenancy<B> {
         Ok(Some(row))
     }
 
-    pub(super) async fn key_row(&self, id: KeyId) -> Result<Option<KeyRow>> {
+    pub(super) async fn key_row(
+        &self,
+        held: Option<&B::View>,
+        id: KeyId,
+    ) -> Result<Option<KeyRow>> {
         // Opened first: opening it takes a root of its own.
-        let installation = self.installation().await?;
-        key_row_in(&self.root().await?, &installation, id).await
+        let installation = self.installation_beside(held).await?;
+        key_row_in(&self.root(held).await?, &installation, id).await
     }
 
     /// Makes a key. The owner's writer lock is held.
@@ -213,7 +217,8 @@ impl<B: Backend> Tenancy<B> {
         let row_key = keys::Key { id: *row.id.bytes() }.encode(INSTALLATION);
         let bytes = disk::encode(&DiskKey::from_row(&row));
         let mut nonces = Nonces::draw(&*self.entropy);
-        let sealed = self.installation().await?.key().seal(&row_key, &bytes, true, &mut nonces);
+        let installation = self.installation_beside(Some(&view)).await?;
+        let sealed = installation.key().seal(&row_key, &bytes, true, &mut nonces);
         about.root(row_key, Some(sealed));
         about.list_key(*row.id.bytes(), true);
         let event = done(actor, "key.create", &row.id.to_string(), 1);
@@ -227,7 +232,7 @@ impl<B: Backend> Tenancy<B> {
     async fn keys_of(&self, owner: &OpenTenant) -> Result<Vec<KeyRow>> {
         let mut rows = Vec::new();
         let installation = self.installation().await?;
-        let root = self.root().await?;
+        let root = self.root(None).await?;
         for id in listed(&root, owner).await? {
             rows.extend(key_row_in(&root, &installation, id).await?);
         }

@@ -141,9 +141,18 @@ impl<B: Backend> Tenancy<B> {
 
     /// Opens a tenant from its data key and its row; `None` if it does not live.
     pub(crate) async fn open_tenant(&self, id: TenantId) -> Result<Option<Arc<OpenTenant>>> {
-        self.backend.refresh().await?;
+        self.open_tenant_beside(None, id).await
+    }
+
+    /// The same for whoever may hold a view for changes.
+    async fn open_tenant_beside(
+        &self,
+        held: Option<&B::View>,
+        id: TenantId,
+    ) -> Result<Option<Arc<OpenTenant>>> {
+        self.backend.refresh(held).await?;
         let load = || async move {
-            let root = self.backend.root().await?;
+            let root = self.backend.root(held).await?;
             match self.backend.slot(&root, id).await? {
                 Slot::Live(key) => OpenTenant::load(&root, id, key).await,
                 Slot::Empty | Slot::Erased => Ok(None),
@@ -164,13 +173,18 @@ impl<B: Backend> Tenancy<B> {
         let gone = || Error::not_found(Resource::Tenant, "(deleted)");
         let tenant = self.open_tenant(scope.tenant()).await?.ok_or_else(gone)?;
         tenant.check_alive()?;
-        self.stands(scope.standing(), Some(&tenant)).await?;
+        self.stands(scope.standing(), Some(&tenant), None).await?;
         Ok(tenant)
     }
 
     /// The installation, as the keeper of operator keys and the operator's audit log.
     pub(crate) async fn installation(&self) -> Result<Arc<OpenTenant>> {
-        self.open_tenant(TenantId::INSTALLATION)
+        self.installation_beside(None).await
+    }
+
+    /// The same for whoever may hold a view for changes.
+    async fn installation_beside(&self, held: Option<&B::View>) -> Result<Arc<OpenTenant>> {
+        self.open_tenant_beside(held, TenantId::INSTALLATION)
             .await?
             .ok_or_else(|| Error::corrupt("the installation's row is gone"))
     }

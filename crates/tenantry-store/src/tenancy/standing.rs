@@ -16,11 +16,12 @@ impl<B: Backend> Tenancy<B> {
         self.revocations.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Fails if the right no longer stands.
+    /// Fails if the right no longer stands. `held` is the view for changes that the caller holds.
     pub(crate) async fn stands(
         &self,
         standing: Standing,
         tenant: Option<&OpenTenant>,
+        held: Option<&B::View>,
     ) -> Result<()> {
         let refused =
             || Error::new(ErrorKind::Unauthenticated, "the API key is not valid any more");
@@ -28,18 +29,18 @@ impl<B: Backend> Tenancy<B> {
             return Err(refused());
         }
         let Some(key) = standing.key() else { return Ok(()) };
-        self.refresh().await?;
+        self.refresh(held).await?;
         if standing.revocations() == self.revocations.load(Ordering::Acquire) {
             return Ok(());
         }
-        if self.key_row(key).await?.is_none() {
+        if self.key_row(held, key).await?.is_none() {
             return Err(refused());
         }
         let mut suspended = tenant.is_some_and(|t| t.info().state == TenantState::Suspended);
         if let Some(tenant) = tenant.filter(|_| B::IS_SHARED) {
             // The one at hand may be from before another node's change.
             let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
-            let now = self.open_tenant(tenant.id()).await?.ok_or_else(gone)?;
+            let now = self.open_tenant_beside(held, tenant.id()).await?.ok_or_else(gone)?;
             suspended |= now.info().state == TenantState::Suspended;
         }
         if suspended && !standing.is_operator() {
@@ -52,8 +53,12 @@ impl<B: Backend> Tenancy<B> {
     }
 
     /// Fails if the operator's right no longer stands.
-    pub(super) async fn operator_stands(&self, scope: &OperatorScope) -> Result<()> {
-        self.stands(scope.standing(), None).await
+    pub(super) async fn operator_stands(
+        &self,
+        scope: &OperatorScope,
+        held: Option<&B::View>,
+    ) -> Result<()> {
+        self.stands(scope.standing(), None, held).await
     }
 
     /// Waits for the tenant's writer lock, and then looks at the right once more: a revocation
@@ -64,7 +69,7 @@ impl<B: Backend> Tenancy<B> {
         tenant: &'t OpenTenant,
     ) -> Result<(MutexGuard<'t, ()>, B::View)> {
         let (guard, view) = self.writer(tenant).await?;
-        self.stands(scope.standing(), Some(tenant)).await?;
+        self.stands(scope.standing(), Some(tenant), Some(&view)).await?;
         Ok((guard, view))
     }
 

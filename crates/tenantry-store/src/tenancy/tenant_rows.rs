@@ -38,7 +38,7 @@ impl<B: Backend> Tenancy<B> {
         scope: &OperatorScope,
         spec: &TenantSpec,
     ) -> Result<TenantInfo> {
-        self.operator_stands(scope).await?;
+        self.operator_stands(scope, None).await?;
         let (inner, spec, scope) = (Arc::clone(self), spec.clone(), scope.clone());
         complete(async move { inner.make_tenant(&spec, &scope).await }).await
     }
@@ -49,7 +49,7 @@ impl<B: Backend> Tenancy<B> {
         after: Option<&TenantName>,
         limit: usize,
     ) -> Result<Vec<TenantInfo>> {
-        self.operator_stands(scope).await?;
+        self.operator_stands(scope, None).await?;
         let mut from = after.map(|name| {
             let mut key =
                 keys::TenantName { name: Tail(name.as_str().as_bytes()) }.encode(INSTALLATION);
@@ -62,7 +62,7 @@ impl<B: Backend> Tenancy<B> {
             // The root is let go before tenants are opened, which takes one for each.
             let start = from.as_ref().unwrap_or(&all);
             let missing = (limit - found.len()).min(LISTED_AT_ONCE);
-            let root = self.root().await?;
+            let root = self.root(None).await?;
             let names = root.page(Space::Catalog, &all, start, missing).await?;
             drop(root);
             for (_, value) in &names {
@@ -97,7 +97,7 @@ impl<B: Backend> Tenancy<B> {
         name: &TenantName,
         change: &TenantChange,
     ) -> Result<TenantInfo> {
-        self.operator_stands(scope).await?;
+        self.operator_stands(scope, None).await?;
         let (inner, scope) = (Arc::clone(self), scope.clone());
         let (name, change) = (name.clone(), change.clone());
         complete(async move { inner.change_row(&name, change, &scope).await }).await
@@ -108,7 +108,7 @@ impl<B: Backend> Tenancy<B> {
         scope: &OperatorScope,
         name: &TenantName,
     ) -> Result<()> {
-        self.operator_stands(scope).await?;
+        self.operator_stands(scope, None).await?;
         let (inner, name, scope) = (Arc::clone(self), name.clone(), scope.clone());
         complete(async move { inner.remove_tenant(&name, &scope).await }).await
     }
@@ -119,7 +119,7 @@ impl<B: Backend> Tenancy<B> {
         after: u64,
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
-        self.operator_stands(scope).await?;
+        self.operator_stands(scope, None).await?;
         self.audit_of(&*self.installation().await?, after, limit).await
     }
 
@@ -203,7 +203,7 @@ impl<B: Backend> Drop for Reserved<B> {
 impl<B: Backend> Tenancy<B> {
     async fn find(&self, name: &TenantName) -> Result<Option<Arc<OpenTenant>>> {
         let key = name_key(name);
-        let value = self.root().await?.get(Space::Catalog, &key).await?;
+        let value = self.root(None).await?.get(Space::Catalog, &key).await?;
         let Some(value) = value else { return Ok(None) };
         let id = TenantId::new(number(&value)?);
         let mut found = self.open_tenant(id).await?;
@@ -251,7 +251,7 @@ impl<B: Backend> Tenancy<B> {
         let _logging = installation.writer.lock().await;
         let view = self.change_root(&[&tenant, &installation]).await?;
         // Whoever revokes an operator's key holds the same lock.
-        self.operator_stands(scope).await?;
+        self.operator_stands(scope, Some(&view)).await?;
         let mut about = self.about(&tenant)?;
         let mut info = (*tenant.info()).clone();
         if info.name != *name {
@@ -342,7 +342,7 @@ impl<B: Backend> Tenancy<B> {
         let installation = self.installation().await?;
         let _logging = installation.writer.lock().await;
         let view = self.change_root(&[tenant, &installation]).await?;
-        self.operator_stands(scope).await?;
+        self.operator_stands(scope, Some(&view)).await?;
         let mut about = self.about(tenant)?;
         let name = &tenant.info().name;
         match called {
@@ -376,7 +376,7 @@ impl<B: Backend> Tenancy<B> {
         let installation = self.installation().await?;
         let _logging = installation.writer.lock().await;
         let view = self.change(&installation).await?;
-        self.operator_stands(scope).await?;
+        self.operator_stands(scope, Some(&view)).await?;
         let key = name_key(name);
         let Some(value) = view.get(Space::Catalog, &key).await? else {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));

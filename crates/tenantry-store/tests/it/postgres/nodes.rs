@@ -33,6 +33,17 @@ impl Node {
         Self { store, authority, principal, operator }
     }
 
+    /// The same node for an operator with a key, which is looked up again after each revocation.
+    pub(super) async fn with_key(self) -> Self {
+        let made = self.store.create_operator_key(&self.operator, true, "", None).await;
+        let (_, key) = made.expect("a key");
+        let authority = Authority::new();
+        let who = authority.authenticate(Credential::Key(key), &self.store, Timestamp(0)).await;
+        let principal = who.expect("operator");
+        let operator = authority.authorize_operator(&principal).expect("operator");
+        Self { authority, principal, operator, ..self }
+    }
+
     pub(super) fn scope(&self, tenant: TenantId) -> Scope<Admin> {
         self.authority.authorize(&self.principal, tenant, "tenant").expect("scope")
     }
@@ -51,7 +62,7 @@ impl Node {
         self.store.delete_tenant(&self.operator, &tenant(name)).await.map(drop)
     }
 
-    async fn suspend(&self, name: &str) -> Result<()> {
+    pub(super) async fn suspend(&self, name: &str) -> Result<()> {
         let change =
             TenantChange { state: Some(TenantState::Suspended), ..TenantChange::default() };
         self.store.change_tenant(&self.operator, &tenant(name), &change).await.map(drop)
@@ -81,7 +92,7 @@ fn collection(name: &str) -> CollectionName {
     CollectionName::parse(name).expect("a name")
 }
 
-fn any_key() -> NewKey {
+pub(super) fn any_key() -> NewKey {
     NewKey {
         role: Role::Admin,
         restriction: Restriction::default(),

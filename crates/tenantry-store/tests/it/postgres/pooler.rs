@@ -1,7 +1,11 @@
 //! Through PgBouncer, which gives each transaction another connection, and so mixes tenants and
 //! nodes on few of them.
 
-use super::{Site, nodes::Node};
+use super::{
+    Site,
+    faults::places,
+    nodes::{Node, any_key},
+};
 use crate::{
     conformance::{self, UPSERT, all_parts, nearest, record},
     stand::{Chance, Running, verify_chain},
@@ -19,9 +23,9 @@ use std::{
     task::Poll,
     time::{Duration, Instant},
 };
-use tenantry_auth::{Admin, Scope};
+use tenantry_auth::{Admin, Authority, Credential, Scope};
 use tenantry_store::{CollectionRef, PostgresConfig, Store, postgres::DatabaseUrl};
-use tenantry_types::{GetRequest, Isolation, Record, Value};
+use tenantry_types::{ErrorKind, GetRequest, Isolation, Record, Timestamp, Value};
 
 const PROGRAM: &str = "pgbouncer";
 /// Who it runs as if the tests run as root, which it refuses to be.
@@ -36,7 +40,8 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// `connections` to each database at most.
+    /// `connections` to each database at most. With one, whoever waited for a second one while
+    /// holding it would wait until the server ends what he began.
     fn start(server: &str, user: &str, password: &str, connections: usize) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (host, port) = server.split_once(':').expect("a port");
@@ -95,21 +100,15 @@ impl Site {
     }
 }
 
-/// A node's connections at most: one for work, one for lookups, and the watch's beside them.
-const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
-
-/// What the pooler needs for so many nodes. Whoever works on a tenant may hold a transaction while
-/// he asks who a tenant is: for these questions there must be one more than there are workers.
-const fn pooled(nodes: usize) -> usize {
-    nodes + 1
-}
+/// A node's connections to the pooler at most, beside the watch's.
+const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn catalogs_conform_through_a_pooler() {
-    for isolation in [Isolation::Shared, Isolation::Database] {
+    for isolation in ISOLATIONS {
         let make = async || {
             let site = Site::new().await;
-            let (pooler, mut config) = site.through_pooler(pooled(1));
+            let (pooler, mut config) = site.through_pooler(1);
             config.default_isolation = isolation;
             config.connections = CONNECTIONS;
             (Store::open_postgres(config).await.expect("a store"), (pooler, site))
@@ -196,8 +195,14 @@ async fn work(node: Arc<Node>, tenants: Arc<Vec<Tenant>>, worker: u64) -> u32 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tenants_that_take_turns_on_few_connections_see_their_own() {
+    for connections in [1, 3] {
+        Box::pin(tenants_take_turns(connections)).await;
+    }
+}
+
+async fn tenants_take_turns(connections: usize) {
     let site = Site::new().await;
-    let (_pooler, mut config) = site.through_pooler(pooled(2));
+    let (_pooler, mut config) = site.through_pooler(connections);
     config.connections = CONNECTIONS;
     let open =
         async || Arc::new(Node::new(Store::open_postgres(config.clone()).await.unwrap()).await);
@@ -229,6 +234,75 @@ async fn tenants_that_take_turns_on_few_connections_see_their_own() {
         let ids = tenant.check(&got.value);
         assert!(ids.is_superset(&tenant.written.lock().unwrap()), "{:?}", tenant.scope);
         verify_chain(&node.store.audit(&tenant.scope, 0, 10_000).await.unwrap());
+    }
+    node.store.close();
+    other.store.close();
+}
+
+/// A tenant's life, with keys that are older than a revocation: each change looks them up.
+async fn live(here: &Node, there: &Node, name: &str, isolation: Isolation) {
+    let scope = here.tenant_in(name, isolation).await.unwrap();
+    let (_, key) = here.store.create_key(&scope, any_key()).await.unwrap();
+    let keys = Authority::new();
+    let who = keys.authenticate(Credential::Key(key), &there.store, Timestamp(0)).await.unwrap();
+    let acts = keys.authorize::<Admin>(&who, scope.tenant(), name).unwrap();
+    let (row, _) = there.store.create_key(&acts, any_key()).await.unwrap();
+    there.store.revoke_key(&acts, row.id).await.unwrap();
+    let c = there.make(&acts, "c").await.unwrap();
+    for n in 0..3 {
+        let batch = vec![record(&format!("a{n}"), 1.0, &[])];
+        there.store.write(&acts, &c, UPSERT, batch).await.unwrap();
+        let batch = vec![record(&format!("b{n}"), 1.0, &[])];
+        here.store.write(&scope, &c, UPSERT, batch).await.unwrap();
+    }
+    let (row, _) = here.store.create_key(&scope, any_key()).await.unwrap();
+    there.store.revoke_key(&acts, row.id).await.unwrap();
+    let got = there.store.get(&acts, &c, &GetRequest::default()).await.unwrap();
+    assert_eq!(got.value.len(), 6);
+    verify_chain(&there.store.audit(&acts, 0, 1_000).await.unwrap());
+    here.suspend(name).await.unwrap();
+    let begun = Instant::now();
+    let why = loop {
+        let batch = vec![record("late", 1.0, &[])];
+        match there.store.write(&acts, &c, UPSERT, batch).await {
+            Ok(_) => assert!(begun.elapsed() < Duration::from_secs(1), "it is still served"),
+            Err(why) => break why,
+        }
+    };
+    assert_eq!(why.kind(), ErrorKind::Suspended, "{why:?}");
+    here.delete(name).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_of_the_server_is_enough() {
+    let site = Site::new().await;
+    let (_pooler, mut config) = site.through_pooler(1);
+    config.connections = CONNECTIONS;
+    let open = async || {
+        let store = Store::open_postgres(config.clone()).await.unwrap();
+        Arc::new(Node::new(store).await.with_key().await)
+    };
+    let (node, other) = (open().await, open().await);
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..4 {
+        let (mut here, mut there) = (Arc::clone(&node), Arc::clone(&other));
+        workers.spawn(async move {
+            for n in 0..6 {
+                let name = format!("t{worker}_{n}");
+                let isolation = ISOLATIONS[(worker + n) % ISOLATIONS.len()];
+                live(&here, &there, &name, isolation).await;
+                std::mem::swap(&mut here, &mut there);
+            }
+        });
+    }
+    while let Some(worker) = workers.join_next().await {
+        worker.expect("a worker");
+    }
+    let begun = Instant::now();
+    let notes = "SELECT count(*) FROM tenantry.catalog WHERE tenant = 0 AND family = 3";
+    while site.ask(notes).await > 0 || places(&site).await > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "what was deleted is still there");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     node.store.close();
     other.store.close();
