@@ -1,5 +1,6 @@
 use super::{
     super::{
+        admin::connect,
         place::{make_database, make_schema},
         stand::{Stand, way},
     },

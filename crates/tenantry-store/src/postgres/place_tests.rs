@@ -1,11 +1,10 @@
 use super::{
     super::{
-        admin::connect,
+        admin::{connect, with_database},
         stand::{Stand, way},
     },
     *,
 };
-use crate::postgres::names::Names;
 use tokio_postgres::error::SqlState;
 
 const TENANT: TenantId = TenantId::new(7);

@@ -608,3 +608,32 @@ impl DiskAudit {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_at_home_is_written_as_before_there_were_locations() {
+        let info = |location| TenantInfo {
+            id: TenantId::new(7),
+            name: TenantName::parse("n").unwrap(),
+            state: TenantState::Suspended,
+            isolation: Isolation::Schema,
+            location,
+            weight: 100,
+            limits: Limits { databases: 1, collections: 2, records_per_collection: 3, keys: 4 },
+            settings: BTreeMap::new(),
+            created_at: Timestamp(5),
+        };
+        let old = [0, 1, b'n', 1, 1, 100, 1, 2, 3, 4, 0, 5, 1];
+        let home = info(Location::Home);
+        assert_eq!(encode(&DiskTenant::from_info(&home)), old);
+        for word in ["home", "eu-1", "own"] {
+            let info = info(Location::parse(word).unwrap());
+            let row = encode(&DiskTenant::from_info(&info));
+            let read: DiskTenant = decode(&row, "a tenant").unwrap();
+            assert_eq!(read.into_info(info.id).unwrap(), info);
+        }
+    }
+}

@@ -4,13 +4,22 @@
 mod cases;
 mod vectors;
 
+use std::{pin::Pin, sync::Arc};
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope, TenantId};
 use tenantry_store::{CollectionRef, DatabaseRef, Store};
 use tenantry_types::{
     CollectionName, CollectionSpec, DatabaseName, GetRequest, Include, MemoryStatistics,
-    QueryRequest, RecordId, RecordWrite, Selector, TenantName, TenantSpec, Timestamp, Value,
-    WriteMode,
+    OwnDatabase, QueryRequest, RecordId, RecordWrite, Selector, TenantName, TenantSpec, Timestamp,
+    Value, WriteMode,
 };
+
+tokio::task_local! {
+    /// Makes a database for each tenant of the cases, to be carried by it.
+    pub(crate) static OWN: Arc<dyn Fn() -> BoxFuture<OwnDatabase> + Send + Sync>;
+}
+
+/// What makes a database takes a while.
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Runs each case on a store of its own. `make` returns a new, empty store and whatever keeps it
 /// alive.
@@ -114,7 +123,12 @@ impl<'a> World<'a> {
 
     /// A new tenant with its scope.
     pub(crate) async fn tenant(&self, name: &str) -> Scope<Admin> {
-        let spec = TenantSpec::new(TenantName::parse(name).expect("name"));
+        let own_database = match OWN.try_with(Clone::clone) {
+            Ok(make) => Some(make().await),
+            Err(_) => None,
+        };
+        let name = TenantName::parse(name).expect("name");
+        let spec = TenantSpec { own_database, ..TenantSpec::new(name) };
         let info = self.store.create_tenant(&self.operator, &spec).await.expect("tenant");
         self.scope(info.id)
     }

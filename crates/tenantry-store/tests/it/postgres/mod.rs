@@ -5,6 +5,7 @@
 mod faults;
 mod graph;
 mod hostile;
+mod locations;
 mod nodes;
 mod pooler;
 mod proxy;
@@ -181,7 +182,7 @@ async fn remove(superuser: &str, names: &Names) {
         rows.iter().map(|row| row.get(0)).collect()
     };
     let own = "SELECT datname::text FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba \
-               WHERE r.rolname = $1 AND datname LIKE 'ten\\_%'";
+               WHERE r.rolname = $1 AND NOT datistemplate";
     let databases = list(own, &names.admin()).await;
     let members = "SELECT r.rolname::text FROM pg_auth_members m \
                    JOIN pg_roles r ON r.oid = m.roleid JOIN pg_roles s ON s.oid = m.member \

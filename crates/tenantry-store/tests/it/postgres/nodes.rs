@@ -21,7 +21,7 @@ pub(super) struct Node {
     pub(super) store: Store,
     authority: Authority,
     principal: Principal,
-    operator: OperatorScope,
+    pub(super) operator: OperatorScope,
 }
 
 impl Node {

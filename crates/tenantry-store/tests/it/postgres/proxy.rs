@@ -33,7 +33,12 @@ pub(crate) enum Loses {
 
 impl Proxy {
     pub(crate) async fn start(server: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::start_at(([127, 0, 0, 1], 0).into(), server).await
+    }
+
+    /// At this address.
+    pub(crate) async fn start_at(address: SocketAddr, server: String) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (loses, lost) = (Arc::new(AtomicU8::new(0)), Arc::new(AtomicBool::new(false)));
         let (what, done) = (Arc::clone(&loses), Arc::clone(&lost));
