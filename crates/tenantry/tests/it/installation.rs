@@ -97,6 +97,13 @@ impl Drop for Installation {
             format!("ALTER DATABASE {name}_template IS_TEMPLATE false"),
             format!("DROP DATABASE {name} WITH (FORCE)"),
             format!("DROP DATABASE {name}_template"),
+            // Of tenants with a schema: their schemas are gone with the database.
+            format!(
+                "DO $$ DECLARE place text; BEGIN FOR place IN SELECT of.rolname FROM \
+                 pg_auth_members JOIN pg_roles of ON of.oid = roleid JOIN pg_roles taker ON \
+                 taker.oid = member WHERE taker.rolname = '{name}_service' AND of.rolname LIKE \
+                 'ten\\_%' LOOP EXECUTE format('DROP ROLE %I', place); END LOOP; END $$"
+            ),
             format!("DROP ROLE {name}_service"),
             format!("DROP ROLE {name}_admin"),
         ];
