@@ -21,7 +21,8 @@ impl Connections {
     {
         let (mut is_first, mut old, mut is_fresh) = (true, 0, false);
         loop {
-            let conn = self.find_or_open(target, is_fresh).await?;
+            let conn =
+                if is_fresh { self.get_fresh(target).await? } else { self.get(target).await? };
             let why = match work(conn).await {
                 Ok(done) => return Ok(done),
                 Err(why) => why,

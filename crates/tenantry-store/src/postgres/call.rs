@@ -8,9 +8,8 @@ use super::{
     statement::{Limits, Mode, Right, Statement, Step},
 };
 use futures_core::Stream;
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
-use tokio::time::timeout;
-use tokio_postgres::{Client, Row, RowStream};
+use std::{future::poll_fn, pin::pin, sync::Arc};
+use tokio_postgres::{Client, Row};
 
 /// The rows of each [`Step::Run`], in their order.
 pub(crate) type Answers = Vec<Vec<Row>>;
@@ -118,83 +117,30 @@ pub(crate) async fn read(
     ended.whole(&conn)
 }
 
-/// A reading transaction whose last statement may return more than fits into memory: `steps` and
-/// the beginning of `last` in one round trip.
-pub(crate) async fn stream(
-    mut conn: Conn,
-    limits: Limits,
-    right: Right,
-    steps: Vec<Step>,
-    last: Statement,
-) -> Outcome<(Answers, Rows)> {
-    let mut parts = opening(Mode::Read, &limits, right, steps);
-    parts.push(Part { stage: Stage::Statement, statement: last, takes: Takes::Stream });
-    let mut ended = exchange(&mut conn, &limits, parts).await;
-    let stream = ended.stream.take();
-    let answers = ended.whole(&conn)?;
-    let stream = stream.ok_or_else(|| Failure::internal("a statement without an answer"))?;
-    let patience = limits.patience();
-    Ok((answers, Rows { conn, stream: Some(stream), patience }))
-}
-
-/// Rows as they come. Whoever has enough drops this: the rest is cut off on the server and the
-/// transaction ended. [`Row::raw_size_bytes`] says what a row takes.
-pub(crate) struct Rows {
-    conn: Conn,
-    stream: Option<Pin<Box<RowStream>>>,
-    patience: Duration,
-}
-
-impl Rows {
-    /// The next row; none at the end.
-    pub(crate) async fn next(&mut self) -> Outcome<Option<Row>> {
-        let Some(stream) = &mut self.stream else { return Ok(None) };
-        let next = poll_fn(|cx| stream.as_mut().poll_next(cx));
-        let failure = match timeout(self.patience, next).await {
-            Ok(Some(Ok(row))) => return Ok(Some(row)),
-            Ok(None) => {
-                self.stream = None;
-                return Ok(None);
-            }
-            Ok(Some(Err(error))) => Failure::of(&error, Stage::Statement),
-            Err(_) => Failure::silent(Stage::Statement, self.patience),
-        };
-        self.stream = None;
-        self.conn.learn(&failure);
-        Err(failure)
-    }
-}
-
 /// What is sent of a transaction.
 struct Part {
     stage: Stage,
     statement: Statement,
-    takes: Takes,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Takes {
-    Nothing,
-    Rows,
-    Stream,
+    /// Its rows are asked for.
+    is_asked: bool,
 }
 
 impl Part {
     fn commit() -> Self {
         let statement = Statement::new("COMMIT");
-        Self { stage: Stage::Commit, statement, takes: Takes::Nothing }
+        Self { stage: Stage::Commit, statement, is_asked: false }
     }
 
     fn enter(right: Right, limits: &Limits) -> Vec<Self> {
         let mut all = right.propagate(limits);
         all.push(right.enter(limits));
-        let part = |statement| Self { stage: Stage::Enter, statement, takes: Takes::Nothing };
+        let part = |statement| Self { stage: Stage::Enter, statement, is_asked: false };
         all.into_iter().map(part).collect()
     }
 }
 
 fn opening(mode: Mode, limits: &Limits, right: Right, steps: Vec<Step>) -> Vec<Part> {
-    let begin = Part { stage: Stage::Begin, statement: mode.begin(), takes: Takes::Nothing };
+    let begin = Part { stage: Stage::Begin, statement: mode.begin(), is_asked: false };
     let mut all = vec![begin];
     all.append(&mut Part::enter(right, limits));
     all.append(&mut parts(limits, steps));
@@ -205,21 +151,15 @@ fn parts(limits: &Limits, steps: Vec<Step>) -> Vec<Part> {
     let part = |step| match step {
         Step::Enter(right) => Part::enter(right, limits),
         Step::Run(statement) => {
-            vec![Part { stage: Stage::Statement, statement, takes: Takes::Rows }]
+            vec![Part { stage: Stage::Statement, statement, is_asked: true }]
         }
     };
     steps.into_iter().flat_map(part).collect()
 }
 
-enum Answer {
-    Rows(Vec<Row>),
-    Stream(Pin<Box<RowStream>>),
-}
-
 /// How a round trip ended.
 struct Ended {
     answers: Answers,
-    stream: Option<Pin<Box<RowStream>>>,
     /// The first of all failures; those behind it only follow from it.
     failure: Option<Failure>,
     /// The last part, and so COMMIT, may be on the server.
@@ -242,13 +182,8 @@ impl Ended {
 
 /// Sends all parts, then takes all answers.
 async fn exchange(conn: &mut Conn, limits: &Limits, parts: Vec<Part>) -> Ended {
-    let mut ended = Ended {
-        answers: Vec::new(),
-        stream: None,
-        failure: None,
-        was_all_sent: false,
-        is_committed: false,
-    };
+    let mut ended =
+        Ended { answers: Vec::new(), failure: None, was_all_sent: false, is_committed: false };
     conn.set_dirty();
     let conn = &*conn;
     let client = match conn.client() {
@@ -259,18 +194,17 @@ async fn exchange(conn: &mut Conn, limits: &Limits, parts: Vec<Part>) -> Ended {
     for part in &parts {
         conn.say(&part.statement);
     }
-    let kinds: Vec<_> = parts.iter().map(|part| (part.stage, part.takes)).collect();
-    let calls: Vec<Call<'_, Answer>> =
-        parts.into_iter().map(|part| call(client, part.statement, part.takes)).collect();
+    let kinds: Vec<_> = parts.iter().map(|part| (part.stage, part.is_asked)).collect();
+    let calls: Vec<Call<'_, Vec<Row>>> =
+        parts.into_iter().map(|part| call(client, part.statement, part.is_asked)).collect();
     let patience = limits.patience();
     let results = in_order(calls, patience, || conn.kill()).await;
     ended.was_all_sent = results.len() == kinds.len();
-    for ((stage, takes), result) in kinds.into_iter().zip(results) {
+    for ((stage, is_asked), result) in kinds.into_iter().zip(results) {
         match result {
             Ok(_) if stage == Stage::Commit => ended.is_committed = true,
-            Ok(Answer::Rows(rows)) if takes == Takes::Rows => ended.answers.push(rows),
-            Ok(Answer::Rows(_)) => {}
-            Ok(Answer::Stream(stream)) => ended.stream = Some(stream),
+            Ok(rows) if is_asked => ended.answers.push(rows),
+            Ok(_) => {}
             // Only the first is a cause.
             Err(_) if ended.failure.is_some() => {}
             Err(Trouble::Said(error)) => ended = ended.with(Failure::of(&error, stage)),
@@ -291,21 +225,18 @@ impl Ended {
 
 /// Sends a statement without a name when it is first polled. Its values are encoded and let go
 /// then.
-fn call(client: &Client, statement: Statement, takes: Takes) -> Call<'_, Answer> {
+fn call(client: &Client, statement: Statement, is_asked: bool) -> Call<'_, Vec<Row>> {
     Box::pin(async move {
         let Statement { text, values } = statement;
         let stream = client.query_typed_raw(text.as_str(), values).await?;
-        let mut stream = Box::pin(stream);
-        if takes == Takes::Stream {
-            return Ok(Answer::Stream(stream));
-        }
+        let mut stream = pin!(stream);
         let mut rows = Vec::new();
         while let Some(row) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
             let row = row?;
-            if takes == Takes::Rows {
+            if is_asked {
                 rows.push(row);
             }
         }
-        Ok(Answer::Rows(rows))
+        Ok(rows)
     })
 }

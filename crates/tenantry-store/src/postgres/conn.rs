@@ -4,13 +4,10 @@ use super::{
     clean::clean,
     connect::{Facts, Link, VectorType, is_stale},
     connections::{Permit, Shared, Target},
-    failure::{Cause, Failure, Outcome, Stage},
+    failure::{Cause, Failure, Outcome},
 };
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
-use tokio::{runtime::Handle, time::timeout};
+use std::sync::{Arc, Weak};
+use tokio::runtime::Handle;
 use tokio_postgres::Client;
 
 /// A connection for one user at a time. Dropped, it can be used by the next one: at once if
@@ -86,22 +83,6 @@ impl Conn {
         {
             shared.forget(target);
         }
-    }
-
-    /// Runs commands outside any transaction, for those that a transaction refuses. `text` is
-    /// sent as it is: nothing that a caller gave may be in it.
-    pub(crate) async fn batch(&mut self, text: &str, patience: Duration) -> Outcome<()> {
-        self.set_dirty();
-        let failure = match timeout(patience, self.client()?.batch_execute(text)).await {
-            Ok(Ok(())) => {
-                self.set_clean();
-                return Ok(());
-            }
-            Ok(Err(error)) => Failure::of(&error, Stage::Statement),
-            Err(_) => Failure::silent(Stage::Statement, patience),
-        };
-        self.learn(&failure);
-        Err(failure)
     }
 }
 

@@ -37,18 +37,13 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// pgvector, as it is in one database.
 #[derive(Debug)]
 pub(crate) struct VectorType {
-    pub(crate) schema: String,
-    pub(crate) version: String,
-    /// `vector` and `vector[]`, for values. No statement may return them.
-    pub(crate) one: Type,
+    /// `vector[]`, for values. No statement may return it.
     pub(crate) many: Type,
 }
 
 /// What is asked once for each database.
 #[derive(Debug)]
 pub(crate) struct Facts {
-    /// As `server_version_num`: 180004.
-    pub(crate) server_version: u32,
     /// None if pgvector is not installed here.
     pub(crate) vector: Option<VectorType>,
 }
@@ -161,11 +156,9 @@ where
     }
 }
 
-const FACTS: &str = "SELECT pg_catalog.current_setting('server_version_num'), \
-     v.schema, v.version, v.one, v.many \
+const FACTS: &str = "SELECT v.schema, v.one, v.many \
      FROM (SELECT 1) AS always LEFT JOIN ( \
-       SELECT n.nspname::pg_catalog.text AS schema, e.extversion AS version, \
-              t.oid AS one, t.typarray AS many \
+       SELECT n.nspname::pg_catalog.text AS schema, t.oid AS one, t.typarray AS many \
        FROM pg_catalog.pg_extension AS e \
        JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace \
        JOIN pg_catalog.pg_type AS t ON t.typnamespace = n.oid AND t.typname = 'vector' \
@@ -184,17 +177,15 @@ async fn ask(client: &Client) -> Outcome<Facts> {
 }
 
 fn facts(row: &Row) -> std::result::Result<Facts, Box<dyn std::error::Error + Send + Sync>> {
-    let server_version = row.try_get::<_, &str>(0)?.parse()?;
-    let vector = match row.try_get::<_, Option<String>>(1)? {
+    let vector = match row.try_get::<_, Option<String>>(0)? {
         None => None,
         Some(schema) => {
-            let one = Type::new("vector".to_owned(), row.try_get(3)?, Kind::Simple, schema.clone());
-            let kind = Kind::Array(one.clone());
-            let many = Type::new("_vector".to_owned(), row.try_get(4)?, kind, schema.clone());
-            Some(VectorType { schema, version: row.try_get(2)?, one, many })
+            let one = Type::new("vector".to_owned(), row.try_get(1)?, Kind::Simple, schema.clone());
+            let many = Type::new("_vector".to_owned(), row.try_get(2)?, Kind::Array(one), schema);
+            Some(VectorType { many })
         }
     };
-    Ok(Facts { server_version, vector })
+    Ok(Facts { vector })
 }
 
 /// True if the failure says that what was once asked is not true any more.

@@ -224,8 +224,12 @@ impl Connections {
         self.find_or_open(target, false).await
     }
 
-    /// The same, but a fresh one is always opened now.
-    pub(super) async fn find_or_open(&self, target: &Target, is_fresh: bool) -> Outcome<Conn> {
+    /// The same, but one that is opened now.
+    pub(super) async fn get_fresh(&self, target: &Target) -> Outcome<Conn> {
+        self.find_or_open(target, true).await
+    }
+
+    async fn find_or_open(&self, target: &Target, is_fresh: bool) -> Outcome<Conn> {
         let permit = self.permit(&target.server).await?;
         let shared = Arc::downgrade(&self.shared);
         let (other, counted) = match self.shared.find(target, is_fresh)? {
@@ -293,12 +297,6 @@ impl Connections {
         self.shared.forget(target);
     }
 
-    /// The connections that are open, and the requests that wait for one.
-    pub(crate) fn totals(&self) -> (usize, usize) {
-        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        (load(&self.shared.open), load(&self.shared.waiting))
-    }
-
     /// Gives out no more connections; those in use end when they come back.
     pub(crate) fn close(&self) {
         self.shared.permits.close();
@@ -324,6 +322,12 @@ fn is_closed() -> Failure {
 
 #[cfg(test)]
 impl Connections {
+    /// The connections that are open, and the requests that wait for one.
+    pub(super) fn totals(&self) -> (usize, usize) {
+        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        (load(&self.shared.open), load(&self.shared.waiting))
+    }
+
     /// Round trips so far, but those that open connections.
     pub(super) fn exchanges(&self) -> usize {
         self.shared.exchanges.load(Ordering::Relaxed)

@@ -28,7 +28,7 @@ pub(crate) enum Cause {
     Lost,
     /// The server rolled back because of others. The transaction may be repeated.
     Contended,
-    /// Something unique is there already: see [`Failure::constraint`].
+    /// Something unique is there already.
     Taken,
     /// A role, schema, table or database is not there, or not for us (any more).
     Gone,
@@ -44,7 +44,6 @@ pub(crate) enum Cause {
 /// A failure of the server or of the way there.
 pub(crate) struct Failure {
     cause: Cause,
-    constraint: Option<Box<str>>,
     /// The server said so itself, and the connection lives: it has rolled back.
     is_answer: bool,
     error: Error,
@@ -74,12 +73,7 @@ impl Failure {
             }
             _ => tracing::debug!(code, ?stage, text, "the database refused a statement"),
         }
-        Self {
-            cause,
-            constraint: answer.constraint().map(Into::into),
-            is_answer: cause != Cause::Lost && stage != Stage::Connect,
-            error,
-        }
+        Self { cause, is_answer: cause != Cause::Lost && stage != Stage::Connect, error }
     }
 
     fn unanswered(error: &tokio_postgres::Error, stage: Stage) -> Self {
@@ -103,7 +97,7 @@ impl Failure {
     /// The connection is no more.
     pub(super) fn lost() -> Self {
         let error = Error::new(ErrorKind::Unavailable, "the database cannot be reached; try again");
-        Self { cause: Cause::Lost, constraint: None, is_answer: false, error }
+        Self { cause: Cause::Lost, is_answer: false, error }
     }
 
     /// A bug of ours.
@@ -118,11 +112,6 @@ impl Failure {
     /// True if there is no connection any more, or none came to be.
     pub(crate) fn is_lost(&self) -> bool {
         self.cause == Cause::Lost
-    }
-
-    /// The constraint that refused a row.
-    pub(crate) fn constraint(&self) -> Option<&str> {
-        self.constraint.as_deref()
     }
 
     /// True if the server answered with an error and still lives: what the statement was part of
@@ -199,7 +188,7 @@ fn gone(code: &str) -> (Cause, Error) {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { cause: Cause::Other, constraint: None, is_answer: false, error }
+        Self { cause: Cause::Other, is_answer: false, error }
     }
 }
 

@@ -32,9 +32,6 @@ pub(crate) struct Sql {
     /// A condition in parentheses or a word; or the terms of an order.
     pub(crate) text: String,
     pub(crate) params: Vec<Param>,
-    /// False: the SQL lets more records through than the filter, never fewer. Texts are sealed, so
-    /// conditions on them cannot be asked of the server.
-    pub(crate) exact: bool,
 }
 
 /// A parameter.
@@ -47,15 +44,7 @@ pub(crate) enum Param {
 }
 
 impl Param {
-    /// The parameter and its type, as `query_typed` takes them.
-    pub(crate) fn typed(&self) -> (&(dyn ToSql + Sync), Type) {
-        match self {
-            Self::Text(text) => (text, Type::TEXT),
-            Self::Texts(texts) => (texts, Type::TEXT_ARRAY),
-        }
-    }
-
-    /// The same, owned.
+    /// The parameter and its type.
     pub(crate) fn into_typed(self) -> (Box<dyn ToSql + Send + Sync>, Type) {
         match self {
             Self::Text(text) => (Box::new(text), Type::TEXT),
@@ -67,7 +56,8 @@ impl Param {
 /// A filter over `column`, which has [`fields`](super::fields::fields) and is never null.
 ///
 /// `first` is the number of the first parameter. The column is a literal of this crate: text that
-/// anybody sent cannot become SQL.
+/// anybody sent cannot become SQL. Texts are sealed, so conditions on them cannot be asked of the
+/// server: with such, it lets more records through than the filter, never fewer.
 ///
 /// `TooLarge` if there are more parameters than one statement takes.
 pub(crate) fn compile(filter: &Filter, column: &'static str, first: usize) -> Result<Sql> {
@@ -77,7 +67,7 @@ pub(crate) fn compile(filter: &Filter, column: &'static str, first: usize) -> Re
     if first + params.len() > PARAMS_MAX + 1 {
         return Err(Error::new(ErrorKind::TooLarge, "filter: too many conditions"));
     }
-    Ok(Sql { text, params, exact: !filter.needs_text() })
+    Ok(Sql { text, params })
 }
 
 /// The terms of an order by one key, for behind `ORDER BY` and before the caller's own term that
@@ -94,7 +84,7 @@ pub(crate) fn order(key: &str, descending: bool, column: &'static str, first: us
          (CASE WHEN {kind} = 'number' THEN ({value})::numeric END) {way}, \
          (CASE WHEN {kind} = 'string' THEN {column} ->> ${first}::text END) COLLATE \"C\" {way}"
     );
-    Sql { text, params: vec![Param::Text(fields::key_text(key))], exact: true }
+    Sql { text, params: vec![Param::Text(fields::key_text(key))] }
 }
 
 struct Writer {

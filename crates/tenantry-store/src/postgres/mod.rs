@@ -16,8 +16,6 @@
 //! and `purge` removes what was deleted. `graphs` makes and remembers what `graph` describes:
 //! indexes with which `nearest` answers sooner.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "some of it is told to tests only"))]
-
 mod admin;
 mod again;
 mod apart;

@@ -4,7 +4,7 @@ use super::super::{
     call::{Answers, Transaction},
     conn::Conn,
     connections::{Bounds, Connections, Server, Target},
-    failure::{CommitError, Outcome},
+    failure::{CommitError, Failure, Outcome, Stage},
     statement::{Limits, Mode, Right, Statement, Step},
     url::{Cluster, DatabaseUrl},
 };
@@ -20,7 +20,7 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, time::timeout};
 use tokio_postgres::types::Type;
 
 const VARIABLE: &str = "TENANTRY_TEST_POSTGRES";
@@ -152,7 +152,7 @@ impl World {
 
     pub(super) async fn batch(&self, database: &str, text: &str) {
         let mut conn = self.admin_conn(database).await;
-        conn.batch(text, LONG).await.expect(text);
+        batch(&mut conn, text, LONG).await.expect(text);
     }
 
     async fn admin_conn(&self, database: &str) -> Conn {
@@ -178,7 +178,7 @@ impl Drop for World {
                 ));
                 for text in texts {
                     let mut conn = connections.get(&target).await.expect("a connection");
-                    conn.batch(&text, LONG).await.expect("dropped");
+                    batch(&mut conn, &text, LONG).await.expect("dropped");
                 }
             });
         });
@@ -256,6 +256,21 @@ pub(super) fn insert(tenant: i64, value: &str) -> Step {
 /// All rows that can be seen.
 pub(super) fn select() -> Step {
     sql("SELECT tenant, value FROM public.rows")
+}
+
+/// Runs commands outside any transaction, for those that a transaction refuses.
+pub(super) async fn batch(conn: &mut Conn, text: &str, patience: Duration) -> Outcome<()> {
+    conn.set_dirty();
+    let failure = match timeout(patience, conn.client()?.batch_execute(text)).await {
+        Ok(Ok(())) => {
+            conn.set_clean();
+            return Ok(());
+        }
+        Ok(Err(error)) => Failure::of(&error, Stage::Statement),
+        Err(_) => Failure::silent(Stage::Statement, patience),
+    };
+    conn.learn(&failure);
+    Err(failure)
 }
 
 pub(super) async fn begin(conn: Conn, mode: Mode, right: Right) -> Outcome<Transaction> {
