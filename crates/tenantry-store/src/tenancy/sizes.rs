@@ -92,10 +92,15 @@ async fn add(
         let count = keys::Statistics { collection: number, partition: PARTITION };
         counts.push(count.encode(tenant.prefix()));
     }
-    let rows = view.many(Space::Data, &counts).await?;
-    for ((info, key), row) in found.iter().zip(&counts).zip(rows) {
-        // Where a view is several statements the collection may be gone by the second one.
-        let Some(row) = row else { continue };
+    let counted = view.many(Space::Data, &counts).await?;
+    for (((info, (own, _)), key), row) in found.iter().zip(rows).zip(&counts).zip(counted) {
+        let Some(row) = row else {
+            // Where a view is several statements, it may be gone by the second one.
+            if view.get(Space::Data, own).await?.is_none() {
+                continue;
+            }
+            return Err(Error::corrupt(format!("the counts of {} are missing", info.id)));
+        };
         let row: DiskStatistics = tenant.open_row(key, &row)?;
         let dimensions = info.fields().into_iter().filter_map(|(_, _, spec)| spec.dimension);
         sizes.add(row.into_statistics().records, dimensions);
