@@ -53,6 +53,9 @@ fn case(sites: Vec<Site>, records: u64) -> Case {
     }
 }
 
+/// What the operator says.
+type Change = fn(&mut Needs);
+
 fn with(mut case: Case, change: impl FnOnce(&mut Needs)) -> Case {
     change(&mut case.needs);
     case
@@ -67,7 +70,6 @@ fn told(case: &Case) -> (&'static str, Vec<&'static str>) {
 
 #[test]
 fn each_rule_asks_for_its_rung() {
-    type Change = fn(&mut Needs);
     let rows: [(&str, Change, &str, &[&str]); 12] = [
         ("nothing", |_| {}, "shared", &["usual"]),
         ("a contract", |n| n.compliance = Compliance::Contract, "schema", &["contract"]),
@@ -224,7 +226,7 @@ fn what_a_tenant_is_already_needs_no_making() {
 
 #[test]
 fn needs_that_cannot_be_are_refused() {
-    let rows: [(fn(&mut Needs), &str); 7] = [
+    let rows: [(Change, &str); 7] = [
         (|n| n.load_percent = 101, "load_percent: 101"),
         (|n| n.dimension = Some(0), "dimension"),
         (|n| n.dimension = Some(16_385), "dimension"),

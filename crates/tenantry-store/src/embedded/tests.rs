@@ -249,7 +249,7 @@ async fn asking_how_much_a_tenant_has_makes_no_place() {
     inner(&store).tenants.forget_all();
     let (found, sizes) = store.tenant_sizes(&operator, &info.name).await.unwrap();
     assert_eq!((found.id, sizes), (info.id, None));
-    let is = Db::get(&*inner(&store).db().unwrap(), Space::Catalog, &key).unwrap();
+    let is = Db::get(&inner(&store).db().unwrap(), Space::Catalog, &key).unwrap();
     assert_eq!(is.as_deref(), Some(&row.encode()[..]));
     drop(dir);
 }
