@@ -85,6 +85,7 @@ routes! {
     Operator DELETE "/v1/admin/tenants/{tenant}" admin::delete_tenant;
     Operator POST "/v1/admin/tenants/{tenant}/suspend" admin::suspend_tenant;
     Operator POST "/v1/admin/tenants/{tenant}/resume" admin::resume_tenant;
+    Operator GET "/v1/admin/tenants/{tenant}/advice" admin::advise_tenant;
     Operator POST "/v1/admin/keys" admin::create_operator_key;
     Operator GET "/v1/admin/keys" admin::list_operator_keys;
     Operator DELETE "/v1/admin/keys/{key}" admin::revoke_operator_key;

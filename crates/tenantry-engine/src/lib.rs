@@ -12,6 +12,7 @@
 //! A handle is the proof: it cannot be made otherwise, it belongs to exactly one tenant, and a
 //! reading handle has no writing methods. No function takes a tenant's name and data.
 
+pub mod advise;
 mod check;
 mod collection;
 mod compute;
@@ -33,8 +34,8 @@ pub use tenantry_auth::{
     Principal, Read, Restriction, Role, TenantId, Write,
 };
 pub use tenantry_store::{
-    AuditEntry, AuditEvent, AuditOutcome, CollectionInfo, DatabaseInfo, EmbeddedConfig, Entropy,
-    Health, MasterKey, NewKey, Store, StoreTotals, SystemClock, SystemEntropy, TenantChange,
-    TenantInfo, VectorInfo, postgres,
+    AuditEntry, AuditEvent, AuditOutcome, BackendKind, CollectionInfo, DatabaseInfo,
+    EmbeddedConfig, Entropy, GraphBounds, Health, MasterKey, NewKey, Site, Store, StoreTotals,
+    SystemClock, SystemEntropy, TenantChange, TenantInfo, TenantSizes, VectorInfo, postgres,
 };
 pub use tenantry_types::*;

@@ -1,6 +1,11 @@
 //! The operator's handle: tenants and operator keys, no data.
 
-use crate::{denials, engine::Inner, validate};
+use crate::{
+    advise::{self, Advice, Case, Needs},
+    denials,
+    engine::Inner,
+    validate,
+};
 use std::sync::Arc;
 use tenantry_auth::{KeyId, KeyRow, OperatorScope, TenantId};
 use tenantry_store::{AuditEntry, AuditOutcome, TenantChange, TenantInfo};
@@ -43,6 +48,31 @@ impl Operator {
     pub async fn tenant(&self, name: &TenantName) -> Result<Arc<TenantInfo>> {
         let found = self.inner.store.find_tenant(name).await?;
         found.ok_or_else(|| Error::not_found(Resource::Tenant, name.as_str()))
+    }
+
+    /// Where the tenant should live, by what the operator says and how much the tenant has. That
+    /// is numbers only, and still something of the tenant's: its log says that it was looked at.
+    pub async fn advise(&self, name: &TenantName, needs: &Needs) -> Result<(TenantInfo, Advice)> {
+        let store = &self.inner.store;
+        let (info, sizes) = store.tenant_sizes(&self.scope, name).await?;
+        if sizes.is_some() {
+            let (actor, done) = (self.scope.actor(), AuditOutcome::Done);
+            self.inner.denials.note(info.id, actor, "operator.measure", "sizes", done);
+        }
+        let tenants = match needs.tenants {
+            // Counting reads all names.
+            Some(said) => said,
+            None => store.count_tenants(&self.scope).await?,
+        };
+        let case = Case {
+            isolation: info.isolation,
+            location: info.location,
+            sizes: sizes.unwrap_or_default(),
+            tenants,
+            sites: store.sites(&self.scope),
+            needs: needs.clone(),
+        };
+        Ok((TenantInfo::clone(&info), advise::advise(&case)?))
     }
 
     /// Changes name, state, weight, limits or settings.

@@ -6,6 +6,7 @@
 
 mod audit;
 mod embedded;
+mod facts;
 mod pace;
 mod pool;
 pub mod postgres;
@@ -15,6 +16,7 @@ mod tenancy;
 
 pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
 pub use embedded::{EmbeddedConfig, SavedConfig};
+pub use facts::{BackendKind, GraphBounds, Site, TenantSizes};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use postgres::DatabaseUrl;
 pub use postgres::{LocationConfig, PostgresConfig};

@@ -1,7 +1,8 @@
 //! The operations of a store, and the choice of a backend.
 
 use crate::{
-    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, NewKey, TenantChange, TenantInfo,
+    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, NewKey, Site, TenantChange,
+    TenantInfo, TenantSizes,
     embedded::{Embedded, EmbeddedConfig},
     pool::{Pool, PoolTotals},
     postgres::{Postgres, PostgresConfig},
@@ -156,6 +157,29 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<TenantInfo>> {
         each!(self, store => store.inner.tenants(scope, after, limit).await)
+    }
+
+    /// The number of living tenants.
+    pub async fn count_tenants(&self, scope: &OperatorScope) -> Result<u64> {
+        each!(self, store => store.inner.count_tenants(scope).await)
+    }
+
+    /// The tenant with this name and how much it has, in numbers; `None` if nothing of it is
+    /// stored yet but what the installation knows.
+    pub async fn tenant_sizes(
+        &self,
+        scope: &OperatorScope,
+        name: &TenantName,
+    ) -> Result<(Arc<TenantInfo>, Option<TenantSizes>)> {
+        each!(self, store => store.inner.tenant_sizes(scope, name).await)
+    }
+
+    /// Where this process can make tenants. Nothing is asked of any place.
+    pub fn sites(&self, _scope: &OperatorScope) -> Vec<Site> {
+        match self {
+            Self::Embedded(_) => Embedded::sites(),
+            Self::Postgres(store) => store.sites(),
+        }
     }
 
     /// Changes a tenant.

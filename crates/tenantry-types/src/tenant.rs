@@ -14,8 +14,8 @@ pub enum TenantState {
     Deleted,
 }
 
-/// Where a tenant lives on its backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+/// Where a tenant lives on its backend; ordered from the weakest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Isolation {
     /// In one keyspace with others, told apart by the key's first eight bytes.
     #[default]

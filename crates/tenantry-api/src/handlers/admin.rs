@@ -6,8 +6,9 @@ use crate::{
     caller::AsOperator,
     error::Result,
     wire::{
-        AuditPageOut, AuditSearch, OperatorKeyCreateIn, OperatorKeyCreatedOut, OperatorKeyOut,
-        OperatorKeysOut, TenantCreateIn, TenantOut, TenantPatchIn, TenantSearch, TenantsOut,
+        AdviceOut, AdviceSearch, AuditPageOut, AuditSearch, OperatorKeyCreateIn,
+        OperatorKeyCreatedOut, OperatorKeyOut, OperatorKeysOut, TenantCreateIn, TenantOut,
+        TenantPatchIn, TenantSearch, TenantsOut,
     },
 };
 use axum::{Json, extract::State, http::StatusCode};
@@ -96,6 +97,23 @@ pub(crate) async fn resume_tenant(
 ) -> Result<Json<TenantOut>> {
     let info = operator.resume_tenant(&TenantName::parse(tenant)?).await?;
     Ok(Json(info.into()))
+}
+
+/// Say where a tenant should live, and why
+///
+/// From what the operator says of it here and from how much it has: numbers of its databases,
+/// collections and records, which is noted in the tenant's audit log as `operator.measure`.
+#[utoipa::path(get, path = "/v1/admin/tenants/{tenant}/advice", tag = "admin",
+    params(AdviceSearch),
+    responses((status = 200, description = "The advice; nothing is changed", body = AdviceOut)))]
+pub(crate) async fn advise_tenant(
+    AsOperator(operator): AsOperator,
+    Names(tenant): Names<String>,
+    Search(search): Search<AdviceSearch>,
+) -> Result<Json<AdviceOut>> {
+    let needs = search.needs()?;
+    let (info, advice) = operator.advise(&TenantName::parse(tenant)?, &needs).await?;
+    Ok(Json(AdviceOut::new(&info, advice)))
 }
 
 /// Make an operator key

@@ -1,5 +1,6 @@
 //! The JSON shapes of requests and answers, and their conversions to and from the engine's types.
 
+mod advice;
 mod audit;
 mod capped;
 mod collection;
@@ -10,6 +11,7 @@ mod tenant;
 mod value;
 mod vector;
 
+pub(crate) use advice::{AdviceOut, AdviceSearch};
 pub(crate) use audit::{AuditPageOut, AuditSearch};
 pub(crate) use collection::{
     CollectionCreateIn, CollectionOut, CollectionPatchIn, CollectionsOut, DatabaseCreateIn,

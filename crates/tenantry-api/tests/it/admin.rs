@@ -166,3 +166,67 @@ async fn where_a_tenant_is_to_be_is_refused_without_repeating_a_url() {
     let log = server.call(&op, "GET /v1/admin/audit", Value::Null).await.expect(200);
     assert!(!log.to_string().contains("hush"));
 }
+
+#[tokio::test]
+async fn where_a_tenant_should_live_is_told_and_nothing_is_changed() {
+    let server = Server::start().await;
+    let op = server.operator.clone();
+    let admin = server.tenant("a/b").await;
+    server.tenant("other").await;
+    let path = "/v1/databases/default_database/collections";
+    server.call(&admin, &format!("POST {path}"), json!({"name": "c"})).await.expect(201);
+    let records = json!({"records": [{"id": "1", "vector": [1, 0, 0]}, {"id": "2"}]});
+    server.call(&admin, &format!("POST {path}/c/records/upsert"), records).await.expect(200);
+    let line = "GET /v1/admin/tenants/a%2Fb/advice";
+    let advice = server.call(&op, line, Value::Null).await.expect(200);
+    let home =
+        |isolation| json!({"isolation": isolation, "backend": "embedded", "location": "home"});
+    assert_eq!(advice["tenant"], "a/b");
+    assert_eq!((&advice["present"], &advice["recommended"]), (&home("shared"), &home("shared")));
+    let numbers = json!({
+        "tenants": 2, "databases": 1, "collections": 1, "records": 2, "largest_collection": 2,
+        "dimension": 3, "given": [],
+    });
+    assert_eq!(advice["numbers"], numbers);
+    let rules = |advice: &Value| -> Vec<String> {
+        let reasons = advice["reasons"].as_array().unwrap();
+        reasons.iter().map(|reason| reason["rule"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(rules(&advice), ["stays", "usual"]);
+
+    let all = "compliance=regulated&enterprise=true&load_percent=10&budget=low&residency=home\
+               &records=1000000&dimension=8&tenants=20000";
+    let advice = server.call(&op, &format!("{line}?{all}"), Value::Null).await.expect(200);
+    assert_eq!(advice["recommended"], home("database"));
+    let expected = ["residency", "regulated", "enterprise", "load", "size", "budget"];
+    assert_eq!(rules(&advice), expected);
+    assert_eq!(advice["reasons"][3]["isolation"], "shared", "the budget is low");
+    assert_eq!(advice["numbers"]["given"], json!(["tenants", "records", "dimension"]));
+    let own = server.call(&op, &format!("{line}?own_database=true"), Value::Null).await.expect(200);
+    assert!(own["unmet"][0].as_str().unwrap().contains("--backend postgres"));
+    let shown = server.call(&op, "GET /v1/admin/tenants/a%2Fb", Value::Null).await.expect(200);
+    assert_eq!(shown["isolation"], "shared");
+
+    for (query, says) in [
+        ("load_percent=101", "load_percent"),
+        ("load_percent=-1", "load_percent"),
+        ("compliance=some", "compliance"),
+        ("budget=1", "budget"),
+        ("dimension=0", "dimension"),
+        ("tenants=0", "tenants"),
+        ("residency=eu", "no location eu"),
+        ("residency=postgres%3A%2F%2Fa%3Ahush%40h", "location: home"),
+        ("residency=own", "not both"),
+        ("more=1", "more"),
+    ] {
+        let answer = server.call(&op, &format!("{line}?{query}"), Value::Null).await;
+        assert!(!answer.text.contains("hush"), "{}", answer.text);
+        let why = answer.refused(400, "invalid");
+        assert!(why.contains(says), "{query}: {why}");
+    }
+    let missing = server.call(&op, "GET /v1/admin/tenants/x/advice", Value::Null).await;
+    missing.refused(404, "not_found");
+    server.call(&admin, line, Value::Null).await.refused(403, "denied");
+    let log = server.call(&admin, "GET /v1/audit?limit=1000", Value::Null).await.expect(200);
+    assert!(log.to_string().contains("operator.measure"), "{log}");
+}

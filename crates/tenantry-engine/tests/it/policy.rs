@@ -3,7 +3,7 @@
 
 use crate::support::*;
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, sync::Arc};
-use tenantry_engine::*;
+use tenantry_engine::{advise::Needs, *};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +41,7 @@ const ACTIONS: [(&str, &[&str]); 5] = [
             "make a tenant",
             "list tenants",
             "change the tenant's weight",
+            "ask where the tenant should live",
             "suspend the tenant",
             "erase the tenant",
             "make an operator key",
@@ -182,6 +183,9 @@ impl Cell {
             "list tenants" => operator().await?.tenants(None, 1).await.map(drop)?,
             "change the tenant's weight" => {
                 operator().await?.change_tenant(&self.tenant, &weight).await.map(drop)?;
+            }
+            "ask where the tenant should live" => {
+                operator().await?.advise(&self.tenant, &Needs::default()).await.map(drop)?;
             }
             "suspend the tenant" => {
                 operator().await?.suspend_tenant(&self.tenant).await.map(drop)?;

@@ -31,7 +31,7 @@ pub use config::EmbeddedConfig;
 pub use saved::SavedConfig;
 
 use crate::{
-    Health, StoreTotals, pace,
+    BackendKind, Health, Site, StoreTotals, pace,
     pool::{Pool, compute},
     tenancy::{
         Space, Tenancy, WriteSet, catalog, complete, disk, keys, keys::Prefix, master::open_error,
@@ -56,7 +56,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, Location, Result};
+use tenantry_types::{Error, Isolation, Limits, Location, Result};
 
 /// The embedded backend. All operations on records are those of [`crate::Store`].
 #[derive(Debug)]
@@ -133,6 +133,17 @@ impl Embedded {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.inner.pool
+    }
+
+    pub(crate) fn sites() -> Vec<Site> {
+        // Graphs are kept in memory, the same for all.
+        vec![Site {
+            location: Location::Home,
+            backend: BackendKind::Embedded,
+            isolations: Isolation::ALL.to_vec(),
+            dimension_max: u32::try_from(Limits::DIMENSION_MAX).unwrap_or(u32::MAX),
+            graphs: None,
+        }]
     }
 
     pub(crate) fn totals(&self) -> StoreTotals {

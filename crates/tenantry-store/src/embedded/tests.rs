@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     Store, SystemEntropy,
-    tenancy::{Backend as _, done, place::Placement},
+    tenancy::{
+        Backend as _, done,
+        place::{Fresh, PlaceRow, Placement},
+    },
 };
 use std::time::{Duration, Instant};
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope};
@@ -229,3 +232,40 @@ async fn a_view_of_the_database_stands_still() {
 
 #[path = "vectors_tests.rs"]
 mod vectors;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_how_much_a_tenant_has_makes_no_place() {
+    let (dir, store) = open();
+    let (.., operator) = operator(&store).await;
+    let mut spec = TenantSpec::new(TenantName::parse("a").unwrap());
+    spec.isolation = Some(Isolation::Database);
+    let info = store.create_tenant(&operator, &spec).await.unwrap();
+    // As if the making had been cut short.
+    let placement = Placement { isolation: Isolation::Database, ..Placement::shared(info.id) };
+    let row = PlaceRow { placement, fresh: Fresh::WithDatabase, told: 0 };
+    let root = Placement::shared(TenantId::INSTALLATION);
+    let mut set = WriteSet::new(root, inner(&store).db().unwrap().generation());
+    let key = keys::Place { tenant: info.id.get() }.encode(Prefix::of(TenantId::INSTALLATION));
+    set.operations.push((Space::Catalog, key.clone(), Some(row.encode())));
+    inner(&store).disk.commit(set).await.unwrap();
+    inner(&store).tenants.forget_all();
+    let (found, sizes) = store.tenant_sizes(&operator, &info.name).await.unwrap();
+    assert_eq!((found.id, sizes), (info.id, None));
+    let is = Db::get(&inner(&store).db().unwrap(), Space::Catalog, &key).unwrap();
+    assert_eq!(is.as_deref(), Some(&row.encode()[..]));
+    drop(dir);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_counts_are_damage_for_whoever_asks_how_much_there_is() {
+    let (_dir, store) = open();
+    let scope = tenant(&store).await;
+    let database = store.database(&scope, &DatabaseName::default_database()).await.unwrap();
+    let spec = CollectionSpec::new(CollectionName::parse("c").unwrap());
+    let (made, _) = store.create_collection(&scope, &database, &spec, false).await.unwrap();
+    let key = keys::Statistics { collection: made.info().number.0, partition: catalog::PARTITION };
+    lose(&store, key.encode(Prefix::of(scope.tenant()))).await;
+    let (.., operator) = operator(&store).await;
+    let asked = store.tenant_sizes(&operator, &TenantName::parse("a").unwrap()).await;
+    assert_eq!(asked.unwrap_err().kind(), ErrorKind::Corrupt);
+}

@@ -18,7 +18,7 @@ use tokio_postgres::types::Type;
 
 /// What pgvector can index.
 const FULL_MAX: u32 = 2_000;
-const HALF_MAX: u32 = 4_000;
+pub(super) const HALF_MAX: u32 = 4_000;
 
 /// More neighbours of a vector are found by comparing all.
 const K_MAX: usize = 1_000;

@@ -17,7 +17,7 @@ use super::{
     view::{Key, odd},
 };
 use crate::{
-    CollectionInfo,
+    CollectionInfo, GraphBounds,
     tenancy::{
         keys::{self, Prefix},
         place::Placement,
@@ -90,6 +90,11 @@ impl Graphs {
         };
         let (looks, makes) = Default::default();
         Self { above: above.max(1), known: Mutex::new(known), looks, makes }
+    }
+
+    /// What a collection must have to get one.
+    pub(super) fn bounds(&self) -> GraphBounds {
+        GraphBounds { records_min: self.above, dimension_max: graph::HALF_MAX }
     }
 
     /// True if a collection of so many records gets a graph.

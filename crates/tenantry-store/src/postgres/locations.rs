@@ -80,6 +80,11 @@ impl Located {
         Ok(home)
     }
 
+    /// How tenants can be made in it.
+    pub(super) fn makes(&self) -> &'static [Isolation] {
+        if self.provisioner.is_some() { &Isolation::ALL } else { &[Isolation::Shared] }
+    }
+
     /// A connection outside the pools to a database of its server, as the role that serves.
     pub(super) async fn enter(&self, database: &str) -> Result<Client> {
         enter(&self.ways.service.with_database(database)).await
@@ -176,6 +181,11 @@ impl Locations {
         }
         let (own, ca) = (Mutex::new(LruCache::new(OWN_MAX)), config.ca.clone());
         Ok(Self { named, own, ca })
+    }
+
+    /// All that have a name.
+    pub(super) fn all(&self) -> impl Iterator<Item = (LocationName, &Located)> {
+        self.named.iter().map(|(name, located)| (*name, located.as_ref()))
     }
 
     /// The location of this name, for whoever makes a tenant there.

@@ -10,11 +10,12 @@ use super::{
     opening::Ways,
     purge,
     statement::Limits,
+    vector::DIMENSION_MAX,
     view::PgView,
     watch::{self, Watch},
 };
 use crate::{
-    Health, StoreTotals,
+    BackendKind, Health, Site, StoreTotals,
     pool::Pool,
     tenancy::{
         Backend as _, Space, Tenancy, View as _,
@@ -38,7 +39,7 @@ use std::{
     },
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Location, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 
 /// The backend on PostgreSQL. All operations are those of [`crate::Store`].
 #[derive(Debug)]
@@ -74,6 +75,21 @@ impl Postgres {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.inner.pool
+    }
+
+    pub(crate) fn sites(&self) -> Vec<Site> {
+        let shared = &self.inner.shared;
+        let site = |(location, makes): (Location, &[Isolation])| Site {
+            location,
+            backend: BackendKind::Postgres,
+            isolations: makes.to_vec(),
+            dimension_max: u32::try_from(DIMENSION_MAX).unwrap_or(u32::MAX),
+            graphs: Some(shared.graphs.bounds()),
+        };
+        let home = (Location::Home, shared.home.makes());
+        let own = (Location::Own, &[Isolation::Database][..]);
+        let named = shared.locations.all().map(|(name, at)| (Location::Named(name), at.makes()));
+        [home].into_iter().chain(named).chain([own]).map(site).collect()
     }
 
     pub(crate) fn totals(&self) -> StoreTotals {

@@ -6,7 +6,7 @@ use tenantry_types::{Error, Result};
 use tokio_postgres::types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 
 /// Components that pgvector stores at most.
-const DIMENSION_MAX: usize = 16_000;
+pub(super) const DIMENSION_MAX: usize = 16_000;
 
 /// A vector, ready to be sent.
 #[derive(Debug, Clone)]

@@ -19,6 +19,7 @@ pub(crate) mod master;
 pub(crate) mod place;
 pub(crate) mod seal;
 mod set;
+mod sizes;
 pub(crate) mod slot;
 mod standing;
 mod tenant_rows;

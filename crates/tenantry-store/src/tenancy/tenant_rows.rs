@@ -215,7 +215,7 @@ impl<B: Backend> Tenancy<B> {
         Ok(found.filter(|tenant| tenant.check_alive().is_ok()))
     }
 
-    async fn require(&self, name: &TenantName) -> Result<Arc<OpenTenant>> {
+    pub(super) async fn require(&self, name: &TenantName) -> Result<Arc<OpenTenant>> {
         self.find(name).await?.ok_or_else(|| Error::not_found(Resource::Tenant, name.as_str()))
     }
 

@@ -1,6 +1,7 @@
 //! The command line. Every command but the servers, and those that prepare a PostgreSQL server, is
 //! a client of the native REST protocol.
 
+mod advise;
 mod client;
 mod import;
 mod key;

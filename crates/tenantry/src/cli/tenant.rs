@@ -1,6 +1,7 @@
 //! `tenantry tenant`: make, list, change and erase tenants.
 
 use super::{
+    advise::{self, AdviseArgs},
     client::{Client, Target, segment},
     output::{print, print_json, printable, table, utc},
 };
@@ -26,6 +27,8 @@ Examples:
       In the database that the servers know by --location eu=URL.
   TENANTRY_OWN_DATABASE_URL=postgresql://… tenantry tenant create acme
       In a database of its own, by a variable: other users of the machine see arguments.
+  tenantry tenant advise acme --compliance regulated
+      Which isolation, backend and location, and by which rules.
   tenantry tenant suspend acme
       With TENANTRY_SERVER and TENANTRY_KEY set, no address or key is needed.")]
 pub(super) struct TenantArgs {
@@ -67,6 +70,8 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Say where a tenant should live, and why; nothing is changed
+    Advise(Box<AdviseArgs>),
     /// Refuse a tenant's keys until it is resumed; nothing is lost
     Suspend {
         /// Its name
@@ -184,6 +189,7 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
             }
             print(&details(&tenant))
         }),
+        Command::Advise(args) => advise::run(*args),
         Command::Suspend { name, common } => turn(&name, "suspend", common),
         Command::Resume { name, common } => turn(&name, "resume", common),
         Command::Rename { name, new_name, common } => with(common, |client, json| {
@@ -228,7 +234,7 @@ pub(super) fn with(common: Common, work: impl FnOnce(&Client, bool) -> Result<()
     done.and(client.close())
 }
 
-fn path(name: &str) -> String {
+pub(super) fn path(name: &str) -> String {
     format!("/v1/admin/tenants/{}", segment(name))
 }
 

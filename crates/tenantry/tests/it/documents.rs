@@ -79,6 +79,18 @@ fn the_tour_of_the_native_protocol_is_right() {
 }
 
 #[test]
+fn the_guide_to_isolation_shows_an_advice_as_it_is() {
+    let guide = include_str!("../../../../docs/guides/isolation.md");
+    let (_, rest) = guide.split_once("<!-- advice -->").unwrap();
+    let (advice, _) = rest.split_once("<!-- /advice -->").unwrap();
+    let folder = Folder::new();
+    let server = folder.serve(&[]);
+    let script = blocks(advice, "sh").concat();
+    let to = format!("export TENANTRY_SERVER={} TENANTRY_KEY={}\n", server.url, folder.key);
+    assert_eq!(sh(&format!("{to}{script}")), blocks(advice, "text").concat());
+}
+
+#[test]
 fn a_pattern_fits_what_it_leaves_open() {
     assert!(fits("{\"a\":1}", "{\"a\":…}") && fits("ab", "ab") && fits("a1b2", "a…b…"));
     assert!(!fits("{\"a\":1}x", "{\"a\":…}") && !fits("abc", "ab") && !fits("ba", "a…"));

@@ -168,6 +168,7 @@ fn native_rows() -> Vec<Row> {
         row(Operator, "POST", "/v1/admin/tenants", Some(json!({"name": "new"}))),
         row(Operator, "GET", "/v1/admin/tenants", None),
         row(Operator, "GET", "/v1/admin/tenants/{tenant}", None),
+        row(Operator, "GET", "/v1/admin/tenants/{tenant}/advice", None),
         row(Operator, "PATCH", "/v1/admin/tenants/{tenant}", Some(json!({"weight": 1}))),
         row(Operator, "DELETE", "/v1/admin/tenants/{tenant}", None),
         row(Operator, "POST", "/v1/admin/tenants/{tenant}/suspend", None),

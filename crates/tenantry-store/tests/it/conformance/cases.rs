@@ -848,3 +848,45 @@ pub(crate) async fn an_operator_who_waits_is_looked_at_again(w: &World<'_>) {
     assert_eq!(weight().await, left, "a change came after the revocation was acknowledged");
     assert!(refused.get() > 0, "no change had to wait: this case shows nothing");
 }
+
+/// Numbers of this tenant alone, of all its databases and of what was not removed.
+pub(super) async fn an_operator_sees_how_much_a_tenant_has_in_numbers(w: &World<'_>) {
+    let sizes = async |of: &str| w.store.tenant_sizes(&w.operator, &name(of)).await;
+    let (other, theirs) = w.collection("other").await;
+    w.store.write(&other, &theirs, UPSERT, vec![record("x", 1.0, &[])]).await.unwrap();
+    let scope = w.tenant("one").await;
+    let (info, empty) = sizes("one").await.unwrap();
+    let empty = empty.expect("its place is made");
+    assert_eq!((info.id, empty.databases, empty.collections), (scope.tenant(), 1, 0));
+    assert_eq!((empty.records, empty.by_dimension.len()), (0, 0));
+
+    let first = w.database(&scope).await;
+    let second = w.store.create_database(&scope, &database("d2")).await.unwrap();
+    // More than are read at once.
+    let mut made = Vec::new();
+    for n in 0_u32..70 {
+        let place = if n % 2 == 0 { &first } else { &second };
+        let spec = spec(&format!("c{n}"));
+        let (collection, _) = w.store.create_collection(&scope, place, &spec, false).await.unwrap();
+        made.push(collection);
+    }
+    for (collection, count) in [(&made[0], 3), (&made[65], 5), (&made[69], 2)] {
+        let ids: Vec<_> = (0..count).map(|n: u8| n.to_string()).collect();
+        let records = ids.iter().map(|id| record(id, 1.0, &[])).collect();
+        w.store.write(&scope, collection, UPSERT, records).await.unwrap();
+    }
+    w.store.delete(&scope, &made[0], &only(&["0"]), None).await.unwrap();
+    w.store.delete_collection(&scope, &made[69]).await.unwrap();
+    let has = sizes("one").await.unwrap().1.unwrap();
+    assert_eq!((has.databases, has.collections, has.records), (2, 69, 7));
+    assert_eq!((has.largest_collection, has.by_dimension), (5, [(2, 5)].into()));
+    assert_eq!(sizes("other").await.unwrap().1.unwrap().records, 1);
+    assert_eq!(w.store.count_tenants(&w.operator).await.unwrap(), 2);
+
+    w.store.delete_tenant(&w.operator, &name("one")).await.unwrap();
+    assert_eq!(kind(sizes("one").await), ErrorKind::NotFound);
+    assert_eq!(w.store.count_tenants(&w.operator).await.unwrap(), 1);
+    // What can be made is told without asking any place, and something always can.
+    let sites = w.store.sites(&w.operator);
+    assert!(sites.iter().all(|site| !site.isolations.is_empty()) && !sites.is_empty());
+}

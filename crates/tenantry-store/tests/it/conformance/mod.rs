@@ -76,6 +76,7 @@ pub(crate) async fn run_records<K>(make: &impl AsyncFn() -> (Store, K)) {
         a_bound_filter_holds_on_every_path,
         audit_chains_verify,
         many_writers_at_once_lose_nothing,
+        an_operator_sees_how_much_a_tenant_has_in_numbers,
     );
     run!(
         make, vectors:

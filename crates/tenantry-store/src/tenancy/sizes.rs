@@ -1,0 +1,109 @@
+//! How many tenants there are, and how much one has: numbers that its operator may know.
+
+use super::{
+    Backend, Space, Tenancy, View,
+    backend::Scan,
+    catalog::PARTITION,
+    disk::{DiskCollection, DiskStatistics},
+    keys::{self, Decode as _, Prefix},
+    place::Fresh,
+    tenants::OpenTenant,
+};
+use crate::{TenantInfo, TenantSizes};
+use std::sync::Arc;
+use tenantry_auth::{OperatorScope, TenantId};
+use tenantry_types::{CollectionNumber, Error, Result, TenantName};
+
+/// Rows of collections read at once.
+const READ_AT_ONCE: usize = 64;
+
+impl<B: Backend> Tenancy<B> {
+    /// The number of living tenants; none of them is opened.
+    pub(crate) async fn count_tenants(&self, scope: &OperatorScope) -> Result<u64> {
+        self.operator_stands(scope).await?;
+        let root = self.root().await?;
+        let all = keys::TenantName::all(Prefix::of(TenantId::INSTALLATION));
+        let mut names = Scan::new(&root, Space::Catalog, all, None);
+        let mut count = 0;
+        while names.next().await?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// How much a tenant has; `None` if its place was not made yet, which this does not do.
+    pub(crate) async fn tenant_sizes(
+        &self,
+        scope: &OperatorScope,
+        name: &TenantName,
+    ) -> Result<(Arc<TenantInfo>, Option<TenantSizes>)> {
+        self.operator_stands(scope).await?;
+        let tenant = self.require(name).await?;
+        if tenant.placement().is_apart() {
+            if B::IS_SHARED && tenant.fresh() != Fresh::Made {
+                self.ask_place(&tenant).await?;
+            }
+            if tenant.fresh() != Fresh::Made {
+                return Ok((tenant.info(), None));
+            }
+            self.at_home(&tenant).await?;
+        }
+        let sizes = self.measure(&tenant).await?;
+        // What was read of a tenant that is erased meanwhile is part of it.
+        tenant.check_alive()?;
+        Ok((tenant.info(), Some(sizes)))
+    }
+
+    async fn measure(&self, tenant: &OpenTenant) -> Result<TenantSizes> {
+        let view = self.view(tenant).await?;
+        let mut sizes = TenantSizes::default();
+        let all = keys::DatabaseName::all(tenant.prefix());
+        let mut names = Scan::new(&view, Space::Data, all, None);
+        while names.next().await?.is_some() {
+            sizes.databases += 1;
+        }
+        let all = keys::Collection::all(tenant.prefix());
+        let mut from = all.clone();
+        loop {
+            let rows = view.page(Space::Data, &all, &from, READ_AT_ONCE).await?;
+            let Some((last, _)) = rows.last() else { return Ok(sizes) };
+            from.clone_from(last);
+            from.push(0);
+            add(&mut sizes, &view, tenant, &rows).await?;
+        }
+    }
+}
+
+/// Adds the collections of these rows.
+async fn add(
+    sizes: &mut TenantSizes,
+    view: &impl View,
+    tenant: &OpenTenant,
+    rows: &[(Vec<u8>, Vec<u8>)],
+) -> Result<()> {
+    let mut found = Vec::with_capacity(rows.len());
+    let mut counts = Vec::with_capacity(rows.len());
+    for (key, row) in rows {
+        let number = keys::Collection::decode(tenant.prefix(), key)
+            .ok_or_else(|| Error::corrupt("a collection's key is unreadable"))?
+            .collection;
+        let row: DiskCollection = tenant.open_row(key, row)?;
+        found.push(row.into_info(CollectionNumber(number))?);
+        let count = keys::Statistics { collection: number, partition: PARTITION };
+        counts.push(count.encode(tenant.prefix()));
+    }
+    let counted = view.many(Space::Data, &counts).await?;
+    for (((info, (own, _)), key), row) in found.iter().zip(rows).zip(&counts).zip(counted) {
+        let Some(row) = row else {
+            // Where a view is several statements, it may be gone by the second one.
+            if view.get(Space::Data, own).await?.is_none() {
+                continue;
+            }
+            return Err(Error::corrupt(format!("the counts of {} are missing", info.id)));
+        };
+        let row: DiskStatistics = tenant.open_row(key, &row)?;
+        let dimensions = info.fields().into_iter().filter_map(|(_, _, spec)| spec.dimension);
+        sizes.add(row.into_statistics().records, dimensions);
+    }
+    Ok(())
+}
