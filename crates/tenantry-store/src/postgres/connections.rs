@@ -68,6 +68,7 @@ struct Way {
 
 impl Server {
     /// One that may have all connections.
+    #[cfg(test)]
     pub(crate) fn new(cluster: Cluster) -> Self {
         Self::with_part(cluster, 1)
     }

@@ -2,11 +2,10 @@
 
 use super::tls::Tls;
 use crate::tenancy::master::open_error;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use percent_encoding::percent_decode_str;
 use std::{
     fmt, fs,
     net::IpAddr,
-    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -105,14 +104,6 @@ impl DatabaseUrl {
     /// The user it names.
     pub(crate) fn user(&self) -> &str {
         self.config.get_user().unwrap_or_default()
-    }
-
-    /// The whole, for whoever parses it again. Holds the password.
-    pub(super) fn text(&self) -> String {
-        let Some(file) = &self.authority else { return self.text.clone() };
-        let file = percent_encode(file.as_os_str().as_bytes(), NON_ALPHANUMERIC);
-        let joint = if self.text.contains('?') { '&' } else { '?' };
-        format!("{}{joint}sslrootcert={file}", self.text)
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -310,29 +301,6 @@ mod tests {
         }
         let error = DatabaseUrl::parse("postgresql://anna:hush@db.example:port/main");
         assert!(error.expect_err("a bad port").to_string().contains("`port`"));
-    }
-
-    #[test]
-    fn the_file_of_certificates_is_part_of_the_text() {
-        let file = Some(Path::new("/etc/a b&c.pem"));
-        for (text, given, again) in [
-            ("postgresql://a@h/d", None, "postgresql://a@h/d"),
-            ("postgresql://a@h/d", file, "postgresql://a@h/d?sslrootcert=%2Fetc%2Fa%20b%26c%2Epem"),
-            (
-                "postgresql://a@h/d?connect_timeout=1",
-                file,
-                "postgresql://a@h/d?connect_timeout=1&sslrootcert=%2Fetc%2Fa%20b%26c%2Epem",
-            ),
-            (
-                "postgresql://a@h/d?sslrootcert=x&connect_timeout=1",
-                file,
-                "postgresql://a@h/d?connect_timeout=1&sslrootcert=x",
-            ),
-        ] {
-            let given = url(text).or_authority(given);
-            assert_eq!(given.text(), again);
-            assert_eq!(url(&given.text()), given);
-        }
     }
 
     #[test]

@@ -64,7 +64,8 @@ pub(crate) struct PlaceRow {
 
 impl PlaceRow {
     /// Isolation, space (u32), fresh, told (u64); big-endian. Then nothing for a tenant at home,
-    /// or 1 and the name of its location, or 2 if the tenant carries its own.
+    /// or a part that says where: 1, the length of the location's name (u8) and the name, or 2 and 0
+    /// if the tenant carries its own.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![match self.placement.isolation {
             Isolation::Shared => 0,
@@ -81,10 +82,11 @@ impl PlaceRow {
         match self.placement.location {
             Location::Home => {}
             Location::Named(name) => {
-                bytes.push(NAMED);
-                bytes.extend_from_slice(name.as_str().as_bytes());
+                let name = name.as_str().as_bytes();
+                bytes.extend_from_slice(&[NAMED, u8::try_from(name.len()).unwrap_or(u8::MAX)]);
+                bytes.extend_from_slice(name);
             }
-            Location::Own => bytes.push(OWN),
+            Location::Own => bytes.extend_from_slice(&[OWN, 0]),
         }
         bytes
     }
@@ -118,8 +120,8 @@ impl PlaceRow {
 fn location_of(bytes: &[u8]) -> Option<Location> {
     match bytes {
         [] => Some(Location::Home),
-        [OWN] => Some(Location::Own),
-        [NAMED, name @ ..] => {
+        [OWN, 0] => Some(Location::Own),
+        [NAMED, length, name @ ..] if usize::from(*length) == name.len() => {
             let name = LocationName::parse(str::from_utf8(name).ok()?).ok()?;
             Some(Location::Named(name))
         }

@@ -20,8 +20,8 @@ const READ_AT_ONCE: usize = 64;
 impl<B: Backend> Tenancy<B> {
     /// The number of living tenants; none of them is opened.
     pub(crate) async fn count_tenants(&self, scope: &OperatorScope) -> Result<u64> {
-        self.operator_stands(scope).await?;
-        let root = self.root().await?;
+        self.operator_stands(scope, None).await?;
+        let root = self.root(None).await?;
         let all = keys::TenantName::all(Prefix::of(TenantId::INSTALLATION));
         let mut names = Scan::new(&root, Space::Catalog, all, None);
         let mut count = 0;
@@ -37,7 +37,7 @@ impl<B: Backend> Tenancy<B> {
         scope: &OperatorScope,
         name: &TenantName,
     ) -> Result<(Arc<TenantInfo>, Option<TenantSizes>)> {
-        self.operator_stands(scope).await?;
+        self.operator_stands(scope, None).await?;
         let tenant = self.require(name).await?;
         if tenant.placement().is_apart() {
             if B::IS_SHARED && tenant.fresh() != Fresh::Made {

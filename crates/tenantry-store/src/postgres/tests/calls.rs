@@ -6,7 +6,7 @@ use super::{
         failure::{Cause, CommitError},
         statement::{Limits, Mode, Right, Statement, Step},
     },
-    world::{LIMITS, LONG, Linked, World, batch, begin, insert, right, run, select, sql, write},
+    world::{LIMITS, LONG, World, batch, begin, insert, right, run, select, sql, write},
 };
 use std::{
     sync::atomic::{AtomicU32, Ordering},
