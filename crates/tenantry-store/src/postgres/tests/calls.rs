@@ -92,7 +92,8 @@ async fn rights_that_are_not_there_are_gone() {
 #[tokio::test]
 async fn a_session_that_knows_too_little_is_followed_by_a_new_one() {
     let world = World::new(1).await;
-    let (connections, target) = (world.connections(3), world.target(0));
+    let connections = world.connections(3);
+    let target = connections.target(&world.target(0).database);
     let session = async |conn| {
         let steps = vec![sql("SELECT pg_catalog.pg_backend_pid()")];
         let answers = read(conn, LIMITS, right(1), steps).await.expect("a session");
