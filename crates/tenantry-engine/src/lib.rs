@@ -36,6 +36,7 @@ pub use tenantry_auth::{
 pub use tenantry_store::{
     AuditEntry, AuditEvent, AuditOutcome, BackendKind, CollectionInfo, DatabaseInfo,
     EmbeddedConfig, Entropy, GraphBounds, Health, MasterKey, NewKey, Site, Store, StoreTotals,
-    SystemClock, SystemEntropy, TenantChange, TenantInfo, TenantSizes, VectorInfo, postgres,
+    SystemClock, SystemEntropy, TenantChange, TenantInfo, TenantSizes, VectorInfo, Wanted,
+    postgres,
 };
 pub use tenantry_types::*;

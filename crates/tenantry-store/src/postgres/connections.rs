@@ -20,7 +20,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -64,6 +64,8 @@ struct Way {
     cluster: Cluster,
     /// One part in so many of the connections of a purpose is the most that it may have.
     part: usize,
+    /// Sessions are shared with others, who may change what was prepared.
+    is_pooled: AtomicBool,
 }
 
 impl Server {
@@ -75,7 +77,19 @@ impl Server {
 
     /// One that may have one `part`th of them, so that the others are served if it hangs.
     pub(crate) fn with_part(cluster: Cluster, part: usize) -> Self {
-        Self(Arc::new(Way { cluster, part: part.max(1) }))
+        let is_pooled = AtomicBool::new(false);
+        Self(Arc::new(Way { cluster, part: part.max(1), is_pooled }))
+    }
+
+    /// True once a session turned out to be shared with others.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.0.is_pooled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_pooled(&self) {
+        if !self.0.is_pooled.swap(true, Ordering::Relaxed) {
+            tracing::info!(server = ?self, "a pooler is between: nothing is prepared here");
+        }
     }
 
     pub(super) fn cluster(&self) -> &Cluster {

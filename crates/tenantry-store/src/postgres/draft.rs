@@ -273,7 +273,9 @@ impl Draft {
             ));
         }
         let text = format!("{with}{}", parts.join(" UNION ALL "));
-        Statement { text: place.text(&text), values: self.values }
+        let mut statement = Statement::new(place.text(&text));
+        statement.values = self.values;
+        statement
     }
 }
 

@@ -44,6 +44,7 @@ mod names;
 mod nearest;
 mod opening;
 mod place;
+mod prepared;
 mod purge;
 mod query;
 mod read;

@@ -1,9 +1,11 @@
 //! What cannot be seen from outside: round trips, plans, and reads that are disturbed.
 
+mod prepared;
+
 use super::{
     DatabaseUrl, Postgres, PostgresConfig, cluster::Cluster, read, reading::Reading, stand::Stand,
 };
-use crate::{CollectionRef, MasterKey, Store, tenancy::Tenancy};
+use crate::{CollectionRef, MasterKey, Store, Wanted, tenancy::Tenancy};
 use std::{
     future::Future,
     sync::{
@@ -153,6 +155,27 @@ async fn common_operations_take_one_round_trip_and_writes_take_two() {
         assert_eq!((gone.unwrap(), count), (4, 2));
         let (gone, count) = node.counted(store.delete(scope, collection, &texts, None)).await;
         assert_eq!((gone.unwrap(), count), (10, 3));
+    })
+    .await;
+}
+
+/// After a quiet time too: what is cached is not compared with what is stored first.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_works_with_records_asks_nothing_before() {
+    Node::with(|node| async move {
+        node.write((0..20).map(record).collect()).await;
+        let (store, scope) = (&node.store, &node.scope);
+        let (database, name) = (DatabaseName::default_database(), &node.collection.info().name);
+        let find = async || store.records_of(scope, &database, Wanted::Name(name)).await.unwrap();
+        let tenant = node.inner().open_tenant(scope.tenant()).await.unwrap().unwrap();
+        find().await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let found = find().await;
+        let (answer, trips) = node.counted(store.query(scope, &found, &nearest(3))).await;
+        assert_eq!((answer.unwrap().value.hits.len(), trips), (2, 1));
+        assert!(Tenancy::<Cluster>::is_old(&tenant), "it was compared");
+        store.database(scope, &database).await.unwrap();
+        assert!(!Tenancy::<Cluster>::is_old(&tenant));
     })
     .await;
 }
