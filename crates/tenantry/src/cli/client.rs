@@ -103,7 +103,7 @@ impl Target {
     pub(crate) fn check_default(&self) -> Result<()> {
         let is_unknown = self.server.is_none()
             && self.database_url.is_some()
-            && self.database_location.is_some()
+            && self.database_location.iter().flatten().any(|text| !text.reveal().trim().is_empty())
             && self.defaults.default_location.is_none();
         ensure!(
             !is_unknown,
