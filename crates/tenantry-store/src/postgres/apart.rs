@@ -103,7 +103,7 @@ impl Shared {
         }
         let database = self.place_in(&located, placement).target.database;
         let client = located.enter(&database).await.map_err(out_of_reach)?;
-        check_own(&client).await.map(drop)
+        check_own(&client).await
     }
 
     /// Makes what is missing of a tenant's place.
