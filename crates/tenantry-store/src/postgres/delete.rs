@@ -39,13 +39,9 @@ impl Tenancy<Cluster> {
         let select = select.clone();
         let limit = limit.unwrap_or(usize::MAX);
         complete(async move {
-            match inner.delete_all(&scope, &collection, &select, limit).await {
-                Ok(count) => Ok(count),
-                Err(why) => match inner.renamed(&scope, &collection, &why).await? {
-                    Some(other) => inner.delete_all(&scope, &other, &select, limit).await,
-                    None => Err(why),
-                },
-            }
+            inner.with_namesake(&scope, &collection, async |collection| {
+inner.delete_all(&scope, collection, &select, limit).await
+}).await
         })
         .await
     }

@@ -40,8 +40,24 @@ impl Tenancy<Cluster> {
         }
     }
 
+    /// Works with a collection; if it is gone, with what has its name now.
+    pub(super) async fn with_namesake<L: Level, T>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        mut work: impl AsyncFnMut(&CollectionRef) -> Result<T>,
+    ) -> Result<T> {
+        match work(collection).await {
+            Ok(done) => Ok(done),
+            Err(why) => match self.renamed(scope, collection, &why).await? {
+                Some(other) => work(&other).await,
+                None => Err(why),
+            },
+        }
+    }
+
     /// What has the name of a collection for which an operation has failed, if that is why it has.
-    pub(super) async fn renamed<L: Level>(
+    async fn renamed<L: Level>(
         &self,
         scope: &Scope<L>,
         collection: &CollectionRef,

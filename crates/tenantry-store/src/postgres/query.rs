@@ -39,13 +39,9 @@ impl Tenancy<Cluster> {
         collection: &CollectionRef,
         request: &QueryRequest,
     ) -> Result<Answer<Found>> {
-        match self.query_in(scope, collection, request).await {
-            Ok(answer) => Ok(answer),
-            Err(why) => match self.renamed(scope, collection, &why).await? {
-                Some(other) => self.query_in(scope, &other, request).await,
-                None => Err(why),
-            },
-        }
+        self.with_namesake(scope, collection, async |collection| {
+self.query_in(scope, collection, request).await
+}).await
     }
 
     async fn query_in<L: Level>(

@@ -22,13 +22,9 @@ impl Tenancy<Cluster> {
         collection: &CollectionRef,
         select: &Selector,
     ) -> Result<Answer<usize>> {
-        match self.count_in(scope, collection, select).await {
-            Ok(answer) => Ok(answer),
-            Err(why) => match self.renamed(scope, collection, &why).await? {
-                Some(other) => self.count_in(scope, &other, select).await,
-                None => Err(why),
-            },
-        }
+        self.with_namesake(scope, collection, async |collection| {
+self.count_in(scope, collection, select).await
+}).await
     }
 
     async fn count_in<L: Level>(
@@ -55,13 +51,9 @@ impl Tenancy<Cluster> {
         collection: &CollectionRef,
         request: &GetRequest,
     ) -> Result<Answer<Vec<Record>>> {
-        match self.get_from(scope, collection, request).await {
-            Ok(answer) => Ok(answer),
-            Err(why) => match self.renamed(scope, collection, &why).await? {
-                Some(other) => self.get_from(scope, &other, request).await,
-                None => Err(why),
-            },
-        }
+        self.with_namesake(scope, collection, async |collection| {
+self.get_from(scope, collection, request).await
+}).await
     }
 
     async fn get_from<L: Level>(
@@ -86,13 +78,9 @@ impl Tenancy<Cluster> {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<Answer<CollectionStatistics>> {
-        match self.statistics_of(scope, collection).await {
-            Ok(answer) => Ok(answer),
-            Err(why) => match self.renamed(scope, collection, &why).await? {
-                Some(other) => self.statistics_of(scope, &other).await,
-                None => Err(why),
-            },
-        }
+        self.with_namesake(scope, collection, async |collection| {
+self.statistics_of(scope, collection).await
+}).await
     }
 
     async fn statistics_of<L: Level>(

@@ -66,13 +66,9 @@ impl Tenancy<Cluster> {
         let (inner, scope, collection) = (Arc::clone(self), scope.to_write(), collection.clone());
         complete(async move {
             let mut batch = (records, attributes);
-            match inner.write_all(&scope, &collection, mode, &mut batch).await {
-                Ok(outcome) => Ok(outcome),
-                Err(why) => match inner.renamed(&scope, &collection, &why).await? {
-                    Some(other) => inner.write_all(&scope, &other, mode, &mut batch).await,
-                    None => Err(why),
-                },
-            }
+            inner.with_namesake(&scope, &collection, async |collection| {
+inner.write_all(&scope, collection, mode, &mut batch).await
+}).await
         })
         .await
     }
