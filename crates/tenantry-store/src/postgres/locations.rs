@@ -6,20 +6,22 @@
 //! is so stands in the log.
 
 use super::{
-    admin::enter,
+    admin::{LOOK, Session, Work, enter, lock_work, within},
     apart::Provisioner,
-    claim::{self, Claim, Owner},
-    cluster::{Place, Schema, Shared},
+    claim::{self, Claim, Nonce, Owner},
+    cluster::{Place, Shared},
     config::PostgresConfig,
     connections::{Server, Target},
-    names::ROOT_SCHEMA,
     opening::Ways,
+    statement::{Statement, Step},
+    submit::commit_steps,
     view::PgView,
 };
+use crate::Entropy;
 use crate::tenancy::{
     Space, View as _,
     disk::{self, DiskOwn},
-    keys::{self, Prefix},
+    keys::{self, Prefix, Tail},
     place::Placement,
     seal::SealingKey,
 };
@@ -29,17 +31,17 @@ use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Isolation, Location, LocationName, OwnDatabase, Result};
-use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 use zeroize::Zeroizing;
 
+/// Keeps a location's nonce: once.
+const KEEP: &str = "WITH made AS (INSERT INTO {schema}.catalog (tenant, family, key, row) \
+     VALUES (0, $1, $2, $3) RETURNING 1) SELECT count(*) FROM made";
 /// Databases of tenants whose way is remembered.
 const OWN_MAX: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
 /// The parts of this node's connections that one location, or one tenant's own database, may
@@ -56,8 +58,8 @@ pub(super) struct Located {
     /// Who makes and removes places apart there.
     pub(super) provisioner: Option<Provisioner>,
     ways: Ways,
-    /// It was looked at and is ours.
-    is_open: AtomicBool,
+    /// Any other one was looked at and is ours if its server has a claim.
+    is_home: bool,
     /// Held by whoever looks at it; when it was last refused.
     refused: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -67,17 +69,15 @@ impl Located {
     fn new(ways: Ways, part: usize) -> Result<Self> {
         let server = Server::with_part(ways.service.clone(), part);
         let database = ways.service.url().database().into();
-        let root = Place::new(Target { server, database }, Schema::new(ROOT_SCHEMA)?, None);
+        let root = Place::root(Target { server, database })?;
         let provisioner = ways.admin.clone().map(Provisioner::new).transpose()?;
-        let (is_open, refused) = Default::default();
-        Ok(Self { root, provisioner, ways, is_open, refused })
+        let (is_home, refused) = Default::default();
+        Ok(Self { root, provisioner, ways, is_home, refused })
     }
 
     /// The installation's own, which was looked at already.
     pub(super) fn home(ways: Ways) -> Result<Self> {
-        let home = Self::new(ways, 1)?;
-        home.is_open.store(true, Ordering::Release);
-        Ok(home)
+        Ok(Self { is_home: true, ..Self::new(ways, 1)? })
     }
 
     /// How tenants can be made in it.
@@ -86,46 +86,41 @@ impl Located {
     }
 
     /// A connection outside the pools to a database of its server, as the role that serves.
-    pub(super) async fn enter(&self, database: &str) -> Result<Client> {
+    pub(super) async fn enter(&self, database: &str) -> Result<Session> {
         enter(&self.ways.service.with_database(database)).await
     }
 
-    /// Looks at it, unless it was done. One that is nobody's yet becomes ours if it may.
-    async fn open(&self, claim: Claim, may_claim: bool) -> Result<()> {
-        if self.is_open.load(Ordering::Acquire) {
+    fn is_open(&self) -> bool {
+        self.is_home || self.root.target.server.claim().is_some()
+    }
+
+    /// Looks at it, unless it was done; the row of its claim is what is found.
+    async fn open(&self, look: impl Future<Output = Result<Vec<u8>>>) -> Result<()> {
+        if self.is_open() {
             return Ok(());
         }
         let asked = Instant::now();
         let mut refused = self.refused.lock().await;
-        if self.is_open.load(Ordering::Acquire) {
+        if self.is_open() {
             return Ok(());
         }
         if refused.is_some_and(|at| at > asked || at.elapsed() < PAUSE) {
             let message = "it was refused a moment ago";
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
-        let outcome = self.look(claim, may_claim).await;
+        let outcome = within(self.ways.patience(), "look at a database", look).await;
         *refused = outcome.is_err().then(Instant::now);
-        self.is_open.store(outcome.is_ok(), Ordering::Release);
-        outcome
+        self.root.target.server.set_claim(Some(outcome?.into()));
+        Ok(())
     }
 
-    async fn look(&self, claim: Claim, may_claim: bool) -> Result<()> {
-        let mut client = self.ways.check().await?;
-        let owner = if may_claim {
-            claim::take(&mut client, claim).await?
-        } else {
-            claim::look(&mut client, Some(claim)).await?
-        };
-        let what = || format!("the database {}", self.ways.service.url());
-        match owner {
-            Owner::Us => Ok(()),
-            Owner::Others => Err(claim::is_others(&what())),
-            Owner::Nobody => {
-                let message = format!("{} is not the one that was used until now", what());
-                Err(Error::new(ErrorKind::Conflict, message))
-            }
-        }
+    fn what(&self) -> String {
+        format!("the database {}", self.ways.service.url())
+    }
+
+    fn is_another(&self) -> Error {
+        let message = format!("{} is not the one that was used until now", self.what());
+        Error::new(ErrorKind::Conflict, message)
     }
 }
 
@@ -137,14 +132,16 @@ pub(super) struct Secrets {
     claims: [u8; 32],
     /// Opens what is sealed with the installation's key.
     key: SealingKey,
+    entropy: Arc<dyn Entropy>,
 }
 
 impl Secrets {
-    pub(super) fn of(installation: &SealingKey) -> Self {
+    pub(super) fn of(installation: &SealingKey, entropy: &Arc<dyn Entropy>) -> Self {
         Self {
             naming: installation.derive("tenantry 2026-11 names of places", &[]),
             claims: installation.derive("tenantry 2026-11 claims of databases", &[]),
             key: SealingKey::new(Zeroizing::new(*installation.expose()), installation.epoch()),
+            entropy: Arc::clone(entropy),
         }
     }
 }
@@ -226,7 +223,7 @@ impl Shared {
         self.secrets.get().ok_or_else(|| Error::internal("the installation is not open yet"))
     }
 
-    fn claim(&self, placement: Placement) -> Result<Claim> {
+    pub(super) fn claim(&self, placement: Placement) -> Result<Claim> {
         let key = &self.secrets()?.claims;
         match placement.location {
             Location::Home => Err(Error::internal("the installation claims its own database")),
@@ -242,7 +239,11 @@ impl Shared {
         for (name, located) in &self.locations.named {
             let (name, located) = (*name, Arc::clone(located));
             let claim = Claim::of_location(&self.secrets()?.claims, name);
-            looks.spawn(async move { (name, located.open(claim, true).await) });
+            let shared = Arc::clone(self);
+            looks.spawn(async move {
+                let look = shared.look_at(&located, &claim, true);
+                (name, located.open(look).await)
+            });
         }
         while let Some(looked) = looks.join_next().await {
             let (name, outcome) =
@@ -268,7 +269,10 @@ impl Shared {
                     out_of_reach(placement, why)
                 })
             }
-            Location::Own => self.own(placement).await,
+            Location::Own => self.own(placement).await?.ok_or_else(|| {
+                let tenant = placement.tenant;
+                Error::corrupt(format!("the way to the database of tenant {tenant} is gone"))
+            }),
         }
     }
 
@@ -303,33 +307,86 @@ impl Shared {
         Box::pin(look).await
     }
 
-    async fn open(&self, located: &Located, placement: Placement, may_claim: bool) -> Result<()> {
-        let opened = located.open(self.claim(placement)?, may_claim).await;
+    async fn open(
+        self: &Arc<Self>,
+        located: &Located,
+        placement: Placement,
+        may_claim: bool,
+    ) -> Result<()> {
+        let claim = self.claim(placement)?;
+        let opened = located.open(self.look_at(located, &claim, may_claim)).await;
         opened.map_err(|why| out_of_reach(placement, why))
     }
 
-    /// The database that a tenant carries, as the root says it.
-    async fn own(self: &Arc<Self>, placement: Placement) -> Result<Arc<Located>> {
+    /// Looks at a database and finds the row that makes it ours. One that is nobody's yet becomes
+    /// ours if it may.
+    async fn look_at(
+        self: &Arc<Self>,
+        located: &Located,
+        claim: &Claim,
+        may_claim: bool,
+    ) -> Result<Vec<u8>> {
+        self.is_at_home().await?;
+        let may_be = |owner: &Owner| match owner {
+            Owner::Us(_) => Ok(()),
+            Owner::Nobody if may_claim => Ok(()),
+            Owner::Nobody => Err(located.is_another()),
+            Owner::Installation | Owner::Others => Err(claim::is_others(&located.what())),
+        };
+        let (mut client, owner) = located.ways.check(Some(claim), may_be).await?;
+        let Some(name) = claim.location() else {
+            let owner = match owner {
+                Owner::Us(_) => owner,
+                _ => claim::take(&mut client, claim, None).await?,
+            };
+            return row_of(owner, located);
+        };
+        let key = keys::Claimed { location: Tail(name.as_str().as_bytes()) };
+        let key = key.encode(Prefix::of(TenantId::INSTALLATION));
+        if let Some(nonce) = PgView::root(self).get(Space::Catalog, &key).await? {
+            return has_nonce(row_of(owner, located), claim, &nonce, located);
+        }
+        // One at a time, so that the root and the database end with the same nonce. Whatever the
+        // database has is given a new one: the root may have been moved, and the old one stays
+        // where it comes from.
+        let view = PgView::writing(self, self.root.clone());
+        let lock = || vec![Step::Run(Statement::new(lock_work(Work::Claims)))];
+        view.run(&self.root, TenantId::INSTALLATION, lock).await?;
+        if let Some(nonce) = view.get(Space::Catalog, &key).await? {
+            let owner = claim::look(&mut client, Some(claim)).await?;
+            return has_nonce(row_of(owner, located), claim, &nonce, located);
+        }
+        let mut nonce = Nonce::default();
+        self.secrets()?.entropy.fill("claim of a location", &mut nonce);
+        let row = row_of(claim::take(&mut client, claim, Some(&nonce)).await?, located)?;
+        let keep = Statement::new(self.root.text(KEEP))
+            .with(i16::from(keys::Claimed::FAMILY), Type::INT2)
+            .with(name.as_str().as_bytes().to_vec(), Type::BYTEA)
+            .with(nonce.to_vec(), Type::BYTEA);
+        commit_steps(view, vec![Step::Run(keep)], 0).await?;
+        Ok(row)
+    }
+
+    /// The database that a tenant carries, as the root says it, if it says so.
+    async fn own(self: &Arc<Self>, placement: Placement) -> Result<Option<Arc<Located>>> {
         let tenant = placement.tenant;
         // Before it is read: a row read before a change is never kept as one after it.
         let at = self.watch.forgotten();
         if let Some(own) = self.locations.own.lock().get(&tenant)
             && own.at == at
         {
-            return Ok(Arc::clone(&own.located));
+            return Ok(Some(Arc::clone(&own.located)));
         }
         let key =
             keys::OwnDatabase { tenant: tenant.get() }.encode(Prefix::of(TenantId::INSTALLATION));
         let row = PgView::root(self).get(Space::Catalog, &key).await?;
-        let row = row.ok_or_else(|| {
-            Error::corrupt(format!("the way to the database of tenant {tenant} is gone"))
-        })?;
+        let Some(row) = row else { return Ok(None) };
         let mut known = self.locations.own.lock();
         if let Some(own) = known.get_mut(&tenant)
             && own.row == row
         {
             own.at = own.at.max(at);
-            return Ok(Arc::clone(&own.located));
+            return Ok(Some(Arc::clone(&own.located)));
         }
         let plain = Zeroizing::new(self.secrets()?.key.open(&key, &row)?);
         let own: DiskOwn = disk::decode(&plain, "a tenant's database")?;
@@ -342,18 +399,16 @@ impl Shared {
         if let Some(old) = old {
             self.forget_connections(&old.located.root.target);
         }
-        Ok(located)
+        Ok(Some(located))
     }
 
     /// The database that a tenant carries, also if the root has forgotten it already.
     async fn own_of_gone(self: &Arc<Self>, placement: Placement) -> Result<Option<Arc<Located>>> {
-        match self.own(placement).await {
-            Err(why) if why.kind() == ErrorKind::Corrupt => {
-                let known = self.locations.own.lock();
-                Ok(known.peek(&placement.tenant).map(|own| Arc::clone(&own.located)))
-            }
-            found => found.map(Some),
+        if let Some(located) = self.own(placement).await? {
+            return Ok(Some(located));
         }
+        let known = self.locations.own.lock();
+        Ok(known.peek(&placement.tenant).map(|own| Arc::clone(&own.located)))
     }
 
     /// Closes connections that nobody needs any more.
@@ -364,7 +419,7 @@ impl Shared {
 
     /// Looks at a database for a tenant; fails with words for the operator.
     pub(super) async fn check_own(
-        &self,
+        self: &Arc<Self>,
         tenant: Option<TenantId>,
         own: &OwnDatabase,
     ) -> Result<()> {
@@ -373,23 +428,22 @@ impl Shared {
             Some(tenant) => Some(Claim::of_tenant(&self.secrets()?.claims, tenant)),
             None => None,
         };
-        let looked = async {
-            let mut client = ways.check().await?;
-            claim::look(&mut client, claim).await
-        };
-        let owner = looked.await.map_err(for_operator)?;
+        self.is_at_home().await?;
         let what = format!("the database {}", ways.service.url());
-        match (tenant, owner) {
-            (None, Owner::Nobody) | (Some(_), Owner::Us) => Ok(()),
-            (None, Owner::Us | Owner::Others) => Err(claim::is_others(&what)),
-            (Some(_), Owner::Nobody | Owner::Others) => {
+        let may_be = |owner: &Owner| match (tenant, owner) {
+            (None, Owner::Nobody) | (Some(_), Owner::Us(_)) => Ok(()),
+            (None, _) => Err(claim::is_others(&what)),
+            (Some(_), _) => {
                 let message = format!(
                     "{what} is not the one that the tenant is in; a tenant's URL may change, for \
                      another password or address, but not its database"
                 );
                 Err(Error::new(ErrorKind::Conflict, message))
             }
-        }
+        };
+        let look = ways.check(claim.as_ref(), may_be);
+        let looked = within(ways.patience(), "look at a database", Box::pin(look)).await;
+        looked.map(drop).map_err(for_operator)
     }
 
     /// Removes all that a deleted tenant has left in a database that it carried, and lets go of
@@ -397,15 +451,24 @@ impl Shared {
     pub(super) async fn leave_own(self: &Arc<Self>, placement: Placement) -> Result<()> {
         let tenant = placement.tenant;
         let Some(located) = self.own_of_gone(placement).await? else { return Ok(()) };
+        self.is_at_home().await?;
         let claim = self.claim(placement)?;
         let database = located.root.target.database.as_ref();
-        let mut client = located.enter(database).await?;
-        if claim::look(&mut client, Some(claim)).await? != Owner::Us {
+        let look = async {
+            let mut client = located.enter(database).await?;
+            claim::look(&mut client, Some(&claim)).await
+        };
+        let Owner::Us(row) = within(LOOK, "look at a database", look).await? else {
             return Ok(());
-        }
+        };
+        located.root.target.server.set_claim(Some(row.into()));
         super::purge::empty(self, &located.root, tenant).await?;
         self.remove_all_graphs(&located).await?;
-        claim::release(&mut client, claim).await?;
+        let release = async {
+            let mut client = located.enter(database).await?;
+            claim::release(&mut client, &claim, tenant).await
+        };
+        within(LOOK, "release a database", release).await?;
         self.locations.own.lock().pop(&tenant);
         self.forget_connections(&located.root.target);
         Ok(())
@@ -423,10 +486,39 @@ impl Shared {
     }
 }
 
+fn row_of(owner: Owner, located: &Located) -> Result<Vec<u8>> {
+    match owner {
+        Owner::Us(row) => Ok(row),
+        Owner::Nobody => Err(located.is_another()),
+        Owner::Installation | Owner::Others => Err(claim::is_others(&located.what())),
+    }
+}
+
+/// Refuses a database that is a location's by its name only.
+fn has_nonce(
+    row: Result<Vec<u8>>,
+    claim: &Claim,
+    nonce: &[u8],
+    located: &Located,
+) -> Result<Vec<u8>> {
+    match row {
+        Ok(row) if claim.nonce(&row).is_some_and(|found| found == nonce) => Ok(row),
+        Ok(_) | Err(_) => {
+            let message = format!(
+                "{} is not the one that this location was until now: give all servers the same \
+                 URL. If it has taken the other one's place for good, or if another copy of the \
+                 installation has adopted it, see `tenantry postgres adopt`",
+                located.what()
+            );
+            Err(Error::new(ErrorKind::Conflict, message))
+        }
+    }
+}
+
 /// What is wrong with a database that the operator names is wrong with the request.
 fn for_operator(why: Error) -> Error {
     match why.kind() {
-        ErrorKind::Unavailable => why,
+        ErrorKind::Unavailable | ErrorKind::Conflict => why,
         _ => Error::invalid(why.to_string()),
     }
 }

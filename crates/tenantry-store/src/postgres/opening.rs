@@ -4,14 +4,14 @@
 //! Errors are for whoever starts the program.
 
 use super::{
-    admin::enter,
+    admin::{CHANGE, LOOK, Session, enter},
     check::{check_admin, check_root},
+    claim::{self, Claim, Owner},
     migrate::migrate_root,
     url::{Cluster, DatabaseUrl},
 };
-use std::path::Path;
+use std::{path::Path, time::Duration};
 use tenantry_types::{Error, OwnDatabase, Result, SecretText};
-use tokio_postgres::Client;
 
 /// The ways to a database with the tables that tenants share.
 #[derive(Debug)]
@@ -48,18 +48,33 @@ impl Ways {
         Self::new(&parse(&own.url)?, admin.as_ref(), ca)
     }
 
-    /// Brings the root's tables to this program's version if an admin may, and refuses whatever
-    /// would let tenants reach each other or loses what was answered as written. Gives back the
-    /// connection of the role that serves.
-    pub(super) async fn check(&self) -> Result<Client> {
-        let service = enter(&self.service).await?;
-        if let Some(way) = &self.admin {
+    /// How long [`check`](Self::check) may take.
+    pub(super) fn patience(&self) -> Duration {
+        if self.admin.is_some() { CHANGE } else { LOOK }
+    }
+
+    /// Asks whose the database is, before anything else, and whether that `may_be`. Then brings the
+    /// root's tables to this program's version if an admin may, and refuses whatever would let
+    /// tenants reach each other or loses what was answered as written. Gives back the connection of
+    /// the role that serves.
+    pub(super) async fn check(
+        &self,
+        claim: Option<&Claim>,
+        may_be: impl FnOnce(&Owner) -> Result<()>,
+    ) -> Result<(Session, Owner)> {
+        let mut service = enter(&self.service).await?;
+        let owner = claim::look(&mut service, claim).await;
+        if let Ok(owner) = &owner {
+            may_be(owner)?;
+        }
+        // What cannot be asked is not changed; why it cannot may be told by what is looked at.
+        if let Some(way) = self.admin.as_ref().filter(|_| owner.is_ok()) {
             let mut admin = enter(way).await?;
             check_admin(&admin, &service).await?;
             migrate_root(&mut admin).await?;
         }
         check_root(&service).await?;
-        Ok(service)
+        Ok((service, owner?))
     }
 }
 
@@ -69,7 +84,8 @@ mod tests {
 
     async fn opened(url: &str, admin: Option<&str>) -> Result<()> {
         let admin = admin.map(DatabaseUrl::parse).transpose()?;
-        Ways::new(&DatabaseUrl::parse(url)?, admin.as_ref(), None)?.check().await.map(drop)
+        let ways = Ways::new(&DatabaseUrl::parse(url)?, admin.as_ref(), None)?;
+        ways.check(None, |_| Ok(())).await.map(drop)
     }
 
     async fn says(url: &str, admin: Option<&str>, words: &[&str]) {
