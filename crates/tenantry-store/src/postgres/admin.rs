@@ -15,7 +15,9 @@ use tokio_postgres::{Client, error::SqlState};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a conversation that only asks may take, as a whole.
 pub(super) const LOOK: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 30 });
-/// The same for one that waits for others' locks, and makes or removes tables or databases.
+/// The same for one that makes a place, for which somebody waits.
+pub(super) const MAKE: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 60 });
+/// The same for one that nobody waits for and that removes places or changes tables.
 pub(super) const CHANGE: Duration = Duration::from_secs(300);
 /// How long a connection may take to say goodbye.
 const CLOSING: Duration = Duration::from_secs(2);

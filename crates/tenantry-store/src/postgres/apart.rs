@@ -1,7 +1,7 @@
 //! Places of tenants that live apart: which one is whose, and who makes and removes them.
 
 use super::{
-    admin::{CHANGE, LOOK, Session, enter, within},
+    admin::{CHANGE, LOOK, MAKE, Session, enter, within},
     check::check_own,
     cluster::{Place, Schema, Shared},
     connections::Target,
@@ -127,7 +127,7 @@ impl Shared {
                 Isolation::Database => make_database(&by.way, &by.names, &name, tenant).await,
             }
         };
-        within(CHANGE, "make a tenant's place", Box::pin(make)).await.map_err(out_of_reach)
+        within(MAKE, "make a tenant's place", Box::pin(make)).await.map_err(out_of_reach)
     }
 
     /// Removes what is there of the place of a tenant that is gone.

@@ -11,8 +11,9 @@
 //! nobody lets go of it meanwhile.
 
 use super::{
-    admin::{LOOK, failed, within},
+    admin::{failed, within},
     cluster::Place,
+    connect::OPENING,
     names::ROOT_SCHEMA,
     statement::{Statement, Step},
     view::PgView,
@@ -162,7 +163,7 @@ pub(super) async fn prove(client: &Client, row: &[u8]) -> Result<bool> {
     );
     let asked =
         async { client.simple_query(&sql).await.map_err(failed("see whose a database is")) };
-    let answers = within(LOOK, "see whose a database is", asked).await?;
+    let answers = within(OPENING, "see whose a database is", asked).await?;
     let found = answers.iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) if row.len() == 1 => row.get(0),
         _ => None,

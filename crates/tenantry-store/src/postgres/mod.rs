@@ -12,9 +12,12 @@
 //!
 //! `setup`, `migrate`, `place` and `check` make roles, databases and tables, and look
 //! whether they are as they must be; `opening` does it before anything is served. `cluster` is the
-//! `crate::tenancy::Backend`: rows are read through a `view` and written by `submit`; `watch` tells what other nodes took away,
-//! and `purge` removes what was deleted; `background` starts what dies. `graphs` makes and remembers what `graph` describes:
-//! indexes with which `nearest` answers sooner.
+//! `crate::tenancy::Backend`: rows are read through a `view` and written by `submit`; `watch` tells
+//! what other nodes took away, and `purge` removes what was deleted; `background` starts what dies.
+//! `graphs` makes and remembers what `graph` describes: indexes with which `nearest` answers sooner.
+//!
+//! `locations` and `own` are the other databases that tenants may be in; `claiming` makes them ours
+//! by a `claim`, unless `home` says that this is a copy.
 
 mod admin;
 mod again;
@@ -23,6 +26,7 @@ mod background;
 mod call;
 mod check;
 mod claim;
+mod claiming;
 mod clean;
 pub(crate) mod cluster;
 mod config;
@@ -45,6 +49,7 @@ mod named;
 mod names;
 mod nearest;
 mod opening;
+mod own;
 mod place;
 mod purge;
 mod purging;

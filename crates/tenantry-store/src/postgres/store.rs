@@ -1,7 +1,6 @@
 //! Opening, and what is asked of the whole.
 
 use super::{
-    admin::within,
     claim::{self, Owner},
     cluster::{Cluster, IDLE, LOCK, Shared},
     config::PostgresConfig,
@@ -61,7 +60,7 @@ impl Postgres {
             Owner::Others => Err(claim::is_others(&format!("the database {}", config.url))),
             Owner::Nobody | Owner::Us(_) | Owner::Installation => Ok(()),
         };
-        within(ways.patience(), "look at the database", ways.check(None, may_be)).await?;
+        ways.check(None, may_be).await?;
         let shared = Arc::new(shared(&config, ways, locations, &tenants, &revocations)?);
         shared.watch.look().await?;
         let inner = found(&config, &shared, tenants, revocations).await?;

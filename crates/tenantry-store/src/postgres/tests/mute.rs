@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        admin::LOOK,
+        admin::{LOOK, MAKE},
         config::{LocationConfig, PostgresConfig},
         stand::Stand,
         store::Postgres,
@@ -10,9 +10,10 @@ use super::{
     },
     proxy::{Does, Proxy},
 };
-use crate::MasterKey;
+use crate::{MasterKey, tenancy::place::Placement};
 use std::time::{Duration, Instant};
-use tenantry_types::{ErrorKind, LocationName};
+use tenantry_auth::TenantId;
+use tenantry_types::{ErrorKind, Isolation, LocationName};
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
@@ -20,14 +21,14 @@ use zeroize::Zeroizing;
 const FIRST: &[u8] = b"server_version_num";
 const SOME_MORE: Duration = Duration::from_secs(3);
 
-pub(super) fn config(url: &str) -> PostgresConfig {
+fn config(url: &str) -> PostgresConfig {
     let mut config = PostgresConfig::new(DatabaseUrl::parse(url).unwrap(), ".");
     config.master_key = MasterKey::Bytes(Zeroizing::new([7; 32]));
     config
 }
 
 /// A URL with another address.
-pub(super) fn through(url: &str, address: &str) -> String {
+fn through(url: &str, address: &str) -> String {
     let (user, rest) = url.split_once('@').unwrap();
     format!("{user}@{address}/{}", rest.split_once('/').unwrap().1)
 }
@@ -84,6 +85,34 @@ async fn a_location_that_falls_silent_is_left_for_later() {
             node.close();
         })
         .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_makes_places_gives_up_a_server_that_falls_silent() {
+    Stand::with(async |stand| {
+        let made = stand.set_up().await;
+        let proxy = Proxy::start(Does::Pass).await;
+        let mut config = config(&made.database_url);
+        let admin = through(&made.database_admin_url, &proxy.address());
+        config.admin_url = Some(DatabaseUrl::parse(&admin).unwrap());
+        let node = Postgres::open(config).await.unwrap();
+        let shared = &node.inner.shared;
+        let of = |number| {
+            let tenant = TenantId::new(number);
+            Placement { isolation: Isolation::Schema, ..Placement::shared(tenant) }
+        };
+        shared.make_place(of(1)).await.unwrap();
+        // The connection of before is used again, and nothing comes back.
+        proxy.does(Does::Swallow);
+        let begun = Instant::now();
+        let why = shared.make_place(of(2)).await.unwrap_err();
+        assert_eq!(why.kind(), ErrorKind::Unavailable, "{why}");
+        assert!(begun.elapsed() < MAKE + SOME_MORE, "{:?}", begun.elapsed());
+        proxy.does(Does::Pass);
+        shared.make_place(of(2)).await.unwrap();
+        node.close();
     })
     .await;
 }
