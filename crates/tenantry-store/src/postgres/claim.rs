@@ -180,7 +180,7 @@ impl PgView {
     /// Nobody lets go of it before the end of the transaction.
     pub(super) async fn hold_claim(&self) -> Result<()> {
         let target = &self.home().target;
-        let Some(row) = target.claim() else { return Ok(()) };
+        let Some(row) = target.claim()? else { return Ok(()) };
         let root = Place::root(target.clone())?;
         let ask = || {
             let statement = Statement::new(root.text(HOLD))

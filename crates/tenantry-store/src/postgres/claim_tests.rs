@@ -2,10 +2,15 @@
 
 use super::{
     super::{
+        admin::{Session, connect, with_database},
         config::{LocationConfig, PostgresConfig},
+        connections::{Server, Target},
+        home::adopt,
         purge,
-        stand::Stand,
+        setup::SetUp,
+        stand::{Stand, way},
         store::Postgres,
+        submit::commit_steps,
         url::DatabaseUrl,
     },
     *,
@@ -14,8 +19,8 @@ use crate::{
     MasterKey,
     tenancy::{Backend as _, place::Placement},
 };
-use std::sync::Arc;
-use tenantry_types::{Isolation, Location};
+use std::{sync::Arc, time::Duration};
+use tenantry_types::{Isolation, Location, OwnDatabase, SecretText};
 use zeroize::Zeroizing;
 
 fn eu() -> LocationName {
@@ -61,27 +66,49 @@ fn only_this_installation_can_have_made_a_row() {
     assert!(!claim.made(&forged));
 }
 
-/// Two setups, the second one's database a location of the first.
-async fn with_location<F: Future<Output = ()> + Send + 'static>(
-    test: impl FnOnce(Stand, Stand, String, String) -> F + Send + 'static,
-) {
-    Stand::with(async |there| {
-        let location = there.set_up().await.database_url;
-        Stand::with(async move |home| {
-            let url = home.set_up().await.database_url;
-            test(home, there, url, location).await;
+/// A setup, and a second one whose database is to be a location of the first.
+struct Two {
+    home: Stand,
+    there: Stand,
+    made: SetUp,
+    made_there: SetUp,
+}
+
+impl Two {
+    async fn with<F: Future<Output = ()> + Send + 'static>(
+        test: impl FnOnce(Self) -> F + Send + 'static,
+    ) {
+        Stand::with(async |there| {
+            let made_there = there.set_up().await;
+            Stand::with(async move |home| {
+                let made = home.set_up().await;
+                test(Self { home, there, made, made_there }).await;
+            })
+            .await;
         })
         .await;
-    })
-    .await;
+    }
+
+    /// How the installation is opened with its location.
+    fn config(&self) -> PostgresConfig {
+        config(&self.made.database_url, Some(&self.made_there.database_url))
+    }
+
+    async fn at_home(&self) -> Session {
+        self.home.superuser(self.home.names.database()).await
+    }
+
+    async fn at_location(&self) -> Session {
+        self.there.superuser(self.there.names.database()).await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_removed_where_the_claim_is_lost() {
-    with_location(|_, there, url, location| async move {
-        let node = Postgres::open(config(&url, Some(&location))).await.unwrap();
+    Two::with(|two| async move {
+        let node = Postgres::open(two.config()).await.unwrap();
         let shared = Arc::clone(&node.inner.shared);
-        let superuser = there.superuser(there.names.database()).await;
+        let superuser = two.at_location().await;
         let rows = "SELECT count(*) FROM tenantry.catalog WHERE tenant = 1";
         let count = async || superuser.query_one(rows, &[]).await.unwrap().get::<_, i64>(0);
         superuser.batch_execute(MARK).await.unwrap();
@@ -90,6 +117,9 @@ async fn nothing_is_removed_where_the_claim_is_lost() {
         // Connections of before, and then new ones.
         purge::empty(&shared, &root, TenantId::new(2)).await.unwrap();
         superuser.batch_execute(LOSE).await.unwrap();
+        let why = purge::empty(&shared, &root, TenantId::new(1)).await.unwrap_err();
+        assert_eq!((why.kind(), count().await), (ErrorKind::Unavailable, 1), "{why}");
+        // Nor by whoever comes next and has the place of before.
         let why = purge::empty(&shared, &root, TenantId::new(1)).await.unwrap_err();
         assert_eq!((why.kind(), count().await), (ErrorKind::Unavailable, 1), "{why}");
         // It is looked at again, and is others' now.
@@ -101,13 +131,13 @@ async fn nothing_is_removed_where_the_claim_is_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_new_connection_shows_that_the_database_is_ours() {
-    with_location(|_, there, url, location| async move {
-        let node = Postgres::open(config(&url, Some(&location))).await.unwrap();
+    Two::with(|two| async move {
+        let node = Postgres::open(two.config()).await.unwrap();
         let shared = Arc::clone(&node.inner.shared);
         let place = shared.place_of(placement()).await.unwrap();
         let get = async || shared.connections.get(&place.target).await.map(drop);
         get().await.unwrap();
-        let superuser = there.superuser(there.names.database()).await;
+        let superuser = two.at_location().await;
         superuser.batch_execute(LOSE).await.unwrap();
         // One that was looked at goes on, as far as this is concerned.
         get().await.unwrap();
@@ -121,29 +151,16 @@ async fn each_new_connection_shows_that_the_database_is_ours() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_others_is_not_migrated() {
-    with_location(|_, there, url, location| async move {
-        Postgres::open(config(&url, Some(&location))).await.unwrap().close();
-        let superuser = there.superuser(there.names.database()).await;
-        // A version that a migration would change, or refuse.
-        let old = "UPDATE tenantry.installation SET version = 99";
-        superuser.batch_execute(old).await.unwrap();
-        let made = there.what();
-        let made = super::super::setup::Setup { reset_passwords: true, ..made };
-        let made = async {
-            superuser
-                .batch_execute("UPDATE tenantry.installation SET version = 1")
-                .await
-                .map(|()| made)
-        };
-        let made = made.await.unwrap();
-        let urls =
-            super::super::setup::setup(&there.url, &made, &crate::SystemEntropy).await.unwrap();
-        superuser.batch_execute(old).await.unwrap();
+    Two::with(|two| async move {
+        Postgres::open(two.config()).await.unwrap().close();
+        let superuser = two.at_location().await;
+        // A version that whoever migrates refuses.
+        superuser.batch_execute("UPDATE tenantry.installation SET version = 99").await.unwrap();
         Stand::with(async move |other| {
             let home = other.set_up().await.database_url;
-            let mut config = config(&home, Some(&urls.database_url));
-            config.locations[0].admin_url =
-                Some(DatabaseUrl::parse(&urls.database_admin_url).unwrap());
+            let mut config = config(&home, Some(&two.made_there.database_url));
+            let admin = DatabaseUrl::parse(&two.made_there.database_admin_url).unwrap();
+            config.locations[0].admin_url = Some(admin);
             let why = Postgres::open(config).await.expect_err("it is others'");
             assert!(why.to_string().contains("belongs to others"), "{why}");
         })
@@ -154,19 +171,16 @@ async fn a_database_that_is_others_is_not_migrated() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_commit_and_a_release_see_each_other() {
-    with_location(|_, there, url, location| async move {
-        let node = Postgres::open(config(&url, None)).await.unwrap();
+    Two::with(|two| async move {
+        let node = Postgres::open(config(&two.made.database_url, None)).await.unwrap();
         let shared = Arc::clone(&node.inner.shared);
         let tenant = TenantId::new(1);
         let claim = Claim::of_tenant(&[1; 32], tenant);
-        let mut ours = super::super::admin::connect(&location).await.unwrap();
+        let mut ours = connect(&two.made_there.database_url).await.unwrap();
         assert!(matches!(take(&mut ours, &claim, None).await.unwrap(), Owner::Us(_)));
-        let server = {
-            let way = super::super::stand::way(&location);
-            super::super::connections::Server::with_part(way, 2)
-        };
-        let database = there.names.database().into();
-        let place = Place::root(super::super::connections::Target { server, database }).unwrap();
+        let server = Server::with_part(way(&two.made_there.database_url), 2);
+        let database = two.there.names.database().into();
+        let place = Place::root(Target { server, database }).unwrap();
         let hold = || place.target.server.set_claim(Some(claim.row(None).into()));
         // A first commit is under way: whoever lets go waits, and then finds its rows.
         hold();
@@ -179,10 +193,10 @@ async fn a_first_commit_and_a_release_see_each_other() {
             let why = release(&mut ours, &claim, tenant).await;
             (ours, why)
         });
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(!releasing.is_finished());
         let proof = vec![Step::Run(Statement::new("SELECT 1"))];
-        super::super::submit::commit_steps(view, proof, 0).await.unwrap();
+        commit_steps(view, proof, 0).await.unwrap();
         let (mut ours, why) = releasing.await.unwrap();
         assert_eq!(why.unwrap_err().kind(), ErrorKind::Unavailable);
         // It was let go of: a first commit comes too late.
@@ -197,11 +211,13 @@ async fn a_first_commit_and_a_release_see_each_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_location_is_one_database_whatever_its_url_is_elsewhere() {
-    with_location(|_, _, url, location| async move {
-        Postgres::open(config(&url, Some(&location))).await.unwrap().close();
+    Two::with(|two| async move {
+        Postgres::open(two.config()).await.unwrap().close();
         Stand::with(async move |second| {
             let elsewhere = second.set_up().await.database_url;
-            let why = Postgres::open(config(&url, Some(&elsewhere))).await.expect_err("another");
+            let why = Postgres::open(config(&two.made.database_url, Some(&elsewhere)))
+                .await
+                .expect_err("another");
             assert_eq!(why.kind(), ErrorKind::Conflict);
             let text = why.to_string();
             assert!(text.contains("location eu") && text.contains("the same URL"), "{text}");
@@ -209,7 +225,7 @@ async fn a_location_is_one_database_whatever_its_url_is_elsewhere() {
             let superuser = second.superuser(second.names.database()).await;
             let claims = "SELECT count(*) FROM tenantry.catalog WHERE family = 12";
             assert_eq!(superuser.query_one(claims, &[]).await.unwrap().get::<_, i64>(0), 0);
-            Postgres::open(config(&url, Some(&location))).await.unwrap().close();
+            Postgres::open(two.config()).await.unwrap().close();
         })
         .await;
     })
@@ -217,17 +233,33 @@ async fn a_location_is_one_database_whatever_its_url_is_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_at_once_agree_on_a_new_location() {
+    Two::with(|two| async move {
+        Postgres::open(config(&two.made.database_url, None)).await.unwrap().close();
+        let mut nodes = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let config = two.config();
+            nodes.spawn(async move { Postgres::open(config).await.map(|node| node.close()) });
+        }
+        while let Some(opened) = nodes.join_next().await {
+            opened.unwrap().unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_of_before_there_were_nonces_gets_one() {
-    with_location(|home, there, url, location| async move {
-        let node = Postgres::open(config(&url, Some(&location))).await.unwrap();
+    Two::with(|two| async move {
+        let node = Postgres::open(two.config()).await.unwrap();
         let claim = node.inner.shared.claim(placement()).unwrap();
         node.close();
-        let superuser = there.superuser(there.names.database()).await;
+        let superuser = two.at_location().await;
         let set = "UPDATE tenantry.catalog SET row = $1 WHERE family = 12";
         superuser.execute(set, &[&claim.row(None)]).await.unwrap();
-        let root = home.superuser(home.names.database()).await;
+        let root = two.at_home().await;
         root.batch_execute("DELETE FROM tenantry.catalog WHERE family = 14").await.unwrap();
-        Postgres::open(config(&url, Some(&location))).await.unwrap().close();
+        Postgres::open(two.config()).await.unwrap().close();
         let row = superuser.query_one("SELECT row FROM tenantry.catalog WHERE family = 12", &[]);
         let row: Vec<u8> = row.await.unwrap().get(0);
         let nonce: Vec<u8> = {
@@ -239,53 +271,58 @@ async fn a_claim_of_before_there_were_nonces_gets_one() {
     .await;
 }
 
-/// A dump of the root that is restored, here as the database's number that it was claimed with.
+/// A copy of the root as a restored dump is one: another database, of the same rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_of_the_root_enters_nothing_until_it_is_adopted() {
-    with_location(|home, there, url, location| async move {
-        Postgres::open(config(&url, Some(&location))).await.unwrap().close();
-        let names = home.names.clone();
-        let copy = format!("{}_copy", names.database());
-        let superuser = home.superuser("postgres").await;
+    Two::with(|two| async move {
+        Postgres::open(two.config()).await.unwrap().close();
+        let (names, location) = (&two.home.names, Some(two.made_there.database_url.as_str()));
+        let (from, copy) = (names.database(), format!("{}_copy", names.database()));
+        let superuser = two.home.superuser("postgres").await;
         for sql in [
-            format!("CREATE DATABASE {copy} TEMPLATE {} OWNER {}", names.database(), names.admin()),
+            format!("CREATE DATABASE {copy} TEMPLATE {from} OWNER {}", names.admin()),
             format!("REVOKE ALL ON DATABASE {copy} FROM PUBLIC"),
             format!("GRANT CONNECT ON DATABASE {copy} TO {}", names.service()),
         ] {
             superuser.batch_execute(&sql).await.unwrap();
         }
-        let copied = super::super::admin::with_database(&url, &copy).unwrap();
-        let why = Postgres::open(config(&copied, Some(&location))).await.expect_err("a copy");
+        let copied = with_database(&two.made.database_url, &copy).unwrap();
+        let why = Postgres::open(config(&copied, location)).await.expect_err("a copy");
         assert_eq!(why.kind(), ErrorKind::Conflict);
         assert!(why.to_string().contains("tenantry postgres adopt"), "{why}");
         // Nor does it take a tenant's database.
         let node = Postgres::open(config(&copied, None)).await.unwrap();
-        let own = tenantry_types::SecretText::new(&location);
-        let own = tenantry_types::OwnDatabase { url: own, admin_url: None };
+        let own = OwnDatabase { url: SecretText::new(location.unwrap()), admin_url: None };
         let why = node.inner.check_own(None, &own).await.unwrap_err();
         assert!(why.to_string().contains("tenantry postgres adopt"), "{why}");
         node.close();
-        let what = super::super::setup::Setup { reset_passwords: true, ..home.what() };
-        let made =
-            super::super::setup::setup(&home.url, &what, &crate::SystemEntropy).await.unwrap();
-        let admin = super::super::admin::with_database(&made.database_admin_url, &copy).unwrap();
-        super::super::home::adopt(&admin).await.unwrap();
-        let adopted = super::super::admin::with_database(&made.database_url, &copy).unwrap();
-        Postgres::open(config(&adopted, Some(&location))).await.unwrap().close();
+        adopt(&with_database(&two.made.database_admin_url, &copy).unwrap()).await.unwrap();
+        Postgres::open(config(&copied, location)).await.unwrap().close();
         // From then on the original is refused.
-        let why =
-            Postgres::open(config(&made.database_url, Some(&location))).await.expect_err("gone");
+        let why = Postgres::open(two.config()).await.expect_err("it was adopted");
         assert!(why.to_string().contains("adopted"), "{why}");
         // Where no installation lives there is nothing to adopt.
-        let empty = super::super::setup::setup(
-            &there.url,
-            &super::super::setup::Setup { reset_passwords: true, ..there.what() },
-            &crate::SystemEntropy,
-        )
-        .await
-        .unwrap();
-        let why = super::super::home::adopt(&empty.database_admin_url).await.unwrap_err();
+        let why = adopt(&two.made_there.database_admin_url).await.unwrap_err();
         assert_eq!(why.kind(), ErrorKind::NotFound);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_to_a_database_that_cannot_be_read_is_not_one_that_is_gone() {
+    Two::with(|two| async move {
+        let node = Postgres::open(config(&two.made.database_url, None)).await.unwrap();
+        let shared = Arc::clone(&node.inner.shared);
+        let (isolation, location) = (Isolation::Database, Location::Own);
+        let own = Placement { isolation, location, ..placement() };
+        // The root says nothing of it: there is nothing to remove.
+        shared.drop_place(own).await.unwrap();
+        let superuser = two.at_home().await;
+        let damaged = "INSERT INTO tenantry.catalog VALUES (0, 11, int8send(1), 'x')";
+        superuser.batch_execute(damaged).await.unwrap();
+        let why = shared.drop_place(own).await.unwrap_err();
+        assert_eq!(why.kind(), ErrorKind::Corrupt, "{why}");
+        node.close();
     })
     .await;
 }

@@ -41,9 +41,7 @@ impl Shared {
         let (mut client, owner) = Box::pin(located.check(claim, may_be)).await?;
         let take = async {
             match (claim.location(), owner) {
-                (Some(name), owner) => {
-                    self.look_at_location(&mut client, name, claim, owner, located).await
-                }
+                (Some(name), _) => self.look_at_location(&mut client, name, claim, located).await,
                 (None, Owner::Us(row)) => Ok(row),
                 (None, _) => row_of(claim::take(&mut client, claim, None).await?, located),
             }
@@ -57,13 +55,13 @@ impl Shared {
         client: &mut Session,
         name: LocationName,
         claim: &Claim,
-        owner: Owner,
         located: &Located,
     ) -> Result<Vec<u8>> {
         let key = keys::Claimed { location: Tail(name.as_str().as_bytes()) };
         let key = key.encode(Prefix::of(TenantId::INSTALLATION));
         if let Some(nonce) = PgView::root(self).get(Space::Catalog, &key).await? {
-            return has_nonce(owner, claim, &nonce, located);
+            // Only now: another node may have claimed it a moment ago, in the database first.
+            return has_nonce(claim::look(client, Some(claim)).await?, claim, &nonce, located);
         }
         // One at a time, so that the root and the database end with the same nonce. Whatever the
         // database has is given a new one: the root may have been moved, and the old one stays
@@ -72,8 +70,7 @@ impl Shared {
         let lock = || vec![Step::Run(Statement::new(lock_work(Work::Claims)))];
         view.run(&self.root, TenantId::INSTALLATION, lock).await?;
         if let Some(nonce) = view.get(Space::Catalog, &key).await? {
-            let owner = claim::look(client, Some(claim)).await?;
-            return has_nonce(owner, claim, &nonce, located);
+            return has_nonce(claim::look(client, Some(claim)).await?, claim, &nonce, located);
         }
         let mut nonce = Nonce::default();
         self.secrets()?.entropy.fill("claim of a location", &mut nonce);

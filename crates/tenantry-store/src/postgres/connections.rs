@@ -65,8 +65,7 @@ struct Way {
     cluster: Cluster,
     /// One part in so many of the connections of a purpose is the most that it may have.
     part: usize,
-    /// The row that makes the database of its URL ours, if it is claimed. Whatever else is looked
-    /// at first, each connection to that database shows it.
+    /// The row that makes the database of its URL ours, once it was looked at; not the home's.
     claim: Mutex<Option<Arc<[u8]>>>,
 }
 
@@ -129,11 +128,14 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// What makes it ours. Databases of single tenants, whose names only this installation can
-    /// know, have nothing of the kind.
-    pub(super) fn claim(&self) -> Option<Arc<[u8]>> {
+    /// What makes it ours; fails if it was ours until a moment ago. The home needs nothing of the
+    /// kind, nor do databases of single tenants, whose names only this installation can know.
+    pub(super) fn claim(&self) -> Result<Option<Arc<[u8]>>, Error> {
         let is_its_own = self.server.cluster().url().database() == &*self.database;
-        self.server.claim().filter(|_| is_its_own)
+        if self.server.0.part == 1 || !is_its_own {
+            return Ok(None);
+        }
+        self.server.claim().map(Some).ok_or_else(claim::is_lost)
     }
 }
 
@@ -369,7 +371,7 @@ impl Connections {
 
 /// Fails if the way to a database leads to one that is not ours.
 async fn prove(link: &Link) -> Result<(), Error> {
-    let Some(row) = link.target.claim() else { return Ok(()) };
+    let Some(row) = link.target.claim()? else { return Ok(()) };
     if claim::prove(link.client(), &row).await? {
         return Ok(());
     }

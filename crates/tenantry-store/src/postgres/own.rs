@@ -118,6 +118,7 @@ impl Shared {
             claim::release(&mut client, &claim, tenant).await
         };
         within(LOOK, "release a database", release).await?;
+        located.root.target.server.set_claim(None);
         self.locations.own.lock().pop(&tenant);
         self.forget_connections(&located.root.target);
         Ok(())

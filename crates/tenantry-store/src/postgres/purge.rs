@@ -166,7 +166,14 @@ async fn purge_notes(shared: &Arc<Shared>, notes: Notes) -> Result<()> {
             }
             return outcome;
         };
-        let note = note(&rest)?;
+        let note = match note(&rest) {
+            Ok(note) => note,
+            Err(why) => {
+                after = rest;
+                outcome = outcome.and(Err(why));
+                continue;
+            }
+        };
         let debt = (TenantId::new(note.tenant), note.collection);
         seen.insert(debt.0);
         if is_root && !shared.purging.is_due(debt) {

@@ -145,7 +145,11 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.shared.purging.known.lock().running.remove(&self.tenant);
+        let purging = &self.shared.purging;
+        if std::thread::panicking() {
+            purging.failed((self.tenant, 0), &Error::internal("a task of the purger died"));
+        }
+        purging.known.lock().running.remove(&self.tenant);
         self.shared.purge.notify_one();
     }
 }

@@ -343,7 +343,7 @@ async fn a_forged_note_removes_nobody_else() {
     // A schema at the location eu, made, with no notes.
     let forged = format!(
         "INSERT INTO tenantry.catalog (tenant, family, key, row) VALUES \
-         ({whose}, 3, '\\x{whom:016x}00000000', ''), \
+         ({whose}, 3, '\\x{whom:016x}00000000', ''), ({whose}, 3, '\\x00', ''), \
          (0, 5, '\\x{whom:016x}', '\\x010000000000{:016x}01026575')",
         0
     );
