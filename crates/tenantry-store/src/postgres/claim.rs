@@ -36,8 +36,15 @@ pub(super) type Nonce = [u8; 16];
 pub(super) struct Claim {
     /// A tenant's row; that of a location from before there were nonces.
     hash: [u8; 32],
-    /// A location's name, and what makes the hash behind the nonce.
-    location: Option<(LocationName, [u8; 32])>,
+    of: Of,
+}
+
+/// Who claims a database.
+#[derive(Clone, Copy)]
+pub(super) enum Of {
+    Tenant(TenantId),
+    /// With what makes the hash behind the nonce.
+    Location(LocationName, [u8; 32]),
 }
 
 impl Claim {
@@ -47,18 +54,18 @@ impl Claim {
             let text = [word, name.as_str().as_bytes()].concat();
             *blake3::keyed_hash(key, &text).as_bytes()
         };
-        Self { hash: hash(b"location "), location: Some((name, hash(b"nonce of location "))) }
+        let of = Of::Location(name, hash(b"nonce of location "));
+        Self { hash: hash(b"location "), of }
     }
 
     /// That of a tenant.
     pub(super) fn of_tenant(key: &[u8; 32], tenant: TenantId) -> Self {
         let text = [b"tenant ", tenant.get().to_be_bytes().as_slice()].concat();
-        Self { hash: *blake3::keyed_hash(key, &text).as_bytes(), location: None }
+        Self { hash: *blake3::keyed_hash(key, &text).as_bytes(), of: Of::Tenant(tenant) }
     }
 
-    /// The location that it is for.
-    pub(super) fn location(&self) -> Option<LocationName> {
-        self.location.map(|(name, _)| name)
+    pub(super) fn of(&self) -> Of {
+        self.of
     }
 
     /// The nonce of a row that only this installation can have made for this location.
@@ -68,8 +75,8 @@ impl Claim {
     }
 
     fn row(&self, nonce: Option<&Nonce>) -> Vec<u8> {
-        match (&self.location, nonce) {
-            (Some((_, key)), Some(nonce)) => {
+        match (&self.of, nonce) {
+            (Of::Location(_, key), Some(nonce)) => {
                 [nonce.as_slice(), blake3::keyed_hash(key, nonce).as_bytes()].concat()
             }
             _ => self.hash.to_vec(),
@@ -77,7 +84,8 @@ impl Claim {
     }
 
     fn made(&self, row: &[u8]) -> bool {
-        self.hash == row || (self.location.is_some() && self.nonce(row).is_some())
+        let has_nonce = || matches!(self.of, Of::Location(..)) && self.nonce(row).is_some();
+        self.hash == row || has_nonce()
     }
 }
 

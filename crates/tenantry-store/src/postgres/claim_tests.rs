@@ -6,6 +6,8 @@ use super::{
         config::{LocationConfig, PostgresConfig},
         connections::{Server, Target},
         home::adopt,
+        locations::Located,
+        opening::Ways,
         purge,
         setup::SetUp,
         stand::{Stand, way},
@@ -27,8 +29,11 @@ fn eu() -> LocationName {
     LocationName::parse("eu").unwrap()
 }
 
+fn parse(url: &str) -> DatabaseUrl {
+    DatabaseUrl::parse(url).unwrap()
+}
+
 fn config(url: &str, location: Option<&str>) -> PostgresConfig {
-    let parse = |url: &str| DatabaseUrl::parse(url).unwrap();
     let mut config = PostgresConfig::new(parse(url), ".");
     config.master_key = MasterKey::Bytes(Zeroizing::new([7; 32]));
     let at = |url| LocationConfig { name: eu(), url: parse(url), admin_url: None };
@@ -159,7 +164,7 @@ async fn a_database_that_is_others_is_not_migrated() {
         Stand::with(async move |other| {
             let home = other.set_up().await.database_url;
             let mut config = config(&home, Some(&two.made_there.database_url));
-            let admin = DatabaseUrl::parse(&two.made_there.database_admin_url).unwrap();
+            let admin = parse(&two.made_there.database_admin_url);
             config.locations[0].admin_url = Some(admin);
             let why = Postgres::open(config).await.expect_err("it is others'");
             assert!(why.to_string().contains("belongs to others"), "{why}");
@@ -244,6 +249,32 @@ async fn nodes_that_start_at_once_agree_on_a_new_location() {
         while let Some(opened) = nodes.join_next().await {
             opened.unwrap().unwrap();
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_is_taken_for_a_tenant_that_lives_only() {
+    Two::with(|two| async move {
+        let node = Postgres::open(config(&two.made.database_url, None)).await.unwrap();
+        let shared = Arc::clone(&node.inner.shared);
+        let ways = Ways::new(&parse(&two.made_there.database_url), None, None).unwrap();
+        let located = Located::new(ways, 2).unwrap();
+        let own = Placement { location: Location::Own, ..placement() };
+        let claim = shared.claim(own).unwrap();
+        let root = two.at_home().await;
+        // The place of a tenant that is deleted, and not purged yet.
+        let place = "INSERT INTO tenantry.catalog VALUES (0, 5, int8send(1), 'x')";
+        root.batch_execute(place).await.unwrap();
+        let why = shared.look_at(&located, &claim, true).await.unwrap_err();
+        assert_eq!(why.kind(), ErrorKind::NotFound, "{why}");
+        let mut there = two.at_location().await;
+        assert_eq!(look(&mut there, Some(&claim)).await.unwrap(), Owner::Nobody);
+        let lives = "INSERT INTO tenantry.catalog VALUES (1, 16, '', 'x')";
+        root.batch_execute(lives).await.unwrap();
+        let row = shared.look_at(&located, &claim, true).await.unwrap();
+        assert_eq!(look(&mut there, Some(&claim)).await.unwrap(), Owner::Us(row));
+        node.close();
     })
     .await;
 }

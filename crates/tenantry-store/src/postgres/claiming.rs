@@ -2,7 +2,7 @@
 
 use super::{
     admin::{LOOK, Session, Work, lock_work, within},
-    claim::{self, Claim, Nonce, Owner},
+    claim::{self, Claim, Nonce, Of, Owner},
     cluster::Shared,
     locations::Located,
     statement::{Statement, Step},
@@ -40,10 +40,16 @@ impl Shared {
         };
         let (mut client, owner) = Box::pin(located.check(claim, may_be)).await?;
         let take = async {
-            match (claim.location(), owner) {
-                (Some(name), _) => self.look_at_location(&mut client, name, claim, located).await,
-                (None, Owner::Us(row)) => Ok(row),
-                (None, _) => row_of(claim::take(&mut client, claim, None).await?, located),
+            match (claim.of(), owner) {
+                (Of::Location(name, _), _) => {
+                    self.look_at_location(&mut client, name, claim, located).await
+                }
+                (Of::Tenant(_), Owner::Us(row)) => Ok(row),
+                (Of::Tenant(tenant), _) => {
+                    // Nobody deletes it meanwhile, so nobody takes what was let go of.
+                    let _living = PgView::living(self, tenant).await?;
+                    row_of(claim::take(&mut client, claim, None).await?, located)
+                }
             }
         };
         within(LOOK, "see whose a database is", Box::pin(take)).await
