@@ -37,6 +37,6 @@ pub use tenantry_store::{
     AuditEntry, AuditEvent, AuditOutcome, BackendKind, CollectionInfo, DatabaseInfo,
     EmbeddedConfig, Entropy, GraphBounds, Health, Leftover, MasterKey, NewKey, Site, Store,
     StoreTotals, SystemClock, SystemEntropy, TenantChange, TenantInfo, TenantSizes, VectorInfo,
-    postgres,
+    Wanted, postgres,
 };
 pub use tenantry_types::*;

@@ -23,6 +23,6 @@ pub use postgres::{LocationConfig, PostgresConfig};
 pub use store::{Health, Store, StoreTotals};
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, Leftover, NewKey,
-    Origin, SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo,
+    Origin, SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo, Wanted,
 };
 pub use tenancy::master::MasterKey;

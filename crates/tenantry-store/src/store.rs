@@ -2,7 +2,7 @@
 
 use crate::{
     Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, Leftover, NewKey, Site,
-    TenantChange, TenantInfo, TenantSizes,
+    TenantChange, TenantInfo, TenantSizes, Wanted,
     embedded::{Embedded, EmbeddedConfig},
     pool::{Pool, PoolTotals},
     postgres::{Postgres, PostgresConfig},
@@ -351,6 +351,27 @@ impl Store {
         id: CollectionId,
     ) -> Result<CollectionRef> {
         each!(self, store => store.inner.collection_by_id(scope, database, id).await)
+    }
+
+    /// The collection, for whoever works with its records: each operation on them sees whether the
+    /// collection is still there, and under this name. What it says of itself may be older than
+    /// what another node has written: see [`Store::look_again`].
+    pub async fn records_of<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseName,
+        wanted: Wanted<'_>,
+    ) -> Result<CollectionRef> {
+        each!(self, store => store.inner.records_of(scope, database, wanted).await)
+    }
+
+    /// What was found as it is stored now; none if it cannot be older than that.
+    pub async fn look_again<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+    ) -> Result<Option<CollectionRef>> {
+        each!(self, store => store.inner.look_again(scope, collection).await)
     }
 
     /// Makes a collection; `true` if it did not exist. With `get_or_create`, an existing one is

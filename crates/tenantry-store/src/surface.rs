@@ -168,6 +168,15 @@ impl DatabaseRef {
     }
 }
 
+/// How somebody names a collection of a database.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    /// By the name that it has now.
+    Name(&'a CollectionName),
+    /// By its public id.
+    Id(CollectionId),
+}
+
 /// A collection that was found in a scope's tenant; see [`DatabaseRef`].
 #[derive(Debug, Clone)]
 pub struct CollectionRef {

@@ -68,7 +68,8 @@ impl TenantCreateIn {
         let mut spec = TenantSpec::new(TenantName::parse(self.name)?);
         spec.weight = self.weight.unwrap_or(spec.weight);
         spec.isolation = self.isolation.as_deref().map(Isolation::parse).transpose()?;
-        spec.location = self.location.as_deref().map(location).transpose()?;
+        spec.location =
+            self.location.as_deref().map(|text| location("location", text)).transpose()?;
         spec.own_database = self.own_database.map(OwnDatabase::from);
         spec.limits = self.limits.map_or(spec.limits, |limits| limits.over(spec.limits));
         spec.settings = self.settings;

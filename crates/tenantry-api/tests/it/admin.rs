@@ -215,8 +215,8 @@ async fn where_a_tenant_should_live_is_told_and_nothing_is_changed() {
         ("dimension=0", "dimension"),
         ("tenants=0", "tenants"),
         ("residency=eu", "no location eu"),
-        ("residency=postgres%3A%2F%2Fa%3Ahush%40h", "location: home"),
-        ("residency=own", "not both"),
+        ("residency=postgres%3A%2F%2Fa%3Ahush%40h", "residency: home"),
+        ("residency=own", "use own_database"),
         ("more=1", "more"),
     ] {
         let answer = server.call(&op, &format!("{line}?{query}"), Value::Null).await;

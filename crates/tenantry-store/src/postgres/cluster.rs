@@ -55,8 +55,8 @@ pub(crate) struct Cluster {
 
 /// What views and background work hold on to.
 pub(crate) struct Shared {
-    /// For whoever works on a tenant. Only if it has a database of its own is one of them held
-    /// while one of `lookups` is asked for.
+    /// For whoever works on a tenant. Only if its place is not in the root's database is one of
+    /// them held while one of `lookups` is asked for.
     pub(crate) connections: Connections,
     /// For whoever asks who a tenant is or what a key may do. It holds nothing else meanwhile
     /// that others of them wait for, so that these never run out for good.

@@ -21,7 +21,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -67,6 +67,8 @@ struct Way {
     part: usize,
     /// The row that makes the database of its URL ours, once it was looked at; not the home's.
     claim: Mutex<Option<Arc<[u8]>>>,
+    /// Sessions are shared with others, who may change what was prepared.
+    is_pooled: AtomicBool,
 }
 
 impl Server {
@@ -78,7 +80,19 @@ impl Server {
 
     /// One that may have one `part`th of them, so that the others are served if it hangs.
     pub(crate) fn with_part(cluster: Cluster, part: usize) -> Self {
-        Self(Arc::new(Way { cluster, part: part.max(1), claim: Mutex::default() }))
+        let is_pooled = AtomicBool::new(false);
+        Self(Arc::new(Way { cluster, part: part.max(1), claim: Mutex::default(), is_pooled }))
+    }
+
+    /// True once a session turned out to be shared with others.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.0.is_pooled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_pooled(&self) {
+        if !self.0.is_pooled.swap(true, Ordering::Relaxed) {
+            tracing::info!(server = ?self, "a pooler is between: nothing is prepared here");
+        }
     }
 
     pub(super) fn cluster(&self) -> &Cluster {

@@ -121,3 +121,15 @@ async fn no_statistics_tell_of_ids() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_of_another_type_is_refused() {
+    Stand::with(async |stand| {
+        let made = stand.set_up().await;
+        let mut admin = connect(&made.database_admin_url).await.unwrap();
+        let sql = "ALTER TABLE tenantry.installation ALTER version TYPE bigint";
+        admin.batch_execute(sql).await.unwrap();
+        assert_eq!(migrate_root(&mut admin).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    })
+    .await;
+}

@@ -51,6 +51,7 @@ mod nearest;
 mod opening;
 mod own;
 mod place;
+mod prepared;
 mod purge;
 mod purging;
 mod query;

@@ -65,7 +65,9 @@ impl Purging {
     pub(super) fn paid(&self, debt: Debt) {
         let mut known = self.known.lock();
         known.failed.remove(&debt);
-        known.dropped.remove(&debt.0);
+        if debt.1 == 0 {
+            known.dropped.remove(&debt.0);
+        }
     }
 
     pub(super) fn failed(&self, debt: Debt, why: &Error) {

@@ -157,11 +157,12 @@ async fn nearest(
     let (place, number) = (reading.place.clone(), reading.number());
     let tenant = Arc::clone(reading.tenant);
     let (fields, _) = asked(&reading.info, search.request.include);
+    let is_common = conditions.are_none() && search.walk.is_none();
     let make = |vector: Option<&VectorType>| -> Result<Statement> {
         let vector = vector.ok_or_else(|| Error::internal("the database has no vectors"))?;
         let mut draft = Draft::new(&tenant, number)?;
         let (with, data) = search.statement(&mut draft, vector, conditions, &fields)?;
-        Ok(draft.finish(&place, &with, Some(&data)))
+        Ok(draft.finish(&place, &with, Some(&data)).common_if(is_common))
     };
     reading.walk = search.walk;
     let asked = reading.ask(make).await;

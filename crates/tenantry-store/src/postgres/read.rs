@@ -116,7 +116,8 @@ impl Tenancy<Cluster> {
 pub(super) async fn look(reading: &mut Reading<'_>) -> std::result::Result<u64, Halt> {
     let (place, number) = (reading.place.clone(), reading.number());
     let tenant = Arc::clone(reading.tenant);
-    let make = |_: Option<&_>| Ok(Draft::new(&tenant, number)?.finish(&place, "", None));
+    let make =
+        |_: Option<&_>| Ok(Draft::new(&tenant, number)?.finish(&place, "", None).common_if(true));
     Ok(reading.ask(make).await?.1.records)
 }
 
@@ -191,11 +192,13 @@ async fn page(
     let (fields, bytes) = asked(&reading.info, answer.include());
     let limit = slice.limit.min(page_rows(bytes));
     let slice = Slice { limit, ..slice };
+    // An order by a key, or a filter, may be better planned for its values.
+    let is_common = conditions.filters.is_empty() && !matches!(order, Order::Key { .. });
     let (lines, _) = reading
         .ask(|_| {
             let mut draft = Draft::new(&tenant, number)?;
             let page = draft.page(conditions, order, slice, &fields)?;
-            Ok(draft.finish(&place, "", Some(&page)))
+            Ok(draft.finish(&place, "", Some(&page)).common_if(is_common))
         })
         .await?;
     let is_last = is_last(&lines.records, limit)?;
@@ -283,7 +286,7 @@ pub(super) async fn these(
             .ask(|_| {
                 let mut draft = Draft::new(&tenant, number)?;
                 let data = draft.these(next, &fields);
-                Ok(draft.finish(&place, "", Some(&data)))
+                Ok(draft.finish(&place, "", Some(&data)).common_if(true))
             })
             .await?;
         // The stamp says that all of them are there.

@@ -429,14 +429,28 @@ mod tests {
             settings: BTreeMap::new(),
             created_at: Timestamp(5),
         };
-        let old = [0, 1, b'n', 1, 1, 100, 1, 2, 3, 4, 0, 5, 1];
-        let home = info(Location::Home);
-        assert_eq!(encode(&DiskTenant::from_info(&home)), old);
-        for word in ["home", "eu-1", "own"] {
+        let old = [1, b'n', 1, 1, 100, 1, 2, 3, 4, 0, 5, 1];
+        for (word, version, location) in
+            [("home", 0, &b""[..]), ("eu-1", 1, b"\x04eu-1"), ("own", 1, b"\x03own")]
+        {
             let info = info(Location::parse(word).unwrap());
             let row = encode(&DiskTenant::from_info(&info));
+            assert_eq!(row, [&[version], &old[..], location].concat());
             let read: DiskTenant = decode(&row, "a tenant").unwrap();
             assert_eq!(read.into_info(info.id).unwrap(), info);
+        }
+    }
+
+    #[test]
+    fn the_urls_of_a_tenants_database_are_written_as_ever() {
+        let text = |text: &str| SecretText::new(text.to_owned());
+        for (admin_url, row) in
+            [(None, &b"\x00\x02ab\x00"[..]), (Some("c"), b"\x00\x02ab\x01\x01c")]
+        {
+            let own = OwnDatabase { url: text("ab"), admin_url: admin_url.map(text) };
+            assert_eq!(*DiskOwn::encode(&own), row);
+            let read: DiskOwn = decode(row, "a database").unwrap();
+            assert_eq!(read.into_own(), own);
         }
     }
 }

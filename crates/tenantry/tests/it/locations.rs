@@ -145,6 +145,13 @@ fn a_new_password_of_a_tenants_database_is_told_by_a_command() {
     assert_ne!(url, world.own.url);
     fails(&mut with_own(&["update", "alone"], &world.own.url), &["wrong password"]);
     let changed = told(with_own(&["update", "alone"], url));
+    let (changed, warning) = changed.split_once('\n').unwrap();
+    assert_eq!(changed, "changed tenant alone (active, location own)");
+    assert!(warning.starts_with("no admin URL is kept"), "{warning}");
+    let mut with_admin = with_own(&["update", "alone"], url);
+    let admin = told_anew["database_admin_url"].as_str().unwrap();
+    with_admin.env("TENANTRY_OWN_DATABASE_ADMIN_URL", admin);
+    let changed = told(with_admin);
     assert_eq!(changed, "changed tenant alone (active, location own)\n");
     fill(&server, &world.operator, "alone");
     server.stop();
@@ -177,6 +184,19 @@ fn commands_and_defaults_know_locations_too() {
     let mut by_variable = tenantry(&[&["key", "create", "--tenant", "near"][..], &direct].concat());
     by_variable.env("TENANTRY_LOCATION", &location);
     assert!(told(by_variable).starts_with("tnt_"));
+    let by_default = |args: &[&str], default: &str| {
+        let mut command = tenantry(&[&["tenant", "create"], args, &direct].concat());
+        command.env("TENANTRY_LOCATION", &location).env("TENANTRY_DEFAULT_LOCATION", default);
+        command
+    };
+    let made = told(by_default(&["by-default"], "eu"));
+    assert_eq!(made, "created tenant by-default (active, location eu)\n");
+    assert_eq!(told(by_default(&["at-home"], "home")), "created tenant at-home (active)\n");
+    fails(&mut by_default(&["x"], "us"), &["no location us", "--database-location"]);
+    let mut apart = by_default(&["x"], "eu");
+    fails(apart.env("TENANTRY_DEFAULT_ISOLATION", "schema"), &["schema"]);
+    let nobody_says = [&["tenant", "create", "x"][..], &by_flag].concat();
+    fails(&mut tenantry(&nobody_says), &["--location home", "TENANTRY_DEFAULT_LOCATION"]);
     let unknown = [&["tenant", "create", "x", "--location", "eu"][..], &direct].concat();
     fails(&mut tenantry(&unknown), &["no location eu"]);
     server.stop();
