@@ -1,8 +1,8 @@
 //! The operations of a store, and the choice of a backend.
 
 use crate::{
-    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, NewKey, Site, TenantChange,
-    TenantInfo, TenantSizes, Wanted,
+    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, Leftover, NewKey, Site,
+    TenantChange, TenantInfo, TenantSizes, Wanted,
     embedded::{Embedded, EmbeddedConfig},
     pool::{Pool, PoolTotals},
     postgres::{Postgres, PostgresConfig},
@@ -172,6 +172,16 @@ impl Store {
         name: &TenantName,
     ) -> Result<(Arc<TenantInfo>, Option<TenantSizes>)> {
         each!(self, store => store.inner.tenant_sizes(scope, name).await)
+    }
+
+    /// Deleted tenants whose data are still to be removed: the first thousand by number.
+    pub async fn leftovers(&self, scope: &OperatorScope) -> Result<Vec<Leftover>> {
+        each!(self, store => store.inner.leftovers(scope).await)
+    }
+
+    /// Gives up removing what a deleted tenant has left in a database that does not come back.
+    pub async fn abandon(&self, scope: &OperatorScope, tenant: TenantId) -> Result<Leftover> {
+        each!(self, store => store.inner.abandon(scope, tenant).await)
     }
 
     /// Where this process can make tenants. Nothing is asked of any place.

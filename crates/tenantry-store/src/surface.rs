@@ -49,6 +49,18 @@ pub struct TenantChange {
     pub own_database: Option<OwnDatabase>,
 }
 
+/// What a deleted tenant has left that is still to be removed. Nobody can read it: the tenant's
+/// key is destroyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leftover {
+    /// The tenant that was.
+    pub tenant: TenantId,
+    /// How it lived.
+    pub isolation: Isolation,
+    /// Which database has what is left.
+    pub location: Location,
+}
+
 /// A database as its tenant knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatabaseInfo {

@@ -27,7 +27,8 @@ pub(crate) use record::{
 };
 pub use record::{GET_RECORDS_DEFAULT, GET_RECORDS_MAX};
 pub(crate) use tenant::{
-    OwnTenantOut, TenantCreateIn, TenantOut, TenantPatchIn, TenantSearch, TenantsOut,
+    LeftoverOut, LeftoversOut, OwnTenantOut, TenantCreateIn, TenantOut, TenantPatchIn,
+    TenantSearch, TenantsOut,
 };
 
 use serde::{Deserialize, Deserializer};

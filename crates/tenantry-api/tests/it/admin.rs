@@ -230,3 +230,18 @@ async fn where_a_tenant_should_live_is_told_and_nothing_is_changed() {
     let log = server.call(&admin, "GET /v1/audit?limit=1000", Value::Null).await.expect(200);
     assert!(log.to_string().contains("operator.measure"), "{log}");
 }
+
+#[tokio::test]
+async fn what_erased_tenants_left_is_listed_and_is_given_up_elsewhere_only() {
+    let server = Server::start().await;
+    let op = server.operator.clone();
+    let admin = server.tenant("acme").await;
+    let list = "GET /v1/admin/leftovers";
+    let found = server.call(&op, list, Value::Null).await.expect(200);
+    assert_eq!(found, json!({"leftovers": []}));
+    for unknown in ["99", "x"] {
+        let line = format!("DELETE /v1/admin/leftovers/{unknown}");
+        server.call(&op, &line, Value::Null).await.refused(404, "not_found");
+    }
+    server.call(&admin, list, Value::Null).await.refused(403, "denied");
+}

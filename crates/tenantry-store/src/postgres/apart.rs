@@ -1,7 +1,7 @@
 //! Places of tenants that live apart: which one is whose, and who makes and removes them.
 
 use super::{
-    admin::enter,
+    admin::{CHANGE, LOOK, MAKE, Session, enter, within},
     check::check_own,
     cluster::{Place, Schema, Shared},
     connections::Target,
@@ -22,7 +22,7 @@ pub(super) struct Provisioner {
     way: Cluster,
     names: Names,
     /// A connection to the database of the shared tables between two uses.
-    idle: Mutex<Option<Client>>,
+    idle: Mutex<Option<Session>>,
 }
 
 impl Provisioner {
@@ -33,7 +33,7 @@ impl Provisioner {
     }
 
     /// A connection to a database of the same server.
-    pub(super) async fn enter(&self, database: &str) -> Result<Client> {
+    pub(super) async fn enter(&self, database: &str) -> Result<Session> {
         enter(&self.way.with_database(database)).await
     }
 
@@ -102,8 +102,11 @@ impl Shared {
             return Ok(());
         }
         let database = self.place_in(&located, placement).target.database;
-        let client = located.enter(&database).await.map_err(out_of_reach)?;
-        check_own(&client).await
+        let look = async {
+            let client = located.enter(&database).await.map_err(out_of_reach)?;
+            check_own(&client).await
+        };
+        within(LOOK, "look at a tenant's database", Box::pin(look)).await
     }
 
     /// Makes what is missing of a tenant's place.
@@ -114,14 +117,17 @@ impl Shared {
         }
         let by = located.provisioner()?;
         let (name, tenant) = (self.name_of(placement), placement.tenant);
-        let made = match placement.isolation {
-            Isolation::Shared => Ok(()),
-            Isolation::Schema => {
-                by.with(async |client| make_schema(client, &by.names, &name, tenant).await).await
+        let make = async {
+            match placement.isolation {
+                Isolation::Shared => Ok(()),
+                Isolation::Schema => {
+                    by.with(async |client| make_schema(client, &by.names, &name, tenant).await)
+                        .await
+                }
+                Isolation::Database => make_database(&by.way, &by.names, &name, tenant).await,
             }
-            Isolation::Database => make_database(&by.way, &by.names, &name, tenant).await,
         };
-        made.map_err(out_of_reach)
+        within(MAKE, "make a tenant's place", Box::pin(make)).await.map_err(out_of_reach)
     }
 
     /// Removes what is there of the place of a tenant that is gone.
@@ -137,11 +143,13 @@ impl Shared {
             Isolation::Shared => purge::empty(self, &located.root, tenant).await,
             Isolation::Schema => {
                 let by = located.provisioner()?;
-                by.with(async |client| drop_schema(client, &name, tenant).await).await
+                let remove = by.with(async |client| drop_schema(client, &name, tenant).await);
+                within(CHANGE, "remove a tenant's schema", remove).await
             }
             Isolation::Database => {
                 self.forget_connections(&self.place_in(&located, placement).target);
-                drop_database(&located.provisioner()?.way, &name, tenant).await
+                let remove = drop_database(&located.provisioner()?.way, &name, tenant);
+                within(CHANGE, "remove a tenant's database", remove).await
             }
         }
     }

@@ -70,11 +70,11 @@ async fn the_root_is_migrated_once_by_many_and_wholly_or_not_at_all() {
         let mut one = connect(&made.database_admin_url).await.unwrap();
         let mut other = connect(&made.database_admin_url).await.unwrap();
         assert!(migrate_root_by(&mut one, BROKEN).await.is_err());
-        assert_eq!(root_version(&one).await.unwrap(), 1);
+        assert_eq!(root_version(&*one).await.unwrap(), 1);
         let both =
             tokio::join!(migrate_root_by(&mut one, LATER), migrate_root_by(&mut other, LATER));
         assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
-        assert_eq!(root_version(&one).await.unwrap(), 2);
+        assert_eq!(root_version(&*one).await.unwrap(), 2);
         assert_eq!(migrate_root(&mut one).await.unwrap_err().kind(), ErrorKind::Unsupported);
     })
     .await;

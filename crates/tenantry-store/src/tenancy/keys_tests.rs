@@ -94,6 +94,8 @@ laws! {
     place_version: PlaceVersion {};
     own_database: OwnDatabase { tenant: any::<u64>() => same };
     claim: Claim {};
+    claimed: Claimed { location: bytes() => tail };
+    home: Home {};
     slot: Slot { tenant: any::<u64>() => same };
     tenant: Tenant {};
     head: Head {};

@@ -15,6 +15,7 @@ pub(crate) mod disk;
 mod disk_key;
 mod key_rows;
 pub(crate) mod keys;
+mod leftovers;
 pub(crate) mod master;
 pub(crate) mod place;
 pub(crate) mod seal;

@@ -111,6 +111,20 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// List erased tenants whose data are still to be removed from a database
+    Leftovers {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Give up removing what an erased tenant has left in a database that does not come back
+    ///
+    /// It stays there, and nobody can read what is sealed: its key is destroyed.
+    Abandon {
+        /// The number that the tenant had, as `leftovers` shows it
+        number: u64,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Erase a tenant for good: its data key is destroyed before the command returns
     Delete {
         /// Its name
@@ -201,16 +215,19 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
         Command::Advise(args) => advise::run(*args),
         Command::Suspend { name, common } => turn(&name, "suspend", common),
         Command::Resume { name, common } => turn(&name, "resume", common),
-        Command::Rename { name, new_name, common } => with(common, |client, json| {
-            let body = json!({ "name": new_name });
-            let tenant = client.call("PATCH", &path(&name), Some(&body))?;
-            if json {
-                return print_json(&tenant);
-            }
-            let (old, new) = (printable(&name), printable(&text(&tenant, "name")));
-            print(&format!("renamed tenant {old} → {new} ({})\n", text(&tenant, "state")))
-        }),
+        Command::Rename { name, new_name, common } => {
+            with(common, |client, json| rename(client, json, &name, &new_name))
+        }
         Command::Update { name, own, common } => update(&name, &own, common),
+        Command::Leftovers { common } => with(common, leftovers),
+        Command::Abandon { number, common } => with(common, |client, json| {
+            let left = client.call("DELETE", &format!("/v1/admin/leftovers/{number}"), None)?;
+            if json {
+                return print_json(&left);
+            }
+            let location = text(&left, "location");
+            print(&format!("what tenant {number} has left is given up (location {location})\n"))
+        }),
         Command::Delete { name, yes, common } => {
             confirm(&name, yes)?;
             with(common, |client, json| {
@@ -301,6 +318,27 @@ fn list(client: &Client, json: bool) -> Result<()> {
     };
     let rows: Vec<_> = all.iter().map(row).collect();
     print(&table(&["NAME", "STATE", "ISOLATION", "LOCATION", "WEIGHT", "CREATED"], &rows))
+}
+
+fn rename(client: &Client, json: bool, name: &str, new_name: &str) -> Result<()> {
+    let body = json!({ "name": new_name });
+    let tenant = client.call("PATCH", &path(name), Some(&body))?;
+    if json {
+        return print_json(&tenant);
+    }
+    let (old, new) = (printable(name), printable(&text(&tenant, "name")));
+    print(&format!("renamed tenant {old} → {new} ({})\n", text(&tenant, "state")))
+}
+
+fn leftovers(client: &Client, json: bool) -> Result<()> {
+    let found = client.call("GET", "/v1/admin/leftovers", None)?;
+    if json {
+        return print_json(&found["leftovers"]);
+    }
+    let all = found["leftovers"].as_array().context("read the answer")?;
+    let row = |left: &Value| ["tenant", "isolation", "location"].map(|c| text(left, c)).to_vec();
+    let rows: Vec<_> = all.iter().map(row).collect();
+    print(&table(&["TENANT", "ISOLATION", "LOCATION"], &rows))
 }
 
 /// Every field of a tenant on a line of its own.
