@@ -39,9 +39,13 @@ impl Tenancy<Cluster> {
         let select = select.clone();
         let limit = limit.unwrap_or(usize::MAX);
         complete(async move {
-            inner.with_namesake(&scope, &collection, async |collection| {
-inner.delete_all(&scope, collection, &select, limit).await
-}).await
+            match inner.delete_all(&scope, &collection, &select, limit).await {
+                Err(why) => {
+                    let other = inner.namesake(&scope, &collection, why).await?;
+                    inner.delete_all(&scope, &other, &select, limit).await
+                }
+                done => done,
+            }
         })
         .await
     }

@@ -40,20 +40,15 @@ impl Tenancy<Cluster> {
         }
     }
 
-    /// Works with a collection; if it is gone, with what has its name now.
-    pub(super) async fn with_namesake<L: Level, T>(
+    /// What to try once more after an operation on a collection has failed; fails as it did if
+    /// that would not help.
+    pub(super) async fn namesake<L: Level>(
         &self,
         scope: &Scope<L>,
         collection: &CollectionRef,
-        mut work: impl AsyncFnMut(&CollectionRef) -> Result<T>,
-    ) -> Result<T> {
-        match work(collection).await {
-            Ok(done) => Ok(done),
-            Err(why) => match self.renamed(scope, collection, &why).await? {
-                Some(other) => work(&other).await,
-                None => Err(why),
-            },
-        }
+        why: Error,
+    ) -> Result<CollectionRef> {
+        self.renamed(scope, collection, &why).await?.ok_or(why)
     }
 
     /// What has the name of a collection for which an operation has failed, if that is why it has.

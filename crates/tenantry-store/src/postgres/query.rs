@@ -39,9 +39,13 @@ impl Tenancy<Cluster> {
         collection: &CollectionRef,
         request: &QueryRequest,
     ) -> Result<Answer<Found>> {
-        self.with_namesake(scope, collection, async |collection| {
-self.query_in(scope, collection, request).await
-}).await
+        match self.query_in(scope, collection, request).await {
+            Err(why) => {
+                let other = self.namesake(scope, collection, why).await?;
+                self.query_in(scope, &other, request).await
+            }
+            done => done,
+        }
     }
 
     async fn query_in<L: Level>(

@@ -22,9 +22,13 @@ impl Tenancy<Cluster> {
         collection: &CollectionRef,
         select: &Selector,
     ) -> Result<Answer<usize>> {
-        self.with_namesake(scope, collection, async |collection| {
-self.count_in(scope, collection, select).await
-}).await
+        match self.count_in(scope, collection, select).await {
+            Err(why) => {
+                let other = self.namesake(scope, collection, why).await?;
+                self.count_in(scope, &other, select).await
+            }
+            done => done,
+        }
     }
 
     async fn count_in<L: Level>(
@@ -51,9 +55,13 @@ self.count_in(scope, collection, select).await
         collection: &CollectionRef,
         request: &GetRequest,
     ) -> Result<Answer<Vec<Record>>> {
-        self.with_namesake(scope, collection, async |collection| {
-self.get_from(scope, collection, request).await
-}).await
+        match self.get_from(scope, collection, request).await {
+            Err(why) => {
+                let other = self.namesake(scope, collection, why).await?;
+                self.get_from(scope, &other, request).await
+            }
+            done => done,
+        }
     }
 
     async fn get_from<L: Level>(
@@ -78,9 +86,13 @@ self.get_from(scope, collection, request).await
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<Answer<CollectionStatistics>> {
-        self.with_namesake(scope, collection, async |collection| {
-self.statistics_of(scope, collection).await
-}).await
+        match self.statistics_of(scope, collection).await {
+            Err(why) => {
+                let other = self.namesake(scope, collection, why).await?;
+                self.statistics_of(scope, &other).await
+            }
+            done => done,
+        }
     }
 
     async fn statistics_of<L: Level>(

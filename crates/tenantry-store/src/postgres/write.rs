@@ -66,9 +66,13 @@ impl Tenancy<Cluster> {
         let (inner, scope, collection) = (Arc::clone(self), scope.to_write(), collection.clone());
         complete(async move {
             let mut batch = (records, attributes);
-            inner.with_namesake(&scope, &collection, async |collection| {
-inner.write_all(&scope, collection, mode, &mut batch).await
-}).await
+            match inner.write_all(&scope, &collection, mode, &mut batch).await {
+                Err(why) => {
+                    let other = inner.namesake(&scope, &collection, why).await?;
+                    inner.write_all(&scope, &other, mode, &mut batch).await
+                }
+                done => done,
+            }
         })
         .await
     }

@@ -27,13 +27,13 @@ fn eu() -> LocationName {
     LocationName::parse("eu").unwrap()
 }
 
-fn url(text: &str) -> DatabaseUrl {
+pub(super) fn url(text: &str) -> DatabaseUrl {
     DatabaseUrl::parse(text).unwrap()
 }
 
 /// A node's configuration with the database of a second setup as a location, where tenants are
 /// made.
-fn config(site: &Site, there: &Site, isolation: Isolation) -> PostgresConfig {
+pub(super) fn config(site: &Site, there: &Site, isolation: Isolation) -> PostgresConfig {
     let mut config = site.config();
     config.admin_url = Some(url(&site.admin_url));
     let admin_url = Some(url(&there.admin_url));
@@ -52,7 +52,7 @@ async fn refused(config: PostgresConfig) -> Error {
 }
 
 /// Another database of a setup that nobody lives in.
-async fn another(site: &Site) -> String {
+pub(super) async fn another(site: &Site) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let (from, service) = (site.names.database(), site.names.service());
     let name = format!("{from}_o{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -72,7 +72,11 @@ fn own(url: &str) -> OwnDatabase {
     OwnDatabase { url: SecretText::new(url), admin_url: None }
 }
 
-async fn make(node: &Node, name: &str, own: Option<OwnDatabase>) -> Result<Scope<Admin>> {
+pub(super) async fn make(
+    node: &Node,
+    name: &str,
+    own: Option<OwnDatabase>,
+) -> Result<Scope<Admin>> {
     let spec = TenantSpec { own_database: own, ..TenantSpec::new(tenant(name)) };
     Ok(node.scope(node.store.create_tenant(&node.operator, &spec).await?.id))
 }
