@@ -395,14 +395,14 @@ async fn a_database_has_graphs_and_what_is_shared_has_none() {
 /// Wherever an admin's URL leads: at a location, and in a database that a tenant carries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tenants_elsewhere_have_graphs() {
-    let (site, there) = (Site::new().await, Site::new().await);
+    let (site, there, donor) = (Site::new().await, Site::new().await, Site::new().await);
     let mut config = locations::config(&site, &there, Isolation::Schema);
     config.graph_above = ABOVE;
     let node = Node::new(Store::open_postgres(config).await.expect("a store")).await;
     let at_location = node.tenant("t").await.expect("a tenant");
-    let own = locations::another(&there).await;
+    let own = locations::another(&donor).await;
     let (_, name) = own.rsplit_once('/').expect("a path");
-    let admin = format!("{}/{name}", there.admin_url.rsplit_once('/').expect("a path").0);
+    let admin = format!("{}/{name}", donor.admin_url.rsplit_once('/').expect("a path").0);
     let own = OwnDatabase { url: SecretText::new(own), admin_url: Some(SecretText::new(admin)) };
     let carries = locations::make(&node, "own", Some(own)).await.expect("a tenant");
     for scope in [at_location, carries] {
