@@ -4,6 +4,7 @@ mod advice;
 mod audit;
 mod capped;
 mod collection;
+mod floats;
 mod key;
 mod own_database;
 mod record;
