@@ -31,6 +31,16 @@ impl<L: Level> Collection<L> {
         self.found.info()
     }
 
+    /// The same collection as it is stored now, for whoever answers with what it says of itself or
+    /// changes a part of that.
+    pub async fn again(self) -> Result<Self> {
+        let found = self.inner.store.look_again(&self.scope, &self.found).await?;
+        Ok(match found {
+            Some(found) => Self { found, ..self },
+            None => self,
+        })
+    }
+
     /// The number of records that match; all if there is no filter.
     pub async fn count(&self, filter: Option<&Filter>) -> Result<usize> {
         filter.map_or(Ok(()), validate::filter)?;

@@ -208,8 +208,21 @@ pub struct Origin {
 pub struct Answer<T> {
     /// Where it was read.
     pub origin: Origin,
+    /// What has the asked name now, if that is where it was read.
+    pub namesake: Option<CollectionRef>,
     /// What was read.
     pub value: T,
+}
+
+impl<T> Answer<T> {
+    pub(crate) fn new(origin: Origin, value: T) -> Self {
+        Self { origin, namesake: None, value }
+    }
+
+    /// The same, read of what has the asked name now.
+    pub(crate) fn of(self, namesake: CollectionRef) -> Self {
+        Self { namesake: Some(namesake), ..self }
+    }
 }
 
 /// A key to make.

@@ -20,7 +20,7 @@ impl Connections {
     where
         F: Future<Output = Outcome<T>>,
     {
-        let (mut is_first, mut old, mut is_fresh) = (true, 0, false);
+        let (mut is_first, mut old, mut unprepared, mut is_fresh) = (true, 0, 0, false);
         loop {
             let conn =
                 if is_fresh { self.get_fresh(target).await? } else { self.get(target).await? };
@@ -32,8 +32,9 @@ impl Connections {
                 Cause::Lost | Cause::Contended | Cause::TypesChanged if is_first => {
                     is_first = false;
                 }
-                // The server is never asked for prepared statements again.
-                Cause::NotPrepared => {}
+                // The server is not asked for prepared statements again: the second time it may
+                // still be an answer that was on its way, the third time it makes it up.
+                Cause::NotPrepared if unprepared < 2 => unprepared += 1,
                 Cause::NotGranted if old < OLD_SESSIONS_MAX => old += 1,
                 _ => return Err(why),
             }

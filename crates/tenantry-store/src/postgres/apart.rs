@@ -3,6 +3,7 @@
 use super::{
     admin::{CHANGE, LOOK, MAKE, Session, enter, within},
     check::check_own,
+    claim,
     cluster::{Place, Schema, Shared},
     connections::Target,
     locations::Located,
@@ -101,6 +102,7 @@ impl Shared {
         if placement.isolation != Isolation::Database || placement.location == Location::Own {
             return Ok(());
         }
+        self.is_named_here(placement).await?;
         let database = self.place_in(&located, placement).target.database;
         let look = async {
             let client = located.enter(&database).await.map_err(out_of_reach)?;
@@ -109,12 +111,26 @@ impl Shared {
         within(LOOK, "look at a tenant's database", Box::pin(look)).await
     }
 
+    /// A copy of the home on the same server would have the same names for its tenants'
+    /// databases: it may neither enter nor remove them.
+    async fn is_named_here(self: &Arc<Self>, placement: Placement) -> Result<()> {
+        match (placement.location, placement.isolation) {
+            (Location::Home, Isolation::Database) => self.is_at_home().await.map_err(|why| {
+                tracing::error!(%why, tenant = %placement.tenant, "a tenant's database");
+                let message = "the tenant's place cannot be reached or made now; try again";
+                Error::new(ErrorKind::Unavailable, message).with_source(why)
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes what is missing of a tenant's place.
     pub(super) async fn make_place(self: &Arc<Self>, placement: Placement) -> Result<()> {
         let located = self.located_new(placement).await?;
         if placement.isolation == Isolation::Shared || placement.location == Location::Own {
             return Ok(());
         }
+        self.is_named_here(placement).await?;
         let by = located.provisioner()?;
         let (name, tenant) = (self.name_of(placement), placement.tenant);
         let make = async {
@@ -131,10 +147,15 @@ impl Shared {
     }
 
     /// Removes what is there of the place of a tenant that is gone.
-    pub(super) async fn drop_place(self: &Arc<Self>, placement: Placement) -> Result<()> {
+    pub(super) async fn drop_place(
+        self: &Arc<Self>,
+        placement: Placement,
+        was_made: bool,
+    ) -> Result<()> {
         if placement.location == Location::Own {
-            return self.leave_own(placement).await;
+            return self.leave_own(placement, was_made).await;
         }
+        self.is_named_here(placement).await?;
         let located = self.located(placement).await?;
         let (name, tenant) = (self.name_of(placement), placement.tenant);
         match placement.isolation {
@@ -143,15 +164,30 @@ impl Shared {
             Isolation::Shared => purge::empty(self, &located.root, tenant).await,
             Isolation::Schema => {
                 let by = located.provisioner()?;
-                let remove = by.with(async |client| drop_schema(client, &name, tenant).await);
+                let remove = by.with(async |client| {
+                    prove(client, &located).await?;
+                    drop_schema(client, &name, tenant).await
+                });
                 within(CHANGE, "remove a tenant's schema", remove).await
             }
             Isolation::Database => {
                 self.forget_connections(&self.place_in(&located, placement).target);
-                let remove = drop_database(&located.provisioner()?.way, &name, tenant);
-                within(CHANGE, "remove a tenant's database", remove).await
+                let by = located.provisioner()?;
+                let remove = async {
+                    by.with(async |client| prove(client, &located).await).await?;
+                    drop_database(&by.way, &name, tenant).await
+                };
+                within(CHANGE, "remove a tenant's database", Box::pin(remove)).await
             }
         }
+    }
+}
+
+/// Fails unless this connection leads to the database that this installation has claimed.
+async fn prove(client: &Client, located: &Located) -> Result<()> {
+    match located.root.target.claim()? {
+        Some(row) if !claim::prove(client, &row).await? => Err(claim::is_lost()),
+        _ => Ok(()),
     }
 }
 

@@ -147,18 +147,35 @@ pub(super) async fn release(client: &mut Client, claim: &Claim, tenant: TenantId
     let row = claim.row(None);
     let values = [(&family() as _, Type::INT2), (&row as _, Type::BYTEA)];
     transaction.query_typed(&sql, &values).await.map_err(failed("release a database"))?;
-    let number = super::cluster::signed(tenant)?;
-    let become_it = "SELECT pg_catalog.set_config('tenantry.tenant', $1, true)";
-    let text = number.to_string();
-    let values = [(&text as _, Type::TEXT)];
-    transaction.query_typed(become_it, &values).await.map_err(failed("release a database"))?;
-    let left = format!("SELECT 1 FROM {ROOT_SCHEMA}.catalog WHERE tenant = $1 LIMIT 1");
-    let left = transaction.query_typed(&left, &[(&number as _, Type::INT8)]).await;
-    if !left.map_err(failed("release a database"))?.is_empty() {
+    if has_rows_in(&transaction, tenant).await? {
         let message = "rows were written for a deleted tenant meanwhile; they are removed again";
         return Err(Error::new(ErrorKind::Unavailable, message));
     }
     transaction.commit().await.map_err(failed("release a database"))
+}
+
+/// True if a database has rows of a tenant's catalog. One without tables has none.
+pub(super) async fn has_rows(client: &mut Client, tenant: TenantId) -> Result<bool> {
+    let transaction = client.transaction().await.map_err(failed("begin"))?;
+    enter(&transaction).await?;
+    let table =
+        format!("SELECT 1 WHERE pg_catalog.to_regclass('{ROOT_SCHEMA}.catalog') IS NOT NULL");
+    let table = transaction.query_typed(&table, &[]).await.map_err(failed("look for tables"))?;
+    Ok(!table.is_empty() && has_rows_in(&transaction, tenant).await?)
+}
+
+async fn has_rows_in(
+    transaction: &tokio_postgres::Transaction<'_>,
+    tenant: TenantId,
+) -> Result<bool> {
+    let number = super::cluster::signed(tenant)?;
+    let become_it = "SELECT pg_catalog.set_config('tenantry.tenant', $1, true)";
+    let text = number.to_string();
+    let values = [(&text as _, Type::TEXT)];
+    transaction.query_typed(become_it, &values).await.map_err(failed("look for a tenant"))?;
+    let rows = format!("SELECT 1 FROM {ROOT_SCHEMA}.catalog WHERE tenant = $1 LIMIT 1");
+    let rows = transaction.query_typed(&rows, &[(&number as _, Type::INT8)]).await;
+    Ok(!rows.map_err(failed("look for a tenant"))?.is_empty())
 }
 
 /// True if a database has this row, in one round trip and without a name or a setting that

@@ -326,6 +326,17 @@ async fn a_copy_of_the_root_enters_nothing_until_it_is_adopted() {
         let own = OwnDatabase { url: SecretText::new(location.unwrap()), admin_url: None };
         let why = node.inner.check_own(None, &own).await.unwrap_err();
         assert!(why.to_string().contains("tenantry postgres adopt"), "{why}");
+        // On the same server tenants' databases have the same names.
+        let home =
+            Placement { isolation: Isolation::Database, location: Location::Home, ..placement() };
+        let shared = Arc::clone(&node.inner.shared);
+        for refused in [
+            shared.make_place(home).await,
+            shared.check_place(home).await,
+            shared.drop_place(home, true).await,
+        ] {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
+        }
         node.close();
         adopt(&with_database(&two.made.database_admin_url, &copy).unwrap()).await.unwrap();
         Postgres::open(config(&copied, location)).await.unwrap().close();
@@ -347,11 +358,11 @@ async fn a_way_to_a_database_that_cannot_be_read_is_not_one_that_is_gone() {
         let (isolation, location) = (Isolation::Database, Location::Own);
         let own = Placement { isolation, location, ..placement() };
         // The root says nothing of it: there is nothing to remove.
-        shared.drop_place(own).await.unwrap();
+        shared.drop_place(own, true).await.unwrap();
         let superuser = two.at_home().await;
         let damaged = "INSERT INTO tenantry.catalog VALUES (0, 11, int8send(1), 'x')";
         superuser.batch_execute(damaged).await.unwrap();
-        let why = shared.drop_place(own).await.unwrap_err();
+        let why = shared.drop_place(own, true).await.unwrap_err();
         assert_eq!(why.kind(), ErrorKind::Corrupt, "{why}");
         node.close();
     })

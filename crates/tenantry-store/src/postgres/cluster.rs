@@ -255,7 +255,7 @@ impl Backend for Cluster {
     }
 
     async fn unmake_place(&self, placement: Placement) -> Result<()> {
-        Box::pin(self.shared.drop_place(placement)).await
+        Box::pin(self.shared.drop_place(placement, false)).await
     }
 
     async fn place_opened(&self, placement: Placement) -> Result<()> {

@@ -2,8 +2,9 @@
 //!
 //! A copy of it has all that proves a claim, and would take the same locations and tenants'
 //! databases for its own. What a restored dump does not have is the server's identity and the
-//! database's number there: both are kept in a row from the first claim on, and nobody enters a
-//! claimed database from where they are others.
+//! database's number there: both are kept in a row from the first start on, and from where they
+//! are others nobody enters a claimed database or one of a tenant's at home, whose names a copy on
+//! the same server shares.
 
 use super::{
     admin::{Work, connect, failed, lock_work},
@@ -29,7 +30,7 @@ const KEEP: &str = "INSERT INTO {schema}.catalog (tenant, family, key, row) \
      VALUES (0, $1, '', $2) ON CONFLICT (tenant, family, key) DO NOTHING";
 
 impl Shared {
-    /// Fails if the installation's database is another one than that which has claimed others.
+    /// Fails if the installation's database is another one than that in which it started first.
     pub(super) async fn is_at_home(self: &Arc<Self>) -> Result<()> {
         if self.is_at_home.load(Ordering::Acquire) {
             return Ok(());
@@ -60,7 +61,7 @@ impl Shared {
 }
 
 const ELSEWHERE: &str = "the installation's database is a copy, or was moved: it is not the one \
-     that has claimed its locations and its tenants' own databases. If no server works any more \
+     that its locations and its tenants' databases belong to. If no server works any more \
      with the one that it comes from, run `tenantry postgres adopt`";
 
 /// Where it is, and where it was when it claimed others.

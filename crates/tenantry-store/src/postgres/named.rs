@@ -22,6 +22,11 @@ pub(super) fn check<'a>(
         tenant.catalog_changed();
         return Err(missing_collection(&collection.info));
     };
+    // A copy of the database that took over, and has lost some commits, gives numbers again.
+    if collection.named_in.is_none() && row.id != collection.info.id {
+        tenant.catalog_changed();
+        return Err(missing_collection(&collection.info));
+    }
     if collection.named_in.is_some() && row.name != collection.info.name {
         tenant.catalog_changed();
         return Err(Error::not_found(Resource::Collection, collection.info.name.as_str()));

@@ -96,8 +96,13 @@ impl Shared {
     }
 
     /// Removes all that a deleted tenant has left in a database that it carried, and lets go of
-    /// it. In one that is not the tenant's there is nothing to remove.
-    pub(super) async fn leave_own(self: &Arc<Self>, placement: Placement) -> Result<()> {
+    /// it. In one that is not the tenant's any more, and has nothing of it, there is nothing to
+    /// remove; nor is there if its place was never made.
+    pub(super) async fn leave_own(
+        self: &Arc<Self>,
+        placement: Placement,
+        was_made: bool,
+    ) -> Result<()> {
         let tenant = placement.tenant;
         let Some(located) = self.own_of_gone(placement).await? else { return Ok(()) };
         self.is_at_home().await?;
@@ -105,10 +110,21 @@ impl Shared {
         let database = located.root.target.database.as_ref();
         let look = async {
             let mut client = located.enter(database).await?;
-            claim::look(&mut client, Some(&claim)).await
+            let owner = claim::look(&mut client, Some(&claim)).await?;
+            let is_left = matches!(owner, Owner::Nobody)
+                && !claim::has_rows(&mut client, placement.tenant).await?;
+            Ok((owner, is_left))
         };
-        let Owner::Us(row) = within(LOOK, "look at a database", look).await? else {
-            return Ok(());
+        let row = match within(LOOK, "look at a database", look).await? {
+            (Owner::Us(row), _) => row,
+            (_, true) => return Ok(()),
+            _ if !was_made => return Ok(()),
+            _ => {
+                let message = "the database that a deleted tenant has carried is claimed by \
+                     others, or by nobody although it has rows of the tenant: nothing is removed \
+                     there. Lead its URL back, or give it up with `tenantry tenant abandon`";
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
         };
         located.root.target.server.set_claim(Some(row.into()));
         super::purge::empty(self, &located.root, tenant).await?;

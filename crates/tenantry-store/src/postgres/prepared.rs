@@ -79,6 +79,10 @@ pub(super) async fn prepare(
     right: &Right,
     steps: &mut [Step],
 ) -> Outcome<Option<Statement>> {
+    // Its workers plan for values, which a kept plan has not.
+    if limits.citus {
+        return Ok(None);
+    }
     let mut is_any = false;
     for step in steps {
         let Step::Run(statement) = step else { continue };

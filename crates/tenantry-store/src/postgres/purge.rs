@@ -8,7 +8,7 @@ use super::{
     cluster::{Place, Shared, signed},
     graph,
     locations::Located,
-    purging::{self, Did},
+    purging::{self, Did, TURN},
     statement::{Statement, Step},
     submit::{commit_steps, note},
     view::{Key, PgView, behind, bytes, first_bytes, odd},
@@ -16,7 +16,7 @@ use super::{
 use crate::tenancy::{
     Space, View as _,
     keys::{self, PREFIX_BYTES, Prefix},
-    place::{PlaceRow, Placement},
+    place::{Fresh, PlaceRow, Placement},
 };
 use std::{
     collections::HashSet,
@@ -25,6 +25,7 @@ use std::{
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, Result};
+use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
 /// Rows of a table removed in one transaction.
@@ -62,7 +63,7 @@ async fn run(weak: Weak<Shared>) {
         let outcome = purge_all(&shared).await;
         drop(shared);
         match outcome {
-            Ok(()) => drop(tokio::time::timeout(LOOK_EVERY, woken.notified()).await),
+            Ok(()) => drop(timeout(LOOK_EVERY, woken.notified()).await),
             Err(error) => {
                 tracing::warn!(?error, "look for deleted data; it will be tried again");
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -109,11 +110,15 @@ async fn purge_all(shared: &Arc<Shared>) -> Result<()> {
 
 /// Does the work of a place's notes.
 async fn purge_place(shared: &Arc<Shared>, placement: Placement) -> Result<Did> {
-    let purged = match Notes::of(shared, placement).await {
-        Ok(notes) => purge_notes(shared, notes).await,
-        Err(why) => Err(why),
+    let purged = async { purge_notes(shared, Notes::of(shared, placement).await?).await };
+    let why = match timeout(TURN, purged).await {
+        Ok(Ok(())) => return Ok(Did::Paid),
+        Ok(Err(why)) => why,
+        Err(_) => {
+            shared.unpurged.lock().entry(placement.tenant).or_insert(placement);
+            return Ok(Did::More);
+        }
     };
-    let Err(why) = purged else { return Ok(Did::Paid) };
     match is_gone(shared, placement.tenant).await {
         // It has taken its notes along.
         Ok(true) => Ok(Did::Paid),
@@ -211,7 +216,7 @@ async fn piece(
     let removed = if note.collection == 0 {
         let key = keys::Place { tenant: note.tenant }.encode(Prefix::of(INSTALLATION));
         if let Some(row) = view.get(Space::Catalog, &key).await? {
-            let placement = PlaceRow::decode(tenant, &row)?.placement;
+            let PlaceRow { placement, fresh, .. } = PlaceRow::decode(tenant, &row)?;
             if !shared.can_drop(placement) {
                 tracing::debug!(%tenant, "a place is left to a node that can remove it");
                 return Ok(Piece::Left);
@@ -219,8 +224,12 @@ async fn piece(
             if !shared.purging.is_dropped(tenant) {
                 // Without the note meanwhile: it takes its time, and any node may do it twice.
                 let of = Arc::clone(shared);
+                let was_made = fresh == Fresh::Made;
                 purging::spawn(shared, tenant, async move {
-                    of.drop_place(placement).await.map(|()| Did::Dropped)
+                    match timeout(TURN, of.drop_place(placement, was_made)).await {
+                        Ok(dropped) => dropped.map(|()| Did::Dropped),
+                        Err(_) => Ok(Did::More),
+                    }
                 });
                 return Ok(Piece::Left);
             }

@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 
 /// Databases that are worked in at once.
 const AT_ONCE: usize = 4;
+/// How long one of them may keep others waiting.
+pub(super) const TURN: Duration = Duration::from_secs(300);
 /// After a failure, and twice that after the next one.
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(3_600);
@@ -108,6 +110,8 @@ pub(super) enum Did {
     Dropped,
     /// All that its place had notes of.
     Paid,
+    /// What it could in [`TURN`].
+    More,
 }
 
 /// Works for a tenant beside the purger, unless a task does so.
@@ -127,6 +131,9 @@ pub(super) fn spawn(
             return;
         }
         match work.await {
+            Ok(Did::More) => {
+                tracing::info!(%tenant, "purge of deleted data: there is more; others are next");
+            }
             Ok(did) => {
                 let mut known = purging.known.lock();
                 known.failed.remove(&(tenant, 0));

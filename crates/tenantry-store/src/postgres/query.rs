@@ -42,7 +42,7 @@ impl Tenancy<Cluster> {
         match self.query_in(scope, collection, request).await {
             Err(why) => {
                 let other = self.namesake(scope, collection, why).await?;
-                self.query_in(scope, &other, request).await
+                Ok(self.query_in(scope, &other, request).await?.of(other))
             }
             done => done,
         }
@@ -67,7 +67,7 @@ impl Tenancy<Cluster> {
         };
         let (cpu, waited) = (reading.cpu, reading.waited);
         let explain = Explain { searches, allowed, cpu, waited, hot: true };
-        Ok(Answer { origin: reading.origin(), value: Found { hits, explain } })
+        Ok(Answer::new(reading.origin(), Found { hits, explain }))
     }
 }
 

@@ -25,7 +25,7 @@ impl Tenancy<Cluster> {
         match self.count_in(scope, collection, select).await {
             Err(why) => {
                 let other = self.namesake(scope, collection, why).await?;
-                self.count_in(scope, &other, select).await
+                Ok(self.count_in(scope, &other, select).await?.of(other))
             }
             done => done,
         }
@@ -46,7 +46,7 @@ impl Tenancy<Cluster> {
                 break value;
             }
         };
-        Ok(Answer { origin: reading.origin(), value: usize::try_from(value).unwrap_or(usize::MAX) })
+        Ok(Answer::new(reading.origin(), usize::try_from(value).unwrap_or(usize::MAX)))
     }
 
     pub(crate) async fn get<L: Level>(
@@ -58,7 +58,7 @@ impl Tenancy<Cluster> {
         match self.get_from(scope, collection, request).await {
             Err(why) => {
                 let other = self.namesake(scope, collection, why).await?;
-                self.get_from(scope, &other, request).await
+                Ok(self.get_from(scope, &other, request).await?.of(other))
             }
             done => done,
         }
@@ -76,7 +76,7 @@ impl Tenancy<Cluster> {
         loop {
             let got = get(&mut reading, request, bound).await;
             if let Some(value) = reading.settled(got).await? {
-                return Ok(Answer { origin: reading.origin(), value });
+                return Ok(Answer::new(reading.origin(), value));
             }
         }
     }
@@ -89,7 +89,7 @@ impl Tenancy<Cluster> {
         match self.statistics_of(scope, collection).await {
             Err(why) => {
                 let other = self.namesake(scope, collection, why).await?;
-                self.statistics_of(scope, &other).await
+                Ok(self.statistics_of(scope, &other).await?.of(other))
             }
             done => done,
         }
@@ -106,7 +106,7 @@ impl Tenancy<Cluster> {
             let looked = look(&mut reading).await;
             if let Some(records) = reading.settled(looked).await? {
                 let value = CollectionStatistics { records, memory: None };
-                return Ok(Answer { origin: reading.origin(), value });
+                return Ok(Answer::new(reading.origin(), value));
             }
         }
     }

@@ -64,6 +64,12 @@ impl Postgres {
         let shared = Arc::new(shared(&config, ways, locations, &tenants, &revocations)?);
         shared.watch.look().await?;
         let inner = found(&config, &shared, tenants, revocations).await?;
+        match shared.is_at_home().await {
+            Err(why) if why.kind() == ErrorKind::Conflict => {
+                tracing::warn!(%why, "tenants with a database of their own are not served");
+            }
+            other => other?,
+        }
         shared.open_locations().await?;
         watch::spawn(&shared);
         purge::spawn(&shared);

@@ -328,6 +328,35 @@ async fn what_is_deleted_leaves_nothing_at_a_location() {
 }
 
 /// Whoever owns a tenant's database may write notes there that name others.
+/// Whose claim is gone keeps what it has, until it is given up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_claimed_any_more_is_not_taken_for_removed() {
+    let (site, donor) = (Site::new().await, Site::new().await);
+    let node = open(site.config()).await;
+    let carried = another(&donor).await;
+    let scope = make(&node, "t", Some(own(&carried))).await.unwrap();
+    node.make(&scope, "c").await.unwrap();
+    write(&node, &scope, "c", 3).await.unwrap();
+    let (client, connection) =
+        tokio_postgres::connect(&superuser_in(&donor, &carried), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let claim = "DELETE FROM tenantry.catalog WHERE tenant = 0 AND family = 12";
+    client.batch_execute(claim).await.unwrap();
+    node.delete("t").await.unwrap();
+    let number = i64::try_from(scope.tenant().get()).unwrap();
+    let sql = "SELECT count(*) FROM tenantry.records WHERE tenant = $1";
+    tokio::time::sleep(SOON).await;
+    let left: i64 = client.query_one(sql, &[&number]).await.unwrap().get(0);
+    assert_eq!(left, 3);
+    let leftovers = node.store.leftovers(&node.operator).await.unwrap();
+    assert_eq!(leftovers.len(), 1);
+    node.store.abandon(&node.operator, scope.tenant()).await.unwrap();
+    until("it is given up", async || {
+        node.store.leftovers(&node.operator).await.unwrap().is_empty()
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_note_removes_nobody_else() {
     let (site, there, donor) = (Site::new().await, Site::new().await, Site::new().await);
