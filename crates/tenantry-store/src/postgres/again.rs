@@ -13,9 +13,9 @@ const OLD_SESSIONS_MAX: u32 = 8;
 impl Connections {
     /// Does on a connection to `target` what commits nothing: a reading transaction, or the
     /// beginning of any. It is done once more if the connection turns out to be dead, if others
-    /// were in the way, or if types are not what they were; where a pooler turns out to be between, without prepared
-    /// statements; and a few times if the session does not
-    /// know of a new role. That one is ended, and the next one is not older than this call.
+    /// were in the way, or if types are not what they were; twice without prepared statements, where
+    /// a pooler turns out to be between; and a few times if the session does not know of a new
+    /// role. That one is ended, and the next one is not older than this call.
     pub(crate) async fn with<T, F>(&self, target: &Target, work: impl Fn(Conn) -> F) -> Outcome<T>
     where
         F: Future<Output = Outcome<T>>,

@@ -22,8 +22,7 @@ use std::{mem, num::NonZeroUsize, sync::OnceLock};
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
-/// Texts that are counted or kept in one session. What is kept takes some hundred KiB of the
-/// server's memory each.
+/// Texts that are counted or kept in one session. What is kept takes memory of the server.
 const TEXTS_MAX: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 /// A text is prepared when it is asked for this many times.
 const OFTEN: u32 = 3;
@@ -79,7 +78,7 @@ pub(super) async fn prepare(
     right: &Right,
     steps: &mut [Step],
 ) -> Outcome<Option<Statement>> {
-    // Its workers plan for values, which a kept plan has not.
+    // Whether a kept plan, which has no values, can be sent to its workers was never tried.
     if limits.citus {
         return Ok(None);
     }
