@@ -163,7 +163,7 @@ async fn a_tenant_says_where_it_is_and_a_location_has_its_rows() {
     let us = Location::parse("us").unwrap();
     let unknown = make_at(&node, "t", us).await.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::Invalid);
-    assert!(unknown.to_string().contains("knows eu"), "{unknown}");
+    assert!(unknown.to_string().contains("given are: eu;"), "{unknown}");
     // Without an admin's URL there are shared ones only.
     let mut bare = config(&site, &there, Isolation::Schema);
     bare.locations[0].admin_url = None;
