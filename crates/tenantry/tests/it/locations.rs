@@ -243,6 +243,32 @@ fn a_server_stops_in_order_while_a_location_is_down() {
 }
 
 #[test]
+fn leftovers_say_what_keeps_a_server_from_removing_them() {
+    let world = World::new();
+    let server = world.serve(&[]);
+    let to = ["--server", &server.url, "--key", &world.operator];
+    for (name, how) in [("apart", ["--isolation", "schema"]), ("near", ["--location", "eu"])] {
+        done(&[&["tenant", "create", name], &how[..], &to].concat());
+        fill(&server, &world.operator, name);
+    }
+    server.stop();
+    // This one has neither the admin's URL nor the location's.
+    let server = world.home.serve();
+    let to = ["--server", &server.url, "--key", &world.operator];
+    for name in ["apart", "near"] {
+        done(&[&["tenant", "delete", name, "--yes"][..], &to].concat());
+    }
+    let left = done(&[&["tenant", "leftovers"][..], &to].concat());
+    for (place, reason) in
+        [("schema     home", "the admin's URL"), ("eu", "not given the location")]
+    {
+        let line = left.lines().find(|line| line.contains(place));
+        assert!(line.is_some_and(|line| line.contains(reason)), "{left}");
+    }
+    server.stop();
+}
+
+#[test]
 fn what_an_erased_tenant_left_in_a_lost_database_is_given_up() {
     let world = World::new();
     let server = world.serve(&[]);
