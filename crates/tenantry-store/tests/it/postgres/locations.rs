@@ -438,6 +438,11 @@ async fn a_purge_that_hangs_keeps_no_other_waiting_and_can_be_given_up() {
     let nobody = TenantId::new(99);
     let why = node.store.abandon(&node.operator, nobody).await.unwrap_err();
     assert_eq!(why.kind(), ErrorKind::NotFound);
+    let lives = make(&node, "lives", None).await.unwrap().tenant();
+    let why = node.store.abandon(&node.operator, lives).await.unwrap_err();
+    assert_eq!(why.kind(), ErrorKind::Invalid);
+    assert!(why.to_string().contains("is not deleted"), "{why}");
+    node.delete("lives").await.unwrap();
     let given_up = node.store.abandon(&node.operator, lost).await.unwrap();
     assert_eq!((given_up.tenant, given_up.location), (lost, Location::Own));
     let rest = "SELECT count(*) FROM tenantry.catalog WHERE tenant > 0 OR family IN (3, 5, 6, 8, 11) \
