@@ -171,16 +171,18 @@ impl Tenancy<Cluster> {
                 self.take_over(tenant, view).await?;
             }
         }
-        self.changing_locked(scope, tenant, collection, writing, data).await
+        self.changing_locked(scope, tenant, collection, writing, true, data).await
     }
 
-    /// The same for whoever has the writer lock.
+    /// The same for whoever has the writer lock. What is asked for is
+    /// [common](Statement::common_if), or not.
     pub(super) async fn changing_locked<'t>(
         &self,
         scope: &Scope<Write>,
         tenant: &'t OpenTenant,
         collection: &CollectionRef,
         writing: MutexGuard<'t, ()>,
+        is_common: bool,
         data: impl Fn(&mut Draft) -> Result<Option<String>> + Send + Sync,
     ) -> Result<Changing<'t>> {
         tenant.check_alive()?;
@@ -188,7 +190,7 @@ impl Tenancy<Cluster> {
         let make = || -> Result<Statement> {
             let mut draft = Draft::new(tenant, number)?;
             let data = data(&mut draft)?;
-            Ok(draft.finish(&place, "", data.as_deref()))
+            Ok(draft.finish(&place, "", data.as_deref()).common_if(is_common))
         };
         make()?;
         let steps = || make().map(Step::Run).into_iter().collect();
@@ -376,7 +378,8 @@ impl Rows {
                 .with(keys, Type::BYTEA_ARRAY)
                 .with(ids, Type::BYTEA_ARRAY)
                 .with(fields, Type::TEXT_ARRAY)
-                .with(bodies, Type::BYTEA_ARRAY);
+                .with(bodies, Type::BYTEA_ARRAY)
+                .common_if(true);
             steps.push(Step::Run(insert));
         }
         if !update.ordinals.is_empty() {
@@ -397,7 +400,8 @@ impl Rows {
             let vectors = statement(text)
                 .with(fields, Type::INT2_ARRAY)
                 .with(ordinals, Type::INT8_ARRAY)
-                .with(vectors, vector.many.clone());
+                .with(vectors, vector.many.clone())
+                .common_if(true);
             steps.push(Step::Run(vectors));
         }
         Ok(steps)
