@@ -88,12 +88,54 @@ pub(crate) struct Right {
     pub(crate) role: Option<Arc<str>>,
 }
 
+/// How often the server plans what is prepared. Left to itself it may do so for each execution,
+/// because it compares costs that were guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plans {
+    /// Once. What a plan is made for may have grown since.
+    Kept,
+    /// Each time.
+    New,
+}
+
+impl Plans {
+    fn mode(self) -> &'static str {
+        match self {
+            Self::Kept => "force_generic_plan",
+            Self::New => "force_custom_plan",
+        }
+    }
+
+    /// Holds from here on until the end of the transaction.
+    pub(super) fn set(self) -> Statement {
+        Statement::new(KEEP_PLANS).with(self.mode(), Type::TEXT).common_if(true)
+    }
+}
+
 /// One step of a transaction.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// What follows has this right and no other.
     Enter(Right),
     Run(Statement),
+}
+
+impl Step {
+    /// Nothing that must not be [prepared](super::prepared).
+    pub(super) fn is_common(&self) -> bool {
+        match self {
+            Self::Enter(_) => true,
+            Self::Run(statement) => statement.is_common,
+        }
+    }
+}
+
+/// What is entered last.
+pub(super) fn last_right(steps: &[Step]) -> Option<&Right> {
+    steps.iter().rev().find_map(|step| match step {
+        Step::Enter(right) => Some(right),
+        Step::Run(_) => None,
+    })
 }
 
 /// What a transaction may do.
@@ -143,10 +185,10 @@ const ENTER: &str = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg
      pg_catalog.set_config('lock_timeout', $3, true), \
      pg_catalog.set_config('idle_in_transaction_session_timeout', $4, true), \
      pg_catalog.set_config('role', $5, true)";
-/// Left to itself, the server plans what it keeps anew for each execution, because it
-/// compares costs that were guessed.
-const MARKED: &str = ", pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true), \
+const MARKED: &str = ", pg_catalog.set_config('plan_cache_mode', $6, true), \
      pg_catalog.current_setting('tenantry.session', true) AS mark";
+/// What may follow later in the same transaction.
+const KEEP_PLANS: &str = "SELECT pg_catalog.set_config('plan_cache_mode', $1, true)";
 
 /// Citus hands what `SET LOCAL` says on to the workers that a transaction reaches, after this, and
 /// what `set_config` says never. To other servers it is a setting that nobody reads.
@@ -170,10 +212,10 @@ impl Right {
         self.enter_with(ENTER.into(), limits)
     }
 
-    /// The same, and it answers with the session's mark; prepared statements keep one plan.
-    pub(super) fn enter_marked(self, limits: &Limits) -> Statement {
+    /// The same, and it answers with the session's mark.
+    pub(super) fn enter_marked(self, limits: &Limits, plans: Plans) -> Statement {
         static TEXT: LazyLock<Arc<str>> = LazyLock::new(|| format!("{ENTER}{MARKED}").into());
-        self.enter_with(Arc::clone(&TEXT).into(), limits)
+        self.enter_with(Arc::clone(&TEXT).into(), limits).with(plans.mode(), Type::TEXT)
     }
 
     fn enter_with(self, text: Text, limits: &Limits) -> Statement {
