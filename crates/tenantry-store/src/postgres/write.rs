@@ -188,12 +188,12 @@ impl Tenancy<Cluster> {
             Ok(draft.finish(&place, "", data.as_deref()))
         };
         make()?;
-        let steps = || make().map(Step::Run).into_iter().collect();
+        let steps = || make().map(Statement::into_steps).unwrap_or_default();
         let (view, answers) =
             PgView::change_and(&self.shared, place.clone(), &[tenant], steps).await?;
         // A revocation takes the same lock.
         self.stands(scope.standing(), Some(tenant), Some(&view)).await?;
-        let rows = answers.into_iter().next().unwrap_or_default();
+        let rows = answers.into_iter().next_back().unwrap_or_default();
         let lines = Lines::of(rows, tenant, number)?;
         let info = named::check(tenant, collection, lines.info.as_ref())?.clone();
         let statistics = lines.statistics.ok_or_else(|| {
