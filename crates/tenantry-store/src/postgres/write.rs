@@ -18,7 +18,7 @@ use crate::{
     CollectionInfo, CollectionRef,
     pool::compute,
     tenancy::{
-        Backend as _, Tenancy,
+        Tenancy,
         batch::{Batch, Place as BatchPlace, Prepared, Put, weight},
         catalog::PARTITION,
         complete,
@@ -162,11 +162,8 @@ impl Tenancy<Cluster> {
         data: impl Fn(&mut Draft) -> Result<Option<String>> + Send + Sync,
     ) -> Result<Changing<'t>> {
         let writing = tenant.writer.lock().await;
-        while tenant.is_behind() {
-            let view = self.change(tenant).await?;
-            if tenant.is_behind() {
-                self.take_over(tenant, view).await?;
-            }
+        if tenant.is_behind() {
+            drop(self.caught_up(tenant).await?);
         }
         self.changing_locked(scope, tenant, collection, writing, data).await
     }
