@@ -50,12 +50,20 @@ pub(crate) struct Statement {
     pub(super) values: Vec<(Value, Type)>,
     /// One plan is good for all values, and it is asked so often that the server may keep it.
     pub(super) is_common: bool,
+    /// It has to be planned with [`LOOKING_UP`].
+    pub(super) looks_up: bool,
     pub(super) prepared: Option<tokio_postgres::Statement>,
 }
 
 impl Statement {
     pub(crate) fn new(text: impl Into<Text>) -> Self {
-        Self { text: text.into(), values: Vec::new(), is_common: false, prepared: None }
+        Self {
+            text: text.into(),
+            values: Vec::new(),
+            is_common: false,
+            looks_up: false,
+            prepared: None,
+        }
     }
 
     /// It may be [prepared](super::prepared).
@@ -65,6 +73,12 @@ impl Statement {
         self
     }
 
+    /// What has to run, for the answer of the last step.
+    pub(super) fn into_steps(self) -> Vec<Step> {
+        let settings = self.looks_up.then(|| Step::Run(Self::new(LOOKING_UP)));
+        settings.into_iter().chain([Step::Run(self)]).collect()
+    }
+
     /// Gives the next value, `$1` first.
     #[must_use]
     pub(crate) fn with(mut self, value: impl ToSql + Sync + Send + 'static, of: Type) -> Self {
@@ -72,6 +86,13 @@ impl Statement {
         self
     }
 }
+
+/// Until the transaction ends: who is asked for an order takes an index that has it, also where the
+/// statistics say that there is nothing to sort. (Before version 18 this adds so much to the cost
+/// of what must be sorted after all that it would be compiled, or done by several processes.)
+pub(super) const LOOKING_UP: &str = "SELECT pg_catalog.set_config('enable_sort', 'off', true), \
+     pg_catalog.set_config('jit', 'off', true), \
+     pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)";
 
 impl fmt::Debug for Statement {
     /// Without values: they are the tenants'.

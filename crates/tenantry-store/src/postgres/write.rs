@@ -18,7 +18,7 @@ use crate::{
     CollectionInfo, CollectionRef,
     pool::compute,
     tenancy::{
-        Backend as _, Tenancy,
+        Tenancy,
         batch::{Batch, Place as BatchPlace, Prepared, Put, weight},
         catalog::PARTITION,
         complete,
@@ -165,11 +165,8 @@ impl Tenancy<Cluster> {
         data: impl Fn(&mut Draft) -> Result<Option<String>> + Send + Sync,
     ) -> Result<Changing<'t>> {
         let writing = tenant.writer.lock().await;
-        while tenant.is_behind() {
-            let view = self.change(tenant).await?;
-            if tenant.is_behind() {
-                self.take_over(tenant, view).await?;
-            }
+        if tenant.is_behind() {
+            drop(self.caught_up(tenant).await?);
         }
         self.changing_locked(scope, tenant, collection, writing, true, data).await
     }
@@ -193,12 +190,12 @@ impl Tenancy<Cluster> {
             Ok(draft.finish(&place, "", data.as_deref()).common_if(is_common))
         };
         make()?;
-        let steps = || make().map(Step::Run).into_iter().collect();
+        let steps = || make().map(Statement::into_steps).unwrap_or_default();
         let (view, answers) =
             PgView::change_and(&self.shared, place.clone(), &[tenant], steps).await?;
         // A revocation takes the same lock.
         self.stands(scope.standing(), Some(tenant), Some(&view)).await?;
-        let rows = answers.into_iter().next().unwrap_or_default();
+        let rows = answers.into_iter().next_back().unwrap_or_default();
         let lines = Lines::of(rows, tenant, number)?;
         let info = named::check(tenant, collection, lines.info.as_ref())?.clone();
         let statistics = lines.statistics.ok_or_else(|| {
