@@ -94,6 +94,7 @@ laws! {
     place_version: PlaceVersion {};
     own_database: OwnDatabase { tenant: any::<u64>() => same };
     claim: Claim {};
+    a_move: Move { tenant: any::<u64>() => same };
     slot: Slot { tenant: any::<u64>() => same };
     tenant: Tenant {};
     head: Head {};

@@ -16,6 +16,7 @@ mod disk_key;
 mod key_rows;
 pub(crate) mod keys;
 pub(crate) mod master;
+pub(crate) mod moving;
 pub(crate) mod place;
 pub(crate) mod seal;
 mod set;
@@ -31,6 +32,7 @@ pub(crate) use set::{Space, WriteSet};
 use crate::{AuditEvent, AuditOutcome, Entropy};
 use disk::Head;
 use key_rows::KeyCache;
+use moving::Moves;
 use parking_lot::Mutex;
 use seal::SealingKey;
 use slot::Slot;
@@ -62,6 +64,7 @@ pub(crate) struct Tenancy<B> {
     /// Keys revoked and tenants suspended since the store was opened.
     revocations: Arc<AtomicU64>,
     keys: Mutex<KeyCache>,
+    pub(crate) moves: Moves,
 }
 
 /// Names and spaces that are being given at this moment, and the next tenant id.
@@ -92,8 +95,8 @@ impl<B: Backend> Tenancy<B> {
         entropy: Arc<dyn Entropy>,
         default: (Isolation, Location),
     ) -> Self {
-        let (naming, keys) = Default::default();
-        Self { backend, tenants, clock, entropy, naming, default, revocations, keys }
+        let (naming, keys, moves) = Default::default();
+        Self { backend, tenants, clock, entropy, naming, default, revocations, keys, moves }
     }
 
     pub(crate) fn revocations(&self) -> u64 {

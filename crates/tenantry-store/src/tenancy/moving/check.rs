@@ -1,0 +1,160 @@
+//! Both copies are compared, row by row. Where they differ while the source is written to, the row
+//! is marked, and so is all that is replayed from then on; what is marked must be the same at last,
+//! when the source rests.
+
+use super::{
+    Carry,
+    carry::Role,
+    copy::{Differences, Rows},
+    run::Mover,
+};
+use crate::tenancy::{
+    Space, Tenancy, View,
+    backend::Scan,
+    keys::{self, Decode as _, Family, PREFIX_BYTES},
+    tenants::OpenTenant,
+};
+use std::collections::{BTreeSet, VecDeque};
+use tenantry_types::{Error, Result};
+
+/// Rows compared in one step, and keys looked up at once.
+const ROWS_AT_ONCE: usize = 1_024;
+const KEYS_AT_ONCE: usize = 256;
+
+/// What was compared.
+#[derive(Debug, Default)]
+pub(super) struct Check {
+    /// Starts of keys that are still to be compared, the first from a key on.
+    left: VecDeque<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Keys that were not the same, or were replayed since.
+    marks: BTreeSet<Vec<u8>>,
+}
+
+impl Check {
+    /// Marks what is replayed. Old changes are removed at the destination, so they are not compared.
+    pub(super) fn mark(&mut self, rows: &Rows) {
+        let is_compared = |key: &&Vec<u8>| {
+            let family = key.get(PREFIX_BYTES - 1);
+            family != Some(&(Family::Change as u8)) && family != Some(&(Family::Purge as u8))
+        };
+        self.marks.extend(rows.keys().filter(is_compared).cloned());
+    }
+
+    pub(super) fn marks(&self) -> usize {
+        self.marks.len()
+    }
+}
+
+impl<B: Carry> Tenancy<B> {
+    /// Begins to compare.
+    pub(super) async fn begin_check(&self, tenant: &OpenTenant) -> Result<Check> {
+        let view = self.view(tenant).await?;
+        let mut check = Check::default();
+        let prefix = tenant.prefix();
+        for family in Family::of(Role::Catalog).chain([Family::Audit]) {
+            check.left.push_back((prefix.family(family), None));
+        }
+        // Those that are made later are replayed.
+        let all = keys::Collection::all(prefix);
+        let mut rows = Scan::new(&view, Space::Data, all, None);
+        while let Some((key, _)) = rows.next().await? {
+            let key = keys::Collection::decode(prefix, &key)
+                .ok_or_else(|| Error::corrupt("a collection's key is unreadable"))?;
+            for start in keys::records_of(prefix, key.collection) {
+                check.left.push_back((start, None));
+            }
+        }
+        Ok(check)
+    }
+
+    /// Compares some rows; false if none are left.
+    pub(super) async fn compare(
+        &self,
+        tenant: &OpenTenant,
+        arriving: &OpenTenant,
+        check: &mut Check,
+    ) -> Result<bool> {
+        let Some((start, from)) = check.left.pop_front() else { return Ok(false) };
+        let ours = self.view(tenant).await?;
+        let theirs = self.look(arriving.placement()).await?;
+        let mut differences = Differences::new(&ours, &theirs, &start, from.as_deref());
+        while let Some((key, _)) = differences.next(ROWS_AT_ONCE).await? {
+            check.marks.insert(key);
+        }
+        if differences.seen >= ROWS_AT_ONCE {
+            let mut next = differences.last.clone();
+            next.push(0);
+            check.left.push_front((start, Some(next)));
+        }
+        Ok(true)
+    }
+
+    /// Takes the marks off what is the same now.
+    pub(super) async fn settle(
+        &self,
+        tenant: &OpenTenant,
+        view: &B::View,
+        arriving: &OpenTenant,
+        check: &mut Check,
+    ) -> Result<()> {
+        let there = self.look(arriving.placement()).await?;
+        let marked: Vec<Vec<u8>> = check.marks.iter().cloned().collect();
+        for keys in marked.chunks(KEYS_AT_ONCE) {
+            let ours = view.many(Space::Data, keys).await?;
+            let theirs = there.many(Space::Data, keys).await?;
+            for ((key, ours), theirs) in keys.iter().zip(ours).zip(theirs) {
+                // An entry that an attempt has left that did not decide is written over.
+                let is_entry =
+                    ours.is_none() && key.starts_with(&keys::Audit::all(tenant.prefix()));
+                if ours == theirs || is_entry {
+                    check.marks.remove(key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if anything differs, while the source rests.
+    pub(super) async fn must_be_same(
+        &self,
+        tenant: &OpenTenant,
+        view: &B::View,
+        arriving: &OpenTenant,
+        mover: &mut Mover,
+    ) -> Result<()> {
+        let Some(check) = mover.check.as_mut() else {
+            return Err(Error::internal("a move was not checked"));
+        };
+        self.settle(tenant, view, arriving, check).await?;
+        // In collections that were deleted meanwhile, the purger removes what was copied.
+        let mut first = None;
+        for key in &check.marks {
+            if self.is_of_living(tenant, view, key).await? {
+                first.get_or_insert(key);
+            }
+        }
+        let Some(first) = first else { return Ok(()) };
+        let family = first.get(PREFIX_BYTES - 1).copied().unwrap_or(0);
+        let message = format!(
+            "the copy of tenant {} differs in {} rows; the first is of family {family:#04x}",
+            tenant.id(),
+            check.marks.len()
+        );
+        Err(Error::corrupt(message))
+    }
+
+    /// False for a row of records whose collection is gone.
+    async fn is_of_living(&self, tenant: &OpenTenant, view: &B::View, key: &[u8]) -> Result<bool> {
+        let family = key.get(PREFIX_BYTES - 1);
+        if !Family::of(Role::Record).any(|one| family == Some(&(one as u8))) {
+            return Ok(true);
+        }
+        let Some((collection, _)) = key.get(PREFIX_BYTES..).and_then(<[u8]>::split_first_chunk)
+        else {
+            return Ok(true);
+        };
+        let collection = u32::from_be_bytes(*collection);
+        let row = keys::Collection { collection }.encode(tenant.prefix());
+        Ok(view.get(Space::Data, &row).await?.is_some())
+    }
+}

@@ -1,0 +1,287 @@
+//! What was changed since the copy began, as the source has it now.
+
+use super::{
+    Carry,
+    copy::{Reader, Rows, entries},
+    run::Mover,
+};
+use crate::tenancy::{
+    Space, Tenancy, View,
+    catalog::PARTITION,
+    disk::{DiskChange, DiskCollection, DiskDatabase, Head, Touched},
+    keys::{self, Decode as _, Prefix, Tail},
+    number,
+    tenants::{CHANGES_KEPT, OpenTenant},
+};
+use std::collections::{BTreeMap, BTreeSet};
+use tenantry_auth::TenantId;
+use tenantry_types::{CollectionNumber, DatabaseNumber, Error, Result};
+
+/// Changes of one round, and records that they have touched.
+const CHANGES_AT_ONCE: usize = 512;
+const RECORDS_AT_ONCE: usize = 1_000;
+/// Rows of changes that one round removes at the destination, because they are too old to be kept.
+const OLD_AT_ONCE: usize = 1_024;
+
+/// What changes have touched.
+#[derive(Debug, Default)]
+struct Touch {
+    databases: BTreeSet<u32>,
+    collections: BTreeSet<u32>,
+    records: BTreeMap<u32, BTreeSet<u64>>,
+    ordinals: usize,
+}
+
+impl Touch {
+    fn add(&mut self, touched: Touched) -> Result<()> {
+        match touched {
+            // The root's.
+            Touched::Tenant | Touched::Key(_) => {}
+            Touched::Database(number) => drop(self.databases.insert(number)),
+            Touched::Collection(number) => drop(self.collections.insert(number)),
+            Touched::Written { collection, partition, ordinals }
+            | Touched::Deleted { collection, partition, ordinals } => {
+                if partition != PARTITION {
+                    return Err(Error::internal("a partition that moves know nothing of"));
+                }
+                self.ordinals += ordinals.len();
+                self.records.entry(collection).or_default().extend(ordinals);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<B: Carry> Tenancy<B> {
+    /// Replays some of what was changed; the commits that are left.
+    pub(super) async fn round(
+        &self,
+        tenant: &OpenTenant,
+        arriving: &OpenTenant,
+        mover: &mut Mover,
+    ) -> Result<u64> {
+        let view = self.view(tenant).await?;
+        let head = tenant.read_head(&view).await?;
+        let mut rows = Rows::default();
+        let from = (mover.replayed, false);
+        let changed = self.changed((tenant, &view), arriving, from, &head, &mut rows).await?;
+        let audit = entries(&view, tenant, mover.audit, &mut rows).await?;
+        drop(view);
+        mover.mark(&rows);
+        self.put_rows(arriving, rows).await?;
+        (mover.replayed, mover.audit) = (changed, audit);
+        let entries = head.audit_sequence.saturating_sub(audit);
+        Ok(head.sequence.saturating_sub(changed).max(entries))
+    }
+
+    /// Everything that is left, for whoever holds the tenant's writer lock.
+    pub(super) async fn rest(
+        &self,
+        tenant: &OpenTenant,
+        view: &B::View,
+        arriving: &OpenTenant,
+        mover: &mut Mover,
+        head: &Head,
+    ) -> Result<Rows> {
+        let mut rows = Rows::default();
+        self.changed((tenant, view), arriving, (mover.replayed, true), head, &mut rows).await?;
+        let mut audit = mover.audit;
+        while audit < head.audit_sequence {
+            let next = entries(view, tenant, audit, &mut rows).await?;
+            if next == audit {
+                return Err(Error::corrupt("the end of the audit log is missing"));
+            }
+            audit = next;
+        }
+        mover.mark(&rows);
+        Ok(rows)
+    }
+
+    /// Puts what was changed after this commit, as the view has it; up to which commit. `all` if
+    /// none may be left.
+    async fn changed(
+        &self,
+        (tenant, view): (&OpenTenant, &B::View),
+        arriving: &OpenTenant,
+        (after, all): (u64, bool),
+        head: &Head,
+        rows: &mut Rows,
+    ) -> Result<u64> {
+        let there = &self.look(arriving.placement()).await?;
+        let oldest = head.sequence.saturating_sub(CHANGES_KEPT);
+        let (mut touch, mut last) = (Touch::default(), after);
+        let start = keys::Change::all(tenant.prefix());
+        while last < head.sequence {
+            let next = keys::Change { sequence: last + 1 }.encode(tenant.prefix());
+            let page = view.page(Space::Data, &start, &next, CHANGES_AT_ONCE).await?;
+            if page.is_empty() {
+                return Err(lost());
+            }
+            for (key, sealed) in page {
+                let change = keys::Change::decode(tenant.prefix(), &key).ok_or_else(lost)?;
+                // A commit that touches nothing has no number, so there is no gap.
+                if change.sequence != last + 1 {
+                    return Err(lost());
+                }
+                last = change.sequence;
+                let DiskChange::V1 { touched, .. } = tenant.open_row(&key, &sealed)?;
+                for touched in touched {
+                    touch.add(touched)?;
+                }
+                if last > oldest {
+                    rows.put(key, sealed);
+                }
+            }
+            if !all && (touch.ordinals >= RECORDS_AT_ONCE || last - after >= 1_024) {
+                break;
+            }
+        }
+        let old = there.page(Space::Data, &start, &start, OLD_AT_ONCE).await?;
+        let oldest = keys::Change { sequence: oldest + 1 }.encode(tenant.prefix());
+        for (key, _) in old.into_iter().filter(|(key, _)| *key < oldest) {
+            rows.remove(key);
+        }
+        let is_apart = arriving.placement().is_apart();
+        replay_catalog(tenant, is_apart, (view, there), &touch, rows).await?;
+        for (collection, ordinals) in &touch.records {
+            replay_records(tenant, (view, there), *collection, ordinals, rows).await?;
+        }
+        Ok(last)
+    }
+}
+
+/// The keys of what a row is called, and the row.
+type Named = ([Vec<u8>; 2], Vec<u8>);
+
+fn lost() -> Error {
+    Error::corrupt("changes that were held for a move are missing")
+}
+
+/// Databases and collections that were touched: what they were called at the destination goes
+/// first, so that names may have changed hands.
+async fn replay_catalog<V: View>(
+    tenant: &OpenTenant,
+    is_apart: bool,
+    (view, there): (&V, &V),
+    touch: &Touch,
+    rows: &mut Rows,
+) -> Result<()> {
+    let prefix = tenant.prefix();
+    let mut new = Rows::default();
+    for database in &touch.databases {
+        let key = keys::Database { database: *database }.encode(prefix);
+        let name = async |view: &V| -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+            let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(None) };
+            let row: DiskDatabase = tenant.open_row(&key, &sealed)?;
+            let info = row.into_info(DatabaseNumber(*database))?;
+            let name = keys::DatabaseName { name: Tail(info.name.as_str().as_bytes()) };
+            Ok(Some((name.encode(prefix), sealed)))
+        };
+        if let Some((old, _)) = name(there).await? {
+            rows.remove(old);
+        }
+        match name(view).await? {
+            Some((name, sealed)) => {
+                new.put(name, database.to_be_bytes().to_vec());
+                new.put(key.clone(), sealed);
+            }
+            None => rows.remove(key.clone()),
+        }
+    }
+    for collection in &touch.collections {
+        let key = keys::Collection { collection: *collection }.encode(prefix);
+        let names = async |view: &V| -> Result<Option<Named>> {
+            let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(None) };
+            let row: DiskCollection = tenant.open_row(&key, &sealed)?;
+            let info = row.into_info(CollectionNumber(*collection))?;
+            let name = Tail(info.name.as_str().as_bytes());
+            let name = keys::CollectionName { database: info.database.0, name }.encode(prefix);
+            let id = keys::CollectionId { id: info.id.0 }.encode(prefix);
+            Ok(Some(([name, id], sealed)))
+        };
+        if let Some((old, _)) = names(there).await? {
+            for old in old {
+                rows.remove(old);
+            }
+        }
+        match names(view).await? {
+            Some((names, sealed)) => {
+                for name in names {
+                    new.put(name, collection.to_be_bytes().to_vec());
+                }
+                new.put(key.clone(), sealed);
+                let counts = keys::Statistics { collection: *collection, partition: PARTITION };
+                let counts = counts.encode(prefix);
+                if let Some(value) = view.get(Space::Data, &counts).await? {
+                    new.put(counts, value);
+                }
+            }
+            None => {
+                rows.remove(key.clone());
+                new.note(tenant, is_apart, *collection);
+            }
+        }
+    }
+    for (space, key, value) in new.into_operations() {
+        rows.set(space, key, value);
+    }
+    Ok(())
+}
+
+impl Rows {
+    /// Leaves a note for the purger, who removes what was copied of a collection before it was
+    /// deleted.
+    fn note(&mut self, tenant: &OpenTenant, is_apart: bool, collection: u32) {
+        let note = keys::Purge { tenant: tenant.id().get(), collection };
+        let (space, whose) = if is_apart {
+            (Space::Data, tenant.prefix())
+        } else {
+            (Space::Catalog, Prefix::of(TenantId::INSTALLATION))
+        };
+        self.set(space, note.encode(whose), Some(Vec::new()));
+    }
+}
+
+async fn replay_records<V: View>(
+    tenant: &OpenTenant,
+    (view, there): (&V, &V),
+    collection: u32,
+    ordinals: &BTreeSet<u64>,
+    rows: &mut Rows,
+) -> Result<()> {
+    let key = keys::Collection { collection }.encode(tenant.prefix());
+    // What was deleted with its collection is in the changes of the collection.
+    let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(()) };
+    let row: DiskCollection = tenant.open_row(&key, &sealed)?;
+    let reader = Reader::new(tenant, row, collection)?;
+    let mut new = Rows::default();
+    for ordinal in ordinals {
+        let key = reader.body_key(*ordinal);
+        let vectors = reader.vector_keys(*ordinal);
+        for (key, value) in vectors.iter().zip(there.many(Space::Data, &vectors).await?) {
+            if value.is_some() {
+                rows.remove(key.clone());
+            }
+        }
+        if let Some(body) = view.get(Space::Data, &key).await? {
+            reader.put(view, key, body, &mut new).await?;
+            continue;
+        }
+        let Some(body) = there.get(Space::Data, &key).await? else { continue };
+        let id = reader.id_key(&key, &body)?;
+        // The id may belong to a later record.
+        let leads_to = there.get(Space::Data, &id).await?;
+        if leads_to.map(|value| number(&value)).transpose()? == Some(*ordinal) {
+            rows.remove(id);
+        }
+        rows.remove(key);
+    }
+    let counts = keys::Statistics { collection, partition: PARTITION }.encode(tenant.prefix());
+    if let Some(value) = view.get(Space::Data, &counts).await? {
+        new.put(counts, value);
+    }
+    for (space, key, value) in new.into_operations() {
+        rows.set(space, key, value);
+    }
+    Ok(())
+}

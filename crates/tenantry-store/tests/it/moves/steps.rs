@@ -1,0 +1,283 @@
+//! Kill -9 at every step: a child process moves a tenant that is written to and ends itself at the
+//! n-th thing that the mover says; what it leaves is opened, and the move goes on or was undone.
+
+use super::{CIRCLE, all, check_places, isolation, over};
+use crate::stand::{Running, Stand, record, tenant, this_binary, verify_chain, whole_number};
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    path::Path,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tenantry_auth::TenantId;
+use tenantry_store::MovePhase;
+use tenantry_types::{ErrorKind, Isolation, Selector, WriteMode};
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+};
+
+const FOLDER: &str = "TENANTRY_MOVES_FOLDER";
+const STEP: &str = "TENANTRY_MOVES_STEP";
+const TO: &str = "TENANTRY_MOVES_TO";
+/// The move is cancelled when something is copied.
+const CANCEL: &str = "TENANTRY_MOVES_CANCEL";
+const RECORDS: usize = 300;
+const WORDS: [(&str, Isolation); 3] = [
+    ("schema", Isolation::Schema),
+    ("database", Isolation::Database),
+    ("shared", Isolation::Shared),
+];
+
+/// Ends the process at the n-th event of the mover.
+struct Ending {
+    left: AtomicU64,
+    has_copied: Arc<AtomicBool>,
+}
+
+struct Step(String);
+
+impl Visit for Step {
+    fn record_debug(&mut self, _field: &Field, _value: &dyn std::fmt::Debug) {}
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "step" {
+            value.clone_into(&mut self.0);
+        }
+    }
+}
+
+impl Subscriber for Ending {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "tenantry_store::moving"
+    }
+
+    fn new_span(&self, _span: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &Id, _values: &Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut step = Step(String::new());
+        event.record(&mut step);
+        if step.0 == "copied" {
+            self.has_copied.store(true, Ordering::SeqCst);
+        }
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            say(&format!("end at {}", step.0));
+            std::process::abort();
+        }
+    }
+
+    fn enter(&self, _span: &Id) {}
+
+    fn exit(&self, _span: &Id) {}
+}
+
+fn say(line: &str) {
+    let line = format!("{line}\n");
+    std::io::stdout().lock().write_all(line.as_bytes()).expect("the parent listens");
+}
+
+/// The child's side; returns at once when the test binary runs as usual.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_that_moves() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let has_copied = Arc::new(AtomicBool::new(false));
+    let left = AtomicU64::new(number(STEP).expect("a step"));
+    let ending = Ending { left, has_copied: Arc::clone(&has_copied) };
+    tracing::subscriber::set_global_default(ending).expect("the only one");
+    let stand = Arc::new(Stand::open(Path::new(&folder)).await);
+    let id = stand.store.find_tenant(&tenant("a")).await.expect("find").expect("it lives").id;
+    let scope = stand.scope(id);
+    let collection = stand.collection(&scope).await.expect("collection");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (stand, is_over) = (Arc::clone(&stand), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            for value in 1.. {
+                if is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let id = format!("w{}", value % 7);
+                let batch = vec![record(&id, vec![1.0; 8], &[("value", value)])];
+                let written = stand.store.write(&scope, &collection, WriteMode::Upsert, batch);
+                written.await.expect("write");
+                say(&format!("+ {id} {value}"));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+    };
+    let to = std::env::var(TO).expect("where to");
+    let to = WORDS.into_iter().find(|(word, _)| *word == to).expect("a word").1;
+    stand.store.start_move(&stand.operator, &tenant("a"), to).await.expect("a move");
+    if std::env::var_os(CANCEL).is_some() {
+        while !has_copied.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        match stand.store.cancel_move(&stand.operator, &tenant("a")).await {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict),
+        }
+    }
+    over(&stand, "a").await;
+    is_over.store(true, Ordering::SeqCst);
+    writer.await.expect("the writer");
+    Arc::into_inner(stand).expect("the writer is done").close();
+    say("over");
+}
+
+/// What the child said.
+fn run(folder: &Path, step: u64, to: &str, cancel: bool) -> String {
+    let mut child = this_binary("moves::steps::child_that_moves", FOLDER, folder);
+    child.env(STEP, step.to_string()).env(TO, to);
+    if cancel {
+        child.env(CANCEL, "1");
+    }
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = Running(child.expect("start the child"));
+    let mut said = String::new();
+    child.0.stdout.take().expect("its output").read_to_string(&mut said).expect("read");
+    child.0.wait().expect("child");
+    said
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("read").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copy");
+        }
+    }
+}
+
+/// Opens what the child has left, lets the move end, and compares with what was acknowledged.
+async fn compare(folder: &Path, said: &str, id: TenantId, from: Isolation) -> MovePhase {
+    let stand = Stand::open(folder).await;
+    let begun = stand.store.move_status(&stand.operator, &tenant("a")).await.expect("status");
+    let phase = match begun {
+        Some(_) => over(&stand, "a").await.phase,
+        None => MovePhase::Cancelled,
+    };
+    let scope = stand.scope(id);
+    let records = all(&stand, &scope).await;
+    let mut last: BTreeMap<&str, i64> = BTreeMap::new();
+    for line in said.lines() {
+        if let ["+", id, value] = line.split(' ').collect::<Vec<_>>()[..] {
+            last.insert(id, value.parse().expect("a number"));
+        }
+    }
+    for (id, value) in last {
+        // One more may have been written that was not acknowledged.
+        let found = whole_number(&records[id], "value");
+        assert!(found == value || found == value + 7, "{id} is {found}, not {value}");
+    }
+    let filled = records.keys().filter(|id| id.starts_with('r')).count();
+    assert_eq!(filled, RECORDS, "records are lost or doubled");
+    let collection = stand.collection(&scope).await.expect("collection");
+    let count = stand.store.count(&scope, &collection, &Selector::default()).await.expect("count");
+    assert_eq!(count.value, records.len());
+    stand.verify_audit(&scope).await;
+    verify_chain(&stand.store.operator_audit(&stand.operator, 0, usize::MAX).await.expect("log"));
+    let now = isolation(&stand, id).await;
+    if phase != MovePhase::Done {
+        assert_eq!((phase, now), (MovePhase::Cancelled, from));
+    }
+    // It can be moved again, wherever it is.
+    stand.close();
+    check_places(folder, id, now);
+    phase
+}
+
+/// Every step of the move from one place to another.
+async fn every_step(from: Isolation, to: &str, cancel: bool) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let first = dir.path().join("first");
+    let stand = Stand::open(&first).await;
+    let scope = stand.create_in("a", from).await.expect("tenant");
+    super::fill(&stand, &scope, RECORDS).await;
+    let id = scope.tenant();
+    stand.close();
+    let mut ends: Vec<String> = Vec::new();
+    for step in 1..200 {
+        let folder = dir.path().join(format!("{step}"));
+        copy(&first, &folder);
+        let said = run(&folder, step, to, cancel);
+        let end = said.lines().find_map(|line| line.strip_prefix("end at "));
+        let is_over = said.lines().any(|line| line == "over");
+        assert!(end.is_some() || is_over, "the child ended by itself: {said}");
+        let phase = compare(&folder, &said, id, from).await;
+        std::fs::remove_dir_all(&folder).expect("remove");
+        match end {
+            Some(end) => ends.push(end.to_owned()),
+            None => {
+                assert_eq!(phase == MovePhase::Done, !cancel, "{said}");
+                break;
+            }
+        }
+    }
+    ends.sort();
+    ends.dedup();
+    let steps: &[&str] = if cancel {
+        &["mark", "marked", "hold", "held", "made", "copied", "let go", "undo", "undone"]
+    } else {
+        &[
+            "mark",
+            "marked",
+            "hold",
+            "held",
+            "made",
+            "copy",
+            "copied",
+            "follow",
+            "followed",
+            "checked",
+            "closed",
+            "last",
+            "replayed",
+            "flip",
+            "flipped",
+            "exchanged",
+            "leave",
+            "left",
+            "done",
+        ]
+    };
+    for step in steps {
+        assert!(ends.iter().any(|end| end == step), "never ended at {step}: {ends:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_on_the_way_to_a_schema() {
+    every_step(CIRCLE[2], "schema", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_on_the_way_to_a_database() {
+    every_step(CIRCLE[0], "database", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_on_the_way_home() {
+    every_step(CIRCLE[1], "shared", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_a_move_is_undone() {
+    every_step(CIRCLE[1], "shared", true).await;
+    every_step(CIRCLE[2], "database", true).await;
+}
