@@ -189,6 +189,7 @@ impl<B: Carry> Tenancy<B> {
                 if !self.copy(&tenant, &arriving, &mut mover.cursor).await? {
                     mover.audit = mover.cursor.audit;
                     mover.stage = Stage::Follow;
+                    mover.saved = None;
                 }
                 said("copied");
                 self.save_cursor(mover, one).await
@@ -277,7 +278,7 @@ impl<B: Carry> Tenancy<B> {
         Ok(())
     }
 
-    /// Stores how far the copy has come, now and then.
+    /// Stores how far the copy has come, now and then, and at its end.
     async fn save_cursor(&self, mover: &mut Mover, one: &Move) -> Result<()> {
         if mover.saved.is_some_and(|at| at.elapsed() < SAVE_EVERY) {
             return Ok(());

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -41,7 +41,7 @@ struct Client {
     number: u64,
     chance: Chance,
     common: Arc<Mutex<Common>>,
-    longest: Arc<AtomicU64>,
+    longest: Arc<Mutex<BTreeMap<&'static str, u128>>>,
     /// Its own ids, which nobody else writes: exactly this is found.
     own: BTreeMap<String, i64>,
     next: i64,
@@ -56,24 +56,47 @@ impl Client {
         let mut operations = 0;
         while !until.load(Ordering::SeqCst) {
             let begun = Instant::now();
-            self.step().await;
-            let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.longest.fetch_max(took, Ordering::SeqCst);
+            let what = self.step().await;
+            if begun.elapsed().as_millis() > 100 { let st = self.stand.store.moves(&self.stand.operator).await.unwrap(); eprintln!("DBG {what} {:?} {:?}", begun.elapsed(), st.iter().map(|s| (s.phase, s.to)).collect::<Vec<_>>()); }
+            let mut longest = self.longest.lock().unwrap();
+            let longest = longest.entry(what).or_default();
+            *longest = begun.elapsed().as_millis().max(*longest);
             operations += 1;
         }
         self.check_own().await;
         operations
     }
 
-    async fn step(&mut self) {
+    async fn step(&mut self) -> &'static str {
         match self.chance.below(8) {
-            0 | 1 => self.write_own().await,
-            2 => self.write_common().await,
-            3 => self.delete_own().await,
-            4 => self.read_common().await,
-            5 => self.query_own().await,
-            6 => self.count_own().await,
-            _ => self.check_own().await,
+            0 | 1 => {
+                self.write_own().await;
+                "write"
+            }
+            2 => {
+                self.write_common().await;
+                "write of two"
+            }
+            3 => {
+                self.delete_own().await;
+                "delete"
+            }
+            4 => {
+                self.read_common().await;
+                "get"
+            }
+            5 => {
+                self.query_own().await;
+                "query"
+            }
+            6 => {
+                self.count_own().await;
+                "count"
+            }
+            _ => {
+                self.check_own().await;
+                "get of twelve"
+            }
         }
     }
 
@@ -221,7 +244,7 @@ async fn nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around() {
     let scope = stand.create("a").await.expect("tenant");
     fill(&stand, &scope, RECORDS).await;
     let collection = stand.collection(&scope).await.expect("collection");
-    let (common, longest) = (Arc::<Mutex<Common>>::default(), Arc::<AtomicU64>::default());
+    let (common, longest) = (Arc::<Mutex<Common>>::default(), Arc::default());
     let until = Arc::new(AtomicBool::new(false));
     let mut clients = tokio::task::JoinSet::new();
     for number in 0..CLIENTS {
@@ -232,7 +255,7 @@ async fn nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around() {
             number,
             chance: Chance(number + 100),
             common: Arc::clone(&common),
-            longest: Arc::clone(&longest),
+            longest: Arc::<Mutex<BTreeMap<&'static str, u128>>>::clone(&longest),
             own: BTreeMap::new(),
             next: 0,
         };
@@ -240,7 +263,7 @@ async fn nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around() {
     }
     let maker = tokio::spawn(catalog(Arc::clone(&stand), scope.clone(), Arc::clone(&until)));
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let quiet = longest.swap(0, Ordering::SeqCst);
+    let quiet = std::mem::take(&mut *longest.lock().unwrap());
     let mut pauses = Vec::new();
     for round in 0..ROUNDS {
         for to in CIRCLE {
@@ -251,7 +274,7 @@ async fn nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around() {
             assert!(!clients.is_empty() && !maker.is_finished(), "a client failed in {round}");
         }
     }
-    let delay = longest.load(Ordering::SeqCst);
+    let delay = std::mem::take(&mut *longest.lock().unwrap());
     until.store(true, Ordering::SeqCst);
     let mut operations = 0;
     while let Some(client) = clients.join_next().await {
@@ -259,8 +282,8 @@ async fn nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around() {
     }
     let made = maker.await.expect("the catalog's client");
     println!(
-        "{operations} operations, {made} collections; pauses {pauses:?} µs; longest operation \
-         {delay} µs, before {quiet} µs"
+        "{operations} operations, {made} collections; pauses {pauses:?} µs; longest operations in \
+         ms {delay:?}, before {quiet:?}"
     );
     let records = all(&stand, &scope).await;
     assert_eq!(records.keys().filter(|id| id.starts_with('r')).count(), RECORDS);
