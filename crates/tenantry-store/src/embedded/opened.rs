@@ -7,6 +7,7 @@ use fjall::{
     Snapshot,
 };
 use std::{
+    ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
@@ -185,7 +186,19 @@ impl Db {
     ) -> impl Iterator<Item = Result<(fjall::Slice, fjall::Slice)>> + use<> {
         let (iter, wrong) = match self.opened.keyspace(space, self.index) {
             Ok(keyspace) => match from {
-                Some(from) => (Some(self.snapshot.range(keyspace, from.to_vec()..)), None),
+                // Not beyond: where much was removed, a long way leads to the next key.
+                Some(from) => {
+                    let end = after(prefix).map_or(Bound::Unbounded, Bound::Excluded);
+                    // A range that ends before it begins is a panic.
+                    let range = match &end {
+                        Bound::Excluded(end) if end.as_slice() <= from => None,
+                        _ => {
+                            let from = Bound::Included(from.to_vec());
+                            Some(self.snapshot.range(keyspace, (from, end)))
+                        }
+                    };
+                    (range, None)
+                }
                 None => (Some(self.snapshot.prefix(keyspace, prefix)), None),
             },
             Err(wrong) => (None, Some(Err(wrong))),
@@ -204,6 +217,14 @@ impl std::fmt::Debug for Db {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Db")
     }
+}
+
+/// The first key after all that start so; `None` if there is none.
+fn after(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut end = prefix.get(..=last)?.to_vec();
+    *end.last_mut()? += 1;
+    Some(end)
 }
 
 /// The keyspace of a tenant's data within its database.

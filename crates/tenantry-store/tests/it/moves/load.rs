@@ -57,7 +57,6 @@ impl Client {
         while !until.load(Ordering::SeqCst) {
             let begun = Instant::now();
             let what = self.step().await;
-            if begun.elapsed().as_millis() > 100 { let st = self.stand.store.moves(&self.stand.operator).await.unwrap(); eprintln!("DBG {what} {:?} {:?}", begun.elapsed(), st.iter().map(|s| (s.phase, s.to)).collect::<Vec<_>>()); }
             let mut longest = self.longest.lock().unwrap();
             let longest = longest.entry(what).or_default();
             *longest = begun.elapsed().as_millis().max(*longest);
