@@ -247,4 +247,7 @@ fn ready<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 #[cfg(test)]
+#[path = "moves_tests.rs"]
+mod moves_tests;
+#[cfg(test)]
 mod tests;

@@ -190,6 +190,9 @@ impl Inner {
     /// tenant was never moved.
     async fn purge_move(&self, id: TenantId) -> Result<Option<Vec<Placement>>> {
         let installation = self.installation().await?;
+        if move_in(&self.db()?, &installation, id).await?.is_none() {
+            return Ok(None);
+        }
         // Whoever moves it finds at his next step that it is gone.
         let _working = self.moves.working.lock().await;
         let Some(one) = move_in(&self.db()?, &installation, id).await? else { return Ok(None) };

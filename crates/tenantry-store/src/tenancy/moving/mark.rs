@@ -125,7 +125,6 @@ impl<B: Carry> Tenancy<B> {
     ) -> Result<MoveStatus> {
         let tenant = self.require(name).await?;
         self.can_make(to, Location::Home)?;
-        self.allow_moves()?;
         // A place that was never opened is made first: there is nothing to copy before.
         self.at_home(&tenant).await?;
         let _rooting = self.rooting(&tenant).await?;
@@ -140,6 +139,7 @@ impl<B: Carry> Tenancy<B> {
         let moves = moves_in(&view, &installation).await?;
         let before = moves.iter().find(|one| one.tenant() == tenant.id());
         check_new(from, to, before)?;
+        self.allow_moves()?;
         // Also of a move that came to nothing: something may still be called by its name.
         let last = before.map_or(0, |one| one.to.stay.max(one.from.stay)).max(from.stay);
         let stay = last.checked_add(1).ok_or_else(|| Error::internal("there are no more stays"))?;
