@@ -1,4 +1,4 @@
-//! Where a tenant should live: trees of decisions as a table of rules ([`rules`]), read by one pure
+//! Where a tenant should live: trees of decisions as a table of rules (`rules`), read by one pure
 //! function.
 //!
 //! Rules of the location come first: who has not demanded another one stays where it is, because

@@ -3,6 +3,7 @@
 use super::{
     conn::Conn,
     connect::Facts,
+    connections::Target,
     failure::{CommitError, Failure, Outcome, Stage},
     in_order::{Call, Trouble, in_order},
     statement::{Limits, Mode, Right, Statement, Step},
@@ -44,6 +45,11 @@ impl Transaction {
     /// pgvector's types in its database, to send values of them.
     pub(crate) fn facts(&self) -> Option<&Arc<Facts>> {
         self.conn.facts()
+    }
+
+    /// Where it is.
+    pub(crate) fn target(&self) -> Option<&Target> {
+        self.conn.target()
     }
 
     /// Runs `steps` in one round trip, with the right that was entered last.

@@ -110,9 +110,11 @@ async fn owner(client: &impl GenericClient, claim: Option<Claim>) -> Result<Owne
     let values = [(&family() as _, Type::INT2), (&installation as _, Type::INT2)];
     let rows =
         client.query_typed(&sql, &values).await.map_err(failed("see whose a database is"))?;
+    // Whoever owns the database may have given the columns other types.
     let is_ours = |row: &tokio_postgres::Row| {
-        let (found, bytes): (i16, Vec<u8>) = (row.get(0), row.get(1));
-        found == family() && claim.is_some_and(|claim| claim.0.as_slice() == bytes)
+        let (found, bytes) = (row.try_get::<_, i16>(0), row.try_get::<_, Vec<u8>>(1));
+        found.is_ok_and(|found| found == family())
+            && bytes.is_ok_and(|bytes| claim.is_some_and(|claim| claim.0.as_slice() == bytes))
     };
     Ok(match rows.as_slice() {
         [] => Owner::Nobody,

@@ -159,6 +159,11 @@ async fn piece(
 ) -> Result<bool> {
     let note = note(rest)?;
     let tenant = TenantId::new(note.tenant);
+    // Others may write where a tenant lives apart: a note there is only ever about its own
+    // collections, and never about a place.
+    if notes.whose != INSTALLATION && (note.collection == 0 || tenant != notes.whose) {
+        return Err(Error::corrupt("a note in a tenant's place asks to purge what is not there"));
+    }
     lives_not(&notes.place, &view, &note).await?;
     let mut steps = vec![Step::Enter(notes.place.right(notes.whose))];
     let removed = if note.collection == 0 {

@@ -323,6 +323,9 @@ impl PgView {
                 *state = State::Open { transaction: Box::new(transaction), entered };
                 Ok(answers)
             }
+            State::Open { transaction, .. } if transaction.target() != Some(&place.target) => {
+                Err(Failure::internal("rows of one database are asked for in another one"))
+            }
             State::Open { mut transaction, entered } => {
                 let mut all = steps();
                 if entered != right {

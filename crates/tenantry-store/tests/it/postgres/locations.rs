@@ -323,6 +323,48 @@ async fn what_is_deleted_leaves_nothing_at_a_location() {
     assert_eq!(client.query_one(all, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
+/// Whoever owns a tenant's database may write notes there that name others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_note_removes_nobody_else() {
+    let (site, there, donor) = (Site::new().await, Site::new().await, Site::new().await);
+    let node = open(config(&site, &there, Isolation::Schema)).await;
+    let victim = make(&node, "victim", None).await.unwrap();
+    node.make(&victim, "c").await.unwrap();
+    write(&node, &victim, "c", 3).await.unwrap();
+    let database = another(&donor).await;
+    let forger = make(&node, "forger", Some(own(&database))).await.unwrap();
+    node.make(&forger, "c").await.unwrap();
+    write(&node, &forger, "c", 3).await.unwrap();
+    let (client, connection) =
+        tokio_postgres::connect(&superuser_in(&donor, &database), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let (forger, victim) = (forger.tenant(), victim.tenant());
+    let (whose, whom) = (forger.get(), victim.get());
+    // A schema at the location eu, made, with no notes.
+    let forged = format!(
+        "INSERT INTO tenantry.catalog (tenant, family, key, row) VALUES \
+         ({whose}, 3, '\\x{whom:016x}00000000', ''), \
+         (0, 5, '\\x{whom:016x}', '\\x010000000000{:016x}01026575')",
+        0
+    );
+    client.batch_execute(&forged).await.unwrap();
+    // The purger looks at the place again, whether by a deletion or at its opening.
+    node.store.close();
+    let node = open(config(&site, &there, Isolation::Schema)).await;
+    let scope = node.scope(forger);
+    let made = node.collection(&scope, "c").await.unwrap();
+    node.store.delete_collection(&scope, &made).await.unwrap();
+    let left = "SELECT count(*) FROM tenantry.records";
+    until("the forger's own", async || {
+        client.query_one(left, &[]).await.unwrap().get::<_, i64>(0) == 0
+    })
+    .await;
+    let victim = node.scope(victim);
+    write(&node, &victim, "c", 3).await.unwrap();
+    let places = "SELECT count(*) FROM pg_namespace WHERE nspname ~ '^ten_'";
+    assert_eq!(there.ask(places).await, 1);
+}
+
 /// The superuser's URL of the database that another URL names.
 fn superuser_in(site: &Site, url: &str) -> String {
     let (server, _) = site.superuser.rsplit_once('/').unwrap();
