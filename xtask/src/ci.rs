@@ -18,14 +18,15 @@ const CLIENT_TESTS: &str = "clients/chroma/python";
 const CLIENT_TESTS_FEW: &[&str] = &["test_isolation.py", "test_records.py"];
 
 /// What building and the tests use beside Rust and its C compiler: to build the allocator, to watch
-/// and limit child processes, to unpack the store's fixtures, to run what the documents print, a
-/// pooler, and Python for the real clients and for PostgreSQL.
+/// and limit child processes, to have a full disk, to unpack the store's fixtures, to run what the
+/// documents print, a pooler, and Python for the real clients and for PostgreSQL.
 const NEEDS: &[Need] = &[
     Need::program("make", "make"),
     Need::program("strace", "strace"),
     Need::program("prlimit", "util-linux"),
     Need::program("setpriv", "util-linux"),
     Need::program("flock", "util-linux"),
+    Need::program("mount", "mount"),
     Need::program("tar", "tar"),
     Need::program("curl", "curl"),
     Need::program("pgbouncer", "pgbouncer"),

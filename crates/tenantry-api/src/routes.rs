@@ -86,6 +86,8 @@ routes! {
     Operator POST "/v1/admin/tenants/{tenant}/suspend" admin::suspend_tenant;
     Operator POST "/v1/admin/tenants/{tenant}/resume" admin::resume_tenant;
     Operator GET "/v1/admin/tenants/{tenant}/advice" admin::advise_tenant;
+    Operator GET "/v1/admin/leftovers" admin::list_leftovers;
+    Operator DELETE "/v1/admin/leftovers/{tenant}" admin::abandon_leftover;
     Operator POST "/v1/admin/keys" admin::create_operator_key;
     Operator GET "/v1/admin/keys" admin::list_operator_keys;
     Operator DELETE "/v1/admin/keys/{key}" admin::revoke_operator_key;

@@ -1,9 +1,12 @@
 """Drives psycopg 3 as an application would use it: a JSON object a line on standard input says
 what to do, one on standard output says what came of it.
 
-One table, rows of tenants separated by row-level security, the tenant set inside each transaction,
-statements prepared, values in binary form. Workers are processes or threads with a connection each
-that is kept; they make their requests ready before they start together."""
+One table, rows of tenants separated by row-level security, the tenant set inside each transaction.
+Plain is what the manuals of psycopg and pgvector show: arrays of NumPy, psycopg's own choice of
+forms, statements prepared when it finds them worth it. Tuned has vectors encoded beforehand, all in
+binary form, and all statements prepared at once; pipelined is tuned, with a search in one round
+trip. Workers are processes or threads with a connection each that is kept; they make their requests
+ready before they start together."""
 
 import base64
 import json
@@ -16,7 +19,9 @@ import time
 from contextlib import nullcontext
 from itertools import cycle, islice
 
+import numpy
 import psycopg
+from pgvector.psycopg import register_vector
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
@@ -39,11 +44,8 @@ class Vector:
     """A vector in pgvector's binary form: the number of components and an unused field as 16
     bits, then the components as 32-bit floats, all big-endian."""
 
-    def __init__(self, encoded):
-        little = base64.b64decode(encoded)
-        count = len(little) // 4
-        floats = struct.unpack(f"<{count}f", little)
-        self.data = struct.pack(f">HH{count}f", count, 0, *floats)
+    def __init__(self, floats):
+        self.data = struct.pack(f">HH{len(floats)}f", len(floats), 0, *floats)
 
 
 def vector_dumper(connection):
@@ -65,20 +67,30 @@ def connect():
     """Not while a pool starts its workers: it would replace one that fails again and again."""
     if own.connection is not None:
         return
-    uri, role, pipelined = own.where
-    connection = psycopg.connect(uri, user=role, prepare_threshold=0)
-    connection.adapters.register_dumper(Vector, vector_dumper(connection))
+    uri, role, style = own.where
+    own.is_plain = style == "plain"
+    if own.is_plain:
+        connection = psycopg.connect(uri, user=role)
+        register_vector(connection)
+    else:
+        connection = psycopg.connect(uri, user=role, prepare_threshold=0)
+        connection.adapters.register_dumper(Vector, vector_dumper(connection))
     connection.commit()
     own.connection = connection
-    own.pipeline = connection.pipeline if pipelined else nullcontext
-    own.cursor = connection.cursor(binary=True)
+    own.pipeline = connection.pipeline if style == "pipelined" else nullcontext
+    own.cursor = connection.cursor(binary=not own.is_plain)
+
+
+def read_vector(encoded):
+    floats = numpy.frombuffer(base64.b64decode(encoded), dtype="<f4")
+    return floats if own.is_plain else Vector(floats.tolist())
 
 
 def search(query):
     tenant, vector, k = query
     with own.pipeline():
-        own.connection.execute(SET_TENANT, (tenant,), binary=True)
-        own.cursor.execute(SEARCH, (vector, k), binary=True)
+        own.connection.execute(SET_TENANT, (tenant,), binary=not own.is_plain)
+        own.cursor.execute(SEARCH, (vector, k), binary=not own.is_plain)
         # Sends what was not sent, so a pipeline makes one round trip.
         own.connection.commit()
         return own.cursor.fetchall()
@@ -86,7 +98,7 @@ def search(query):
 
 def insert(batch):
     tenant, rows = batch
-    own.connection.execute(SET_TENANT, (tenant,), binary=True)
+    own.connection.execute(SET_TENANT, (tenant,), binary=not own.is_plain)
     own.cursor.executemany(INSERT, rows)
     own.connection.commit()
 
@@ -98,12 +110,12 @@ def read_lines(path):
 
 def read_queries(path, k):
     lines = read_lines(path)
-    return [(str(line["tenant"]), Vector(line["vector"]), k) for line in lines]
+    return [(str(line["tenant"]), read_vector(line["vector"]), k) for line in lines]
 
 
 def read_batch(line):
-    tenant = Int8(line["tenant"])
-    columns = line["id"], line["document"], line["section"], map(Vector, line["vectors"])
+    tenant = line["tenant"] if own.is_plain else Int8(line["tenant"])
+    columns = line["id"], line["document"], line["section"], map(read_vector, line["vectors"])
     return str(line["tenant"]), [(tenant, *row) for row in zip(*columns)]
 
 
@@ -156,8 +168,8 @@ class Driver:
         self.where = self.kind = None
         self.pools = {}
 
-    def open(self, uri, role, pipelined, kind):
-        self.where, self.kind = (uri, role, pipelined), KINDS[kind]
+    def open(self, uri, role, style, kind):
+        self.where, self.kind = (uri, role, style), KINDS[kind]
         return {"name": f"psycopg {psycopg.__version__}"}
 
     def on_workers(self, work, tasks):

@@ -6,7 +6,7 @@ use crate::{
     natives::{Installation, Natives},
     postgres::{Instance, connect, make_table},
     process::tenantry_program,
-    psycopg::{self, Psycopg, Workers},
+    psycopg::{self, Psycopg, Style, Workers},
     random::Random,
     report::{self, Goal, Row},
     serving::System,
@@ -63,6 +63,11 @@ pub(crate) struct Options {
     #[arg(long)]
     program: Option<PathBuf>,
 }
+
+/// Who the goals are about.
+const PLAIN: &str = "psycopg";
+/// Where it has its table; the other psycopgs share one.
+const PLAIN_DATABASE: &str = "bench_plain";
 
 /// What Tenantry means to reach beside psycopg: queries a second, p50, inserts.
 type Goals = (Goal, Goal, Goal);
@@ -132,7 +137,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let program = tenantry_program(options.program.as_deref())?;
     let venv = psycopg::environment()?;
     let instance = Instance::start_with(&venv, &SETTINGS)?;
-    runtime.block_on(make_table(&instance.uri, tenants.dimension()))?;
+    let uris = [in_database(&instance.uri, PLAIN_DATABASE), instance.uri.clone()];
+    runtime.block_on(async {
+        let create = format!("CREATE DATABASE {PLAIN_DATABASE}");
+        connect(&instance.uri, None).await?.batch_execute(&create).await?;
+        for uri in &uris {
+            make_table(uri, tenants.dimension()).await?;
+        }
+        anyhow::Ok(())
+    })?;
+    let [plain, tuned] = &uris;
     let shared = Installation::set_up(&program, &instance, "bench_shared")?;
     let schema = Installation::set_up(&program, &instance, "bench_schema")?;
     println!("making {} tenants in each Tenantry", tenants.all.len());
@@ -140,20 +154,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let system = Natives::start(name, &program, more, isolation, &tenants)?;
         Ok(Contestant::new(name, Box::new(system), goals))
     };
-    let theirs = |name, pipelined| -> Result<_> {
-        let system = Psycopg::start(&venv, &instance, options.workers, pipelined)?;
-        Ok(Contestant::new(name, Box::new(system), SHOWN))
+    let theirs = |name, uri, style, inserts| -> Result<_> {
+        let system = Psycopg::start(&venv, uri, options.workers, style)?;
+        Ok(Contestant { inserts, ..Contestant::new(name, Box::new(system), SHOWN) })
     };
     let mut all = vec![
         ours("postgres shared", &shared.arguments(), "shared", SHARED)?,
         ours("postgres schema", &schema.arguments(), "schema", SHOWN)?,
         ours("embedded shared", &[], "shared", SHOWN)?,
-        theirs("psycopg", false)?,
-        theirs("psycopg pipelined", true)?,
+        theirs(PLAIN, plain, Style::Plain, true)?,
+        theirs("psycopg tuned", tuned, Style::Tuned, true)?,
+        theirs("psycopg pipelined", tuned, Style::Pipelined, false)?,
     ];
-    if let Some(pipelined) = all.last_mut() {
-        pipelined.inserts = false;
-    }
     insert(&mut all, &tenants, options)?;
     runtime.block_on(vacuum(&instance.uri))?;
     measure(&mut all, &tenants, &queries, options)?;
@@ -175,10 +187,14 @@ fn insert(all: &mut [Contestant], tenants: &Tenants, options: &Options) -> Resul
     Ok(())
 }
 
+fn in_database(uri: &str, database: &str) -> String {
+    uri.replace("/postgres?", &format!("/{database}?"))
+}
+
 /// Brings statistics and visibility of every database up to date, as a server left alone does.
 async fn vacuum(uri: &str) -> Result<()> {
-    for database in ["postgres", "bench_shared", "bench_schema"] {
-        let uri = uri.replace("/postgres?", &format!("/{database}?"));
+    for database in ["postgres", PLAIN_DATABASE, "bench_shared", "bench_schema"] {
+        let uri = in_database(uri, database);
         connect(&uri, None).await?.batch_execute("VACUUM ANALYZE").await?;
     }
     Ok(())
@@ -243,7 +259,7 @@ fn rows_of(our: &Contestant, their: &Contestant, connections: u16) -> Vec<Row> {
         let (what, peer) = (format!("{}: {what}", our.name), their.name.to_owned());
         rows.push(Row { what, unit, peer, ours, theirs, goal });
     };
-    let (throughput, latency, insert) = our.goals;
+    let (throughput, latency, insert) = if their.name == PLAIN { our.goals } else { SHOWN };
     for (is_crowd, clients) in
         [(false, "1 client".to_owned()), (true, format!("{connections} clients"))]
     {

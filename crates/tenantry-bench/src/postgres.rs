@@ -313,7 +313,7 @@ fn schema(dimension: usize) -> String {
          CREATE POLICY own ON records
              USING (tenant = current_setting('bench.tenant')::bigint)
              WITH CHECK (tenant = current_setting('bench.tenant')::bigint);
-         CREATE ROLE {ROLE} LOGIN;
+         DO $$BEGIN CREATE ROLE {ROLE} LOGIN; EXCEPTION WHEN duplicate_object THEN END$$;
          GRANT SELECT, INSERT ON records TO {ROLE};"
     )
 }

@@ -4,7 +4,7 @@
 use crate::{
     driver::Driver,
     library::{answered, insert_line, loaded, number, query_line, write_lines},
-    postgres::{Instance, ROLE},
+    postgres::ROLE,
     process::{Venv, empty_folder},
     server::tree_bytes,
     serving::System,
@@ -36,6 +36,24 @@ pub(crate) enum Workers {
     Threads,
 }
 
+/// How an application uses psycopg; the script says what each does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Style {
+    Plain,
+    Tuned,
+    Pipelined,
+}
+
+impl Style {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Tuned => "tuned",
+            Self::Pipelined => "pipelined",
+        }
+    }
+}
+
 /// A running script, connected to a server that has the table.
 #[derive(Debug)]
 pub(crate) struct Psycopg {
@@ -45,15 +63,9 @@ pub(crate) struct Psycopg {
 }
 
 impl Psycopg {
-    /// Starts the script. `pipelined` sends a transaction in one round trip.
-    pub(crate) fn start(
-        venv: &Venv,
-        instance: &Instance,
-        workers: Workers,
-        pipelined: bool,
-    ) -> Result<Self> {
-        let name = if pipelined { "psycopg-pipelined" } else { "psycopg" };
-        let folder = empty_folder(name)?;
+    /// Starts the script.
+    pub(crate) fn start(venv: &Venv, uri: &str, workers: Workers, style: Style) -> Result<Self> {
+        let folder = empty_folder(&format!("psycopg-{}", style.name()))?;
         let script = folder.join("psycopg_rls.py");
         fs::write(&script, SCRIPT)?;
         let mut command = Command::new(venv.program("python"));
@@ -64,7 +76,7 @@ impl Psycopg {
             Workers::Threads => "threads",
         };
         let opened = driver.ask(&json!({
-            "do": "open", "uri": instance.uri, "role": ROLE, "pipelined": pipelined, "kind": kind,
+            "do": "open", "uri": uri, "role": ROLE, "style": style.name(), "kind": kind,
         }))?;
         let version = opened.get("name").and_then(Value::as_str).context("no name")?.to_owned();
         Ok(Self { driver, requests: folder.join("requests.jsonl"), version })

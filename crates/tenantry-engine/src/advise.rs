@@ -178,7 +178,8 @@ pub fn advise(case: &Case) -> Result<Advice> {
         backend: backend_of(case, case.location),
         location: case.location,
     };
-    reasons.extend(facts.reasons());
+    let more = facts.reasons(&reasons);
+    reasons.extend(more);
     unmet.extend(facts.unmet(isolation));
     let notes = rules::notes(&facts, recommended, present);
     let changes = facts.changes(isolation);
@@ -201,9 +202,14 @@ fn check(case: &Case) -> Result<()> {
         return Err(Error::invalid("tenants: there is at least one"));
     }
     let Some(residency) = needs.residency else { return Ok(()) };
-    if needs.own_database || residency == Location::Own {
+    if needs.own_database {
         let message = "a tenant is at a location or in a database of its own: give residency, or \
                        own_database, not both";
+        return Err(Error::invalid(message));
+    }
+    if residency == Location::Own {
+        let message = "residency: own is no location; for a database that the tenant carries use \
+                       own_database (`--own-database`)";
         return Err(Error::invalid(message));
     }
     if case.location == residency || case.sites.iter().any(|site| site.location == residency) {
@@ -308,11 +314,11 @@ impl<'a> Facts<'a> {
         self.fit(self.wanted(without))
     }
 
-    /// The rules of the isolation that apply, each with its highest rung.
-    fn reasons(&self) -> Vec<Reason> {
+    /// The rules of the isolation that apply and are not known yet, each with its highest rung.
+    fn reasons(&self, known: &[Reason]) -> Vec<Reason> {
         let mut reasons: Vec<Reason> = Vec::new();
         for rung in RUNGS.iter().filter(|rung| (rung.met)(self)) {
-            if reasons.iter().any(|known| known.rule == rung.rule) {
+            if known.iter().chain(&reasons).any(|known| known.rule == rung.rule) {
                 continue;
             }
             reasons.push(Reason {
@@ -327,7 +333,7 @@ impl<'a> Facts<'a> {
         if lowered {
             reasons.push(rules::tight(self));
         }
-        if reasons.is_empty() {
+        if !RUNGS.iter().any(|rung| (rung.met)(self)) {
             reasons.push(rules::usual());
         }
         reasons
@@ -361,6 +367,12 @@ impl<'a> Facts<'a> {
             if changes.iter().all(|known| known.when != when) {
                 changes.push(Change { when, isolation });
             }
+        }
+        // What a low budget takes away.
+        let met = RUNGS.iter().filter(|rung| (rung.met)(self)).map(|rung| rung.to);
+        let unbounded = self.fit(met.max().unwrap_or_default());
+        if unbounded > isolation {
+            changes.push(Change { when: rules::UNBOUNDED.into(), isolation: unbounded });
         }
         changes
     }

@@ -31,6 +31,16 @@ impl<L: Level> Collection<L> {
         self.found.info()
     }
 
+    /// The same collection as it is stored now, for whoever answers with what it says of itself or
+    /// changes a part of that.
+    pub async fn again(self) -> Result<Self> {
+        let found = self.inner.store.look_again(&self.scope, &self.found).await?;
+        Ok(match found {
+            Some(found) => Self { found, ..self },
+            None => self,
+        })
+    }
+
     /// The number of records that match; all if there is no filter.
     pub async fn count(&self, filter: Option<&Filter>) -> Result<usize> {
         filter.map_or(Ok(()), validate::filter)?;
@@ -86,8 +96,17 @@ impl<L: Level> Collection<L> {
         self.inner.watched(&self.scope, action, self.info().name.as_str(), refused)
     }
 
+    /// Refuses what does not fit the collection as it is.
+    async fn fits(&self, fits: impl Fn(&CollectionInfo) -> Result<()>) -> Result<()> {
+        let Err(why) = fits(self.info()) else { return Ok(()) };
+        match self.inner.store.look_again(&self.scope, &self.found).await? {
+            Some(now) if *now.info() != *self.info() => fits(now.info()),
+            _ => Err(why),
+        }
+    }
+
     async fn search(&self, request: &QueryRequest) -> Result<Found> {
-        validate::query(request, self.info())?;
+        self.fits(|info| validate::query(request, info)).await?;
         let store = &self.inner.store;
         let found = if let Some(bound) = check::Bound::of(&self.scope)? {
             let wide = QueryRequest { include: bound.widen(request.include), ..request.clone() };
@@ -120,7 +139,7 @@ impl<L: CanWrite> Collection<L> {
         records: Vec<RecordWrite>,
         attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
-        validate::batch(&records, self.info())?;
+        self.fits(|info| validate::batch(&records, info)).await?;
         let (store, count) = (&self.inner.store, records.len());
         let outcome = store.write_noting(&self.scope, &self.found, mode, records, attributes).await;
         let outcome = self.watched("records.write", outcome)?;

@@ -8,7 +8,7 @@ use crate::{
 };
 use std::sync::Arc;
 use tenantry_auth::{KeyId, KeyRow, OperatorScope, TenantId};
-use tenantry_store::{AuditEntry, AuditOutcome, TenantChange, TenantInfo};
+use tenantry_store::{AuditEntry, AuditOutcome, Leftover, TenantChange, TenantInfo};
 use tenantry_types::{Error, Resource, Result, TenantName, TenantSpec, TenantState, Timestamp};
 
 /// Manages tenants. Reaches no tenant's data: for that the operator opens a
@@ -100,6 +100,16 @@ impl Operator {
     /// Erases a tenant for good: when this returns, its data key is destroyed.
     pub async fn delete_tenant(&self, name: &TenantName) -> Result<()> {
         self.inner.store.delete_tenant(&self.scope, name).await
+    }
+
+    /// Deleted tenants whose data are still to be removed, by their numbers; the first thousand.
+    pub async fn leftovers(&self) -> Result<Vec<Leftover>> {
+        self.inner.store.leftovers(&self.scope).await
+    }
+
+    /// Gives up removing what a deleted tenant has left in a database that does not come back.
+    pub async fn abandon(&self, tenant: TenantId) -> Result<Leftover> {
+        self.inner.store.abandon(&self.scope, tenant).await
     }
 
     /// Makes an operator key; the text is shown once. With `act_as` the key may open tenants; only

@@ -1,9 +1,9 @@
 //! A scope opened on the engine.
 
-use crate::{Database, denials, engine::Inner, validate};
+use crate::{Collection, Database, denials, engine::Inner, validate};
 use std::sync::Arc;
 use tenantry_auth::{Admin, Allowed, KeyId, KeyRow, Level, Scope};
-use tenantry_store::{AuditEntry, NewKey, TenantInfo};
+use tenantry_store::{AuditEntry, NewKey, TenantInfo, Wanted};
 use tenantry_types::{CollectionName, DatabaseName, Page, Result};
 
 /// A principal's access to one tenant at level `L`; everything of the tenant is reached from here.
@@ -40,6 +40,17 @@ impl<L: Level> Session<L> {
     pub async fn database(&self, name: &DatabaseName) -> Result<Database<L>> {
         let found = self.inner.store.database(&self.scope, name).await?;
         Ok(Database::new(&self.inner, &self.scope, found))
+    }
+
+    /// The collection, for work with its records. What it says of itself may be old, the records
+    /// are not.
+    pub async fn records_of(
+        &self,
+        database: &DatabaseName,
+        wanted: Wanted<'_>,
+    ) -> Result<Collection<L>> {
+        let found = self.inner.store.records_of(&self.scope, database, wanted).await?;
+        Ok(Collection::new(&self.inner, &self.scope, found))
     }
 }
 

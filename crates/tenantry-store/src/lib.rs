@@ -22,7 +22,7 @@ pub use postgres::DatabaseUrl;
 pub use postgres::{LocationConfig, PostgresConfig};
 pub use store::{Health, Store, StoreTotals};
 pub use surface::{
-    Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, NewKey, Origin,
-    SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo,
+    Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, Leftover, NewKey,
+    Origin, SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo, Wanted,
 };
 pub use tenancy::master::MasterKey;

@@ -1,8 +1,8 @@
 //! The operations of a store, and the choice of a backend.
 
 use crate::{
-    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, MoveStatus, NewKey, Site,
-    TenantChange, TenantInfo, TenantSizes,
+    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, Leftover, MoveStatus, NewKey, Site,
+    TenantChange, TenantInfo, TenantSizes, Wanted,
     embedded::{Embedded, EmbeddedConfig},
     pool::{Pool, PoolTotals},
     postgres::{Postgres, PostgresConfig},
@@ -193,6 +193,16 @@ impl Store {
         name: &TenantName,
     ) -> Result<(Arc<TenantInfo>, Option<TenantSizes>)> {
         settled!(self, store => store.inner.tenant_sizes(scope, name).await)
+    }
+
+    /// Deleted tenants whose data are still to be removed: the first thousand by number.
+    pub async fn leftovers(&self, scope: &OperatorScope) -> Result<Vec<Leftover>> {
+        each!(self, store => store.inner.leftovers(scope).await)
+    }
+
+    /// Gives up removing what a deleted tenant has left in a database that does not come back.
+    pub async fn abandon(&self, scope: &OperatorScope, tenant: TenantId) -> Result<Leftover> {
+        each!(self, store => store.inner.abandon(scope, tenant).await)
     }
 
     /// Where this process can make tenants. Nothing is asked of any place.
@@ -405,6 +415,27 @@ impl Store {
         id: CollectionId,
     ) -> Result<CollectionRef> {
         settled!(self, store => store.inner.collection_by_id(scope, database, id).await)
+    }
+
+    /// The collection, for whoever works with its records: each operation on them sees whether the
+    /// collection is still there, and under this name. What it says of itself may be older than
+    /// what another node has written: see [`Store::look_again`].
+    pub async fn records_of<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseName,
+        wanted: Wanted<'_>,
+    ) -> Result<CollectionRef> {
+        each!(self, store => store.inner.records_of(scope, database, wanted).await)
+    }
+
+    /// What was found as it is stored now; none if it cannot be older than that.
+    pub async fn look_again<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+    ) -> Result<Option<CollectionRef>> {
+        each!(self, store => store.inner.look_again(scope, collection).await)
     }
 
     /// Makes a collection; `true` if it did not exist. With `get_or_create`, an existing one is

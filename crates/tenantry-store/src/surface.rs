@@ -49,6 +49,18 @@ pub struct TenantChange {
     pub own_database: Option<OwnDatabase>,
 }
 
+/// What a deleted tenant has left that is still to be removed. Nobody can read it: the tenant's
+/// key is destroyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leftover {
+    /// The tenant that was.
+    pub tenant: TenantId,
+    /// How it lived.
+    pub isolation: Isolation,
+    /// Which database has what is left.
+    pub location: Location,
+}
+
 /// A database as its tenant knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatabaseInfo {
@@ -156,6 +168,15 @@ impl DatabaseRef {
     }
 }
 
+/// How somebody names a collection of a database.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    /// By the name that it has now.
+    Name(&'a CollectionName),
+    /// By its public id.
+    Id(CollectionId),
+}
+
 /// A collection that was found in a scope's tenant; see [`DatabaseRef`].
 #[derive(Debug, Clone)]
 pub struct CollectionRef {
@@ -187,8 +208,21 @@ pub struct Origin {
 pub struct Answer<T> {
     /// Where it was read.
     pub origin: Origin,
+    /// What has the asked name now, if that is where it was read.
+    pub namesake: Option<CollectionRef>,
     /// What was read.
     pub value: T,
+}
+
+impl<T> Answer<T> {
+    pub(crate) fn new(origin: Origin, value: T) -> Self {
+        Self { origin, namesake: None, value }
+    }
+
+    /// The same, read of what has the asked name now.
+    pub(crate) fn of(self, namesake: CollectionRef) -> Self {
+        Self { namesake: Some(namesake), ..self }
+    }
 }
 
 /// A key to make.

@@ -7,6 +7,7 @@
 mod clock;
 mod error;
 mod filter;
+mod json_numbers;
 mod limits;
 mod location;
 mod name;
@@ -19,6 +20,7 @@ mod vector;
 pub use clock::{Clock, Timestamp};
 pub use error::{Error, ErrorKind, Resource, Result};
 pub use filter::{FieldTest, Filter, TextTest};
+pub use json_numbers::JsonNumbers;
 pub use limits::Limits;
 pub use location::{Location, LocationName, OwnDatabase, SecretText};
 pub use name::{

@@ -6,13 +6,13 @@ use crate::{
     caller::AsOperator,
     error::Result,
     wire::{
-        AdviceOut, AdviceSearch, AuditPageOut, AuditSearch, OperatorKeyCreateIn,
-        OperatorKeyCreatedOut, OperatorKeyOut, OperatorKeysOut, TenantCreateIn, TenantOut,
-        TenantPatchIn, TenantSearch, TenantsOut,
+        AdviceOut, AdviceSearch, AuditPageOut, AuditSearch, LeftoverOut, LeftoversOut,
+        OperatorKeyCreateIn, OperatorKeyCreatedOut, OperatorKeyOut, OperatorKeysOut,
+        TenantCreateIn, TenantOut, TenantPatchIn, TenantSearch, TenantsOut,
     },
 };
 use axum::{Json, extract::State, http::StatusCode};
-use tenantry_engine::{Engine, Error, KeyId, Limits, Resource, TenantInfo, TenantName};
+use tenantry_engine::{Engine, Error, KeyId, Limits, Resource, TenantId, TenantInfo, TenantName};
 
 /// Make a tenant
 #[utoipa::path(post, path = "/v1/admin/tenants", tag = "admin", request_body = TenantCreateIn,
@@ -114,6 +114,30 @@ pub(crate) async fn advise_tenant(
     let needs = search.needs()?;
     let (info, advice) = operator.advise(&TenantName::parse(tenant)?, &needs).await?;
     Ok(Json(AdviceOut::new(&info, advice)))
+}
+
+/// List deleted tenants whose data are still to be removed
+///
+/// Nobody can read them: a deletion destroys the tenant's key before it answers. At most 1,000 are
+/// listed.
+#[utoipa::path(get, path = "/v1/admin/leftovers", tag = "admin",
+    responses((status = 200, description = "All of them", body = LeftoversOut)))]
+pub(crate) async fn list_leftovers(AsOperator(operator): AsOperator) -> Result<Json<LeftoversOut>> {
+    let found = operator.leftovers().await?;
+    Ok(Json(LeftoversOut { leftovers: found.into_iter().map(LeftoverOut::from).collect() }))
+}
+
+/// Give up removing what a deleted tenant has left in a database that does not come back
+///
+/// It stays there. What the installation knows of the tenant is removed.
+#[utoipa::path(delete, path = "/v1/admin/leftovers/{tenant}", tag = "admin",
+    responses((status = 200, description = "What is left behind", body = LeftoverOut)))]
+pub(crate) async fn abandon_leftover(
+    AsOperator(operator): AsOperator,
+    Names(tenant): Names<String>,
+) -> Result<Json<LeftoverOut>> {
+    let number = tenant.parse().map_err(|_| Error::not_found(Resource::Tenant, tenant))?;
+    Ok(Json(operator.abandon(TenantId::new(number)).await?.into()))
 }
 
 /// Make an operator key

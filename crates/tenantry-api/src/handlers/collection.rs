@@ -10,10 +10,22 @@ use crate::{
     },
 };
 use axum::{Json, http::StatusCode};
-use tenantry_engine::{Collection, CollectionName, DatabaseName, Level, Read, Session, Write};
+use tenantry_engine::{
+    Collection, CollectionName, DatabaseName, Level, Read, Session, Wanted, Write,
+};
+
+/// The collection that a path names, for work with its records.
+pub(super) async fn records_of<L: Level>(
+    session: &Session<L>,
+    (database, collection): (String, String),
+) -> Result<Collection<L>> {
+    let database = DatabaseName::parse(database)?;
+    let collection = CollectionName::parse(collection)?;
+    Ok(session.records_of(&database, Wanted::Name(&collection)).await?)
+}
 
 /// The collection that a path names.
-pub(super) async fn find<L: Level>(
+async fn find<L: Level>(
     session: &Session<L>,
     (database, collection): (String, String),
 ) -> Result<Collection<L>> {
@@ -76,7 +88,7 @@ pub(crate) async fn show_statistics(
     Open(session): Open<Read>,
     Names(names): Names<(String, String)>,
 ) -> Result<Json<StatisticsOut>> {
-    let statistics = find(&session, names).await?.statistics().await?;
+    let statistics = records_of(&session, names).await?.statistics().await?;
     Ok(Json(statistics.into()))
 }
 

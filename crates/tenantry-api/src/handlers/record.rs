@@ -1,6 +1,6 @@
 //! The records of a collection.
 
-use super::collection::find;
+use super::collection::records_of;
 use crate::{
     answer::large,
     body::{Body, Names},
@@ -25,7 +25,7 @@ pub(crate) async fn add_records(
     Names(names): Names<(String, String)>,
     Body(body): Body<AddIn>,
 ) -> Result<Json<WriteOut>> {
-    let collection = find(&session, names).await?;
+    let collection = records_of(&session, names).await?;
     let (mode, records) = body.write()?;
     Ok(Json(collection.write(mode, records).await?.into()))
 }
@@ -41,7 +41,7 @@ pub(crate) async fn upsert_records(
     Names(names): Names<(String, String)>,
     Body(body): Body<UpsertIn>,
 ) -> Result<Json<WriteOut>> {
-    let collection = find(&session, names).await?;
+    let collection = records_of(&session, names).await?;
     let (mode, records) = body.write()?;
     Ok(Json(collection.write(mode, records).await?.into()))
 }
@@ -57,7 +57,7 @@ pub(crate) async fn update_records(
     Names(names): Names<(String, String)>,
     Body(body): Body<UpdateIn>,
 ) -> Result<Json<WriteOut>> {
-    let collection = find(&session, names).await?;
+    let collection = records_of(&session, names).await?;
     let (mode, records) = body.write()?;
     Ok(Json(collection.write(mode, records).await?.into()))
 }
@@ -71,7 +71,7 @@ pub(crate) async fn get_records(
     Names(names): Names<(String, String)>,
     Body(body): Body<GetIn>,
 ) -> Result<Response> {
-    let collection = find(&session, names).await?;
+    let collection = records_of(&session, names).await?;
     let found = collection.get(&body.request()?).await?;
     let records: Vec<_> = found.into_iter().map(RecordOut::from).collect();
     let parts = records.iter().map(RecordOut::parts).sum();
@@ -89,7 +89,7 @@ pub(crate) async fn delete_records(
     Names(names): Names<(String, String)>,
     Body(body): Body<DeleteIn>,
 ) -> Result<Json<DeleteOut>> {
-    let collection = find(&session, names).await?;
+    let collection = records_of(&session, names).await?;
     let limit = body.limit;
     let deleted = collection.delete(&body.select()?, limit).await?;
     Ok(Json(DeleteOut { deleted }))
@@ -104,7 +104,7 @@ pub(crate) async fn count_records(
     Names(names): Names<(String, String)>,
     Body(body): Body<CountIn>,
 ) -> Result<Json<CountOut>> {
-    let collection = find(&session, names).await?;
+    let collection = records_of(&session, names).await?;
     let filter = body.filter.and_then(|filter| filter.0);
     Ok(Json(CountOut { count: collection.count(filter.as_ref()).await? }))
 }
@@ -118,7 +118,7 @@ pub(crate) async fn query_records(
     Names(names): Names<(String, String)>,
     Body(body): Body<QueryIn>,
 ) -> Result<Response> {
-    let collection = find(&session, names).await?;
+    let collection = records_of(&session, names).await?;
     let explain = body.explain;
     let request = body.request()?;
     let (hits, explain) = if explain {

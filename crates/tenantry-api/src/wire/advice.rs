@@ -68,6 +68,7 @@ pub(crate) struct AdviceSearch {
 
 impl AdviceSearch {
     pub(crate) fn needs(&self) -> Result<Needs> {
+        let residency = self.residency.as_deref().map(|text| location("residency", text));
         Ok(Needs {
             compliance: match self.compliance {
                 ComplianceName::None => Compliance::None,
@@ -82,7 +83,7 @@ impl AdviceSearch {
                 BudgetName::High => Budget::High,
             },
             own_database: self.own_database,
-            residency: self.residency.as_deref().map(location).transpose()?,
+            residency: residency.transpose()?,
             records: self.records,
             dimension: self.dimension,
             tenants: self.tenants,
@@ -115,7 +116,7 @@ impl From<Place> for PlaceOut {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReasonOut {
     rule: &'static str,
-    /// What it asks for; null for rules of the location and of the budget.
+    /// What it asks for; null for rules that are about the location or the budget alone.
     isolation: Option<&'static str>,
     /// Why it applies.
     says: String,

@@ -4,6 +4,7 @@ mod advice;
 mod audit;
 mod capped;
 mod collection;
+mod floats;
 mod key;
 mod own_database;
 mod record;
@@ -27,7 +28,8 @@ pub(crate) use record::{
 };
 pub use record::{GET_RECORDS_DEFAULT, GET_RECORDS_MAX};
 pub(crate) use tenant::{
-    OwnTenantOut, TenantCreateIn, TenantOut, TenantPatchIn, TenantSearch, TenantsOut,
+    LeftoverOut, LeftoversOut, OwnTenantOut, TenantCreateIn, TenantOut, TenantPatchIn,
+    TenantSearch, TenantsOut,
 };
 
 use serde::{Deserialize, Deserializer};

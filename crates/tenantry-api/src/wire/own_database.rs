@@ -45,11 +45,11 @@ impl From<OwnDatabaseIn> for OwnDatabase {
     }
 }
 
-/// The location of this name.
-pub(super) fn location(text: &str) -> Result<Location> {
+/// The location of this name, which `field` says.
+pub(super) fn location(field: &str, text: &str) -> Result<Location> {
     Location::parse(text).map_err(|_| {
         Error::invalid(format!(
-            "location: home, or the name of one: 1 to {} of a-z, 0-9 and -, a letter first",
+            "{field}: home, or the name of one: 1 to {} of a-z, 0-9 and -, a letter first",
             LocationName::BYTES_MAX
         ))
     })

@@ -2,6 +2,7 @@
 
 use super::{
     capped::{capped, capped_option, short},
+    floats::Floats,
     value::{MetadataIn, MetadataOut},
     vector::{self, ByName},
 };
@@ -28,11 +29,12 @@ pub(crate) struct RecordIn {
     /// 1 to 8,192 bytes of UTF-8.
     id: String,
     /// Finite 32-bit floats, as many as the collection's other vectors have.
-    vector: Option<Vec<f32>>,
+    #[schema(value_type = Option<Vec<f32>>)]
+    vector: Option<Floats>,
     /// The named vectors, by name; those that are absent stay.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, Vec<f32>>)]
-    vectors: ByName<Vec<f32>>,
+    vectors: ByName<Floats>,
     /// Text.
     document: Option<String>,
     /// Where the original lives.
@@ -47,8 +49,8 @@ fn records(rows: Vec<RecordIn>) -> Result<Vec<RecordWrite>> {
     let convert = |(index, row): (usize, RecordIn)| {
         Ok(RecordWrite {
             id: RecordId::parse(row.id).map_err(|why| at("records", index, &why))?,
-            vector: row.vector,
-            vectors: row.vectors.0,
+            vector: row.vector.map(|Floats(vector)| vector),
+            vectors: row.vectors.0.into_iter().map(|(name, Floats(one))| (name, one)).collect(),
             document: row.document,
             uri: row.uri,
             metadata: row.metadata.0,
@@ -328,7 +330,8 @@ pub(crate) struct QueryIn {
     using: Option<String>,
     /// One or more vectors, of the dimension of those that are searched.
     #[serde(deserialize_with = "capped::<_, _, { Limits::QUERY_VECTORS_MAX }>")]
-    vectors: Vec<Vec<f32>>,
+    #[schema(value_type = Vec<Vec<f32>>)]
+    vectors: Vec<Floats>,
     /// How many neighbours of each; 10 if absent.
     k: Option<usize>,
     /// Only these records take part; unknown ids are left out.
@@ -353,7 +356,7 @@ impl QueryIn {
     pub(crate) fn request(self) -> Result<QueryRequest> {
         Ok(QueryRequest {
             using: vector::using(self.using.as_deref())?,
-            vectors: self.vectors,
+            vectors: self.vectors.into_iter().map(|Floats(vector)| vector).collect(),
             k: self.k.unwrap_or(K_DEFAULT),
             select: selector(self.ids, self.filter)?,
             include: include(self.include),

@@ -4,7 +4,7 @@ use super::own_database::{OwnDatabaseIn, location};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tenantry_engine::{
-    Error, Isolation, Limits, OwnDatabase, Result, TenantChange, TenantInfo, TenantName,
+    Error, Isolation, Leftover, Limits, OwnDatabase, Result, TenantChange, TenantInfo, TenantName,
     TenantSpec, TenantState,
 };
 use utoipa::{IntoParams, ToSchema};
@@ -68,7 +68,8 @@ impl TenantCreateIn {
         let mut spec = TenantSpec::new(TenantName::parse(self.name)?);
         spec.weight = self.weight.unwrap_or(spec.weight);
         spec.isolation = self.isolation.as_deref().map(Isolation::parse).transpose()?;
-        spec.location = self.location.as_deref().map(location).transpose()?;
+        spec.location =
+            self.location.as_deref().map(|text| location("location", text)).transpose()?;
         spec.own_database = self.own_database.map(OwnDatabase::from);
         spec.limits = self.limits.map_or(spec.limits, |limits| limits.over(spec.limits));
         spec.settings = self.settings;
@@ -193,6 +194,34 @@ impl From<TenantInfo> for TenantOut {
             created_at_ms: info.created_at.0,
         }
     }
+}
+
+/// A deleted tenant whose data are still to be removed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LeftoverOut {
+    /// The number that the tenant had.
+    tenant: u64,
+    /// `shared`, `schema` or `database`.
+    isolation: &'static str,
+    /// Which database has its data: `home`, `own` for one that it carried, or the name of a
+    /// location.
+    location: String,
+}
+
+impl From<Leftover> for LeftoverOut {
+    fn from(left: Leftover) -> Self {
+        Self {
+            tenant: left.tenant.get(),
+            isolation: left.isolation.word(),
+            location: left.location.to_string(),
+        }
+    }
+}
+
+/// Deleted tenants whose data are still to be removed, by their numbers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LeftoversOut {
+    pub(crate) leftovers: Vec<LeftoverOut>,
 }
 
 /// A page of tenants in the order of their names.

@@ -215,8 +215,8 @@ async fn where_a_tenant_should_live_is_told_and_nothing_is_changed() {
         ("dimension=0", "dimension"),
         ("tenants=0", "tenants"),
         ("residency=eu", "no location eu"),
-        ("residency=postgres%3A%2F%2Fa%3Ahush%40h", "location: home"),
-        ("residency=own", "not both"),
+        ("residency=postgres%3A%2F%2Fa%3Ahush%40h", "residency: home"),
+        ("residency=own", "use own_database"),
         ("more=1", "more"),
     ] {
         let answer = server.call(&op, &format!("{line}?{query}"), Value::Null).await;
@@ -229,4 +229,19 @@ async fn where_a_tenant_should_live_is_told_and_nothing_is_changed() {
     server.call(&admin, line, Value::Null).await.refused(403, "denied");
     let log = server.call(&admin, "GET /v1/audit?limit=1000", Value::Null).await.expect(200);
     assert!(log.to_string().contains("operator.measure"), "{log}");
+}
+
+#[tokio::test]
+async fn what_erased_tenants_left_is_listed_and_is_given_up_elsewhere_only() {
+    let server = Server::start().await;
+    let op = server.operator.clone();
+    let admin = server.tenant("acme").await;
+    let list = "GET /v1/admin/leftovers";
+    let found = server.call(&op, list, Value::Null).await.expect(200);
+    assert_eq!(found, json!({"leftovers": []}));
+    for unknown in ["99", "x"] {
+        let line = format!("DELETE /v1/admin/leftovers/{unknown}");
+        server.call(&op, &line, Value::Null).await.refused(404, "not_found");
+    }
+    server.call(&admin, list, Value::Null).await.refused(403, "denied");
 }

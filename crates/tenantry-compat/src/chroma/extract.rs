@@ -7,7 +7,7 @@ use axum::{
 };
 use tenantry_engine::{
     Collection, CollectionId, CollectionName, Database, DatabaseName, Engine, Error, ErrorKind,
-    Level, Operator, Principal, Resource, Session,
+    Level, Operator, Principal, Resource, Session, Wanted,
 };
 
 /// The authenticated caller.
@@ -97,11 +97,7 @@ impl<L: Level> FromRequestParts<Engine> for ById<L> {
         let tenant: InTenant<L> = InTenant::from_request_parts(parts, engine).await?;
         let name = segment(parts, engine, "database").await?;
         let name = DatabaseName::parse(name).map_err(|_| missing())?;
-        let found = match tenant.session.database(&name).await {
-            Ok(database) => database.collection_by_id(id).await,
-            Err(error) => Err(error),
-        };
-        match found {
+        match tenant.session.records_of(&name, Wanted::Id(id)).await {
             Ok(collection) => Ok(Self(collection)),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(missing()),
             Err(error) => Err(error.into()),

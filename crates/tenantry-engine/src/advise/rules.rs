@@ -11,6 +11,9 @@ const FACTORS: &str = "vector-db-isolation.md, choosing the right strategy";
 const SOVEREIGNTY: &str = "chat-system-multi-tenancy.md, isolation strategies";
 const GUIDE: &str = "Tenantry's guide to isolation";
 
+/// Why a tenant is in a database of its own.
+const CARRIES: &str = "it is to be in a database that it carries, and nobody else is there";
+
 /// Below so many tenants full isolation of each is affordable.
 const FEW_TENANTS: u64 = 50;
 /// From so many on only what lies among others is.
@@ -55,7 +58,7 @@ pub(super) const RUNGS: &[Rung] = &[
         to: Isolation::Database,
         weight: Weight::Must,
         met: |f| f.needs.own_database,
-        says: |_| "it is to be in a database that it carries, and nobody else is there".into(),
+        says: |_| CARRIES.into(),
         // Another location, not another isolation.
         otherwise: |_| None,
         without: "it need not carry a database",
@@ -135,8 +138,16 @@ pub(super) const RUNGS: &[Rung] = &[
         },
         without: "its collections are smaller",
     },
-    affordable(Isolation::Database, |f| is_affordable(f, FEW_TENANTS)),
-    affordable(Isolation::Schema, |f| is_affordable(f, MANY_TENANTS)),
+    affordable(
+        Isolation::Database,
+        |f| is_affordable(f, FEW_TENANTS),
+        |f| is_unaffordable(f, FEW_TENANTS),
+    ),
+    affordable(
+        Isolation::Schema,
+        |f| is_affordable(f, MANY_TENANTS),
+        |f| is_unaffordable(f, MANY_TENANTS),
+    ),
 ];
 
 const fn load(
@@ -179,28 +190,35 @@ const fn size(
     }
 }
 
-const fn affordable(to: Isolation, met: fn(&Facts<'_>) -> bool) -> Rung {
+const fn affordable(
+    to: Isolation,
+    met: fn(&Facts<'_>) -> bool,
+    otherwise: fn(&Facts<'_>) -> Option<String>,
+) -> Rung {
     Rung {
         rule: "affordable",
         source: FACTORS,
         to,
-        weight: Weight::Cost,
+        // A low budget, which bounds what costs only, is what it would not be.
+        weight: Weight::Must,
         met,
         says: |f| {
             let tenants = grouped(f.numbers.tenants);
             format!("the budget is high and tenants are few ({tenants}): isolation is affordable")
         },
-        otherwise: |f| {
-            let is_few = f.numbers.tenants < FEW_TENANTS;
-            let is_high = f.needs.budget == Budget::High;
-            (is_few && !is_high).then(|| "its place may cost more (budget: high)".into())
-        },
+        otherwise,
         without: "the budget is a usual one",
     }
 }
 
 fn is_affordable(facts: &Facts<'_>, below: u64) -> bool {
     facts.needs.budget == Budget::High && facts.numbers.tenants < below
+}
+
+/// How it would be affordable, if only the budget is missing.
+fn is_unaffordable(facts: &Facts<'_>, below: u64) -> Option<String> {
+    let is_missing = facts.needs.budget != Budget::High && facts.numbers.tenants < below;
+    is_missing.then(|| "its place may cost more (budget: high)".into())
 }
 
 /// The most that a low budget leaves to what costs only.
@@ -221,6 +239,9 @@ pub(super) fn tight(facts: &Facts<'_>) -> Reason {
         ),
     }
 }
+
+/// What would lift that bound.
+pub(super) const UNBOUNDED: &str = "its place may cost what its needs cost (budget: usual)";
 
 /// What an isolation takes.
 pub(super) const COSTS: &[(BackendKind, Isolation, &str)] = &[
@@ -271,12 +292,13 @@ pub(super) fn stays(location: Location) -> Reason {
 }
 
 pub(super) fn demanded(location: Location) -> Reason {
-    let (rule, says) = if location == Location::Own {
-        ("own-database", "its data must be in a database that it carries".to_owned())
+    let (rule, isolation, says) = if location == Location::Own {
+        // The rung of this name, which is no second reason.
+        ("own-database", Some(Isolation::Database), CARRIES.to_owned())
     } else {
-        ("residency", format!("its data must be at {location}"))
+        ("residency", None, format!("its data must be at {location}"))
     };
-    Reason { rule, source: SOVEREIGNTY, isolation: None, says }
+    Reason { rule, source: SOVEREIGNTY, isolation, says }
 }
 
 /// Why a tenant cannot carry a database here.
@@ -340,10 +362,14 @@ pub(super) fn notes(facts: &Facts<'_>, recommended: Place, present: Place) -> Ve
                  searches of them are exact and read all records"
             )
         } else {
-            format!(
+            let mut text = format!(
                 "collections have a graph from {from} records on, for vectors of up to {most} \
                  components"
-            )
+            );
+            if recommended.location == Location::Own {
+                text.push_str(", if the tenant is given the admin's URL of its database too");
+            }
+            text
         });
     }
     if facts.needs.own_database && recommended.location == Location::Own {

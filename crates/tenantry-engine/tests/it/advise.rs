@@ -200,8 +200,14 @@ fn data_stay_where_they_are_unless_another_place_is_demanded() {
     let carried = with(case(cluster(), 10), own);
     assert_eq!(place(&carried), ("own".to_owned(), "database", "postgres", "own-database", 0));
     // On files nobody carries a database: the strongest that there is.
-    let carried = with(case(files(), 10), own);
-    assert_eq!(place(&carried), home("database", "embedded", "own-database", 1));
+    let elsewhere = with(case(files(), 10), own);
+    assert_eq!(place(&elsewhere), home("database", "embedded", "own-database", 1));
+    // One demand is one reason, and graphs depend on what is given with the database.
+    assert_eq!(told(&carried), ("database", vec!["own-database"]));
+    let advice = advise(&carried).unwrap();
+    assert_eq!(advice.reasons.len(), 1);
+    let graphs = advice.notes.iter().find(|note| note.contains("a graph")).unwrap();
+    assert!(graphs.ends_with("the admin's URL of its database too"), "{graphs}");
     // Vectors that PostgreSQL cannot keep stay on files.
     let both = || [files(), cluster().split_off(1)].concat();
     let wide = with(with(case(both(), 10), eu), |n| n.dimension = Some(16_001));
@@ -232,7 +238,7 @@ fn needs_that_cannot_be_are_refused() {
         (|n| n.dimension = Some(16_385), "dimension"),
         (|n| n.tenants = Some(0), "tenants"),
         (|n| n.residency = Some(location("us")), "no location us"),
-        (|n| n.residency = Some(Location::Own), "not both"),
+        (|n| n.residency = Some(Location::Own), "use own_database"),
         (|n| (n.residency, n.own_database) = (Some(Location::Home), true), "not both"),
     ];
     for (change, says) in rows {
@@ -250,18 +256,40 @@ fn it_says_what_would_change_it() {
         let changes = advise(case).unwrap().changes;
         changes.into_iter().map(|change| (change.when, change.isolation.word())).collect()
     };
-    let plain = changes(&case(cluster(), 10));
-    for (when, isolation) in [
+    let plain = [
         ("a regulator looks at it (compliance: regulated)", "database"),
         ("a contract says so (compliance: contract)", "schema"),
         ("it becomes an enterprise customer", "schema"),
         ("it makes 50 % or more of the machine's work", "database"),
         ("it makes 10 % or more of the machine's work", "schema"),
         ("it has 10,000,000 records or more", "database"),
+        ("it has 1,000,000 records or more", "schema"),
         ("a collection has 20,000 records or more, with vectors", "schema"),
-    ] {
-        assert!(plain.contains(&(when.to_owned(), isolation)), "{when}: {plain:?}");
+    ];
+    let rich_says = "its place may cost more (budget: high)";
+    for (tenants, rich) in
+        [(49, Some((rich_says, "database"))), (50, Some((rich_says, "schema"))), (10_000, None)]
+    {
+        for budget in [Budget::Low, Budget::Usual] {
+            let case =
+                with(case(cluster(), 10), |n| (n.tenants, n.budget) = (Some(tenants), budget));
+            let mut expected: Vec<_> = plain.into_iter().chain(rich).collect();
+            if budget == Budget::Low {
+                expected.retain_mut(|(when, to)| {
+                    let costs =
+                        when.contains("machine's work") || when.contains(",000,000 records");
+                    *to = if costs { "schema" } else { *to };
+                    !costs || tenants < 10_000
+                });
+            }
+            let changes = changes(&case);
+            let changes: Vec<_> = changes.iter().map(|(when, to)| (when.as_str(), *to)).collect();
+            assert_eq!(changes, expected, "{tenants} {budget:?}");
+        }
     }
+    let poor = with(case(cluster(), 10), |n| (n.load_percent, n.budget) = (50, Budget::Low));
+    let usual = ("its place may cost what its needs cost (budget: usual)".to_owned(), "database");
+    assert!(changes(&poor).contains(&usual));
     let large = changes(&case(cluster(), 20_000));
     assert!(large.contains(&("its collections are smaller".to_owned(), "shared")), "{large:?}");
     let regulated = with(case(files(), 10), |n| n.compliance = Compliance::Regulated);

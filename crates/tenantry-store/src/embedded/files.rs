@@ -246,6 +246,10 @@ impl Backend for Files {
     }
 
     /// A crash in here is made good by the purger at the next start.
+    fn abandoned(&self, _placement: Placement, _own: Option<&OwnDatabase>) {
+        // All that a tenant leaves is at home, where nothing is given up.
+    }
+
     async fn tenant_gone(&self, tenant: TenantId) -> Result<()> {
         self.hot.forget_tenant(tenant);
         self.purge.notify_one();

@@ -60,7 +60,7 @@ impl Embedded {
         if select.ids.is_none() && select.filter.is_none() && bound.is_none() {
             let records = write::statistics(&db, &tenant, &info)?.records;
             let value = usize::try_from(records).unwrap_or(usize::MAX);
-            return Ok(Answer { origin, value });
+            return Ok(Answer::new(origin, value));
         }
         let (select, bound) = (Arc::new(select.clone()), Arc::new(bound));
         let hot = inner.hot(scope.to_read(), &tenant, collection).await?;
@@ -103,10 +103,11 @@ impl Embedded {
         let mut attempts = 0;
         loop {
             let (hot, _writing) = inner.attempt(scope, &tenant, collection, attempts).await?;
-            let Answer { origin, value } = inner.get_once(&tenant, &hot, &request, &bound).await?;
+            let Answer { origin, value, .. } =
+                inner.get_once(&tenant, &hot, &request, &bound).await?;
             let Got { mut records, later } = value;
             if inner.fetch(&tenant, &info, request.include, records.iter_mut(), &later).await? {
-                return Ok(Answer { origin, value: records });
+                return Ok(Answer::new(origin, records));
             }
             attempts += 1;
         }
@@ -143,12 +144,12 @@ impl Embedded {
         loop {
             let (hot, _writing) = inner.attempt(scope, &tenant, collection, attempts).await?;
             let done = inner.query_once(&tenant, &hot, vector.number, &request, &bound).await?;
-            let Done { answer: Answer { origin, value }, cpu, waited } = done;
+            let Done { answer: Answer { origin, value, .. }, cpu, waited } = done;
             let Hits { mut hits, searches, allowed, later } = value;
             let records = hits.iter_mut().flatten().map(|hit| &mut hit.record);
             if inner.fetch(&tenant, &info, request.include, records, &later).await? {
                 let explain = Explain { searches, allowed, cpu, waited, hot: was_hot };
-                return Ok(Answer { origin, value: Found { hits, explain } });
+                return Ok(Answer::new(origin, Found { hits, explain }));
             }
             attempts += 1;
         }
@@ -176,7 +177,7 @@ impl Embedded {
                 compute(usize::MAX, read).await?
             }
         };
-        Ok(Answer { origin, value: CollectionStatistics { records, memory } })
+        Ok(Answer::new(origin, CollectionStatistics { records, memory }))
     }
 }
 
@@ -239,10 +240,10 @@ impl Inner {
             let found = partition.query(&request, number, bound.as_ref().as_ref(), pace)?;
             Ok((found, partition.is_sampled()))
         });
-        let Done { answer: Answer { origin, value: (value, is_sampled) }, cpu, waited } =
+        let Done { answer: Answer { origin, value: (value, is_sampled), .. }, cpu, waited } =
             done.await?;
         self.hot.maintain(hot, is_sampled);
-        Ok(Done { answer: Answer { origin, value }, cpu, waited })
+        Ok(Done { answer: Answer::new(origin, value), cpu, waited })
     }
 
     /// Runs work on a partition in a turn of its tenant's; says whose partition it was. Small work
@@ -300,7 +301,7 @@ fn done<T>(
     work: &impl Fn(&Partition, &mut Pace<'_>) -> Result<T>,
 ) -> Result<Done<T>> {
     let value = work(partition, pace)?;
-    let answer = Answer { origin: partition.origin(), value };
+    let answer = Answer::new(partition.origin(), value);
     Ok(Done { answer, cpu: pace.cpu(), waited })
 }
 
@@ -442,7 +443,7 @@ fn get_cold(
             take(ordinal_in(tenant, &key)?, &open_body(tenant, &key, &sealed)?)?;
         }
     }
-    Ok(Answer { origin, value: answer.records })
+    Ok(Answer::new(origin, answer.records))
 }
 
 fn too_large(bytes: u64, budget: u64) -> Error {

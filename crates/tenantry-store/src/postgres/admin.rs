@@ -1,13 +1,26 @@
 //! Connections of the commands and of whoever makes places, and what their failures are called.
 
 use super::url::{Cluster, DatabaseUrl};
-use std::{error::Error as _, time::Duration};
+use std::{
+    error::Error as _,
+    ops::{Deref, DerefMut},
+    pin::pin,
+    time::Duration,
+};
 use tenantry_types::{Error, ErrorKind, Result};
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 use tokio_postgres::{Client, error::SqlState};
 
 /// For all addresses that a URL names.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a conversation that only asks may take, as a whole.
+pub(super) const LOOK: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 30 });
+/// The same for one that makes a place, for which somebody waits.
+pub(super) const MAKE: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 60 });
+/// The same for one that nobody waits for and that removes places or changes tables.
+pub(super) const CHANGE: Duration = Duration::from_secs(300);
+/// How long a connection may take to say goodbye.
+const CLOSING: Duration = Duration::from_secs(2);
 /// Numbers of pairs are a space of their own, apart from the locks of tenants.
 const LOCK_CLASS: i32 = 0x7465_6e74;
 
@@ -17,15 +30,54 @@ pub(crate) enum Work {
     Setup = 1,
     Root = 2,
     Graphs = 3,
+    Claims = 4,
+}
+
+/// A connection outside the pools. Dropped, it ends soon, whatever is on its way and whether or
+/// not the server says anything.
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: Client,
+    _held: oneshot::Sender<()>,
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+/// The bound of every conversation outside the pools: a server that takes a connection and then
+/// says nothing would be waited for without end. What is cut off is rolled back by the server, or
+/// done by it, and both are met by whoever comes next.
+pub(super) async fn within<T>(
+    limit: Duration,
+    doing: &str,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let silent = || {
+        let message = format!("PostgreSQL: {doing}: not done within {} seconds", limit.as_secs());
+        Error::new(ErrorKind::Unavailable, message)
+    };
+    timeout(limit, work).await.unwrap_or_else(|_| Err(silent()))
 }
 
 /// Connects to the database that a URL names.
-pub(crate) async fn connect(url: &str) -> Result<Client> {
+pub(crate) async fn connect(url: &str) -> Result<Session> {
     enter(&Cluster::open(DatabaseUrl::parse(url)?)?).await
 }
 
-/// Opens a connection outside the pools.
-pub(super) async fn enter(way: &Cluster) -> Result<Client> {
+/// Opens a connection outside the pools; what is said on it belongs into [`within`], but for
+/// commands, which somebody watches.
+pub(super) async fn enter(way: &Cluster) -> Result<Session> {
     let url = way.url();
     let opened = timeout(CONNECT_TIMEOUT, url.config().connect(way.tls().clone())).await;
     let Ok(opened) = opened else {
@@ -34,12 +86,18 @@ pub(super) async fn enter(way: &Cluster) -> Result<Client> {
         return Err(Error::new(ErrorKind::Unavailable, message));
     };
     let (client, connection) = opened.map_err(|why| refused(url, why))?;
+    let (held, let_go) = oneshot::channel();
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            _ = let_go => timeout(CLOSING, connection).await.unwrap_or(Ok(())),
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "a connection to the database ended");
         }
     });
-    Ok(client)
+    Ok(Session { client, _held: held })
 }
 
 /// Why nobody could enter, for whoever runs the program: hosts, databases and roles, and never a

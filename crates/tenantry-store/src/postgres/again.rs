@@ -13,13 +13,14 @@ const OLD_SESSIONS_MAX: u32 = 8;
 impl Connections {
     /// Does on a connection to `target` what commits nothing: a reading transaction, or the
     /// beginning of any. It is done once more if the connection turns out to be dead, if others
-    /// were in the way, or if types are not what they were; and a few times if the session does not
-    /// know of a new role. That one is ended, and the next one is not older than this call.
+    /// were in the way, or if types are not what they were; twice without prepared statements, where
+    /// a pooler turns out to be between; and a few times if the session does not know of a new
+    /// role. That one is ended, and the next one is not older than this call.
     pub(crate) async fn with<T, F>(&self, target: &Target, work: impl Fn(Conn) -> F) -> Outcome<T>
     where
         F: Future<Output = Outcome<T>>,
     {
-        let (mut is_first, mut old, mut is_fresh) = (true, 0, false);
+        let (mut is_first, mut old, mut unprepared, mut is_fresh) = (true, 0, 0, false);
         loop {
             let conn =
                 if is_fresh { self.get_fresh(target).await? } else { self.get(target).await? };
@@ -31,6 +32,9 @@ impl Connections {
                 Cause::Lost | Cause::Contended | Cause::TypesChanged if is_first => {
                     is_first = false;
                 }
+                // The server is not asked for prepared statements again: the second time it may
+                // still be an answer that was on its way, the third time it makes it up.
+                Cause::NotPrepared if unprepared < 2 => unprepared += 1,
                 Cause::NotGranted if old < OLD_SESSIONS_MAX => old += 1,
                 _ => return Err(why),
             }

@@ -1,8 +1,9 @@
 //! Places of tenants that live apart: which one is whose, and who makes and removes them.
 
 use super::{
-    admin::enter,
+    admin::{CHANGE, LOOK, MAKE, Session, enter, within},
     check::check_own,
+    claim,
     cluster::{Place, Schema, Shared},
     connections::Target,
     locations::Located,
@@ -22,7 +23,7 @@ pub(super) struct Provisioner {
     way: Cluster,
     names: Names,
     /// A connection to the database of the shared tables between two uses.
-    idle: Mutex<Option<Client>>,
+    idle: Mutex<Option<Session>>,
 }
 
 impl Provisioner {
@@ -33,7 +34,7 @@ impl Provisioner {
     }
 
     /// A connection to a database of the same server.
-    pub(super) async fn enter(&self, database: &str) -> Result<Client> {
+    pub(super) async fn enter(&self, database: &str) -> Result<Session> {
         enter(&self.way.with_database(database)).await
     }
 
@@ -104,9 +105,26 @@ impl Shared {
         if placement.isolation != Isolation::Database || placement.location == Location::Own {
             return Ok(());
         }
+        self.is_named_here(placement).await?;
         let database = self.place_in(&located, placement).target.database;
-        let client = located.enter(&database).await.map_err(out_of_reach)?;
-        check_own(&client).await.map(drop)
+        let look = async {
+            let client = located.enter(&database).await.map_err(out_of_reach)?;
+            check_own(&client).await
+        };
+        within(LOOK, "look at a tenant's database", Box::pin(look)).await
+    }
+
+    /// A copy of the home on the same server would have the same names for its tenants'
+    /// databases: it may neither enter nor remove them.
+    async fn is_named_here(self: &Arc<Self>, placement: Placement) -> Result<()> {
+        match (placement.location, placement.isolation) {
+            (Location::Home, Isolation::Database) => self.is_at_home().await.map_err(|why| {
+                tracing::error!(%why, tenant = %placement.tenant, "a tenant's database");
+                let message = "the tenant's place cannot be reached or made now; try again";
+                Error::new(ErrorKind::Unavailable, message).with_source(why)
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Makes what is missing of a tenant's place.
@@ -115,23 +133,32 @@ impl Shared {
         if placement.isolation == Isolation::Shared || placement.location == Location::Own {
             return Ok(());
         }
+        self.is_named_here(placement).await?;
         let by = located.provisioner()?;
         let (name, tenant) = (self.name_of(placement), placement.tenant);
-        let made = match placement.isolation {
-            Isolation::Shared => Ok(()),
-            Isolation::Schema => {
-                by.with(async |client| make_schema(client, &by.names, &name, tenant).await).await
+        let make = async {
+            match placement.isolation {
+                Isolation::Shared => Ok(()),
+                Isolation::Schema => {
+                    by.with(async |client| make_schema(client, &by.names, &name, tenant).await)
+                        .await
+                }
+                Isolation::Database => make_database(&by.way, &by.names, &name, tenant).await,
             }
-            Isolation::Database => make_database(&by.way, &by.names, &name, tenant).await,
         };
-        made.map_err(out_of_reach)
+        within(MAKE, "make a tenant's place", Box::pin(make)).await.map_err(out_of_reach)
     }
 
     /// Removes what is there of the place of a tenant that is gone.
-    pub(super) async fn drop_place(self: &Arc<Self>, placement: Placement) -> Result<()> {
+    pub(super) async fn drop_place(
+        self: &Arc<Self>,
+        placement: Placement,
+        was_made: bool,
+    ) -> Result<()> {
         if placement.location == Location::Own {
-            return self.leave_own(placement).await;
+            return self.leave_own(placement, was_made).await;
         }
+        self.is_named_here(placement).await?;
         let located = self.located(placement).await?;
         let (name, tenant) = (self.name_of(placement), placement.tenant);
         match placement.isolation {
@@ -140,13 +167,30 @@ impl Shared {
             Isolation::Shared => purge::empty(self, &located.root, tenant).await,
             Isolation::Schema => {
                 let by = located.provisioner()?;
-                by.with(async |client| drop_schema(client, &name, tenant).await).await
+                let remove = by.with(async |client| {
+                    prove(client, &located).await?;
+                    drop_schema(client, &name, tenant).await
+                });
+                within(CHANGE, "remove a tenant's schema", remove).await
             }
             Isolation::Database => {
                 self.forget_connections(&self.place_in(&located, placement).target);
-                drop_database(&located.provisioner()?.way, &name, tenant).await
+                let by = located.provisioner()?;
+                let remove = async {
+                    by.with(async |client| prove(client, &located).await).await?;
+                    drop_database(&by.way, &name, tenant).await
+                };
+                within(CHANGE, "remove a tenant's database", Box::pin(remove)).await
             }
         }
+    }
+}
+
+/// Fails unless this connection leads to the database that this installation has claimed.
+async fn prove(client: &Client, located: &Located) -> Result<()> {
+    match located.root.target.claim()? {
+        Some(row) if !claim::prove(client, &row).await? => Err(claim::is_lost()),
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     connections::Target,
     failure::{CommitError, Failure, Outcome, Stage},
     in_order::{Call, Trouble, in_order},
+    prepared,
     statement::{Limits, Mode, Right, Statement, Step},
 };
 use futures_core::Stream;
@@ -37,7 +38,7 @@ impl Transaction {
         right: Right,
         steps: Vec<Step>,
     ) -> Outcome<(Self, Answers)> {
-        let parts = opening(mode, &limits, right, steps);
+        let parts = opening(mode, &limits, right, None, steps);
         let answers = exchange(&mut conn, &limits, parts).await.whole(&conn)?;
         Ok((Self { conn, limits, is_broken: false }, answers))
     }
@@ -112,19 +113,27 @@ pub(crate) async fn read(
     mut conn: Conn,
     limits: Limits,
     right: Right,
-    steps: Vec<Step>,
+    mut steps: Vec<Step>,
 ) -> Outcome<Answers> {
-    let mut parts = opening(Mode::Read, &limits, right, steps);
+    let enter = prepared::prepare(&mut conn, &limits, &right, &mut steps).await?;
+    let is_prepared = enter.is_some();
+    let mut parts = opening(Mode::Read, &limits, right, enter, steps);
     parts.push(Part::commit());
-    let ended = exchange(&mut conn, &limits, parts).await;
+    let mut ended = exchange(&mut conn, &limits, parts).await;
     if ended.is_committed {
         conn.set_clean();
+    }
+    if is_prepared && !ended.answers.is_empty() {
+        let entered = ended.answers.remove(0);
+        if let Err(why) = prepared::check(&conn, Some(entered)) {
+            ended.failure = Some(why);
+        }
     }
     ended.whole(&conn)
 }
 
 /// What is sent of a transaction.
-struct Part {
+pub(super) struct Part {
     stage: Stage,
     statement: Statement,
     /// Its rows are asked for.
@@ -132,30 +141,51 @@ struct Part {
 }
 
 impl Part {
-    fn commit() -> Self {
+    fn begin(mode: Mode) -> Self {
+        Self { stage: Stage::Begin, statement: mode.begin(), is_asked: false }
+    }
+
+    pub(super) fn commit() -> Self {
         let statement = Statement::new("COMMIT");
         Self { stage: Stage::Commit, statement, is_asked: false }
     }
 
-    fn enter(right: Right, limits: &Limits) -> Vec<Self> {
-        let mut all = right.propagate(limits);
-        all.push(right.enter(limits));
-        let part = |statement| Self { stage: Stage::Enter, statement, is_asked: false };
-        all.into_iter().map(part).collect()
+    /// With the right of the connection itself: nothing of a tenant's.
+    pub(super) fn whole(mode: Mode, statement: Statement) -> Vec<Self> {
+        let run = Self { stage: Stage::Statement, statement, is_asked: false };
+        vec![Self::begin(mode), run, Self::commit()]
+    }
+
+    /// `marked` enters the right too, and its answer is asked for.
+    fn enter(right: Right, limits: &Limits, marked: Option<Statement>) -> Vec<Self> {
+        let part = |statement, is_asked| Self { stage: Stage::Enter, statement, is_asked };
+        let told = right.propagate(limits);
+        let mut all: Vec<_> = told.into_iter().map(|one| part(one, false)).collect();
+        all.push(match marked {
+            Some(enter) => part(enter, true),
+            None => part(right.enter(limits), false),
+        });
+        all
     }
 }
 
-fn opening(mode: Mode, limits: &Limits, right: Right, steps: Vec<Step>) -> Vec<Part> {
-    let begin = Part { stage: Stage::Begin, statement: mode.begin(), is_asked: false };
-    let mut all = vec![begin];
-    all.append(&mut Part::enter(right, limits));
+/// Begins and enters, by the statement that answers with the session's mark if there is one.
+pub(super) fn opening(
+    mode: Mode,
+    limits: &Limits,
+    right: Right,
+    marked: Option<Statement>,
+    steps: Vec<Step>,
+) -> Vec<Part> {
+    let mut all = vec![Part::begin(mode)];
+    all.append(&mut Part::enter(right, limits, marked));
     all.append(&mut parts(limits, steps));
     all
 }
 
 fn parts(limits: &Limits, steps: Vec<Step>) -> Vec<Part> {
     let part = |step| match step {
-        Step::Enter(right) => Part::enter(right, limits),
+        Step::Enter(right) => Part::enter(right, limits, None),
         Step::Run(statement) => {
             vec![Part { stage: Stage::Statement, statement, is_asked: true }]
         }
@@ -164,7 +194,7 @@ fn parts(limits: &Limits, steps: Vec<Step>) -> Vec<Part> {
 }
 
 /// How a round trip ended.
-struct Ended {
+pub(super) struct Ended {
     answers: Answers,
     /// The first of all failures; those behind it only follow from it.
     failure: Option<Failure>,
@@ -175,7 +205,11 @@ struct Ended {
 }
 
 impl Ended {
-    fn whole(self, conn: &Conn) -> Outcome<Answers> {
+    pub(super) fn is_committed(&self) -> bool {
+        self.is_committed
+    }
+
+    pub(super) fn whole(self, conn: &Conn) -> Outcome<Answers> {
         match self.failure {
             None => Ok(self.answers),
             Some(failure) => {
@@ -187,7 +221,7 @@ impl Ended {
 }
 
 /// Sends all parts, then takes all answers.
-async fn exchange(conn: &mut Conn, limits: &Limits, parts: Vec<Part>) -> Ended {
+pub(super) async fn exchange(conn: &mut Conn, limits: &Limits, parts: Vec<Part>) -> Ended {
     let mut ended =
         Ended { answers: Vec::new(), failure: None, was_all_sent: false, is_committed: false };
     conn.set_dirty();
@@ -229,12 +263,17 @@ impl Ended {
     }
 }
 
-/// Sends a statement without a name when it is first polled. Its values are encoded and let go
-/// then.
+/// Sends a statement when it is first polled, without a name unless it is prepared. Its values are
+/// encoded and let go then.
 fn call(client: &Client, statement: Statement, is_asked: bool) -> Call<'_, Vec<Row>> {
     Box::pin(async move {
-        let Statement { text, values } = statement;
-        let stream = client.query_typed_raw(text.as_str(), values).await?;
+        let Statement { text, values, prepared, .. } = statement;
+        let stream = match prepared {
+            Some(prepared) => {
+                client.query_raw(&prepared, values.into_iter().map(|(value, _)| value)).await?
+            }
+            None => client.query_typed_raw(text.as_str(), values).await?,
+        };
         let mut stream = pin!(stream);
         let mut rows = Vec::new();
         while let Some(row) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {

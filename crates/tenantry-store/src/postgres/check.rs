@@ -9,7 +9,6 @@ use super::{
     migrate::VERSION,
     names::{PLACE_PATTERN, ROOT_SCHEMA, TABLES, pgvector_refusal, server_refusal},
 };
-use std::time::Duration;
 use tenantry_types::{Error, Result};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -18,19 +17,6 @@ const POLICY: &str = "(tenant = (current_setting('tenantry.tenant'::text))::bigi
 /// Of locks that are only looked at; the other classes are those of [`super::admin::Work`].
 const SEEN_CLASS: i32 = 0x7465_6e75;
 const SETUP: &str = "run `tenantry postgres setup` again, which sets this right";
-
-/// What is known of a database that passed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Facts {
-    /// The role that the server knows the session by.
-    pub(crate) role: String,
-    /// As `server_version_num` has it.
-    pub(crate) server_version: u32,
-    pub(crate) pgvector_version: String,
-    /// How long a session may stand in a transaction without a word: no lock of a vanished node
-    /// is older.
-    pub(crate) idle_in_transaction: Duration,
-}
 
 /// Which database is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,19 +177,19 @@ const CHECKS: &[Check] = &[
 
 /// Looks at the installation's database with a connection of the role that serves; fails with
 /// the first thing that is wrong.
-pub(crate) async fn check_root(client: &Client) -> Result<Facts> {
+pub(crate) async fn check_root(client: &Client) -> Result<()> {
     check(client, Where::Root).await
 }
 
 /// Looks at a tenant's own database in the same way, before its first use.
-pub(crate) async fn check_own(client: &Client) -> Result<Facts> {
+pub(crate) async fn check_own(client: &Client) -> Result<()> {
     check(client, Where::Any).await
 }
 
-async fn check(client: &Client, of: Where) -> Result<Facts> {
+async fn check(client: &Client, of: Where) -> Result<()> {
     let seen = Seen::ask(client).await?;
     match problem(client, of, &seen).await? {
-        None => Ok(seen.facts()),
+        None => Ok(()),
         Some(why) => {
             Err(Error::internal(format!("the database {} is refused: {why}", seen.database)))
         }
@@ -325,15 +311,12 @@ struct Seen {
     server_number: u32,
     server_version: String,
     pgvector: Option<String>,
-    idle_in_transaction: Duration,
 }
 
 impl Seen {
     async fn ask(client: &Client) -> Result<Self> {
         let sql = "SELECT concat_ws('|', session_user, current_database(), \
-                   current_setting('server_version_num'), (SELECT setting FROM pg_settings \
-                   WHERE name = 'idle_in_transaction_session_timeout'), \
-                   current_setting('server_version'), \
+                   current_setting('server_version_num'), current_setting('server_version'), \
                    (SELECT extversion FROM pg_extension WHERE extname = 'vector'))";
         let text = first(client, sql).await?.unwrap_or_default();
         let mut parts = text.split('|').map(str::to_owned);
@@ -342,7 +325,6 @@ impl Seen {
             role: next(),
             database: next(),
             server_number: next().parse().unwrap_or(0),
-            idle_in_transaction: Duration::from_millis(next().parse().unwrap_or(0)),
             server_version: next(),
             pgvector: Some(next()).filter(|version| !version.is_empty()),
         })
@@ -354,15 +336,6 @@ impl Seen {
             Some(version) => pgvector_refusal(version),
             None => Some("pgvector is not in it: run `tenantry postgres setup`".to_owned()),
         })
-    }
-
-    fn facts(self) -> Facts {
-        Facts {
-            role: self.role,
-            server_version: self.server_number,
-            pgvector_version: self.pgvector.unwrap_or_default(),
-            idle_in_transaction: self.idle_in_transaction,
-        }
     }
 }
 

@@ -139,7 +139,6 @@ fn servers_and_extensions_are_judged_by_what_they_say() {
         server_number,
         server_version: "x".into(),
         pgvector: pgvector.map(str::to_owned),
-        idle_in_transaction: Duration::ZERO,
     };
     assert_eq!(seen(180_004, Some("0.8.0")).problem(), None);
     for (server, pgvector, says) in [
@@ -162,9 +161,7 @@ async fn a_tenants_own_database_is_looked_at_too() {
         make_database(&way(&made.database_admin_url), &stand.names, &place, tenant).await.unwrap();
         let service = with_database(&made.database_url, place.as_str()).unwrap();
         let service = connect(&service).await.unwrap();
-        let facts = check_own(&service).await.unwrap();
-        assert_eq!(facts.role, stand.names.service());
-        assert_eq!(facts.idle_in_transaction, Duration::from_secs(10));
+        check_own(&service).await.unwrap();
         let superuser = stand.superuser(place.as_str()).await;
         superuser
             .batch_execute(&format!("GRANT CONNECT ON DATABASE {place} TO PUBLIC"))

@@ -5,8 +5,10 @@ use super::{
     connections::{Connections, Target},
     graphs::Graphs,
     locations::{Located, Locations, Secrets},
-    names::{PlaceName, VECTOR_SCHEMA, quoted},
+    names::{PlaceName, ROOT_SCHEMA, VECTOR_SCHEMA, quoted},
+    purging::Purging,
     statement::{Limits, Right, Step, Text},
+    url::DatabaseUrl,
     view::{Key, PgView, first_bytes},
     watch::Watch,
 };
@@ -53,8 +55,8 @@ pub(crate) struct Cluster {
 
 /// What views and background work hold on to.
 pub(crate) struct Shared {
-    /// For whoever works on a tenant. Only if it has a database of its own is one of them held
-    /// while one of `lookups` is asked for.
+    /// For whoever works on a tenant. Only if its place is not in the root's database is one of
+    /// them held while one of `lookups` is asked for.
     pub(crate) connections: Connections,
     /// For whoever asks who a tenant is or what a key may do. It holds nothing else meanwhile
     /// that others of them wait for, so that these never run out for good.
@@ -69,6 +71,8 @@ pub(crate) struct Shared {
     pub(super) home: Arc<Located>,
     /// The other ones that tenants may be in.
     pub(super) locations: Locations,
+    /// The installation's database is the one that has claimed others.
+    pub(super) is_at_home: AtomicBool,
     /// What the installation's data key is needed for here, once it is open.
     pub(super) secrets: OnceLock<Secrets>,
     /// Wakes the purger.
@@ -76,6 +80,7 @@ pub(crate) struct Shared {
     /// Tenants that live apart and may have collections to purge: those whose place was opened,
     /// and those that have deleted some since.
     pub(super) unpurged: Mutex<HashMap<TenantId, Placement>>,
+    pub(super) purging: Purging,
     pub(super) graphs: Graphs,
     /// Commits acknowledged.
     pub(super) commits: AtomicU64,
@@ -85,6 +90,13 @@ pub(crate) struct Shared {
 impl Shared {
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// A place may have collections to purge, and its database was there a moment ago.
+    fn has_notes(&self, placement: Placement) {
+        self.unpurged.lock().insert(placement.tenant, placement);
+        self.purging.hurry(placement.tenant);
+        self.purge.notify_one();
     }
 }
 
@@ -122,6 +134,11 @@ impl Schema {
 impl Place {
     pub(crate) fn new(target: Target, schema: Schema, role: Option<Arc<str>>) -> Self {
         Self { target, schema, role }
+    }
+
+    /// The tables that tenants share.
+    pub(super) fn root(target: Target) -> Result<Self> {
+        Ok(Self::new(target, Schema::new(ROOT_SCHEMA)?, None))
     }
 
     /// The right to this tenant's rows here.
@@ -238,18 +255,19 @@ impl Backend for Cluster {
     }
 
     async fn unmake_place(&self, placement: Placement) -> Result<()> {
-        self.shared.drop_place(placement).await
+        Box::pin(self.shared.drop_place(placement, false)).await
     }
 
     async fn place_opened(&self, placement: Placement) -> Result<()> {
         self.shared.check_place(placement).await?;
-        self.shared.unpurged.lock().insert(placement.tenant, placement);
-        self.shared.purge.notify_one();
+        self.shared.has_notes(placement);
         Ok(())
     }
 
     async fn change_first(&self, tenant: &OpenTenant) -> Result<PgView> {
-        Ok(PgView::writing(&self.shared, self.place(tenant).await?))
+        let view = PgView::writing(&self.shared, self.place(tenant).await?);
+        Box::pin(view.hold_claim()).await?;
+        Ok(view)
     }
 
     async fn creating(&self) -> Result<PgView> {
@@ -282,9 +300,23 @@ impl Backend for Cluster {
         Ok(())
     }
 
+    fn abandoned(&self, placement: Placement, own: Option<&OwnDatabase>) {
+        let Placement { tenant, isolation, location, .. } = placement;
+        // Without user and password.
+        let database = own.and_then(|own| DatabaseUrl::parse(own.url.reveal()).ok());
+        let database = database.map(|url| url.to_string()).unwrap_or_default();
+        tracing::warn!(
+            %tenant, ?isolation, %location, database,
+            "the data of a deleted tenant are given up and stay in their database, sealed with a \
+             key that is destroyed but for ids, vectors and metadata, which are clear"
+        );
+        self.shared.purging.hurry(tenant);
+        self.shared.purge.notify_one();
+    }
+
     async fn collections_gone(&self, placement: Placement, _numbers: Vec<u32>) -> Result<()> {
         if placement.is_apart() {
-            self.shared.unpurged.lock().insert(placement.tenant, placement);
+            self.shared.has_notes(placement);
         }
         self.shared.purge.notify_one();
         Ok(())

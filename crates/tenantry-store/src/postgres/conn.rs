@@ -5,6 +5,7 @@ use super::{
     connect::{Facts, Link, VectorType, is_stale},
     connections::{Permit, Shared, Target},
     failure::{Cause, Failure, Outcome},
+    prepared::Prepared,
 };
 use std::sync::{Arc, Weak};
 use tokio::runtime::Handle;
@@ -61,6 +62,12 @@ impl Conn {
         link.map(Link::client).ok_or_else(Failure::lost)
     }
 
+    /// What is prepared in its session.
+    pub(super) fn prepared(&self) -> Option<&Prepared> {
+        let link = self.link.as_ref().filter(|link| !link.target.server.is_pooled());
+        link.map(|link| &link.prepared)
+    }
+
     /// Everything was answered, and no transaction is open.
     pub(super) fn set_clean(&mut self) {
         self.is_clean = true;
@@ -76,6 +83,12 @@ impl Conn {
     /// What a failure says of the connection itself.
     pub(super) fn learn(&self, failure: &Failure) {
         if failure.is_lost() || failure.cause() == Cause::NotGranted {
+            self.kill();
+        }
+        if failure.cause() == Cause::NotPrepared
+            && let Some(target) = self.target()
+        {
+            target.server.set_pooled();
             self.kill();
         }
         if is_stale(failure)

@@ -3,6 +3,7 @@
 use super::{
     connections::{Counted, Target},
     failure::{Cause, Failure, Outcome, Stage},
+    prepared::Prepared,
     statement::Statement,
     tls::Tls,
 };
@@ -61,6 +62,7 @@ pub(super) struct Link {
     counted: Counted,
     /// It was ended; the client notices that only some time later.
     is_killed: AtomicBool,
+    pub(super) prepared: Prepared,
 }
 
 impl Link {
@@ -135,7 +137,8 @@ async fn open(target: Target, facts: Option<Arc<Facts>>, counted: Counted) -> Ou
         None => Arc::new(ask(&client).await?),
     };
     let is_killed = AtomicBool::new(false);
-    Ok(Link { client, task, tls, target, facts, counted, is_killed })
+    let prepared = Prepared::default();
+    Ok(Link { client, task, tls, target, facts, counted, is_killed, prepared })
 }
 
 /// Moves bytes until the connection ends. Notices of the server may hold values: dropped unread.
@@ -165,7 +168,7 @@ const FACTS: &str = "SELECT v.schema, v.one, v.many \
        WHERE e.extname = 'vector') AS v ON true";
 
 async fn ask(client: &Client) -> Outcome<Facts> {
-    let Statement { text, values } = Statement::new(FACTS);
+    let Statement { text, values, .. } = Statement::new(FACTS);
     debug_assert!(values.is_empty());
     let rows = client
         .query_typed(text.as_str(), &[])

@@ -6,6 +6,7 @@
 //! a time.
 
 use super::{
+    claim,
     conn::Conn,
     connect::{Facts, Link},
     failure::{Failure, Outcome},
@@ -20,7 +21,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -64,6 +65,10 @@ struct Way {
     cluster: Cluster,
     /// One part in so many of the connections of a purpose is the most that it may have.
     part: usize,
+    /// The row that makes the database of its URL ours, once it was looked at; not the home's.
+    claim: Mutex<Option<Arc<[u8]>>>,
+    /// Sessions are shared with others, who may change what was prepared.
+    is_pooled: AtomicBool,
 }
 
 impl Server {
@@ -75,11 +80,32 @@ impl Server {
 
     /// One that may have one `part`th of them, so that the others are served if it hangs.
     pub(crate) fn with_part(cluster: Cluster, part: usize) -> Self {
-        Self(Arc::new(Way { cluster, part: part.max(1) }))
+        let is_pooled = AtomicBool::new(false);
+        Self(Arc::new(Way { cluster, part: part.max(1), claim: Mutex::default(), is_pooled }))
+    }
+
+    /// True once a session turned out to be shared with others.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.0.is_pooled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_pooled(&self) {
+        if !self.0.is_pooled.swap(true, Ordering::Relaxed) {
+            tracing::info!(server = ?self, "a pooler is between: nothing is prepared here");
+        }
     }
 
     pub(super) fn cluster(&self) -> &Cluster {
         &self.0.cluster
+    }
+
+    pub(super) fn claim(&self) -> Option<Arc<[u8]>> {
+        self.0.claim.lock().clone()
+    }
+
+    /// None makes whoever comes next look again whose the database is.
+    pub(super) fn set_claim(&self, row: Option<Arc<[u8]>>) {
+        *self.0.claim.lock() = row;
     }
 
     /// What it is counted by.
@@ -115,6 +141,18 @@ pub(crate) struct Target {
     pub(crate) database: Arc<str>,
 }
 
+impl Target {
+    /// What makes it ours; fails if it was ours until a moment ago. The home needs nothing of the
+    /// kind, nor do databases of single tenants, whose names only this installation can know.
+    pub(super) fn claim(&self) -> Result<Option<Arc<[u8]>>, Error> {
+        let is_its_own = self.server.cluster().url().database() == &*self.database;
+        if self.server.0.part == 1 || !is_its_own {
+            return Ok(None);
+        }
+        self.server.claim().map(Some).ok_or_else(claim::is_lost)
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.server.cluster().url().with_database(&self.database))
@@ -133,6 +171,8 @@ pub(super) struct Shared {
     budget: usize,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// What all servers together may have that may have a part only.
+    guests: Part,
     open: Arc<AtomicUsize>,
     state: Mutex<State>,
     /// Round trips.
@@ -154,15 +194,22 @@ struct State {
     is_closed: bool,
 }
 
-/// What a server may have that may not have all.
+/// What servers may have that may not have all: each, or all together.
 struct Part {
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
 }
 
+impl Part {
+    fn new(most: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(most)), waiting: AtomicUsize::new(0) }
+    }
+}
+
 /// The right to one connection.
 pub(super) struct Permit {
     _one: OwnedSemaphorePermit,
+    _of_guests: Option<OwnedSemaphorePermit>,
     _of_server: Option<(OwnedSemaphorePermit, Arc<Part>)>,
 }
 
@@ -193,16 +240,24 @@ enum Found {
 impl Connections {
     /// At most `budget` connections at any time, to whatever servers. Needs a Tokio runtime.
     pub(crate) fn new(budget: NonZeroUsize) -> Self {
-        Self::with_bounds(budget, Bounds::USUAL)
+        Self::with_bounds(budget, 0, Bounds::USUAL)
     }
 
-    pub(super) fn with_bounds(budget: NonZeroUsize, bounds: Bounds) -> Self {
+    /// The same, of which a quarter, at least one, is for servers that may have all: if all others
+    /// hang, they are served.
+    pub(crate) fn with_home(budget: NonZeroUsize) -> Self {
+        Self::with_bounds(budget, (budget.get() / 4).max(1), Bounds::USUAL)
+    }
+
+    /// `kept` are those that servers which may have a part only do not get.
+    pub(super) fn with_bounds(budget: NonZeroUsize, kept: usize, bounds: Bounds) -> Self {
         let budget = budget.get().min(Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             bounds,
             budget,
             permits: Arc::new(Semaphore::new(budget)),
             waiting: AtomicUsize::new(0),
+            guests: Part::new(budget.saturating_sub(kept).max(1)),
             open: Arc::new(AtomicUsize::new(0)),
             state: Mutex::new(State {
                 idle: VecDeque::new(),
@@ -249,6 +304,11 @@ impl Connections {
             };
             let is_asked = facts.is_none();
             let mut opened = Link::open(target.clone(), facts, counted).await;
+            if let Ok(link) = &opened
+                && let Err(why) = prove(link).await
+            {
+                opened = Err(why.into());
+            }
             if let Some(shared) = shared.upgrade() {
                 shared.note(&target, &mut opened, is_asked);
             }
@@ -264,8 +324,13 @@ impl Connections {
             Some(part) => Some((self.acquire(&part.permits, &part.waiting).await?, part)),
             None => None,
         };
+        let guests = &self.shared.guests;
+        let of_guests = match server.0.part {
+            1 => None,
+            _ => Some(self.acquire(&guests.permits, &guests.waiting).await?),
+        };
         let one = self.acquire(&self.shared.permits, &self.shared.waiting).await?;
-        Ok(Permit { _one: one, _of_server: of_server })
+        Ok(Permit { _one: one, _of_guests: of_guests, _of_server: of_server })
     }
 
     async fn acquire(
@@ -273,9 +338,18 @@ impl Connections {
         permits: &Arc<Semaphore>,
         waiting: &AtomicUsize,
     ) -> Outcome<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
-            return Ok(permit);
+        match Arc::clone(permits).try_acquire_owned() {
+            Ok(permit) => Ok(permit),
+            // Seldom, and every operation holds this future.
+            Err(_) => Box::pin(self.wait(permits, waiting)).await,
         }
+    }
+
+    async fn wait(
+        &self,
+        permits: &Arc<Semaphore>,
+        waiting: &AtomicUsize,
+    ) -> Outcome<OwnedSemaphorePermit> {
         let waiter = Waiter(waiting);
         if waiting.fetch_add(1, Ordering::Relaxed) >= self.shared.bounds.waiters {
             let message = "too many requests wait for a connection to the database";
@@ -307,6 +381,17 @@ impl Connections {
         drop(state);
         drop(idle);
     }
+}
+
+/// Fails if the way to a database leads to one that is not ours.
+async fn prove(link: &Link) -> Result<(), Error> {
+    let Some(row) = link.target.claim()? else { return Ok(()) };
+    if claim::prove(link.client(), &row).await? {
+        return Ok(());
+    }
+    tracing::error!(database = %link.target, "another database is there than the one claimed");
+    link.target.server.set_claim(None);
+    Err(claim::is_lost())
 }
 
 struct Waiter<'a>(&'a AtomicUsize);
@@ -352,8 +437,7 @@ impl Shared {
             return Some(part);
         }
         state.parts.retain(|_, part| part.strong_count() > 0);
-        let permits = Arc::new(Semaphore::new(most));
-        let part = Arc::new(Part { permits, waiting: AtomicUsize::new(0) });
+        let part = Arc::new(Part::new(most));
         state.parts.insert(server.number(), Arc::downgrade(&part));
         Some(part)
     }

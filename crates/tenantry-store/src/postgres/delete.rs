@@ -40,11 +40,11 @@ impl Tenancy<Cluster> {
         let limit = limit.unwrap_or(usize::MAX);
         complete(async move {
             match inner.delete_all(&scope, &collection, &select, limit).await {
-                Ok(count) => Ok(count),
-                Err(why) => match inner.renamed(&scope, &collection, &why).await? {
-                    Some(other) => inner.delete_all(&scope, &other, &select, limit).await,
-                    None => Err(why),
-                },
+                Err(why) => {
+                    let other = inner.namesake(&scope, &collection, why).await?;
+                    inner.delete_all(&scope, &other, &select, limit).await
+                }
+                done => done,
             }
         })
         .await

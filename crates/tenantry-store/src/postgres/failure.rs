@@ -37,6 +37,8 @@ pub(crate) enum Cause {
     NotGranted,
     /// A type is not the one that was looked up when the connection was opened.
     TypesChanged,
+    /// The session does not have what was prepared in it: it is another one.
+    NotPrepared,
     /// Anything else.
     Other,
 }
@@ -98,6 +100,13 @@ impl Failure {
     pub(super) fn lost() -> Self {
         let error = Error::new(ErrorKind::Unavailable, "the database cannot be reached; try again");
         Self { cause: Cause::Lost, is_answer: false, error }
+    }
+
+    /// The session is not the one in which statements were prepared. Nothing was written.
+    pub(super) fn not_prepared() -> Self {
+        let message = "the database gave this session to others; try again";
+        let error = Error::new(ErrorKind::Unavailable, message);
+        Self { cause: Cause::NotPrepared, is_answer: false, error }
     }
 
     /// A bug of ours.
@@ -162,8 +171,14 @@ fn classify(code: &SqlState, stage: Stage, is_end: bool) -> (Cause, Error) {
         "42704" | "22P03" if stage == Stage::Statement => {
             unavailable(Cause::TypesChanged, "the database's types changed; try again")
         }
-        // What the server says to a value of a type that it does not have, among other things.
-        "XX000" if stage == Stage::Statement => (Cause::TypesChanged, internal().1),
+        // What the server says to a value of a type that it does not have, and of a result that is
+        // not what was prepared, among other things.
+        "XX000" | "0A000" if stage == Stage::Statement => (Cause::TypesChanged, internal().1),
+        // No prepared statement of this name, or one already.
+        "26000" | "42P05" => {
+            let Failure { cause, error, .. } = Failure::not_prepared();
+            (cause, error)
+        }
         "XX001" | "XX002" => {
             (Cause::Other, Error::corrupt(format!("the database reports damage with {text}")))
         }
@@ -259,6 +274,9 @@ mod tests {
             ("XX001", Cause::Other, ErrorKind::Corrupt),
             ("42704", Cause::TypesChanged, ErrorKind::Unavailable),
             ("XX000", Cause::TypesChanged, ErrorKind::Internal),
+            ("0A000", Cause::TypesChanged, ErrorKind::Internal),
+            ("26000", Cause::NotPrepared, ErrorKind::Unavailable),
+            ("42P05", Cause::NotPrepared, ErrorKind::Unavailable),
             ("54001", Cause::Other, ErrorKind::Invalid),
             ("54000", Cause::Other, ErrorKind::Invalid),
             ("22000", Cause::Other, ErrorKind::Invalid),

@@ -8,8 +8,8 @@
 //! is lost here is noted again by the next search.
 
 use super::{
-    admin::{Work, failed, try_lock_work_of_session},
-    call,
+    admin::{CHANGE, Session, Work, failed, try_lock_work_of_session, within},
+    background, call,
     cluster::{Place, Shared},
     graph::{self, GraphKey, GraphNames, Shape},
     locations::Located,
@@ -35,7 +35,7 @@ use std::{
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Isolation, Result};
 use tokio::sync::Notify;
-use tokio_postgres::{Client, types::Type};
+use tokio_postgres::types::Type;
 
 /// Graphs that are remembered, and as many that wait to be looked at or made.
 const GRAPHS_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
@@ -46,6 +46,10 @@ const BUSY: Duration = Duration::from_secs(5);
 /// After a failure, and twice that after the next one.
 const PAUSE: Duration = Duration::from_secs(30);
 const PAUSE_MAX: Duration = Duration::from_secs(3_600);
+
+/// A graph whose making takes longer than this for each record, and some more, is given up: its
+/// server says nothing any more.
+const A_RECORD: Duration = Duration::from_millis(30);
 
 /// An index waits for all transactions of its database that are older; nobody waits for it
 /// meanwhile but VACUUM.
@@ -205,8 +209,8 @@ impl Graphs {
 
 /// Starts the two tasks; they end with the store.
 pub(super) fn spawn(shared: &Arc<Shared>) {
-    tokio::spawn(look_at_all(Arc::downgrade(shared)));
-    tokio::spawn(make_all(Arc::downgrade(shared)));
+    background::spawn("look at graphs", Arc::downgrade(shared), look_at_all);
+    background::spawn("make graphs", Arc::downgrade(shared), make_all);
 }
 
 /// The next one of a list, or none after a while: then whoever waits sees that the store is gone.
@@ -228,6 +232,7 @@ async fn next(
 }
 
 async fn look_at_all(weak: Weak<Shared>) {
+    forget(&weak);
     while let Some((shared, key)) =
         next(&weak, |graphs| &graphs.looks, |known| known.looks.pop_front()).await
     {
@@ -235,6 +240,13 @@ async fn look_at_all(weak: Weak<Shared>) {
             tracing::debug!(?why, tenant = %key.tenant, "look for a graph");
             shared.graphs.failed(key);
         }
+    }
+}
+
+/// What a task that died had in its hands would be pending for ever.
+fn forget(weak: &Weak<Shared>) {
+    if let Some(shared) = weak.upgrade() {
+        shared.graphs.known.lock().entries.clear();
     }
 }
 
@@ -298,6 +310,7 @@ impl GraphNames {
 }
 
 async fn make_all(weak: Weak<Shared>) {
+    forget(&weak);
     while let Some((shared, key)) =
         next(&weak, |graphs| &graphs.makes, |known| known.makes.pop_front()).await
     {
@@ -317,10 +330,22 @@ async fn make_or_remove(shared: &Arc<Shared>, key: GraphKey) -> Result<Option<bo
     let Some(entry) = shared.graphs.entry(key) else { return Ok(None) };
     let located = shared.located(entry.placement).await?;
     let place = shared.place_in(&located, entry.placement);
-    let Some(client) = Maker::begin(&located, &place).await? else { return Ok(None) };
+    let work = make_or_remove_in(shared, key, &entry, &located, &place);
+    let limit = CHANGE + A_RECORD.saturating_mul(entry.records.try_into().unwrap_or(u32::MAX));
+    within(limit, "make a graph", work).await
+}
+
+async fn make_or_remove_in(
+    shared: &Arc<Shared>,
+    key: GraphKey,
+    entry: &Entry,
+    located: &Located,
+    place: &Place,
+) -> Result<Option<bool>> {
+    let Some(client) = Maker::begin(located, place).await? else { return Ok(None) };
     let names = shared.graph_names(key);
     // Another node may just have done it.
-    let there = look(shared, &place, key).await?;
+    let there = look(shared, place, key).await?;
     let (wants, keeps) = (shared.graphs.wants(entry.records), shared.graphs.keeps(entry.records));
     if keeps && names.are_ready(&there) {
         return Ok(Some(true));
@@ -328,18 +353,18 @@ async fn make_or_remove(shared: &Arc<Shared>, key: GraphKey) -> Result<Option<bo
     for (name, is_valid) in there {
         // What was cut off is invalid.
         if names.is_of(&name) && !(keeps && is_valid) {
-            client.run(&graph::remove(&place, &name), "remove a graph").await?;
+            client.run(&graph::remove(place, &name), "remove a graph").await?;
         }
     }
     if !wants {
         return Ok(Some(false));
     }
-    client.make(shared, key, &entry, &place).await?;
-    match look(shared, &place, key).await {
+    client.make(shared, key, entry, place).await?;
+    match look(shared, place, key).await {
         Ok(there) => Ok(Some(names.are_ready(&there))),
         // Its purge may not have seen what was being made.
         Err(why) if why.kind() == ErrorKind::NotFound => {
-            client.remove_all(shared, key.tenant, key.collection, &place).await?;
+            client.remove_all(shared, key.tenant, key.collection, place).await?;
             Ok(Some(false))
         }
         Err(why) => Err(why),
@@ -348,7 +373,7 @@ async fn make_or_remove(shared: &Arc<Shared>, key: GraphKey) -> Result<Option<bo
 
 /// A connection of the admin's to a place's database; while it is open no other one makes or
 /// removes graphs there.
-struct Maker(Client);
+struct Maker(Session);
 
 impl Maker {
     /// None if another one is at work there. It is not waited for: whoever waits in the database
@@ -437,11 +462,14 @@ impl Shared {
         tenant: TenantId,
         collection: u32,
     ) -> Result<()> {
-        let Some(maker) = Maker::begin(located, place).await? else {
-            let message = "graphs of a deleted collection are left for later: others are made";
-            return Err(Error::new(ErrorKind::Unavailable, message));
+        let remove = async {
+            let Some(maker) = Maker::begin(located, place).await? else {
+                let message = "graphs of a deleted collection are left for later: others are made";
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            };
+            maker.remove_all(self, tenant, collection, place).await
         };
-        maker.remove_all(self, tenant, collection, place).await
+        within(CHANGE, "remove the graphs of a deleted collection", remove).await
     }
 
     /// Removes all graphs in the database of a tenant that carried it and is gone.
@@ -449,13 +477,16 @@ impl Shared {
         if located.provisioner.is_none() {
             return Ok(());
         }
-        let Some(maker) = Maker::begin(located, &located.root).await? else {
-            let message = "graphs of a deleted tenant are left for later: others are made";
-            return Err(Error::new(ErrorKind::Unavailable, message));
+        let remove = async {
+            let Some(maker) = Maker::begin(located, &located.root).await? else {
+                let message = "graphs of a deleted tenant are left for later: others are made";
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            };
+            for name in maker.matching(graph::ANY, &located.root).await? {
+                maker.run(&graph::remove(&located.root, &name), "remove a graph").await?;
+            }
+            Ok(())
         };
-        for name in maker.matching(graph::ANY, &located.root).await? {
-            maker.run(&graph::remove(&located.root, &name), "remove a graph").await?;
-        }
-        Ok(())
+        within(CHANGE, "remove the graphs of a deleted tenant", remove).await
     }
 }

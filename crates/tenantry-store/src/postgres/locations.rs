@@ -6,22 +6,17 @@
 //! is so stands in the log.
 
 use super::{
-    admin::enter,
+    admin::{Session, enter},
     apart::Provisioner,
-    claim::{self, Claim, Owner},
-    cluster::{Place, Schema, Shared},
+    claim::{Claim, Owner},
+    cluster::{Place, Shared},
     config::PostgresConfig,
     connections::{Server, Target},
-    names::ROOT_SCHEMA,
     opening::Ways,
-    view::PgView,
 };
-use crate::tenancy::{
-    Space, View as _,
-    disk::{self, DiskOwn},
-    keys::{self, Prefix},
-    place::Placement,
-    seal::SealingKey,
+use crate::{
+    Entropy,
+    tenancy::{place::Placement, seal::SealingKey},
 };
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -29,15 +24,11 @@ use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Isolation, Location, LocationName, OwnDatabase, Result};
-use tokio_postgres::Client;
+use tenantry_types::{Error, ErrorKind, Isolation, Location, LocationName, Result};
 use zeroize::Zeroizing;
 
 /// Databases of tenants whose way is remembered.
@@ -45,7 +36,7 @@ const OWN_MAX: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
 /// The parts of this node's connections that one location, or one tenant's own database, may
 /// have: if it hangs, the others are served with what is left.
 const PART_OF_NAMED: usize = 2;
-const PART_OF_OWN: usize = 4;
+pub(super) const PART_OF_OWN: usize = 4;
 /// After a database was refused, it is not looked at again for so long.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -56,28 +47,26 @@ pub(super) struct Located {
     /// Who makes and removes places apart there.
     pub(super) provisioner: Option<Provisioner>,
     ways: Ways,
-    /// It was looked at and is ours.
-    is_open: AtomicBool,
+    /// Any other one was looked at and is ours if its server has a claim.
+    is_home: bool,
     /// Held by whoever looks at it; when it was last refused.
     refused: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Located {
     /// A database that may have one `part`th of a node's connections.
-    fn new(ways: Ways, part: usize) -> Result<Self> {
+    pub(super) fn new(ways: Ways, part: usize) -> Result<Self> {
         let server = Server::with_part(ways.service.clone(), part);
         let database = ways.service.url().database().into();
-        let root = Place::new(Target { server, database }, Schema::new(ROOT_SCHEMA)?, None);
+        let root = Place::root(Target { server, database })?;
         let provisioner = ways.admin.clone().map(Provisioner::new).transpose()?;
-        let (is_open, refused) = Default::default();
-        Ok(Self { root, provisioner, ways, is_open, refused })
+        let (is_home, refused) = Default::default();
+        Ok(Self { root, provisioner, ways, is_home, refused })
     }
 
     /// The installation's own, which was looked at already.
     pub(super) fn home(ways: Ways) -> Result<Self> {
-        let home = Self::new(ways, 1)?;
-        home.is_open.store(true, Ordering::Release);
-        Ok(home)
+        Ok(Self { is_home: true, ..Self::new(ways, 1)? })
     }
 
     /// How tenants can be made in it.
@@ -86,46 +75,45 @@ impl Located {
     }
 
     /// A connection outside the pools to a database of its server, as the role that serves.
-    pub(super) async fn enter(&self, database: &str) -> Result<Client> {
+    pub(super) async fn enter(&self, database: &str) -> Result<Session> {
         enter(&self.ways.service.with_database(database)).await
     }
 
-    /// Looks at it, unless it was done. One that is nobody's yet becomes ours if it may.
-    async fn open(&self, claim: Claim, may_claim: bool) -> Result<()> {
-        if self.is_open.load(Ordering::Acquire) {
+    fn is_open(&self) -> bool {
+        self.is_home || self.root.target.server.claim().is_some()
+    }
+
+    /// Looks at it, unless it was done; the row of its claim is what is found.
+    async fn open(&self, look: impl Future<Output = Result<Vec<u8>>>) -> Result<()> {
+        if self.is_open() {
             return Ok(());
         }
         let asked = Instant::now();
         let mut refused = self.refused.lock().await;
-        if self.is_open.load(Ordering::Acquire) {
+        if self.is_open() {
             return Ok(());
         }
         if refused.is_some_and(|at| at > asked || at.elapsed() < PAUSE) {
             let message = "it was refused a moment ago";
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
-        let outcome = self.look(claim, may_claim).await;
+        let outcome = look.await;
         *refused = outcome.is_err().then(Instant::now);
-        self.is_open.store(outcome.is_ok(), Ordering::Release);
-        outcome
+        self.root.target.server.set_claim(Some(outcome?.into()));
+        Ok(())
     }
 
-    async fn look(&self, claim: Claim, may_claim: bool) -> Result<()> {
-        let mut client = self.ways.check().await?;
-        let owner = if may_claim {
-            claim::take(&mut client, claim).await?
-        } else {
-            claim::look(&mut client, Some(claim)).await?
-        };
-        let what = || format!("the database {}", self.ways.service.url());
-        match owner {
-            Owner::Us => Ok(()),
-            Owner::Others => Err(claim::is_others(&what())),
-            Owner::Nobody => {
-                let message = format!("{} is not the one that was used until now", what());
-                Err(Error::new(ErrorKind::Conflict, message))
-            }
-        }
+    /// See [`Ways::check`].
+    pub(super) async fn check(
+        &self,
+        claim: &Claim,
+        may_be: impl FnOnce(&Owner) -> Result<()>,
+    ) -> Result<(Session, Owner)> {
+        self.ways.check(Some(claim), may_be).await
+    }
+
+    pub(super) fn what(&self) -> String {
+        format!("the database {}", self.ways.service.url())
     }
 }
 
@@ -134,17 +122,19 @@ pub(super) struct Secrets {
     /// What the names of places apart come from.
     naming: [u8; 32],
     /// What claims of databases come from.
-    claims: [u8; 32],
+    pub(super) claims: [u8; 32],
     /// Opens what is sealed with the installation's key.
-    key: SealingKey,
+    pub(super) key: SealingKey,
+    pub(super) entropy: Arc<dyn Entropy>,
 }
 
 impl Secrets {
-    pub(super) fn of(installation: &SealingKey) -> Self {
+    pub(super) fn of(installation: &SealingKey, entropy: &Arc<dyn Entropy>) -> Self {
         Self {
             naming: installation.derive("tenantry 2026-11 names of places", &[]),
             claims: installation.derive("tenantry 2026-11 claims of databases", &[]),
             key: SealingKey::new(Zeroizing::new(*installation.expose()), installation.epoch()),
+            entropy: Arc::clone(entropy),
         }
     }
 }
@@ -152,17 +142,17 @@ impl Secrets {
 /// Where tenants may be beside the installation's database.
 pub(super) struct Locations {
     named: BTreeMap<LocationName, Arc<Located>>,
-    own: Mutex<LruCache<TenantId, Own>>,
-    ca: Option<PathBuf>,
+    pub(super) own: Mutex<LruCache<TenantId, Own>>,
+    pub(super) ca: Option<PathBuf>,
 }
 
 /// The way to a database that a tenant carries.
-struct Own {
+pub(super) struct Own {
     /// As it is stored.
-    row: Vec<u8>,
+    pub(super) row: Vec<u8>,
     /// How often what rights depend on had been forgotten when it was read.
-    at: u64,
-    located: Arc<Located>,
+    pub(super) at: u64,
+    pub(super) located: Arc<Located>,
 }
 
 impl Locations {
@@ -208,7 +198,7 @@ fn of_location(name: LocationName, why: &Error) -> Error {
 }
 
 /// What a database that cannot be used means for whoever asks for a tenant in it.
-fn out_of_reach(placement: Placement, why: Error) -> Error {
+pub(super) fn out_of_reach(placement: Placement, why: Error) -> Error {
     let (tenant, location) = (placement.tenant, placement.location);
     tracing::error!(%tenant, %location, %why, "a tenant's database cannot be used");
     let message = "the tenant's place cannot be reached now; try again";
@@ -222,11 +212,11 @@ impl Shared {
         self.secrets.get().map_or([0; 32], |secrets| secrets.naming)
     }
 
-    fn secrets(&self) -> Result<&Secrets> {
+    pub(super) fn secrets(&self) -> Result<&Secrets> {
         self.secrets.get().ok_or_else(|| Error::internal("the installation is not open yet"))
     }
 
-    fn claim(&self, placement: Placement) -> Result<Claim> {
+    pub(super) fn claim(&self, placement: Placement) -> Result<Claim> {
         let key = &self.secrets()?.claims;
         match placement.location {
             Location::Home => Err(Error::internal("the installation claims its own database")),
@@ -242,7 +232,11 @@ impl Shared {
         for (name, located) in &self.locations.named {
             let (name, located) = (*name, Arc::clone(located));
             let claim = Claim::of_location(&self.secrets()?.claims, name);
-            looks.spawn(async move { (name, located.open(claim, true).await) });
+            let shared = Arc::clone(self);
+            looks.spawn(async move {
+                let look = shared.look_at(&located, &claim, true);
+                (name, located.open(look).await)
+            });
         }
         while let Some(looked) = looks.join_next().await {
             let (name, outcome) =
@@ -268,7 +262,10 @@ impl Shared {
                     out_of_reach(placement, why)
                 })
             }
-            Location::Own => self.own(placement).await,
+            Location::Own => self.own(placement).await?.ok_or_else(|| {
+                let tenant = placement.tenant;
+                Error::corrupt(format!("the way to the database of tenant {tenant} is gone"))
+            }),
         }
     }
 
@@ -303,112 +300,21 @@ impl Shared {
         Box::pin(look).await
     }
 
-    async fn open(&self, located: &Located, placement: Placement, may_claim: bool) -> Result<()> {
-        let opened = located.open(self.claim(placement)?, may_claim).await;
+    async fn open(
+        self: &Arc<Self>,
+        located: &Located,
+        placement: Placement,
+        may_claim: bool,
+    ) -> Result<()> {
+        let claim = self.claim(placement)?;
+        let opened = located.open(self.look_at(located, &claim, may_claim)).await;
         opened.map_err(|why| out_of_reach(placement, why))
-    }
-
-    /// The database that a tenant carries, as the root says it.
-    async fn own(self: &Arc<Self>, placement: Placement) -> Result<Arc<Located>> {
-        let tenant = placement.tenant;
-        // Before it is read: a row read before a change is never kept as one after it.
-        let at = self.watch.forgotten();
-        if let Some(own) = self.locations.own.lock().get(&tenant)
-            && own.at == at
-        {
-            return Ok(Arc::clone(&own.located));
-        }
-        let key =
-            keys::OwnDatabase { tenant: tenant.get() }.encode(Prefix::of(TenantId::INSTALLATION));
-        let row = PgView::root(self).get(Space::Catalog, &key).await?;
-        let row = row.ok_or_else(|| {
-            Error::corrupt(format!("the way to the database of tenant {tenant} is gone"))
-        })?;
-        let mut known = self.locations.own.lock();
-        if let Some(own) = known.get_mut(&tenant)
-            && own.row == row
-        {
-            own.at = own.at.max(at);
-            return Ok(Arc::clone(&own.located));
-        }
-        let plain = Zeroizing::new(self.secrets()?.key.open(&key, &row)?);
-        let own: DiskOwn = disk::decode(&plain, "a tenant's database")?;
-        let located = Ways::of_own(&own.into_own(), self.locations.ca.as_deref())
-            .and_then(|ways| Located::new(ways, PART_OF_OWN))
-            .map_err(|why| out_of_reach(placement, why))?;
-        let located = Arc::new(located);
-        let old = known.put(tenant, Own { row, at, located: Arc::clone(&located) });
-        drop(known);
-        if let Some(old) = old {
-            self.forget_connections(&old.located.root.target);
-        }
-        Ok(located)
-    }
-
-    /// The database that a tenant carries, also if the root has forgotten it already.
-    async fn own_of_gone(self: &Arc<Self>, placement: Placement) -> Result<Option<Arc<Located>>> {
-        match self.own(placement).await {
-            Err(why) if why.kind() == ErrorKind::Corrupt => {
-                let known = self.locations.own.lock();
-                Ok(known.peek(&placement.tenant).map(|own| Arc::clone(&own.located)))
-            }
-            found => found.map(Some),
-        }
     }
 
     /// Closes connections that nobody needs any more.
     pub(super) fn forget_connections(&self, target: &Target) {
         self.connections.forget(target);
         self.far.forget(target);
-    }
-
-    /// Looks at a database for a tenant; fails with words for the operator.
-    pub(super) async fn check_own(
-        &self,
-        tenant: Option<TenantId>,
-        own: &OwnDatabase,
-    ) -> Result<()> {
-        let ways = Ways::of_own(own, self.locations.ca.as_deref())?;
-        let claim = match tenant {
-            Some(tenant) => Some(Claim::of_tenant(&self.secrets()?.claims, tenant)),
-            None => None,
-        };
-        let looked = async {
-            let mut client = ways.check().await?;
-            claim::look(&mut client, claim).await
-        };
-        let owner = looked.await.map_err(for_operator)?;
-        let what = format!("the database {}", ways.service.url());
-        match (tenant, owner) {
-            (None, Owner::Nobody) | (Some(_), Owner::Us) => Ok(()),
-            (None, Owner::Us | Owner::Others) => Err(claim::is_others(&what)),
-            (Some(_), Owner::Nobody | Owner::Others) => {
-                let message = format!(
-                    "{what} is not the one that the tenant is in; a tenant's URL may change, for \
-                     another password or address, but not its database"
-                );
-                Err(Error::new(ErrorKind::Conflict, message))
-            }
-        }
-    }
-
-    /// Removes all that a deleted tenant has left in a database that it carried, and lets go of
-    /// it. In one that is not the tenant's there is nothing to remove.
-    pub(super) async fn leave_own(self: &Arc<Self>, placement: Placement) -> Result<()> {
-        let tenant = placement.tenant;
-        let Some(located) = self.own_of_gone(placement).await? else { return Ok(()) };
-        let claim = self.claim(placement)?;
-        let database = located.root.target.database.as_ref();
-        let mut client = located.enter(database).await?;
-        if claim::look(&mut client, Some(claim)).await? != Owner::Us {
-            return Ok(());
-        }
-        super::purge::empty(self, &located.root, tenant).await?;
-        self.remove_all_graphs(&located).await?;
-        claim::release(&mut client, claim).await?;
-        self.locations.own.lock().pop(&tenant);
-        self.forget_connections(&located.root.target);
-        Ok(())
     }
 
     /// True if this node can remove the place of a tenant that is gone.
@@ -420,13 +326,5 @@ impl Shared {
         };
         let is_rows = placement.isolation == Isolation::Shared;
         located.is_some_and(|located| is_rows || located.provisioner.is_some())
-    }
-}
-
-/// What is wrong with a database that the operator names is wrong with the request.
-fn for_operator(why: Error) -> Error {
-    match why.kind() {
-        ErrorKind::Unavailable => why,
-        _ => Error::invalid(why.to_string()),
     }
 }

@@ -138,8 +138,10 @@ pub(crate) async fn root_version(client: &impl GenericClient) -> Result<u32> {
     }
     let sql = format!("SELECT version FROM {ROOT_SCHEMA}.installation");
     let row = client.query_opt(&sql, &[]).await.map_err(failed("read the version of the root"))?;
-    let version = row.map_or(0, |row| row.get::<_, i32>(0));
-    u32::try_from(version).map_err(|_| Error::corrupt("the root has a negative version"))
+    let Some(row) = row else { return Ok(0) };
+    // The owner of a tenant's database may have made another table of it.
+    let version = row.try_get::<_, i32>(0).ok().and_then(|version| u32::try_from(version).ok());
+    version.ok_or_else(|| Error::corrupt("the version of the root cannot be read"))
 }
 
 /// Brings one place to the newest version; makes its schema and tables if they are not there. The
@@ -259,9 +261,10 @@ async fn place_version(
     let row = row.map_err(failed("read the version of a tenant's tables"))?;
     let unknown = || Error::corrupt(format!("the schema {place} does not say its version"));
     let row = row.ok_or_else(unknown)?;
-    let bytes: Vec<u8> = row.get(1);
-    let version = u32::from_be_bytes(bytes.try_into().map_err(|_| unknown())?);
-    Ok(Some((row.get(0), version)))
+    let (tenant, bytes) = (row.try_get(0), row.try_get::<_, Vec<u8>>(1));
+    let tenant = tenant.map_err(|_| unknown())?;
+    let bytes = bytes.map_err(|_| unknown())?.try_into().map_err(|_| unknown())?;
+    Ok(Some((tenant, u32::from_be_bytes(bytes))))
 }
 
 /// The migrations that a version lacks, with their numbers.

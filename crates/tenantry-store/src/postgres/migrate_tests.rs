@@ -70,11 +70,11 @@ async fn the_root_is_migrated_once_by_many_and_wholly_or_not_at_all() {
         let mut one = connect(&made.database_admin_url).await.unwrap();
         let mut other = connect(&made.database_admin_url).await.unwrap();
         assert!(migrate_root_by(&mut one, BROKEN).await.is_err());
-        assert_eq!(root_version(&one).await.unwrap(), 1);
+        assert_eq!(root_version(&*one).await.unwrap(), 1);
         let both =
             tokio::join!(migrate_root_by(&mut one, LATER), migrate_root_by(&mut other, LATER));
         assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
-        assert_eq!(root_version(&one).await.unwrap(), 2);
+        assert_eq!(root_version(&*one).await.unwrap(), 2);
         assert_eq!(migrate_root(&mut one).await.unwrap_err().kind(), ErrorKind::Unsupported);
     })
     .await;
@@ -118,6 +118,18 @@ async fn no_statistics_tell_of_ids() {
             let row = superuser.query_one(sql, &[&table]).await.unwrap();
             assert_eq!(row.get::<_, Vec<String>>(0), columns, "{table}");
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_of_another_type_is_refused() {
+    Stand::with(async |stand| {
+        let made = stand.set_up().await;
+        let mut admin = connect(&made.database_admin_url).await.unwrap();
+        let sql = "ALTER TABLE tenantry.installation ALTER version TYPE bigint";
+        admin.batch_execute(sql).await.unwrap();
+        assert_eq!(migrate_root(&mut admin).await.unwrap_err().kind(), ErrorKind::Corrupt);
     })
     .await;
 }

@@ -12,16 +12,21 @@
 //!
 //! `setup`, `migrate`, `place` and `check` make roles, databases and tables, and look
 //! whether they are as they must be; `opening` does it before anything is served. `cluster` is the
-//! `crate::tenancy::Backend`: rows are read through a `view` and written by `submit`; `watch` tells what other nodes took away,
-//! and `purge` removes what was deleted. `graphs` makes and remembers what `graph` describes:
-//! indexes with which `nearest` answers sooner.
+//! `crate::tenancy::Backend`: rows are read through a `view` and written by `submit`; `watch` tells
+//! what other nodes took away, and `purge` removes what was deleted; `background` starts what dies.
+//! `graphs` makes and remembers what `graph` describes: indexes with which `nearest` answers sooner.
+//!
+//! `locations` and `own` are the other databases that tenants may be in; `claiming` makes them ours
+//! by a `claim`, unless `home` says that this is a copy.
 
 mod admin;
 mod again;
 mod apart;
+mod background;
 mod call;
 mod check;
 mod claim;
+mod claiming;
 mod clean;
 pub(crate) mod cluster;
 mod config;
@@ -35,6 +40,7 @@ mod fields;
 mod filter;
 mod graph;
 mod graphs;
+mod home;
 mod in_order;
 mod lines;
 mod locations;
@@ -43,8 +49,11 @@ mod named;
 mod names;
 mod nearest;
 mod opening;
+mod own;
 mod place;
+mod prepared;
 mod purge;
+mod purging;
 mod query;
 mod read;
 mod reading;
@@ -68,6 +77,7 @@ mod watch;
 mod write;
 
 pub use config::{LocationConfig, PostgresConfig};
+pub use home::adopt;
 pub use migrate::{Migrated, Progress, migrate};
 pub use names::Names;
 pub use setup::{SetUp, Setup, setup};

@@ -22,6 +22,11 @@ pub(super) fn check<'a>(
         tenant.catalog_changed();
         return Err(missing_collection(&collection.info));
     };
+    // A copy of the database that took over, and has lost some commits, gives numbers again.
+    if collection.named_in.is_none() && row.id != collection.info.id {
+        tenant.catalog_changed();
+        return Err(missing_collection(&collection.info));
+    }
     if collection.named_in.is_some() && row.name != collection.info.name {
         tenant.catalog_changed();
         return Err(Error::not_found(Resource::Collection, collection.info.name.as_str()));
@@ -40,8 +45,19 @@ impl Tenancy<Cluster> {
         }
     }
 
+    /// What to try once more after an operation on a collection has failed; fails as it did if
+    /// that would not help.
+    pub(super) async fn namesake<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+        why: Error,
+    ) -> Result<CollectionRef> {
+        self.renamed(scope, collection, &why).await?.ok_or(why)
+    }
+
     /// What has the name of a collection for which an operation has failed, if that is why it has.
-    pub(super) async fn renamed<L: Level>(
+    async fn renamed<L: Level>(
         &self,
         scope: &Scope<L>,
         collection: &CollectionRef,

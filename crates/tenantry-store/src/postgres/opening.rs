@@ -4,14 +4,16 @@
 //! Errors are for whoever starts the program.
 
 use super::{
-    admin::enter,
+    admin::{CHANGE, LOOK, Session, enter, within},
     check::{check_admin, check_root},
-    migrate::migrate_root,
+    claim::{self, Claim, Owner},
+    migrate::{VERSION, migrate_root, root_version},
     url::{Cluster, DatabaseUrl},
 };
 use std::path::Path;
 use tenantry_types::{Error, OwnDatabase, Result, SecretText};
-use tokio_postgres::Client;
+
+const LOOKING: &str = "look at a database";
 
 /// The ways to a database with the tables that tenants share.
 #[derive(Debug)]
@@ -48,18 +50,40 @@ impl Ways {
         Self::new(&parse(&own.url)?, admin.as_ref(), ca)
     }
 
-    /// Brings the root's tables to this program's version if an admin may, and refuses whatever
-    /// would let tenants reach each other or loses what was answered as written. Gives back the
-    /// connection of the role that serves.
-    pub(super) async fn check(&self) -> Result<Client> {
-        let service = enter(&self.service).await?;
-        if let Some(way) = &self.admin {
-            let mut admin = enter(way).await?;
-            check_admin(&admin, &service).await?;
-            migrate_root(&mut admin).await?;
+    /// Asks whose the database is, before anything else, and whether that `may_be`. Then brings the
+    /// root's tables to this program's version if an admin may, and refuses whatever would let
+    /// tenants reach each other or loses what was answered as written. Gives back the connection of
+    /// the role that serves. Each part is bounded in time.
+    pub(super) async fn check(
+        &self,
+        claim: Option<&Claim>,
+        may_be: impl FnOnce(&Owner) -> Result<()>,
+    ) -> Result<(Session, Owner)> {
+        let ask = async {
+            let mut service = enter(&self.service).await?;
+            let owner = claim::look(&mut service, claim).await;
+            if let Ok(owner) = &owner {
+                may_be(owner)?;
+            }
+            Ok((service, owner))
+        };
+        let (service, owner) = within(LOOK, LOOKING, Box::pin(ask)).await?;
+        // What cannot be asked is not changed; why it cannot may be told by what is looked at.
+        if let Some(way) = self.admin.as_ref().filter(|_| owner.is_ok()) {
+            let ask = async {
+                let admin = enter(way).await?;
+                check_admin(&admin, &service).await?;
+                let version = root_version(&*admin).await?;
+                Ok((admin, version))
+            };
+            let (mut admin, version) = within(LOOK, LOOKING, Box::pin(ask)).await?;
+            if version != VERSION {
+                let migrate = migrate_root(&mut admin);
+                within(CHANGE, "change the root", Box::pin(migrate)).await?;
+            }
         }
-        check_root(&service).await?;
-        Ok(service)
+        within(LOOK, LOOKING, Box::pin(check_root(&service))).await?;
+        Ok((service, owner?))
     }
 }
 
@@ -69,7 +93,8 @@ mod tests {
 
     async fn opened(url: &str, admin: Option<&str>) -> Result<()> {
         let admin = admin.map(DatabaseUrl::parse).transpose()?;
-        Ways::new(&DatabaseUrl::parse(url)?, admin.as_ref(), None)?.check().await.map(drop)
+        let ways = Ways::new(&DatabaseUrl::parse(url)?, admin.as_ref(), None)?;
+        ways.check(None, |_| Ok(())).await.map(drop)
     }
 
     async fn says(url: &str, admin: Option<&str>, words: &[&str]) {

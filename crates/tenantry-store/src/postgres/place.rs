@@ -7,7 +7,7 @@
 //! finds the session half-way.
 
 use super::{
-    admin::{enter, failed},
+    admin::{Session, enter, failed},
     migrate::{begin, commit, lock_tenant, migrate_place, migrate_place_in, run, signed},
     names::{Names, PlaceName, VECTOR_SCHEMA, quoted},
     url::Cluster,
@@ -105,7 +105,7 @@ pub(super) async fn make_database_steps(
         State::Absent => {
             // Copying files instead would wait for a checkpoint of everything.
             let sql = format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log");
-            run(&admin, &sql, "make a tenant's database").await?;
+            run(&*admin, &sql, "make a tenant's database").await?;
         }
         State::Closed | State::Broken => {
             let message = format!("PostgreSQL: the database {place} is being removed");
@@ -120,7 +120,7 @@ pub(super) async fn make_database_steps(
         "REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT ON DATABASE {name} TO {}",
         quoted(&names.service())?
     );
-    run(&admin, &sql, "close a tenant's database to the public").await?;
+    run(&*admin, &sql, "close a tenant's database to the public").await?;
     if last == Making::Privileges {
         return Ok(());
     }
@@ -149,28 +149,28 @@ pub(super) async fn drop_database_steps(
     // Closed first, so that nobody comes back while sessions are ended.
     if state(&admin, place).await? == State::Usable {
         let sql = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false");
-        run(&admin, &sql, "close a tenant's database").await?;
+        run(&*admin, &sql, "close a tenant's database").await?;
     }
     if last == Removing::Closing {
         return Ok(());
     }
     let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
-    run(&admin, &sql, "remove a tenant's database").await?;
+    run(&*admin, &sql, "remove a tenant's database").await?;
     if last == Removing::Database {
         return Ok(());
     }
     // What it was granted went with the database.
-    run(&admin, &format!("DROP ROLE IF EXISTS {name}"), "remove a tenant's role").await
+    run(&*admin, &format!("DROP ROLE IF EXISTS {name}"), "remove a tenant's role").await
 }
 
 /// A connection of the admin's that holds the tenant's lock to its end.
-async fn locked(way: &Cluster, tenant: TenantId) -> Result<Client> {
+async fn locked(way: &Cluster, tenant: TenantId) -> Result<Session> {
     let admin = enter(way).await?;
     let sql = format!(
         "SET search_path = pg_catalog; SET lock_timeout = '30s'; SELECT pg_advisory_lock({})",
         signed(tenant)?
     );
-    run(&admin, &sql, "wait for others who work on this tenant").await?;
+    run(&*admin, &sql, "wait for others who work on this tenant").await?;
     Ok(admin)
 }
 

@@ -4,9 +4,11 @@
 //! they name, a piece in each transaction, in which it holds the note: others pass over it.
 
 use super::{
+    background,
     cluster::{Place, Shared, signed},
     graph,
     locations::Located,
+    purging::{self, Did, TURN},
     statement::{Statement, Step},
     submit::{commit_steps, note},
     view::{Key, PgView, behind, bytes, first_bytes, odd},
@@ -14,7 +16,7 @@ use super::{
 use crate::tenancy::{
     Space, View as _,
     keys::{self, PREFIX_BYTES, Prefix},
-    place::{PlaceRow, Placement},
+    place::{Fresh, PlaceRow, Placement},
 };
 use std::{
     collections::HashSet,
@@ -23,7 +25,7 @@ use std::{
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, Result};
-use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
 /// Rows of a table removed in one transaction.
@@ -48,10 +50,11 @@ const REMOVE_OF_COLLECTION: &str = "WITH gone AS (DELETE FROM {schema}.{table} W
 
 /// Starts the purger; it ends with the store.
 pub(super) fn spawn(shared: &Arc<Shared>) {
-    tokio::spawn(run(Arc::downgrade(shared), Arc::clone(&shared.purge)));
+    background::spawn("purge", Arc::downgrade(shared), run);
 }
 
-async fn run(weak: Weak<Shared>, woken: Arc<Notify>) {
+async fn run(weak: Weak<Shared>) {
+    let Some(woken) = weak.upgrade().map(|shared| Arc::clone(&shared.purge)) else { return };
     loop {
         let Some(shared) = weak.upgrade() else { return };
         if shared.is_closed() {
@@ -60,9 +63,9 @@ async fn run(weak: Weak<Shared>, woken: Arc<Notify>) {
         let outcome = purge_all(&shared).await;
         drop(shared);
         match outcome {
-            Ok(()) => drop(tokio::time::timeout(LOOK_EVERY, woken.notified()).await),
+            Ok(()) => drop(timeout(LOOK_EVERY, woken.notified()).await),
             Err(error) => {
-                tracing::warn!(?error, "purge of deleted data; it will be tried again");
+                tracing::warn!(?error, "look for deleted data; it will be tried again");
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
@@ -90,26 +93,40 @@ impl Notes {
     }
 }
 
-/// Does the work of every note there is that no other node works on.
+/// Does the work of every note there is that no other node works on, and begins that of places
+/// apart.
 async fn purge_all(shared: &Arc<Shared>) -> Result<()> {
-    let mut outcome = purge_notes(shared, Notes::of_root(shared)?).await;
-    let apart = std::mem::take(&mut *shared.unpurged.lock());
-    for (tenant, placement) in apart {
-        let purged = match Notes::of(shared, placement).await {
-            Ok(notes) => purge_notes(shared, notes).await,
-            Err(why) => Err(why),
-        };
-        let Err(why) = purged else { continue };
-        match is_gone(shared, tenant).await {
-            // It has taken its notes along.
-            Ok(true) => {}
-            Ok(false) | Err(_) => {
-                shared.unpurged.lock().insert(tenant, placement);
-                outcome = outcome.and(Err(why));
-            }
+    let apart: Vec<Placement> = {
+        let mut unpurged = shared.unpurged.lock();
+        let is_due = |tenant: &TenantId, _: &mut Placement| shared.purging.is_due((*tenant, 0));
+        unpurged.extract_if(is_due).map(|(_, placement)| placement).collect()
+    };
+    for placement in apart {
+        let of = Arc::clone(shared);
+        purging::spawn(shared, placement.tenant, async move { purge_place(&of, placement).await });
+    }
+    purge_notes(shared, Notes::of_root(shared)?).await
+}
+
+/// Does the work of a place's notes.
+async fn purge_place(shared: &Arc<Shared>, placement: Placement) -> Result<Did> {
+    let purged = async { purge_notes(shared, Notes::of(shared, placement).await?).await };
+    let why = match timeout(TURN, purged).await {
+        Ok(Ok(())) => return Ok(Did::Paid),
+        Ok(Err(why)) => why,
+        Err(_) => {
+            shared.unpurged.lock().entry(placement.tenant).or_insert(placement);
+            return Ok(Did::More);
+        }
+    };
+    match is_gone(shared, placement.tenant).await {
+        // It has taken its notes along.
+        Ok(true) => Ok(Did::Paid),
+        Ok(false) | Err(_) => {
+            shared.unpurged.lock().entry(placement.tenant).or_insert(placement);
+            Err(why)
         }
     }
-    outcome
 }
 
 /// True if the tenant was deleted.
@@ -118,15 +135,27 @@ async fn is_gone(shared: &Arc<Shared>, tenant: TenantId) -> Result<bool> {
     Ok(PgView::root(shared).get(Space::Catalog, &key).await?.is_none())
 }
 
-/// A note that fails does not keep the others waiting.
+/// What became of a piece of a note's work.
+enum Piece {
+    /// There is more.
+    More,
+    /// It was the last one, and the note is gone.
+    Last,
+    /// Somebody else does it, or nobody for now.
+    Left,
+}
+
+/// A note that fails does not keep the others waiting. Those of the root are each tried again,
+/// later each time; those of a place together.
 async fn purge_notes(shared: &Arc<Shared>, notes: Notes) -> Result<()> {
     let mut after = Vec::new();
     let mut outcome = Ok(());
-    // Tenants whose place apart is removed already.
-    let mut emptied = HashSet::new();
+    let is_root = notes.whose == INSTALLATION;
+    let mut seen = HashSet::new();
     while !shared.is_closed() {
         let place = &notes.place;
         let view = PgView::writing(shared, place.clone());
+        view.hold_claim().await?;
         let ask = || {
             let statement = Statement::new(place.text(NOTE))
                 .with(notes.number, Type::INT8)
@@ -136,49 +165,73 @@ async fn purge_notes(shared: &Arc<Shared>, notes: Notes) -> Result<()> {
         };
         let answers = view.run(place, notes.whose, ask).await?;
         let found = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
-        let Some(rest) = found else { return outcome };
-        match piece(shared, &notes, view, &rest, &mut emptied).await {
-            Ok(true) => after = rest,
-            Ok(false) => {}
+        let Some(rest) = found else {
+            if is_root {
+                shared.purging.keep(&seen);
+            }
+            return outcome;
+        };
+        let note = match note(&rest) {
+            Ok(note) => note,
             Err(why) => {
                 after = rest;
                 outcome = outcome.and(Err(why));
+                continue;
             }
+        };
+        let debt = (TenantId::new(note.tenant), note.collection);
+        seen.insert(debt.0);
+        if is_root && !shared.purging.is_due(debt) {
+            after = rest;
+            continue;
         }
+        match piece(shared, &notes, view, &rest, &note).await {
+            Ok(Piece::More) => continue,
+            Ok(Piece::Last) if is_root => shared.purging.paid(debt),
+            Ok(Piece::Last | Piece::Left) => {}
+            Err(why) if is_root => shared.purging.failed(debt, &why),
+            Err(why) => outcome = outcome.and(Err(why)),
+        }
+        after = rest;
     }
     outcome
 }
 
-/// Removes a piece of what a note names, and the note after the last one: then true.
+/// Removes a piece of what a note names, and the note after the last one.
 async fn piece(
     shared: &Arc<Shared>,
     notes: &Notes,
     view: PgView,
     rest: &[u8],
-    emptied: &mut HashSet<TenantId>,
-) -> Result<bool> {
-    let note = note(rest)?;
+    note: &keys::Purge,
+) -> Result<Piece> {
     let tenant = TenantId::new(note.tenant);
     // Others may write where a tenant lives apart: a note there is only ever about its own
     // collections, and never about a place.
     if notes.whose != INSTALLATION && (note.collection == 0 || tenant != notes.whose) {
         return Err(Error::corrupt("a note in a tenant's place asks to purge what is not there"));
     }
-    lives_not(&notes.place, &view, &note).await?;
+    lives_not(&notes.place, &view, note).await?;
     let mut steps = vec![Step::Enter(notes.place.right(notes.whose))];
     let removed = if note.collection == 0 {
         let key = keys::Place { tenant: note.tenant }.encode(Prefix::of(INSTALLATION));
         if let Some(row) = view.get(Space::Catalog, &key).await? {
-            let placement = PlaceRow::decode(tenant, &row)?.placement;
+            let PlaceRow { placement, fresh, .. } = PlaceRow::decode(tenant, &row)?;
             if !shared.can_drop(placement) {
                 tracing::debug!(%tenant, "a place is left to a node that can remove it");
-                return Ok(true);
+                return Ok(Piece::Left);
             }
-            if emptied.insert(tenant) {
+            if !shared.purging.is_dropped(tenant) {
                 // Without the note meanwhile: it takes its time, and any node may do it twice.
-                drop(view);
-                shared.drop_place(placement).await?;
-                return Ok(false);
+                let of = Arc::clone(shared);
+                let was_made = fresh == Fresh::Made;
+                purging::spawn(shared, tenant, async move {
+                    match timeout(TURN, of.drop_place(placement, was_made)).await {
+                        Ok(dropped) => dropped.map(|()| Did::Dropped),
+                        Err(_) => Ok(Did::More),
+                    }
+                });
+                return Ok(Piece::Left);
             }
             let told = keys::told_of(Prefix::of(INSTALLATION), tenant);
             let own = keys::OwnDatabase { tenant: note.tenant }.encode(Prefix::of(INSTALLATION));
@@ -190,7 +243,7 @@ async fn piece(
         remove_of_collection(&notes.place, &view, tenant, note.collection).await?
     };
     let is_empty = removed < CHUNK;
-    let has_graphs = is_empty && has_graphs(shared, notes, &view, &note).await?;
+    let has_graphs = is_empty && has_graphs(shared, notes, &view, note).await?;
     let is_done = is_empty && !has_graphs;
     if !is_done {
         steps.truncate(1);
@@ -207,12 +260,12 @@ async fn piece(
     if has_graphs {
         if notes.located.provisioner.is_none() {
             tracing::debug!(%tenant, "graphs are left to a node that can remove them");
-            return Ok(true);
+            return Ok(Piece::Left);
         }
         // The transaction has ended: it would be waited for.
         shared.remove_graphs(&notes.located, &notes.place, tenant, note.collection).await?;
     }
-    Ok(is_done)
+    Ok(if is_done { Piece::Last } else { Piece::More })
 }
 
 /// True if indexes of a deleted collection are left.
@@ -310,6 +363,7 @@ pub(super) async fn empty(shared: &Arc<Shared>, place: &Place, tenant: TenantId)
     let mut is_first = true;
     loop {
         let view = PgView::writing(shared, place.clone());
+        view.hold_claim().await?;
         let tables = || {
             if is_first {
                 return vec![remove_head(vec![Vec::new()])];

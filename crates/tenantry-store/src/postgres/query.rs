@@ -40,11 +40,11 @@ impl Tenancy<Cluster> {
         request: &QueryRequest,
     ) -> Result<Answer<Found>> {
         match self.query_in(scope, collection, request).await {
-            Ok(answer) => Ok(answer),
-            Err(why) => match self.renamed(scope, collection, &why).await? {
-                Some(other) => self.query_in(scope, &other, request).await,
-                None => Err(why),
-            },
+            Err(why) => {
+                let other = self.namesake(scope, collection, why).await?;
+                Ok(self.query_in(scope, &other, request).await?.of(other))
+            }
+            done => done,
         }
     }
 
@@ -67,7 +67,7 @@ impl Tenancy<Cluster> {
         };
         let (cpu, waited) = (reading.cpu, reading.waited);
         let explain = Explain { searches, allowed, cpu, waited, hot: true };
-        Ok(Answer { origin: reading.origin(), value: Found { hits, explain } })
+        Ok(Answer::new(reading.origin(), Found { hits, explain }))
     }
 }
 
@@ -157,11 +157,12 @@ async fn nearest(
     let (place, number) = (reading.place.clone(), reading.number());
     let tenant = Arc::clone(reading.tenant);
     let (fields, _) = asked(&reading.info, search.request.include);
+    let is_common = conditions.are_none() && search.walk.is_none();
     let make = |vector: Option<&VectorType>| -> Result<Statement> {
         let vector = vector.ok_or_else(|| Error::internal("the database has no vectors"))?;
         let mut draft = Draft::new(&tenant, number)?;
         let (with, data) = search.statement(&mut draft, vector, conditions, &fields)?;
-        Ok(draft.finish(&place, &with, Some(&data)))
+        Ok(draft.finish(&place, &with, Some(&data)).common_if(is_common))
     };
     reading.walk = search.walk;
     let asked = reading.ask(make).await;

@@ -23,11 +23,11 @@ impl Tenancy<Cluster> {
         select: &Selector,
     ) -> Result<Answer<usize>> {
         match self.count_in(scope, collection, select).await {
-            Ok(answer) => Ok(answer),
-            Err(why) => match self.renamed(scope, collection, &why).await? {
-                Some(other) => self.count_in(scope, &other, select).await,
-                None => Err(why),
-            },
+            Err(why) => {
+                let other = self.namesake(scope, collection, why).await?;
+                Ok(self.count_in(scope, &other, select).await?.of(other))
+            }
+            done => done,
         }
     }
 
@@ -46,7 +46,7 @@ impl Tenancy<Cluster> {
                 break value;
             }
         };
-        Ok(Answer { origin: reading.origin(), value: usize::try_from(value).unwrap_or(usize::MAX) })
+        Ok(Answer::new(reading.origin(), usize::try_from(value).unwrap_or(usize::MAX)))
     }
 
     pub(crate) async fn get<L: Level>(
@@ -56,11 +56,11 @@ impl Tenancy<Cluster> {
         request: &GetRequest,
     ) -> Result<Answer<Vec<Record>>> {
         match self.get_from(scope, collection, request).await {
-            Ok(answer) => Ok(answer),
-            Err(why) => match self.renamed(scope, collection, &why).await? {
-                Some(other) => self.get_from(scope, &other, request).await,
-                None => Err(why),
-            },
+            Err(why) => {
+                let other = self.namesake(scope, collection, why).await?;
+                Ok(self.get_from(scope, &other, request).await?.of(other))
+            }
+            done => done,
         }
     }
 
@@ -76,7 +76,7 @@ impl Tenancy<Cluster> {
         loop {
             let got = get(&mut reading, request, bound).await;
             if let Some(value) = reading.settled(got).await? {
-                return Ok(Answer { origin: reading.origin(), value });
+                return Ok(Answer::new(reading.origin(), value));
             }
         }
     }
@@ -87,11 +87,11 @@ impl Tenancy<Cluster> {
         collection: &CollectionRef,
     ) -> Result<Answer<CollectionStatistics>> {
         match self.statistics_of(scope, collection).await {
-            Ok(answer) => Ok(answer),
-            Err(why) => match self.renamed(scope, collection, &why).await? {
-                Some(other) => self.statistics_of(scope, &other).await,
-                None => Err(why),
-            },
+            Err(why) => {
+                let other = self.namesake(scope, collection, why).await?;
+                Ok(self.statistics_of(scope, &other).await?.of(other))
+            }
+            done => done,
         }
     }
 
@@ -106,7 +106,7 @@ impl Tenancy<Cluster> {
             let looked = look(&mut reading).await;
             if let Some(records) = reading.settled(looked).await? {
                 let value = CollectionStatistics { records, memory: None };
-                return Ok(Answer { origin: reading.origin(), value });
+                return Ok(Answer::new(reading.origin(), value));
             }
         }
     }
@@ -116,7 +116,8 @@ impl Tenancy<Cluster> {
 pub(super) async fn look(reading: &mut Reading<'_>) -> std::result::Result<u64, Halt> {
     let (place, number) = (reading.place.clone(), reading.number());
     let tenant = Arc::clone(reading.tenant);
-    let make = |_: Option<&_>| Ok(Draft::new(&tenant, number)?.finish(&place, "", None));
+    let make =
+        |_: Option<&_>| Ok(Draft::new(&tenant, number)?.finish(&place, "", None).common_if(true));
     Ok(reading.ask(make).await?.1.records)
 }
 
@@ -191,11 +192,13 @@ async fn page(
     let (fields, bytes) = asked(&reading.info, answer.include());
     let limit = slice.limit.min(page_rows(bytes));
     let slice = Slice { limit, ..slice };
+    // An order by a key, or a filter, may be better planned for its values.
+    let is_common = conditions.filters.is_empty() && !matches!(order, Order::Key { .. });
     let (lines, _) = reading
         .ask(|_| {
             let mut draft = Draft::new(&tenant, number)?;
             let page = draft.page(conditions, order, slice, &fields)?;
-            Ok(draft.finish(&place, "", Some(&page)))
+            Ok(draft.finish(&place, "", Some(&page)).common_if(is_common))
         })
         .await?;
     let is_last = is_last(&lines.records, limit)?;
@@ -283,7 +286,7 @@ pub(super) async fn these(
             .ask(|_| {
                 let mut draft = Draft::new(&tenant, number)?;
                 let data = draft.these(next, &fields);
-                Ok(draft.finish(&place, "", Some(&data)))
+                Ok(draft.finish(&place, "", Some(&data)).common_if(true))
             })
             .await?;
         // The stamp says that all of them are there.

@@ -1,9 +1,11 @@
 //! What cannot be seen from outside: round trips, plans, and reads that are disturbed.
 
+mod prepared;
+
 use super::{
     DatabaseUrl, Postgres, PostgresConfig, cluster::Cluster, read, reading::Reading, stand::Stand,
 };
-use crate::{CollectionRef, MasterKey, Store, tenancy::Tenancy};
+use crate::{CollectionRef, MasterKey, Store, Wanted, tenancy::Tenancy};
 use std::{
     future::Future,
     sync::{
@@ -11,7 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tenantry_auth::{Admin, Authority, Credential, Scope};
+use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Scope};
 use tenantry_types::{
     CollectionName, CollectionSpec, DatabaseName, Existing, FieldTest, Filter, GetRequest, Include,
     Order, Page, QueryRequest, RecordId, RecordWrite, Selector, TenantName, TenantSpec, TextTest,
@@ -24,6 +26,7 @@ use zeroize::Zeroizing;
 struct Node {
     stand: Stand,
     store: Store,
+    operator: OperatorScope,
     scope: Scope<Admin>,
     collection: CollectionRef,
 }
@@ -32,11 +35,19 @@ impl Node {
     async fn with<F: Future<Output = ()> + Send + 'static>(
         test: impl FnOnce(Self) -> F + Send + 'static,
     ) {
+        Self::with_config(|_| {}, test).await;
+    }
+
+    async fn with_config<F: Future<Output = ()> + Send + 'static>(
+        change: fn(&mut PostgresConfig),
+        test: impl FnOnce(Self) -> F + Send + 'static,
+    ) {
         Stand::with(|stand| async move {
             let url = DatabaseUrl::parse(&stand.set_up().await.database_url).unwrap();
             let folder = tempfile::tempdir().unwrap();
             let mut config = PostgresConfig::new(url, folder.path());
             config.master_key = MasterKey::Bytes(Zeroizing::new([7; 32]));
+            change(&mut config);
             let store = Store::open_postgres(config).await.unwrap();
             let authority = Authority::development();
             let principal =
@@ -49,7 +60,7 @@ impl Node {
             let spec = CollectionSpec::new(CollectionName::parse("c").unwrap());
             let collection =
                 store.create_collection(&scope, &database, &spec, false).await.unwrap().0;
-            test(Self { stand, store, scope, collection }).await;
+            test(Self { stand, store, operator, scope, collection }).await;
         })
         .await;
     }
@@ -157,6 +168,27 @@ async fn common_operations_take_one_round_trip_and_writes_take_two() {
     .await;
 }
 
+/// After a quiet time too: what is cached is not compared with what is stored first.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_works_with_records_asks_nothing_before() {
+    Node::with(|node| async move {
+        node.write((0..20).map(record).collect()).await;
+        let (store, scope) = (&node.store, &node.scope);
+        let (database, name) = (DatabaseName::default_database(), &node.collection.info().name);
+        let find = async || store.records_of(scope, &database, Wanted::Name(name)).await.unwrap();
+        let tenant = node.inner().open_tenant(scope.tenant()).await.unwrap().unwrap();
+        find().await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let found = find().await;
+        let (answer, trips) = node.counted(store.query(scope, &found, &nearest(3))).await;
+        assert_eq!((answer.unwrap().value.hits.len(), trips), (2, 1));
+        assert!(Tenancy::<Cluster>::is_old(&tenant), "it was compared");
+        store.database(scope, &database).await.unwrap();
+        assert!(!Tenancy::<Cluster>::is_old(&tenant));
+    })
+    .await;
+}
+
 /// Every statement that the operations sent is planned once more, for any values.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_scan_begins_with_the_tenant() {
@@ -212,6 +244,9 @@ fn name_of_type(of: &Type) -> String {
 /// Each scan of our tables is by an index, from the tenant on.
 fn check_plan(text: &str, plan: &[String]) {
     let all = plan.join("\n");
+    // Those of some ids are looked up, whatever the planner thinks of their share.
+    let is_looked_up = all.contains("(key = k.key)");
+    assert_eq!(text.contains("AS k (key)"), is_looked_up, "{text}\n{all}");
     for (at, line) in plan.iter().enumerate() {
         let line = line.trim_start().trim_start_matches("-> ").trim_start();
         let is_ours = ["records", "vectors", "catalog"]
@@ -335,5 +370,57 @@ async fn the_last_attempt_sees_nothing_of_other_writes() {
         let after = read::look(&mut reading).await;
         assert_eq!(reading.settled(after).await.unwrap(), Some(6));
     })
+    .await;
+}
+
+/// Who a key belongs to is asked of the connection that counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn counting_tenants_lets_others_ask_meanwhile() {
+    Node::with(|node| async move {
+        let superuser = node.stand.superuser(node.stand.names.database()).await;
+        let many = "INSERT INTO tenantry.catalog SELECT tenant, family, \
+                    key || convert_to(n::text, 'UTF8'), row \
+                    FROM tenantry.catalog, generate_series(1, 20000) n \
+                    WHERE tenant = 0 AND family = 1";
+        assert_eq!(superuser.execute(many, &[]).await.unwrap(), 20_000);
+        let shared = &node.inner().shared;
+        let (lookups, target) = (&shared.lookups, &shared.root.target);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(lookups.get(target).await.ok().unwrap());
+        }
+        let before = lookups.exchanges();
+        let is_counted = AtomicBool::new(false);
+        let counting = async {
+            let count = node.store.count_tenants(&node.operator).await.unwrap();
+            is_counted.store(true, Ordering::SeqCst);
+            count
+        };
+        let asking = async {
+            while lookups.exchanges() == before {
+                tokio::task::yield_now().await;
+            }
+            let asked = lookups.get(target).await.is_ok();
+            asked && !is_counted.load(Ordering::SeqCst)
+        };
+        assert_eq!(tokio::join!(counting, asking), (20_001, true));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn citus_is_told_the_tenant_if_the_configuration_says_so() {
+    Node::with_config(
+        |config| config.citus = true,
+        |node| async move {
+            let shared = &node.inner().shared;
+            let tenant = node.scope.tenant();
+            let words = format!("SET LOCAL tenantry.tenant = '{tenant}'");
+            shared.connections.said();
+            node.write(vec![record(1)]).await;
+            let said = shared.connections.said();
+            assert!(said.iter().any(|(text, _)| *text == words), "{said:?}");
+        },
+    )
     .await;
 }

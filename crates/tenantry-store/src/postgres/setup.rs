@@ -116,7 +116,7 @@ pub(super) async fn setup_steps(
     let names = &what.names;
     let mut client = connect(superuser_url).await?;
     let server_version = check_server(&client).await?;
-    run(&client, &lock_work_of_session(Work::Setup), "wait for other setups").await?;
+    run(&*client, &lock_work_of_session(Work::Setup), "wait for other setups").await?;
     make_roles(&mut client, names).await?;
     if last == Step::Roles {
         return Ok(None);
@@ -135,7 +135,7 @@ pub(super) async fn setup_steps(
         return Ok(None);
     }
     let become_admin = format!("SET SESSION AUTHORIZATION {}", quoted(&names.admin())?);
-    run(&database, &become_admin, "act as the admin role").await?;
+    run(&*database, &become_admin, "act as the admin role").await?;
     migrate_root(&mut database).await?;
     if last == Step::Root {
         return Ok(None);
@@ -274,7 +274,7 @@ async fn is_outdated(database: &Client) -> Result<bool> {
 async fn update_tenants(client: &Client, names: &Names, superuser_url: &str) -> Result<()> {
     for database in place_databases(client, &names.admin()).await? {
         let database = connect(&with_database(superuser_url, database.as_str())?).await?;
-        run(&database, UPDATE, "update pgvector in a tenant's database").await?;
+        run(&*database, UPDATE, "update pgvector in a tenant's database").await?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! An installation of its own on the server for tests, removed when the test ends.
 
 use super::{
-    admin::{connect, with_database},
+    admin::{Session, connect, with_database},
     names::{Names, PlaceName},
     setup::{SetUp, Setup, setup},
     url::{Cluster, DatabaseUrl},
@@ -13,7 +13,6 @@ use std::{
     process,
     sync::atomic::{AtomicU32, Ordering},
 };
-use tokio_postgres::Client;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -60,7 +59,7 @@ impl Stand {
     }
 
     /// A superuser in one of the databases.
-    pub(super) async fn superuser(&self, database: &str) -> Client {
+    pub(super) async fn superuser(&self, database: &str) -> Session {
         connect(&with_database(&self.url, database).unwrap()).await.unwrap()
     }
 

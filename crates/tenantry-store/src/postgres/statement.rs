@@ -1,6 +1,10 @@
 //! What a transaction is made of.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 use tokio_postgres::types::{ToSql, Type};
 
 /// A value for a statement.
@@ -44,11 +48,21 @@ impl From<String> for Text {
 pub(crate) struct Statement {
     pub(super) text: Text,
     pub(super) values: Vec<(Value, Type)>,
+    /// One plan is good for all values, and it is asked so often that the server may keep it.
+    pub(super) is_common: bool,
+    pub(super) prepared: Option<tokio_postgres::Statement>,
 }
 
 impl Statement {
     pub(crate) fn new(text: impl Into<Text>) -> Self {
-        Self { text: text.into(), values: Vec::new() }
+        Self { text: text.into(), values: Vec::new(), is_common: false, prepared: None }
+    }
+
+    /// It may be [prepared](super::prepared).
+    #[must_use]
+    pub(super) fn common_if(mut self, is_common: bool) -> Self {
+        self.is_common = is_common;
+        self
     }
 
     /// Gives the next value, `$1` first.
@@ -129,6 +143,10 @@ const ENTER: &str = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg
      pg_catalog.set_config('lock_timeout', $3, true), \
      pg_catalog.set_config('idle_in_transaction_session_timeout', $4, true), \
      pg_catalog.set_config('role', $5, true)";
+/// Left to itself, the server plans what it keeps anew for each execution, because it
+/// compares costs that were guessed.
+const MARKED: &str = ", pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true), \
+     pg_catalog.current_setting('tenantry.session', true) AS mark";
 
 /// Citus hands what `SET LOCAL` says on to the workers that a transaction reaches, after this, and
 /// what `set_config` says never. To other servers it is a setting that nobody reads.
@@ -149,12 +167,22 @@ impl Right {
     }
 
     pub(super) fn enter(self, limits: &Limits) -> Statement {
+        self.enter_with(ENTER.into(), limits)
+    }
+
+    /// The same, and it answers with the session's mark; prepared statements keep one plan.
+    pub(super) fn enter_marked(self, limits: &Limits) -> Statement {
+        static TEXT: LazyLock<Arc<str>> = LazyLock::new(|| format!("{ENTER}{MARKED}").into());
+        self.enter_with(Arc::clone(&TEXT).into(), limits)
+    }
+
+    fn enter_with(self, text: Text, limits: &Limits) -> Statement {
         let milliseconds = |time: Duration| {
             // 0 would mean no limit at all.
             time.as_millis().clamp(1, i32::MAX as u128).to_string()
         };
         let role = self.role.unwrap_or_else(|| "none".into());
-        Statement::new(ENTER)
+        Statement::new(text)
             .with(self.tenant.to_string(), Type::TEXT)
             .with(milliseconds(limits.statement), Type::TEXT)
             .with(milliseconds(limits.lock), Type::TEXT)

@@ -1,7 +1,7 @@
 //! Opening, and what is asked of the whole.
 
 use super::{
-    claim,
+    claim::{self, Owner},
     cluster::{Cluster, IDLE, LOCK, Shared},
     config::PostgresConfig,
     connections::Connections,
@@ -9,6 +9,7 @@ use super::{
     locations::{Located, Locations, Secrets},
     opening::Ways,
     purge,
+    purging::Purging,
     statement::Limits,
     vector::DIMENSION_MAX,
     view::PgView,
@@ -55,10 +56,20 @@ impl Postgres {
         let revocations = Arc::new(AtomicU64::new(0));
         let ways = Ways::new(&config.url, config.admin_url.as_ref(), config.ca.as_deref())?;
         let locations = Locations::new(&config)?;
-        ways.check().await?;
+        let may_be = |owner: &Owner| match owner {
+            Owner::Others => Err(claim::is_others(&format!("the database {}", config.url))),
+            Owner::Nobody | Owner::Us(_) | Owner::Installation => Ok(()),
+        };
+        ways.check(None, may_be).await?;
         let shared = Arc::new(shared(&config, ways, locations, &tenants, &revocations)?);
         shared.watch.look().await?;
         let inner = found(&config, &shared, tenants, revocations).await?;
+        match shared.is_at_home().await {
+            Err(why) if why.kind() == ErrorKind::Conflict => {
+                tracing::warn!(%why, "tenants with a database of their own are not served");
+            }
+            other => other?,
+        }
         shared.open_locations().await?;
         watch::spawn(&shared);
         purge::spawn(&shared);
@@ -122,15 +133,16 @@ fn shared(
     // Those for lookups are held for one answer at a time, so a few are enough.
     let all = config.connections.get();
     let lookups = (all / 8).max(1);
-    let connections =
-        |count: usize| Connections::new(NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN));
+    let some = |count: usize| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
+    let connections = |count: usize| Connections::new(some(count));
     let home = Arc::new(Located::home(ways)?);
     let root = home.root.clone();
     let (tenants, revocations) = (Arc::clone(tenants), Arc::clone(revocations));
     Ok(Shared {
-        connections: connections(all.saturating_sub(lookups)),
+        connections: Connections::with_home(some(all.saturating_sub(lookups))),
         lookups: connections(lookups),
-        far: connections(lookups),
+        // With one, no database had a part of it only.
+        far: connections(lookups.max(2)),
         limits: Limits {
             statement: config.statement_timeout,
             lock: LOCK,
@@ -141,8 +153,10 @@ fn shared(
         watch: Watch::new(connections(1), root, tenants, revocations),
         home,
         locations,
+        is_at_home: AtomicBool::new(false),
         secrets: OnceLock::new(),
         unpurged: Mutex::default(),
+        purging: Purging::new(),
         purge: Arc::default(),
         graphs: Graphs::new(config.graph_above),
         commits: AtomicU64::new(0),
@@ -213,7 +227,7 @@ async fn found(
     }
     check_key(&inner).await?;
     let installation = inner.installation().await?;
-    let _ = inner.shared.secrets.set(Secrets::of(installation.key()));
+    let _ = inner.shared.secrets.set(Secrets::of(installation.key(), &config.entropy));
     inner.give_ids_from(next);
     Ok(inner)
 }

@@ -186,6 +186,19 @@ impl PgView {
         Ok(view)
     }
 
+    /// The root for whoever works for a tenant that lives apart and that nobody deletes meanwhile;
+    /// fails if somebody has.
+    pub(super) async fn living(shared: &Arc<Shared>, tenant: TenantId) -> Result<Self> {
+        let view = Self::new(shared, Kind::Change, shared.root.clone());
+        let place = keys::Place { tenant: tenant.get() };
+        let place = view.lock_row(&place.encode(Prefix::of(TenantId::INSTALLATION))).await?;
+        let row = view.get(Space::Catalog, &keys::Tenant {}.encode(Prefix::of(tenant))).await?;
+        match place.and(row) {
+            Some(_) => Ok(view),
+            None => Err(Error::not_found(Resource::Tenant, tenant.to_string())),
+        }
+    }
+
     /// The stored row of a key of the installation's, locked.
     async fn lock_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let root = &self.shared.root;

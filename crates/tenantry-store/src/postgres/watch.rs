@@ -6,6 +6,7 @@
 //! was suspended may go on for one with what it knew.
 
 use super::{
+    background,
     call::{self, Answers},
     cluster::{IDLE, Place, Shared},
     connections::Connections,
@@ -171,7 +172,7 @@ impl Watch {
 
 /// Asks again and again; it ends with the store.
 pub(super) fn spawn(shared: &Arc<Shared>) {
-    tokio::spawn(run(Arc::downgrade(shared)));
+    background::spawn("watch", Arc::downgrade(shared), run);
 }
 
 async fn run(weak: Weak<Shared>) {

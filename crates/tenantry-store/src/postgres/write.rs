@@ -67,11 +67,11 @@ impl Tenancy<Cluster> {
         complete(async move {
             let mut batch = (records, attributes);
             match inner.write_all(&scope, &collection, mode, &mut batch).await {
-                Ok(outcome) => Ok(outcome),
-                Err(why) => match inner.renamed(&scope, &collection, &why).await? {
-                    Some(other) => inner.write_all(&scope, &other, mode, &mut batch).await,
-                    None => Err(why),
-                },
+                Err(why) => {
+                    let other = inner.namesake(&scope, &collection, why).await?;
+                    inner.write_all(&scope, &other, mode, &mut batch).await
+                }
+                done => done,
             }
         })
         .await
@@ -209,23 +209,23 @@ impl Tenancy<Cluster> {
 
 /// What there is of these ids: ordinals and ids, and their bodies if the batch looks at them.
 fn existing(draft: &mut Draft, keys: &[Vec<u8>], needs_bodies: bool) -> String {
-    let keys = draft.bind(keys.to_vec(), Type::BYTEA_ARRAY);
-    let select = |part: i16, n: &str, bytes: &str, total: &str| {
+    let body = if needs_bodies { ", r.body" } else { "" };
+    let met = draft.of_keys(keys, &format!("r.tenant, r.collection, r.ordinal, r.id{body}"));
+    let select = |part: i16, bytes: &str, total: &str| {
         format!(
-            "SELECT {part}::smallint AS part, {n}::bigint AS n, r.ordinal, r.tenant, \
-             r.collection, 0::real AS distance, {bytes} AS bytes, NULL::smallint[] AS fields, \
-             NULL::bytea[] AS vectors, {total}::bigint AS total FROM {{schema}}.records r \
-             WHERE r.tenant = $1 AND r.collection = $2 AND r.key = ANY ({keys})"
+            "SELECT {part}::smallint AS part, 0::bigint AS n, met.ordinal, met.tenant, \
+             met.collection, 0::real AS distance, {bytes} AS bytes, NULL::smallint[] AS fields, \
+             NULL::bytea[] AS vectors, {total}::bigint AS total FROM met"
         )
     };
     // Neighbours stand for ids.
-    let ids = select(part::NEAR, "0", "r.id", "0");
-    if !needs_bodies {
-        return ids;
+    let mut all = format!("WITH met AS MATERIALIZED ({met}) {}", select(part::NEAR, "met.id", "0"));
+    if needs_bodies {
+        let bytes = "sum(octet_length(met.body)) OVER ()";
+        let body = format!("CASE WHEN {bytes} <= {OLD_BYTES_MAX} THEN met.body END");
+        all = format!("{all} UNION ALL {}", select(part::RECORD, &body, bytes));
     }
-    let all = "sum(octet_length(r.body)) OVER ()";
-    let body = format!("CASE WHEN {all} <= {OLD_BYTES_MAX} THEN r.body END");
-    format!("{ids} UNION ALL {}", select(part::RECORD, "0", &body, all))
+    all
 }
 
 /// The records of the ids of a batch that are there.

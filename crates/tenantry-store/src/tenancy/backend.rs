@@ -133,6 +133,10 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     /// memory of it.
     fn tenant_gone(&self, tenant: TenantId) -> impl Future<Output = Result<()>> + Send;
 
+    /// Tells, for whoever operates the program, what is left behind where a deleted tenant was,
+    /// which carried this database if any, and goes on with the rest.
+    fn abandoned(&self, placement: Placement, own: Option<&OwnDatabase>);
+
     /// Forgets what is in memory of collections whose deletion is committed.
     fn collections_gone(
         &self,

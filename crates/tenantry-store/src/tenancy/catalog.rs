@@ -6,19 +6,19 @@ pub(super) use changes::put_new_database;
 pub(crate) use changes::{check_attributes, put_collection};
 
 use super::{
-    Backend, Space, Tenancy, View,
+    Age, Backend, Space, Tenancy, View,
     backend::Scan,
     disk::{DiskCollection, DiskDatabase},
     keys::{self, Prefix, Tail},
     small_number,
     tenants::OpenTenant,
 };
-use crate::{CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef};
+use crate::{CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Wanted};
 use std::sync::Arc;
 use tenantry_auth::{Level, Scope};
 use tenantry_types::{
-    CollectionId, CollectionName, CollectionNumber, DatabaseName, DatabaseNumber, Error, Limits,
-    Page, Resource, Result,
+    CollectionId, CollectionName, CollectionNumber, DatabaseName, DatabaseNumber, Error, ErrorKind,
+    Limits, Page, Resource, Result,
 };
 
 /// The only partition of a collection so far.
@@ -83,10 +83,7 @@ impl<B: Backend> Tenancy<B> {
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
         let tenant = self.tenant(scope).await?;
-        let info = self.database_info(&tenant, name).await?;
-        if !scope.restriction().sees_database(info.number) {
-            return Err(missing_database(name));
-        }
+        let info = self.visible_database(scope, &tenant, name, Age::Second).await?;
         Ok(DatabaseRef { tenant: tenant.id(), info })
     }
 
@@ -128,27 +125,7 @@ impl<B: Backend> Tenancy<B> {
         name: &CollectionName,
     ) -> Result<CollectionRef> {
         let tenant = self.database_tenant(scope, database).await?;
-        let place = (database.info.number, name.clone());
-        let found = self.cached(
-            &tenant,
-            |catalog| catalog.by_name.get(&place).cloned(),
-            async {
-                let view = self.view(&tenant).await?;
-                let key = collection_name_key(tenant.prefix(), place.0, name);
-                let Some(value) = view.get(Space::Data, &key).await? else { return Ok(None) };
-                load_collection(&view, &tenant, CollectionNumber(small_number(&value)?)).await
-            },
-            |catalog, info| {
-                if weight(&info) <= CACHED_BYTES_MAX {
-                    catalog.by_name.insert(place.clone(), info);
-                }
-            },
-        );
-        let found = found.await?;
-        let found = found.filter(|info| visible_to(scope, info));
-        let info = found.ok_or_else(|| Error::not_found(Resource::Collection, name.as_str()))?;
-        let named_in = Some(Arc::clone(&database.info));
-        Ok(CollectionRef { tenant: tenant.id(), info, named_in })
+        self.find_collection(scope, &tenant, &database.info, Wanted::Name(name), Age::Second).await
     }
 
     pub(crate) async fn collection_by_id<L: Level>(
@@ -158,26 +135,110 @@ impl<B: Backend> Tenancy<B> {
         id: CollectionId,
     ) -> Result<CollectionRef> {
         let tenant = self.database_tenant(scope, database).await?;
+        self.find_collection(scope, &tenant, &database.info, Wanted::Id(id), Age::Second).await
+    }
+
+    /// What is cached of it may be of any age; what seems not to be there is looked for again.
+    pub(crate) async fn records_of<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        database: &DatabaseName,
+        wanted: Wanted<'_>,
+    ) -> Result<CollectionRef> {
+        let tenant = self.tenant(scope).await?;
+        match self.find_collection_in(scope, &tenant, database, wanted, Age::Any).await {
+            Err(why) if why.kind() == ErrorKind::NotFound && Self::is_old(&tenant) => {
+                self.backend.confirm(&tenant).await?;
+                self.find_collection_in(scope, &tenant, database, wanted, Age::Second).await
+            }
+            found => found,
+        }
+    }
+
+    /// The collection as it is now, under the name that led to it or by its id; none if what is
+    /// known of it cannot be old.
+    pub(crate) async fn look_again<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        collection: &CollectionRef,
+    ) -> Result<Option<CollectionRef>> {
+        if !B::IS_SHARED {
+            return Ok(None);
+        }
+        let tenant = self.collection_tenant(scope, collection).await?;
+        self.backend.confirm(&tenant).await?;
+        let info = &collection.info;
+        Ok(Some(match &collection.named_in {
+            Some(database) => {
+                let wanted = Wanted::Name(&info.name);
+                self.find_collection_in(scope, &tenant, &database.name, wanted, Age::Second).await?
+            }
+            None => {
+                let info = self.present(&tenant, collection).await?;
+                CollectionRef { info, ..collection.clone() }
+            }
+        }))
+    }
+
+    async fn find_collection_in<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        tenant: &OpenTenant,
+        database: &DatabaseName,
+        wanted: Wanted<'_>,
+        age: Age,
+    ) -> Result<CollectionRef> {
+        let database = self.visible_database(scope, tenant, database, age).await?;
+        self.find_collection(scope, tenant, &database, wanted, age).await
+    }
+
+    async fn find_collection<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        tenant: &OpenTenant,
+        database: &Arc<DatabaseInfo>,
+        wanted: Wanted<'_>,
+        age: Age,
+    ) -> Result<CollectionRef> {
+        let key = match wanted {
+            Wanted::Name(name) => collection_name_key(tenant.prefix(), database.number, name),
+            Wanted::Id(id) => keys::CollectionId { id: id.0 }.encode(tenant.prefix()),
+        };
+        let place = |name: &CollectionName| (database.number, name.clone());
         let found = self.cached(
-            &tenant,
-            |catalog| catalog.by_id.get(&id).cloned(),
+            tenant,
+            age,
+            |catalog| match wanted {
+                Wanted::Name(name) => catalog.by_name.get(&place(name)).cloned(),
+                Wanted::Id(id) => catalog.by_id.get(&id).cloned(),
+            },
             async {
-                let view = self.view(&tenant).await?;
-                let key = keys::CollectionId { id: id.0 }.encode(tenant.prefix());
+                let view = self.view(tenant).await?;
                 let Some(value) = view.get(Space::Data, &key).await? else { return Ok(None) };
-                load_collection(&view, &tenant, CollectionNumber(small_number(&value)?)).await
+                load_collection(&view, tenant, CollectionNumber(small_number(&value)?)).await
             },
             |catalog, info| {
                 if weight(&info) <= CACHED_BYTES_MAX {
-                    catalog.by_id.insert(id, info);
+                    match wanted {
+                        Wanted::Name(name) => catalog.by_name.insert(place(name), info),
+                        Wanted::Id(id) => catalog.by_id.insert(id, info),
+                    };
                 }
             },
         );
         let found = found.await?;
-        let found =
-            found.filter(|info| info.database == database.info.number && visible_to(scope, info));
-        let info = found.ok_or_else(|| Error::not_found(Resource::Collection, id.to_string()))?;
-        Ok(CollectionRef { tenant: tenant.id(), info, named_in: None })
+        let is_here = |info: &Arc<CollectionInfo>| {
+            info.database == database.number && visible_to(scope, info)
+        };
+        let info = found.filter(is_here).ok_or_else(|| match wanted {
+            Wanted::Name(name) => Error::not_found(Resource::Collection, name.as_str()),
+            Wanted::Id(id) => Error::not_found(Resource::Collection, id.to_string()),
+        })?;
+        let named_in = match wanted {
+            Wanted::Name(_) => Some(Arc::clone(database)),
+            Wanted::Id(_) => None,
+        };
+        Ok(CollectionRef { tenant: tenant.id(), info, named_in })
     }
 }
 
@@ -265,20 +326,24 @@ async fn load_collections(
 }
 
 impl<B: Backend> Tenancy<B> {
-    async fn database_info(
+    async fn visible_database<L: Level>(
         &self,
+        scope: &Scope<L>,
         tenant: &OpenTenant,
         name: &DatabaseName,
+        age: Age,
     ) -> Result<Arc<DatabaseInfo>> {
         let found = self.cached(
             tenant,
+            age,
             |catalog| catalog.databases.get(name).cloned(),
             async { find_database(&self.view(tenant).await?, tenant, name).await },
             |catalog, info| {
                 catalog.databases.insert(name.clone(), info);
             },
         );
-        found.await?.ok_or_else(|| missing_database(name))
+        let found = found.await?.filter(|info| scope.restriction().sees_database(info.number));
+        found.ok_or_else(|| missing_database(name))
     }
 
     /// The tenant of a database, which must be the scope's.
@@ -314,6 +379,7 @@ impl<B: Backend> Tenancy<B> {
         let id = collection.info.id;
         let found = self.cached(
             tenant,
+            Age::Second,
             |catalog| catalog.by_id.get(&id).cloned(),
             async {
                 let view = self.view(tenant).await?;

@@ -4,12 +4,15 @@
 //! variant order is the format: append new variants, never reorder. `docs/formats/embedded.md`
 //! describes it, and a committed fixture is opened by a test for ever.
 
-use crate::{
-    AuditEntry, AuditEvent, CollectionInfo, DatabaseInfo, TenantInfo, VectorInfo,
-    audit::{outcome_code, outcome_from_code},
-};
+mod log;
+mod record;
+
+pub(crate) use log::{DiskAudit, DiskChange, DiskTold, Touched};
+pub(crate) use record::{Body, DiskStatistics, Stamp, Statistics, decode_vector, encode_vector};
+
+use crate::{CollectionInfo, DatabaseInfo, TenantInfo, VectorInfo};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 use tenantry_auth::TenantId;
 use tenantry_types::{
     CollectionId, CollectionName, CollectionNumber, DatabaseId, DatabaseName, DatabaseNumber,
@@ -428,206 +431,6 @@ fn metadata_from_disk(metadata: BTreeMap<String, DiskValue>) -> Metadata {
     metadata.into_iter().map(|(k, v)| (k, v.into())).collect()
 }
 
-/// A record without its vectors.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Body {
-    pub(crate) id: String,
-    pub(crate) document: Option<Arc<str>>,
-    pub(crate) uri: Option<String>,
-    pub(crate) metadata: Option<Arc<Metadata>>,
-    pub(crate) version: u64,
-    pub(crate) expires_at: Option<Timestamp>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-enum DiskBody {
-    V1 {
-        id: String,
-        version: u64,
-        expires_at: Option<u64>,
-        document: Option<String>,
-        uri: Option<String>,
-        metadata: Option<BTreeMap<String, DiskValue>>,
-    },
-}
-
-impl Body {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        encode(&DiskBody::V1 {
-            id: self.id.clone(),
-            version: self.version,
-            expires_at: self.expires_at.map(|t| t.0),
-            document: self.document.as_deref().map(str::to_owned),
-            uri: self.uri.clone(),
-            metadata: self.metadata.as_deref().map(metadata_to_disk),
-        })
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
-        let DiskBody::V1 { id, version, expires_at, document, uri, metadata } =
-            decode(bytes, "a record")?;
-        Ok(Self {
-            id,
-            document: document.map(Into::into),
-            uri,
-            metadata: metadata.map(metadata_from_disk).map(Arc::new),
-            version,
-            expires_at: expires_at.map(Timestamp),
-        })
-    }
-}
-
-/// A dense vector: little-endian f32, after a byte that says so.
-pub(crate) fn encode_vector(vector: &[f32]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(1 + 4 * vector.len());
-    bytes.push(VECTOR_F32);
-    for x in vector {
-        bytes.extend_from_slice(&x.to_le_bytes());
-    }
-    bytes
-}
-
-const VECTOR_F32: u8 = 1;
-
-pub(crate) fn decode_vector(bytes: &[u8]) -> Result<Vec<f32>> {
-    match bytes.split_first() {
-        Some((&VECTOR_F32, rest)) if rest.len() % 4 == 0 => {
-            let (chunks, _) = rest.as_chunks::<4>();
-            Ok(chunks.iter().map(|c| f32::from_le_bytes(*c)).collect())
-        }
-        _ => Err(unreadable("a vector")),
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Statistics {
-    /// Records in the partition.
-    pub(crate) records: u64,
-    /// The next record's ordinal; never reused.
-    pub(crate) next_ordinal: u64,
-    /// Random, and another after every change of the partition's records: who has seen it has
-    /// seen these very records. A sequence number could come back with a restored backup.
-    #[serde(skip)]
-    pub(crate) stamp: Option<Stamp>,
-}
-
-/// See [`Statistics::stamp`].
-pub(crate) type Stamp = [u8; 16];
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum DiskStatistics {
-    V1(Statistics),
-    V2(Statistics, Stamp),
-}
-
-impl DiskStatistics {
-    pub(crate) fn into_statistics(self) -> Statistics {
-        match self {
-            Self::V1(statistics) => statistics,
-            Self::V2(statistics, stamp) => Statistics { stamp: Some(stamp), ..statistics },
-        }
-    }
-}
-
-/// What one commit touched, for moves, catch-up and events. Values are not kept.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum DiskChange {
-    V1 { at: u64, touched: Vec<Touched> },
-}
-
-/// Append variants only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Touched {
-    Tenant,
-    Database(u32),
-    Collection(u32),
-    Key([u8; 10]),
-    /// Records of one partition by ordinal.
-    Written {
-        collection: u32,
-        partition: u32,
-        ordinals: Vec<u64>,
-    },
-    /// Records of one partition that are gone.
-    Deleted {
-        collection: u32,
-        partition: u32,
-        ordinals: Vec<u64>,
-    },
-}
-
-/// What the root did that a tenant's log is to be told.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum DiskTold {
-    V1 {
-        at: u64,
-        actor: String,
-        action: String,
-        target: String,
-        outcome: u8,
-        count: u64,
-        touched: Option<Touched>,
-    },
-}
-
-impl DiskTold {
-    pub(crate) fn new(at: Timestamp, event: &AuditEvent, touched: Option<Touched>) -> Self {
-        Self::V1 {
-            at: at.0,
-            actor: event.actor.clone(),
-            action: event.action.clone(),
-            target: event.target.clone(),
-            outcome: outcome_code(event.outcome),
-            count: event.count,
-            touched,
-        }
-    }
-
-    pub(crate) fn into_parts(self) -> Result<(Timestamp, AuditEvent, Option<Touched>)> {
-        let Self::V1 { at, actor, action, target, outcome, count, touched } = self;
-        let outcome = outcome_from_code(outcome).ok_or_else(|| unreadable("a note"))?;
-        Ok((Timestamp(at), AuditEvent { actor, action, target, outcome, count }, touched))
-    }
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum DiskAudit {
-    V1 {
-        at: u64,
-        actor: String,
-        action: String,
-        target: String,
-        outcome: u8,
-        count: u64,
-        hash: [u8; 32],
-    },
-}
-
-impl DiskAudit {
-    pub(crate) fn from_entry(entry: &AuditEntry) -> Self {
-        Self::V1 {
-            at: entry.at.0,
-            actor: entry.event.actor.clone(),
-            action: entry.event.action.clone(),
-            target: entry.event.target.clone(),
-            outcome: outcome_code(entry.event.outcome),
-            count: entry.event.count,
-            hash: entry.hash,
-        }
-    }
-
-    pub(crate) fn into_entry(self, sequence: u64) -> Result<AuditEntry> {
-        let Self::V1 { at, actor, action, target, outcome, count, hash } = self;
-        let outcome = outcome_from_code(outcome).ok_or_else(|| unreadable("the audit log"))?;
-        Ok(AuditEntry {
-            sequence,
-            at: Timestamp(at),
-            event: AuditEvent { actor, action, target, outcome, count },
-            hash,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -661,14 +464,28 @@ mod tests {
             settings: BTreeMap::new(),
             created_at: Timestamp(5),
         };
-        let old = [0, 1, b'n', 1, 1, 100, 1, 2, 3, 4, 0, 5, 1];
-        let home = info(Location::Home);
-        assert_eq!(encode(&DiskTenant::from_info(&home)), old);
-        for word in ["home", "eu-1", "own"] {
+        let old = [1, b'n', 1, 1, 100, 1, 2, 3, 4, 0, 5, 1];
+        for (word, version, location) in
+            [("home", 0, &b""[..]), ("eu-1", 1, b"\x04eu-1"), ("own", 1, b"\x03own")]
+        {
             let info = info(Location::parse(word).unwrap());
             let row = encode(&DiskTenant::from_info(&info));
+            assert_eq!(row, [&[version], &old[..], location].concat());
             let read: DiskTenant = decode(&row, "a tenant").unwrap();
             assert_eq!(read.into_info(info.id).unwrap(), info);
+        }
+    }
+
+    #[test]
+    fn the_urls_of_a_tenants_database_are_written_as_ever() {
+        let text = |text: &str| SecretText::new(text.to_owned());
+        for (admin_url, row) in
+            [(None, &b"\x00\x02ab\x00"[..]), (Some("c"), b"\x00\x02ab\x01\x01c")]
+        {
+            let own = OwnDatabase { url: text("ab"), admin_url: admin_url.map(text) };
+            assert_eq!(*DiskOwn::encode(&own), row);
+            let read: DiskOwn = decode(row, "a database").unwrap();
+            assert_eq!(read.into_own(), own);
         }
     }
 }

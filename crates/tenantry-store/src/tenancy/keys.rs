@@ -216,12 +216,18 @@ families! {
     /// The way to the database that a tenant carries, sealed with the installation's key: it is
     /// needed when the tenant's is gone. Only on PostgreSQL.
     OwnDatabase = 0x0b { tenant: u64 };
-    /// Whose a database is that tenants of an installation are in, but the installation not: a
-    /// keyed hash (32 bytes, clear). In that database. Only on PostgreSQL.
+    /// Whose a database is that tenants of an installation are in, but the installation not
+    /// (clear): a keyed hash (32 bytes), of a location behind its nonce (16 bytes). In that
+    /// database. Only on PostgreSQL.
     Claim = 0x0c { };
     /// How a tenant is being moved, or was moved last, sealed with the installation's key: it is
     /// needed when the tenant's is gone.
     Move = 0x0d { tenant: u64 };
+    /// The nonce of the database that a location is (16 bytes, clear). Only on PostgreSQL.
+    Claimed<'a> = 0x0e { location: Tail<'a> };
+    /// Which database the installation's was when it claimed others: the server's identity and
+    /// the database's number there (two u64, big-endian, clear). Only on PostgreSQL.
+    Home = 0x0f { };
     /// A tenant's data key, wrapped with the master key (128 bytes, as in the slot file). Only on
     /// PostgreSQL: files have the slot file.
     Slot = 0x08 { tenant: u64 };

@@ -95,6 +95,8 @@ laws! {
     own_database: OwnDatabase { tenant: any::<u64>() => same };
     claim: Claim {};
     a_move: Move { tenant: any::<u64>() => same };
+    claimed: Claimed { location: bytes() => tail };
+    home: Home {};
     slot: Slot { tenant: any::<u64>() => same };
     tenant: Tenant {};
     head: Head {};

@@ -15,6 +15,7 @@ pub(crate) mod disk;
 mod disk_key;
 mod key_rows;
 pub(crate) mod keys;
+mod leftovers;
 pub(crate) mod master;
 pub(crate) mod moving;
 pub(crate) mod place;
@@ -84,6 +85,14 @@ impl<B> Deref for Tenancy<B> {
     fn deref(&self) -> &B {
         &self.backend
     }
+}
+
+/// How old what is cached may be of what other nodes may have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Age {
+    Second,
+    /// For whoever looks at what is stored before answering.
+    Any,
 }
 
 impl<B: Backend> Tenancy<B> {
@@ -203,19 +212,24 @@ impl<B: Backend> Tenancy<B> {
         self.backend.confirm(&tenant).await
     }
 
-    /// Looks into a tenant's cached catalog, or loads and caches. What other nodes have changed is
-    /// seen within a second.
+    /// Looks into a tenant's cached catalog, or loads and caches.
     pub(crate) async fn cached<T>(
         &self,
         tenant: &OpenTenant,
+        age: Age,
         look: impl Fn(&tenants::Catalog) -> Option<Arc<T>>,
         load: impl Future<Output = Result<Option<Arc<T>>>>,
         keep: impl FnOnce(&mut tenants::Catalog, Arc<T>),
     ) -> Result<Option<Arc<T>>> {
-        if B::IS_SHARED && tenant.is_cached(&look) && !tenant.is_catalog_fresh() {
+        if age == Age::Second && Self::is_old(tenant) && tenant.is_cached(&look) {
             self.backend.confirm(tenant).await?;
         }
         tenant.cached(look, load, keep).await
+    }
+
+    /// True if what is cached of a tenant's catalog may have been changed by another node.
+    pub(crate) fn is_old(tenant: &OpenTenant) -> bool {
+        B::IS_SHARED && !tenant.is_catalog_fresh()
     }
 
     /// A new commit of a tenant whose writer lock is held.

@@ -14,21 +14,30 @@ use std::sync::Arc;
 use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_types::{CollectionNumber, Error, Result, TenantName};
 
+/// Names of tenants counted at once: some 2 MiB if they are as long as can be.
+const COUNTED_AT_ONCE: usize = 4_096;
 /// Rows of collections read at once.
 const READ_AT_ONCE: usize = 64;
 
 impl<B: Backend> Tenancy<B> {
-    /// The number of living tenants; none of them is opened.
+    /// The number of living tenants; none of them is opened. Of those made or erased meanwhile
+    /// some may count.
     pub(crate) async fn count_tenants(&self, scope: &OperatorScope) -> Result<u64> {
         self.operator_stands(scope, None).await?;
-        let root = self.root(None).await?;
         let all = keys::TenantName::all(Prefix::of(TenantId::INSTALLATION));
-        let mut names = Scan::new(&root, Space::Catalog, all, None);
-        let mut count = 0;
-        while names.next().await?.is_some() {
-            count += 1;
+        let (mut from, mut count) = (all.clone(), 0);
+        loop {
+            // The root is let go after each page: whoever asks what a key may do waits for it.
+            let root = self.root(None).await?;
+            let names = root.page(Space::Catalog, &all, &from, COUNTED_AT_ONCE).await?;
+            drop(root);
+            count += names.len() as u64;
+            match names.into_iter().next_back() {
+                Some((last, _)) => from = last,
+                None => return Ok(count),
+            }
+            from.push(0);
         }
-        Ok(count)
     }
 
     /// How much a tenant has; `None` if its place was not made yet, which this does not do.

@@ -6,7 +6,7 @@ use super::{
     output::{print, print_json, printable, utc},
     tenant::{Common, path, text, with},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::{
@@ -117,7 +117,7 @@ fn said(args: &AdviseArgs) -> Vec<(&'static str, String)> {
 pub(super) fn run(args: AdviseArgs) -> Result<()> {
     let said = said(&args);
     if let Some(file) = args.adr.as_deref().filter(|file| file.exists()) {
-        bail!("{} exists, and is not overwritten", file.display());
+        return Err(exists(file));
     }
     with(args.common, |client, json| {
         let advice = ask(client, &args.name, &said)?;
@@ -142,11 +142,18 @@ fn ask(client: &Client, name: &str, said: &[(&str, String)]) -> Result<Value> {
     client.call("GET", &format!("{}/advice?{}", path(name), query.join("&")), None)
 }
 
+fn exists(file: &Path) -> anyhow::Error {
+    anyhow!(
+        "{} exists, and is not overwritten: name another file, or remove this one",
+        file.display()
+    )
+}
+
 /// Writes a new file, or none.
 fn write(file: &Path, content: &str) -> Result<()> {
     let mut out = match OpenOptions::new().write(true).create_new(true).open(file) {
         Err(why) if why.kind() == ErrorKind::AlreadyExists => {
-            bail!("{} exists, and is not overwritten", file.display())
+            return Err(exists(file));
         }
         out => out.with_context(|| format!("write {}", file.display()))?,
     };
@@ -284,7 +291,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("adr.md");
         write(&file, "one").unwrap();
-        assert!(write(&file, "two").unwrap_err().to_string().contains("not overwritten"));
+        assert!(
+            write(&file, "two").unwrap_err().to_string().contains("not overwritten: name another")
+        );
         assert_eq!(fs::read_to_string(&file).unwrap(), "one");
         #[cfg(unix)]
         {

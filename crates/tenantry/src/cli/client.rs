@@ -3,7 +3,7 @@
 
 use super::output::printable;
 use crate::{
-    config::{Backend, Existing, MasterKeySource, Secret, StoreConfig},
+    config::{Backend, Existing, IsolationWord, MasterKeySource, Secret, StoreConfig},
     serve::open_engine,
 };
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -79,9 +79,40 @@ pub(crate) struct Target {
     /// Command that prints the master key
     #[arg(long, env = "TENANTRY_MASTER_KEY_COMMAND", value_name = "COMMAND")]
     master_key_command: Option<String>,
+
+    /// What commands that make tenants take.
+    #[arg(skip)]
+    pub(crate) defaults: Defaults,
+}
+
+/// Where tenants are made without a word about it; a server knows that itself.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Where to")]
+pub(crate) struct Defaults {
+    /// Without a server: the location if none is given, as the servers have it
+    #[arg(long, env = "TENANTRY_DEFAULT_LOCATION", value_name = "NAME")]
+    default_location: Option<String>,
+
+    /// Without a server: the isolation if none is given, as the servers have it
+    #[arg(long, env = "TENANTRY_DEFAULT_ISOLATION", value_name = "ISOLATION")]
+    default_isolation: Option<IsolationWord>,
 }
 
 impl Target {
+    /// Fails if a tenant would be made at home for good because nobody has said where it should.
+    pub(crate) fn check_default(&self) -> Result<()> {
+        let is_unknown = self.server.is_none()
+            && self.database_url.is_some()
+            && self.database_location.iter().flatten().any(|text| !text.reveal().trim().is_empty())
+            && self.defaults.default_location.is_none();
+        ensure!(
+            !is_unknown,
+            "say where the tenant is to be, by --location home or the name of a location: which \
+             one the servers take is not known here (TENANTRY_DEFAULT_LOCATION says it)"
+        );
+        Ok(())
+    }
+
     /// Connects. Opening a folder takes it until [`Client::close`]; a database it does not.
     pub(crate) fn client(self) -> Result<Client> {
         match (self.server, self.data_dir, self.database_url) {
@@ -95,7 +126,15 @@ impl Target {
                 let master_key =
                     MasterKeySource::choose(self.master_key_env, self.master_key_command)?;
                 let (database_ca, location) = (self.database_ca, self.database_location);
-                let what = Existing { data_dir, database_url, database_ca, location };
+                let Defaults { default_location, default_isolation } = self.defaults;
+                let what = Existing {
+                    data_dir,
+                    database_url,
+                    database_ca,
+                    location,
+                    default_location,
+                    default_isolation,
+                };
                 Client::local(&StoreConfig::existing(what, master_key)?)
             }
             (Some(_), Some(_), _) => bail!(

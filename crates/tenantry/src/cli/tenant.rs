@@ -2,7 +2,7 @@
 
 use super::{
     advise::{self, AdviseArgs},
-    client::{Client, Target, segment},
+    client::{Client, Defaults, Target, segment},
     output::{print, print_json, printable, table, utc},
 };
 use crate::config::{IsolationWord, Secret};
@@ -49,12 +49,15 @@ enum Command {
         #[arg(long)]
         isolation: Option<IsolationWord>,
         /// Which of the installation's databases it is in, for good: `home`, or a location that
-        /// the servers are given; their default if not given
+        /// the servers are given; their default if not given. Without a server that must be known
+        /// if there are locations
         #[arg(long, value_name = "NAME", conflicts_with_all = ["own_database_url",
               "own_database_admin_url"])]
         location: Option<String>,
         #[command(flatten)]
         own: Own,
+        #[command(flatten)]
+        defaults: Defaults,
         #[command(flatten)]
         common: Common,
     },
@@ -97,12 +100,28 @@ enum Command {
     },
     /// Give the URLs anew of a tenant's own database, for instance with another password
     ///
-    /// It must be the same database. Both URLs are replaced.
+    /// It must be the same database. Both URLs are replaced: if the admin's is not given again,
+    /// none is kept. Then servers make no graphs there any more, and do not bring its tables to a
+    /// new version.
     Update {
         /// Its name
         name: String,
         #[command(flatten)]
         own: Own,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List erased tenants whose data are still to be removed from a database
+    Leftovers {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Give up removing what an erased tenant has left in a database that does not come back
+    ///
+    /// It stays there, and nobody can read what is sealed: its key is destroyed.
+    Abandon {
+        /// The number that the tenant had, as `leftovers` shows it
+        number: u64,
         #[command(flatten)]
         common: Common,
     },
@@ -162,7 +181,11 @@ pub(super) struct Common {
 
 pub(super) fn run(args: TenantArgs) -> Result<()> {
     match args.command {
-        Command::Create { name, weight, isolation, location, own, common } => {
+        Command::Create { name, weight, isolation, location, own, defaults, mut common } => {
+            common.target.defaults = defaults;
+            if location.is_none() && own.own_database_url.is_none() {
+                common.target.check_default()?;
+            }
             with(common, |client, json| {
                 let mut body = json!({ "name": name });
                 if let Some(isolation) = isolation {
@@ -192,28 +215,19 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
         Command::Advise(args) => advise::run(*args),
         Command::Suspend { name, common } => turn(&name, "suspend", common),
         Command::Resume { name, common } => turn(&name, "resume", common),
-        Command::Rename { name, new_name, common } => with(common, |client, json| {
-            let body = json!({ "name": new_name });
-            let tenant = client.call("PATCH", &path(&name), Some(&body))?;
-            if json {
-                return print_json(&tenant);
-            }
-            let (old, new) = (printable(&name), printable(&text(&tenant, "name")));
-            print(&format!("renamed tenant {old} → {new} ({})\n", text(&tenant, "state")))
-        }),
-        Command::Update { name, own, common } => {
-            let Some(own) = own.body() else {
-                bail!(
-                    "say what is new: --own-database-url URL, or better the variable \
-                     TENANTRY_OWN_DATABASE_URL"
-                )
-            };
-            with(common, |client, json| {
-                let body = json!({ "own_database": own });
-                let tenant = client.call("PATCH", &path(&name), Some(&body))?;
-                show(&tenant, json, "changed")
-            })
+        Command::Rename { name, new_name, common } => {
+            with(common, |client, json| rename(client, json, &name, &new_name))
         }
+        Command::Update { name, own, common } => update(&name, &own, common),
+        Command::Leftovers { common } => with(common, leftovers),
+        Command::Abandon { number, common } => with(common, |client, json| {
+            let left = client.call("DELETE", &format!("/v1/admin/leftovers/{number}"), None)?;
+            if json {
+                return print_json(&left);
+            }
+            let location = text(&left, "location");
+            print(&format!("what tenant {number} has left is given up (location {location})\n"))
+        }),
         Command::Delete { name, yes, common } => {
             confirm(&name, yes)?;
             with(common, |client, json| {
@@ -243,6 +257,26 @@ fn turn(name: &str, verb: &str, common: Common) -> Result<()> {
     with(common, |client, json| {
         let tenant = client.call("POST", &format!("{}/{verb}", path(name)), None)?;
         show(&tenant, json, "changed")
+    })
+}
+
+fn update(name: &str, own: &Own, common: Common) -> Result<()> {
+    let Some(body) = own.body() else {
+        bail!(
+            "say what is new: --own-database-url URL, or better the variable \
+             TENANTRY_OWN_DATABASE_URL"
+        )
+    };
+    with(common, |client, json| {
+        let tenant = client.call("PATCH", &path(name), Some(&json!({ "own_database": body })))?;
+        show(&tenant, json, "changed")?;
+        if own.own_database_admin_url.is_none() {
+            eprintln!(
+                "no admin URL is kept: there will be no more graphs, and its tables are brought \
+                 to a new version by `tenantry postgres migrate` alone"
+            );
+        }
+        Ok(())
     })
 }
 
@@ -284,6 +318,27 @@ fn list(client: &Client, json: bool) -> Result<()> {
     };
     let rows: Vec<_> = all.iter().map(row).collect();
     print(&table(&["NAME", "STATE", "ISOLATION", "LOCATION", "WEIGHT", "CREATED"], &rows))
+}
+
+fn rename(client: &Client, json: bool, name: &str, new_name: &str) -> Result<()> {
+    let body = json!({ "name": new_name });
+    let tenant = client.call("PATCH", &path(name), Some(&body))?;
+    if json {
+        return print_json(&tenant);
+    }
+    let (old, new) = (printable(name), printable(&text(&tenant, "name")));
+    print(&format!("renamed tenant {old} → {new} ({})\n", text(&tenant, "state")))
+}
+
+fn leftovers(client: &Client, json: bool) -> Result<()> {
+    let found = client.call("GET", "/v1/admin/leftovers", None)?;
+    if json {
+        return print_json(&found["leftovers"]);
+    }
+    let all = found["leftovers"].as_array().context("read the answer")?;
+    let row = |left: &Value| ["tenant", "isolation", "location"].map(|c| text(left, c)).to_vec();
+    let rows: Vec<_> = all.iter().map(row).collect();
+    print(&table(&["TENANT", "ISOLATION", "LOCATION"], &rows))
 }
 
 /// Every field of a tenant on a line of its own.

@@ -100,5 +100,8 @@ fn no_name(setting: &str) -> anyhow::Error {
 }
 
 fn unknown(setting: &str, name: LocationName) -> String {
-    format!("{setting}: there is no location {name}; give its URL by --location {name}=URL")
+    format!(
+        "{setting}: there is no location {name}; give its URL by --location {name}=URL, to a \
+         command by --database-location"
+    )
 }

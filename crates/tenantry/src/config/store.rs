@@ -1,6 +1,8 @@
 //! Where data lives, and what each backend is told.
 
-use super::{ByteSize, MasterKeySource, Secret, Settings, Span, location::locations};
+use super::{
+    ByteSize, IsolationWord, MasterKeySource, Secret, Settings, Span, location::locations,
+};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -70,6 +72,8 @@ pub(crate) struct Existing {
     pub(crate) database_url: Option<Secret>,
     pub(crate) database_ca: Option<PathBuf>,
     pub(crate) location: Option<Vec<Secret>>,
+    pub(crate) default_location: Option<String>,
+    pub(crate) default_isolation: Option<IsolationWord>,
 }
 
 /// What a store is opened with.
@@ -101,17 +105,20 @@ impl StoreConfig {
 
     /// For a command that works on a folder, or on the database of this URL, and makes neither.
     pub(crate) fn existing(what: Existing, master_key: MasterKeySource) -> Result<Self> {
-        let Existing { data_dir, database_url, database_ca, location } = what;
+        let Existing { data_dir, database_url, database_ca, location, .. } = what;
         let backend = database_url.as_ref().map(|_| BackendWord::Postgres);
         // These may come from the environment of a server.
         let database_ca = database_ca.filter(|_| backend.is_some());
         let location = location.filter(|_| backend.is_some());
+        let default_location = what.default_location.filter(|_| backend.is_some());
         let settings = Settings {
             data_dir,
             backend,
             database_url,
             database_ca,
             location,
+            default_location,
+            default_isolation: what.default_isolation,
             ..Settings::default()
         };
         let mut config = Self::check(&settings)?;

@@ -140,7 +140,7 @@ It is to live in: database, embedded, at home.
 - schema, if no regulator looks at it.
 "
     );
-    fails(&mut tenantry(&command), &["adr.md exists, and is not overwritten"]);
+    fails(&mut tenantry(&command), &["adr.md exists, and is not overwritten: name another file"]);
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
     let nowhere = out.path().join("no/adr.md").display().to_string();
     fails(&mut tenantry(&[&args[..], &["--adr", &nowhere], &to].concat()), &["write"]);

@@ -173,6 +173,8 @@ fn native_rows() -> Vec<Row> {
         row(Operator, "DELETE", "/v1/admin/tenants/{tenant}", None),
         row(Operator, "POST", "/v1/admin/tenants/{tenant}/suspend", None),
         row(Operator, "POST", "/v1/admin/tenants/{tenant}/resume", None),
+        row(Operator, "GET", "/v1/admin/leftovers", None),
+        row(Operator, "DELETE", "/v1/admin/leftovers/{tenant}", None),
         row(Operator, "POST", "/v1/admin/keys", Some(json!({"label": "x", "act_as": true}))),
         row(Operator, "GET", "/v1/admin/keys", None),
         row(Operator, "DELETE", "/v1/admin/keys/{key}", None),

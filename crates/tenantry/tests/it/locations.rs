@@ -145,6 +145,13 @@ fn a_new_password_of_a_tenants_database_is_told_by_a_command() {
     assert_ne!(url, world.own.url);
     fails(&mut with_own(&["update", "alone"], &world.own.url), &["wrong password"]);
     let changed = told(with_own(&["update", "alone"], url));
+    let (changed, warning) = changed.split_once('\n').unwrap();
+    assert_eq!(changed, "changed tenant alone (active, location own)");
+    assert!(warning.starts_with("no admin URL is kept"), "{warning}");
+    let mut with_admin = with_own(&["update", "alone"], url);
+    let admin = told_anew["database_admin_url"].as_str().unwrap();
+    with_admin.env("TENANTRY_OWN_DATABASE_ADMIN_URL", admin);
+    let changed = told(with_admin);
     assert_eq!(changed, "changed tenant alone (active, location own)\n");
     fill(&server, &world.operator, "alone");
     server.stop();
@@ -177,6 +184,19 @@ fn commands_and_defaults_know_locations_too() {
     let mut by_variable = tenantry(&[&["key", "create", "--tenant", "near"][..], &direct].concat());
     by_variable.env("TENANTRY_LOCATION", &location);
     assert!(told(by_variable).starts_with("tnt_"));
+    let by_default = |args: &[&str], default: &str| {
+        let mut command = tenantry(&[&["tenant", "create"], args, &direct].concat());
+        command.env("TENANTRY_LOCATION", &location).env("TENANTRY_DEFAULT_LOCATION", default);
+        command
+    };
+    let made = told(by_default(&["by-default"], "eu"));
+    assert_eq!(made, "created tenant by-default (active, location eu)\n");
+    assert_eq!(told(by_default(&["at-home"], "home")), "created tenant at-home (active)\n");
+    fails(&mut by_default(&["x"], "us"), &["no location us", "--database-location"]);
+    let mut apart = by_default(&["x"], "eu");
+    fails(apart.env("TENANTRY_DEFAULT_ISOLATION", "schema"), &["schema"]);
+    let nobody_says = [&["tenant", "create", "x"][..], &by_flag].concat();
+    fails(&mut tenantry(&nobody_says), &["--location home", "TENANTRY_DEFAULT_LOCATION"]);
     let unknown = [&["tenant", "create", "x", "--location", "eu"][..], &direct].concat();
     fails(&mut tenantry(&unknown), &["no location eu"]);
     server.stop();
@@ -194,6 +214,62 @@ fn commands_and_defaults_know_locations_too() {
     fails(renamed.arg(location.replace("eu=", "us=")), &["location us", "belongs to others"]);
     let help = done(&["serve", "--help"]);
     assert!(help.contains("--location <NAME=URL>") && help.contains("--database-citus"), "{help}");
+}
+
+#[test]
+fn what_an_erased_tenant_left_in_a_lost_database_is_given_up() {
+    let world = World::new();
+    let server = world.serve(&[]);
+    let to = ["--server", &server.url, "--key", &world.operator];
+    let mut made = tenantry(&[&["tenant", "create", "alone"][..], &to].concat());
+    told({
+        made.env("TENANTRY_OWN_DATABASE_URL", &world.own.url);
+        made
+    });
+    fill(&server, &world.operator, "alone");
+    let shown = done(&[&["tenant", "show", "alone"][..], &to].concat());
+    let id = shown.lines().find_map(|line| line.strip_prefix("id")).unwrap().trim().to_owned();
+    // Nobody comes into it any more.
+    world.own.setup(&["--reset-passwords"]);
+    world.own.sql(&["SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE usename LIKE current_database() || '_service'"]);
+    done(&[&["tenant", "delete", "alone", "--yes"][..], &to].concat());
+    let left = done(&[&["tenant", "leftovers"][..], &to].concat());
+    let cells: Vec<_> = left.lines().map(|line| line.split_whitespace().collect()).collect();
+    let cells: Vec<Vec<&str>> = cells;
+    assert_eq!(cells, [vec!["TENANT", "ISOLATION", "LOCATION"], vec![&id, "database", "own"]]);
+    let given_up = done(&[&["tenant", "abandon", &id][..], &to].concat());
+    assert_eq!(given_up, format!("what tenant {id} has left is given up (location own)\n"));
+    let begun = std::time::Instant::now();
+    while done(&[&["tenant", "leftovers", "--json"][..], &to].concat()).trim() != "[]" {
+        assert!(begun.elapsed().as_secs() < 20, "the rest is not removed");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let mut again = tenantry(&[&["tenant", "abandon", &id][..], &to].concat());
+    fails(&mut again, &["does not exist"]);
+    let log = server.stop();
+    assert!(log.contains("given up") && log.contains(&world.own.name), "{log}");
+    world.is_silent(&log);
+}
+
+#[test]
+fn an_installation_is_adopted_by_a_command() {
+    let world = World::new();
+    world.serve(&[]).stop();
+    // As if a dump had been restored here.
+    world.home.sql(&[
+        "SET tenantry.tenant = '0'",
+        "UPDATE tenantry.catalog SET row = '\\x00' WHERE family = 15",
+    ]);
+    let mut refused = world.home.command(&world.home.url, &[]);
+    fails(refused.env("TENANTRY_LOCATION", world.location()), &["tenantry postgres adopt"]);
+    let mut adopt = tenantry(&["postgres", "adopt"]);
+    adopt.env("TENANTRY_DATABASE_ADMIN_URL", &world.home.admin_url);
+    assert!(told(adopt).contains("take its locations"));
+    world.serve(&[]).stop();
+    let mut nobody = tenantry(&["postgres", "adopt"]);
+    nobody.env("TENANTRY_DATABASE_ADMIN_URL", &world.own.admin_url);
+    fails(&mut nobody, &["no installation lives"]);
 }
 
 #[test]

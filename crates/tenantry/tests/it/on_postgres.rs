@@ -118,6 +118,51 @@ fn what_one_server_wrote_the_next_and_the_one_beside_it_find() {
 }
 
 #[test]
+fn what_another_server_made_anew_is_what_a_name_means() {
+    let installation = Installation::new();
+    let operator = installation.found();
+    let (one, other) = (installation.serve(), installation.serve());
+    let key = make_tenant(&one, &operator, "acme");
+    let role = json!({"role": "write", "collections": [
+        {"database": "default_database", "collection": "texts"}]});
+    let id = fill(&one, &key);
+    let made = get("POST", &format!("{}/v1/keys", one.url), &key, None, &role);
+    let limited = made["key"].as_str().unwrap();
+    finds(&other, &key, &id);
+    // Vectors of another length.
+    get("DELETE", &native(&one, "/notes"), &key, None, &Value::Null);
+    get("POST", &native(&one, ""), &key, None, &json!({"name": "notes"}));
+    let records = json!({"records": [{"id": "n", "vector": [1.0, 0.0]}]});
+    get("POST", &native(&one, "/notes/records/upsert"), &key, None, &records);
+    let there = |path: &str| native(&other, &format!("/notes/records{path}"));
+    let query = json!({"vectors": [[1, 0]], "k": 3});
+    let found = get("POST", &there("/query"), &key, None, &query);
+    assert_eq!(found["results"][0].as_array().unwrap().len(), 1, "{found}");
+    // Each of these meets what it knows first.
+    for (path, body) in [
+        ("/count", json!({})),
+        ("/get", json!({})),
+        ("/upsert", records.clone()),
+        ("/delete", json!({"ids": ["n"]})),
+    ] {
+        get("DELETE", &native(&one, "/notes"), &key, None, &Value::Null);
+        get("POST", &native(&one, ""), &key, None, &json!({"name": "notes"}));
+        get("POST", &native(&one, "/notes/records/upsert"), &key, None, &records);
+        let answer = get("POST", &there(path), &key, None, &body);
+        assert!(answer.to_string().contains('1') || answer.to_string().contains('n'), "{answer}");
+    }
+    // Who may not give names does not give an old one back.
+    let texts = |server: &Server| chroma(server, &format!("/{id}"));
+    get("PUT", &texts(&one), &key, None, &json!({"new_name": "renamed"}));
+    let old = json!({"new_name": "texts"});
+    let (status, ..) = ask("PUT", &texts(&other), limited, None, &old);
+    assert_eq!(status, 403);
+    let err = other.stop();
+    assert!(!err.contains("ISOLATION"), "{err}");
+    one.stop();
+}
+
+#[test]
 fn while_the_database_is_gone_callers_are_told_to_come_back() {
     let installation = Installation::new();
     let operator = installation.found();

@@ -70,6 +70,7 @@ pub(crate) async fn modify(
     ById(collection): ById<Write>,
     Json(change): Json<ModifyCollection>,
 ) -> Answer {
+    let collection = collection.again().await?;
     let change = change.into_change(collection.info())?;
     collection.change(&change).await?;
     Ok(body::empty(StatusCode::OK))

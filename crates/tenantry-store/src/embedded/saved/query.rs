@@ -181,7 +181,7 @@ impl Cold<'_> {
                 let origin = Origin { tenant: self.tenant.id(), collection: self.info.number };
                 let (cpu, waited) = (self.used.get(), self.waited.get());
                 let explain = Explain { searches, allowed, cpu, waited, hot: false };
-                Ok(Some(Answer { origin, value: Found { hits, explain } }))
+                Ok(Some(Answer::new(origin, Found { hits, explain })))
             }
             Err(why) if why.kind() == ErrorKind::LimitExceeded => Ok(None),
             // Whatever is wrong shows when the records are loaded.

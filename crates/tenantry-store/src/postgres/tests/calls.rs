@@ -31,6 +31,16 @@ async fn a_read_sees_the_rows_of_its_right_and_no_other() {
 }
 
 #[tokio::test]
+async fn what_always_says_that_nothing_is_prepared_is_not_asked_for_ever() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    let raise = "DO $$BEGIN RAISE 'no' USING ERRCODE = '26000'; END$$";
+    let work = |conn| read(conn, LIMITS, right(1), vec![sql(raise)]);
+    let error = connections.with(&target, work).await.expect_err("refused");
+    assert_eq!((error.cause(), error.error().kind()), (Cause::NotPrepared, ErrorKind::Unavailable));
+}
+
+#[tokio::test]
 async fn several_rights_write_in_one_commit() {
     let world = World::new(1).await;
     let (connections, target) = (world.connections(1), world.target(0));

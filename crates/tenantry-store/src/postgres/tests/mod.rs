@@ -3,6 +3,7 @@
 mod calls;
 mod cut;
 mod isolation;
+mod mute;
 mod pool;
 mod proxy;
 mod tls;

@@ -3,7 +3,7 @@
 use super::{
     super::{
         call::read,
-        connections::{Bounds, Target},
+        connections::{Bounds, Connections, Server, Target},
         url::{Cluster, DatabaseUrl},
     },
     world::{BOUNDS, LIMITS, Linked, World, address, connections_to, right, sql, write},
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_types::ErrorKind;
-use tokio::time::sleep;
+use tokio::{net::TcpListener, time::sleep};
 
 /// The database that a connection to `target` is really in.
 async fn database_of(connections: &Linked, target: &Target) -> String {
@@ -77,6 +77,37 @@ async fn waiting_is_bounded_in_time_and_number() {
     assert_eq!(connections.totals(), (1, 0));
     drop(held);
     connections.get(&target).await.expect("free again");
+}
+
+/// Databases that take connections and say nothing, each of which may have a half.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_servers_that_hang_leave_some_for_the_one_that_may_have_all() {
+    let world = World::new(1).await;
+    let connections = world.connections_of(8, 2);
+    let silence = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = silence.local_addr().expect("an address").port();
+    let mut hung = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let url = format!("postgresql://nobody@127.0.0.1:{port}/none");
+        let cluster = Cluster::new(DatabaseUrl::parse(&url).expect("a URL"), None);
+        let server = Server::with_part(cluster.expect("loopback"), 2);
+        let target = Target { server, database: "none".into() };
+        for _ in 0..4 {
+            let (connections, target) = (Arc::clone(&connections), target.clone());
+            hung.spawn(async move { Connections::get(&connections, &target).await.map(drop) });
+        }
+    }
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(connections.totals().0, 6);
+    let started = Instant::now();
+    let target = connections.target(&world.database(0));
+    let (one, two) =
+        tokio::join!(database_of(&connections, &target), database_of(&connections, &target));
+    assert_eq!((one.as_str(), two.as_str()), (&*target.database, &*target.database));
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    while let Some(ended) = hung.join_next().await {
+        assert!(ended.expect("no panic").is_err());
+    }
 }
 
 #[tokio::test]

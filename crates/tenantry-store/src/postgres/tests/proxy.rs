@@ -15,6 +15,8 @@ pub(super) enum Does {
     Pass,
     /// Takes everything and passes nothing on.
     Swallow,
+    /// The same from the moment on when the client sends this.
+    SwallowFrom(&'static [u8]),
     /// Ends the connection before, or after, COMMIT reached the server. Its answer never comes.
     CutBeforeCommit,
     CutAfterCommit,
@@ -65,6 +67,7 @@ async fn serve(client: TcpStream, does: Arc<Mutex<Does>>) {
     let (mut up, mut down) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     // COMMIT has passed, so that answers do not pass any more.
     let mut is_cut = false;
+    let mut is_mute = false;
     loop {
         tokio::select! {
             read = from_client.read(&mut up) => {
@@ -73,6 +76,10 @@ async fn serve(client: TcpStream, does: Arc<Mutex<Does>>) {
                 match *does.lock() {
                     Does::Pass => {}
                     Does::Swallow => continue,
+                    Does::SwallowFrom(what) => {
+                        is_mute |= has(bytes, what).is_some();
+                        if is_mute { continue }
+                    }
                     Does::CutBeforeCommit if has(bytes, b"COMMIT").is_some() => return,
                     Does::CutAfterCommit => is_cut |= has(bytes, b"COMMIT").is_some(),
                     Does::CutBeforeCommit => {}

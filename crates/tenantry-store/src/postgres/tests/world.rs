@@ -125,6 +125,14 @@ impl World {
         connections_to(cluster, budget, bounds)
     }
 
+    /// Of which some are kept for servers that may have all.
+    pub(super) fn connections_of(&self, budget: usize, kept: usize) -> Arc<Linked> {
+        let cluster = Cluster::new(self.service_at(&address(), ""), None).expect("loopback");
+        let budget = NonZeroUsize::new(budget).expect("not zero");
+        let connections = Connections::with_bounds(budget, kept, BOUNDS);
+        Arc::new(Linked { connections, server: Server::new(cluster) })
+    }
+
     /// The connections that the service has on the server.
     pub(super) async fn open_on_server(&self) -> i64 {
         let sql = format!(
@@ -202,7 +210,7 @@ fn tables(name: &str) -> String {
 
 pub(super) fn connections_to(cluster: Cluster, budget: usize, bounds: Bounds) -> Linked {
     let budget = NonZeroUsize::new(budget).expect("not zero");
-    let connections = Connections::with_bounds(budget, bounds);
+    let connections = Connections::with_bounds(budget, 0, bounds);
     Linked { connections, server: Server::new(cluster) }
 }
 

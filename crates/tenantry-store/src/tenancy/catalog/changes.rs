@@ -193,6 +193,11 @@ impl<B: Backend> Tenancy<B> {
             let mut info = (*inner.present_in(&view, &tenant, &collection).await?).clone();
             let mut commit = inner.begin(&tenant)?;
             if let Some(new) = change.name.filter(|new| *new != info.name) {
+                if !scope.restriction().names_collections(info.database) {
+                    return Err(Error::denied(
+                        "this key is limited to existing collections and their names",
+                    ));
+                }
                 let key = collection_name_key(tenant.prefix(), info.database, &new);
                 if view.get(Space::Data, &key).await?.is_some() {
                     return Err(Error::already_exists(Resource::Collection, new.as_str()));

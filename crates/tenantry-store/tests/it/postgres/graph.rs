@@ -1,6 +1,6 @@
 //! Graphs for approximate search: made and removed in the background, never in the way.
 
-use super::{Site, nodes::Node};
+use super::{Site, locations, nodes::Node};
 use crate::conformance::{UPSERT, id, only};
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use tenantry_auth::{Admin, Scope};
 use tenantry_store::{CollectionRef, PostgresConfig, Store, postgres::DatabaseUrl};
 use tenantry_types::{
     CollectionName, CollectionSpec, DatabaseName, FieldTest, Filter, Found, Isolation, Metric,
-    QueryRequest, RecordWrite, SearchPlan, Selector, Value, VectorStorage,
+    OwnDatabase, QueryRequest, RecordWrite, SearchPlan, SecretText, Selector, Value, VectorStorage,
 };
 
 const DIMENSION: usize = 24;
@@ -390,4 +390,33 @@ async fn a_database_has_graphs_and_what_is_shared_has_none() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(shared.graphs().await, 0);
+}
+
+/// Wherever an admin's URL leads: at a location, and in a database that a tenant carries.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_elsewhere_have_graphs() {
+    let (site, there, donor) = (Site::new().await, Site::new().await, Site::new().await);
+    let mut config = locations::config(&site, &there, Isolation::Schema);
+    config.graph_above = ABOVE;
+    let node = Node::new(Store::open_postgres(config).await.expect("a store")).await;
+    let at_location = node.tenant("t").await.expect("a tenant");
+    let own = locations::another(&donor).await;
+    let (_, name) = own.rsplit_once('/').expect("a path");
+    let admin = format!("{}/{name}", donor.admin_url.rsplit_once('/').expect("a path").0);
+    let own = OwnDatabase { url: SecretText::new(own), admin_url: Some(SecretText::new(admin)) };
+    let carries = locations::make(&node, "own", Some(own)).await.expect("a tenant");
+    for scope in [at_location, carries] {
+        let c = make(&node, &scope, "c", Metric::L2, VectorStorage::Full).await;
+        let mut chance = Chance(23);
+        for first in (0..2_500).step_by(500) {
+            let batch = (first..first + 500).map(|n| record(n, chance.vector(4))).collect();
+            node.store.write(&scope, &c, UPSERT, batch).await.expect("write");
+        }
+        let any = nearest(chance.vector(4), None);
+        until("a graph", async || {
+            let found = node.store.query(&scope, &c, &any).await.expect("query").value;
+            found.explain.searches[0].plan == SearchPlan::Graph
+        })
+        .await;
+    }
 }

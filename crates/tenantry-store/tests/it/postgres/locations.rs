@@ -12,7 +12,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tenantry_auth::{Admin, Scope};
+use tenantry_auth::{Admin, Scope, TenantId};
 use tenantry_store::{LocationConfig, PostgresConfig, Store, TenantChange, postgres::DatabaseUrl};
 use tenantry_types::{
     DatabaseName, Error, ErrorKind, Isolation, Location, LocationName, OwnDatabase, Result,
@@ -27,13 +27,13 @@ fn eu() -> LocationName {
     LocationName::parse("eu").unwrap()
 }
 
-fn url(text: &str) -> DatabaseUrl {
+pub(super) fn url(text: &str) -> DatabaseUrl {
     DatabaseUrl::parse(text).unwrap()
 }
 
 /// A node's configuration with the database of a second setup as a location, where tenants are
 /// made.
-fn config(site: &Site, there: &Site, isolation: Isolation) -> PostgresConfig {
+pub(super) fn config(site: &Site, there: &Site, isolation: Isolation) -> PostgresConfig {
     let mut config = site.config();
     config.admin_url = Some(url(&site.admin_url));
     let admin_url = Some(url(&there.admin_url));
@@ -52,7 +52,7 @@ async fn refused(config: PostgresConfig) -> Error {
 }
 
 /// Another database of a setup that nobody lives in.
-async fn another(site: &Site) -> String {
+pub(super) async fn another(site: &Site) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let (from, service) = (site.names.database(), site.names.service());
     let name = format!("{from}_o{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -72,7 +72,11 @@ fn own(url: &str) -> OwnDatabase {
     OwnDatabase { url: SecretText::new(url), admin_url: None }
 }
 
-async fn make(node: &Node, name: &str, own: Option<OwnDatabase>) -> Result<Scope<Admin>> {
+pub(super) async fn make(
+    node: &Node,
+    name: &str,
+    own: Option<OwnDatabase>,
+) -> Result<Scope<Admin>> {
     let spec = TenantSpec { own_database: own, ..TenantSpec::new(tenant(name)) };
     Ok(node.scope(node.store.create_tenant(&node.operator, &spec).await?.id))
 }
@@ -324,6 +328,35 @@ async fn what_is_deleted_leaves_nothing_at_a_location() {
 }
 
 /// Whoever owns a tenant's database may write notes there that name others.
+/// Whose claim is gone keeps what it has, until it is given up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_claimed_any_more_is_not_taken_for_removed() {
+    let (site, donor) = (Site::new().await, Site::new().await);
+    let node = open(site.config()).await;
+    let carried = another(&donor).await;
+    let scope = make(&node, "t", Some(own(&carried))).await.unwrap();
+    node.make(&scope, "c").await.unwrap();
+    write(&node, &scope, "c", 3).await.unwrap();
+    let (client, connection) =
+        tokio_postgres::connect(&superuser_in(&donor, &carried), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let claim = "DELETE FROM tenantry.catalog WHERE tenant = 0 AND family = 12";
+    client.batch_execute(claim).await.unwrap();
+    node.delete("t").await.unwrap();
+    let number = i64::try_from(scope.tenant().get()).unwrap();
+    let sql = "SELECT count(*) FROM tenantry.records WHERE tenant = $1";
+    tokio::time::sleep(SOON).await;
+    let left: i64 = client.query_one(sql, &[&number]).await.unwrap().get(0);
+    assert_eq!(left, 3);
+    let leftovers = node.store.leftovers(&node.operator).await.unwrap();
+    assert_eq!(leftovers.len(), 1);
+    node.store.abandon(&node.operator, scope.tenant()).await.unwrap();
+    until("it is given up", async || {
+        node.store.leftovers(&node.operator).await.unwrap().is_empty()
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_note_removes_nobody_else() {
     let (site, there, donor) = (Site::new().await, Site::new().await, Site::new().await);
@@ -343,7 +376,7 @@ async fn a_forged_note_removes_nobody_else() {
     // A schema at the location eu, made, with no notes.
     let forged = format!(
         "INSERT INTO tenantry.catalog (tenant, family, key, row) VALUES \
-         ({whose}, 3, '\\x{whom:016x}00000000', ''), \
+         ({whose}, 3, '\\x{whom:016x}00000000', ''), ({whose}, 3, '\\x00', ''), \
          (0, 5, '\\x{whom:016x}', '\\x010000000000{:016x}01026575')",
         0
     );
@@ -363,6 +396,67 @@ async fn a_forged_note_removes_nobody_else() {
     write(&node, &victim, "c", 3).await.unwrap();
     let places = "SELECT count(*) FROM pg_namespace WHERE nspname ~ '^ten_'";
     assert_eq!(there.ask(places).await, 1);
+}
+
+/// Two tenants that carry databases, of which one takes connections and says nothing any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_that_hangs_keeps_no_other_waiting_and_can_be_given_up() {
+    let (site, donor) = (Site::new().await, Site::new().await);
+    let node = open(site.config()).await;
+    let (mute, good) = (another(&donor).await, another(&donor).await);
+    let (scheme, rest) = mute.split_once('@').unwrap();
+    let (address, path) = rest.split_once('/').unwrap();
+    let proxy = Proxy::start(address.to_owned()).await;
+    let listens = proxy.address;
+    let through = format!("{scheme}@{listens}/{path}");
+    for (name, url) in [("mute", &through), ("good", &good)] {
+        let scope = make(&node, name, Some(own(url))).await.unwrap();
+        node.make(&scope, "c").await.unwrap();
+        write(&node, &scope, "c", 3).await.unwrap();
+    }
+    let lost = node.store.find_tenant(&tenant("mute")).await.unwrap().unwrap().id;
+    drop(proxy);
+    let silence = until_bound(listens).await;
+    node.delete("mute").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let begun = Instant::now();
+    node.delete("good").await.unwrap();
+    let (client, connection) =
+        tokio_postgres::connect(&superuser_in(&donor, &good), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let rows = "SELECT count(*) FROM tenantry.catalog";
+    until("the other is removed", async || {
+        client.query_one(rows, &[]).await.unwrap().get::<_, i64>(0) == 0
+    })
+    .await;
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    // What is left is known, and nothing but what is elsewhere can be given up.
+    let left = async || node.store.leftovers(&node.operator).await.unwrap();
+    until("one is left", async || left().await.len() == 1).await;
+    let one = left().await[0];
+    assert_eq!((one.tenant, one.location), (lost, Location::Own));
+    let nobody = TenantId::new(99);
+    let why = node.store.abandon(&node.operator, nobody).await.unwrap_err();
+    assert_eq!(why.kind(), ErrorKind::NotFound);
+    assert_eq!(node.store.abandon(&node.operator, lost).await.unwrap(), one);
+    let rest = "SELECT count(*) FROM tenantry.catalog WHERE tenant > 0 OR family IN (3, 5, 6, 8, 11) \
+                AND substr(key, 1, 8) <> int8send(0)";
+    until("the rest is gone", async || site.ask(rest).await == 0).await;
+    assert_eq!(left().await, []);
+    let log = node.store.operator_audit(&node.operator, 0, 100).await.unwrap();
+    let entry = log.iter().find(|entry| entry.event.action == "tenant.abandon").unwrap();
+    assert_eq!(entry.event.target, format!("{lost} at own"));
+    drop(silence);
+}
+
+/// Takes connections there and says nothing.
+async fn until_bound(address: std::net::SocketAddr) -> tokio::net::TcpListener {
+    loop {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
 }
 
 /// The superuser's URL of the database that another URL names.

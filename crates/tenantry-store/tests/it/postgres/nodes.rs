@@ -6,10 +6,11 @@ use tenantry_auth::{
     Admin, Authority, Credential, KeyDirectory as _, OperatorScope, Principal, Restriction, Role,
     Scope, TenantId,
 };
-use tenantry_store::{CollectionRef, MasterKey, NewKey, Store, TenantChange};
+use tenantry_store::{CollectionRef, MasterKey, NewKey, Store, TenantChange, Wanted};
 use tenantry_types::{
-    CollectionName, CollectionSpec, DatabaseName, Error, ErrorKind, Isolation, Page, Result,
-    TenantName, TenantSpec, TenantState, Timestamp,
+    CollectionName, CollectionSpec, DatabaseName, Error, ErrorKind, Isolation, Page, QueryRequest,
+    RecordId, RecordWrite, Result, Selector, TenantName, TenantSpec, TenantState, Timestamp,
+    WriteMode,
 };
 use zeroize::Zeroizing;
 
@@ -224,6 +225,73 @@ async fn what_one_node_wrote_another_reads() {
     assert_eq!(two.store.find_tenant(&tenant("u")).await.unwrap(), None);
     let gone = two.make(&there, "late").await;
     assert_eq!(kind(gone), Some(ErrorKind::NotFound));
+}
+
+/// What another node makes anew under a known name is what is meant, also after a quiet time, when
+/// nobody compares what is cached before the records are asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_are_those_of_what_has_the_name_now() {
+    let site = Site::new().await;
+    let (one, two) = two(&site).await;
+    let here = one.tenant("t").await.unwrap();
+    let there = two.scope(two.store.find_tenant(&tenant("t")).await.unwrap().unwrap().id);
+    let (place, name) = (DatabaseName::parse("place").unwrap(), collection("c"));
+    let find = async |node: &Node, scope: &Scope<Admin>| {
+        node.store.records_of(scope, &place, Wanted::Name(&name)).await
+    };
+    // Vectors of another length each time.
+    let fill = async |length: usize| {
+        let database = one.store.database(&here, &place).await.unwrap();
+        let spec = CollectionSpec::new(name.clone());
+        let made = one.store.create_collection(&here, &database, &spec, false).await.unwrap().0;
+        let record = RecordWrite {
+            vector: Some(vec![1.0; length]),
+            ..RecordWrite::new(RecordId::parse(format!("{length}")).unwrap())
+        };
+        one.store.write(&here, &made, WriteMode::Upsert, vec![record]).await.unwrap();
+        made
+    };
+    let asked = async |length: usize| {
+        let found = find(&two, &there).await.unwrap();
+        let request =
+            QueryRequest { vectors: vec![vec![1.0; length]], k: 3, ..QueryRequest::default() };
+        let hits = two.store.query(&there, &found, &request).await.unwrap().value.hits;
+        let ids: Vec<_> = hits[0].iter().map(|hit| hit.record.id.as_str().to_owned()).collect();
+        assert_eq!(ids, [length.to_string()]);
+        found
+    };
+    let quiet = Duration::from_secs(1);
+    one.store.create_database(&here, &place).await.unwrap();
+    let first = fill(2).await;
+    let known = asked(2).await;
+    let by_id = Wanted::Id(first.info().id);
+    two.store.records_of(&there, &place, by_id).await.unwrap();
+    tokio::time::sleep(quiet).await;
+    one.store.delete_collection(&here, &first).await.unwrap();
+    let gone = two.store.records_of(&there, &place, by_id).await.unwrap();
+    let all = Selector::default();
+    assert_eq!(kind(two.store.count(&there, &gone, &all).await), Some(ErrorKind::NotFound));
+    assert_eq!(kind(two.store.count(&there, &known, &all).await), Some(ErrorKind::NotFound));
+    fill(3).await;
+    let again = two.store.look_again(&there, &known).await.unwrap().unwrap();
+    assert_eq!(again.info().vector(None).unwrap().spec.dimension, Some(3));
+    asked(3).await;
+    tokio::time::sleep(quiet).await;
+    one.store.delete_database(&here, &place).await.unwrap();
+    assert_eq!(kind(two.store.count(&there, &again, &all).await), Some(ErrorKind::NotFound));
+    one.store.create_database(&here, &place).await.unwrap();
+    fill(4).await;
+    asked(4).await;
+    // Of a database that is known, a collection that is not.
+    tokio::time::sleep(quiet).await;
+    one.store.delete_database(&here, &place).await.unwrap();
+    one.store.create_database(&here, &place).await.unwrap();
+    let other = collection("other");
+    let database = one.store.database(&here, &place).await.unwrap();
+    let spec = CollectionSpec::new(other.clone());
+    let made = one.store.create_collection(&here, &database, &spec, false).await.unwrap().0;
+    let found = two.store.records_of(&there, &place, Wanted::Name(&other)).await.unwrap();
+    assert_eq!(found.info().id, made.info().id);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,10 @@
-//! `tenantry postgres`: prepare a PostgreSQL server, and bring its tables to a new version.
+//! `tenantry postgres`: prepare a PostgreSQL server, bring its tables to a new version, and move.
 
+mod adopt;
 mod migrate;
 mod setup;
 
+use adopt::AdoptArgs;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use migrate::MigrateArgs;
@@ -25,11 +27,14 @@ enum Command {
     Setup(SetupArgs),
     /// Bring the tables of all tenants to the version of this program
     Migrate(MigrateArgs),
+    /// Say that an installation has moved to this database for good
+    Adopt(AdoptArgs),
 }
 
 pub(super) fn run(args: PostgresArgs) -> Result<()> {
     match args.command {
         Command::Setup(args) => setup::run(args),
         Command::Migrate(args) => migrate::run(args),
+        Command::Adopt(args) => adopt::run(&args),
     }
 }
