@@ -109,15 +109,30 @@ impl MovePhase {
     }
 }
 
+/// Where a tenant is to be moved. What is not said stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MoveTarget {
+    /// How it is to live there.
+    pub isolation: Option<Isolation>,
+    /// Where.
+    pub location: Option<Location>,
+}
+
+impl From<Isolation> for MoveTarget {
+    fn from(isolation: Isolation) -> Self {
+        Self { isolation: Some(isolation), location: None }
+    }
+}
+
 /// The move of a tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MoveStatus {
     /// Whose.
     pub tenant: TenantId,
-    /// How it lived, or still does.
-    pub from: Isolation,
-    /// How it is to live.
-    pub to: Isolation,
+    /// How and where it lived, or still does.
+    pub from: (Isolation, Location),
+    /// How and where it is to live, or does.
+    pub to: (Isolation, Location),
     /// How far it has come.
     pub phase: MovePhase,
     /// Records copied.

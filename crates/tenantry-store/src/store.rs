@@ -1,8 +1,8 @@
 //! The operations of a store, and the choice of a backend.
 
 use crate::{
-    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, Leftover, MoveStatus, NewKey, Site,
-    TenantChange, TenantInfo, TenantSizes, Wanted,
+    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, Leftover, MoveStatus, MoveTarget,
+    NewKey, Site, TenantChange, TenantInfo, TenantSizes, Wanted,
     embedded::{Embedded, EmbeddedConfig},
     pool::{Pool, PoolTotals},
     postgres::{Postgres, PostgresConfig},
@@ -15,8 +15,8 @@ use tenantry_auth::{
 };
 use tenantry_types::{
     CollectionChange, CollectionId, CollectionName, CollectionSpec, CollectionStatistics,
-    DatabaseName, Error, ErrorKind, Found, GetRequest, Isolation, Page, QueryRequest, Record,
-    RecordWrite, Result, Selector, TenantName, TenantSpec, Timestamp, WriteMode, WriteOutcome,
+    DatabaseName, Error, ErrorKind, Found, GetRequest, Page, QueryRequest, Record, RecordWrite,
+    Result, Selector, TenantName, TenantSpec, Timestamp, WriteMode, WriteOutcome,
 };
 
 /// Whether a store can serve.
@@ -237,7 +237,7 @@ impl Store {
         &self,
         scope: &OperatorScope,
         name: &TenantName,
-        to: Isolation,
+        to: MoveTarget,
     ) -> Result<MoveStatus> {
         match self {
             Self::Embedded(store) => again!(store.inner.start_move(scope, name, to).await),
@@ -267,7 +267,7 @@ impl Store {
         }
     }
 
-    /// The last move of each tenant that was ever moved, in the order in which they were asked for.
+    /// The moves that are not over, in the order in which they were asked for: the first thousand.
     pub async fn moves(&self, scope: &OperatorScope) -> Result<Vec<MoveStatus>> {
         each!(self, store => store.inner.move_list(scope).await)
     }
@@ -426,7 +426,7 @@ impl Store {
         database: &DatabaseName,
         wanted: Wanted<'_>,
     ) -> Result<CollectionRef> {
-        each!(self, store => store.inner.records_of(scope, database, wanted).await)
+        settled!(self, store => store.inner.records_of(scope, database, wanted).await)
     }
 
     /// What was found as it is stored now; none if it cannot be older than that.
@@ -435,7 +435,7 @@ impl Store {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<Option<CollectionRef>> {
-        each!(self, store => store.inner.look_again(scope, collection).await)
+        settled!(self, store => store.inner.look_again(scope, collection).await)
     }
 
     /// Makes a collection; `true` if it did not exist. With `get_or_create`, an existing one is

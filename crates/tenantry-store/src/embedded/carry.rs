@@ -11,10 +11,12 @@ use super::{
     keys::{self, Family, Prefix},
     opened::Db,
     purge::Rows,
+    tenants::OpenTenant,
 };
 use crate::{
     Health,
-    tenancy::{moving::Carry, place::Placement},
+    pool::{Class, Turn},
+    tenancy::{Pair, moving::Carry, place::Placement},
 };
 use parking_lot::RwLock;
 use std::{collections::HashMap, sync::Arc};
@@ -68,6 +70,30 @@ impl Carry for Files {
         self.disk.health() == Health::Ready
     }
 
+    async fn turn(&self, tenant: &OpenTenant) -> Result<Turn> {
+        let weight = tenant.info().weight.into();
+        self.pool.turn(tenant.id(), weight, Class::Background).await
+    }
+
+    async fn page(
+        &self,
+        view: &Arc<Db>,
+        start: &[u8],
+        from: &[u8],
+        (rows, bytes): (usize, usize),
+    ) -> Result<Vec<Pair>> {
+        let (mut page, mut taken) = (Vec::new(), 0);
+        for row in view.scan(Space::Data, start, Some(from)).take(rows) {
+            let (key, value) = row?;
+            taken += key.len() + value.len();
+            page.push((key.to_vec(), value.to_vec()));
+            if taken >= bytes {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
     async fn look(&self, placement: Placement) -> Result<Arc<Db>> {
         self.data_at(placement).await
     }
@@ -101,6 +127,10 @@ impl Carry for Files {
 
     fn close(&self, placement: Placement) {
         self.fences.change(placement, |fence| fence.closed = Some(placement.stay));
+    }
+
+    fn is_closed(&self, placement: Placement) -> bool {
+        self.fences.of(placement).closed == Some(placement.stay)
     }
 
     fn reopen(&self, placement: Placement) {

@@ -63,7 +63,7 @@ async fn nobody_writes_until_it_is_known_where_a_tenant_lives() {
             write(&store, &scope, &made, n).await.unwrap();
         }
         // Not from the root, whose commits fail as a whole.
-        store.start_move(&operator, &name, Isolation::Schema).await.unwrap();
+        store.start_move(&operator, &name, Isolation::Schema.into()).await.unwrap();
         assert_eq!(over(&store, &operator).await, MovePhase::Done);
 
         // Another database comes back while nobody knows: from then on its generation counts, and
@@ -91,7 +91,7 @@ async fn nobody_writes_until_it_is_known_where_a_tenant_lives() {
                 Some(fault)
             }
         });
-        store.start_move(&operator, &name, Isolation::Database).await.unwrap();
+        store.start_move(&operator, &name, Isolation::Database.into()).await.unwrap();
         // Each on its own: whoever waits for the lock of a tenant that was forgotten keeps nobody
         // from the lock of the one that was opened anew.
         let (mut begun, mut writes) = (40, tokio::task::JoinSet::new());
@@ -116,7 +116,7 @@ async fn nobody_writes_until_it_is_known_where_a_tenant_lives() {
             tokio::time::sleep(Duration::from_millis(15)).await;
             // Nothing can be asked while the root is opened again.
             let Ok(Some(status)) = store.move_status(&operator, &name).await else { continue };
-            if status.phase.is_over() && status.to == Isolation::Database {
+            if status.phase.is_over() && status.to.0 == Isolation::Database {
                 assert_eq!(status.phase, MovePhase::Done);
                 break;
             }

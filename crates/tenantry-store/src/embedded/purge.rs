@@ -17,7 +17,7 @@ use crate::tenancy::{
 use std::{
     collections::BTreeSet,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Isolation, Result};
@@ -26,6 +26,10 @@ use tokio::sync::Notify;
 /// Keys removed in one commit.
 const CHUNK: usize = 2_000;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long the purger waits for a step of whoever moves tenants.
+const MOVER_PATIENCE: Duration = Duration::from_secs(2);
+/// After each chunk others have the disk for as long as it took, and no longer than this.
+const BREATH_MAX: Duration = Duration::from_millis(100);
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
 /// Starts the purger; it ends with the store.
@@ -153,6 +157,7 @@ impl Inner {
             }
             self.remove(CATALOG, listed_rows).await?;
         }
+        let _working = self.no_mover(id).await?;
         let moving = self.purge_move(id).await?;
         let place_key = keys::Place { tenant: id.get() }.encode(INSTALLATION);
         let place = self.db()?.get(Space::Catalog, &place_key)?;
@@ -186,15 +191,22 @@ impl Inner {
         self.disk.commit(set).await
     }
 
-    /// Empties the places of a move that was under way, and says which these are; `None` if the
-    /// tenant was never moved.
-    async fn purge_move(&self, id: TenantId) -> Result<Option<Vec<Placement>>> {
+    /// Keeps whoever moves tenants away if this one was ever moved: what he frees is not freed a
+    /// second time. At his next step he finds that it is gone.
+    async fn no_mover(&self, id: TenantId) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>> {
         let installation = self.installation().await?;
         if move_in(&self.db()?, &installation, id).await?.is_none() {
             return Ok(None);
         }
-        // Whoever moves it finds at his next step that it is gone.
-        let _working = self.moves.working.lock().await;
+        let working = tokio::time::timeout(MOVER_PATIENCE, self.moves.working.lock()).await;
+        let busy = |_| Error::new(ErrorKind::Busy, "another tenant is being moved; try again");
+        working.map(Some).map_err(busy)
+    }
+
+    /// Empties the places of a move that was under way, and says which these are; `None` if the
+    /// tenant was never moved.
+    async fn purge_move(&self, id: TenantId) -> Result<Option<Vec<Placement>>> {
+        let installation = self.installation().await?;
         let Some(one) = move_in(&self.db()?, &installation, id).await? else { return Ok(None) };
         if one.phase.is_over() {
             return Ok(Some(Vec::new()));
@@ -230,11 +242,17 @@ impl Files {
         loop {
             let db = self.data_at(rows.placement).await?;
             let (start, next) = (start.clone(), from.clone());
+            let begun = Instant::now();
             let keys = compute(usize::MAX, move || chunk(&db, rows.space, &start, &next)).await?;
             let Some(last) = keys.last() else { return Ok(()) };
             from.clone_from(last);
             from.push(0);
+            let is_last = keys.len() < CHUNK;
             self.remove(rows, keys).await?;
+            if is_last {
+                return Ok(());
+            }
+            tokio::time::sleep(begun.elapsed().min(BREATH_MAX)).await;
         }
     }
 

@@ -561,12 +561,18 @@ impl Tenants {
         self.0.lock().tenants.len()
     }
 
-    /// Puts a tenant that was moved in the place of what was opened before. What is being loaded at
-    /// this moment is loaded again.
-    pub(crate) fn exchange(&self, tenant: Arc<OpenTenant>) {
+    /// Puts a tenant that was moved in the place of what was opened before, if that is still what
+    /// is open: whatever else is, or was meanwhile, may have been written to, and is not put back.
+    /// What is being loaded at this moment is loaded again.
+    pub(crate) fn exchange(&self, old: &Arc<OpenTenant>, new: Arc<OpenTenant>) {
         let mut open = self.0.lock();
         open.generation += 1;
-        open.tenants.put(tenant.id(), tenant);
+        let Some(open_now) = open.tenants.peek(&old.id()) else { return };
+        if Arc::ptr_eq(open_now, old) {
+            open.tenants.put(old.id(), new);
+        } else if open_now.placement() != new.placement() {
+            open.tenants.pop(&old.id());
+        }
     }
 
     /// Forgets one tenant.

@@ -1,6 +1,9 @@
 //! What moves need of a backend, and what becomes of each family of keys.
 
-use crate::tenancy::{Backend, WriteSet, keys::Family, place::Placement};
+use crate::{
+    pool::Turn,
+    tenancy::{Backend, Pair, WriteSet, keys::Family, place::Placement, tenants::OpenTenant},
+};
 use tenantry_types::Result;
 
 /// A backend between whose places tenants can be moved.
@@ -14,6 +17,19 @@ pub(crate) trait Carry: Backend {
 
     /// True if the fate of everything is known that was handed in to be committed to the root.
     fn is_decided(&self) -> bool;
+
+    /// The right to compute in the background for a tenant. Nothing is committed while it is held.
+    fn turn(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Turn>> + Send;
+
+    /// The first data that start with `start` and are not below `from`, in key order: at most so
+    /// many, and no more than take so many bytes together; one at least if there is one.
+    fn page(
+        &self,
+        view: &Self::View,
+        start: &[u8],
+        from: &[u8],
+        most: (usize, usize),
+    ) -> impl Future<Output = Result<Vec<Pair>>> + Send;
 
     /// What is at a place, for whoever moves a tenant there or away.
     fn look(&self, placement: Placement) -> impl Future<Output = Result<Self::View>> + Send;
@@ -29,6 +45,9 @@ pub(crate) trait Carry: Backend {
 
     /// Lets nobody commit to a place any more but [`Carry::put`].
     fn close(&self, placement: Placement);
+
+    /// True if a place is closed: it stays so when nobody knows whether its tenant has left it.
+    fn is_closed(&self, placement: Placement) -> bool;
 
     /// Ends [`Carry::close`].
     fn reopen(&self, placement: Placement);
@@ -77,6 +96,8 @@ impl Family {
             | Self::Bucket
             | Self::OwnDatabase
             | Self::Move
+            | Self::Claimed
+            | Self::Home
             | Self::Slot
             | Self::Tenant => Role::Root,
             Self::Database

@@ -6,6 +6,7 @@ use super::{
     Carry,
     carry::Role,
     copy::{Differences, Rows},
+    replay::late,
     run::Mover,
 };
 use crate::tenancy::{
@@ -14,12 +15,15 @@ use crate::tenancy::{
     keys::{self, Decode as _, Family, PREFIX_BYTES},
     tenants::OpenTenant,
 };
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Instant,
+};
 use tenantry_types::{Error, Result};
 
-/// Rows compared in one step, and keys looked up at once.
+/// Rows compared in one step, and their bytes.
 const ROWS_AT_ONCE: usize = 1_024;
-const KEYS_AT_ONCE: usize = 256;
+const BYTES_AT_ONCE: usize = 4 << 20;
 
 /// What was compared.
 #[derive(Debug, Default)]
@@ -42,6 +46,16 @@ impl Check {
 
     pub(super) fn marks(&self) -> usize {
         self.marks.len()
+    }
+
+    /// Fails if a copy that should be the same is not.
+    pub(super) fn fail_if_any(&self, tenant: &OpenTenant) -> Result<()> {
+        let Some(first) = self.marks.first() else { return Ok(()) };
+        let family = first.get(PREFIX_BYTES - 1).copied().unwrap_or(0);
+        let (id, rows) = (tenant.id(), self.marks.len());
+        Err(Error::corrupt(format!(
+            "the copy of tenant {id} differs in {rows} rows; the first is of family {family:#04x}"
+        )))
     }
 }
 
@@ -77,39 +91,50 @@ impl<B: Carry> Tenancy<B> {
         let Some((start, from)) = check.left.pop_front() else { return Ok(false) };
         let ours = self.view(tenant).await?;
         let theirs = self.look(arriving.placement()).await?;
-        let mut differences = Differences::new(&ours, &theirs, &start, from.as_deref());
-        while let Some((key, _)) = differences.next(ROWS_AT_ONCE).await? {
-            check.marks.insert(key);
-        }
-        if differences.seen >= ROWS_AT_ONCE {
-            let mut next = differences.last.clone();
-            next.push(0);
-            check.left.push_front((start, Some(next)));
+        let _turn = self.turn(tenant).await?;
+        let mut differences = Differences::new(&**self, (&ours, &theirs), &start, from.as_deref());
+        while let Some((differs, _)) = differences.next().await? {
+            if differs {
+                check.marks.insert(differences.last.clone());
+            }
+            if differences.rows >= ROWS_AT_ONCE || differences.bytes >= BYTES_AT_ONCE {
+                let mut next = differences.last.clone();
+                next.push(0);
+                check.left.push_front((start, Some(next)));
+                break;
+            }
         }
         Ok(true)
     }
 
-    /// Takes the marks off what is the same now.
+    /// Takes the marks off what is the same now, and off rows of collections that are gone: there
+    /// the purger removes what was copied. Fails with `Busy` at this moment.
     pub(super) async fn settle(
         &self,
         tenant: &OpenTenant,
         view: &B::View,
         arriving: &OpenTenant,
-        check: &mut Check,
+        (check, until): (&mut Check, Option<Instant>),
     ) -> Result<()> {
         let there = self.look(arriving.placement()).await?;
-        let marked: Vec<Vec<u8>> = check.marks.iter().cloned().collect();
-        for keys in marked.chunks(KEYS_AT_ONCE) {
-            let ours = view.many(Space::Data, keys).await?;
-            let theirs = there.many(Space::Data, keys).await?;
-            for ((key, ours), theirs) in keys.iter().zip(ours).zip(theirs) {
-                // An entry that an attempt has left that did not decide is written over.
-                let is_entry =
-                    ours.is_none() && key.starts_with(&keys::Audit::all(tenant.prefix()));
-                if ours == theirs || is_entry {
-                    check.marks.remove(key);
-                }
+        let mut living = BTreeMap::new();
+        let mut settled = Vec::new();
+        for key in &check.marks {
+            if until.is_some_and(|until| Instant::now() > until) {
+                return Err(late());
             }
+            let ours = view.get(Space::Data, key).await?;
+            // An entry that an attempt has left that did not decide is written over.
+            let is_entry = ours.is_none() && key.starts_with(&keys::Audit::all(tenant.prefix()));
+            if is_entry
+                || ours == there.get(Space::Data, key).await?
+                || !self.is_of_living(tenant, view, key, &mut living).await?
+            {
+                settled.push(key.clone());
+            }
+        }
+        for key in settled {
+            check.marks.remove(&key);
         }
         Ok(())
     }
@@ -120,31 +145,23 @@ impl<B: Carry> Tenancy<B> {
         tenant: &OpenTenant,
         view: &B::View,
         arriving: &OpenTenant,
-        mover: &mut Mover,
+        (mover, until): (&mut Mover, Instant),
     ) -> Result<()> {
         let Some(check) = mover.check.as_mut() else {
             return Err(Error::internal("a move was not checked"));
         };
-        self.settle(tenant, view, arriving, check).await?;
-        // In collections that were deleted meanwhile, the purger removes what was copied.
-        let mut first = None;
-        for key in &check.marks {
-            if self.is_of_living(tenant, view, key).await? {
-                first.get_or_insert(key);
-            }
-        }
-        let Some(first) = first else { return Ok(()) };
-        let family = first.get(PREFIX_BYTES - 1).copied().unwrap_or(0);
-        let message = format!(
-            "the copy of tenant {} differs in {} rows; the first is of family {family:#04x}",
-            tenant.id(),
-            check.marks.len()
-        );
-        Err(Error::corrupt(message))
+        self.settle(tenant, view, arriving, (check, Some(until))).await?;
+        check.fail_if_any(tenant)
     }
 
     /// False for a row of records whose collection is gone.
-    async fn is_of_living(&self, tenant: &OpenTenant, view: &B::View, key: &[u8]) -> Result<bool> {
+    async fn is_of_living(
+        &self,
+        tenant: &OpenTenant,
+        view: &B::View,
+        key: &[u8],
+        known: &mut BTreeMap<u32, bool>,
+    ) -> Result<bool> {
         let family = key.get(PREFIX_BYTES - 1);
         if !Family::of(Role::Record).any(|one| family == Some(&(one as u8))) {
             return Ok(true);
@@ -154,7 +171,12 @@ impl<B: Carry> Tenancy<B> {
             return Ok(true);
         };
         let collection = u32::from_be_bytes(*collection);
+        if let Some(is_living) = known.get(&collection) {
+            return Ok(*is_living);
+        }
         let row = keys::Collection { collection }.encode(tenant.prefix());
-        Ok(view.get(Space::Data, &row).await?.is_some())
+        let is_living = view.get(Space::Data, &row).await?.is_some();
+        known.insert(collection, is_living);
+        Ok(is_living)
     }
 }

@@ -5,7 +5,6 @@
 use super::{Carry, carry::Role, row::Cursor};
 use crate::tenancy::{
     Pair, Space, Tenancy, View, WriteSet,
-    backend::Scan,
     catalog::PARTITION,
     disk::{Body, DiskCollection},
     keys::{self, Decode as _, Family, Tail},
@@ -15,11 +14,13 @@ use crate::tenancy::{
 use std::{cmp::Ordering, collections::BTreeMap};
 use tenantry_types::{CollectionNumber, Error, ErrorKind, Result};
 
-/// Records read at once, and bytes of one commit.
+/// Records of one commit, and bytes after which no more follow.
 const RECORDS_AT_ONCE: usize = 256;
 const BYTES_AT_ONCE: usize = 256 << 10;
 /// Rows of a log read at once.
 const ENTRIES_AT_ONCE: usize = 512;
+/// Rows compared at once, and their bytes.
+const COMPARED_AT_ONCE: (usize, usize) = (256, 1 << 20);
 
 /// What is to be written at the destination. A later word on a key counts.
 #[derive(Debug, Default)]
@@ -42,99 +43,124 @@ impl Rows {
         self.rows.insert(key, (space, value));
     }
 
+    /// Takes over what others say, which counts.
+    pub(super) fn extend(&mut self, later: Self) {
+        for (key, (space, value)) in later.rows {
+            self.set(space, key, value);
+        }
+    }
+
+    /// True if it is time to commit. What belongs together is put together before this is asked:
+    /// a record is never divided, or what a crash leaves of it would have to be found.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= BYTES_AT_ONCE
+        self.bytes >= BYTES_AT_ONCE || self.rows.len() >= 4 * RECORDS_AT_ONCE
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.rows.iter().filter(|(_, (space, _))| *space == Space::Data).map(|(key, _)| key)
     }
 
-    /// One commit, for whoever has a commit of his own to put it in.
-    pub(super) fn into_operations(self) -> Vec<(Space, Vec<u8>, Option<Vec<u8>>)> {
-        self.rows.into_iter().map(|(key, (space, value))| (space, key, value)).collect()
+    pub(super) fn into_operations(self) -> impl Iterator<Item = (Space, Vec<u8>, Option<Vec<u8>>)> {
+        self.rows.into_iter().map(|(key, (space, value))| (space, key, value))
+    }
+}
+
+/// Reads all keys with one start, a bearable page at a time.
+struct Pages<'a, B: Carry> {
+    backend: &'a B,
+    view: &'a B::View,
+    start: Vec<u8>,
+    from: Vec<u8>,
+    page: std::vec::IntoIter<Pair>,
+    is_last: bool,
+}
+
+impl<'a, B: Carry> Pages<'a, B> {
+    fn new(backend: &'a B, view: &'a B::View, start: &[u8], from: Option<&[u8]>) -> Self {
+        let (start, from) = (start.to_vec(), from.unwrap_or(start).to_vec());
+        Self { backend, view, start, from, page: Vec::new().into_iter(), is_last: false }
     }
 
-    /// Commits of a bearable size in the order of keys. An id thus comes, and goes, no later than the
-    /// record that it leads to; the catalog is never divided.
-    pub(super) fn into_sets(self, arriving: &OpenTenant) -> Vec<WriteSet> {
-        let new = || WriteSet::new(arriving.placement(), arriving.generation());
-        let (mut sets, mut set, mut bytes) = (Vec::new(), new(), 0);
-        for (key, (space, value)) in self.rows {
-            let is_record = key.get(keys::PREFIX_BYTES - 1) >= Some(&(Family::Id as u8));
-            if bytes >= BYTES_AT_ONCE && is_record {
-                sets.push(std::mem::replace(&mut set, new()));
-                bytes = 0;
+    async fn next(&mut self) -> Result<Option<Pair>> {
+        if self.page.len() == 0 && !self.is_last {
+            let page = self.backend.page(self.view, &self.start, &self.from, COMPARED_AT_ONCE);
+            let page = page.await?;
+            match page.last() {
+                Some((last, _)) => {
+                    self.from.clone_from(last);
+                    self.from.push(0);
+                }
+                None => self.is_last = true,
             }
-            bytes += key.len() + value.as_ref().map_or(0, Vec::len);
-            set.operations.push((space, key, value));
+            self.page = page.into_iter();
         }
-        sets.push(set);
-        sets.retain(|set| !set.operations.is_empty());
-        sets
+        Ok(self.page.next())
     }
 }
 
 /// The keys with one start whose values are not the same in two views.
-pub(super) struct Differences<'a, V> {
-    ours: Scan<'a, V>,
-    theirs: Scan<'a, V>,
+pub(super) struct Differences<'a, B: Carry> {
+    ours: Pages<'a, B>,
+    theirs: Pages<'a, B>,
     next: [Option<Pair>; 2],
     is_begun: bool,
-    /// Rows that were looked at, and the last of them.
-    pub(super) seen: usize,
+    /// Bytes and rows that were looked at, and the last of them.
+    pub(super) bytes: usize,
+    pub(super) rows: usize,
     pub(super) last: Vec<u8>,
 }
 
-impl<'a, V: View> Differences<'a, V> {
-    pub(super) fn new(ours: &'a V, theirs: &'a V, start: &[u8], from: Option<&[u8]>) -> Self {
-        let scan = |view| Scan::new(view, Space::Data, start.to_vec(), from.map(<[u8]>::to_vec));
-        let (ours, theirs) = (scan(ours), scan(theirs));
-        Self { ours, theirs, next: [None, None], is_begun: false, seen: 0, last: Vec::new() }
+impl<'a, B: Carry> Differences<'a, B> {
+    pub(super) fn new(
+        backend: &'a B,
+        (ours, theirs): (&'a B::View, &'a B::View),
+        start: &[u8],
+        from: Option<&[u8]>,
+    ) -> Self {
+        let pages = |view| Pages::new(backend, view, start, from);
+        let (ours, theirs) = (pages(ours), pages(theirs));
+        let next = [None, None];
+        Self { ours, theirs, next, is_begun: false, bytes: 0, rows: 0, last: Vec::new() }
     }
 
-    /// The next key, if one follows within so many rows, and our value; `None` if it is at an end or
-    /// has seen so many.
-    pub(super) async fn next(&mut self, rows: usize) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>> {
+    /// Compares one key more; `None` at the end, and otherwise whether it differs, and our value.
+    pub(super) async fn next(&mut self) -> Result<Option<(bool, Option<Vec<u8>>)>> {
         if !self.is_begun {
             self.next = [self.ours.next().await?, self.theirs.next().await?];
             self.is_begun = true;
         }
-        while self.seen < rows {
-            let order = match &self.next {
-                [None, None] => return Ok(None),
-                [Some(_), None] => Ordering::Less,
-                [None, Some(_)] => Ordering::Greater,
-                [Some((ours, _)), Some((theirs, _))] => ours.cmp(theirs),
-            };
-            self.seen += 1;
-            let mut ours = None;
-            if order != Ordering::Greater {
-                ours = std::mem::replace(&mut self.next[0], self.ours.next().await?);
-            }
-            let mut theirs = None;
-            if order != Ordering::Less {
-                theirs = std::mem::replace(&mut self.next[1], self.theirs.next().await?);
-            }
-            if let Some((key, _)) = ours.as_ref().or(theirs.as_ref()) {
-                self.last.clone_from(key);
-            }
-            if ours != theirs {
-                let key = self.last.clone();
-                return Ok(Some((key, ours.map(|(_, value)| value))));
-            }
+        let order = match &self.next {
+            [None, None] => return Ok(None),
+            [Some(_), None] => Ordering::Less,
+            [None, Some(_)] => Ordering::Greater,
+            [Some((ours, _)), Some((theirs, _))] => ours.cmp(theirs),
+        };
+        let mut ours = None;
+        if order != Ordering::Greater {
+            ours = std::mem::replace(&mut self.next[0], self.ours.next().await?);
         }
-        Ok(None)
+        let mut theirs = None;
+        if order != Ordering::Less {
+            theirs = std::mem::replace(&mut self.next[1], self.theirs.next().await?);
+        }
+        self.rows += 1;
+        if let Some((key, value)) = ours.as_ref().or(theirs.as_ref()) {
+            self.bytes += key.len() + value.len();
+            self.last.clone_from(key);
+        }
+        Ok(Some((ours != theirs, ours.map(|(_, value)| value))))
     }
 }
 
 impl<B: Carry> Tenancy<B> {
-    /// Commits rows at the destination.
+    /// Commits rows at the destination, all at once.
     pub(super) async fn put_rows(&self, arriving: &OpenTenant, rows: Rows) -> Result<()> {
-        for set in rows.into_sets(arriving) {
-            self.put(set).await?;
+        if rows.rows.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let mut set = WriteSet::new(arriving.placement(), arriving.generation());
+        set.operations.extend(rows.into_operations());
+        self.put(set).await
     }
 
     /// One step of the copy; false if nothing is left. What it has done is in the cursor.
@@ -162,25 +188,32 @@ impl<B: Carry> Tenancy<B> {
         let there = self.look(arriving.placement()).await?;
         for family in Family::of(Role::Unused) {
             let start = tenant.prefix().family(family);
-            if !view.page(Space::Data, &start, &start, 1).await?.is_empty() {
+            if !View::page(&view, Space::Data, &start, &start, 1).await?.is_empty() {
                 let message = format!("rows of the family {family:?} cannot be moved yet");
                 return Err(Error::new(ErrorKind::Unsupported, message));
             }
         }
-        let mut rows = Rows::default();
         for family in Family::of(Role::Catalog) {
             let start = tenant.prefix().family(family);
-            let mut differences = Differences::new(&view, &there, &start, None);
-            while let Some((key, value)) = differences.next(usize::MAX).await? {
-                rows.set(Space::Data, key, value);
+            let mut rows = Rows::default();
+            let mut differences = Differences::new(&**self, (&view, &there), &start, None);
+            while let Some((differs, value)) = differences.next().await? {
+                if differs {
+                    rows.set(Space::Data, differences.last.clone(), value);
+                }
+                if rows.is_full() {
+                    self.put_rows(arriving, std::mem::take(&mut rows)).await?;
+                }
             }
+            self.put_rows(arriving, rows).await?;
         }
-        self.put_rows(arriving, rows).await
+        Ok(())
     }
 
     /// The changes from before those that are held: history goes on at the destination.
     async fn copy_changes(&self, tenant: &OpenTenant, arriving: &OpenTenant) -> Result<()> {
-        let end = tenant.head().and_then(|head| head.hold).unwrap_or(0);
+        let held = tenant.head().and_then(|head| head.hold);
+        let end = held.ok_or_else(super::not_held)?;
         let end = keys::Change { sequence: end }.encode(tenant.prefix());
         let start = keys::Change::all(tenant.prefix());
         let mut from = start.clone();
@@ -206,10 +239,11 @@ impl<B: Carry> Tenancy<B> {
         cursor: &mut Cursor,
     ) -> Result<bool> {
         let view = self.view(tenant).await?;
+        let turn = self.turn(tenant).await?;
         let prefix = tenant.prefix();
         let from = keys::Collection { collection: cursor.collection }.encode(prefix);
         let all = keys::Collection::all(prefix);
-        let Some((key, row)) = view.page(Space::Data, &all, &from, 1).await?.pop() else {
+        let Some((key, row)) = View::page(&view, Space::Data, &all, &from, 1).await?.pop() else {
             return Ok(false);
         };
         let collection = keys::Collection::decode(prefix, &key)
@@ -229,22 +263,25 @@ impl<B: Carry> Tenancy<B> {
         }
         let bodies = keys::bodies_of(prefix, collection, PARTITION);
         let from = keys::Body { collection, partition: PARTITION, ordinal: cursor.ordinal };
-        let page = view.page(Space::Data, &bodies, &from.encode(prefix), RECORDS_AT_ONCE).await?;
-        let is_last = page.len() < RECORDS_AT_ONCE;
-        let (mut next, mut copied, mut is_whole) = (cursor.ordinal, 0, true);
+        let most = (RECORDS_AT_ONCE, BYTES_AT_ONCE);
+        let page = self.page(&view, &bodies, &from.encode(prefix), most).await?;
+        let mut is_last = page.is_empty();
+        let (mut next, mut copied) = (cursor.ordinal, 0);
         for (key, body) in page {
+            let ordinal = reader.put(&view, key, body, &mut rows).await?;
+            copied += 1;
+            match ordinal.checked_add(1) {
+                Some(following) => next = following,
+                None => is_last = true,
+            }
             if rows.is_full() {
-                is_whole = false;
                 break;
             }
-            next = reader.put(&view, key, body, &mut rows).await? + 1;
-            copied += 1;
         }
-        drop(view);
+        drop((view, turn));
         self.put_rows(arriving, rows).await?;
         cursor.records += copied;
-        (cursor.collection, cursor.ordinal) = match (is_last && is_whole, collection.checked_add(1))
-        {
+        (cursor.collection, cursor.ordinal) = match (is_last, collection.checked_add(1)) {
             (false, _) => (collection, next),
             (true, Some(following)) => (following, 0),
             (true, None) => return Ok(false),

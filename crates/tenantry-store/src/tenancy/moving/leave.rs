@@ -15,7 +15,7 @@ use crate::tenancy::{
 };
 use std::time::{Duration, Instant};
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, Isolation, Location, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 /// How long whoever reads in a place that was left may go on.
@@ -30,6 +30,10 @@ impl<B: Carry> Tenancy<B> {
         let begun = Instant::now();
         while !self.is_unread(one.from) && begun.elapsed() < PATIENCE {
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if !self.is_unread(one.from) {
+            let message = "somebody still reads in the place that the tenant has left";
+            return Err(Error::new(ErrorKind::Busy, message));
         }
         said("leave");
         self.empty_unused(one.from).await?;
@@ -52,13 +56,23 @@ impl<B: Carry> Tenancy<B> {
 
     /// Lets the tenant stay where it is, and empties the place that it was to move to.
     pub(super) async fn undo(&self, one: &Move) -> Result<()> {
-        let tenant = self.source(one).await?;
         said("let go");
-        self.let_go(&tenant, one).await?;
+        let name = match self.source(one).await {
+            Ok(tenant) => {
+                self.let_go(&tenant, one).await?;
+                tenant.info().name.to_string()
+            }
+            // A place that is damaged must not keep the other one.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Internal) => {
+                tracing::error!(?error, tenant = %one.tenant(), "undo a move without its source");
+                one.tenant().to_string()
+            }
+            Err(error) => return Err(error),
+        };
         said("undo");
         self.empty_unused(one.to).await?;
         said("undone");
-        let (ended, name) = (self.now(), tenant.info().name.clone());
+        let ended = self.now();
         let change = |one: &mut Move, log: &mut Commit<'_>| {
             one.phase = match one.phase {
                 Phase::Cancelling => Phase::Cancelled,

@@ -6,7 +6,7 @@ use super::{
     said,
 };
 use crate::{
-    AuditEvent, MoveStatus,
+    AuditEvent, MoveStatus, MoveTarget,
     tenancy::{
         Backend, Space, Tenancy, View,
         backend::Scan,
@@ -21,6 +21,8 @@ use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_types::{Error, ErrorKind, Isolation, Location, Resource, Result, TenantName};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
+/// Moves of one answer.
+const LISTED_MAX: usize = 1_000;
 
 fn move_key(tenant: TenantId) -> Vec<u8> {
     keys::Move { tenant: tenant.get() }.encode(INSTALLATION)
@@ -41,16 +43,22 @@ pub(super) fn put_move(log: &mut Commit<'_>, one: &Move) {
     log.put(Space::Catalog, move_key(one.tenant()), &DiskMove::of(one));
 }
 
-/// All moves, those that are over too, in the order of their tenants.
+/// All moves that are not over. One whose row cannot be read does not keep the others waiting.
 pub(super) async fn moves_in(root: &impl View, installation: &OpenTenant) -> Result<Vec<Move>> {
     let mut found = Vec::new();
     let mut rows = Scan::new(root, Space::Catalog, keys::Move::all(INSTALLATION), None);
     while let Some((key, sealed)) = rows.next().await? {
-        let tenant = keys::Move::decode(INSTALLATION, &key)
-            .ok_or_else(|| Error::corrupt("the key of a move cannot be read"))?
-            .tenant;
-        let row: DiskMove = installation.open_row(&key, &sealed)?;
-        found.push(row.into_move(TenantId::new(tenant))?);
+        let read = || {
+            let key_of = keys::Move::decode(INSTALLATION, &key)
+                .ok_or_else(|| Error::corrupt("the key of a move cannot be read"))?;
+            let row: DiskMove = installation.open_row(&key, &sealed)?;
+            row.into_move(TenantId::new(key_of.tenant))
+        };
+        match read() {
+            Ok(one) if one.phase.is_over() => {}
+            Ok(one) => found.push(one),
+            Err(error) => tracing::error!(?error, ?key, "a move cannot be read; it rests"),
+        }
     }
     Ok(found)
 }
@@ -69,19 +77,26 @@ impl<B: Backend> Tenancy<B> {
         Ok(found.map(|one| self.status_of(&one)))
     }
 
-    /// The last move of each tenant that was ever moved, in the order in which they were asked for.
+    /// The moves that are not over, in the order in which they were asked for: the first
+    /// thousand.
     pub(crate) async fn move_list(&self, scope: &OperatorScope) -> Result<Vec<MoveStatus>> {
         self.operator_stands(scope, None).await?;
         let installation = self.installation().await?;
-        let mut found = moves_in(&self.root(None).await?, &installation).await?;
-        found.sort_unstable_by_key(|one| one.number);
-        Ok(found.iter().map(|one| self.status_of(one)).collect())
+        let root = self.root(None).await?;
+        let waiting: Vec<_> = {
+            let queue = self.moves.queue.lock();
+            queue.waiting.iter().take(LISTED_MAX).map(|(_, id)| *id).collect()
+        };
+        let mut found = Vec::new();
+        for id in waiting {
+            let one = move_in(&root, &installation, id).await?;
+            found.extend(one.map(|one| self.status_of(&one)));
+        }
+        Ok(found)
     }
 
     pub(super) fn status_of(&self, one: &Move) -> MoveStatus {
-        let progress = self.moves.progress.lock();
-        let progress = progress.as_ref().filter(|(tenant, _)| *tenant == one.tenant());
-        one.status(progress.map(|(_, progress)| progress))
+        one.status(self.moves.progress.lock().get(&one.tenant()))
     }
 
     /// Changes the row of a move, if `change` says so, with an entry of the operator's log. Gives
@@ -91,9 +106,22 @@ impl<B: Backend> Tenancy<B> {
         tenant: TenantId,
         change: impl FnOnce(&mut Move, &mut Commit<'_>) -> Result<bool>,
     ) -> Result<Option<Move>> {
+        self.change_move_for(None, tenant, change).await
+    }
+
+    /// The same for whoever must still have the right to it.
+    async fn change_move_for(
+        &self,
+        scope: Option<&OperatorScope>,
+        tenant: TenantId,
+        change: impl FnOnce(&mut Move, &mut Commit<'_>) -> Result<bool>,
+    ) -> Result<Option<Move>> {
         let installation = self.installation().await?;
         let _logging = installation.writer.lock().await;
         let view = self.change(&installation).await?;
+        if let Some(scope) = scope {
+            self.operator_stands(scope, Some(&view)).await?;
+        }
         let Some(mut one) = move_in(&view, &installation, tenant).await? else { return Ok(None) };
         let mut log = self.begin(&installation)?;
         if change(&mut one, &mut log)? {
@@ -110,7 +138,7 @@ impl<B: Carry> Tenancy<B> {
         self: &Arc<Self>,
         scope: &OperatorScope,
         name: &TenantName,
-        to: Isolation,
+        to: MoveTarget,
     ) -> Result<MoveStatus> {
         self.operator_stands(scope, None).await?;
         let (inner, scope, name) = (Arc::clone(self), scope.clone(), name.clone());
@@ -121,10 +149,13 @@ impl<B: Carry> Tenancy<B> {
         self: &Arc<Self>,
         scope: &OperatorScope,
         name: &TenantName,
-        to: Isolation,
+        target: MoveTarget,
     ) -> Result<MoveStatus> {
         let tenant = self.require(name).await?;
-        self.can_make(to, Location::Home)?;
+        let from = tenant.placement();
+        let to = target.isolation.unwrap_or(from.isolation);
+        let location = target.location.unwrap_or(from.location);
+        self.can_make(to, location)?;
         // A place that was never opened is made first: there is nothing to copy before.
         self.at_home(&tenant).await?;
         let _rooting = self.rooting(&tenant).await?;
@@ -135,24 +166,22 @@ impl<B: Carry> Tenancy<B> {
         if tenant.info().name != *name {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));
         }
-        let from = tenant.placement();
-        let moves = moves_in(&view, &installation).await?;
-        let before = moves.iter().find(|one| one.tenant() == tenant.id());
-        check_new(from, to, before)?;
+        let before = move_in(&view, &installation, tenant.id()).await?;
+        check_new(from, (to, location), before.as_ref())?;
         self.allow_moves()?;
         // Also of a move that came to nothing: something may still be called by its name.
-        let last = before.map_or(0, |one| one.to.stay.max(one.from.stay)).max(from.stay);
+        let last = before.as_ref().map_or(0, |one| one.to.stay.max(one.from.stay)).max(from.stay);
         let stay = last.checked_add(1).ok_or_else(|| Error::internal("there are no more stays"))?;
         let space = match to {
             Isolation::Schema => Some(self.give_space(&view).await?),
             Isolation::Shared | Isolation::Database => None,
         };
         let one = Move {
-            number: moves.iter().map(|one| one.number).max().unwrap_or(0) + 1,
             phase: Phase::Begun,
             from,
             to: Placement {
                 isolation: to,
+                location,
                 space: space.as_ref().map_or(0, |given| given.space),
                 stay,
                 ..Placement::shared(tenant.id())
@@ -167,8 +196,9 @@ impl<B: Carry> Tenancy<B> {
         };
         let mut log = self.begin(&installation)?;
         put_move(&mut log, &one);
-        log.audit(about(scope.actor(), "tenant.move", name, &one));
+        log.audit(about(scope.actor(), "tenant.move", name.as_str(), &one));
         let (mut set, head) = log.finish();
+        set.generation = set.generation.min(tenant.generation());
         said("mark");
         let durable = {
             // The stored count of spaces grows in the order of commits.
@@ -176,9 +206,14 @@ impl<B: Carry> Tenancy<B> {
             set.operations.extend(space.as_ref().map(|given| given.row(naming.next_space)));
             self.submit(view, set)
         };
-        durable.await?;
+        if let Err(error) = durable.await {
+            // It may be in the journal all the same.
+            self.moves.queue.lock().is_known = false;
+            return Err(error);
+        }
         installation.set_head(head);
         said("marked");
+        self.moves.queue.lock().waiting.insert(one.turn());
         self.moves.wake.notify_one();
         Ok(self.status_of(&one))
     }
@@ -193,19 +228,20 @@ impl<B: Carry> Tenancy<B> {
         let (inner, scope, name) = (Arc::clone(self), scope.clone(), name.clone());
         complete(async move {
             let tenant = inner.require(&name).await?;
-            let cancelled = inner.change_move(tenant.id(), |one, log| match one.phase {
-                Phase::Begun => {
-                    log.audit(about(scope.actor(), "tenant.move.cancel", &name, one));
-                    one.phase = Phase::Cancelling;
-                    Ok(true)
-                }
-                Phase::Cancelling | Phase::Failing => Ok(false),
-                Phase::Leaving | Phase::Done => {
-                    let message = format!("the tenant {name} lives in its new place already");
-                    Err(Error::new(ErrorKind::Conflict, message))
-                }
-                Phase::Cancelled | Phase::Failed => Err(not_moved(&name)),
-            });
+            let cancelled =
+                inner.change_move_for(Some(&scope), tenant.id(), |one, log| match one.phase {
+                    Phase::Begun => {
+                        log.audit(about(scope.actor(), "tenant.move.cancel", name.as_str(), one));
+                        one.phase = Phase::Cancelling;
+                        Ok(true)
+                    }
+                    Phase::Cancelling | Phase::Failing => Ok(false),
+                    Phase::Leaving | Phase::Done => {
+                        let message = format!("the tenant {name} lives in its new place already");
+                        Err(Error::new(ErrorKind::Conflict, message))
+                    }
+                    Phase::Cancelled | Phase::Failed => Err(not_moved(&name)),
+                });
             let cancelled = cancelled.await?.ok_or_else(|| not_moved(&name))?;
             inner.moves.wake.notify_one();
             Ok(inner.status_of(&cancelled))
@@ -214,13 +250,18 @@ impl<B: Carry> Tenancy<B> {
     }
 }
 
-fn check_new(from: Placement, to: Isolation, before: Option<&Move>) -> Result<()> {
+fn check_new(
+    from: Placement,
+    (to, location): (Isolation, Location),
+    before: Option<&Move>,
+) -> Result<()> {
     if before.is_some_and(|one| !one.phase.is_over()) {
         let message = "a move of this tenant is not over yet";
         return Err(Error::new(ErrorKind::Conflict, message));
     }
-    if from.isolation == to {
-        return Err(Error::invalid(format!("the tenant has the isolation {} already", to.word())));
+    if (from.isolation, from.location) == (to, location) {
+        let message = format!("the tenant lives in {} there already", to.word());
+        return Err(Error::invalid(message));
     }
     Ok(())
 }
@@ -230,6 +271,6 @@ fn not_moved(name: &TenantName) -> Error {
 }
 
 /// What the operator's log says of a move.
-pub(super) fn about(actor: &str, action: &str, name: &TenantName, one: &Move) -> AuditEvent {
+pub(super) fn about(actor: &str, action: &str, name: &str, one: &Move) -> AuditEvent {
     done(actor, action, &format!("{name}: {}", one.words()), 1)
 }

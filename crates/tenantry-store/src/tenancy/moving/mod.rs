@@ -26,12 +26,13 @@ pub(crate) use run::spawn;
 use parking_lot::Mutex;
 use row::Progress;
 use std::{
+    collections::{BTreeSet, HashMap},
     fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Result};
+use tenantry_types::{Error, ErrorKind, Result, Timestamp};
 
 /// What is in memory of moves.
 #[derive(Debug, Default)]
@@ -41,8 +42,33 @@ pub(crate) struct Moves {
     /// Held while something is done to the places of a tenant that is being moved: between any two
     /// steps, and by the purger, which thereby waits for the step under way.
     pub(crate) working: tokio::sync::Mutex<()>,
-    /// Of the move under way.
-    progress: Mutex<Option<(TenantId, Progress)>>,
+    queue: Mutex<Queue>,
+    /// Of moves that were worked on.
+    progress: Mutex<HashMap<TenantId, Progress>>,
+}
+
+/// Moves that are not over.
+#[derive(Debug, Default)]
+struct Queue {
+    /// By when they were asked for.
+    waiting: BTreeSet<(Timestamp, TenantId)>,
+    /// False if the root may know of more.
+    is_known: bool,
+}
+
+impl Moves {
+    /// Nothing is left to do.
+    fn over(&self, id: TenantId) {
+        self.queue.lock().waiting.retain(|(_, other)| *other != id);
+        self.progress.lock().remove(&id);
+    }
+
+    /// A step has failed, and will be tried again.
+    fn trouble(&self, id: TenantId, error: &Error) {
+        if let Some(progress) = self.progress.lock().get_mut(&id) {
+            progress.trouble = Some(error.public_message().to_owned());
+        }
+    }
 }
 
 /// How long a request waits for a tenant that is being moved at this moment.
@@ -69,6 +95,11 @@ pub(crate) fn moved() -> Error {
 
 fn is_moved(error: &Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<Moved>)
+}
+
+/// The source has given up holding its changes: the copy begins anew.
+fn not_held() -> Error {
+    Error::new(ErrorKind::Conflict, "the changes are not held any more; the copy begins anew")
 }
 
 /// Says which step is about to be committed, or was: tests end the process there.

@@ -3,6 +3,7 @@
 use super::{
     Carry,
     copy::{Reader, Rows, entries},
+    not_held,
     run::Mover,
 };
 use crate::tenancy::{
@@ -13,13 +14,18 @@ use crate::tenancy::{
     number,
     tenants::{CHANGES_KEPT, OpenTenant},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 use tenantry_auth::TenantId;
-use tenantry_types::{CollectionNumber, DatabaseNumber, Error, Result};
+use tenantry_types::{CollectionNumber, DatabaseNumber, Error, ErrorKind, Result};
 
-/// Changes of one round, and records that they have touched.
-const CHANGES_AT_ONCE: usize = 512;
-const RECORDS_AT_ONCE: usize = 1_000;
+/// Changes that one round replays at most, and records after which it takes no more.
+const CHANGES_PER_ROUND: u64 = 1_024;
+const RECORDS_PER_ROUND: usize = 1_000;
+/// Changes read at once, and their bytes.
+const CHANGES_AT_ONCE: (usize, usize) = (512, 1 << 20);
 /// Rows of changes that one round removes at the destination, because they are too old to be kept.
 const OLD_AT_ONCE: usize = 1_024;
 
@@ -52,6 +58,31 @@ impl Touch {
     }
 }
 
+/// What is replayed is written as it comes.
+struct Sink<'a, B: Carry> {
+    tenancy: &'a Tenancy<B>,
+    arriving: &'a OpenTenant,
+    mover: &'a mut Mover,
+    rows: Rows,
+    /// When writes have waited for too long.
+    until: Option<Instant>,
+}
+
+impl<B: Carry> Sink<'_, B> {
+    /// Between any two things that belong together.
+    async fn pass(&mut self) -> Result<()> {
+        if self.until.is_some_and(|until| Instant::now() > until) {
+            return Err(late());
+        }
+        if self.rows.is_full() { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        self.mover.mark(&self.rows);
+        self.tenancy.put_rows(self.arriving, std::mem::take(&mut self.rows)).await
+    }
+}
+
 impl<B: Carry> Tenancy<B> {
     /// Replays some of what was changed; the commits that are left.
     pub(super) async fn round(
@@ -62,58 +93,88 @@ impl<B: Carry> Tenancy<B> {
     ) -> Result<u64> {
         let view = self.view(tenant).await?;
         let head = tenant.read_head(&view).await?;
-        let mut rows = Rows::default();
-        let from = (mover.replayed, false);
-        let changed = self.changed((tenant, &view), arriving, from, &head, &mut rows).await?;
-        let audit = entries(&view, tenant, mover.audit, &mut rows).await?;
-        drop(view);
-        mover.mark(&rows);
-        self.put_rows(arriving, rows).await?;
+        if head.hold.is_none() {
+            return Err(not_held());
+        }
+        let (replayed, audit) = (mover.replayed, mover.audit);
+        let rows = Rows::default();
+        let mut sink = Sink { tenancy: self, arriving, mover, rows, until: None };
+        let changed = self.replay((tenant, &view), &head, (replayed, false), &mut sink).await?;
+        let audit = entries(&view, tenant, audit, &mut sink.rows).await?;
+        sink.flush().await?;
         (mover.replayed, mover.audit) = (changed, audit);
         let entries = head.audit_sequence.saturating_sub(audit);
         Ok(head.sequence.saturating_sub(changed).max(entries))
     }
 
-    /// Everything that is left, for whoever holds the tenant's writer lock.
+    /// Everything that is left, for whoever holds the tenant's writer lock. Fails with
+    /// [`ErrorKind::Busy`] if that takes too long.
     pub(super) async fn rest(
         &self,
         tenant: &OpenTenant,
         view: &B::View,
         arriving: &OpenTenant,
-        mover: &mut Mover,
+        (mover, until): (&mut Mover, Instant),
         head: &Head,
     ) -> Result<Rows> {
-        let mut rows = Rows::default();
-        self.changed((tenant, view), arriving, (mover.replayed, true), head, &mut rows).await?;
-        let mut audit = mover.audit;
+        let (replayed, mut audit) = (mover.replayed, mover.audit);
+        let (rows, until) = (Rows::default(), Some(until));
+        let mut sink = Sink { tenancy: self, arriving, mover, rows, until };
+        self.replay((tenant, view), head, (replayed, true), &mut sink).await?;
         while audit < head.audit_sequence {
-            let next = entries(view, tenant, audit, &mut rows).await?;
+            let next = entries(view, tenant, audit, &mut sink.rows).await?;
             if next == audit {
                 return Err(Error::corrupt("the end of the audit log is missing"));
             }
             audit = next;
+            sink.pass().await?;
         }
+        let rows = sink.rows;
         mover.mark(&rows);
         Ok(rows)
     }
 
     /// Puts what was changed after this commit, as the view has it; up to which commit. `all` if
     /// none may be left.
-    async fn changed(
+    async fn replay(
         &self,
         (tenant, view): (&OpenTenant, &B::View),
-        arriving: &OpenTenant,
-        (after, all): (u64, bool),
         head: &Head,
-        rows: &mut Rows,
+        (after, all): (u64, bool),
+        sink: &mut Sink<'_, B>,
     ) -> Result<u64> {
-        let there = &self.look(arriving.placement()).await?;
+        let there = self.look(sink.arriving.placement()).await?;
+        let (touch, last) = self.touched((tenant, view), head, (after, all), sink).await?;
+        let start = keys::Change::all(tenant.prefix());
+        let old = there.page(Space::Data, &start, &start, OLD_AT_ONCE).await?;
+        let oldest = head.sequence.saturating_sub(CHANGES_KEPT) + 1;
+        let oldest = keys::Change { sequence: oldest }.encode(tenant.prefix());
+        for (key, _) in old.into_iter().filter(|(key, _)| *key < oldest) {
+            sink.rows.remove(key);
+        }
+        let is_apart = sink.arriving.placement().is_apart();
+        replay_catalog(tenant, is_apart, (view, &there), &touch, &mut sink.rows).await?;
+        sink.pass().await?;
+        for (collection, ordinals) in &touch.records {
+            self.replay_records(tenant, (view, &there), *collection, ordinals, sink).await?;
+        }
+        Ok(last)
+    }
+
+    /// What was touched after a commit, and up to which; the rows of changes themselves are put.
+    async fn touched(
+        &self,
+        (tenant, view): (&OpenTenant, &B::View),
+        head: &Head,
+        (after, all): (u64, bool),
+        sink: &mut Sink<'_, B>,
+    ) -> Result<(Touch, u64)> {
         let oldest = head.sequence.saturating_sub(CHANGES_KEPT);
         let (mut touch, mut last) = (Touch::default(), after);
         let start = keys::Change::all(tenant.prefix());
         while last < head.sequence {
             let next = keys::Change { sequence: last + 1 }.encode(tenant.prefix());
-            let page = view.page(Space::Data, &start, &next, CHANGES_AT_ONCE).await?;
+            let page = self.page(view, &start, &next, CHANGES_AT_ONCE).await?;
             if page.is_empty() {
                 return Err(lost());
             }
@@ -129,29 +190,52 @@ impl<B: Carry> Tenancy<B> {
                     touch.add(touched)?;
                 }
                 if last > oldest {
-                    rows.put(key, sealed);
+                    sink.rows.put(key, sealed);
+                }
+                sink.pass().await?;
+                let is_enough =
+                    touch.ordinals >= RECORDS_PER_ROUND || last - after >= CHANGES_PER_ROUND;
+                if is_enough && !all {
+                    return Ok((touch, last));
                 }
             }
-            if !all && (touch.ordinals >= RECORDS_AT_ONCE || last - after >= 1_024) {
-                break;
-            }
         }
-        let old = there.page(Space::Data, &start, &start, OLD_AT_ONCE).await?;
-        let oldest = keys::Change { sequence: oldest + 1 }.encode(tenant.prefix());
-        for (key, _) in old.into_iter().filter(|(key, _)| *key < oldest) {
-            rows.remove(key);
+        Ok((touch, last))
+    }
+
+    /// Records that were touched, as the view has them.
+    async fn replay_records(
+        &self,
+        tenant: &OpenTenant,
+        (view, there): (&B::View, &B::View),
+        collection: u32,
+        ordinals: &BTreeSet<u64>,
+        sink: &mut Sink<'_, B>,
+    ) -> Result<()> {
+        let key = keys::Collection { collection }.encode(tenant.prefix());
+        // What was deleted with its collection is in the changes of the collection.
+        let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(()) };
+        let row: DiskCollection = tenant.open_row(&key, &sealed)?;
+        let reader = Reader::new(tenant, row, collection)?;
+        for ordinal in ordinals {
+            replay_record(&reader, (view, there), *ordinal, &mut sink.rows).await?;
+            sink.pass().await?;
         }
-        let is_apart = arriving.placement().is_apart();
-        replay_catalog(tenant, is_apart, (view, there), &touch, rows).await?;
-        for (collection, ordinals) in &touch.records {
-            replay_records(tenant, (view, there), *collection, ordinals, rows).await?;
+        let counts = keys::Statistics { collection, partition: PARTITION }.encode(tenant.prefix());
+        if let Some(value) = view.get(Space::Data, &counts).await? {
+            sink.rows.put(counts, value);
         }
-        Ok(last)
+        Ok(())
     }
 }
 
 /// The keys of what a row is called, and the row.
 type Named = ([Vec<u8>; 2], Vec<u8>);
+
+/// The pause would be too long.
+pub(super) fn late() -> Error {
+    Error::new(ErrorKind::Busy, "too much is left to be copied while writes wait")
+}
 
 fn lost() -> Error {
     Error::corrupt("changes that were held for a move are missing")
@@ -222,9 +306,7 @@ async fn replay_catalog<V: View>(
             }
         }
     }
-    for (space, key, value) in new.into_operations() {
-        rows.set(space, key, value);
-    }
+    rows.extend(new);
     Ok(())
 }
 
@@ -242,46 +324,30 @@ impl Rows {
     }
 }
 
-async fn replay_records<V: View>(
-    tenant: &OpenTenant,
+/// One record. An id leads to no record that is not there: what is put of it is put with its record.
+async fn replay_record<V: View>(
+    reader: &Reader<'_>,
     (view, there): (&V, &V),
-    collection: u32,
-    ordinals: &BTreeSet<u64>,
+    ordinal: u64,
     rows: &mut Rows,
 ) -> Result<()> {
-    let key = keys::Collection { collection }.encode(tenant.prefix());
-    // What was deleted with its collection is in the changes of the collection.
-    let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(()) };
-    let row: DiskCollection = tenant.open_row(&key, &sealed)?;
-    let reader = Reader::new(tenant, row, collection)?;
-    let mut new = Rows::default();
-    for ordinal in ordinals {
-        let key = reader.body_key(*ordinal);
-        let vectors = reader.vector_keys(*ordinal);
-        for (key, value) in vectors.iter().zip(there.many(Space::Data, &vectors).await?) {
-            if value.is_some() {
-                rows.remove(key.clone());
-            }
+    let key = reader.body_key(ordinal);
+    let vectors = reader.vector_keys(ordinal);
+    for (key, value) in vectors.iter().zip(there.many(Space::Data, &vectors).await?) {
+        if value.is_some() {
+            rows.remove(key.clone());
         }
-        if let Some(body) = view.get(Space::Data, &key).await? {
-            reader.put(view, key, body, &mut new).await?;
-            continue;
-        }
-        let Some(body) = there.get(Space::Data, &key).await? else { continue };
-        let id = reader.id_key(&key, &body)?;
-        // The id may belong to a later record.
-        let leads_to = there.get(Space::Data, &id).await?;
-        if leads_to.map(|value| number(&value)).transpose()? == Some(*ordinal) {
-            rows.remove(id);
-        }
-        rows.remove(key);
     }
-    let counts = keys::Statistics { collection, partition: PARTITION }.encode(tenant.prefix());
-    if let Some(value) = view.get(Space::Data, &counts).await? {
-        new.put(counts, value);
+    if let Some(body) = view.get(Space::Data, &key).await? {
+        return reader.put(view, key, body, rows).await.map(drop);
     }
-    for (space, key, value) in new.into_operations() {
-        rows.set(space, key, value);
+    let Some(body) = there.get(Space::Data, &key).await? else { return Ok(()) };
+    let id = reader.id_key(&key, &body)?;
+    // It may lead to a later record, which is replayed after this one.
+    let leads_to = there.get(Space::Data, &id).await?;
+    if leads_to.map(|value| number(&value)).transpose()? == Some(ordinal) {
+        rows.remove(id);
     }
+    rows.remove(key);
     Ok(())
 }

@@ -61,8 +61,6 @@ pub(crate) struct Cursor {
 /// A move. Its row stays when it is over: it remembers the last stay that was given.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Move {
-    /// Its place in the queue.
-    pub(crate) number: u64,
     pub(crate) phase: Phase,
     pub(crate) from: Placement,
     pub(crate) to: Placement,
@@ -82,6 +80,11 @@ pub(crate) struct Move {
 impl Move {
     pub(crate) fn tenant(&self) -> TenantId {
         self.from.tenant
+    }
+
+    /// Its place in the queue.
+    pub(crate) fn turn(&self) -> (Timestamp, TenantId) {
+        (self.begun, self.tenant())
     }
 
     /// What it does, for logs: `shared → schema`.
@@ -106,8 +109,8 @@ impl Move {
         let left = (left.is_finite() && phase == MovePhase::Copying).then_some(left);
         MoveStatus {
             tenant: self.tenant(),
-            from: self.from.isolation,
-            to: self.to.isolation,
+            from: (self.from.isolation, self.from.location),
+            to: (self.to.isolation, self.to.location),
             phase,
             records_copied: copied,
             records_total: total,
@@ -169,7 +172,6 @@ pub(crate) enum DiskMove {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DiskMoveV1 {
-    number: u64,
     phase: u8,
     from: DiskPlace,
     to: DiskPlace,
@@ -221,7 +223,6 @@ impl DiskMove {
     pub(crate) fn of(one: &Move) -> Self {
         let phase = PHASES.iter().position(|phase| *phase == one.phase);
         Self::V1(Box::new(DiskMoveV1 {
-            number: one.number,
             phase: phase.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX),
             from: DiskPlace::of(one.from),
             to: DiskPlace::of(one.to),
@@ -239,7 +240,6 @@ impl DiskMove {
         let Self::V1(row) = self;
         let phase = PHASES.get(usize::from(row.phase)).copied();
         Ok(Move {
-            number: row.number,
             phase: phase.ok_or_else(|| unreadable("a move"))?,
             from: row.from.into_placement(tenant)?,
             to: row.to.into_placement(tenant)?,
@@ -266,7 +266,6 @@ mod tests {
         for (at, phase) in PHASES.into_iter().enumerate() {
             let isolation = if at % 2 == 0 { Isolation::Schema } else { Isolation::Database };
             let one = Move {
-                number: 3,
                 phase,
                 from,
                 to: Placement { isolation, space: 9, stay: 4, ..from },
@@ -281,7 +280,7 @@ mod tests {
             let mut bytes = disk::encode(&DiskMove::of(&one));
             let read: DiskMove = disk::decode(&bytes, "a move").unwrap();
             assert_eq!(read.into_move(tenant).unwrap(), one);
-            bytes[2] = 7;
+            bytes[1] = 7;
             let read: DiskMove = disk::decode(&bytes, "a move").unwrap();
             assert!(read.into_move(tenant).is_err());
         }

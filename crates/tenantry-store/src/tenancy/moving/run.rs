@@ -28,18 +28,29 @@ use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Resource, Result};
 use tokio::sync::Notify;
 
-/// How long a move rests after a step of it has failed, and how often it is looked for new ones.
+/// How long a move rests after a step of it has failed, at first and at most, and how often it is
+/// looked for new ones.
 const REST: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Moves that rest and of which memory knows how far they have come; others go on from their rows.
+const RESTING_MAX: usize = 8;
 /// How often the cursor is stored.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
+/// After work for which nobody waits, others have the disk for as long as it took, and no longer
+/// than this.
+const BREATH_MAX: Duration = Duration::from_millis(100);
 /// The tenant's writes are stopped when no more is left to replay, and to compare.
 const COMMITS_LEFT: u64 = 32;
-const MARKS_LEFT: usize = 2_048;
+const MARKS_LEFT: usize = 512;
 /// Rounds of replay after which they are stopped if no more than this is left: it will not become
 /// less.
 const ROUNDS_MAX: u32 = 200;
 const COMMITS_LEFT_AT_MOST: u64 = 500;
+/// Attempts to stop them, after which the move has failed.
+const ATTEMPTS_MAX: u32 = 100;
+/// Marks after which comparing waits until they are looked at again.
+const MARKS_MAX: usize = 50_000;
 
 /// What is known in memory of the move under way.
 #[derive(Debug, Default)]
@@ -52,7 +63,11 @@ pub(super) struct Mover {
     pub(super) audit: u64,
     pub(super) check: Option<Check>,
     rounds: u32,
+    /// How often writes were stopped.
+    pub(super) attempts: u32,
     pub(super) pause: Duration,
+    /// Steps that have failed one after the other.
+    failures: u32,
 }
 
 impl Mover {
@@ -61,6 +76,11 @@ impl Mover {
         if let Some(check) = &mut self.check {
             check.mark(rows);
         }
+    }
+
+    /// True if nobody waits for the next step.
+    fn is_patient(&self) -> bool {
+        matches!(self.stage, Stage::Copy | Stage::Check)
     }
 }
 
@@ -82,58 +102,77 @@ pub(crate) fn spawn<B: Carry>(tenancy: &Arc<Tenancy<B>>) {
 
 async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
     let mut rests: HashMap<TenantId, Instant> = HashMap::new();
-    let mut current: Option<(TenantId, Mover)> = None;
+    let mut movers: HashMap<TenantId, Mover> = HashMap::new();
     loop {
         let Some(tenancy) = tenancy.upgrade() else { return };
         if tenancy.is_closing() {
             return;
         }
         rests.retain(|_, until| *until > Instant::now());
-        let (id, mut mover) = match current.take() {
-            Some(current) => current,
-            None => match tenancy.next_move(&rests).await {
-                Ok(Some(one)) => (one.tenant(), Mover::default()),
-                outcome => {
-                    if let Err(error) = outcome {
-                        tracing::warn!(?error, "look for moves; it will be tried again");
-                    }
-                    drop(tenancy);
-                    let pause = if rests.is_empty() { LOOK_EVERY } else { REST };
-                    drop(tokio::time::timeout(pause, woken.notified()).await);
-                    continue;
+        let id = match tenancy.next_move(&rests).await {
+            Ok(Some(id)) => id,
+            outcome => {
+                if let Err(error) = outcome {
+                    tracing::warn!(?error, "look for moves; it will be tried again");
                 }
-            },
+                drop(tenancy);
+                let pause = if rests.is_empty() { LOOK_EVERY } else { REST };
+                drop(tokio::time::timeout(pause, woken.notified()).await);
+                continue;
+            }
         };
+        let mut mover = movers.remove(&id).unwrap_or_default();
+        let begun = Instant::now();
         match tenancy.step(id, &mut mover).await {
-            Ok(false) => current = Some((id, mover)),
-            Ok(true) => *tenancy.moves.progress.lock() = None,
+            Ok(true) => {
+                tenancy.moves.over(id);
+                continue;
+            }
+            Ok(false) => mover.failures = 0,
             Err(_) if tenancy.is_closing() => return,
             Err(error) => {
                 tracing::warn!(?error, tenant = %id, "move a tenant; it will be tried again");
-                if let Some((_, progress)) = tenancy.moves.progress.lock().as_mut() {
-                    progress.trouble = Some(error.public_message().to_owned());
-                }
-                rests.insert(id, Instant::now() + REST);
+                tenancy.moves.trouble(id, &error);
+                let rest = REST.saturating_mul(1 << mover.failures.min(10)).min(REST_MAX);
+                mover.failures += 1;
+                rests.insert(id, Instant::now() + rest);
             }
+        }
+        let breath = mover.is_patient().then(|| begun.elapsed().min(BREATH_MAX));
+        if movers.len() < RESTING_MAX {
+            movers.insert(id, mover);
+        }
+        drop(tenancy);
+        if let Some(breath) = breath {
+            tokio::time::sleep(breath).await;
         }
     }
 }
 
 impl<B: Carry> Tenancy<B> {
-    /// The next move to work on.
-    async fn next_move(&self, rests: &HashMap<TenantId, Instant>) -> Result<Option<Move>> {
-        let installation = self.installation().await?;
-        let moves = moves_in(&self.root(None).await?, &installation).await?;
-        let waits = |one: &Move| !one.phase.is_over() && !rests.contains_key(&one.tenant());
-        Ok(moves.into_iter().filter(waits).min_by_key(|one| one.number))
+    /// The next move to work on: the oldest that does not rest.
+    async fn next_move(&self, rests: &HashMap<TenantId, Instant>) -> Result<Option<TenantId>> {
+        if !self.moves.queue.lock().is_known {
+            let installation = self.installation().await?;
+            let found = moves_in(&self.root(None).await?, &installation).await?;
+            let mut queue = self.moves.queue.lock();
+            queue.waiting.extend(found.iter().map(Move::turn));
+            queue.is_known = true;
+        }
+        let queue = self.moves.queue.lock();
+        let next = queue.waiting.iter().find(|(_, id)| !rests.contains_key(id));
+        Ok(next.map(|(_, id)| *id))
     }
 
     /// One step of a move; true if nothing is left to do.
     async fn step(self: &Arc<Self>, id: TenantId, mover: &mut Mover) -> Result<bool> {
         let _working = self.moves.working.lock().await;
-        let installation = self.installation().await?;
-        let found = move_in(&self.root(None).await?, &installation, id).await?;
-        let Some(one) = found else { return Ok(true) };
+        let Some(mut one) = self.move_of(id).await? else { return Ok(true) };
+        if self.is_closed(one.from) {
+            self.settle_flip(id).await?;
+            let Some(now) = self.move_of(id).await? else { return Ok(true) };
+            one = now;
+        }
         self.say(mover, &one);
         match one.phase {
             Phase::Begun => {}
@@ -143,7 +182,11 @@ impl<B: Carry> Tenancy<B> {
         }
         let Err(error) = self.advance(mover, &one).await else { return Ok(false) };
         match error.kind() {
-            ErrorKind::Unavailable | ErrorKind::Busy | ErrorKind::Conflict => Err(error),
+            ErrorKind::Unavailable | ErrorKind::Busy => Err(error),
+            ErrorKind::Conflict => {
+                *mover = Mover { pause: mover.pause, failures: mover.failures, ..Mover::default() };
+                Err(error)
+            }
             // It was deleted: the purger does the rest.
             ErrorKind::NotFound if self.open_tenant(id).await?.is_none() => Err(error),
             _ => {
@@ -151,6 +194,11 @@ impl<B: Carry> Tenancy<B> {
                 self.fail(id, &error).await.map(|()| false)
             }
         }
+    }
+
+    async fn move_of(&self, id: TenantId) -> Result<Option<Move>> {
+        let installation = self.installation().await?;
+        move_in(&self.root(None).await?, &installation, id).await
     }
 
     async fn fail(&self, id: TenantId, error: &Error) -> Result<()> {
@@ -175,9 +223,12 @@ impl<B: Carry> Tenancy<B> {
                 return Ok(());
             }
             Stage::Switch => {
-                self.switch(mover, one).await?;
                 // Left, or cancelled: the row says which.
-                mover.stage = Stage::Hold;
+                let is_over = self.switch(mover, one).await?;
+                mover.stage = if is_over { Stage::Hold } else { Stage::Follow };
+                if mover.attempts > ATTEMPTS_MAX {
+                    return Err(too_fast());
+                }
                 return Ok(());
             }
             Stage::Copy | Stage::Follow | Stage::Check => {}
@@ -206,6 +257,9 @@ impl<B: Carry> Tenancy<B> {
                     said("checked");
                     mover.stage = Stage::Follow;
                 }
+                if mover.check.as_ref().is_some_and(|check| check.marks() > MARKS_MAX) {
+                    self.look_again_at_marks(&tenant, &arriving, mover).await?;
+                }
                 Ok(())
             }
         }
@@ -226,10 +280,7 @@ impl<B: Carry> Tenancy<B> {
         let enough = if is_late { COMMITS_LEFT_AT_MOST } else { COMMITS_LEFT };
         if commits > enough {
             if mover.rounds > 10 * ROUNDS_MAX {
-                return Err(Error::new(
-                    ErrorKind::LimitExceeded,
-                    "the tenant is written to faster than it can be copied",
-                ));
+                return Err(too_fast());
             }
             return Ok(());
         }
@@ -238,11 +289,25 @@ impl<B: Carry> Tenancy<B> {
             return Ok(());
         };
         let view = self.view(tenant).await?;
-        self.settle(tenant, &view, arriving, check).await?;
+        self.settle(tenant, &view, arriving, (check, None)).await?;
         if check.marks() <= MARKS_LEFT || is_late {
             mover.stage = Stage::Switch;
         }
         Ok(())
+    }
+
+    /// So many rows differ because they are written to, or the copy is wrong.
+    async fn look_again_at_marks(
+        &self,
+        tenant: &OpenTenant,
+        arriving: &OpenTenant,
+        mover: &mut Mover,
+    ) -> Result<()> {
+        while self.round(tenant, arriving, mover).await? > COMMITS_LEFT {}
+        let view = self.view(tenant).await?;
+        let Some(check) = &mut mover.check else { return Ok(()) };
+        self.settle(tenant, &view, arriving, (check, None)).await?;
+        if check.marks() > MARKS_MAX { check.fail_if_any(tenant) } else { Ok(()) }
     }
 
     /// Holds the source's changes, and makes the destination.
@@ -329,15 +394,17 @@ impl<B: Carry> Tenancy<B> {
             (Phase::Begun, Stage::Switch) => MovePhase::Switching,
             _ => MovePhase::Undoing,
         };
-        let mut progress = self.moves.progress.lock();
         let records = mover.cursor.records;
-        match progress.as_mut().filter(|(tenant, _)| *tenant == one.tenant()) {
-            Some((_, progress)) => {
-                progress.phase = phase;
-                progress.records = progress.records.max(records);
-                progress.pause = progress.pause.max(mover.pause);
-            }
-            None => *progress = Some((one.tenant(), Progress::new(phase, records))),
-        }
+        let mut all = self.moves.progress.lock();
+        let progress = all.entry(one.tenant()).or_insert_with(|| Progress::new(phase, records));
+        progress.phase = phase;
+        progress.records = progress.records.max(records);
+        progress.pause = progress.pause.max(mover.pause);
+        progress.trouble = None;
     }
+}
+
+fn too_fast() -> Error {
+    let message = "the tenant is written to faster than it can be copied";
+    Error::new(ErrorKind::LimitExceeded, message)
 }

@@ -32,8 +32,10 @@ use tenantry_types::{Error, ErrorKind, Result};
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 /// How long a write that has begun before is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is looked whether the fate of the commit that decides is known.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long writes may wait until everything is copied and compared; each attempt for which that
+/// was not enough doubles it, up to less than requests are patient.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// A place that takes no commits, unless its tenant has left it or nobody knows.
 struct Closed<'a, B: Carry> {
@@ -51,43 +53,57 @@ impl<B: Carry> Drop for Closed<'_, B> {
 }
 
 impl<B: Carry> Tenancy<B> {
-    /// Moves the tenant, if nobody has cancelled that.
-    pub(super) async fn switch(&self, mover: &mut Mover, one: &Move) -> Result<()> {
+    /// Moves the tenant, if nobody has cancelled that; false if writes would have to wait for too
+    /// long.
+    pub(super) async fn switch(&self, mover: &mut Mover, one: &Move) -> Result<bool> {
         let tenant = self.source(one).await?;
-        let _rooting = tenant.rooting.lock().await;
-        let waited = tokio::time::timeout(PATIENCE, self.writer(&tenant)).await;
-        let Ok(writing) = waited else {
-            return Err(Error::new(ErrorKind::Busy, "a write of the tenant takes long"));
+        let (outcome, stays) = {
+            let _rooting = tenant.rooting.lock().await;
+            let waited = tokio::time::timeout(PATIENCE, self.writer(&tenant)).await;
+            let Ok(writing) = waited else {
+                return Err(Error::new(ErrorKind::Busy, "a write of the tenant takes long"));
+            };
+            let (_writing, view) = writing?;
+            let begun = Instant::now();
+            self.close(one.from);
+            let mut closed = Closed { tenancy: self, place: one.from, stays: false };
+            said("closed");
+            let planned = PAUSE.saturating_mul(1 << mover.attempts.min(8)).min(PAUSE_MAX);
+            let until = begun + planned;
+            let outcome = self.decide(&tenant, view, (mover, until), one, &mut closed.stays).await;
+            mover.pause = mover.pause.max(begun.elapsed());
+            (outcome, closed.stays)
         };
-        let (_writing, view) = writing?;
-        let begun = Instant::now();
-        self.close(one.from);
-        let mut closed = Closed { tenancy: self, place: one.from, stays: false };
-        said("closed");
-        let outcome = self.decide(&tenant, view, mover, one, &mut closed.stays).await;
-        mover.pause = mover.pause.max(begun.elapsed());
-        drop(closed);
-        outcome
+        mover.attempts += 1;
+        match outcome {
+            Err(error) if !stays && error.kind() == ErrorKind::Busy => Ok(false),
+            Err(error) => {
+                // Without the locks: whoever waits for them is told to try again.
+                self.settle_flip(one.tenant()).await?;
+                Err(error)
+            }
+            Ok(()) => Ok(true),
+        }
     }
 
     async fn decide(
         &self,
-        tenant: &OpenTenant,
+        tenant: &Arc<OpenTenant>,
         view: B::View,
-        mover: &mut Mover,
+        (mover, until): (&mut Mover, Instant),
         one: &Move,
         stays: &mut bool,
     ) -> Result<()> {
         let head = tenant.head().ok_or_else(|| Error::internal("the place was not opened"))?;
         if head.hold.is_none() {
-            return Err(Error::new(ErrorKind::Conflict, "the changes are not held any more"));
+            return Err(super::not_held());
         }
         let arriving = self.arriving(tenant, one.to).await?;
-        let head = self.last(tenant, &view, &arriving, mover, (one, head)).await?;
+        let head = self.last(tenant, &view, &arriving, (mover, until), (one, head)).await?;
         drop(view);
         said("replayed");
         let installation = self.installation().await?;
-        let logging = installation.writer.lock().await;
+        let _logging = installation.writer.lock().await;
         let root = self.change_root(&[tenant, &installation]).await?;
         let now = move_in(&root, &installation, one.tenant()).await?;
         let Some(mut now) = now.filter(|now| now.phase == Phase::Begun) else { return Ok(()) };
@@ -100,23 +116,40 @@ impl<B: Carry> Tenancy<B> {
         put_move(&mut log, &now);
         self.put_flip(&mut log, (tenant, &info), one, head.told);
         self.put_keys(&root, &mut log, tenant, one).await?;
-        log.audit(about(&one.actor, "tenant.move.done", &info.name, one));
+        log.audit(about(&one.actor, "tenant.move.done", info.name.as_str(), one));
         let (mut set, log_head) = log.finish();
         set.generation = set.generation.min(tenant.generation()).min(arriving.generation());
         said("flip");
         // From here on nobody knows where the tenant lives until the commit is answered.
         *stays = true;
-        if let Err(error) = self.submit(root, set).await {
-            drop(logging);
-            if !self.is_flipped(one.tenant()).await? {
-                *stays = false;
-                return Err(error);
-            }
-        } else {
-            installation.set_head(log_head);
-        }
+        self.submit(root, set).await?;
+        installation.set_head(log_head);
         said("flipped");
-        self.exchange(tenant, one, head).await
+        self.exchange(tenant, one.from).await;
+        Ok(())
+    }
+
+    /// Lets a tenant be written to again if nobody knew whether the commit that decides was done,
+    /// and it is known now. Until then neither place may be written to.
+    pub(super) async fn settle_flip(&self, id: TenantId) -> Result<()> {
+        let installation = self.installation().await?;
+        let found = move_in(&self.root(None).await?, &installation, id).await?;
+        let Some(one) = found.filter(|one| self.is_closed(one.from)) else { return Ok(()) };
+        if !self.is_decided() {
+            let message = "it is not known yet where a tenant lives that was moved";
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        // Only now: it may have been read from what was there before.
+        let installation = self.installation().await?;
+        let found = move_in(&self.root(None).await?, &installation, id).await?;
+        let flipped = |one: &Move| matches!(one.phase, Phase::Leaving | Phase::Done);
+        if found.as_ref().is_none_or(flipped) {
+            self.left(one.from);
+            self.tenants.forget(id);
+        } else {
+            self.reopen(one.from);
+        }
+        Ok(())
     }
 
     /// The last changes and the counters, in one commit at the destination. Then nothing may differ.
@@ -125,10 +158,10 @@ impl<B: Carry> Tenancy<B> {
         tenant: &OpenTenant,
         view: &B::View,
         arriving: &OpenTenant,
-        mover: &mut Mover,
+        (mover, until): (&mut Mover, Instant),
         (one, head): (&Move, Head),
     ) -> Result<Head> {
-        let rows = self.rest(tenant, view, arriving, mover, &head).await?;
+        let rows = self.rest(tenant, view, arriving, (mover, until), &head).await?;
         let mut head = Head { stay: one.to.stay, hold: None, ..head };
         if !one.to.is_apart() {
             let listed = self.listed(tenant, &self.root(Some(view)).await?).await?.len();
@@ -147,7 +180,7 @@ impl<B: Carry> Tenancy<B> {
         let (set, head) = commit.finish();
         said("last");
         self.put(set).await?;
-        self.must_be_same(tenant, view, arriving, mover).await?;
+        self.must_be_same(tenant, view, arriving, (mover, until)).await?;
         Ok(head)
     }
 
@@ -208,48 +241,32 @@ impl<B: Carry> Tenancy<B> {
         Ok(found)
     }
 
-    /// Whether the commit that decides was done, once that is known: until then neither place may
-    /// be written to.
-    async fn is_flipped(&self, tenant: TenantId) -> Result<bool> {
-        loop {
-            if self.is_closing() {
-                return Err(Error::new(ErrorKind::Unavailable, "the store is closing"));
-            }
-            if self.is_decided() {
-                let installation = self.installation().await?;
-                let found = move_in(&self.root(None).await?, &installation, tenant).await?;
-                return Ok(found.is_some_and(|one| one.phase == Phase::Leaving));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
     /// Whoever opens the tenant from now on finds it in its new place, and whoever has opened it
     /// before is told so.
-    async fn exchange(&self, tenant: &OpenTenant, one: &Move, head: Head) -> Result<()> {
-        self.left(one.from);
-        let opened = self.open_anew(one.tenant(), head).await;
-        match opened {
-            Ok(Some(new)) => self.tenants.exchange(Arc::new(new)),
+    async fn exchange(&self, old: &Arc<OpenTenant>, from: Placement) {
+        self.left(from);
+        match self.open_anew(old.id()).await {
+            Ok(Some(new)) => self.tenants.exchange(old, Arc::new(new)),
             outcome => {
                 if let Err(error) = outcome {
-                    tracing::warn!(?error, tenant = %one.tenant(), "open a tenant that was moved");
+                    tracing::warn!(?error, tenant = %old.id(), "open a tenant that was moved");
                 }
-                self.tenants.forget(one.tenant());
+                self.tenants.forget(old.id());
             }
         }
-        tenant.mark_moved();
+        old.mark_moved();
         said("exchanged");
-        self.place_opened(one.to).await
     }
 
-    async fn open_anew(&self, id: TenantId, head: Head) -> Result<Option<OpenTenant>> {
+    /// The tenant as the root says it now, its place opened.
+    async fn open_anew(&self, id: TenantId) -> Result<Option<OpenTenant>> {
         let root = self.root(None).await?;
         let Slot::Live(key) = self.slot(&root, id).await? else { return Ok(None) };
-        let Some(new) = OpenTenant::load(&root, id, key).await? else { return Ok(None) };
-        if !new.is_counted() {
-            new.set_head(head);
+        let new = OpenTenant::load(&root, id, key).await?;
+        drop(root);
+        if let Some(new) = &new {
+            self.at_home(new).await?;
         }
-        Ok(Some(new))
+        Ok(new)
     }
 }

@@ -122,7 +122,7 @@ async fn child_that_moves() {
     };
     let to = std::env::var(TO).expect("where to");
     let to = WORDS.into_iter().find(|(word, _)| *word == to).expect("a word").1;
-    stand.store.start_move(&stand.operator, &tenant("a"), to).await.expect("a move");
+    stand.store.start_move(&stand.operator, &tenant("a"), to.into()).await.expect("a move");
     if std::env::var_os(CANCEL).is_some() {
         while !has_copied.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(1)).await;
