@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 use tenantry_auth::TenantId;
-use tenantry_types::{Isolation, Location, Timestamp};
+use tenantry_types::{Isolation, Location, TenantName, Timestamp};
 
 /// What keeps a tenant's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,6 +129,8 @@ impl From<Isolation> for MoveTarget {
 pub struct MoveStatus {
     /// Whose.
     pub tenant: TenantId,
+    /// What it is called now.
+    pub name: TenantName,
     /// How and where it lived, or still does.
     pub from: (Isolation, Location),
     /// How and where it is to live, or does.

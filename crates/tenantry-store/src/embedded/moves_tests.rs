@@ -41,12 +41,53 @@ async fn write(
     scope: &Scope<Admin>,
     collection: &crate::CollectionRef,
     n: usize,
-) -> Result<()> {
+) -> Result<u64> {
     let record = RecordWrite {
         vector: Some(vec![n as f32, 1.0]),
         ..RecordWrite::new(RecordId::parse(format!("r{n}")).unwrap())
     };
-    store.write(scope, collection, WriteMode::Upsert, vec![record]).await.map(drop)
+    let written = store.write(scope, collection, WriteMode::Upsert, vec![record]).await?;
+    Ok(written.version)
+}
+
+/// Each version is given once, and the log is whole: whoever has opened the tenant in its new place
+/// is not given counters from before.
+async fn check_counters(store: &Store, scope: &Scope<Admin>, mut versions: Vec<u64>) {
+    let given = versions.len();
+    versions.sort_unstable();
+    versions.dedup();
+    assert_eq!(versions.len(), given, "a version was given twice");
+    let mut last = [0; 32];
+    for (at, entry) in store.audit(scope, 0, usize::MAX).await.unwrap().iter().enumerate() {
+        assert_eq!(entry.sequence, at as u64 + 1);
+        last = crate::AuditEntry::chain(&last, entry.sequence, entry.at, &entry.event);
+        assert_eq!(last, entry.hash, "the chain breaks at {}", entry.sequence);
+    }
+}
+
+/// The root's next commit that says that the tenant lives elsewhere fails so.
+fn fail_the_flip(
+    store: &Store,
+    tenant: TenantId,
+    other: Arc<Disk>,
+    fault: Fault,
+) -> Arc<AtomicBool> {
+    let failed = Arc::new(AtomicBool::new(false));
+    let place = keys::Place { tenant: tenant.get() };
+    let place = place.encode(Prefix::of(TenantId::INSTALLATION));
+    inner(store).disk.fail_when({
+        let failed = Arc::clone(&failed);
+        move |set| {
+            let decides = set.operations.iter().any(|(_, key, _)| *key == place);
+            if !decides || failed.swap(true, Ordering::SeqCst) {
+                return None;
+            }
+            other.fail_for_test("as if the disk were full");
+            std::thread::sleep(Duration::from_millis(600));
+            Some(fault)
+        }
+    });
+    failed
 }
 
 /// Nothing is acknowledged before it is known, and nothing is lost whichever it was.
@@ -75,22 +116,7 @@ async fn nobody_writes_until_it_is_known_where_a_tenant_lives() {
         let other = store.create_tenant(&operator, &spec).await.unwrap().id;
         let other = inner(&store).homes.opened(Home::Own(other, 0)).unwrap();
 
-        let failed = Arc::new(AtomicBool::new(false));
-        let disk = &inner(&store).disk;
-        let place = keys::Place { tenant: scope.tenant().get() };
-        let place = place.encode(Prefix::of(TenantId::INSTALLATION));
-        disk.fail_when({
-            let failed = Arc::clone(&failed);
-            move |set| {
-                let decides = set.operations.iter().any(|(_, key, _)| *key == place);
-                if !decides || failed.swap(true, Ordering::SeqCst) {
-                    return None;
-                }
-                other.fail_for_test("as if the disk were full");
-                std::thread::sleep(Duration::from_millis(600));
-                Some(fault)
-            }
-        });
+        let failed = fail_the_flip(&store, scope.tenant(), other, fault);
         store.start_move(&operator, &name, Isolation::Database.into()).await.unwrap();
         // Each on its own: whoever waits for the lock of a tenant that was forgotten keeps nobody
         // from the lock of the one that was opened anew.
@@ -107,10 +133,9 @@ async fn nobody_writes_until_it_is_known_where_a_tenant_lives() {
                 // whoever finds the tenant in its new place finds it where it is.
                 let is_early = is_written && is_unknown && fault == Fault::Lost;
                 assert!(!is_early, "written while nobody knows");
-                if let Err(error) = outcome {
+                outcome.inspect_err(|error| {
                     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-                }
-                is_written
+                })
             });
             begun += 1;
             tokio::time::sleep(Duration::from_millis(15)).await;
@@ -122,15 +147,20 @@ async fn nobody_writes_until_it_is_known_where_a_tenant_lives() {
             }
         }
         assert!(failed.load(Ordering::SeqCst), "the commit that decides never failed");
-        let (mut least, mut most) = (40, 40);
-        while let Some(is_written) = writes.join_next().await {
-            least += usize::from(is_written.unwrap());
+        let (mut versions, mut most) = (Vec::new(), 40);
+        while let Some(written) = writes.join_next().await {
+            versions.extend(written.unwrap());
             most += 1;
         }
+        let least = 40 + versions.len();
         let count = store.count(&scope, &made, &Selector::default()).await.unwrap().value;
         assert!((least..=most).contains(&count), "{count} of {least} to {most}");
         let info = store.tenant_by_id(scope.tenant()).await.unwrap().unwrap();
         assert_eq!(info.isolation, Isolation::Database);
+        for n in 0..20 {
+            versions.push(write(&store, &scope, &made, n).await.unwrap());
+        }
+        check_counters(&store, &scope, versions).await;
         store.close();
     }
 }

@@ -74,7 +74,7 @@ impl<B: Backend> Tenancy<B> {
         let tenant = self.require(name).await?;
         let installation = self.installation().await?;
         let found = move_in(&self.root(None).await?, &installation, tenant.id()).await?;
-        Ok(found.map(|one| self.status_of(&one)))
+        Ok(found.map(|one| self.status_of(name, &one)))
     }
 
     /// The moves that are not over, in the order in which they were asked for: the first
@@ -89,14 +89,15 @@ impl<B: Backend> Tenancy<B> {
         };
         let mut found = Vec::new();
         for id in waiting {
-            let one = move_in(&root, &installation, id).await?;
-            found.extend(one.map(|one| self.status_of(&one)));
+            let Some(one) = move_in(&root, &installation, id).await? else { continue };
+            let tenant = self.open_tenant(id).await?;
+            found.extend(tenant.map(|tenant| self.status_of(&tenant.info().name, &one)));
         }
         Ok(found)
     }
 
-    pub(super) fn status_of(&self, one: &Move) -> MoveStatus {
-        one.status(self.moves.progress.lock().get(&one.tenant()))
+    fn status_of(&self, name: &TenantName, one: &Move) -> MoveStatus {
+        one.status(name.clone(), self.moves.progress.lock().get(&one.tenant()))
     }
 
     /// Changes the row of a move, if `change` says so, with an entry of the operator's log. Gives
@@ -215,7 +216,7 @@ impl<B: Carry> Tenancy<B> {
         said("marked");
         self.moves.queue.lock().waiting.insert(one.turn());
         self.moves.wake.notify_one();
-        Ok(self.status_of(&one))
+        Ok(self.status_of(name, &one))
     }
 
     /// Cancels the move of a tenant: it stays where it is.
@@ -244,7 +245,7 @@ impl<B: Carry> Tenancy<B> {
                 });
             let cancelled = cancelled.await?.ok_or_else(|| not_moved(&name))?;
             inner.moves.wake.notify_one();
-            Ok(inner.status_of(&cancelled))
+            Ok(inner.status_of(&name, &cancelled))
         })
         .await
     }

@@ -7,7 +7,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 use tenantry_auth::TenantId;
-use tenantry_types::{Isolation, Location, Result, Timestamp};
+use tenantry_types::{Isolation, Location, Result, TenantName, Timestamp};
 
 /// How far a move has come, as it is stored. What is between the first two depends on memory and
 /// on the source's counters.
@@ -93,7 +93,7 @@ impl Move {
     }
 
     /// What an operator may know of it.
-    pub(crate) fn status(&self, progress: Option<&Progress>) -> MoveStatus {
+    pub(crate) fn status(&self, name: TenantName, progress: Option<&Progress>) -> MoveStatus {
         let phase = match self.phase {
             Phase::Begun => progress.map_or(MovePhase::Queued, |progress| progress.phase),
             Phase::Leaving => MovePhase::Leaving,
@@ -109,6 +109,7 @@ impl Move {
         let left = (left.is_finite() && phase == MovePhase::Copying).then_some(left);
         MoveStatus {
             tenant: self.tenant(),
+            name,
             from: (self.from.isolation, self.from.location),
             to: (self.to.isolation, self.to.location),
             phase,
