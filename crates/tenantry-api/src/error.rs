@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     Engine(Error),
     /// There is no such route.
     NoRoute,
+    /// Nor this one, which would be one of Chroma's.
+    ChromaRoute,
     /// The route exists, with other methods.
     NoMethod,
     /// The body is not declared as JSON.
@@ -44,7 +46,7 @@ impl Failure {
     fn status(&self) -> StatusCode {
         match self {
             Self::Engine(error) => status(error.kind()),
-            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoRoute | Self::ChromaRoute => StatusCode::NOT_FOUND,
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
@@ -57,7 +59,7 @@ impl Failure {
     fn kind(&self) -> &'static str {
         match self {
             Self::Engine(error) => word(error.kind()),
-            Self::NoRoute => word(ErrorKind::NotFound),
+            Self::NoRoute | Self::ChromaRoute => word(ErrorKind::NotFound),
             Self::NoMethod => "method_not_allowed",
             Self::NotJson => "unsupported_media_type",
         }
@@ -67,6 +69,10 @@ impl Failure {
         match self {
             Self::Engine(error) => error.public_message(),
             Self::NoRoute => "there is no such route; /openapi.json lists all",
+            Self::ChromaRoute => {
+                "there is no such route; clients of Chroma use the listener of `tenantry serve \
+                 --chroma-listen`"
+            }
             Self::NoMethod => "this route does not have this method; /openapi.json lists all",
             Self::NotJson => "send the body as JSON, with `Content-Type: application/json`",
         }

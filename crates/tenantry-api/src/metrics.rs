@@ -68,6 +68,9 @@ impl Collector for EngineTotals {
         for (name, help, value) in [
             ("open_databases", "Databases that are open", store.open_databases),
             ("read_only_databases", "Databases that take no writes", store.read_only_databases),
+            ("connections_open", "Connections to PostgreSQL", store.connections.open),
+            ("connections_busy", "Those of them in use", store.connections.busy),
+            ("connections_waiting", "Requests that wait for one", store.connections.waiting),
             ("hot_bytes", "Bytes of hot partitions in memory", store.hot_bytes),
             ("hot_partitions", "Hot partitions in memory", store.hot_partitions),
             ("hot_budget_bytes", "Bytes that partitions may take", store.hot_budget_bytes),

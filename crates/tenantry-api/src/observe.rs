@@ -22,7 +22,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tenantry_engine::{Entropy, Principal, SystemEntropy, TenantId};
 
@@ -203,12 +203,17 @@ impl Drop for Observation {
             method = method(&self.method),
             route = self.route.as_ref().map_or("(none)", MatchedPath::as_str),
             status = self.status,
-            latency_ms = latency.as_secs_f64() * 1_000.0,
+            latency_ms = milliseconds(latency),
             request_id = self.id(),
             tenant = self.tenant.map(TenantId::get),
             "request"
         );
     }
+}
+
+/// To the microsecond: what is behind it is noise.
+fn milliseconds(latency: Duration) -> f64 {
+    (latency.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// A known method: a caller must not be able to make labels.

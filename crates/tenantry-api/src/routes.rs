@@ -10,7 +10,7 @@ use crate::{
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderValue, header},
+    http::{HeaderValue, Uri, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::Response,
     routing::{MethodFilter, on},
@@ -133,10 +133,13 @@ routes! {
 /// The native protocol. Everything but the public routes, unknown ones included, asks for a
 /// credential before anything else.
 pub fn router(engine: Engine) -> Router {
-    let protected = mount(false)
-        .fallback(|| async { Failure::NoRoute })
-        .layer(from_fn_with_state(engine.clone(), authenticate));
+    let protected =
+        mount(false).fallback(no_route).layer(from_fn_with_state(engine.clone(), authenticate));
     mount(true).merge(protected).layer(from_fn(finish)).with_state(engine)
+}
+
+async fn no_route(path: Uri) -> Failure {
+    if path.path().starts_with("/api/v") { Failure::ChromaRoute } else { Failure::NoRoute }
 }
 
 /// Middleware: bodies for failures, and the headers that every answer has.

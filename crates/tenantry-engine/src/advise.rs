@@ -215,7 +215,8 @@ fn check(case: &Case) -> Result<()> {
     if case.location == residency || case.sites.iter().any(|site| site.location == residency) {
         return Ok(());
     }
-    let known: Vec<_> = case.sites.iter().map(|site| site.location.to_string()).collect();
+    let named = case.sites.iter().filter(|site| site.location != Location::Own);
+    let known: Vec<_> = named.map(|site| site.location.to_string()).collect();
     Err(Error::invalid(format!(
         "residency: there is no location {residency}; those of this installation: {}",
         known.join(", ")

@@ -14,7 +14,7 @@ use std::{
 };
 use tenantry_auth::TenantId;
 use tenantry_store::{AuditEvent, AuditOutcome};
-use tenantry_types::{Error, Result};
+use tenantry_types::{Error, Location, Result};
 
 /// Different events of one actor in one log between two writes; beyond it, targets are no longer
 /// told apart.
@@ -205,6 +205,35 @@ fn warn_operator(tenant: TenantId, events: &[AuditEvent]) {
 
 /// Writes what is pending of every log. Logs do not wait for each other.
 pub(crate) async fn flush(inner: &Arc<Inner>) -> Result<()> {
+    flush_each(inner).await.into_iter().next().map_or(Ok(()), |(_, why)| Err(why))
+}
+
+/// The last time. What another database than the installation's does not take is lost, which a
+/// line says for each: one that is down keeps no server from stopping in order.
+pub(crate) async fn flush_last(inner: &Arc<Inner>) -> Result<()> {
+    let mut lost: HashMap<Location, (u64, Error)> = HashMap::new();
+    let mut outcome = Ok(());
+    for (tenant, why) in flush_each(inner).await {
+        // With the installation's own database gone nobody knows where a tenant is.
+        let known = if outcome.is_ok() { inner.store.tenant_by_id(tenant).await } else { Ok(None) };
+        match known.ok().flatten().map(|info| info.location) {
+            Some(location) if location != Location::Home => {
+                lost.entry(location).or_insert((0, why)).0 += 1;
+            }
+            _ => outcome = outcome.and(Err(why)),
+        }
+    }
+    for (location, (tenants, why)) in lost {
+        tracing::warn!(
+            %location, tenants, %why,
+            "the last entries of tenants' audit logs are lost: their database takes none"
+        );
+    }
+    outcome
+}
+
+/// Writes what is pending of every log; those that could not be written, and why.
+async fn flush_each(inner: &Arc<Inner>) -> Vec<(TenantId, Error)> {
     let dropped = inner.denials.dropped();
     if dropped > 0 {
         tracing::error!(dropped, "refusals are missing in audit logs: too many to keep");
@@ -212,14 +241,20 @@ pub(crate) async fn flush(inner: &Arc<Inner>) -> Result<()> {
     let mut running = tokio::task::JoinSet::new();
     for tenant in inner.denials.logs() {
         let inner = Arc::clone(inner);
-        running.spawn(async move { flush_log(&inner, tenant).await });
+        running.spawn(async move { (tenant, flush_log(&inner, tenant).await) });
     }
-    let mut outcome = Ok(());
+    let mut failed = Vec::new();
     while let Some(one) = running.join_next().await {
-        let one = one.unwrap_or_else(|why| Err(Error::internal("append audit").with_source(why)));
-        outcome = outcome.and(one);
+        match one {
+            Ok((_, Ok(()))) => {}
+            Ok((tenant, Err(why))) => failed.push((tenant, why)),
+            Err(why) => {
+                let why = Error::internal("append audit").with_source(why);
+                failed.push((TenantId::INSTALLATION, why));
+            }
+        }
     }
-    outcome
+    failed
 }
 
 /// Writes what is pending once a second for as long as the engine lives.

@@ -300,9 +300,10 @@ impl Engine {
     }
 
     /// Writes what is still pending and closes the store. Requests that were accepted must have
-    /// been answered before.
+    /// been answered before. What a tenant's database elsewhere does not take is lost, and said in
+    /// the log.
     pub async fn shutdown(&self) -> Result<()> {
-        let flushed = crate::denials::flush(&self.0).await;
+        let flushed = crate::denials::flush_last(&self.0).await;
         self.0.store.close();
         flushed
     }

@@ -36,7 +36,7 @@ pub use tenantry_auth::{
 pub use tenantry_store::{
     AuditEntry, AuditEvent, AuditOutcome, BackendKind, CollectionInfo, DatabaseInfo,
     EmbeddedConfig, Entropy, GraphBounds, Health, Leftover, MasterKey, MovePhase, MoveStatus,
-    MoveTarget, NewKey, Site, Store, StoreTotals, SystemClock, SystemEntropy, TenantChange,
-    TenantInfo, TenantSizes, VectorInfo, Wanted, postgres,
+    MoveTarget, NewKey, Obstacle, Site, Store, StoreTotals, SystemClock, SystemEntropy,
+    TenantChange, TenantInfo, TenantSizes, VectorInfo, Wanted, postgres,
 };
 pub use tenantry_types::*;

@@ -20,9 +20,9 @@ pub use facts::{BackendKind, GraphBounds, MovePhase, MoveStatus, MoveTarget, Sit
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use postgres::DatabaseUrl;
 pub use postgres::{LocationConfig, PostgresConfig};
-pub use store::{Health, Store, StoreTotals};
+pub use store::{ConnectionTotals, Health, Store, StoreTotals};
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, Leftover, NewKey,
-    Origin, SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo, Wanted,
+    Obstacle, Origin, SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo, Wanted,
 };
 pub use tenancy::master::MasterKey;

@@ -41,6 +41,8 @@ pub struct StoreTotals {
     pub open_databases: u64,
     /// Those of them that take no writes for now.
     pub read_only_databases: u64,
+    /// Connections to databases of PostgreSQL.
+    pub connections: ConnectionTotals,
     /// Bytes of hot partitions in memory.
     pub hot_bytes: u64,
     /// Hot partitions in memory.
@@ -75,6 +77,17 @@ pub struct StoreTotals {
     pub saved_bytes: u64,
     /// Turns.
     pub pool: PoolTotals,
+}
+
+/// This process's pooled connections to all databases of PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConnectionTotals {
+    /// Those that are open or being opened.
+    pub open: u64,
+    /// Those that somebody has.
+    pub busy: u64,
+    /// Requests that wait for one.
+    pub waiting: u64,
 }
 
 /// A store: one backend, chosen when it is opened.

@@ -59,6 +59,31 @@ pub struct Leftover {
     pub isolation: Isolation,
     /// Which database has what is left.
     pub location: Location,
+    /// Why it is still there; `None` if nothing is known to be in the way.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// What keeps a process from removing what a deleted tenant has left. Another process of the
+/// installation may do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It is not given the tenant's location.
+    NoLocation,
+    /// It is not given the admin's URL of the tenant's database.
+    NoAdmin,
+    /// It has tried, and will again; why it failed is in its log.
+    Failed,
+}
+
+impl Obstacle {
+    /// For the operator.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NoLocation => "this process is not given the location",
+            Self::NoAdmin => "this process is not given the admin's URL of that database",
+            Self::Failed => "it was tried and failed, see the log; it is tried again",
+        }
+    }
 }
 
 /// A database as its tenant knows it.

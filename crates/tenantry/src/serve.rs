@@ -87,7 +87,7 @@ impl Server {
             listeners.spawn(listener.serve(observe(root, &totals), stop, grace));
         }
         let answered = listeners.join_all().await.into_iter().all(|all| all);
-        self.engine.shutdown().await.context("write what was pending")?;
+        self.engine.shutdown().await.context("write the last entries of audit logs")?;
         if !answered {
             bail!("some requests were still unanswered after {grace:?} and were dropped");
         }

@@ -4,8 +4,8 @@ use super::own_database::{OwnDatabaseIn, location};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tenantry_engine::{
-    Error, Isolation, Leftover, Limits, OwnDatabase, Result, TenantChange, TenantInfo, TenantName,
-    TenantSpec, TenantState,
+    Error, Isolation, Leftover, Limits, Obstacle, OwnDatabase, Result, TenantChange, TenantInfo,
+    TenantName, TenantSpec, TenantState,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -207,6 +207,9 @@ pub(crate) struct LeftoverOut {
     /// Which database has its data: `home`, `own` for one that it carried, or the name of a
     /// location.
     location: String,
+    /// What keeps the server that answers from removing them, in words; null if nothing is known
+    /// to.
+    reason: Option<&'static str>,
 }
 
 impl From<Leftover> for LeftoverOut {
@@ -215,6 +218,7 @@ impl From<Leftover> for LeftoverOut {
             tenant: left.tenant.get(),
             isolation: left.isolation.word(),
             location: left.location.to_string(),
+            reason: left.obstacle.map(Obstacle::words),
         }
     }
 }

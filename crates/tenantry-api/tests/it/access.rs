@@ -184,6 +184,8 @@ async fn unknown_routes_and_methods_are_told_to_those_with_a_key() {
         server.call(&admin, line, Value::Null).await.refused(404, "not_found");
         server.call("x", line, Value::Null).await.refused(401, "unauthenticated");
     }
+    let why = server.call(&admin, "GET /api/v2/auth/identity", Value::Null).await;
+    assert!(why.refused(404, "not_found").contains("--chroma-listen"));
     for line in ["PUT /v1/databases", "POST /v1/tenant", "DELETE /v1/keys"] {
         server.call(&admin, line, Value::Null).await.refused(405, "method_not_allowed");
         server.call("x", line, Value::Null).await.refused(401, "unauthenticated");

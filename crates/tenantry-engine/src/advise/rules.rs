@@ -5,10 +5,10 @@ use super::{Budget, Case, Compliance, Facts, Numbers, Place, Reason};
 use tenantry_store::{BackendKind, Site};
 use tenantry_types::{Isolation, Location};
 
-/// Documents that this project started from, by their names there.
-const TREE: &str = "genai-multi-tenancy.md, decision tree of isolation";
-const FACTORS: &str = "vector-db-isolation.md, choosing the right strategy";
-const SOVEREIGNTY: &str = "chat-system-multi-tenancy.md, isolation strategies";
+/// Guides that this project started from; `docs/guides/isolation.md` says more of them.
+const TREE: &str = "a guide to multi-tenant GenAI products: decision tree of isolation";
+const FACTORS: &str = "a guide to isolation in vector databases: choosing a strategy";
+const SOVEREIGNTY: &str = "a guide to multi-tenant chat systems: isolation strategies";
 const GUIDE: &str = "Tenantry's guide to isolation";
 
 /// Why a tenant is in a database of its own.

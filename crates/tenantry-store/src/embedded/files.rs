@@ -16,7 +16,7 @@ use super::{
     tenants::OpenTenant,
 };
 use crate::{
-    Entropy,
+    Entropy, Obstacle,
     pool::Pool,
     tenancy::{Backend, Pair, View, moving, place::Placement},
 };
@@ -246,6 +246,10 @@ impl Backend for Files {
     }
 
     /// A crash in here is made good by the purger at the next start.
+    fn obstacle(&self, _placement: Placement) -> Option<Obstacle> {
+        None
+    }
+
     fn abandoned(&self, _placement: Placement, _own: Option<&OwnDatabase>) {
         // All that a tenant leaves is at home, where nothing is given up.
     }

@@ -13,7 +13,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    Entropy,
+    Entropy, Obstacle,
     pool::Pool,
     tenancy::{
         Backend, WriteSet,
@@ -225,9 +225,9 @@ impl Backend for Cluster {
         }
         if let Some(name) = name {
             let message = format!(
-                "tenants with isolation {} at {name} need a role that makes their places: give \
-                 the server the admin's URL of this location, which `tenantry postgres setup` has \
-                 printed",
+                "tenants with isolation {} at {name} are made by servers with --location-admin \
+                 {name}=URL, the admin's that `tenantry postgres setup` has printed; a command \
+                 asks one by --server",
                 isolation.word()
             );
             return Err(Error::new(ErrorKind::Unsupported, message));
@@ -235,8 +235,8 @@ impl Backend for Cluster {
         Err(Error::new(
             ErrorKind::Unsupported,
             format!(
-                "tenants with isolation {} need a role that makes their places: give the server \
-                 --database-admin-url, which `tenantry postgres setup` has printed",
+                "tenants with isolation {} are made by servers with --database-admin-url, which \
+                 `tenantry postgres setup` has printed; a command asks one by --server",
                 isolation.word()
             ),
         ))
@@ -298,6 +298,10 @@ impl Backend for Cluster {
         // Its key went with the commit that deleted it.
         self.shared.purge.notify_one();
         Ok(())
+    }
+
+    fn obstacle(&self, placement: Placement) -> Option<Obstacle> {
+        self.shared.obstacle(placement)
     }
 
     fn abandoned(&self, placement: Placement, own: Option<&OwnDatabase>) {

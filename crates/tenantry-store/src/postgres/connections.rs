@@ -12,6 +12,7 @@ use super::{
     failure::{Failure, Outcome},
     url::Cluster,
 };
+use crate::ConnectionTotals;
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::{
@@ -404,6 +405,20 @@ impl Drop for Waiter<'_> {
 
 fn is_closed() -> Failure {
     Error::new(ErrorKind::Unavailable, "the server is shutting down").into()
+}
+
+impl Connections {
+    /// Counts these too.
+    pub(super) fn add_to(&self, totals: &mut ConnectionTotals) {
+        let shared = &self.shared;
+        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed) as u64;
+        let parts = &shared.state.lock().parts;
+        let of_parts = parts.values().filter_map(Weak::upgrade).map(|part| load(&part.waiting));
+        totals.open += load(&shared.open);
+        totals.busy += shared.budget.saturating_sub(shared.permits.available_permits()) as u64;
+        totals.waiting += of_parts.sum::<u64>();
+        totals.waiting += load(&shared.waiting) + load(&shared.guests.waiting);
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::{
     opening::Ways,
 };
 use crate::{
-    Entropy,
+    Entropy, Obstacle,
     tenancy::{place::Placement, seal::SealingKey},
 };
 use lru::LruCache;
@@ -186,11 +186,12 @@ impl Locations {
 }
 
 fn unknown(name: LocationName, all: &BTreeMap<LocationName, Arc<Located>>) -> String {
-    if all.is_empty() {
-        return format!("there is no location {name}: this server is given none");
-    }
     let names: Vec<_> = all.keys().map(LocationName::as_str).collect();
-    format!("there is no location {name}: this server knows {}", names.join(", "))
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    format!(
+        "there is no location {name}, given are: {names}; give its URL by --location {name}=URL, \
+         to a command by --database-location"
+    )
 }
 
 fn of_location(name: LocationName, why: &Error) -> Error {
@@ -258,8 +259,10 @@ impl Shared {
             Location::Named(name) => {
                 let found = self.locations.named.get(&name).map(Arc::clone);
                 found.ok_or_else(|| {
-                    let why = Error::invalid(unknown(name, &self.locations.named));
-                    out_of_reach(placement, why)
+                    let why = unknown(name, &self.locations.named);
+                    tracing::error!(tenant = %placement.tenant, why, "a tenant cannot be served");
+                    let message = "the tenant is at a location that is not known here";
+                    Error::new(ErrorKind::Unavailable, message)
                 })
             }
             Location::Own => self.own(placement).await?.ok_or_else(|| {
@@ -315,6 +318,21 @@ impl Shared {
     pub(super) fn forget_connections(&self, target: &Target) {
         self.connections.forget(target);
         self.far.forget(target);
+    }
+
+    /// Why what a tenant that is gone has left is still there, as far as this node knows.
+    pub(super) fn obstacle(&self, placement: Placement) -> Option<Obstacle> {
+        let is_unknown = match placement.location {
+            Location::Named(name) => !self.locations.named.contains_key(&name),
+            Location::Home | Location::Own => false,
+        };
+        if is_unknown {
+            return Some(Obstacle::NoLocation);
+        }
+        if !self.can_drop(placement) {
+            return Some(Obstacle::NoAdmin);
+        }
+        self.purging.has_failed(placement.tenant).then_some(Obstacle::Failed)
     }
 
     /// True if this node can remove the place of a tenant that is gone.

@@ -93,6 +93,11 @@ impl Purging {
         }
     }
 
+    /// True if removing what this tenant, which is gone, has left was tried and failed.
+    pub(super) fn has_failed(&self, tenant: TenantId) -> bool {
+        self.known.lock().failed.contains_key(&(tenant, 0))
+    }
+
     /// True if the place of this tenant, which is gone, was removed.
     pub(super) fn is_dropped(&self, tenant: TenantId) -> bool {
         self.known.lock().dropped.contains(&tenant)
@@ -176,6 +181,7 @@ mod tests {
         for _ in 0..40 {
             purging.failed(debt, &why);
             assert!(!purging.is_due(debt) && purging.is_due((TenantId::new(8), 0)));
+            assert!(purging.has_failed(debt.0) && !purging.has_failed(TenantId::new(8)));
             let due = purging.known.lock().failed[&debt].due;
             let pause = due.saturating_duration_since(Instant::now());
             assert!(pause + PAUSE / 2 >= last && pause <= PAUSE_MAX, "{pause:?}");

@@ -16,7 +16,7 @@ use super::{
     watch::{self, Watch},
 };
 use crate::{
-    BackendKind, Health, Site, StoreTotals,
+    BackendKind, ConnectionTotals, Health, Site, StoreTotals,
     pool::Pool,
     tenancy::{
         Backend as _, Space, Tenancy, View as _,
@@ -108,7 +108,11 @@ impl Postgres {
         let open_tenants = self.inner.tenants.len() as u64;
         let commits = shared.commits.load(Ordering::Relaxed);
         let pool = self.inner.pool.totals();
-        StoreTotals { commits, open_tenants, pool, ..StoreTotals::default() }
+        let mut connections = ConnectionTotals::default();
+        for of in [&shared.connections, &shared.lookups, &shared.far] {
+            of.add_to(&mut connections);
+        }
+        StoreTotals { commits, connections, open_tenants, pool, ..StoreTotals::default() }
     }
 
     pub(crate) fn close(&self) {

@@ -7,7 +7,7 @@ use super::{
     slot::{Slot, SlotWrite},
     tenants::OpenTenant,
 };
-use crate::Entropy;
+use crate::{Entropy, Obstacle};
 use std::fmt::Debug;
 use tenantry_auth::TenantId;
 use tenantry_types::{Isolation, Location, OwnDatabase, Result};
@@ -132,6 +132,9 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     /// Destroys the data key of a tenant whose deletion is committed, and forgets what is in
     /// memory of it.
     fn tenant_gone(&self, tenant: TenantId) -> impl Future<Output = Result<()>> + Send;
+
+    /// Why what a deleted tenant has left is still there, if it is known.
+    fn obstacle(&self, placement: Placement) -> Option<Obstacle>;
 
     /// Tells, for whoever operates the program, what is left behind where a deleted tenant was,
     /// which carried this database if any, and goes on with the rest.

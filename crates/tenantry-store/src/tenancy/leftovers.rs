@@ -35,7 +35,7 @@ impl<B: Backend> Tenancy<B> {
                 .ok_or_else(|| Error::corrupt("a note of the purger cannot be read"))?;
             if note.collection == 0 {
                 let placement = placement(&root, TenantId::new(note.tenant)).await?;
-                found.push(leftover(placement));
+                found.push(self.leftover(placement));
             }
             if found.len() >= SHOWN {
                 break;
@@ -92,8 +92,14 @@ impl<B: Backend> Tenancy<B> {
         let target = format!("{tenant} at {}", placement.location);
         log.audit(done(scope.actor(), "tenant.abandon", &target, 1));
         self.commit(&installation, view, log).await?;
+        let left = self.leftover(placement);
         self.abandoned(placement, own.as_ref());
-        Ok(leftover(placement))
+        Ok(left)
+    }
+
+    fn leftover(&self, placement: Placement) -> Leftover {
+        let Placement { tenant, isolation, location, .. } = placement;
+        Leftover { tenant, isolation, location, obstacle: self.obstacle(placement) }
     }
 }
 
@@ -103,9 +109,4 @@ async fn placement(root: &impl View, tenant: TenantId) -> Result<Placement> {
         Some(row) => Ok(PlaceRow::decode(tenant, &row)?.placement),
         None => Ok(Placement::shared(tenant)),
     }
-}
-
-fn leftover(placement: Placement) -> Leftover {
-    let Placement { tenant, isolation, location, .. } = placement;
-    Leftover { tenant, isolation, location }
 }

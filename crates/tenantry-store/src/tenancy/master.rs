@@ -6,7 +6,7 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions},
     io::Write as _,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -55,10 +55,19 @@ impl MasterKey {
             Self::File => {
                 let path = Self::file(folder);
                 match fs::read_to_string(&path) {
-                    Ok(text) => parse_hex(&text).map_err(|why| {
-                        let message = format!("the file {}: {why}", path.display());
-                        Error::new(why.kind(), message)
-                    })?,
+                    Ok(text) => {
+                        if is_open(&path) {
+                            let path = path.display();
+                            tracing::warn!(
+                                %path,
+                                "others than its owner may read the master key: chmod 600"
+                            );
+                        }
+                        parse_hex(&text).map_err(|why| {
+                            let message = format!("the file {}: {why}", path.display());
+                            Error::new(why.kind(), message)
+                        })?
+                    }
                     Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                     Err(why) => return Err(open_error("read the master key", &path, why)),
                 }
@@ -83,6 +92,11 @@ impl MasterKey {
             .map_err(|why| open_error("make the master key", &path, why))?;
         Ok(SealingKey::new(bytes, 0))
     }
+}
+
+/// True if others than its owner may read or change a file.
+fn is_open(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o077 != 0)
 }
 
 /// Writes a file that is there whole or not at all, readable by its owner only.

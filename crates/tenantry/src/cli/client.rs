@@ -291,10 +291,18 @@ impl Client {
             (200..300, Some(json)) => Ok(json),
             (200..300, None) if answer.is_empty() => Ok(Value::Null),
             (_, json) => match json.as_ref().and_then(message_of) {
-                Some(message) => Err(Refusal { status, message }.into()),
+                Some(message) => Err(Refusal { status, message: self.explained(message) }.into()),
                 None => Err(self.foreign(status)),
             },
         }
+    }
+
+    /// What a server's caller need not know, and who works on the database itself can mend.
+    fn explained(&self, mut message: String) -> String {
+        if matches!(self, Self::Local { .. }) && message.contains("a location that is not known") {
+            message.push_str(": give it by --database-location NAME=URL, as the servers have it");
+        }
+        message
     }
 
     /// The answer was nobody's who speaks this protocol.

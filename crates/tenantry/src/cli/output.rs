@@ -6,6 +6,7 @@ use std::{
     fmt::Write as _,
     io::{Write as _, stdout},
 };
+use unicode_width::UnicodeWidthStr as _;
 
 /// Text that may come from elsewhere, with control characters made visible, so that a label or
 /// a message cannot drive the terminal.
@@ -28,7 +29,7 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
         .map(|row| row.iter().map(|cell| printable(cell).replace('\n', "\\n")).collect())
         .collect();
     let width = |column: usize| {
-        let cells = cells.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count());
+        let cells = cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.width());
         cells.chain([heading[column].len()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..heading.len()).map(width).collect();
@@ -37,7 +38,7 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     for row in std::iter::once(&heading).chain(&cells) {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ");
+            let _ = write!(line, "{cell}{:1$}", "", width - cell.width() + 2);
         }
         out.push_str(line.trim_end());
         out.push('\n');
@@ -94,6 +95,8 @@ mod tests {
 
     #[test]
     fn a_table_aligns_its_columns_and_hides_nothing() {
+        let wide = [vec!["日本".into(), "1".into()], vec!["abc".into(), "2".into()]];
+        assert_eq!(table(&["N", "C"], &wide), "N     C\n日本  1\nabc   2\n");
         let rows = [vec!["añ".into(), "1".into()], vec!["b\u{1b}[31m".into(), String::new()]];
         assert_eq!(
             table(&["NAME", "COUNT"], &rows),

@@ -52,8 +52,8 @@ enum Command {
         #[arg(long)]
         isolation: Option<IsolationWord>,
         /// Which of the installation's databases it is in, for good: `home`, or a location that
-        /// the servers are given; their default if not given. Without a server that must be known
-        /// if there are locations
+        /// the servers are given; the server's default if not given. With --database-url and
+        /// --database-location there is no default but --default-location
         #[arg(long, value_name = "NAME", conflicts_with_all = ["own_database_url",
               "own_database_admin_url"])]
         location: Option<String>,
@@ -121,7 +121,7 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// List erased tenants whose data are still to be removed from a database
+    /// List erased tenants, and such as could not be made, whose data are still to be removed
     Leftovers {
         #[command(flatten)]
         common: Common,
@@ -132,6 +132,10 @@ enum Command {
     Abandon {
         /// The number that the tenant had, as `leftovers` shows it
         number: u64,
+        /// Give up without asking for the number on the terminal; needed where there is no
+        /// terminal
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -232,16 +236,14 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
         }
         Command::Update { name, own, common } => update(&name, &own, common),
         Command::Leftovers { common } => with(common, leftovers),
-        Command::Abandon { number, common } => with(common, |client, json| {
-            let left = client.call("DELETE", &format!("/v1/admin/leftovers/{number}"), None)?;
-            if json {
-                return print_json(&left);
-            }
-            let location = text(&left, "location");
-            print(&format!("what tenant {number} has left is given up (location {location})\n"))
-        }),
+        Command::Abandon { number, yes, common } => {
+            let what = format!("This gives up for good what tenant {number} has left");
+            confirm("giving up what a tenant has left", &what, "number", &number.to_string(), yes)?;
+            with(common, |client, json| abandon(client, json, number))
+        }
         Command::Delete { name, yes, common } => {
-            confirm(&name, yes)?;
+            let what = format!("This erases tenant {:?} for good", printable(&name));
+            confirm("erasing a tenant", &what, "name", &name, yes)?;
             with(common, |client, json| {
                 client.call("DELETE", &path(&name), None)?;
                 if json {
@@ -348,9 +350,20 @@ fn leftovers(client: &Client, json: bool) -> Result<()> {
         return print_json(&found["leftovers"]);
     }
     let all = found["leftovers"].as_array().context("read the answer")?;
-    let row = |left: &Value| ["tenant", "isolation", "location"].map(|c| text(left, c)).to_vec();
+    let row = |left: &Value| {
+        ["tenant", "isolation", "location", "reason"].map(|c| text(left, c)).to_vec()
+    };
     let rows: Vec<_> = all.iter().map(row).collect();
-    print(&table(&["TENANT", "ISOLATION", "LOCATION"], &rows))
+    print(&table(&["TENANT", "ISOLATION", "LOCATION", "REASON"], &rows))
+}
+
+fn abandon(client: &Client, json: bool, number: u64) -> Result<()> {
+    let left = client.call("DELETE", &format!("/v1/admin/leftovers/{number}"), None)?;
+    if json {
+        return print_json(&left);
+    }
+    let location = text(&left, "location");
+    print(&format!("what tenant {number} has left is given up (location {location})\n"))
 }
 
 /// Every field of a tenant on a line of its own.
@@ -372,21 +385,22 @@ pub(super) fn text(object: &Value, key: &str) -> String {
     }
 }
 
-/// Asks a person; a program must say so with `--yes`.
-fn confirm(name: &str, yes: bool) -> Result<()> {
+/// Asks a person for what is meant, which is the tenant's `called`; a program must say so with
+/// `--yes`.
+fn confirm(doing: &str, what: &str, called: &str, meant: &str, yes: bool) -> Result<()> {
     if yes {
         return Ok(());
     }
     if !stdin().is_terminal() {
-        bail!("erasing a tenant cannot be undone: say --yes");
+        bail!("{doing} cannot be undone: say --yes");
     }
     let mut ask = stderr().lock();
-    write!(ask, "This erases tenant {0:?} for good. Type its name to go on: ", printable(name))?;
+    write!(ask, "{what}. Type its {called} to go on: ")?;
     ask.flush()?;
     let mut answer = String::new();
     stdin().read_line(&mut answer).context("read the answer")?;
-    if answer.trim_end_matches(['\r', '\n']) == name {
+    if answer.trim_end_matches(['\r', '\n']) == meant {
         return Ok(());
     }
-    bail!("that is not its name; nothing was done")
+    bail!("that is not its {called}; nothing was done")
 }

@@ -5,7 +5,11 @@
 
 use super::{Secret, Settings};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use clap::Args as _;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny},
+};
 use std::collections::BTreeMap;
 use tenantry::{
     Location, LocationName,
@@ -16,9 +20,31 @@ use tenantry::{
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Toml {
-    Table(BTreeMap<String, String>),
+    Table(BTreeMap<String, Value>),
     List(Vec<Secret>),
     Text(Secret),
+}
+
+/// What a table has beside a name.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Value {
+    Url(Secret),
+    Other(IgnoredAny),
+}
+
+impl Value {
+    fn url(&self) -> Option<&str> {
+        match self {
+            Self::Url(url) => Some(url.reveal()),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// True if a URL is meant, right or wrong.
+    fn is_url(&self) -> bool {
+        self.url().is_some_and(|url| url.contains("://"))
+    }
 }
 
 /// Reads `NAME=URL` in each form that a file may have.
@@ -26,14 +52,32 @@ pub(super) fn from_toml<'de, D>(from: D) -> Result<Option<Vec<Secret>>, D::Error
 where
     D: Deserializer<'de>,
 {
-    let given = Toml::deserialize(from).map_err(|_| {
-        D::Error::custom("write it as a table of NAME = \"URL\", or as a list of \"NAME=URL\"")
-    })?;
+    let no_form =
+        || D::Error::custom("write it as a table of NAME = \"URL\", or as a list of \"NAME=URL\"");
+    let given = Toml::deserialize(from).map_err(|_| no_form())?;
     Ok(Some(match given {
-        Toml::Table(all) => all.into_iter().map(|(n, u)| format!("{n}={u}").into()).collect(),
+        Toml::Table(all) => {
+            // In TOML what follows the head of a table is in it.
+            let strays = |(name, value): &(&String, &Value)| {
+                is_setting(name) && (LocationName::parse(name.as_str()).is_err() || !value.is_url())
+            };
+            if let Some((name, _)) = all.iter().find(strays) {
+                return Err(D::Error::custom(format!(
+                    "{name} is in this table: settings come before the first line in [brackets]"
+                )));
+            }
+            let pair =
+                |(name, value): (String, Value)| Some(format!("{name}={}", value.url()?).into());
+            all.into_iter().map(pair).collect::<Option<_>>().ok_or_else(no_form)?
+        }
         Toml::List(all) => all,
         Toml::Text(one) => vec![one],
     }))
+}
+
+fn is_setting(name: &str) -> bool {
+    let all = Settings::augment_args(clap::Command::default());
+    all.get_arguments().any(|setting| setting.get_id() == name)
 }
 
 /// The locations that the settings describe, and the default one; `home` is the installation's

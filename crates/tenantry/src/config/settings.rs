@@ -182,11 +182,11 @@ impl Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum IsolationWord {
-    /// Among others, told apart by each key's first bytes: costs a row
+    /// In the tables of all: costs a row
     Shared,
-    /// In a space of its own, in a database with up to 63 others
+    /// In tables of its own: on files in a database with up to 63 others, on PostgreSQL in a schema
     Schema,
-    /// In a database of its own
+    /// In a database of its own: on files a folder
     Database,
 }
 

@@ -129,6 +129,18 @@ impl StoreConfig {
         Ok(config)
     }
 
+    /// Refuses the folder of an embedded store for the master key of a database: whoever gave it
+    /// means to serve what is in it, or would have one key for two installations.
+    fn refuse_embedded(&self) -> Result<()> {
+        let folder = self.data_dir.display();
+        ensure!(
+            self.master_key != MasterKeySource::File || !self.data_dir.join("format").exists(),
+            "{folder} holds an embedded store, and with PostgreSQL data_dir holds the master key \
+             alone: name another folder, or leave out what says PostgreSQL"
+        );
+        Ok(())
+    }
+
     /// What the store is opened with.
     pub(crate) fn opening(&self) -> Result<Opening> {
         let master_key = self.master_key.resolve()?;
@@ -143,6 +155,7 @@ impl StoreConfig {
                 Ok(Opening::Embedded(Box::new(config)))
             }
             Backend::Postgres(database) => {
+                self.refuse_embedded()?;
                 let mut config = PostgresConfig::new(database.url.clone(), &self.data_dir);
                 config.master_key = master_key;
                 config.admin_url.clone_from(&database.admin_url);

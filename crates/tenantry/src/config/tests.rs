@@ -212,11 +212,34 @@ fn a_wrong_location_is_told_without_its_url() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tenantry.toml");
+    for (setting, name) in [
+        ("database_url = \"postgresql://a:geheim@h/d\"", "database_url"),
+        ("listen = \"127.0.0.1:7701\"", "listen"),
+        ("database_connections = 9", "database_connections"),
+    ] {
+        let (_, url) = EU.split_once('=').unwrap();
+        fs::write(&path, format!("[location]\neu = \"{url}\"\n{setting}\n")).unwrap();
+        let error = format!("{:#}", Config::load(from_flags(&POSTGRES), Some(&path)).unwrap_err());
+        let says = format!("{name} is in this table: settings come before");
+        assert!(error.contains(&says) && !error.contains("geheim"), "{error}");
+    }
     for text in ["location = [[\"geheim\"]]", "[location]\neu = [\"geheim\"]", "location = 3"] {
         fs::write(&path, text).unwrap();
         let error = format!("{:#}", Config::load(Settings::default(), Some(&path)).unwrap_err());
         assert!(error.contains("write it as a table") && !error.contains("geheim"), "{error}");
     }
+}
+
+#[test]
+fn the_folder_of_an_embedded_store_is_not_that_of_a_databases_key() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("format"), "1\n").unwrap();
+    let data_dir = folder.path().display().to_string();
+    let flags = [&POSTGRES[..], &["--data-dir", &data_dir]].concat();
+    let refused = check(&flags).unwrap().store.opening().unwrap_err();
+    assert!(refused.to_string().contains("holds an embedded store"), "{refused}");
+    let elsewhere = [&flags[..], &["--master-key-command", "true"]].concat();
+    assert!(check(&elsewhere).unwrap().store.opening().is_ok());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::{
     installation::Installation,
-    program::{Folder, Server, done, fails, run, tenantry},
+    program::{Folder, Server, done, fails, run, tenantry, texts},
 };
 use serde_json::Value;
 use std::fs;
@@ -127,8 +127,8 @@ It is to live in: database, embedded, at home.
 ## Reasons
 
 - **stays**: its data stay at home: nothing demands another location. Source: Tenantry's guide to isolation.
-- **regulated** asks for database: a regulator looks at it: separate databases are easiest to audit. Source: genai-multi-tenancy.md, decision tree of isolation.
-- **load** asks for schema: it makes 20 % of the machine's work: its neighbours feel it less apart. Source: vector-db-isolation.md, choosing the right strategy.
+- **regulated** asks for database: a regulator looks at it: separate databases are easiest to audit. Source: a guide to multi-tenant GenAI products: decision tree of isolation.
+- **load** asks for schema: it makes 20 % of the machine's work: its neighbours feel it less apart. Source: a guide to isolation in vector databases: choosing a strategy.
 
 ## Consequences
 
@@ -167,6 +167,10 @@ fn on_postgres_it_knows_locations_graphs_and_who_can_make_places() {
     let wide = ["acme", "--records", "20000", "--dimension", "4001"];
     assert_eq!(place(&advice(&to, &wide)), "shared postgres home");
     assert_eq!(place(&advice(&to, &["acme", "--own-database"])), "database postgres own");
+    let mut nowhere = tenantry(&[&["tenant", "advise", "acme"][..], &to].concat());
+    let known = "those of this installation: home, eu";
+    let (_, _, err) = texts(&nowhere.args(["--residency", "us"]).output().unwrap());
+    assert!(err.trim_end().ends_with(known), "{err}");
     // Nobody has given this server the admin's URL of `eu`.
     let there = advice(&to, &["acme", "--residency", "eu", "--compliance", "regulated"]);
     assert_eq!(place(&there), "shared postgres eu");

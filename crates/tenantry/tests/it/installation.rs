@@ -46,7 +46,7 @@ impl Installation {
             keys: TempDir::new().unwrap(),
         };
         let told: Value = serde_json::from_str(&made.setup(&["--json"])).unwrap();
-        assert_eq!(told["has_passwords"], true);
+        assert_eq!(told["urls_have_passwords"], true);
         let url = |which: &str| told[which].as_str().unwrap().to_owned();
         (made.url, made.admin_url) = (url("database_url"), url("database_admin_url"));
         made

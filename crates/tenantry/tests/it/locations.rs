@@ -1,7 +1,7 @@
 //! Tenants in several databases: by a location's name, and by a URL of their own.
 
 use crate::{
-    installation::Installation,
+    installation::{Door, Installation},
     program::{Server, done, fails, key_in, tenantry, texts},
 };
 use serde_json::Value;
@@ -96,7 +96,10 @@ fn tenants_are_made_at_a_location_or_carry_a_database() {
         fill(&server, &world.operator, name);
     }
 
-    fails(&mut tenant(&["create", "x", "--location", "us"]), &["no location us", "knows eu"]);
+    fails(
+        &mut tenant(&["create", "x", "--location", "us"]),
+        &["no location us", "given are: eu", "--location us=URL"],
+    );
     let taken = with_own(&["create", "x"], &world.own.url).output().unwrap();
     let (code, out, err) = texts(&taken);
     assert!(code == 1 && err.contains("belongs to others"), "{err}");
@@ -198,7 +201,12 @@ fn commands_and_defaults_know_locations_too() {
     let nobody_says = [&["tenant", "create", "x"][..], &by_flag].concat();
     fails(&mut tenantry(&nobody_says), &["--location home", "TENANTRY_DEFAULT_LOCATION"]);
     let unknown = [&["tenant", "create", "x", "--location", "eu"][..], &direct].concat();
-    fails(&mut tenantry(&unknown), &["no location eu"]);
+    fails(&mut tenantry(&unknown), &["no location eu, given are: none", "--database-location"]);
+    let unknown = [&["tenant", "advise", "near"][..], &direct].concat();
+    fails(&mut tenantry(&unknown), &["not known here: give it by --database-location"]);
+    let apart = ["tenant", "create", "x", "--location", "home", "--isolation", "schema"];
+    let apart = [&apart[..], &by_flag].concat();
+    fails(&mut tenantry(&apart), &["servers with --database-admin-url", "asks one by --server"]);
     server.stop();
 
     // A location is one installation's, and so is a home.
@@ -214,6 +222,50 @@ fn commands_and_defaults_know_locations_too() {
     fails(renamed.arg(location.replace("eu=", "us=")), &["location us", "belongs to others"]);
     let help = done(&["serve", "--help"]);
     assert!(help.contains("--location <NAME=URL>") && help.contains("--database-citus"), "{help}");
+}
+
+#[test]
+fn a_server_stops_in_order_while_a_location_is_down() {
+    let world = World::new();
+    let door = Door::to(&world.eu.url);
+    let mut command = world.home.command(&world.home.url, &[]);
+    let server = Server::spawn(command.env("TENANTRY_LOCATION", format!("eu={}", door.url)));
+    let to = ["--server", &server.url, "--key", &world.operator];
+    done(&[&["tenant", "create", "near", "--location", "eu"][..], &to].concat());
+    fill(&server, &world.operator, "near");
+    door.shut();
+    // That the operator enters is to be written into the tenant's log.
+    let url = format!("{}/v1/tenant", server.url);
+    crate::on_postgres::get("GET", &url, &world.operator, Some("near"), &Value::Null);
+    let log = server.stop();
+    let lost = log.lines().find(|line| line.contains("audit logs are lost"));
+    assert!(lost.is_some_and(|line| line.contains("location=eu")), "{log}");
+}
+
+#[test]
+fn leftovers_say_what_keeps_a_server_from_removing_them() {
+    let world = World::new();
+    let server = world.serve(&[]);
+    let to = ["--server", &server.url, "--key", &world.operator];
+    for (name, how) in [("apart", ["--isolation", "schema"]), ("near", ["--location", "eu"])] {
+        done(&[&["tenant", "create", name], &how[..], &to].concat());
+        fill(&server, &world.operator, name);
+    }
+    server.stop();
+    // This one has neither the admin's URL nor the location's.
+    let server = world.home.serve();
+    let to = ["--server", &server.url, "--key", &world.operator];
+    for name in ["apart", "near"] {
+        done(&[&["tenant", "delete", name, "--yes"][..], &to].concat());
+    }
+    let left = done(&[&["tenant", "leftovers"][..], &to].concat());
+    for (place, reason) in
+        [("schema     home", "the admin's URL"), ("eu", "not given the location")]
+    {
+        let line = left.lines().find(|line| line.contains(place));
+        assert!(line.is_some_and(|line| line.contains(reason)), "{left}");
+    }
+    server.stop();
 }
 
 #[test]
@@ -237,15 +289,23 @@ fn what_an_erased_tenant_left_in_a_lost_database_is_given_up() {
     let left = done(&[&["tenant", "leftovers"][..], &to].concat());
     let cells: Vec<_> = left.lines().map(|line| line.split_whitespace().collect()).collect();
     let cells: Vec<Vec<&str>> = cells;
-    assert_eq!(cells, [vec!["TENANT", "ISOLATION", "LOCATION"], vec![&id, "database", "own"]]);
-    let given_up = done(&[&["tenant", "abandon", &id][..], &to].concat());
+    assert_eq!(cells[0], ["TENANT", "ISOLATION", "LOCATION", "REASON"]);
+    assert!(cells.len() == 2 && cells[1].starts_with(&[&id, "database", "own"]), "{left}");
+    let begun = std::time::Instant::now();
+    while !done(&[&["tenant", "leftovers"][..], &to].concat()).contains("tried and failed") {
+        assert!(begun.elapsed().as_secs() < 20, "nothing is said to be in the way");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let mut unasked = tenantry(&[&["tenant", "abandon", &id][..], &to].concat());
+    fails(&mut unasked, &["cannot be undone: say --yes"]);
+    let given_up = done(&[&["tenant", "abandon", &id, "--yes"][..], &to].concat());
     assert_eq!(given_up, format!("what tenant {id} has left is given up (location own)\n"));
     let begun = std::time::Instant::now();
     while done(&[&["tenant", "leftovers", "--json"][..], &to].concat()).trim() != "[]" {
         assert!(begun.elapsed().as_secs() < 20, "the rest is not removed");
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
-    let mut again = tenantry(&[&["tenant", "abandon", &id][..], &to].concat());
+    let mut again = tenantry(&[&["tenant", "abandon", &id, "--yes"][..], &to].concat());
     fails(&mut again, &["does not exist"]);
     let log = server.stop();
     assert!(log.contains("given up") && log.contains(&world.own.name), "{log}");

@@ -24,6 +24,17 @@ fn a_server_is_set_up_once_and_migrated_at_any_time() {
 }
 
 #[test]
+fn a_command_without_its_url_says_which_variable_has_it() {
+    for (command, variable) in [
+        ("setup", "TENANTRY_SUPERUSER_URL"),
+        ("migrate", "TENANTRY_DATABASE_ADMIN_URL"),
+        ("adopt", "TENANTRY_DATABASE_ADMIN_URL"),
+    ] {
+        fails(&mut tenantry(&["postgres", command]), &[variable, "-url URL"]);
+    }
+}
+
+#[test]
 fn a_wrong_name_or_url_is_told_without_its_password() {
     let (code, _, err) = run(&["postgres", "setup", "--superuser-url", "x", "--name", "pg_a"]);
     assert!(code == 2 && err.contains("not with pg_ or ten_"), "{err}");

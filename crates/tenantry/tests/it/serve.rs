@@ -37,6 +37,16 @@ fn the_operator_key_is_shown_once_and_works() {
 }
 
 #[test]
+fn a_master_key_that_others_may_read_is_told() {
+    let folder = Folder::new();
+    let key = folder.temporary.path().join("data/master.key");
+    assert!(!folder.serve(&[]).stop().contains("chmod 600"));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let log = folder.serve(&[]).stop();
+    assert!(log.contains("chmod 600") && log.contains("master.key"), "{log}");
+}
+
+#[test]
 fn chroma_is_served_under_its_name_and_on_its_own_listener() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("data"), &[]);

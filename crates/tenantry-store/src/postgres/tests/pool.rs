@@ -8,6 +8,7 @@ use super::{
     },
     world::{BOUNDS, LIMITS, Linked, World, address, connections_to, right, sql, write},
 };
+use crate::ConnectionTotals;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -56,6 +57,30 @@ async fn the_budget_holds_for_many_databases_at_once() {
     }
     assert!((2..=3).contains(&most), "{most}");
     assert_eq!(connections.totals().1, 0);
+}
+
+#[tokio::test]
+async fn what_is_open_in_use_and_waited_for_is_counted() {
+    let world = World::new(1).await;
+    let bounds = Bounds { wait: Duration::from_millis(300), ..BOUNDS };
+    let connections = world.connections_at(&address(), 1, bounds);
+    let target = world.target(0);
+    let counted = || {
+        let mut totals = ConnectionTotals::default();
+        connections.add_to(&mut totals);
+        (totals.open, totals.busy, totals.waiting)
+    };
+    assert_eq!(counted(), (0, 0, 0));
+    let held = connections.get(&target).await.expect("the connection");
+    let (waited, seen) = tokio::join!(connections.get(&target), async {
+        sleep(bounds.wait / 6).await;
+        counted()
+    });
+    assert!(waited.is_err() && seen == (1, 1, 1), "{seen:?}");
+    assert_eq!(counted(), (1, 1, 0));
+    drop(held);
+    drop(connections.get(&target).await.expect("free again"));
+    assert_eq!((counted().0, counted().2), (1, 0));
 }
 
 #[tokio::test]

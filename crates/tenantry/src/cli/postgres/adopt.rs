@@ -1,5 +1,6 @@
 //! `tenantry postgres adopt`.
 
+use super::admin_url;
 use crate::{
     cli::{output::print, runtime},
     config::Secret,
@@ -25,10 +26,10 @@ Example:
 pub(super) struct AdoptArgs {
     /// URL of the admin role, as `tenantry postgres setup` printed it; better given by the variable
     #[arg(long, env = "TENANTRY_DATABASE_ADMIN_URL", value_name = "URL", hide_env_values = true)]
-    database_admin_url: Secret,
+    database_admin_url: Option<Secret>,
 }
 
 pub(super) fn run(args: &AdoptArgs) -> Result<()> {
-    runtime()?.block_on(adopt(args.database_admin_url.reveal()))?;
+    runtime()?.block_on(adopt(admin_url(args.database_admin_url.as_ref())?))?;
     print("this database is the installation's: servers take its locations at their next start\n")
 }

@@ -1,5 +1,6 @@
 //! `tenantry postgres migrate`.
 
+use super::admin_url;
 use crate::{
     cli::{
         output::{print, print_json},
@@ -28,15 +29,15 @@ Example:
 pub(super) struct MigrateArgs {
     /// URL of the admin role, as `tenantry postgres setup` printed it; better given by the variable
     #[arg(long, env = "TENANTRY_DATABASE_ADMIN_URL", value_name = "URL", hide_env_values = true)]
-    database_admin_url: Secret,
+    database_admin_url: Option<Secret>,
     /// Write JSON instead of text
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(args: MigrateArgs) -> Result<()> {
+pub(super) fn run(args: &MigrateArgs) -> Result<()> {
+    let url = admin_url(args.database_admin_url.as_ref())?;
     let mut shown = Shown::new();
-    let url = args.database_admin_url.reveal();
     let done = runtime()?.block_on(migrate(url, |progress| shown.tell(progress)));
     shown.finish();
     let done = done?;

@@ -4,8 +4,9 @@ mod adopt;
 mod migrate;
 mod setup;
 
+use crate::config::Secret;
 use adopt::AdoptArgs;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use migrate::MigrateArgs;
 use setup::SetupArgs;
@@ -31,10 +32,24 @@ enum Command {
     Adopt(AdoptArgs),
 }
 
+/// The URL that a command cannot do without.
+fn needed<'a>(url: Option<&'a Secret>, flag: &str, variable: &str) -> Result<&'a str> {
+    url.map(Secret::reveal).with_context(|| {
+        format!(
+            "say which database: by the variable {variable}, or by --{flag} URL, which others see"
+        )
+    })
+}
+
+/// The admin's.
+fn admin_url(url: Option<&Secret>) -> Result<&str> {
+    needed(url, "database-admin-url", "TENANTRY_DATABASE_ADMIN_URL")
+}
+
 pub(super) fn run(args: PostgresArgs) -> Result<()> {
     match args.command {
         Command::Setup(args) => setup::run(args),
-        Command::Migrate(args) => migrate::run(args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Adopt(args) => adopt::run(&args),
     }
 }

@@ -1,5 +1,6 @@
 //! `tenantry postgres setup`.
 
+use super::needed;
 use crate::{
     cli::{
         output::{print, print_json},
@@ -38,7 +39,7 @@ Examples:
 pub(super) struct SetupArgs {
     /// URL of a superuser; better given by the variable, which no process list shows
     #[arg(long, env = "TENANTRY_SUPERUSER_URL", value_name = "URL", hide_env_values = true)]
-    superuser_url: Secret,
+    superuser_url: Option<Secret>,
     /// What roles and databases are called: a letter, then up to 30 of a-z, 0-9 and _
     #[arg(long, default_value = "tenantry", value_parser = Names::parse)]
     name: Names,
@@ -51,13 +52,14 @@ pub(super) struct SetupArgs {
 }
 
 pub(super) fn run(args: SetupArgs) -> Result<()> {
+    let url = needed(args.superuser_url.as_ref(), "superuser-url", "TENANTRY_SUPERUSER_URL")?;
     let what = Setup { names: args.name, reset_passwords: args.reset_passwords };
-    let made = runtime()?.block_on(setup(args.superuser_url.reveal(), &what, &SystemEntropy))?;
+    let made = runtime()?.block_on(setup(url, &what, &SystemEntropy))?;
     if args.json {
         return print_json(&json!({
             "database_url": made.database_url,
             "database_admin_url": made.database_admin_url,
-            "has_passwords": made.has_passwords,
+            "urls_have_passwords": made.has_passwords,
             "server_version": made.server_version,
             "pgvector_version": made.pgvector_version,
             "version": made.version,

@@ -37,10 +37,12 @@ pub(super) struct QuickstartArgs {
     /// Folder for the data [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Address of the main listener [default: 127.0.0.1:7700, or a free port if that is taken]
+    /// Address of the main listener [default: 127.0.0.1:7700, or a free port if that is taken or
+    /// with --once]
     #[arg(long, value_name = "ADDR")]
     listen: Option<Address>,
-    /// Address of Chroma's listener [default: 127.0.0.1:8000, or a free port if that is taken]
+    /// Address of Chroma's listener [default: 127.0.0.1:8000, or a free port if that is taken or
+    /// with --once]
     #[arg(long, value_name = "ADDR")]
     chroma_listen: Option<Address>,
     /// End after the demonstration
