@@ -164,3 +164,62 @@ async fn nobody_writes_until_it_is_known_where_a_tenant_lives() {
         store.close();
     }
 }
+
+async fn isolation(store: &Store, scope: &Scope<Admin>) -> Isolation {
+    store.tenant_by_id(scope.tenant()).await.unwrap().unwrap().isolation
+}
+
+/// A copy that is not the same never counts: the tenant stays, and what was copied goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_differs_is_given_up() {
+    let (_dir, store) = open();
+    let store = Arc::new(store);
+    let scope = tenant(&store).await;
+    let (.., operator) = operator(&store).await;
+    let name = TenantName::parse("a").unwrap();
+    let made = collection(&store, &scope).await;
+    for n in 0..3 {
+        write(&store, &scope, &made, n).await.unwrap();
+    }
+    let inner = inner(&store);
+    let home = Home::Own(scope.tenant(), 1);
+    // Somebody else's row comes with the first one of the copy.
+    let key = keys::Id { collection: made.info.number.0, partition: 0, id: keys::Tail(b"odd") };
+    let key = key.encode(Prefix::of(scope.tenant()));
+    let spoiler = {
+        let (inner, operator, store) = (Arc::clone(inner), operator.clone(), Arc::clone(&store));
+        let name = name.clone();
+        tokio::spawn(async move {
+            loop {
+                if inner.homes.opened(home).is_some() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+            let status = store.move_status(&operator, &name).await.unwrap().unwrap();
+            let placement = crate::tenancy::place::Placement {
+                isolation: Isolation::Database,
+                stay: 1,
+                ..crate::tenancy::place::Placement::shared(status.tenant)
+            };
+            let mut set = WriteSet::new(placement, inner.disk.db(0).unwrap().generation());
+            set.operations.push((Space::Data, key, Some(9_u64.to_be_bytes().to_vec())));
+            inner.commit_at(set).await.unwrap();
+        })
+    };
+    store.start_move(&operator, &name, Isolation::Database.into()).await.unwrap();
+    let phase = over(&store, &operator).await;
+    spoiler.await.unwrap();
+    assert_eq!(phase, MovePhase::Failed);
+    assert_eq!(isolation(&store, &scope).await, Isolation::Shared);
+    assert!(inner.homes.open(home).await.is_err(), "the copy is gone");
+    write(&store, &scope, &made, 3).await.unwrap();
+    let count = store.count(&scope, &made, &Selector::default()).await.unwrap().value;
+    assert_eq!(count, 4);
+    // It is tried again under another name.
+    store.start_move(&operator, &name, Isolation::Database.into()).await.unwrap();
+    assert_eq!(over(&store, &operator).await, MovePhase::Done);
+    assert_eq!(isolation(&store, &scope).await, Isolation::Database);
+    check_counters(&store, &scope, Vec::new()).await;
+    store.close();
+}

@@ -36,7 +36,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Moves that rest and of which memory knows how far they have come; others go on from their rows.
 const RESTING_MAX: usize = 8;
 /// How often the cursor is stored.
-const SAVE_EVERY: Duration = Duration::from_secs(5);
+const SAVE_EVERY: Duration = Duration::from_millis(500);
 /// After work for which nobody waits, others have the disk for as long as it took, and no longer
 /// than this.
 const BREATH_MAX: Duration = Duration::from_millis(100);

@@ -9,7 +9,7 @@ use tenantry_auth::{Admin, Restriction, Role, Scope, TenantId};
 use tenantry_store::{MovePhase, MoveStatus, NewKey, TenantChange};
 use tenantry_types::{
     CollectionChange, CollectionName, DatabaseName, ErrorKind, Isolation, Location, Record,
-    Selector, TenantState, WriteMode,
+    RecordWrite, Selector, TenantState, WriteMode,
 };
 
 const CIRCLE: [Isolation; 3] = [Isolation::Schema, Isolation::Database, Isolation::Shared];
@@ -186,6 +186,48 @@ async fn what_cannot_be_moved_is_refused() {
     stand.close();
 }
 
+/// What fills many commits comes whole: large bodies, many vectors, a large catalog.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_records_and_many_collections_are_moved() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let stand = Stand::open(dir.path()).await;
+    let scope = stand.create("a").await.expect("tenant");
+    let collection = stand.collection(&scope).await.expect("collection");
+    let mut chance = Chance(11);
+    for n in 0..12 {
+        // Text that does not become small.
+        let document = (0..400_000).map(|_| char::from(b'a' + chance.below(26) as u8)).collect();
+        let one = RecordWrite {
+            document: Some(document),
+            ..record(&format!("r{n}"), vec![n as f32; 8], &[("n", n)])
+        };
+        let batch = vec![one];
+        stand.store.write(&scope, &collection, WriteMode::Upsert, batch).await.expect("write");
+    }
+    let database = stand.default_database(&scope).await;
+    for n in 0..400 {
+        let name = CollectionName::parse(format!("many-{n}")).expect("a name");
+        let spec = tenantry_types::CollectionSpec::new(name);
+        stand.store.create_collection(&scope, &database, &spec, false).await.expect("made");
+    }
+    let before = all(&stand, &scope).await;
+    for to in CIRCLE {
+        let moving = go(&stand, "a", to);
+        // Another client deletes and makes collections meanwhile.
+        let deleting = async {
+            let name = CollectionName::parse(format!("many-{}", to as u8)).expect("a name");
+            let found = stand.store.collection(&scope, &database, &name).await.expect("found");
+            stand.store.delete_collection(&scope, &found).await.expect("delete");
+        };
+        tokio::join!(moving, deleting);
+        assert_eq!(all(&stand, &scope).await, before);
+    }
+    let left = stand.store.count_collections(&scope, &database).await.expect("count");
+    assert_eq!(left, 398);
+    stand.verify_audit(&scope).await;
+    stand.close();
+}
+
 /// A limit on keys counts those that were made elsewhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_counted_wherever_they_were_made() {
@@ -269,11 +311,13 @@ async fn a_tenant_is_deleted_while_it_is_moved() {
         tokio::time::sleep(Duration::from_millis(chance.below(250))).await;
         stand.store.delete_tenant(&stand.operator, &tenant("a")).await.expect("delete");
         for _ in 0..1_000 {
-            if stand.store.moves(&stand.operator).await.expect("moves").is_empty() {
+            if stand.store.leftovers(&stand.operator).await.expect("leftovers").is_empty() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        let left = stand.store.leftovers(&stand.operator).await.expect("leftovers");
+        assert!(left.is_empty(), "{left:?}");
         assert!(stand.store.moves(&stand.operator).await.expect("moves").is_empty());
         let id = scope.tenant();
         stand.close();

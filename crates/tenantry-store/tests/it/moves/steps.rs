@@ -29,6 +29,7 @@ const TO: &str = "TENANTRY_MOVES_TO";
 /// The move is cancelled when something is copied.
 const CANCEL: &str = "TENANTRY_MOVES_CANCEL";
 const RECORDS: usize = 300;
+const MANY: usize = 20_000;
 const WORDS: [(&str, Isolation); 3] = [
     ("schema", Isolation::Schema),
     ("database", Isolation::Database),
@@ -167,7 +168,13 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Opens what the child has left, lets the move end, and compares with what was acknowledged.
-async fn compare(folder: &Path, said: &str, id: TenantId, from: Isolation) -> MovePhase {
+async fn compare(
+    folder: &Path,
+    said: &str,
+    id: TenantId,
+    from: Isolation,
+    expected: usize,
+) -> MovePhase {
     let stand = Stand::open(folder).await;
     let begun = stand.store.move_status(&stand.operator, &tenant("a")).await.expect("status");
     let phase = match begun {
@@ -188,7 +195,7 @@ async fn compare(folder: &Path, said: &str, id: TenantId, from: Isolation) -> Mo
         assert!(found == value || found == value + 7, "{id} is {found}, not {value}");
     }
     let filled = records.keys().filter(|id| id.starts_with('r')).count();
-    assert_eq!(filled, RECORDS, "records are lost or doubled");
+    assert_eq!(filled, expected, "records are lost or doubled");
     let collection = stand.collection(&scope).await.expect("collection");
     let count = stand.store.count(&scope, &collection, &Selector::default()).await.expect("count");
     assert_eq!(count.value, records.len());
@@ -248,7 +255,7 @@ async fn every_step(from: Isolation, to: &str, cancel: bool) {
             let has_ended = said.lines().any(|line| line.starts_with("end at "));
             assert!(has_ended != is_over, "the child ended by itself: {said}");
             assert!(has_ended || time > 1, "it never came to {step}");
-            let phase = compare(&folder, &said, id, from).await;
+            let phase = compare(&folder, &said, id, from, RECORDS).await;
             // Undone if the operator said so, and otherwise gone on with.
             let is_asked = *step != "mark" || is_over;
             assert_eq!(phase == MovePhase::Done, is_asked && !cancel, "{step} {time}");
@@ -273,6 +280,22 @@ async fn killed_on_the_way_to_a_database() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_on_the_way_home() {
     every_step(CIRCLE[1], "shared", false).await;
+}
+
+/// So much is copied that the row of the move says where to go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_the_middle_of_the_copy() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = dir.path().join("store");
+    let stand = Stand::open(&folder).await;
+    let scope = stand.create("a").await.expect("tenant");
+    super::fill(&stand, &scope, MANY).await;
+    let id = scope.tenant();
+    stand.close();
+    let said = run(&folder, "saved:2", "database", false);
+    assert!(said.lines().any(|line| line == "end at saved"), "{said}");
+    let phase = compare(&folder, &said, id, CIRCLE[2], MANY).await;
+    assert_eq!(phase, MovePhase::Done);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
