@@ -24,11 +24,13 @@ use tenantry_types::{Error, ErrorKind, Isolation, Result};
 use tokio::sync::Notify;
 
 /// Keys removed in one commit.
-const CHUNK: usize = 2_000;
+const CHUNK: usize = 500;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the purger waits for a step of whoever moves tenants.
 const MOVER_PATIENCE: Duration = Duration::from_secs(2);
-/// After each chunk others have the disk for as long as it took, and no longer than this.
+/// After each chunk others have the disk for so many times as long as it took, and no longer than
+/// this.
+const BREATHS: u32 = 3;
 const BREATH_MAX: Duration = Duration::from_millis(100);
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
@@ -252,7 +254,7 @@ impl Files {
             if is_last {
                 return Ok(());
             }
-            tokio::time::sleep(begun.elapsed().min(BREATH_MAX)).await;
+            tokio::time::sleep((BREATHS * begun.elapsed()).min(BREATH_MAX)).await;
         }
     }
 

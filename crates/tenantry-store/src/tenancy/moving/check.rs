@@ -22,8 +22,8 @@ use std::{
 use tenantry_types::{Error, Result};
 
 /// Rows compared in one step, and their bytes.
-const ROWS_AT_ONCE: usize = 1_024;
-const BYTES_AT_ONCE: usize = 4 << 20;
+const ROWS_AT_ONCE: usize = 256;
+const BYTES_AT_ONCE: usize = 512 << 10;
 
 /// What was compared.
 #[derive(Debug, Default)]
@@ -91,12 +91,13 @@ impl<B: Carry> Tenancy<B> {
         let Some((start, from)) = check.left.pop_front() else { return Ok(false) };
         let ours = self.view(tenant).await?;
         let theirs = self.look(arriving.placement()).await?;
-        let _turn = self.turn(tenant).await?;
+        let mut turn = self.turn(tenant).await?;
         let mut differences = Differences::new(&**self, (&ours, &theirs), &start, from.as_deref());
         while let Some((differs, _)) = differences.next().await? {
             if differs {
                 check.marks.insert(differences.last.clone());
             }
+            turn.pass().await;
             if differences.rows >= ROWS_AT_ONCE || differences.bytes >= BYTES_AT_ONCE {
                 let mut next = differences.last.clone();
                 next.push(0);

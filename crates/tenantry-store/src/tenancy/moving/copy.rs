@@ -15,12 +15,12 @@ use std::{cmp::Ordering, collections::BTreeMap};
 use tenantry_types::{CollectionNumber, Error, ErrorKind, Result};
 
 /// Records of one commit, and bytes after which no more follow.
-const RECORDS_AT_ONCE: usize = 256;
-const BYTES_AT_ONCE: usize = 256 << 10;
+const RECORDS_AT_ONCE: usize = 64;
+const BYTES_AT_ONCE: usize = 64 << 10;
 /// Rows of a log read at once.
 const ENTRIES_AT_ONCE: usize = 512;
 /// Rows compared at once, and their bytes.
-const COMPARED_AT_ONCE: (usize, usize) = (256, 1 << 20);
+const COMPARED_AT_ONCE: (usize, usize) = (128, 256 << 10);
 
 /// What is to be written at the destination. A later word on a key counts.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl Rows {
     /// True if it is time to commit. What belongs together is put together before this is asked:
     /// a record is never divided, or what a crash leaves of it would have to be found.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= BYTES_AT_ONCE || self.rows.len() >= 4 * RECORDS_AT_ONCE
+        self.bytes >= BYTES_AT_ONCE || self.rows.len() >= 16 * RECORDS_AT_ONCE
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
@@ -239,7 +239,7 @@ impl<B: Carry> Tenancy<B> {
         cursor: &mut Cursor,
     ) -> Result<bool> {
         let view = self.view(tenant).await?;
-        let turn = self.turn(tenant).await?;
+        let mut turn = self.turn(tenant).await?;
         let prefix = tenant.prefix();
         let from = keys::Collection { collection: cursor.collection }.encode(prefix);
         let all = keys::Collection::all(prefix);
@@ -270,6 +270,7 @@ impl<B: Carry> Tenancy<B> {
         for (key, body) in page {
             let ordinal = reader.put(&view, key, body, &mut rows).await?;
             copied += 1;
+            turn.pass().await;
             match ordinal.checked_add(1) {
                 Some(following) => next = following,
                 None => is_last = true,

@@ -286,4 +286,25 @@ mod tests {
             assert!(read.into_move(tenant).is_err());
         }
     }
+
+    /// What is on disk stays readable.
+    #[test]
+    fn the_bytes_of_a_move_are_these() {
+        let from = Placement::shared(TenantId::new(7));
+        let one = Move {
+            phase: Phase::Failed,
+            from,
+            to: Placement { isolation: Isolation::Schema, space: 300, stay: 4, ..from },
+            actor: "op".into(),
+            begun: Timestamp(5),
+            ended: Some(Timestamp(6)),
+            cursor: Cursor { catalog: true, collection: 2, ordinal: 300, records: 9, audit: 1 },
+            total: 10,
+            pause: Duration::from_micros(1_000),
+            why: Some("so".into()),
+        };
+        let bytes = disk::encode(&DiskMove::of(&one));
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "");
+    }
 }

@@ -37,8 +37,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const RESTING_MAX: usize = 8;
 /// How often the cursor is stored.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
-/// After work for which nobody waits, others have the disk for as long as it took, and no longer
-/// than this.
+/// After work for which nobody waits, others have the disk for so many times as long as it took, and
+/// no longer than this.
+const BREATHS: u32 = 3;
 const BREATH_MAX: Duration = Duration::from_millis(100);
 /// The tenant's writes are stopped when no more is left to replay, and to compare.
 const COMMITS_LEFT: u64 = 32;
@@ -138,7 +139,7 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
                 rests.insert(id, Instant::now() + rest);
             }
         }
-        let breath = mover.is_patient().then(|| begun.elapsed().min(BREATH_MAX));
+        let breath = mover.is_patient().then(|| (BREATHS * begun.elapsed()).min(BREATH_MAX));
         if movers.len() < RESTING_MAX {
             movers.insert(id, mover);
         }
