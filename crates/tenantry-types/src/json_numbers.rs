@@ -85,7 +85,7 @@ impl<'a> JsonNumbers<'a> {
         let start = self.at;
         let negative = self.eat(b'-');
         let mut digits = Digits::default();
-        let whole = self.digits(&mut digits)?;
+        let whole = self.few_digits(&mut digits)?;
         if whole > 1 && self.bytes.get(self.at - whole) == Some(&b'0') {
             return None;
         }
@@ -112,12 +112,21 @@ impl<'a> JsonNumbers<'a> {
     }
 
     /// At least one digit; how many.
+    #[inline]
     fn digits(&mut self, digits: &mut Digits) -> Option<usize> {
         let start = self.at;
         while let Some(eight) = self.rest().first_chunk().and_then(|text| eight_digits(*text)) {
             digits.push_eight(eight);
             self.at += 8;
         }
+        let _ = self.few_digits(digits);
+        (self.at > start).then(|| self.at - start)
+    }
+
+    /// The same where they are hardly ever eight.
+    #[inline]
+    fn few_digits(&mut self, digits: &mut Digits) -> Option<usize> {
+        let start = self.at;
         while let Some(byte @ b'0'..=b'9') = self.peek() {
             digits.push(byte - b'0');
             self.at += 1;

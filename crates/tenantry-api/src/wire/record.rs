@@ -6,7 +6,7 @@ use super::{
     value::{MetadataIn, MetadataOut},
     vector::{self, ByName},
 };
-use crate::filter::FilterIn;
+use crate::filter::{FilterIn, holds_always};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tenantry_engine::{
@@ -292,9 +292,11 @@ pub(crate) struct DeleteIn {
 }
 
 impl DeleteIn {
+    /// Refused if it says nothing, also by the form of a filter that a program made of no
+    /// conditions.
     pub(crate) fn select(self) -> Result<Selector> {
         let select = selector(self.ids, self.filter)?;
-        if select.ids.is_none() && select.filter.is_none() {
+        if select.ids.is_none() && select.filter.as_ref().is_none_or(holds_always) {
             return Err(Error::invalid("delete needs ids or a filter that is not empty"));
         }
         Ok(select)

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     CollectionInfo, Origin,
     tenancy::{
-        answer::{Later, Records},
+        answer::{Later, Records, finite},
         batch::dimension_error,
     },
 };
@@ -418,7 +418,7 @@ impl Hits {
         let records = std::mem::take(&mut answer.records).into_iter();
         let hits = records
             .zip(&one.neighbours)
-            .map(|(record, neighbour)| Hit { record, distance: neighbour.distance });
+            .map(|(record, near)| Hit { record, distance: finite(near.distance) });
         self.hits.push(hits.collect());
         self.searches.push(SearchStep {
             plan: plan(one.plan),

@@ -143,7 +143,13 @@ fn refused(url: &DatabaseUrl, why: tokio_postgres::Error) -> Error {
         }
         None => {
             let cause = why.source().map_or_else(|| why.to_string(), ToString::to_string);
-            (ErrorKind::Unavailable, format!("cannot reach the database {url}: {cause}"))
+            let message = if cause == "password missing" {
+                format!("the database {url} wants a password of {user}, and the URL has none")
+            } else {
+                format!("cannot reach the database {url}: {cause}")
+            };
+            // It is said whole: as a source it would be said twice.
+            return Error::new(ErrorKind::Unavailable, message);
         }
     };
     Error::new(kind, message).with_source(why)

@@ -6,8 +6,8 @@ use super::{
     connections::Target,
     failure::{CommitError, Failure, Outcome, Stage},
     in_order::{Call, Trouble, in_order},
-    prepared,
-    statement::{Limits, Mode, Right, Statement, Step},
+    prepared::{self, Use},
+    statement::{Limits, Mode, Right, Statement, Step, last_right},
 };
 use futures_core::Stream;
 use std::{future::poll_fn, pin::pin, sync::Arc};
@@ -23,6 +23,9 @@ pub(crate) struct Transaction {
     limits: Limits,
     /// Something failed in it: it can only be rolled back.
     is_broken: bool,
+    /// What was entered last.
+    right: Right,
+    used: Use,
 }
 
 impl Transaction {
@@ -36,11 +39,23 @@ impl Transaction {
         mode: Mode,
         limits: Limits,
         right: Right,
-        steps: Vec<Step>,
+        mut steps: Vec<Step>,
     ) -> Outcome<(Self, Answers)> {
-        let parts = opening(mode, &limits, right, None, steps);
-        let answers = exchange(&mut conn, &limits, parts).await.whole(&conn)?;
-        Ok((Self { conn, limits, is_broken: false }, answers))
+        let (used, enter) = match mode {
+            Mode::Read => (Use::Never, None),
+            Mode::Write => {
+                prepared::prepare_writing(&mut conn, &limits, &right, &mut steps).await?
+            }
+        };
+        let entered = last_right(&steps).unwrap_or(&right).clone();
+        let is_marked = enter.is_some();
+        let parts = opening(mode, &limits, right, enter, steps);
+        let mut ended = exchange(&mut conn, &limits, parts).await;
+        if is_marked {
+            ended = ended.checked(&conn);
+        }
+        let answers = ended.whole(&conn)?;
+        Ok((Self { conn, limits, is_broken: false, right: entered, used }, answers))
     }
 
     /// pgvector's types in its database, to send values of them.
@@ -60,6 +75,7 @@ impl Transaction {
         }
         // Also if this is dropped in the middle.
         self.is_broken = true;
+        self.right = last_right(&steps).unwrap_or(&self.right).clone();
         let parts = parts(&self.limits, steps);
         let answers = exchange(&mut self.conn, &self.limits, parts).await.whole(&self.conn)?;
         self.is_broken = false;
@@ -73,16 +89,18 @@ impl Transaction {
     /// should be the statement which only the right transaction can have run.
     pub(crate) async fn commit(
         mut self,
-        steps: Vec<Step>,
+        mut steps: Vec<Step>,
         proof: usize,
     ) -> Result<Answers, CommitError> {
         if self.is_broken {
             let failure = Failure::internal("a transaction that failed is committed");
             return Err(CommitError::NotCommitted(failure));
         }
-        let mut parts = parts(&self.limits, steps);
-        parts.push(Part::commit());
-        let ended = exchange(&mut self.conn, &self.limits, parts).await;
+        let plans = prepared::name(&self.conn, self.used, &self.right, &mut steps);
+        let mut all: Vec<_> = plans.into_iter().map(Part::unasked).collect();
+        all.append(&mut parts(&self.limits, steps));
+        all.push(Part::commit());
+        let ended = exchange(&mut self.conn, &self.limits, all).await;
         if ended.is_committed {
             self.conn.set_clean();
         }
@@ -123,11 +141,8 @@ pub(crate) async fn read(
     if ended.is_committed {
         conn.set_clean();
     }
-    if is_prepared && !ended.answers.is_empty() {
-        let entered = ended.answers.remove(0);
-        if let Err(why) = prepared::check(&conn, Some(entered)) {
-            ended.failure = Some(why);
-        }
+    if is_prepared {
+        ended = ended.checked(&conn);
     }
     ended.whole(&conn)
 }
@@ -152,8 +167,11 @@ impl Part {
 
     /// With the right of the connection itself: nothing of a tenant's.
     pub(super) fn whole(mode: Mode, statement: Statement) -> Vec<Self> {
-        let run = Self { stage: Stage::Statement, statement, is_asked: false };
-        vec![Self::begin(mode), run, Self::commit()]
+        vec![Self::begin(mode), Self::unasked(statement), Self::commit()]
+    }
+
+    fn unasked(statement: Statement) -> Self {
+        Self { stage: Stage::Statement, statement, is_asked: false }
     }
 
     /// `marked` enters the right too, and its answer is asked for.
@@ -207,6 +225,18 @@ pub(super) struct Ended {
 impl Ended {
     pub(super) fn is_committed(&self) -> bool {
         self.is_committed
+    }
+
+    /// Takes the answer to what entered the right away. Whatever else came is of no account if it
+    /// does not bear this connection's mark.
+    fn checked(mut self, conn: &Conn) -> Self {
+        if !self.answers.is_empty() {
+            let entered = self.answers.remove(0);
+            if let Err(why) = prepared::check(conn, Some(entered)) {
+                self.failure = Some(why);
+            }
+        }
+        self
     }
 
     pub(super) fn whole(self, conn: &Conn) -> Outcome<Answers> {

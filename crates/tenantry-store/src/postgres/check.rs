@@ -6,6 +6,7 @@
 
 use super::{
     admin::failed,
+    installed::COLUMNS,
     migrate::VERSION,
     names::{PLACE_PATTERN, ROOT_SCHEMA, TABLES, pgvector_refusal, server_refusal},
 };
@@ -50,7 +51,9 @@ const CHECKS: &[Check] = &[
         sql: "SELECT word FROM me, LATERAL unnest(ARRAY['SUPERUSER', 'BYPASSRLS', 'CREATEROLE', \
               'CREATEDB', 'REPLICATION', 'INHERIT'], ARRAY[rolsuper, rolbypassrls, \
               rolcreaterole, rolcreatedb, rolreplication, rolinherit]) AS a (word, has) WHERE has",
-        says: "the role {me} is {}: {setup}, or serve as the role that setup made",
+        says: "the role {me} is {}: serve as the role that `tenantry postgres setup` made for it \
+               and printed as database_url; if it is that one, run setup again, which sets this \
+               right",
     },
     Check {
         of: Where::Any,
@@ -142,9 +145,21 @@ const CHECKS: &[Check] = &[
     },
     Check {
         of: Where::Root,
-        sql: "SELECT t FROM unnest(ARRAY[{tables}, 'installation']) t \
-              WHERE t NOT IN (SELECT relname FROM shared)",
+        sql: "SELECT 'installation' WHERE 'installation' NOT IN (SELECT relname FROM shared)",
         says: "the table {} is missing in the schema tenantry: run `tenantry postgres setup`",
+    },
+    Check {
+        of: Where::Root,
+        sql: "SELECT t FROM unnest(ARRAY[{tables}]) t WHERE t NOT IN (SELECT relname FROM shared)",
+        says: "the table {} is missing in the schema tenantry, with what was in it: restore a \
+               backup",
+    },
+    Check {
+        of: Where::Root,
+        sql: "SELECT c || ' of the table tenantry.' || t FROM (VALUES {columns}) AS w (t, c) \
+              WHERE NOT EXISTS (SELECT FROM pg_attribute a JOIN shared s ON s.oid = a.attrelid \
+              WHERE s.relname = t AND a.attname = c AND NOT a.attisdropped)",
+        says: "the column {} is missing, with what was in it: restore a backup",
     },
     Check {
         of: Where::Root,
@@ -230,6 +245,13 @@ pub(crate) async fn check_admin(admin: &Client, service: &Client) -> Result<()> 
              `tenantry postgres setup` printed as database_admin_url"
         )));
     }
+    let sql = "SELECT 1 FROM pg_roles WHERE rolname = session_user AND rolcreaterole";
+    if lacks.contains("CREATEROLE") && first(service, sql).await?.is_some() {
+        return Err(Error::internal(format!(
+            "the admin role {role} makes no roles, and the one that serves does: are the two URLs \
+             swapped?"
+        )));
+    }
     if !lacks.is_empty() {
         let message = format!("the admin role {role} lacks {lacks}: {SETUP}");
         return Err(Error::internal(message));
@@ -248,6 +270,21 @@ pub(crate) async fn check_admin(admin: &Client, service: &Client) -> Result<()> 
         ));
     }
     Ok(())
+}
+
+/// Fails if two connections of the admin's, which are open at once, are one session of the server:
+/// a pooler gives each transaction a session, and what the admin's role locks is locked for the
+/// session that it has.
+pub(crate) async fn check_direct(one: &Client, other: &Client) -> Result<()> {
+    let sql = "SELECT pg_backend_pid()";
+    let (one, other) = (first(one, sql).await?, first(other, sql).await?);
+    if one.is_none() || one != other {
+        return Ok(());
+    }
+    Err(Error::internal(
+        "the admin's URL leads to a pooler: it must lead to the server itself, because the admin \
+         role holds locks of its session",
+    ))
 }
 
 /// True if a lock that one takes is seen by the other. Names are no proof: two servers can have a
@@ -285,11 +322,16 @@ fn version_refusal(version: u32) -> Option<String> {
 impl Check {
     fn statement(&self) -> String {
         let tables = TABLES.map(|table| format!("'{table}'")).join(", ");
+        let columns: Vec<_> = COLUMNS
+            .iter()
+            .flat_map(|(table, all)| all.iter().map(move |one| format!("('{table}', '{one}')")))
+            .collect();
         let policy = format!("'{}'", POLICY.replace('\'', "''"));
         format!("{PRELUDE}{}", self.sql)
             .replace("{schema}", ROOT_SCHEMA)
             .replace("{place}", PLACE_PATTERN)
             .replace("{tables}", &tables)
+            .replace("{columns}", &columns.join(", "))
             .replace("{policy}", &policy)
             + " LIMIT 1"
     }

@@ -189,6 +189,13 @@ async fn the_admin_must_be_another_role_that_can_do_its_work() {
         check_admin(&admin, &service).await.unwrap();
         let error = check_admin(&service, &service).await.unwrap_err();
         assert!(error.to_string().contains("the role that serves"), "{error}");
+        let error = check_admin(&service, &admin).await.unwrap_err();
+        assert!(error.to_string().contains("swapped"), "{error}");
+        let again = connect(&made.database_admin_url).await.unwrap();
+        check_direct(&admin, &again).await.unwrap();
+        // What a pooler makes of two connections.
+        let error = check_direct(&admin, &admin).await.unwrap_err();
+        assert!(error.to_string().contains("pooler"), "{error}");
         let superuser = stand.superuser(stand.names.database()).await;
         let name = stand.names.admin();
         for (spoil, lacks) in [

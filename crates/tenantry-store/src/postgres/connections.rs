@@ -9,7 +9,7 @@ use super::{
     claim,
     conn::Conn,
     connect::{Facts, Link},
-    failure::{Failure, Outcome},
+    failure::{Cause, Failure, Outcome},
     url::Cluster,
 };
 use crate::ConnectionTotals;
@@ -28,8 +28,8 @@ use std::{
 };
 use tenantry_types::{Error, ErrorKind};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 /// Databases whose facts are remembered.
@@ -175,6 +175,8 @@ pub(super) struct Shared {
     /// What all servers together may have that may have a part only.
     guests: Part,
     open: Arc<AtomicUsize>,
+    /// Tells one who waits for a connection that is open already that one came back.
+    came_back: Notify,
     state: Mutex<State>,
     /// Round trips.
     #[cfg(test)]
@@ -188,11 +190,19 @@ struct State {
     /// The longest idle first.
     idle: VecDeque<(Link, Instant)>,
     facts: LruCache<Target, Arc<Facts>>,
-    /// Until when no connection is tried.
-    paused: HashMap<Target, Instant>,
+    /// Where no connection is tried.
+    paused: HashMap<Target, Pause>,
     /// The permits of servers that may have a part only, and how many wait for one.
     parts: HashMap<usize, Weak<Part>>,
     is_closed: bool,
+}
+
+/// Why, and until when, no connection is tried.
+#[derive(Clone, Copy)]
+struct Pause {
+    until: Instant,
+    /// The server has none left.
+    is_full: bool,
 }
 
 /// What servers may have that may not have all: each, or all together.
@@ -260,6 +270,7 @@ impl Connections {
             waiting: AtomicUsize::new(0),
             guests: Part::new(budget.saturating_sub(kept).max(1)),
             open: Arc::new(AtomicUsize::new(0)),
+            came_back: Notify::new(),
             state: Mutex::new(State {
                 idle: VecDeque::new(),
                 facts: LruCache::new(FACTS_MAX),
@@ -287,6 +298,43 @@ impl Connections {
     }
 
     async fn find_or_open(&self, target: &Target, is_fresh: bool) -> Outcome<Conn> {
+        match self.try_once(target, is_fresh).await {
+            Err(why) if why.cause() == Cause::Full => {
+                // Seldom, and every operation holds this future.
+                Box::pin(self.wait_for_open(target, is_fresh, why)).await
+            }
+            other => other,
+        }
+    }
+
+    /// The server has no connection left: waits for one of those that are open, if some are.
+    async fn wait_for_open(
+        &self,
+        target: &Target,
+        is_fresh: bool,
+        mut why: Failure,
+    ) -> Outcome<Conn> {
+        let shared = &self.shared;
+        let until = Instant::now() + shared.bounds.wait;
+        while shared.open.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+            let waiter = Waiter(&shared.waiting);
+            if shared.waiting.fetch_add(1, Ordering::Relaxed) >= shared.bounds.waiters {
+                return Err(too_many());
+            }
+            tokio::select! {
+                () = shared.came_back.notified() => {}
+                () = sleep_until(until.min(Instant::now() + shared.bounds.pause)) => {}
+            }
+            drop(waiter);
+            match self.try_once(target, is_fresh).await {
+                Err(again) if again.cause() == Cause::Full => why = again,
+                other => return other,
+            }
+        }
+        Err(why)
+    }
+
+    async fn try_once(&self, target: &Target, is_fresh: bool) -> Outcome<Conn> {
         let permit = self.permit(&target.server).await?;
         let shared = Arc::downgrade(&self.shared);
         let (other, counted) = match self.shared.find(target, is_fresh)? {
@@ -353,8 +401,7 @@ impl Connections {
     ) -> Outcome<OwnedSemaphorePermit> {
         let waiter = Waiter(waiting);
         if waiting.fetch_add(1, Ordering::Relaxed) >= self.shared.bounds.waiters {
-            let message = "too many requests wait for a connection to the database";
-            return Err(Error::new(ErrorKind::Busy, message).into());
+            return Err(too_many());
         }
         let permit = timeout(self.shared.bounds.wait, Arc::clone(permits).acquire_owned()).await;
         drop(waiter);
@@ -401,6 +448,11 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn too_many() -> Failure {
+    let message = "too many requests wait for a connection to the database";
+    Error::new(ErrorKind::Busy, message).into()
 }
 
 fn is_closed() -> Failure {
@@ -472,9 +524,23 @@ impl Shared {
             }
         }
         let now = Instant::now();
-        state.paused.retain(|_, until| *until > now);
-        if state.paused.contains_key(target) {
-            return Err(Failure::lost());
+        let was_full = state.paused.get(target).is_some_and(|pause| pause.is_full);
+        state.paused.retain(|_, pause| pause.until > now);
+        match state.paused.get(target).copied() {
+            Some(Pause { is_full: false, .. }) => return Err(Failure::lost()),
+            Some(_) => {
+                // One to another database of the server can make room.
+                let of_server = |(link, _): &(Link, Instant)| link.target.server == target.server;
+                let at = state.idle.iter().position(of_server);
+                let other = at.and_then(|at| state.idle.remove(at)).map(|(link, _)| link);
+                return other.map(Found::Other).ok_or_else(Failure::full);
+            }
+            // One of those who wait tries it for all.
+            None if was_full => {
+                let pause = Pause { until: now + self.bounds.pause, is_full: true };
+                state.paused.insert(target.clone(), pause);
+            }
+            None => {}
         }
         if self.open.load(Ordering::Relaxed) < self.budget {
             return Ok(Found::Room(Counted::new(&self.open)));
@@ -500,8 +566,10 @@ impl Shared {
                     None => {}
                 }
             }
-            Err(_) => {
-                state.paused.insert(target.clone(), Instant::now() + self.bounds.pause);
+            Err(why) => {
+                let is_full = why.cause() == Cause::Full;
+                let pause = Pause { until: Instant::now() + self.bounds.pause, is_full };
+                state.paused.insert(target.clone(), pause);
             }
         }
     }
@@ -518,6 +586,8 @@ impl Shared {
         if is_known && !state.is_closed {
             state.idle.push_back((link, Instant::now()));
         }
+        drop(state);
+        self.came_back.notify_one();
     }
 
     pub(super) fn forget(&self, target: &Target) {

@@ -76,7 +76,8 @@ impl Tenancy<Cluster> {
                     draft.packed_ordinals(&conditions, limit.min(DOOMED_MAX + 1))?
                 }))
             };
-            let begun = self.changing_locked(scope, &tenant, collection, writing, data).await?;
+            let begun =
+                self.changing_locked(scope, &tenant, collection, writing, false, data).await?;
             let doomed = doomed(&ask, &begun.lines.records)?;
             return self.delete_these(scope, &tenant, begun, doomed).await;
         }
@@ -89,7 +90,7 @@ impl Tenancy<Cluster> {
             } else {
                 None
             };
-            let begun = self.changing_locked(scope, &tenant, collection, held, |_| Ok(None));
+            let begun = self.changing_locked(scope, &tenant, collection, held, false, |_| Ok(None));
             let begun = begun.await?;
             let doomed = match found {
                 Some((doomed, stamp)) if is_same(stamp, begun.statistics.stamp) => doomed,

@@ -74,11 +74,13 @@ pub(super) struct Draft {
     prefix: Prefix,
     number: CollectionNumber,
     values: Vec<(Value, Type)>,
+    looks_up: bool,
 }
 
 impl Draft {
     pub(super) fn new(tenant: &OpenTenant, number: CollectionNumber) -> Result<Self> {
-        let mut draft = Self { prefix: tenant.prefix(), number, values: Vec::new() };
+        let (prefix, values) = (tenant.prefix(), Vec::new());
+        let mut draft = Self { prefix, number, values, looks_up: false };
         draft.bind(super::cluster::signed(tenant.id())?, Type::INT8);
         draft.bind(signed_collection(number)?, Type::INT4);
         Ok(draft)
@@ -96,13 +98,17 @@ impl Draft {
         Ok(sql.text)
     }
 
-    /// For behind `WHERE`, over records that are called `r`.
+    /// For behind `FROM`: records that are called `r`, to which [`Draft::conditions`] apply.
+    pub(super) fn source(&mut self, conditions: &Conditions<'_>) -> String {
+        match conditions.keys {
+            Some(keys) => format!("({}) r", self.of_keys(keys, "r.*")),
+            None => "{schema}.records r".to_owned(),
+        }
+    }
+
+    /// For behind `WHERE`, over what [`Draft::source`] gives.
     pub(super) fn conditions(&mut self, conditions: &Conditions<'_>) -> Result<String> {
         let mut all = vec!["r.tenant = $1 AND r.collection = $2".to_owned()];
-        if let Some(keys) = conditions.keys {
-            let these = self.of_keys(keys, "r.ordinal");
-            all.push(format!("r.ordinal = ANY (ARRAY({these}))"));
-        }
         if let Some(ordinals) = conditions.ordinals {
             let ordinals = self.bind(ordinals.to_vec(), Type::INT8_ARRAY);
             all.push(format!("r.ordinal = ANY ({ordinals})"));
@@ -117,14 +123,20 @@ impl Draft {
         Ok(all.join(" AND "))
     }
 
-    /// Columns of records called `r` that have one of these keyed hashes: each is looked up. Nobody
-    /// counts keys, so the planner takes a hundred of them for half of all records, and reads all.
+    /// Columns of records called `r` that have one of these keyed hashes, each of which is looked up
+    /// by the index of them.
+    ///
+    /// Left to itself, the planner reads the whole collection: for all hashes together because
+    /// nobody counts them, or for each of them, by the primary key, if it takes a collection that
+    /// grew since it was counted for empty. So it is asked for a range and an order, which only the
+    /// index of hashes has, and [sorting is off](super::statement::LOOKING_UP).
     pub(super) fn of_keys(&mut self, keys: &[Vec<u8>], columns: &str) -> String {
+        self.looks_up = true;
         let keys = self.bind(keys.to_vec(), Type::BYTEA_ARRAY);
         format!(
             "SELECT found.* FROM unnest({keys}) AS k (key) CROSS JOIN LATERAL \
-             (SELECT {columns} FROM {{schema}}.records r \
-             WHERE r.tenant = $1 AND r.collection = $2 AND r.key = k.key OFFSET 0) found"
+             (SELECT {columns} FROM {{schema}}.records r WHERE r.tenant = $1 \
+             AND r.collection = $2 AND r.key BETWEEN k.key AND k.key ORDER BY r.key LIMIT 1) found"
         )
     }
 
@@ -180,12 +192,12 @@ impl Draft {
         slice: Slice,
         fields: &[i16],
     ) -> Result<String> {
-        let conditions = self.conditions(conditions)?;
+        let (source, conditions) = (self.source(conditions), self.conditions(conditions)?);
         let order = self.order(order);
         let slice = self.slice(slice);
         let page = format!(
             "SELECT o.*, row_number() OVER () AS n FROM (SELECT r.tenant, r.collection, r.ordinal, \
-             r.body FROM {{schema}}.records r WHERE {conditions} ORDER BY {order} {slice}) o"
+             r.body FROM {source} WHERE {conditions} ORDER BY {order} {slice}) o"
         );
         Ok(self.records(&page, fields))
     }
@@ -211,15 +223,14 @@ impl Draft {
     ) -> Result<String> {
         // Ids are wanted only where keyed hashes of them led here.
         let id = if conditions.keys.is_some() { "r.id" } else { "NULL::bytea" };
-        let conditions = self.conditions(conditions)?;
+        let (source, conditions) = (self.source(conditions), self.conditions(conditions)?);
         let order = self.order(order);
         let slice = self.slice(slice);
         Ok(format!(
             "SELECT {part}::smallint AS part, row_number() OVER () AS n, o.ordinal, o.tenant, \
              o.collection, 0::real AS distance, o.id AS bytes, NULL::smallint[] AS fields, \
              NULL::bytea[] AS vectors, 0::bigint AS total FROM (SELECT r.tenant, r.collection, \
-             r.ordinal, {id} AS id FROM {{schema}}.records r WHERE {conditions} ORDER BY {order} \
-             {slice}) o",
+             r.ordinal, {id} AS id FROM {source} WHERE {conditions} ORDER BY {order} {slice}) o",
             part = part::RECORD
         ))
     }
@@ -230,14 +241,14 @@ impl Draft {
         conditions: &Conditions<'_>,
         limit: usize,
     ) -> Result<String> {
-        let conditions = self.conditions(conditions)?;
+        let (source, conditions) = (self.source(conditions), self.conditions(conditions)?);
         let limit = self.bind(signed_count(limit), Type::INT8);
         Ok(format!(
             "SELECT {part}::smallint AS part, 1::bigint AS n, 0::bigint AS ordinal, \
              o.tenant, o.collection, 0::real AS distance, \
              string_agg(int8send(o.ordinal), ''::bytea ORDER BY o.ordinal) AS bytes, \
              NULL::smallint[] AS fields, NULL::bytea[] AS vectors, 0::bigint AS total \
-             FROM (SELECT r.tenant, r.collection, r.ordinal FROM {{schema}}.records r \
+             FROM (SELECT r.tenant, r.collection, r.ordinal FROM {source} \
              WHERE {conditions} ORDER BY r.ordinal LIMIT {limit}) o \
              GROUP BY o.tenant, o.collection",
             part = part::RECORD
@@ -252,12 +263,12 @@ impl Draft {
 
     /// How many records are selected.
     pub(super) fn count(&mut self, conditions: &Conditions<'_>) -> Result<String> {
-        let conditions = self.conditions(conditions)?;
+        let (source, conditions) = (self.source(conditions), self.conditions(conditions)?);
         Ok(format!(
             "SELECT {part}::smallint AS part, 0::bigint AS n, 0::bigint AS ordinal, $1 AS tenant, \
              $2 AS collection, 0::real AS distance, NULL::bytea AS bytes, \
              NULL::smallint[] AS fields, NULL::bytea[] AS vectors, count(*) AS total \
-             FROM {{schema}}.records r WHERE {conditions}",
+             FROM {source} WHERE {conditions}",
             part = part::COUNT
         ))
     }
@@ -286,6 +297,7 @@ impl Draft {
         let text = format!("{with}{}", parts.join(" UNION ALL "));
         let mut statement = Statement::new(place.text(&text));
         statement.values = self.values;
+        statement.looks_up = self.looks_up;
         statement
     }
 }

@@ -26,6 +26,8 @@ pub(crate) enum Stage {
 pub(crate) enum Cause {
     /// There is no connection any more, or none came to be. Reads may be repeated at once.
     Lost,
+    /// The server has no connection left for one more.
+    Full,
     /// The server rolled back because of others. The transaction may be repeated.
     Contended,
     /// Something unique is there already.
@@ -70,6 +72,9 @@ impl Failure {
             ErrorKind::Internal | ErrorKind::Corrupt => {
                 tracing::error!(code, ?stage, text, "the database refused a statement");
             }
+            _ if cause == Cause::Full => {
+                tracing::warn!(code, ?stage, text, "the database has no connection left");
+            }
             _ if cause == Cause::Lost => {
                 tracing::warn!(code, ?stage, text, "the database ended a connection");
             }
@@ -100,6 +105,12 @@ impl Failure {
     pub(super) fn lost() -> Self {
         let error = Error::new(ErrorKind::Unavailable, "the database cannot be reached; try again");
         Self { cause: Cause::Lost, is_answer: false, error }
+    }
+
+    /// The server has no connection left.
+    pub(super) fn full() -> Self {
+        let (cause, error) = full();
+        Self { cause, is_answer: false, error }
     }
 
     /// The session is not the one in which statements were prepared. Nothing was written.
@@ -147,8 +158,9 @@ fn classify(code: &SqlState, stage: Stage, is_end: bool) -> (Cause, Error) {
     // In the order of the meaning: whose fault, and what helps.
     match text {
         "3D000" => gone(text),
+        "53300" if stage == Stage::Connect => full(),
         _ if is_end || text.starts_with("08") || text.starts_with("57P") => lost(),
-        // Too many connections; a server that is only read from, after another took over.
+        // A server that is only read from, after another took over.
         "53300" | "25006" => lost(),
         "53100" => unavailable(Cause::Other, "the database is out of space"),
         "53000" | "53200" | "53400" => unavailable(Cause::Other, "the database is out of memory"),
@@ -193,6 +205,11 @@ fn classify(code: &SqlState, stage: Stage, is_end: bool) -> (Cause, Error) {
 fn lost() -> (Cause, Error) {
     let failure = Failure::lost();
     (failure.cause, failure.error)
+}
+
+fn full() -> (Cause, Error) {
+    let message = "the database has no connection left; try again";
+    (Cause::Full, Error::new(ErrorKind::Unavailable, message))
 }
 
 /// Operations on records look the tenant up again, and answer that it is not there; what is left
@@ -295,6 +312,14 @@ mod tests {
         assert_eq!(kind("42501", Stage::Enter), (Cause::NotGranted, ErrorKind::Unavailable));
         assert_eq!(kind("42501", Stage::Begin).0, Cause::Other);
         assert_eq!(kind("42704", Stage::Begin).0, Cause::Other);
+    }
+
+    #[test]
+    fn a_server_without_a_connection_left_is_not_one_that_is_lost() {
+        let code = SqlState::TOO_MANY_CONNECTIONS;
+        let (cause, error) = classify(&code, Stage::Connect, true);
+        assert_eq!((cause, error.kind()), (Cause::Full, ErrorKind::Unavailable));
+        assert!(error.public_message().contains("no connection left"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use super::{
     admin::{Work, connect, failed, lock_work},
     cluster::Shared,
+    installed::check_owner,
     migrate::{begin, commit, run},
     names::ROOT_SCHEMA,
     statement::{Statement, Step},
@@ -81,9 +82,11 @@ async fn ask(view: &PgView) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
 /// one comes from is refused there from then on.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if no installation lives in the database.
+/// [`ErrorKind::NotFound`] if no installation lives in the database; [`ErrorKind::Denied`] if it
+/// is another role's.
 pub async fn adopt(admin_url: &str) -> Result<()> {
     let mut client = connect(admin_url).await?;
+    check_owner(&client).await?;
     let transaction = begin(&mut client).await?;
     run(&transaction, &lock_work(Work::Claims), "wait for others who claim").await?;
     run(&transaction, "SET LOCAL tenantry.tenant = '0'", "begin").await?;

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     CollectionInfo,
     tenancy::{
-        answer::Records,
+        answer::{Records, finite},
         catalog::PARTITION,
         disk::{Body, DiskCollection, DiskStatistics, Statistics},
         keys,
@@ -61,8 +61,9 @@ impl Line {
         self.get(Column::Ordinal)
     }
 
+    /// A number, and the largest there is for what overflows.
     pub(super) fn distance(&self) -> Result<f32> {
-        self.get(Column::Distance)
+        Ok(finite(self.get(Column::Distance)?))
     }
 
     pub(super) fn total(&self) -> Result<u64> {

@@ -49,8 +49,8 @@ pub(super) struct Located {
     ways: Ways,
     /// Any other one was looked at and is ours if its server has a claim.
     is_home: bool,
-    /// Held by whoever looks at it; when it was last refused.
-    refused: tokio::sync::Mutex<Option<Instant>>,
+    /// Held by whoever looks at it; when it was last refused, and why.
+    refused: tokio::sync::Mutex<Option<(Instant, String)>>,
 }
 
 impl Located {
@@ -93,12 +93,13 @@ impl Located {
         if self.is_open() {
             return Ok(());
         }
-        if refused.is_some_and(|at| at > asked || at.elapsed() < PAUSE) {
-            let message = "it was refused a moment ago";
-            return Err(Error::new(ErrorKind::Unavailable, message));
+        if let Some((at, why)) = &*refused
+            && (*at > asked || at.elapsed() < PAUSE)
+        {
+            return Err(Error::new(ErrorKind::Unavailable, format!("a moment ago: {why}")));
         }
         let outcome = look.await;
-        *refused = outcome.is_err().then(Instant::now);
+        *refused = outcome.as_ref().err().map(|why| (Instant::now(), why.to_string()));
         self.root.target.server.set_claim(Some(outcome?.into()));
         Ok(())
     }

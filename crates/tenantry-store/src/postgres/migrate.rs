@@ -7,6 +7,7 @@
 
 use super::{
     admin::{Work, enter, failed, lock_work},
+    installed::check_owner,
     names::{Names, PLACE_PATTERN, PlaceName, ROOT_SCHEMA, VECTOR_SCHEMA, quoted},
     url::{Cluster, DatabaseUrl},
 };
@@ -65,11 +66,13 @@ pub struct Migrated {
 /// names the installation's database and its admin role. What is cut off is done by the next run.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if something has a newer version than this program knows;
+/// [`ErrorKind::NotFound`] if there is no installation; [`ErrorKind::Denied`] if it is another
+/// role's; [`ErrorKind::Unsupported`] if something has a newer version than this program knows;
 /// [`ErrorKind::Unavailable`] if the server does not answer or others hold what is to be changed.
 pub async fn migrate(admin_url: &str, mut progress: impl FnMut(Progress)) -> Result<Migrated> {
     let way = Cluster::open(DatabaseUrl::parse(admin_url)?)?;
     let mut client = enter(&way).await?;
+    check_owner(&client).await?;
     migrate_root(&mut client).await?;
     let sql = "SELECT nspname FROM pg_namespace \
                WHERE nspname ~ $1 AND pg_get_userbyid(nspowner) = $2";

@@ -42,6 +42,7 @@ mod graph;
 mod graphs;
 mod home;
 mod in_order;
+mod installed;
 mod lines;
 mod locations;
 mod migrate;

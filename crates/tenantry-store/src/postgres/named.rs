@@ -35,16 +35,6 @@ pub(super) fn check<'a>(
 }
 
 impl Tenancy<Cluster> {
-    /// Fails as for a tenant that does not exist if another node has deleted it meanwhile, and
-    /// its place with it.
-    async fn still_lives(&self, collection: &CollectionRef) -> Result<()> {
-        self.tenants.forget(collection.tenant);
-        match self.open_tenant(collection.tenant).await? {
-            Some(_) => Ok(()),
-            None => Err(Error::not_found(Resource::Tenant, "(deleted)")),
-        }
-    }
-
     /// What to try once more after an operation on a collection has failed; fails as it did if
     /// that would not help.
     pub(super) async fn namesake<L: Level>(
@@ -64,7 +54,7 @@ impl Tenancy<Cluster> {
         why: &Error,
     ) -> Result<Option<CollectionRef>> {
         if why.kind() == ErrorKind::Corrupt {
-            self.still_lives(collection).await?;
+            self.still_lives(collection.tenant).await?;
         }
         let Some(database) = &collection.named_in else { return Ok(None) };
         if !matches!(why.subject(), Some((Resource::Collection, _))) {

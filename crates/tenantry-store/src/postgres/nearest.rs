@@ -48,8 +48,12 @@ impl Search<'_> {
             "WITH q AS MATERIALIZED (SELECT q.v, q.n \
              FROM unnest({vectors}) WITH ORDINALITY AS q (v, n))"
         )];
-        let condition =
-            if conditions.are_none() { None } else { Some(draft.conditions(conditions)?) };
+        let condition = if conditions.are_none() {
+            None
+        } else {
+            let source = draft.source(conditions);
+            Some(format!("{source} WHERE {}", draft.conditions(conditions)?))
+        };
         let parts = Parts {
             field: draft.bind(self.field.number.cast_signed(), Type::INT2),
             k: draft.bind(i64::try_from(self.request.k).unwrap_or(i64::MAX), Type::INT8),
@@ -59,7 +63,7 @@ impl Search<'_> {
         if let Some(condition) = &parts.condition {
             with.push(format!(
                 ", allowed AS MATERIALIZED \
-                 (SELECT r.ordinal FROM {{schema}}.records r WHERE {condition})\
+                 (SELECT r.ordinal FROM {condition})\
                  , many AS MATERIALIZED (SELECT count(*) AS n FROM allowed)"
             ));
         }
@@ -91,7 +95,7 @@ impl Search<'_> {
     }
 }
 
-/// Names of values, and what is asked of records called `r`.
+/// Names of values, and what is behind `FROM` for records called `r`, with what is asked of them.
 struct Parts {
     field: String,
     k: String,
@@ -146,8 +150,8 @@ impl Parts {
             format!("e.tenant = $1 AND e.collection = $2 AND e.field = {field} AND {length}");
         let from = match &self.condition {
             Some(condition) => format!(
-                "{{schema}}.vectors e CROSS JOIN LATERAL (SELECT 1 FROM {{schema}}.records r \
-                 WHERE {condition} AND r.ordinal = e.ordinal OFFSET 0) passes \
+                "{{schema}}.vectors e CROSS JOIN LATERAL (SELECT 1 FROM {condition} \
+                 AND r.ordinal = e.ordinal OFFSET 0) passes \
                  WHERE {these} AND (SELECT many.n FROM many) > {few}"
             ),
             None => format!("{{schema}}.vectors e WHERE {these}"),

@@ -5,7 +5,7 @@
 
 use super::{
     admin::{CHANGE, LOOK, Session, enter, within},
-    check::{check_admin, check_root},
+    check::{check_admin, check_direct, check_root},
     claim::{self, Claim, Owner},
     migrate::{VERSION, migrate_root, root_version},
     url::{Cluster, DatabaseUrl},
@@ -72,6 +72,7 @@ impl Ways {
         if let Some(way) = self.admin.as_ref().filter(|_| owner.is_ok()) {
             let ask = async {
                 let admin = enter(way).await?;
+                check_direct(&admin, &enter(way).await?).await?;
                 check_admin(&admin, &service).await?;
                 let version = root_version(&*admin).await?;
                 Ok((admin, version))
@@ -118,12 +119,15 @@ mod tests {
             says(&wrong, None, &[&service, "wrong password", &database]).await;
             says(&format!("{user}@{}", place.replace(&database, "none")), None, &["no database"])
                 .await;
+            let bare = format!("postgresql://{service}@{place}");
+            says(&bare, None, &["wants a password of", &service, "the URL has none"]).await;
             let closed = format!("{user}@{}", place.replace(&database, "postgres"));
             says(&closed, None, &["refused: "]).await;
             says(url, Some(url), &["the role that serves"]).await;
             let root = super::super::admin::with_database(&stand.url, &database).unwrap();
             says(url, Some(&root), &["is a superuser's"]).await;
             says(&root, Some(admin), &["SUPERUSER"]).await;
+            says(admin, Some(url), &["are the two URLs swapped?"]).await;
             opened(url, Some(admin)).await.unwrap();
             opened(url, None).await.unwrap();
         })

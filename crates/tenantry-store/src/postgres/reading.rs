@@ -199,7 +199,7 @@ impl<'a> Reading<'a> {
         let walk = self.walk;
         let make = |vector: Option<&VectorType>| -> Result<Vec<Step>> {
             let settings = walk.map(|walk| Step::Run(walk.settings()));
-            Ok(settings.into_iter().chain([Step::Run(make(vector)?)]).collect())
+            Ok(settings.into_iter().chain(make(vector)?.into_steps()).collect())
         };
         let answers = match &mut self.way {
             Way::Apart => return cluster.read_with(place, id, make).await,

@@ -5,6 +5,7 @@
 
 use super::{
     admin::{Work, connect, failed, lock_work_of_session, with_database, with_user},
+    installed::check_whole,
     migrate::{VERSION, begin, commit, migrate_root, place_databases, run},
     names::{Names, VECTOR_SCHEMA, base32, pgvector_refusal, quoted, server_refusal},
 };
@@ -89,7 +90,8 @@ impl fmt::Debug for SetUp {
 /// # Errors
 /// [`ErrorKind::Unsupported`] if the server or its pgvector is too old;
 /// [`ErrorKind::Denied`] if the role of the URL is no superuser; [`ErrorKind::Conflict`] if a role
-/// or a database of that name was made by somebody else.
+/// or a database of that name was made by somebody else, and nothing is made then;
+/// [`ErrorKind::Corrupt`] if a table is gone, which no setup brings back.
 pub async fn setup(superuser_url: &str, what: &Setup, entropy: &dyn Entropy) -> Result<SetUp> {
     setup_steps(superuser_url, what, entropy, Step::Passwords)
         .await?
@@ -117,6 +119,7 @@ pub(super) async fn setup_steps(
     let mut client = connect(superuser_url).await?;
     let server_version = check_server(&client).await?;
     run(&*client, &lock_work_of_session(Work::Setup), "wait for other setups").await?;
+    check_names(&client, names).await?;
     make_roles(&mut client, names).await?;
     if last == Step::Roles {
         return Ok(None);
@@ -137,6 +140,7 @@ pub(super) async fn setup_steps(
     let become_admin = format!("SET SESSION AUTHORIZATION {}", quoted(&names.admin())?);
     run(&*database, &become_admin, "act as the admin role").await?;
     migrate_root(&mut database).await?;
+    check_whole(&database).await?;
     if last == Step::Root {
         return Ok(None);
     }
@@ -175,6 +179,26 @@ async fn check_server(client: &Client) -> Result<String> {
         return Err(unsupported(message.to_owned()));
     };
     pgvector_refusal(&pgvector).map_or(Ok(version), |why| Err(unsupported(why)))
+}
+
+/// Looks at all names before anything is made.
+async fn check_names(client: &Client, names: &Names) -> Result<()> {
+    let (service, admin, template) = (names.service(), names.admin(), names.template());
+    let sql = "SELECT rolname::text FROM pg_roles WHERE rolname = ANY($1) \
+               AND shobj_description(oid, 'pg_authid') IS DISTINCT FROM $2";
+    let roles = [service.as_str(), admin.as_str()];
+    let row = client.query_opt(&format!("{sql} LIMIT 1"), &[&roles.as_slice(), &MARK]).await;
+    if let Some(row) = row.map_err(failed("look for a role"))? {
+        return Err(taken("role", row.get(0)));
+    }
+    let sql = "SELECT datname::text FROM pg_database WHERE datname = ANY($1) \
+               AND pg_get_userbyid(datdba) <> $2 LIMIT 1";
+    let databases = [names.database(), template.as_str()];
+    let row = client.query_opt(sql, &[&databases.as_slice(), &admin]).await;
+    match row.map_err(failed("look for a database"))? {
+        Some(row) => Err(taken("database", row.get(0))),
+        None => Ok(()),
+    }
 }
 
 async fn make_roles(client: &mut Client, names: &Names) -> Result<()> {

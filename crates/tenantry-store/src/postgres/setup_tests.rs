@@ -73,6 +73,24 @@ async fn what_others_have_made_is_never_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setup_that_meets_another_database_makes_nothing() {
+    Stand::with(async |stand| {
+        let client = connect(&stand.url).await.unwrap();
+        for taken in [stand.names.database().to_owned(), stand.names.template()] {
+            client.batch_execute(&format!("CREATE DATABASE {taken}")).await.unwrap();
+            let error = setup(&stand.url, &stand.what(), &SystemEntropy).await.unwrap_err();
+            client.batch_execute(&format!("DROP DATABASE {taken}")).await.unwrap();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+            assert!(error.to_string().contains(&taken), "{error}");
+        }
+        let sql = "SELECT rolname FROM pg_roles WHERE rolname = ANY($1)";
+        let roles = [stand.names.service(), stand.names.admin()];
+        assert!(client.query(sql, &[&roles.as_slice()]).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newer_pgvector_comes_to_every_database() {
     Stand::with(async |stand| {
         let made = stand.set_up().await;

@@ -50,12 +50,20 @@ pub(crate) struct Statement {
     pub(super) values: Vec<(Value, Type)>,
     /// One plan is good for all values, and it is asked so often that the server may keep it.
     pub(super) is_common: bool,
+    /// It has to be planned with [`LOOKING_UP`].
+    pub(super) looks_up: bool,
     pub(super) prepared: Option<tokio_postgres::Statement>,
 }
 
 impl Statement {
     pub(crate) fn new(text: impl Into<Text>) -> Self {
-        Self { text: text.into(), values: Vec::new(), is_common: false, prepared: None }
+        Self {
+            text: text.into(),
+            values: Vec::new(),
+            is_common: false,
+            looks_up: false,
+            prepared: None,
+        }
     }
 
     /// It may be [prepared](super::prepared).
@@ -65,6 +73,12 @@ impl Statement {
         self
     }
 
+    /// What has to run, for the answer of the last step.
+    pub(super) fn into_steps(self) -> Vec<Step> {
+        let settings = self.looks_up.then(|| Step::Run(Self::new(LOOKING_UP)));
+        settings.into_iter().chain([Step::Run(self)]).collect()
+    }
+
     /// Gives the next value, `$1` first.
     #[must_use]
     pub(crate) fn with(mut self, value: impl ToSql + Sync + Send + 'static, of: Type) -> Self {
@@ -72,6 +86,13 @@ impl Statement {
         self
     }
 }
+
+/// Until the transaction ends: who is asked for an order takes an index that has it, also where the
+/// statistics say that there is nothing to sort. (Before version 18 this adds so much to the cost
+/// of what must be sorted after all that it would be compiled, or done by several processes.)
+pub(super) const LOOKING_UP: &str = "SELECT pg_catalog.set_config('enable_sort', 'off', true), \
+     pg_catalog.set_config('jit', 'off', true), \
+     pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)";
 
 impl fmt::Debug for Statement {
     /// Without values: they are the tenants'.
@@ -88,12 +109,54 @@ pub(crate) struct Right {
     pub(crate) role: Option<Arc<str>>,
 }
 
+/// How often the server plans what is prepared. Left to itself it may do so for each execution,
+/// because it compares costs that were guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plans {
+    /// Once. What a plan is made for may have grown since.
+    Kept,
+    /// Each time.
+    New,
+}
+
+impl Plans {
+    fn mode(self) -> &'static str {
+        match self {
+            Self::Kept => "force_generic_plan",
+            Self::New => "force_custom_plan",
+        }
+    }
+
+    /// Holds from here on until the end of the transaction.
+    pub(super) fn set(self) -> Statement {
+        Statement::new(KEEP_PLANS).with(self.mode(), Type::TEXT).common_if(true)
+    }
+}
+
 /// One step of a transaction.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// What follows has this right and no other.
     Enter(Right),
     Run(Statement),
+}
+
+impl Step {
+    /// Nothing that must not be [prepared](super::prepared).
+    pub(super) fn is_common(&self) -> bool {
+        match self {
+            Self::Enter(_) => true,
+            Self::Run(statement) => statement.is_common,
+        }
+    }
+}
+
+/// What is entered last.
+pub(super) fn last_right(steps: &[Step]) -> Option<&Right> {
+    steps.iter().rev().find_map(|step| match step {
+        Step::Enter(right) => Some(right),
+        Step::Run(_) => None,
+    })
 }
 
 /// What a transaction may do.
@@ -143,10 +206,10 @@ const ENTER: &str = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg
      pg_catalog.set_config('lock_timeout', $3, true), \
      pg_catalog.set_config('idle_in_transaction_session_timeout', $4, true), \
      pg_catalog.set_config('role', $5, true)";
-/// Left to itself, the server plans what it keeps anew for each execution, because it
-/// compares costs that were guessed.
-const MARKED: &str = ", pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true), \
+const MARKED: &str = ", pg_catalog.set_config('plan_cache_mode', $6, true), \
      pg_catalog.current_setting('tenantry.session', true) AS mark";
+/// What may follow later in the same transaction.
+const KEEP_PLANS: &str = "SELECT pg_catalog.set_config('plan_cache_mode', $1, true)";
 
 /// Citus hands what `SET LOCAL` says on to the workers that a transaction reaches, after this, and
 /// what `set_config` says never. To other servers it is a setting that nobody reads.
@@ -170,10 +233,10 @@ impl Right {
         self.enter_with(ENTER.into(), limits)
     }
 
-    /// The same, and it answers with the session's mark; prepared statements keep one plan.
-    pub(super) fn enter_marked(self, limits: &Limits) -> Statement {
+    /// The same, and it answers with the session's mark.
+    pub(super) fn enter_marked(self, limits: &Limits, plans: Plans) -> Statement {
         static TEXT: LazyLock<Arc<str>> = LazyLock::new(|| format!("{ENTER}{MARKED}").into());
-        self.enter_with(Arc::clone(&TEXT).into(), limits)
+        self.enter_with(Arc::clone(&TEXT).into(), limits).with(plans.mode(), Type::TEXT)
     }
 
     fn enter_with(self, text: Text, limits: &Limits) -> Statement {

@@ -6,6 +6,7 @@ use super::{
     config::PostgresConfig,
     connections::Connections,
     graphs::{self, Graphs},
+    installed::look_at_room,
     locations::{Located, Locations, Secrets},
     opening::Ways,
     purge,
@@ -60,7 +61,12 @@ impl Postgres {
             Owner::Others => Err(claim::is_others(&format!("the database {}", config.url))),
             Owner::Nobody | Owner::Us(_) | Owner::Installation => Ok(()),
         };
-        ways.check(None, may_be).await?;
+        let (session, _) = ways.check(None, may_be).await?;
+        // Commands want few connections and make few tenants.
+        if config.may_found {
+            look_at_room(&session, &config).await?;
+        }
+        drop(session);
         let shared = Arc::new(shared(&config, ways, locations, &tenants, &revocations)?);
         shared.watch.look().await?;
         let inner = found(&config, &shared, tenants, revocations).await?;
@@ -71,6 +77,12 @@ impl Postgres {
             other => other?,
         }
         shared.open_locations().await?;
+        if config.may_found {
+            let location = config.default_location.map_or(Location::Home, Location::Named);
+            if let Err(why) = inner.can_make(config.default_isolation, location) {
+                tracing::warn!(%why, "tenants whose making does not say another isolation fail");
+            }
+        }
         watch::spawn(&shared);
         purge::spawn(&shared);
         graphs::spawn(&shared);

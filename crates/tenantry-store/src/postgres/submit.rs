@@ -177,7 +177,11 @@ impl Columns {
             .with(tenant, Type::INT8)
             .with(self.families, Type::INT2_ARRAY)
             .with(self.keys, Type::BYTEA_ARRAY);
-        Step::Run(if has_rows { statement.with(self.rows, Type::BYTEA_ARRAY) } else { statement })
+        Step::Run(if has_rows {
+            statement.with(self.rows, Type::BYTEA_ARRAY).common_if(true)
+        } else {
+            statement
+        })
     }
 }
 
@@ -331,6 +335,7 @@ impl Rows {
                 .with(number, Type::INT8)
                 .with(i16::from(keys::Head::FAMILY), Type::INT2)
                 .with(old.clone(), Type::BYTEA)
+                .common_if(true)
         };
         steps.push(Step::Run(match self.head {
             Head::Keep => head(KEEP_HEAD),

@@ -30,7 +30,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// the database.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
-    /// As it was given, without `sslrootcert`.
+    /// As it was given, without `sslrootcert`, and with modes of TLS that the driver knows.
     text: String,
     config: Config,
     database: String,
@@ -42,9 +42,11 @@ impl DatabaseUrl {
     /// Understands `text`, with libpq's `sslrootcert=FILE` among its options. No error repeats any
     /// part of it that could be a password.
     pub fn parse(text: &str) -> Result<Self> {
-        let (text, authority) = without_authority(text);
-        let mut config: Config =
-            text.parse().map_err(|error| Error::invalid(what_is_wrong(&error)))?;
+        if !has_clear_parts(text) {
+            return Err(not_understood());
+        }
+        let (text, authority) = for_the_driver(text);
+        let mut config: Config = text.parse().map_err(|error| what_is_wrong(&error))?;
         let user = config.get_user().filter(|user| !user.is_empty()).map(str::to_owned);
         let Some(user) = user else {
             return Err(Error::invalid("the database's URL names no user"));
@@ -117,12 +119,29 @@ impl DatabaseUrl {
     }
 }
 
-/// The text without the option `sslrootcert`, and its value.
-fn without_authority(text: &str) -> (String, Option<PathBuf>) {
+/// False if a password may reach into another part of a URL, so that a message which names the host
+/// or the database would show some of it: the driver ends the password at the first `@`, other
+/// programs at other characters, and both leave the rest to what follows.
+fn has_clear_parts(text: &str) -> bool {
+    let Some((_, rest)) = text.split_once("://") else { return true };
+    match rest.split_once('@') {
+        None => true,
+        Some((who, place)) => !who.contains(['/', '?', '#']) && !place.contains('@'),
+    }
+}
+
+/// The text without the option `sslrootcert`, and its value. Certificates are always verified, as
+/// are names in them, so that libpq's modes which say so are the one that demands TLS.
+fn for_the_driver(text: &str) -> (String, Option<PathBuf>) {
     const NAME: &str = "sslrootcert=";
     let Some((before, query)) = text.split_once('?') else { return (text.to_owned(), None) };
     let (ours, rest): (Vec<&str>, Vec<&str>) =
         query.split('&').partition(|part| part.starts_with(NAME));
+    let known = |part| match part {
+        "sslmode=verify-ca" | "sslmode=verify-full" => "sslmode=require",
+        other => other,
+    };
+    let rest: Vec<&str> = rest.into_iter().map(known).collect();
     let file = ours.last().map(|part| {
         let path = percent_decode_str(&part[NAME.len()..]);
         PathBuf::from(path.decode_utf8_lossy().into_owned())
@@ -134,19 +153,26 @@ fn without_authority(text: &str) -> (String, Option<PathBuf>) {
 
 /// The options whose value was not understood are named by constants; other causes might be a
 /// part of the password that was taken for an option.
-fn what_is_wrong(error: &tokio_postgres::Error) -> String {
+fn what_is_wrong(error: &tokio_postgres::Error) -> Error {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     if cause.starts_with("invalid value for option `sslmode`") {
-        return "the database's URL has an sslmode other than disable, prefer and require; \
-                certificates are always verified"
-            .to_owned();
+        return Error::invalid(
+            "the database's URL has an sslmode other than disable, prefer, require, verify-ca and \
+             verify-full; certificates are verified in all but the first",
+        );
     }
     if cause.starts_with("invalid value for option `") {
-        return format!("the database's URL has an {cause}");
+        return Error::invalid(format!("the database's URL has an {cause}"));
     }
-    "the database's URL is not understood; it is written \
-     postgresql://user:password@host:5432/database, with special characters percent-encoded"
-        .to_owned()
+    not_understood()
+}
+
+fn not_understood() -> Error {
+    Error::invalid(
+        "the database's URL is not understood; it is written \
+         postgresql://user:password@host:5432/database, with special characters percent-encoded \
+         (an @ in the password is %40)",
+    )
 }
 
 impl fmt::Display for DatabaseUrl {
@@ -214,8 +240,9 @@ impl Cluster {
         let Some(authority) = authority else {
             return Err(Error::invalid(format!(
                 "{url} is reached over TLS and needs the file of its certificate authority \
-                 (--database-ca; the system's bundle will do for public authorities); if the \
-                 network is trusted, write sslmode=disable into the URL"
+                 (?sslrootcert=FILE in the URL, or a server's --database-ca; the system's bundle \
+                 will do for public authorities); if the network is trusted, write \
+                 sslmode=disable into the URL"
             )));
         };
         let is_direct = url.config.get_ssl_negotiation() == SslNegotiation::Direct;
@@ -292,6 +319,15 @@ mod tests {
             "postgresql://anna:hush@db.example/main?sslmode=hush",
             "postgresql://anna:hush@/main",
             "postgresql://:hush@db.example/main",
+            "postgresql://anna:x@hush@db.example/main",
+            "postgresql://anna:x@hush@127.0.0.1:5432/main",
+            "postgresql://anna:x@y,hush@db.example/main",
+            "postgresql://anna:x@y/hush@db.example/main",
+            "postgresql://anna:x@y?user=hush@db.example/main",
+            "postgresql://anna:12/hush@db.example/main",
+            "postgresql://anna:x?sslrootcert=hush@db.example/main",
+            "postgresql://anna:x#hush@db.example/main",
+            "postgres://anna:x@hush@db.example",
             "hush",
             "",
         ] {
@@ -327,12 +363,15 @@ mod tests {
             "postgresql://a@db.example/d?sslmode=prefer",
             "postgresql://a@db.example/d?sslmode=require",
             "postgresql://a@localhost/d?sslmode=require",
+            "postgresql://a@localhost/d?sslmode=verify-full",
+            "postgresql://a@db.example/d?connect_timeout=3&sslmode=verify-ca",
             "postgresql://a@localhost,db.example/d",
             "postgresql://a@10.0.0.1/d",
             "host=localhost hostaddr=10.0.0.1 user=a",
         ] {
             let error = clear(text).expect_err(text).to_string();
             assert!(error.contains("--database-ca"), "{text}: {error}");
+            assert!(error.contains("?sslrootcert=FILE"), "{text}: {error}");
         }
         let mixed = clear("host=localhost,/run user=a").expect_err("two kinds").to_string();
         assert!(mixed.contains("mixes"), "{mixed}");

@@ -6,7 +6,7 @@ use super::{
     connect::Facts,
     connections::Connections,
     failure::{Failure, Outcome},
-    statement::{Mode, Right, Statement, Step},
+    statement::{Mode, Right, Statement, Step, last_right},
 };
 use crate::tenancy::{
     Pair, Space, View,
@@ -255,16 +255,20 @@ impl PgView {
         let each = if with_root { 2 } else { 1 };
         let ids = tenants.iter().map(|id| signed(*id)).collect::<Result<Vec<i64>>>()?;
         let steps = || {
+            let more = more();
+            let is_common = !more.is_empty() && more.iter().all(Step::is_common);
             let mut steps = Vec::new();
             for (tenant, id) in tenants.iter().zip(&ids) {
                 let (home, root) = (self.home_of(*tenant), &self.shared.root);
                 let lock = Statement::new(home.text(LOCK))
                     .with(*id, Type::INT8)
-                    .with(i16::from(head), Type::INT2);
+                    .with(i16::from(head), Type::INT2)
+                    .common_if(is_common);
                 let info = Statement::new(root.text(GET))
                     .with(*id, Type::INT8)
                     .with(i16::from(keys::Tenant::FAMILY), Type::INT2)
-                    .with(Vec::<u8>::new(), Type::BYTEA);
+                    .with(Vec::<u8>::new(), Type::BYTEA)
+                    .common_if(is_common);
                 steps.extend([Step::Enter(home.right(*tenant)), Step::Run(lock)]);
                 if home != root && with_root {
                     steps.push(Step::Enter(root.right(*tenant)));
@@ -273,7 +277,6 @@ impl PgView {
                     steps.push(Step::Run(info));
                 }
             }
-            let more = more();
             if !more.is_empty() {
                 steps.push(Step::Enter(self.home_of(*first).right(*first)));
             }
@@ -332,7 +335,7 @@ impl PgView {
             State::Ended => Err(Failure::internal("a view that failed is used")),
             State::New => {
                 let (transaction, answers) = self.begin(place, &right, &steps).await?;
-                let entered = last_right(&steps()).unwrap_or(right);
+                let entered = last_right(&steps()).cloned().unwrap_or(right);
                 *state = State::Open { transaction: Box::new(transaction), entered };
                 Ok(answers)
             }
@@ -344,7 +347,7 @@ impl PgView {
                 if entered != right {
                     all.insert(0, Step::Enter(right.clone()));
                 }
-                let entered = last_right(&all).unwrap_or(entered);
+                let entered = last_right(&all).cloned().unwrap_or(entered);
                 let answers = transaction.run(all).await?;
                 *state = State::Open { transaction, entered };
                 Ok(answers)
@@ -539,13 +542,6 @@ pub(super) fn behind(start: &[u8]) -> Option<Vec<u8>> {
         }
     }
     None
-}
-
-fn last_right(steps: &[Step]) -> Option<Right> {
-    steps.iter().rev().find_map(|step| match step {
-        Step::Enter(right) => Some(right.clone()),
-        Step::Run(_) => None,
-    })
 }
 
 /// Bytes in a column of a row.

@@ -18,7 +18,7 @@ use crate::{
     CollectionInfo, CollectionRef,
     pool::compute,
     tenancy::{
-        Backend as _, Tenancy,
+        Tenancy,
         batch::{Batch, Place as BatchPlace, Prepared, Put, weight},
         catalog::PARTITION,
         complete,
@@ -41,17 +41,20 @@ use tokio_postgres::types::Type;
 /// Sealed bytes of the records that a batch changes. They are in memory twice while it is made.
 const OLD_BYTES_MAX: i64 = 256 << 20;
 
+/// Lists are unfolded where they are selected: behind FROM each would be copied once more.
 const INSERT: &str = "INSERT INTO {schema}.records \
      (tenant, collection, ordinal, key, id, fields, body) \
-     SELECT $1, $2, g.ordinal, g.key, g.id, g.fields::jsonb, g.body \
-     FROM unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::text[], $7::bytea[]) \
-     AS g (ordinal, key, id, fields, body)";
+     SELECT $1, $2, g.ordinal, g.key, g.id, g.fields::jsonb, g.body FROM (SELECT \
+     unnest($3::bigint[]) AS ordinal, unnest($4::bytea[]) AS key, unnest($5::bytea[]) AS id, \
+     unnest($6::text[]) AS fields, unnest($7::bytea[]) AS body) AS g";
 const UPDATE: &str = "UPDATE {schema}.records AS r SET fields = g.fields::jsonb, body = g.body \
      FROM unnest($3::bigint[], $4::text[], $5::bytea[]) AS g (ordinal, fields, body) \
      WHERE r.tenant = $1 AND r.collection = $2 AND r.ordinal = g.ordinal";
+/// Of records that are new.
 const VECTORS: &str = "INSERT INTO {schema}.vectors (tenant, collection, field, ordinal, v) \
-     SELECT $1, $2, g.field, g.ordinal, g.v \
-     FROM unnest($3::smallint[], $4::bigint[], $5) AS g (field, ordinal, v) \
+     SELECT $1, $2, unnest($3::smallint[]), unnest($4::bigint[]), unnest($5)";
+const PUT_VECTORS: &str = "INSERT INTO {schema}.vectors (tenant, collection, field, ordinal, v) \
+     SELECT $1, $2, unnest($3::smallint[]), unnest($4::bigint[]), unnest($5) \
      ON CONFLICT (tenant, collection, field, ordinal) DO UPDATE SET v = excluded.v";
 
 impl Tenancy<Cluster> {
@@ -162,22 +165,21 @@ impl Tenancy<Cluster> {
         data: impl Fn(&mut Draft) -> Result<Option<String>> + Send + Sync,
     ) -> Result<Changing<'t>> {
         let writing = tenant.writer.lock().await;
-        while tenant.is_behind() {
-            let view = self.change(tenant).await?;
-            if tenant.is_behind() {
-                self.take_over(tenant, view).await?;
-            }
+        if tenant.is_behind() {
+            drop(self.caught_up(tenant).await?);
         }
-        self.changing_locked(scope, tenant, collection, writing, data).await
+        self.changing_locked(scope, tenant, collection, writing, true, data).await
     }
 
-    /// The same for whoever has the writer lock.
+    /// The same for whoever has the writer lock. What is asked for is
+    /// [common](Statement::common_if), or not.
     pub(super) async fn changing_locked<'t>(
         &self,
         scope: &Scope<Write>,
         tenant: &'t OpenTenant,
         collection: &CollectionRef,
         writing: MutexGuard<'t, ()>,
+        is_common: bool,
         data: impl Fn(&mut Draft) -> Result<Option<String>> + Send + Sync,
     ) -> Result<Changing<'t>> {
         tenant.check_alive()?;
@@ -185,15 +187,15 @@ impl Tenancy<Cluster> {
         let make = || -> Result<Statement> {
             let mut draft = Draft::new(tenant, number)?;
             let data = data(&mut draft)?;
-            Ok(draft.finish(&place, "", data.as_deref()))
+            Ok(draft.finish(&place, "", data.as_deref()).common_if(is_common))
         };
         make()?;
-        let steps = || make().map(Step::Run).into_iter().collect();
+        let steps = || make().map(Statement::into_steps).unwrap_or_default();
         let (view, answers) =
             PgView::change_and(&self.shared, place.clone(), &[tenant], steps).await?;
         // A revocation takes the same lock.
         self.stands(scope.standing(), Some(tenant), Some(&view)).await?;
-        let rows = answers.into_iter().next().unwrap_or_default();
+        let rows = answers.into_iter().next_back().unwrap_or_default();
         let lines = Lines::of(rows, tenant, number)?;
         let info = named::check(tenant, collection, lines.info.as_ref())?.clone();
         let statistics = lines.statistics.ok_or_else(|| {
@@ -279,6 +281,12 @@ struct Columns<'a> {
 struct Rows {
     insert: Records,
     update: Records,
+    insert_vectors: Vectors,
+    update_vectors: Vectors,
+}
+
+#[derive(Default)]
+struct Vectors {
     fields: Vec<i16>,
     ordinals: Vec<i64>,
     vectors: Vec<Wire>,
@@ -334,10 +342,12 @@ impl BatchPlace for Columns<'_> {
             records.keys.push(self.keys.of(&body.id));
             records.ids.push(body.id.into_bytes());
         }
+        let rows =
+            if is_new { &mut self.rows.insert_vectors } else { &mut self.rows.update_vectors };
         for (field, vector) in vectors {
-            self.rows.fields.push(field.cast_signed());
-            self.rows.ordinals.push(number);
-            self.rows.vectors.push(Wire::of(&vector)?);
+            rows.fields.push(field.cast_signed());
+            rows.ordinals.push(number);
+            rows.vectors.push(Wire::of(&vector)?);
         }
         Ok(())
     }
@@ -356,7 +366,7 @@ impl Rows {
         let statement = |text: &str| {
             Statement::new(place.text(text)).with(tenant, Type::INT8).with(collection, Type::INT4)
         };
-        let Self { insert, update, fields, ordinals, vectors } = self;
+        let Self { insert, update, insert_vectors, update_vectors } = self;
         let mut steps = Vec::new();
         if !insert.ordinals.is_empty() {
             let Records { ordinals, keys, ids, fields, bodies } = insert;
@@ -365,7 +375,8 @@ impl Rows {
                 .with(keys, Type::BYTEA_ARRAY)
                 .with(ids, Type::BYTEA_ARRAY)
                 .with(fields, Type::TEXT_ARRAY)
-                .with(bodies, Type::BYTEA_ARRAY);
+                .with(bodies, Type::BYTEA_ARRAY)
+                .common_if(true);
             steps.push(Step::Run(insert));
         }
         if !update.ordinals.is_empty() {
@@ -376,12 +387,18 @@ impl Rows {
                 .with(bodies, Type::BYTEA_ARRAY);
             steps.push(Step::Run(update));
         }
-        if !vectors.is_empty() {
+        for (text, Vectors { fields, ordinals, vectors }) in
+            [(VECTORS, insert_vectors), (PUT_VECTORS, update_vectors)]
+        {
+            if vectors.is_empty() {
+                continue;
+            }
             let vector = vector.ok_or_else(|| Error::internal("the database has no vectors"))?;
-            let vectors = statement(VECTORS)
+            let vectors = statement(text)
                 .with(fields, Type::INT2_ARRAY)
                 .with(ordinals, Type::INT8_ARRAY)
-                .with(vectors, vector.many.clone());
+                .with(vectors, vector.many.clone())
+                .common_if(true);
             steps.push(Step::Run(vectors));
         }
         Ok(steps)

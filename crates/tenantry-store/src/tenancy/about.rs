@@ -174,9 +174,9 @@ impl<B: Backend> Tenancy<B> {
     }
 
     /// Appends to the log of a tenant apart what the root has told it, each note once: the number
-    /// of the last one is in the counters, in the same commit. The tenant's writer lock is held
-    /// and its place is open.
-    pub(crate) async fn take_over(&self, tenant: &OpenTenant, view: B::View) -> Result<()> {
+    /// of the last one, which this gives, is in the counters, in the same commit. The tenant's
+    /// writer lock is held and its place is open.
+    pub(super) async fn take_over(&self, tenant: &OpenTenant, view: B::View) -> Result<u64> {
         let taken = tenant.head().map_or(0, |head| head.told);
         // Before the notes are read: all up to this one are there then, and a later one stays.
         let told = tenant.told();
@@ -218,7 +218,7 @@ impl<B: Backend> Tenancy<B> {
         if let Err(error) = self.forget_notes(tenant.id(), taken).await {
             tracing::warn!(?error, tenant = %tenant.id(), "remove notes that a log has taken over");
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Removes notes up to this one, which were taken over. Nobody reads or writes them any more.

@@ -92,3 +92,9 @@ pub(crate) fn weight(record: &Record) -> usize {
 fn metadata_bytes(metadata: &Metadata) -> usize {
     metadata.iter().map(|(key, value)| 64 + key.len() + value.bytes()).sum()
 }
+
+/// A distance as callers are told it: what overflows is the largest number there is, because JSON
+/// has neither an infinity nor what is no number.
+pub(crate) fn finite(distance: f32) -> f32 {
+    if distance.is_nan() { f32::MAX } else { distance.clamp(f32::MIN, f32::MAX) }
+}

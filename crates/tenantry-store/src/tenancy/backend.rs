@@ -10,7 +10,7 @@ use super::{
 use crate::{Entropy, Obstacle};
 use std::fmt::Debug;
 use tenantry_auth::TenantId;
-use tenantry_types::{Isolation, Location, OwnDatabase, Result};
+use tenantry_types::{Error, Isolation, Location, OwnDatabase, Result};
 
 /// A key with its value.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
@@ -148,7 +148,8 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Reads all keys with one start, a page at a time.
+/// Reads all keys with one start, a page at a time. A database may be its tenant's own, and answer
+/// with anything: what cannot be is refused.
 pub(crate) struct Scan<'a, V> {
     view: &'a V,
     space: Space,
@@ -156,6 +157,8 @@ pub(crate) struct Scan<'a, V> {
     from: Vec<u8>,
     page: std::vec::IntoIter<Pair>,
     is_last: bool,
+    /// Rows that there may still be.
+    left: u64,
 }
 
 /// Rows read at once.
@@ -165,12 +168,30 @@ impl<'a, V: View> Scan<'a, V> {
     /// From `from` on, or all.
     pub(crate) fn new(view: &'a V, space: Space, start: Vec<u8>, from: Option<Vec<u8>>) -> Self {
         let from = from.unwrap_or_else(|| start.clone());
-        Self { view, space, start, from, page: Vec::new().into_iter(), is_last: false }
+        let page = Vec::new().into_iter();
+        Self { view, space, start, from, page, is_last: false, left: u64::MAX }
+    }
+
+    /// Fails if there are more rows than this, and two pages, which may be of another moment.
+    pub(crate) fn at_most(self, rows: u64) -> Self {
+        Self { left: rows.saturating_add(2 * PAGE as u64), ..self }
+    }
+
+    fn check(&self, page: &[Pair]) -> Result<()> {
+        let is_inside = |(key, _): &Pair| key.starts_with(&self.start) && *key >= self.from;
+        let ascends = page.is_sorted_by(|(one, _), (next, _)| one < next);
+        if page.len() <= PAGE && ascends && page.iter().all(is_inside) {
+            return Ok(());
+        }
+        Err(Error::corrupt("rows are not those that were asked for, or not in their order"))
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<Pair>> {
         if self.page.len() == 0 && !self.is_last {
             let page = self.view.page(self.space, &self.start, &self.from, PAGE).await?;
+            self.check(&page)?;
+            let left = self.left.checked_sub(page.len() as u64);
+            self.left = left.ok_or_else(|| Error::corrupt("more rows than there can be"))?;
             self.is_last = page.len() < PAGE;
             if let Some((last, _)) = page.last() {
                 self.from.clone_from(last);
@@ -179,5 +200,67 @@ impl<'a, V: View> Scan<'a, V> {
             self.page = page.into_iter();
         }
         Ok(self.page.next())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers with what a function makes of the place of a row and where the page begins.
+    struct Odd<F>(F);
+
+    impl<F: Fn(usize, &[u8]) -> Option<Vec<u8>> + Send + Sync> View for Odd<F> {
+        fn generation(&self) -> u64 {
+            0
+        }
+
+        async fn get(&self, _: Space, _: &[u8]) -> Result<Option<Vec<u8>>> {
+            Ok(None)
+        }
+
+        async fn many(&self, _: Space, _: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+            Ok(Vec::new())
+        }
+
+        async fn page(&self, _: Space, _: &[u8], from: &[u8], _: usize) -> Result<Vec<Pair>> {
+            Ok((0..).map_while(|at| self.0(at, from)).map(|key| (key, Vec::new())).collect())
+        }
+    }
+
+    /// How many rows a scan gave, and whether it came to an end.
+    async fn scanned(
+        rows: u64,
+        key: impl Fn(usize, &[u8]) -> Option<Vec<u8>> + Send + Sync,
+    ) -> (usize, bool) {
+        let view = Odd(key);
+        let mut scan = Scan::new(&view, Space::Data, b"k".to_vec(), None).at_most(rows);
+        let mut count = 0;
+        loop {
+            match scan.next().await {
+                Ok(Some(_)) => count += 1,
+                end => return (count, end.is_ok()),
+            }
+        }
+    }
+
+    fn below(from: &[u8], at: usize) -> Vec<u8> {
+        [from, &u16::try_from(at).unwrap().to_be_bytes()].concat()
+    }
+
+    #[tokio::test]
+    async fn a_scan_refuses_what_no_database_of_ours_answers() {
+        let ends = |at: usize, from: &[u8]| (at < 3).then(|| below(from, at));
+        assert_eq!(scanned(3, ends).await, (3, true));
+        let is_endless = |at: usize, from: &[u8]| (at < PAGE).then(|| below(from, at));
+        assert_eq!(scanned(1_000, is_endless).await, (5 * PAGE, false));
+        let is_large = |at: usize, from: &[u8]| (at <= PAGE).then(|| below(from, at));
+        assert_eq!(scanned(1_000, is_large).await, (0, false));
+        let repeats = |at: usize, _: &[u8]| (at < PAGE).then(|| below(b"k", at));
+        assert_eq!(scanned(1_000, repeats).await, (PAGE, false));
+        let falls = |at: usize, from: &[u8]| (at < 3).then(|| below(from, 9 - at));
+        assert_eq!(scanned(1_000, falls).await, (0, false));
+        let is_outside = |at: usize, _: &[u8]| (at < 3).then(|| below(b"l", at));
+        assert_eq!(scanned(1_000, is_outside).await, (0, false));
     }
 }

@@ -49,6 +49,18 @@ fn missing_database(name: &DatabaseName) -> Error {
     Error::not_found(Resource::Database, name.as_str())
 }
 
+/// Databases that the tenant can have: as many as it may, or more if it had them before.
+pub(super) fn databases_max(tenant: &OpenTenant) -> u64 {
+    let there = tenant.head().map_or(0, |head| head.databases);
+    u64::from(there.max(tenant.info().limits.databases))
+}
+
+/// The same of collections.
+fn collections_max(tenant: &OpenTenant) -> u64 {
+    let there = tenant.head().map_or(0, |head| head.collections);
+    u64::from(there.max(tenant.info().limits.collections))
+}
+
 impl<B: Backend> Tenancy<B> {
     pub(crate) async fn databases<L: Level>(
         &self,
@@ -56,11 +68,21 @@ impl<B: Backend> Tenancy<B> {
         page: Page,
     ) -> Result<Vec<DatabaseRef>> {
         let tenant = self.tenant(scope).await?;
-        let view = self.view(&tenant).await?;
+        let found = self.databases_of(scope, &tenant, page).await;
+        self.unless_gone(&tenant, found).await
+    }
+
+    async fn databases_of<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        tenant: &OpenTenant,
+        page: Page,
+    ) -> Result<Vec<DatabaseRef>> {
+        let view = self.view(tenant).await?;
         let mut found = Vec::new();
         let mut skip = page.offset;
         let all = keys::DatabaseName::all(tenant.prefix());
-        let mut names = Scan::new(&view, Space::Data, all, None);
+        let mut names = Scan::new(&view, Space::Data, all, None).at_most(databases_max(tenant));
         while page.limit.is_none_or(|limit| found.len() < limit) {
             let Some((_, value)) = names.next().await? else { break };
             let number = DatabaseNumber(small_number(&value)?);
@@ -71,7 +93,7 @@ impl<B: Backend> Tenancy<B> {
                 skip -= 1;
                 continue;
             }
-            let info = load_database(&view, &tenant, number).await?;
+            let info = load_database(&view, tenant, number).await?;
             found.extend(info.map(|info| DatabaseRef { tenant: tenant.id(), info }));
         }
         Ok(found)
@@ -94,12 +116,23 @@ impl<B: Backend> Tenancy<B> {
         page: Page,
     ) -> Result<Vec<CollectionRef>> {
         let tenant = self.database_tenant(scope, database).await?;
-        let view = self.view(&tenant).await?;
+        let found = self.collections_of(scope, &tenant, database, page).await;
+        self.unless_gone(&tenant, found).await
+    }
+
+    async fn collections_of<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        tenant: &OpenTenant,
+        database: &DatabaseRef,
+        page: Page,
+    ) -> Result<Vec<CollectionRef>> {
+        let view = self.view(tenant).await?;
         let mut found = Vec::new();
         let mut left = Limits::ANSWER_BYTES_MAX;
-        let numbers = visible(&view, &tenant, scope, database, page).await?;
+        let numbers = visible(&view, tenant, scope, database, page).await?;
         for numbers in numbers.chunks(READ_AT_ONCE) {
-            for info in load_collections(&view, &tenant, numbers).await? {
+            for info in load_collections(&view, tenant, numbers).await? {
                 let bytes = weight(&info);
                 left = left.checked_sub(bytes).ok_or_else(crate::surface::answer_too_large)?;
                 found.push(CollectionRef { tenant: tenant.id(), info, named_in: None });
@@ -114,8 +147,12 @@ impl<B: Backend> Tenancy<B> {
         database: &DatabaseRef,
     ) -> Result<usize> {
         let tenant = self.database_tenant(scope, database).await?;
-        let view = self.view(&tenant).await?;
-        Ok(visible(&view, &tenant, scope, database, Page::default()).await?.len())
+        let numbers = async {
+            let view = self.view(&tenant).await?;
+            visible(&view, &tenant, scope, database, Page::default()).await
+        };
+        let numbers = numbers.await;
+        Ok(self.unless_gone(&tenant, numbers).await?.len())
     }
 
     pub(crate) async fn collection<L: Level>(
@@ -148,7 +185,7 @@ impl<B: Backend> Tenancy<B> {
         let tenant = self.tenant(scope).await?;
         match self.find_collection_in(scope, &tenant, database, wanted, Age::Any).await {
             Err(why) if why.kind() == ErrorKind::NotFound && Self::is_old(&tenant) => {
-                self.backend.confirm(&tenant).await?;
+                self.confirm_of(&tenant).await?;
                 self.find_collection_in(scope, &tenant, database, wanted, Age::Second).await
             }
             found => found,
@@ -166,7 +203,7 @@ impl<B: Backend> Tenancy<B> {
             return Ok(None);
         }
         let tenant = self.collection_tenant(scope, collection).await?;
-        self.backend.confirm(&tenant).await?;
+        self.confirm_of(&tenant).await?;
         let info = &collection.info;
         Ok(Some(match &collection.named_in {
             Some(database) => {
@@ -258,7 +295,7 @@ async fn visible<L: Level>(
     let all = keys::collection_names_of(tenant.prefix(), number.0);
     let mut found = Vec::new();
     let mut skip = page.offset;
-    let mut names = Scan::new(view, Space::Data, all, None);
+    let mut names = Scan::new(view, Space::Data, all, None).at_most(collections_max(tenant));
     while page.limit.is_none_or(|limit| found.len() < limit) {
         let Some((_, value)) = names.next().await? else { break };
         let collection = CollectionNumber(small_number(&value)?);

@@ -63,12 +63,18 @@ impl<B: Backend> Tenancy<B> {
         self.operator_stands(scope, Some(&view)).await?;
         let note = keys::Purge { tenant: tenant.get(), collection: 0 }.encode(INSTALLATION);
         if view.get(Space::Catalog, &note).await?.is_none() {
+            if self.tenant_by_id(tenant).await?.is_some() {
+                let message = "this tenant is not deleted: only what a deleted one has left can be \
+                               given up";
+                return Err(Error::invalid(message));
+            }
             return Err(Error::not_found(Resource::Tenant, tenant.to_string()));
         }
         let placement = placement(&view, tenant).await?;
         if placement.location == Location::Home {
-            let message = "what this tenant has left is in the installation's own database, and \
-                           is removed there without any help";
+            let message = "nothing of this tenant is to be given up: it was given up before, or \
+                           what it has left is in the installation's own database, where it is \
+                           removed without any help";
             return Err(Error::invalid(message));
         }
         let way = keys::OwnDatabase { tenant: tenant.get() }.encode(INSTALLATION);

@@ -47,7 +47,8 @@ use std::{
 };
 use tenantry_auth::{Level, Scope, TenantId};
 use tenantry_types::{
-    Clock, Error, Isolation, Limits, Location, Resource, Result, TenantName, TenantState, Timestamp,
+    Clock, Error, ErrorKind, Isolation, Limits, Location, Resource, Result, TenantName,
+    TenantState, Timestamp,
 };
 use tenants::{Commit, OpenTenant, Tenants};
 use zeroize::Zeroizing;
@@ -177,7 +178,8 @@ impl<B: Backend> Tenancy<B> {
     /// The tenant of a scope, its place opened.
     pub(crate) async fn tenant<L: Level>(&self, scope: &Scope<L>) -> Result<Arc<OpenTenant>> {
         let tenant = self.known(scope).await?;
-        self.at_home(&tenant).await?;
+        let opened = self.at_home(&tenant).await;
+        self.unless_gone(&tenant, opened).await?;
         Ok(tenant)
     }
 
@@ -209,7 +211,38 @@ impl<B: Backend> Tenancy<B> {
             return Ok(());
         }
         let tenant = self.tenant(scope).await?;
-        self.backend.confirm(&tenant).await
+        self.confirm_of(&tenant).await
+    }
+
+    async fn confirm_of(&self, tenant: &OpenTenant) -> Result<()> {
+        let confirmed = self.backend.confirm(tenant).await;
+        self.unless_gone(tenant, confirmed).await
+    }
+
+    /// What reading a tenant's place gave. If another node has deleted the tenant meanwhile, and
+    /// its place with it, nothing is corrupt: there is no such tenant. Nobody calls this who holds
+    /// a view.
+    pub(crate) async fn unless_gone<T>(
+        &self,
+        tenant: &OpenTenant,
+        outcome: Result<T>,
+    ) -> Result<T> {
+        if let Err(why) = &outcome
+            && B::IS_SHARED
+            && why.kind() == ErrorKind::Corrupt
+        {
+            self.still_lives(tenant.id()).await?;
+        }
+        outcome
+    }
+
+    /// Fails as for a tenant that does not exist if another node has deleted it meanwhile.
+    pub(crate) async fn still_lives(&self, id: TenantId) -> Result<()> {
+        self.tenants.forget(id);
+        match self.open_tenant(id).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::not_found(Resource::Tenant, "(deleted)")),
+        }
     }
 
     /// Looks into a tenant's cached catalog, or loads and caches.
@@ -222,9 +255,10 @@ impl<B: Backend> Tenancy<B> {
         keep: impl FnOnce(&mut tenants::Catalog, Arc<T>),
     ) -> Result<Option<Arc<T>>> {
         if age == Age::Second && Self::is_old(tenant) && tenant.is_cached(&look) {
-            self.backend.confirm(tenant).await?;
+            self.confirm_of(tenant).await?;
         }
-        tenant.cached(look, load, keep).await
+        let found = tenant.cached(look, load, keep).await;
+        self.unless_gone(tenant, found).await
     }
 
     /// True if what is cached of a tenant's catalog may have been changed by another node.

@@ -3,7 +3,7 @@
 use super::{
     Backend, Space, Tenancy, View,
     backend::Scan,
-    catalog::PARTITION,
+    catalog::{PARTITION, databases_max},
     disk::{DiskCollection, DiskStatistics},
     keys::{self, Decode as _, Prefix},
     place::Fresh,
@@ -67,7 +67,7 @@ impl<B: Backend> Tenancy<B> {
         let view = self.view(tenant).await?;
         let mut sizes = TenantSizes::default();
         let all = keys::DatabaseName::all(tenant.prefix());
-        let mut names = Scan::new(&view, Space::Data, all, None);
+        let mut names = Scan::new(&view, Space::Data, all, None).at_most(databases_max(tenant));
         while names.next().await?.is_some() {
             sizes.databases += 1;
         }

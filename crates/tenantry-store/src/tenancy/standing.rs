@@ -80,11 +80,25 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<(MutexGuard<'t, ()>, B::View)> {
         let guard = tenant.writer.lock().await;
         tenant.check_alive()?;
+        Ok((guard, self.caught_up(tenant).await?))
+    }
+
+    /// The view of whoever changes a tenant and has its writer lock, when its log says all that the
+    /// root has told it. Whoever owns the tenant's database decides what it keeps: one that does
+    /// not keep what it took over must not be told again and again.
+    pub(crate) async fn caught_up(&self, tenant: &OpenTenant) -> Result<B::View> {
         let mut view = self.change(tenant).await?;
         while tenant.is_behind() {
-            self.take_over(tenant, view).await?;
+            let taken = self.take_over(tenant, view).await?;
+            tenant.check_alive()?;
             view = self.change(tenant).await?;
+            if tenant.head().is_none_or(|head| head.told < taken) {
+                return Err(Error::corrupt(format!(
+                    "the log of tenant {} does not keep what it was told",
+                    tenant.id()
+                )));
+            }
         }
-        Ok((guard, view))
+        Ok(view)
     }
 }

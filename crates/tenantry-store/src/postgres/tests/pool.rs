@@ -159,6 +159,44 @@ async fn who_waits_first_is_served_first() {
     assert_eq!(*served.lock(), [0, 1, 2, 3, 4, 5]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_server_has_no_connection_left_those_that_are_open_serve_all() {
+    let world = World::new(2).await;
+    let limit = |most: u32| format!("ALTER ROLE {} CONNECTION LIMIT {most}", world.role("service"));
+    world.batch(&world.database(0), &limit(2)).await;
+    let bounds =
+        Bounds { wait: Duration::from_secs(20), pause: Duration::from_millis(50), ..BOUNDS };
+    let connections = Arc::new(world.connections_at(&address(), 8, bounds));
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..60 {
+        let (connections, target) = (Arc::clone(&connections), world.target(number % 2));
+        tasks.spawn(async move {
+            assert_eq!(database_of(&connections, &target).await, *target.database);
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("served");
+    }
+    assert!(connections.totals().0 <= 2, "{:?}", connections.totals());
+    assert_eq!(connections.totals().1, 0);
+}
+
+#[tokio::test]
+async fn a_node_without_any_connection_does_not_wait_for_one() {
+    let world = World::new(1).await;
+    let limit = format!("ALTER ROLE {} CONNECTION LIMIT 1", world.role("service"));
+    world.batch(&world.database(0), &limit).await;
+    let (other, connections) = (world.connections(1), world.connections(4));
+    let held = other.get(&world.target(0)).await.expect("the only one");
+    let since = Instant::now();
+    let failure = connections.get(&world.target(0)).await.map(drop).expect_err("none left");
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    let error = failure.error();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.public_message().contains("no connection left"), "{error}");
+    drop(held);
+}
+
 #[tokio::test]
 async fn after_a_failure_nobody_tries_for_a_moment() {
     let url = DatabaseUrl::parse("postgresql://nobody@127.0.0.1:1/none").expect("a URL");

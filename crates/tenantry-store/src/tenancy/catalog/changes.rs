@@ -121,7 +121,8 @@ impl<B: Backend> Tenancy<B> {
             let mut commit = inner.begin(&tenant)?;
             let names = keys::collection_names_of(tenant.prefix(), info.number.0);
             let mut gone = Vec::new();
-            let mut names = Scan::new(&view, Space::Data, names, None);
+            let all = u64::from(commit.head.collections);
+            let mut names = Scan::new(&view, Space::Data, names, None).at_most(all);
             let mut numbers = Vec::new();
             while let Some((_, value)) = names.next().await? {
                 numbers.push(CollectionNumber(small_number(&value)?));

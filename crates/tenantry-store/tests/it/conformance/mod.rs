@@ -85,6 +85,7 @@ pub(crate) async fn run_records<K>(make: &impl AsyncFn() -> (Store, K)) {
         vectors_that_do_not_fit_are_refused,
         rounded_vectors_belong_to_the_version_that_was_found,
         named_vectors_of_another_tenant_do_not_exist,
+        distances_are_numbers_whatever_the_vectors,
     );
 }
 

@@ -317,3 +317,21 @@ pub(super) async fn named_vectors_of_another_tenant_do_not_exist(w: &World<'_>) 
     let error = w.store.query(&two, &c, &request).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
+
+pub(super) async fn distances_are_numbers_whatever_the_vectors(w: &World<'_>) {
+    for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
+        let spec = CollectionSpec { metric, ..spec("large") };
+        let (scope, c) = collection(w, &format!("large-{metric:?}").to_lowercase(), &spec).await;
+        let with = |id, vector: [f32; 2]| RecordWrite {
+            vector: Some(vector.to_vec()),
+            ..record(id, 0.0, &[])
+        };
+        let large = vec![with("a", [3e38, -3e38]), with("b", [-3e38, -3e38]), with("c", [0.0; 2])];
+        w.store.write(&scope, &c, UPSERT, large).await.unwrap();
+        for vector in [[3e38, 3e38], [-3e38, -3e38], [0.0, 0.0], [1.0, 1.0]] {
+            let hits = found(w, &scope, &c, &search(None, &vector, 3)).await;
+            assert_eq!(hits.len(), 3, "{metric:?}");
+            assert!(hits.iter().all(|(_, far)| far.is_finite()), "{metric:?}: {hits:?}");
+        }
+    }
+}

@@ -4,8 +4,8 @@
 //! Rights are three: the login that serves with `tenantry.tenant` set (`shared`), the same login
 //! after `SET ROLE` of a tenant's role (`schema`, `database`), and a tenant's role that somebody
 //! let log in. Who may send any statement as the login that serves can set another tenant or take
-//! another tenant's role: what is checked here is that no single statement, however written,
-//! reaches further than what was set.
+//! another tenant's role, also within one statement, by `set_config`: what is checked here is that
+//! no statement reaches further than what is set.
 //!
 //! What the server shows to all is listed in [`visible`].
 

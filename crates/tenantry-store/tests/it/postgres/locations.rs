@@ -1,6 +1,10 @@
 //! Tenants in other databases than the installation's.
 
-use super::{Site, nodes::Node, proxy::Proxy};
+use super::{
+    Site,
+    nodes::{Node, any_key},
+    proxy::Proxy,
+};
 use crate::{
     conformance::{self, OWN, UPSERT, record},
     stand::tenant,
@@ -327,7 +331,32 @@ async fn what_is_deleted_leaves_nothing_at_a_location() {
     assert_eq!(client.query_one(all, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
-/// Whoever owns a tenant's database may write notes there that name others.
+/// Whoever owns a tenant's database decides what it keeps of what is committed there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_keeps_nothing_is_told_once() {
+    let (site, donor) = (Site::new().await, Site::new().await);
+    let node = open(site.config()).await;
+    let carried = another(&donor).await;
+    let scope = make(&node, "t", Some(own(&carried))).await.unwrap();
+    node.make(&scope, "c").await.unwrap();
+    let (client, connection) =
+        tokio_postgres::connect(&superuser_in(&donor, &carried), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let forgetful = "CREATE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN IF NEW.family = 17 THEN NEW.row := OLD.row; END IF; RETURN NEW; END'; \
+         CREATE TRIGGER hold BEFORE UPDATE ON tenantry.catalog FOR EACH ROW \
+         EXECUTE FUNCTION public.hold()";
+    client.batch_execute(forgetful).await.unwrap();
+    node.store.create_key(&scope, any_key()).await.unwrap();
+    let patience = Duration::from_secs(10);
+    let made = tokio::time::timeout(patience, node.make(&scope, "d")).await.expect("no end");
+    assert_eq!(made.unwrap_err().kind(), ErrorKind::Corrupt);
+    let wrote = tokio::time::timeout(patience, write(&node, &scope, "c", 1)).await;
+    assert_eq!(wrote.expect("no end").unwrap_err().kind(), ErrorKind::Corrupt);
+    client.batch_execute("DROP TRIGGER hold ON tenantry.catalog").await.unwrap();
+    write(&node, &scope, "c", 1).await.unwrap();
+}
+
 /// Whose claim is gone keeps what it has, until it is given up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_claimed_any_more_is_not_taken_for_removed() {
@@ -357,6 +386,7 @@ async fn what_is_not_claimed_any_more_is_not_taken_for_removed() {
     .await;
 }
 
+/// Whoever owns a tenant's database may write notes there that name others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_note_removes_nobody_else() {
     let (site, there, donor) = (Site::new().await, Site::new().await, Site::new().await);
@@ -438,6 +468,11 @@ async fn a_purge_that_hangs_keeps_no_other_waiting_and_can_be_given_up() {
     let nobody = TenantId::new(99);
     let why = node.store.abandon(&node.operator, nobody).await.unwrap_err();
     assert_eq!(why.kind(), ErrorKind::NotFound);
+    let lives = make(&node, "lives", None).await.unwrap().tenant();
+    let why = node.store.abandon(&node.operator, lives).await.unwrap_err();
+    assert_eq!(why.kind(), ErrorKind::Invalid);
+    assert!(why.to_string().contains("is not deleted"), "{why}");
+    node.delete("lives").await.unwrap();
     let given_up = node.store.abandon(&node.operator, lost).await.unwrap();
     assert_eq!((given_up.tenant, given_up.location), (lost, Location::Own));
     let rest = "SELECT count(*) FROM tenantry.catalog WHERE tenant > 0 OR family IN (3, 5, 6, 8, 11) \

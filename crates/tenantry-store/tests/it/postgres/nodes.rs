@@ -366,6 +366,38 @@ async fn of_nodes_that_start_at_once_one_makes_the_installation() {
     assert!(!config.key_folder.join("master.key").exists());
 }
 
+/// Before this node hears of the deletion.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_place_of_a_deleted_tenant_is_not_taken_for_a_broken_one() {
+    let site = Site::new().await;
+    let node = Node::new(site.open_apart(Isolation::Schema).await).await;
+    let name = DatabaseName::default_database();
+    for number in 0..5 {
+        let tenant = format!("t{number}");
+        let scope = node.tenant_in(&tenant, Isolation::Schema).await.unwrap();
+        let made = node.make(&scope, "c").await.unwrap();
+        let database = node.store.database(&scope, &name).await.unwrap();
+        // As another node would, which takes its time to say it.
+        let place = "DO $$ DECLARE place text; BEGIN FOR place IN SELECT nspname FROM pg_namespace \
+             WHERE nspname ~ '^ten_' LOOP EXECUTE format('DROP SCHEMA %I CASCADE', place); \
+             END LOOP; END $$";
+        site.run(place).await;
+        let page = Page::default();
+        if number == 4 {
+            let broken = kind(node.store.databases(&scope, page).await);
+            assert_eq!(broken, Some(ErrorKind::Corrupt), "it is not deleted");
+        }
+        site.run(&format!("DELETE FROM tenantry.catalog WHERE tenant = {}", scope.tenant())).await;
+        let why = match number {
+            0 => kind(node.store.databases(&scope, page).await),
+            1 => kind(node.store.collections(&scope, &database, page).await),
+            2 => kind(node.store.count_collections(&scope, &database).await),
+            _ => kind(node.store.count(&scope, &made, &Selector::default()).await),
+        };
+        assert_eq!(why, Some(ErrorKind::NotFound), "{number}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_deleted_is_removed() {
     let site = Site::new().await;
