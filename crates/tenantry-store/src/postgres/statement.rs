@@ -75,7 +75,8 @@ impl Statement {
 
     /// What has to run, for the answer of the last step.
     pub(super) fn into_steps(self) -> Vec<Step> {
-        let settings = self.looks_up.then(|| Step::Run(Self::new(LOOKING_UP)));
+        let settings = Self::new(LOOKING_UP).common_if(self.is_common);
+        let settings = self.looks_up.then_some(Step::Run(settings));
         settings.into_iter().chain([Step::Run(self)]).collect()
     }
 
