@@ -72,7 +72,8 @@ impl Ways {
         if let Some(way) = self.admin.as_ref().filter(|_| owner.is_ok()) {
             let ask = async {
                 let admin = enter(way).await?;
-                check_direct(&admin, &enter(way).await?).await?;
+                let other = enter(way).await?;
+                check_direct(&admin, &other).await?;
                 check_admin(&admin, &service).await?;
                 let version = root_version(&*admin).await?;
                 Ok((admin, version))

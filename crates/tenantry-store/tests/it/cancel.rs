@@ -130,7 +130,7 @@ async fn dropped_creations_and_deletions_leave_names_free_or_taken() {
         }
         let spec = crate::stand::spec(&format!("c{}", n % 3), Metric::Cosine);
         let creation = stand.store.create_collection(&scope, &database, &spec, true);
-        briefly(&mut chance, creation).await;
+        briefly(&mut chance, Box::pin(creation)).await;
         if let Ok(found) = stand.store.collection(&scope, &database, &spec.name).await {
             briefly(&mut chance, stand.store.delete_collection(&scope, &found)).await;
         }
