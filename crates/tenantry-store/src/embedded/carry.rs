@@ -129,10 +129,6 @@ impl Carry for Files {
         self.fences.change(placement, |fence| fence.closed = Some(placement.stay));
     }
 
-    fn is_closed(&self, placement: Placement) -> bool {
-        self.fences.of(placement).closed == Some(placement.stay)
-    }
-
     fn reopen(&self, placement: Placement) {
         self.fences.change(placement, |fence| fence.closed = None);
     }

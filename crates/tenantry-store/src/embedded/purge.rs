@@ -195,13 +195,16 @@ impl Inner {
 
     /// Keeps whoever moves tenants away if this one was ever moved: what he frees is not freed a
     /// second time. At his next step he finds that it is gone.
-    async fn no_mover(&self, id: TenantId) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>> {
+    async fn no_mover(&self, id: TenantId) -> Result<Option<tokio::sync::OwnedMutexGuard<()>>> {
         let installation = self.installation().await?;
         if move_in(&self.db()?, &installation, id).await?.is_none() {
             return Ok(None);
         }
-        let working = tokio::time::timeout(MOVER_PATIENCE, self.moves.working.lock()).await;
-        let busy = |_| Error::new(ErrorKind::Busy, "another tenant is being moved; try again");
+        let working =
+            tokio::time::timeout(MOVER_PATIENCE, self.moves.working(id).lock_owned()).await;
+        let busy = |_| {
+            Error::new(ErrorKind::Busy, "the tenant's places are being emptied already; try again")
+        };
         working.map(Some).map_err(busy)
     }
 

@@ -46,9 +46,6 @@ pub(crate) trait Carry: Backend {
     /// Lets nobody commit to a place any more but [`Carry::put`].
     fn close(&self, placement: Placement);
 
-    /// True if a place is closed: it stays so when nobody knows whether its tenant has left it.
-    fn is_closed(&self, placement: Placement) -> bool;
-
     /// Ends [`Carry::close`].
     fn reopen(&self, placement: Placement);
 

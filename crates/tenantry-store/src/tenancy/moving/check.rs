@@ -48,6 +48,11 @@ impl Check {
         self.marks.len()
     }
 
+    /// True if everything was compared once.
+    pub(super) fn is_done(&self) -> bool {
+        self.left.is_empty()
+    }
+
     /// Fails if a copy that should be the same is not.
     pub(super) fn fail_if_any(&self, tenant: &OpenTenant) -> Result<()> {
         let Some(first) = self.marks.first() else { return Ok(()) };
@@ -88,10 +93,13 @@ impl<B: Carry> Tenancy<B> {
         arriving: &OpenTenant,
         check: &mut Check,
     ) -> Result<bool> {
-        let Some((start, from)) = check.left.pop_front() else { return Ok(false) };
+        let Some((start, from)) = check.left.front().cloned() else { return Ok(false) };
+        // Opened before the turn is waited for, and not held meanwhile.
+        drop((self.view(tenant).await?, self.look(arriving.placement()).await?));
+        let mut turn = self.turn(tenant).await?;
         let ours = self.view(tenant).await?;
         let theirs = self.look(arriving.placement()).await?;
-        let mut turn = self.turn(tenant).await?;
+        let mut next = None;
         let mut differences = Differences::new(&**self, (&ours, &theirs), &start, from.as_deref());
         while let Some((differs, _)) = differences.next().await? {
             if differs {
@@ -99,11 +107,15 @@ impl<B: Carry> Tenancy<B> {
             }
             turn.pass().await;
             if differences.rows >= ROWS_AT_ONCE || differences.bytes >= BYTES_AT_ONCE {
-                let mut next = differences.last.clone();
-                next.push(0);
-                check.left.push_front((start, Some(next)));
+                let mut following = differences.last.clone();
+                following.push(0);
+                next = Some((start.clone(), Some(following)));
                 break;
             }
+        }
+        check.left.pop_front();
+        if let Some(next) = next {
+            check.left.push_front(next);
         }
         Ok(true)
     }

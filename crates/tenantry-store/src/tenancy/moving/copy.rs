@@ -9,7 +9,7 @@ use crate::tenancy::{
     disk::{Body, DiskCollection},
     keys::{self, Decode as _, Family, Tail},
     number,
-    tenants::OpenTenant,
+    tenants::{CHANGES_KEPT, OpenTenant},
 };
 use std::{cmp::Ordering, collections::BTreeMap};
 use tenantry_types::{CollectionNumber, Error, ErrorKind, Result};
@@ -41,13 +41,6 @@ impl Rows {
     pub(super) fn set(&mut self, space: Space, key: Vec<u8>, value: Option<Vec<u8>>) {
         self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
         self.rows.insert(key, (space, value));
-    }
-
-    /// Takes over what others say, which counts.
-    pub(super) fn extend(&mut self, later: Self) {
-        for (key, (space, value)) in later.rows {
-            self.set(space, key, value);
-        }
     }
 
     /// True if it is time to commit. What belongs together is put together before this is asked:
@@ -215,8 +208,9 @@ impl<B: Carry> Tenancy<B> {
         let held = tenant.head().and_then(|head| head.hold);
         let end = held.ok_or_else(super::not_held)?;
         let end = keys::Change { sequence: end }.encode(tenant.prefix());
+        let oldest = held.unwrap_or(0).saturating_sub(CHANGES_KEPT);
         let start = keys::Change::all(tenant.prefix());
-        let mut from = start.clone();
+        let mut from = keys::Change { sequence: oldest }.encode(tenant.prefix());
         loop {
             let page = self.view(tenant).await?.page(Space::Data, &start, &from, 64).await?;
             let mut rows = Rows::default();
@@ -238,8 +232,10 @@ impl<B: Carry> Tenancy<B> {
         arriving: &OpenTenant,
         cursor: &mut Cursor,
     ) -> Result<bool> {
-        let view = self.view(tenant).await?;
+        // Opened before the turn is waited for, and not held meanwhile.
+        drop(self.view(tenant).await?);
         let mut turn = self.turn(tenant).await?;
+        let view = self.view(tenant).await?;
         let prefix = tenant.prefix();
         let from = keys::Collection { collection: cursor.collection }.encode(prefix);
         let all = keys::Collection::all(prefix);

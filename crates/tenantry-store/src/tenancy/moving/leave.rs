@@ -57,11 +57,13 @@ impl<B: Carry> Tenancy<B> {
     /// Lets the tenant stay where it is, and empties the place that it was to move to.
     pub(super) async fn undo(&self, one: &Move) -> Result<()> {
         said("let go");
-        let name = match self.source(one).await {
-            Ok(tenant) => {
-                self.let_go(&tenant, one).await?;
-                tenant.info().name.to_string()
-            }
+        let let_go = async {
+            let tenant = self.source(one).await?;
+            self.let_go(&tenant, one).await?;
+            Ok::<_, Error>(tenant.info().name.to_string())
+        };
+        let name = match let_go.await {
+            Ok(name) => name,
             // A place that is damaged must not keep the other one.
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Internal) => {
                 tracing::error!(?error, tenant = %one.tenant(), "undo a move without its source");

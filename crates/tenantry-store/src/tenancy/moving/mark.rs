@@ -87,11 +87,24 @@ impl<B: Backend> Tenancy<B> {
             let queue = self.moves.queue.lock();
             queue.waiting.iter().take(LISTED_MAX).map(|(_, id)| *id).collect()
         };
-        let mut found = Vec::new();
+        let mut moves = Vec::new();
         for id in waiting {
-            let Some(one) = move_in(&root, &installation, id).await? else { continue };
-            let tenant = self.open_tenant(id).await?;
-            found.extend(tenant.map(|tenant| self.status_of(&tenant.info().name, &one)));
+            match move_in(&root, &installation, id).await {
+                Ok(one) => moves.extend(one),
+                Err(error) => tracing::error!(?error, tenant = %id, "list moves; one is left out"),
+            }
+        }
+        drop(root);
+        let mut found = Vec::new();
+        for one in moves {
+            match self.open_tenant(one.tenant()).await {
+                Ok(tenant) => {
+                    found.extend(tenant.map(|tenant| self.status_of(&tenant.info().name, &one)));
+                }
+                Err(error) => {
+                    tracing::error!(?error, tenant = %one.tenant(), "list moves; one is left out");
+                }
+            }
         }
         Ok(found)
     }
@@ -231,6 +244,10 @@ impl<B: Carry> Tenancy<B> {
             let tenant = inner.require(&name).await?;
             let cancelled =
                 inner.change_move_for(Some(&scope), tenant.id(), |one, log| match one.phase {
+                    // Whoever renames it holds the same lock.
+                    _ if tenant.info().name != name => {
+                        Err(Error::not_found(Resource::Tenant, name.as_str()))
+                    }
                     Phase::Begun => {
                         log.audit(about(scope.actor(), "tenant.move.cancel", name.as_str(), one));
                         one.phase = Phase::Cancelling;
@@ -244,6 +261,7 @@ impl<B: Carry> Tenancy<B> {
                     Phase::Cancelled | Phase::Failed => Err(not_moved(&name)),
                 });
             let cancelled = cancelled.await?.ok_or_else(|| not_moved(&name))?;
+            inner.moves.queue.lock().waiting.insert(cancelled.turn());
             inner.moves.wake.notify_one();
             Ok(inner.status_of(&name, &cancelled))
         })

@@ -28,7 +28,7 @@ use row::Progress;
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
@@ -39,9 +39,10 @@ use tenantry_types::{Error, ErrorKind, Result, Timestamp};
 pub(crate) struct Moves {
     /// Wakes whoever moves.
     pub(crate) wake: Arc<tokio::sync::Notify>,
-    /// Held while something is done to the places of a tenant that is being moved: between any two
-    /// steps, and by the purger, which thereby waits for the step under way.
-    pub(crate) working: tokio::sync::Mutex<()>,
+    working: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Tenants of which nobody knows whether the commit that decides was done, by the attempt.
+    unknown: Mutex<HashMap<TenantId, u64>>,
+    attempts: AtomicU64,
     queue: Mutex<Queue>,
     /// Of moves that were worked on.
     progress: Mutex<HashMap<TenantId, Progress>>,
@@ -57,10 +58,18 @@ struct Queue {
 }
 
 impl Moves {
+    /// Held while something is done to the places of a tenant that is being moved: during each
+    /// step, and by the purger, which thereby waits for the step under way.
+    pub(crate) fn working(&self, id: TenantId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut working = self.working.lock();
+        working.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(working.entry(id).or_default())
+    }
+
     /// Nothing is left to do.
-    fn over(&self, id: TenantId) {
-        self.queue.lock().waiting.retain(|(_, other)| *other != id);
-        self.progress.lock().remove(&id);
+    fn over(&self, turn: (Timestamp, TenantId)) {
+        self.queue.lock().waiting.remove(&turn);
+        self.progress.lock().remove(&turn.1);
     }
 
     /// A step has failed, and will be tried again.

@@ -84,13 +84,14 @@ impl<B: Carry> Sink<'_, B> {
 }
 
 impl<B: Carry> Tenancy<B> {
-    /// Replays some of what was changed; the commits that are left.
+    /// Replays some of what was changed; the view that it was read from, and the commits that are
+    /// left there.
     pub(super) async fn round(
         &self,
         tenant: &OpenTenant,
         arriving: &OpenTenant,
         mover: &mut Mover,
-    ) -> Result<u64> {
+    ) -> Result<(B::View, u64)> {
         let view = self.view(tenant).await?;
         let head = tenant.read_head(&view).await?;
         if head.hold.is_none() {
@@ -104,7 +105,7 @@ impl<B: Carry> Tenancy<B> {
         sink.flush().await?;
         (mover.replayed, mover.audit) = (changed, audit);
         let entries = head.audit_sequence.saturating_sub(audit);
-        Ok(head.sequence.saturating_sub(changed).max(entries))
+        Ok((view, head.sequence.saturating_sub(changed).max(entries)))
     }
 
     /// Everything that is left, for whoever holds the tenant's writer lock. Fails with
@@ -152,9 +153,7 @@ impl<B: Carry> Tenancy<B> {
         for (key, _) in old.into_iter().filter(|(key, _)| *key < oldest) {
             sink.rows.remove(key);
         }
-        let is_apart = sink.arriving.placement().is_apart();
-        replay_catalog(tenant, is_apart, (view, &there), &touch, &mut sink.rows).await?;
-        sink.pass().await?;
+        self.replay_catalog(tenant, (view, &there), &touch, sink).await?;
         for (collection, ordinals) in &touch.records {
             self.replay_records(tenant, (view, &there), *collection, ordinals, sink).await?;
         }
@@ -203,6 +202,51 @@ impl<B: Carry> Tenancy<B> {
         Ok((touch, last))
     }
 
+    /// Databases and collections that were touched: what they were called at the destination goes
+    /// first, so that names may have changed hands.
+    async fn replay_catalog(
+        &self,
+        tenant: &OpenTenant,
+        (view, there): (&B::View, &B::View),
+        touch: &Touch,
+        sink: &mut Sink<'_, B>,
+    ) -> Result<()> {
+        let is_apart = sink.arriving.placement().is_apart();
+        for number in &touch.databases {
+            remove_names(database(tenant, there, *number).await?, &mut sink.rows);
+            sink.pass().await?;
+        }
+        for number in &touch.collections {
+            remove_names(collection(tenant, there, *number).await?, &mut sink.rows);
+            sink.pass().await?;
+        }
+        for number in &touch.databases {
+            match database(tenant, view, *number).await? {
+                Some(named) => put_named(named, *number, &mut sink.rows),
+                None => {
+                    let key = keys::Database { database: *number }.encode(tenant.prefix());
+                    sink.rows.remove(key);
+                }
+            }
+            sink.pass().await?;
+        }
+        for number in &touch.collections {
+            match collection(tenant, view, *number).await? {
+                Some(named) => {
+                    put_named(named, *number, &mut sink.rows);
+                    put_counts(tenant, view, *number, &mut sink.rows).await?;
+                }
+                None => {
+                    let key = keys::Collection { collection: *number }.encode(tenant.prefix());
+                    sink.rows.remove(key);
+                    sink.rows.note(tenant, is_apart, *number);
+                }
+            }
+            sink.pass().await?;
+        }
+        Ok(())
+    }
+
     /// Records that were touched, as the view has them.
     async fn replay_records(
         &self,
@@ -221,16 +265,9 @@ impl<B: Carry> Tenancy<B> {
             replay_record(&reader, (view, there), *ordinal, &mut sink.rows).await?;
             sink.pass().await?;
         }
-        let counts = keys::Statistics { collection, partition: PARTITION }.encode(tenant.prefix());
-        if let Some(value) = view.get(Space::Data, &counts).await? {
-            sink.rows.put(counts, value);
-        }
-        Ok(())
+        put_counts(tenant, view, collection, &mut sink.rows).await
     }
 }
-
-/// The keys of what a row is called, and the row.
-type Named = ([Vec<u8>; 2], Vec<u8>);
 
 /// The pause would be too long.
 pub(super) fn late() -> Error {
@@ -241,72 +278,54 @@ fn lost() -> Error {
     Error::corrupt("changes that were held for a move are missing")
 }
 
-/// Databases and collections that were touched: what they were called at the destination goes
-/// first, so that names may have changed hands.
-async fn replay_catalog<V: View>(
+/// A row of the catalog: its key, its value, and the keys of what it is called.
+type Named = (Vec<u8>, Vec<u8>, Vec<Vec<u8>>);
+
+async fn database<V: View>(tenant: &OpenTenant, view: &V, number: u32) -> Result<Option<Named>> {
+    let key = keys::Database { database: number }.encode(tenant.prefix());
+    let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(None) };
+    let row: DiskDatabase = tenant.open_row(&key, &sealed)?;
+    let info = row.into_info(DatabaseNumber(number))?;
+    let name = keys::DatabaseName { name: Tail(info.name.as_str().as_bytes()) };
+    Ok(Some((key, sealed, vec![name.encode(tenant.prefix())])))
+}
+
+async fn collection<V: View>(tenant: &OpenTenant, view: &V, number: u32) -> Result<Option<Named>> {
+    let prefix = tenant.prefix();
+    let key = keys::Collection { collection: number }.encode(prefix);
+    let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(None) };
+    let row: DiskCollection = tenant.open_row(&key, &sealed)?;
+    let info = row.into_info(CollectionNumber(number))?;
+    let name = Tail(info.name.as_str().as_bytes());
+    let name = keys::CollectionName { database: info.database.0, name }.encode(prefix);
+    let id = keys::CollectionId { id: info.id.0 }.encode(prefix);
+    Ok(Some((key, sealed, vec![name, id])))
+}
+
+fn remove_names(old: Option<Named>, rows: &mut Rows) {
+    for name in old.into_iter().flat_map(|(.., names)| names) {
+        rows.remove(name);
+    }
+}
+
+fn put_named((key, sealed, names): Named, number: u32, rows: &mut Rows) {
+    for name in names {
+        rows.put(name, number.to_be_bytes().to_vec());
+    }
+    rows.put(key, sealed);
+}
+
+/// How many records a collection has.
+async fn put_counts<V: View>(
     tenant: &OpenTenant,
-    is_apart: bool,
-    (view, there): (&V, &V),
-    touch: &Touch,
+    view: &V,
+    collection: u32,
     rows: &mut Rows,
 ) -> Result<()> {
-    let prefix = tenant.prefix();
-    let mut new = Rows::default();
-    for database in &touch.databases {
-        let key = keys::Database { database: *database }.encode(prefix);
-        let name = async |view: &V| -> Result<Option<(Vec<u8>, Vec<u8>)>> {
-            let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(None) };
-            let row: DiskDatabase = tenant.open_row(&key, &sealed)?;
-            let info = row.into_info(DatabaseNumber(*database))?;
-            let name = keys::DatabaseName { name: Tail(info.name.as_str().as_bytes()) };
-            Ok(Some((name.encode(prefix), sealed)))
-        };
-        if let Some((old, _)) = name(there).await? {
-            rows.remove(old);
-        }
-        match name(view).await? {
-            Some((name, sealed)) => {
-                new.put(name, database.to_be_bytes().to_vec());
-                new.put(key.clone(), sealed);
-            }
-            None => rows.remove(key.clone()),
-        }
+    let counts = keys::Statistics { collection, partition: PARTITION }.encode(tenant.prefix());
+    if let Some(value) = view.get(Space::Data, &counts).await? {
+        rows.put(counts, value);
     }
-    for collection in &touch.collections {
-        let key = keys::Collection { collection: *collection }.encode(prefix);
-        let names = async |view: &V| -> Result<Option<Named>> {
-            let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(None) };
-            let row: DiskCollection = tenant.open_row(&key, &sealed)?;
-            let info = row.into_info(CollectionNumber(*collection))?;
-            let name = Tail(info.name.as_str().as_bytes());
-            let name = keys::CollectionName { database: info.database.0, name }.encode(prefix);
-            let id = keys::CollectionId { id: info.id.0 }.encode(prefix);
-            Ok(Some(([name, id], sealed)))
-        };
-        if let Some((old, _)) = names(there).await? {
-            for old in old {
-                rows.remove(old);
-            }
-        }
-        match names(view).await? {
-            Some((names, sealed)) => {
-                for name in names {
-                    new.put(name, collection.to_be_bytes().to_vec());
-                }
-                new.put(key.clone(), sealed);
-                let counts = keys::Statistics { collection: *collection, partition: PARTITION };
-                let counts = counts.encode(prefix);
-                if let Some(value) = view.get(Space::Data, &counts).await? {
-                    new.put(counts, value);
-                }
-            }
-            None => {
-                rows.remove(key.clone());
-                new.note(tenant, is_apart, *collection);
-            }
-        }
-    }
-    rows.extend(new);
     Ok(())
 }
 

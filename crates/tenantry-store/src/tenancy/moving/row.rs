@@ -300,11 +300,12 @@ mod tests {
             ended: Some(Timestamp(6)),
             cursor: Cursor { catalog: true, collection: 2, ordinal: 300, records: 9, audit: 1 },
             total: 10,
-            pause: Duration::from_micros(1_000),
+            pause: Duration::from_millis(1),
             why: Some("so".into()),
         };
         let bytes = disk::encode(&DiskMove::of(&one));
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "");
+        let expected = b"\x00\x06\x00\x00\x04home\x00\x01\xac\x02\x04home\x04\x02op\x05\x01\x06\
+            \x01\x02\xac\x02\x09\x01\x0a\xe8\x07\x01\x02so";
+        assert_eq!(bytes, expected);
     }
 }

@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Resource, Result};
+use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
 use tokio::sync::Notify;
 
 /// How long a move rests after a step of it has failed, at first and at most, and how often it is
@@ -49,9 +49,14 @@ const MARKS_LEFT: usize = 512;
 const ROUNDS_MAX: u32 = 200;
 const COMMITS_LEFT_AT_MOST: u64 = 500;
 /// Attempts to stop them, after which the move has failed.
-const ATTEMPTS_MAX: u32 = 100;
+const ATTEMPTS_MAX: u32 = 12;
+/// How often a copy begins anew, because the source has given up holding its changes.
+const RESTARTS_MAX: u32 = 3;
 /// Marks after which comparing waits until they are looked at again.
 const MARKS_MAX: usize = 50_000;
+
+/// When a move was asked for, and whose it is.
+type Turn = (Timestamp, TenantId);
 
 /// What is known in memory of the move under way.
 #[derive(Debug, Default)]
@@ -69,6 +74,8 @@ pub(super) struct Mover {
     pub(super) pause: Duration,
     /// Steps that have failed one after the other.
     failures: u32,
+    /// How often the copy has begun anew.
+    restarts: u32,
 }
 
 impl Mover {
@@ -110,23 +117,27 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
             return;
         }
         rests.retain(|_, until| *until > Instant::now());
-        let id = match tenancy.next_move(&rests).await {
-            Ok(Some(id)) => id,
+        let turn = match tenancy.next_move(&rests).await {
+            Ok(Some(turn)) => turn,
             outcome => {
                 if let Err(error) = outcome {
                     tracing::warn!(?error, "look for moves; it will be tried again");
                 }
                 drop(tenancy);
                 let pause = if rests.is_empty() { LOOK_EVERY } else { REST };
-                drop(tokio::time::timeout(pause, woken.notified()).await);
+                if tokio::time::timeout(pause, woken.notified()).await.is_ok() {
+                    // One that rests may have been cancelled.
+                    rests.clear();
+                }
                 continue;
             }
         };
+        let id = turn.1;
         let mut mover = movers.remove(&id).unwrap_or_default();
         let begun = Instant::now();
         match tenancy.step(id, &mut mover).await {
             Ok(true) => {
-                tenancy.moves.over(id);
+                tenancy.moves.over(turn);
                 continue;
             }
             Ok(false) => mover.failures = 0,
@@ -137,12 +148,13 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
                 let rest = REST.saturating_mul(1 << mover.failures.min(10)).min(REST_MAX);
                 mover.failures += 1;
                 rests.insert(id, Instant::now() + rest);
+                if movers.len() >= RESTING_MAX {
+                    movers.clear();
+                }
             }
         }
         let breath = mover.is_patient().then(|| (BREATHS * begun.elapsed()).min(BREATH_MAX));
-        if movers.len() < RESTING_MAX {
-            movers.insert(id, mover);
-        }
+        movers.insert(id, mover);
         drop(tenancy);
         if let Some(breath) = breath {
             tokio::time::sleep(breath).await;
@@ -152,8 +164,9 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
 
 impl<B: Carry> Tenancy<B> {
     /// The next move to work on: the oldest that does not rest.
-    async fn next_move(&self, rests: &HashMap<TenantId, Instant>) -> Result<Option<TenantId>> {
-        if !self.moves.queue.lock().is_known {
+    async fn next_move(&self, rests: &HashMap<TenantId, Instant>) -> Result<Option<Turn>> {
+        // What is read while the fate of a commit is open may not have it.
+        if !self.moves.queue.lock().is_known && self.is_decided() {
             let installation = self.installation().await?;
             let found = moves_in(&self.root(None).await?, &installation).await?;
             let mut queue = self.moves.queue.lock();
@@ -162,18 +175,14 @@ impl<B: Carry> Tenancy<B> {
         }
         let queue = self.moves.queue.lock();
         let next = queue.waiting.iter().find(|(_, id)| !rests.contains_key(id));
-        Ok(next.map(|(_, id)| *id))
+        Ok(next.copied())
     }
 
     /// One step of a move; true if nothing is left to do.
     async fn step(self: &Arc<Self>, id: TenantId, mover: &mut Mover) -> Result<bool> {
-        let _working = self.moves.working.lock().await;
-        let Some(mut one) = self.move_of(id).await? else { return Ok(true) };
-        if self.is_closed(one.from) {
-            self.settle_flip(id).await?;
-            let Some(now) = self.move_of(id).await? else { return Ok(true) };
-            one = now;
-        }
+        let _working = self.moves.working(id).lock_owned().await;
+        self.check_known(id)?;
+        let Some(one) = self.move_of(id).await? else { return Ok(true) };
         self.say(mover, &one);
         match one.phase {
             Phase::Begun => {}
@@ -184,8 +193,9 @@ impl<B: Carry> Tenancy<B> {
         let Err(error) = self.advance(mover, &one).await else { return Ok(false) };
         match error.kind() {
             ErrorKind::Unavailable | ErrorKind::Busy => Err(error),
-            ErrorKind::Conflict => {
-                *mover = Mover { pause: mover.pause, failures: mover.failures, ..Mover::default() };
+            ErrorKind::Conflict if mover.restarts < RESTARTS_MAX => {
+                let Mover { pause, failures, restarts, .. } = *mover;
+                *mover = Mover { pause, failures, restarts: restarts + 1, ..Mover::default() };
                 Err(error)
             }
             // It was deleted: the purger does the rest.
@@ -248,18 +258,16 @@ impl<B: Carry> Tenancy<B> {
             }
             Stage::Follow => self.follow(&tenant, &arriving, mover).await,
             _ => {
-                let mut check = match mover.check.take() {
+                let check = match &mut mover.check {
                     Some(check) => check,
-                    None => self.begin_check(&tenant).await?,
+                    none => none.insert(self.begin_check(&tenant).await?),
                 };
-                let is_more = self.compare(&tenant, &arriving, &mut check).await?;
-                mover.check = Some(check);
+                let is_more = self.compare(&tenant, &arriving, check).await?;
                 if !is_more {
                     said("checked");
-                    mover.stage = Stage::Follow;
                 }
-                if mover.check.as_ref().is_some_and(|check| check.marks() > MARKS_MAX) {
-                    self.look_again_at_marks(&tenant, &arriving, mover).await?;
+                if !is_more || check.marks() > MARKS_MAX {
+                    mover.stage = Stage::Follow;
                 }
                 Ok(())
             }
@@ -274,41 +282,33 @@ impl<B: Carry> Tenancy<B> {
         mover: &mut Mover,
     ) -> Result<()> {
         said("follow");
-        let commits = self.round(tenant, arriving, mover).await?;
+        let (view, commits) = self.round(tenant, arriving, mover).await?;
         said("followed");
         mover.rounds += 1;
         let is_late = mover.rounds > ROUNDS_MAX;
         let enough = if is_late { COMMITS_LEFT_AT_MOST } else { COMMITS_LEFT };
-        if commits > enough {
-            if mover.rounds > 10 * ROUNDS_MAX {
-                return Err(too_fast());
+        if let Some(check) = &mut mover.check
+            && (commits <= enough || check.marks() > MARKS_MAX)
+        {
+            // By what was replayed: what is newer differs for good reason.
+            self.settle(tenant, &view, arriving, (check, None)).await?;
+            if commits == 0 && check.marks() > MARKS_MAX {
+                check.fail_if_any(tenant)?;
             }
-            return Ok(());
         }
-        let Some(check) = &mut mover.check else {
-            mover.stage = Stage::Check;
-            return Ok(());
-        };
-        let view = self.view(tenant).await?;
-        self.settle(tenant, &view, arriving, (check, None)).await?;
-        if check.marks() <= MARKS_LEFT || is_late {
-            mover.stage = Stage::Switch;
+        drop(view);
+        if commits > enough {
+            return if mover.rounds > 10 * ROUNDS_MAX { Err(too_fast()) } else { Ok(()) };
+        }
+        match &mover.check {
+            Some(check) if check.is_done() => {
+                if check.marks() <= MARKS_LEFT || is_late {
+                    mover.stage = Stage::Switch;
+                }
+            }
+            _ => mover.stage = Stage::Check,
         }
         Ok(())
-    }
-
-    /// So many rows differ because they are written to, or the copy is wrong.
-    async fn look_again_at_marks(
-        &self,
-        tenant: &OpenTenant,
-        arriving: &OpenTenant,
-        mover: &mut Mover,
-    ) -> Result<()> {
-        while self.round(tenant, arriving, mover).await? > COMMITS_LEFT {}
-        let view = self.view(tenant).await?;
-        let Some(check) = &mut mover.check else { return Ok(()) };
-        self.settle(tenant, &view, arriving, (check, None)).await?;
-        if check.marks() > MARKS_MAX { check.fail_if_any(tenant) } else { Ok(()) }
     }
 
     /// Holds the source's changes, and makes the destination.

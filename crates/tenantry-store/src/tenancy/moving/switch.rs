@@ -23,7 +23,7 @@ use crate::{
     },
 };
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
@@ -36,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// was not enough doubles it, up to less than requests are patient.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether the fate of the commit that decides is known.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A place that takes no commits, unless its tenant has left it or nobody knows.
 struct Closed<'a, B: Carry> {
@@ -55,7 +58,7 @@ impl<B: Carry> Drop for Closed<'_, B> {
 impl<B: Carry> Tenancy<B> {
     /// Moves the tenant, if nobody has cancelled that; false if writes would have to wait for too
     /// long.
-    pub(super) async fn switch(&self, mover: &mut Mover, one: &Move) -> Result<bool> {
+    pub(super) async fn switch(self: &Arc<Self>, mover: &mut Mover, one: &Move) -> Result<bool> {
         let tenant = self.source(one).await?;
         let (outcome, stays) = {
             let _rooting = tenant.rooting.lock().await;
@@ -77,12 +80,12 @@ impl<B: Carry> Tenancy<B> {
         mover.attempts += 1;
         match outcome {
             Err(error) if !stays && error.kind() == ErrorKind::Busy => Ok(false),
-            Err(error) => {
+            Err(error) if stays => {
                 // Without the locks: whoever waits for them is told to try again.
-                self.settle_flip(one.tenant()).await?;
+                self.settle_soon(one);
                 Err(error)
             }
-            Ok(()) => Ok(true),
+            outcome => outcome.map(|()| true),
         }
     }
 
@@ -125,31 +128,55 @@ impl<B: Carry> Tenancy<B> {
         self.submit(root, set).await?;
         installation.set_head(log_head);
         said("flipped");
-        self.exchange(tenant, one.from).await;
+        self.exchange(tenant, (one.from, one.to)).await;
         Ok(())
     }
 
-    /// Lets a tenant be written to again if nobody knew whether the commit that decides was done,
-    /// and it is known now. Until then neither place may be written to.
-    pub(super) async fn settle_flip(&self, id: TenantId) -> Result<()> {
-        let installation = self.installation().await?;
-        let found = move_in(&self.root(None).await?, &installation, id).await?;
-        let Some(one) = found.filter(|one| self.is_closed(one.from)) else { return Ok(()) };
+    /// Nobody knows whether the commit that decides was done. As soon as it is known, the tenant
+    /// may be written to again, whatever the mover does meanwhile.
+    fn settle_soon(self: &Arc<Self>, one: &Move) {
+        let attempt = self.moves.attempts.fetch_add(1, Ordering::Relaxed);
+        self.moves.unknown.lock().insert(one.tenant(), attempt);
+        let (tenancy, id, from) = (Arc::downgrade(self), one.tenant(), one.from);
+        tokio::spawn(async move {
+            while let Some(tenancy) = tenancy.upgrade() {
+                let settled = tenancy.settle_flip(id, from, attempt).await;
+                if settled.is_ok() || tenancy.is_closing() {
+                    return;
+                }
+                drop(tenancy);
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
+    }
+
+    /// Lets a tenant be written to again if it is known whether the commit that decides was done.
+    /// Until then neither place may be written to.
+    async fn settle_flip(&self, id: TenantId, from: Placement, attempt: u64) -> Result<()> {
         if !self.is_decided() {
-            let message = "it is not known yet where a tenant lives that was moved";
-            return Err(Error::new(ErrorKind::Unavailable, message));
+            return Err(unknown());
         }
-        // Only now: it may have been read from what was there before.
+        // Only now: before, it may be read from what was there before.
         let installation = self.installation().await?;
         let found = move_in(&self.root(None).await?, &installation, id).await?;
-        let flipped = |one: &Move| matches!(one.phase, Phase::Leaving | Phase::Done);
-        if found.as_ref().is_none_or(flipped) {
-            self.left(one.from);
+        let is_flipped = |one: &Move| matches!(one.phase, Phase::Leaving | Phase::Done);
+        let mut unknown = self.moves.unknown.lock();
+        if unknown.get(&id) != Some(&attempt) {
+            return Ok(());
+        }
+        if found.as_ref().is_none_or(is_flipped) {
+            self.left(from);
             self.tenants.forget(id);
         } else {
-            self.reopen(one.from);
+            self.reopen(from);
         }
+        unknown.remove(&id);
         Ok(())
+    }
+
+    /// Fails for as long as nobody knows where the tenant lives.
+    pub(super) fn check_known(&self, id: TenantId) -> Result<()> {
+        if self.moves.unknown.lock().contains_key(&id) { Err(unknown()) } else { Ok(()) }
     }
 
     /// The last changes and the counters, in one commit at the destination. Then nothing may differ.
@@ -243,7 +270,7 @@ impl<B: Carry> Tenancy<B> {
 
     /// Whoever opens the tenant from now on finds it in its new place, and whoever has opened it
     /// before is told so.
-    async fn exchange(&self, old: &Arc<OpenTenant>, from: Placement) {
+    async fn exchange(&self, old: &Arc<OpenTenant>, (from, to): (Placement, Placement)) {
         self.left(from);
         match self.open_anew(old.id()).await {
             Ok(Some(new)) => self.tenants.exchange(old, Arc::new(new)),
@@ -255,6 +282,10 @@ impl<B: Carry> Tenancy<B> {
             }
         }
         old.mark_moved();
+        // Again: the purger may have been woken when it still found the old one.
+        if let Err(error) = self.place_opened(to).await {
+            tracing::warn!(?error, tenant = %old.id(), "look for what is to be purged");
+        }
         said("exchanged");
     }
 
@@ -269,4 +300,9 @@ impl<B: Carry> Tenancy<B> {
         }
         Ok(new)
     }
+}
+
+fn unknown() -> Error {
+    let message = "it is not known yet where a tenant lives that was moved";
+    Error::new(ErrorKind::Unavailable, message)
 }

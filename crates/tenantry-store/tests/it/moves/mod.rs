@@ -196,7 +196,8 @@ async fn large_records_and_many_collections_are_moved() {
     let mut chance = Chance(11);
     for n in 0..12 {
         // Text that does not become small.
-        let document = (0..400_000).map(|_| char::from(b'a' + chance.below(26) as u8)).collect();
+        let mut letter = || char::from_u32('a' as u32 + u32::try_from(chance.below(26)).unwrap());
+        let document = (0..400_000).filter_map(|_| letter()).collect();
         let one = RecordWrite {
             document: Some(document),
             ..record(&format!("r{n}"), vec![n as f32; 8], &[("n", n)])
