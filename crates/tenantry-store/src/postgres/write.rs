@@ -166,7 +166,7 @@ impl Tenancy<Cluster> {
     ) -> Result<Changing<'t>> {
         let writing = tenant.writer.lock().await;
         if tenant.is_behind() {
-            drop(self.caught_up(tenant).await?);
+            drop(Box::pin(self.caught_up(tenant)).await?);
         }
         self.changing_locked(scope, tenant, collection, writing, true, data).await
     }

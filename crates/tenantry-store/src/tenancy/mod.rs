@@ -231,7 +231,8 @@ impl<B: Backend> Tenancy<B> {
             && B::IS_SHARED
             && why.kind() == ErrorKind::Corrupt
         {
-            self.still_lives(tenant.id()).await?;
+            // Rare, and larger than all that is done otherwise.
+            Box::pin(self.still_lives(tenant.id())).await?;
         }
         outcome
     }

@@ -342,10 +342,11 @@ async fn a_log_that_keeps_nothing_is_told_once() {
     let (client, connection) =
         tokio_postgres::connect(&superuser_in(&donor, &carried), NoTls).await.unwrap();
     tokio::spawn(connection);
-    let forgetful = "CREATE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS \
+    let forgetful = "CREATE SCHEMA odd; GRANT USAGE ON SCHEMA odd TO PUBLIC; \
+         CREATE FUNCTION odd.hold() RETURNS trigger LANGUAGE plpgsql AS \
          'BEGIN IF NEW.family = 17 THEN NEW.row := OLD.row; END IF; RETURN NEW; END'; \
          CREATE TRIGGER hold BEFORE UPDATE ON tenantry.catalog FOR EACH ROW \
-         EXECUTE FUNCTION public.hold()";
+         EXECUTE FUNCTION odd.hold()";
     client.batch_execute(forgetful).await.unwrap();
     node.store.create_key(&scope, any_key()).await.unwrap();
     let patience = Duration::from_secs(10);
