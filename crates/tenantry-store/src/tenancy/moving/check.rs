@@ -22,7 +22,7 @@ use std::{
 use tenantry_types::{Error, Result};
 
 /// Rows compared in one step, and their bytes.
-const ROWS_AT_ONCE: usize = 256;
+const ROWS_AT_ONCE: usize = 512;
 const BYTES_AT_ONCE: usize = 512 << 10;
 
 /// What was compared.

@@ -15,12 +15,12 @@ use std::{cmp::Ordering, collections::BTreeMap};
 use tenantry_types::{CollectionNumber, Error, ErrorKind, Result};
 
 /// Records of one commit, and bytes after which no more follow.
-const RECORDS_AT_ONCE: usize = 64;
+const RECORDS_AT_ONCE: usize = 128;
 const BYTES_AT_ONCE: usize = 64 << 10;
 /// Rows of a log read at once.
 const ENTRIES_AT_ONCE: usize = 512;
 /// Rows compared at once, and their bytes.
-const COMPARED_AT_ONCE: (usize, usize) = (128, 256 << 10);
+const COMPARED_AT_ONCE: (usize, usize) = (256, 256 << 10);
 
 /// What is to be written at the destination. A later word on a key counts.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Rows {
     /// True if it is time to commit. What belongs together is put together before this is asked:
     /// a record is never divided, or what a crash leaves of it would have to be found.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= BYTES_AT_ONCE || self.rows.len() >= 16 * RECORDS_AT_ONCE
+        self.bytes >= BYTES_AT_ONCE || self.rows.len() >= 8 * RECORDS_AT_ONCE
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {

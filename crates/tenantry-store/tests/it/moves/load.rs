@@ -20,8 +20,8 @@ use tenantry_types::{
 const CLIENTS: u64 = 4;
 const OWN_IDS: u64 = 12;
 const COMMON_IDS: u64 = 6;
-const RECORDS: usize = 3_000;
-const ROUNDS: usize = 3;
+const RECORDS: usize = 1_000;
+const ROUNDS: usize = 2;
 
 /// What is known of the ids that all clients write.
 #[derive(Default)]

@@ -331,14 +331,14 @@ async fn a_move_is_cancelled_at_any_moment() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut stand = Stand::open(dir.path()).await;
     let scope = stand.create("a").await.expect("tenant");
-    fill(&stand, &scope, 1_500).await;
+    fill(&stand, &scope, 500).await;
     let mut chance = Chance(5);
     let (mut cancelled, mut done) = (0, 0);
     let mut now = Isolation::Shared;
-    for round in 0..24 {
+    for round in 0..16 {
         let to = CIRCLE[(CIRCLE.iter().position(|one| *one == now).unwrap() + 1) % 3];
         stand.store.start_move(&stand.operator, &tenant("a"), to.into()).await.expect("a move");
-        tokio::time::sleep(Duration::from_millis(chance.below(round * 60 + 1))).await;
+        tokio::time::sleep(Duration::from_millis(chance.below(round * 200 + 1))).await;
         match stand.store.cancel_move(&stand.operator, &tenant("a")).await {
             Ok(_) => {}
             Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}"),
@@ -353,7 +353,7 @@ async fn a_move_is_cancelled_at_any_moment() {
             _ => panic!("{status:?}"),
         }
         assert_eq!(isolation(&stand, scope.tenant()).await, now);
-        assert_eq!(all(&stand, &scope).await.len(), 1_500);
+        assert_eq!(all(&stand, &scope).await.len(), 500);
         // Between any two, something else is called so and the log goes on.
         let collection = stand.collection(&scope).await.expect("collection");
         let name = CollectionName::parse(format!("c{round}")).expect("a name");
@@ -364,12 +364,12 @@ async fn a_move_is_cancelled_at_any_moment() {
         stand.store.change_collection(&scope, &collection, &change).await.expect("rename");
         stand.verify_audit(&scope).await;
         let count = stand.store.count(&scope, &collection, &Selector::default()).await;
-        assert_eq!(count.expect("count").value, 1_500);
+        assert_eq!(count.expect("count").value, 500);
         let id = scope.tenant();
         stand.close();
         check_places(dir.path(), id, now);
         stand = Stand::open(dir.path()).await;
     }
-    assert!(cancelled > 3 && done > 1, "{cancelled} were cancelled, {done} were done");
+    assert!(cancelled > 1 && done > 1, "{cancelled} were cancelled, {done} were done");
     stand.close();
 }
