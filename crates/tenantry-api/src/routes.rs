@@ -4,7 +4,7 @@
 use crate::{
     caller::authenticate,
     error::{Failure, render},
-    handlers::{admin, collection, database, record, server, tenant},
+    handlers::{admin, collection, database, moves, record, server, tenant},
     observe::{REQUEST_ID, request_id},
 };
 use axum::{
@@ -86,6 +86,10 @@ routes! {
     Operator POST "/v1/admin/tenants/{tenant}/suspend" admin::suspend_tenant;
     Operator POST "/v1/admin/tenants/{tenant}/resume" admin::resume_tenant;
     Operator GET "/v1/admin/tenants/{tenant}/advice" admin::advise_tenant;
+    Operator POST "/v1/admin/tenants/{tenant}/move" moves::start_move;
+    Operator GET "/v1/admin/tenants/{tenant}/move" moves::show_move;
+    Operator DELETE "/v1/admin/tenants/{tenant}/move" moves::cancel_move;
+    Operator GET "/v1/admin/moves" moves::list_moves;
     Operator GET "/v1/admin/leftovers" admin::list_leftovers;
     Operator DELETE "/v1/admin/leftovers/{tenant}" admin::abandon_leftover;
     Operator POST "/v1/admin/keys" admin::create_operator_key;

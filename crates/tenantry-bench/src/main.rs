@@ -17,6 +17,7 @@ mod http;
 mod insert;
 mod library;
 mod memory;
+mod moves;
 mod native;
 mod natives;
 mod neighbour;
@@ -78,6 +79,8 @@ enum Command {
     Memory(memory::Options),
     /// Tenantry on PostgreSQL, and on files, beside plain psycopg on the same PostgreSQL
     Backend(backend::Options),
+    /// A tenant that is moved between its isolations under load, and its neighbour
+    Moves(moves::Options),
     /// Very many tenants with schemas, and with databases, of their own
     Schemas(schemas::Options),
 }
@@ -104,6 +107,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Replace(options) => replace::run(options),
         Command::Memory(options) => memory::run(options),
         Command::Backend(options) => backend::run(options),
+        Command::Moves(options) => moves::run(options),
         Command::Schemas(options) => schemas::run(options),
     }
 }

@@ -63,6 +63,8 @@ impl Place {
 pub(crate) struct Target {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
+    /// Where Tenantry's operator asks, and with which key.
+    pub(crate) operator: Option<(SocketAddr, String)>,
     server: Server,
     places: Vec<Place>,
 }
@@ -84,7 +86,7 @@ impl Target {
             post(connection, &databases, NO_KEY, &json!({"name": DATABASE}))?;
             place(connection, name, NO_KEY)
         })?;
-        Ok(Self { name: "chroma", address, server, places })
+        Ok(Self { name: "chroma", address, operator: None, server, places })
     }
 
     /// Tenantry with authentication on; every tenant uses a key of its own.
@@ -106,7 +108,8 @@ impl Target {
         let places = each(chroma, SETUP_CONNECTIONS, &keys, |connection, (name, key)| {
             place(connection, name, key)
         })?;
-        Ok(Self { name: "tenantry", address: chroma, server, places })
+        let operator = Some((native, operator_key));
+        Ok(Self { name: "tenantry", address: chroma, operator, server, places })
     }
 
     /// The seconds that inserts take over several connections.
@@ -157,7 +160,8 @@ impl Target {
         queries.iter().map(|one| self.request(one.tenant, "query", &one.body())).collect()
     }
 
-    fn request(&self, tenant: usize, operation: &str, body: &[u8]) -> Result<Vec<u8>> {
+    /// The bytes of a request on a tenant's collection.
+    pub(crate) fn request(&self, tenant: usize, operation: &str, body: &[u8]) -> Result<Vec<u8>> {
         Ok(self.places.get(tenant).context("no such tenant")?.request(operation, body))
     }
 

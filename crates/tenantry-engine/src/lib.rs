@@ -35,8 +35,8 @@ pub use tenantry_auth::{
 };
 pub use tenantry_store::{
     AuditEntry, AuditEvent, AuditOutcome, BackendKind, CollectionInfo, DatabaseInfo,
-    EmbeddedConfig, Entropy, GraphBounds, Health, Leftover, MasterKey, NewKey, Obstacle, Site,
-    Store, StoreTotals, SystemClock, SystemEntropy, TenantChange, TenantInfo, TenantSizes,
-    VectorInfo, Wanted, postgres,
+    EmbeddedConfig, Entropy, GraphBounds, Health, Leftover, MasterKey, MovePhase, MoveStatus,
+    MoveTarget, NewKey, Obstacle, Site, Store, StoreTotals, SystemClock, SystemEntropy,
+    TenantChange, TenantInfo, TenantSizes, VectorInfo, Wanted, postgres,
 };
 pub use tenantry_types::*;

@@ -8,7 +8,9 @@ use crate::{
 };
 use std::sync::Arc;
 use tenantry_auth::{KeyId, KeyRow, OperatorScope, TenantId};
-use tenantry_store::{AuditEntry, AuditOutcome, Leftover, TenantChange, TenantInfo};
+use tenantry_store::{
+    AuditEntry, AuditOutcome, Leftover, MoveStatus, MoveTarget, TenantChange, TenantInfo,
+};
 use tenantry_types::{Error, Resource, Result, TenantName, TenantSpec, TenantState, Timestamp};
 
 /// Manages tenants. Reaches no tenant's data: for that the operator opens a
@@ -100,6 +102,27 @@ impl Operator {
     /// Erases a tenant for good: when this returns, its data key is destroyed.
     pub async fn delete_tenant(&self, name: &TenantName) -> Result<()> {
         self.inner.store.delete_tenant(&self.scope, name).await
+    }
+
+    /// Begins to move a tenant to another place while it works; the rest is done in the
+    /// background, also after a restart.
+    pub async fn start_move(&self, name: &TenantName, to: MoveTarget) -> Result<MoveStatus> {
+        self.inner.store.start_move(&self.scope, name, to).await
+    }
+
+    /// The move of a tenant that is under way, or was the last one; `None` if it was never moved.
+    pub async fn move_status(&self, name: &TenantName) -> Result<Option<MoveStatus>> {
+        self.inner.store.move_status(&self.scope, name).await
+    }
+
+    /// Cancels the move of a tenant, which stays where it is.
+    pub async fn cancel_move(&self, name: &TenantName) -> Result<MoveStatus> {
+        self.inner.store.cancel_move(&self.scope, name).await
+    }
+
+    /// The moves that are not over, in the order in which they were asked for; the first thousand.
+    pub async fn moves(&self) -> Result<Vec<MoveStatus>> {
+        self.inner.store.moves(&self.scope).await
     }
 
     /// Deleted tenants whose data are still to be removed, by their numbers; the first thousand.

@@ -1,8 +1,9 @@
 //! What an operator may know about where tenants are and how much they have: numbers, no names and
 //! no data.
 
-use std::collections::BTreeMap;
-use tenantry_types::{Isolation, Location};
+use std::{collections::BTreeMap, time::Duration};
+use tenantry_auth::TenantId;
+use tenantry_types::{Isolation, Location, TenantName, Timestamp};
 
 /// What keeps a tenant's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,4 +75,82 @@ impl TenantSizes {
             *most = records.max(*most);
         }
     }
+}
+
+/// How far the move of a tenant has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MovePhase {
+    /// Others are before it.
+    Queued,
+    /// The data are being copied.
+    Copying,
+    /// What was changed meanwhile is being copied.
+    CatchingUp,
+    /// Both copies are compared.
+    Checking,
+    /// The tenant's writes wait for the last changes and for the commit that decides.
+    Switching,
+    /// The tenant lives in the new place, the old one is being emptied.
+    Leaving,
+    /// The tenant stays where it is, the new place is being emptied.
+    Undoing,
+    /// It is over, and the tenant lives in the new place.
+    Done,
+    /// It was cancelled, and the tenant lives where it was.
+    Cancelled,
+    /// It has failed, and the tenant lives where it was.
+    Failed,
+}
+
+impl MovePhase {
+    /// True if nothing is left to do.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Cancelled | Self::Failed)
+    }
+}
+
+/// Where a tenant is to be moved. What is not said stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MoveTarget {
+    /// How it is to live there.
+    pub isolation: Option<Isolation>,
+    /// Where.
+    pub location: Option<Location>,
+}
+
+impl From<Isolation> for MoveTarget {
+    fn from(isolation: Isolation) -> Self {
+        Self { isolation: Some(isolation), location: None }
+    }
+}
+
+/// The move of a tenant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MoveStatus {
+    /// Whose.
+    pub tenant: TenantId,
+    /// What it is called now.
+    pub name: TenantName,
+    /// How and where it lived, or still does.
+    pub from: (Isolation, Location),
+    /// How and where it is to live, or does.
+    pub to: (Isolation, Location),
+    /// How far it has come.
+    pub phase: MovePhase,
+    /// Records copied.
+    pub records_copied: u64,
+    /// Records that there were when it began.
+    pub records_total: u64,
+    /// Records copied a second.
+    pub records_per_second: f64,
+    /// How long copying will take, if that can be told.
+    pub left: Option<Duration>,
+    /// The longest time for which the tenant's writes had to wait.
+    pub longest_pause: Duration,
+    /// When it was asked for.
+    pub begun_at: Timestamp,
+    /// When it was over.
+    pub ended_at: Option<Timestamp>,
+    /// Why it has failed, or why a step of it is being tried again.
+    pub error: Option<String>,
 }

@@ -16,7 +16,7 @@ mod tenancy;
 
 pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
 pub use embedded::{EmbeddedConfig, SavedConfig};
-pub use facts::{BackendKind, GraphBounds, Site, TenantSizes};
+pub use facts::{BackendKind, GraphBounds, MovePhase, MoveStatus, MoveTarget, Site, TenantSizes};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use postgres::DatabaseUrl;
 pub use postgres::{LocationConfig, PostgresConfig};

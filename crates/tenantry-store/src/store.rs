@@ -1,11 +1,12 @@
 //! The operations of a store, and the choice of a backend.
 
 use crate::{
-    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, Leftover, NewKey, Site,
-    TenantChange, TenantInfo, TenantSizes, Wanted,
+    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, Leftover, MoveStatus, MoveTarget,
+    NewKey, Site, TenantChange, TenantInfo, TenantSizes, Wanted,
     embedded::{Embedded, EmbeddedConfig},
     pool::{Pool, PoolTotals},
     postgres::{Postgres, PostgresConfig},
+    tenancy::moving::Patience,
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{
@@ -14,8 +15,8 @@ use tenantry_auth::{
 };
 use tenantry_types::{
     CollectionChange, CollectionId, CollectionName, CollectionSpec, CollectionStatistics,
-    DatabaseName, Found, GetRequest, Page, QueryRequest, Record, RecordWrite, Result, Selector,
-    TenantName, TenantSpec, Timestamp, WriteMode, WriteOutcome,
+    DatabaseName, Error, ErrorKind, Found, GetRequest, Page, QueryRequest, Record, RecordWrite,
+    Result, Selector, TenantName, TenantSpec, Timestamp, WriteMode, WriteOutcome,
 };
 
 /// Whether a store can serve.
@@ -111,6 +112,26 @@ macro_rules! each {
     };
 }
 
+/// An operation, again if the tenant was moved at this moment.
+macro_rules! again {
+    ($what:expr) => {{
+        let patience = Patience::new();
+        loop {
+            let outcome = $what;
+            if let Err(outcome) = patience.wait(outcome).await {
+                break outcome;
+            }
+        }
+    }};
+}
+
+/// Both.
+macro_rules! settled {
+    ($this:ident, $store:ident => $what:expr) => {
+        again!(each!($this, $store => $what))
+    };
+}
+
 impl Store {
     /// Opens or creates an embedded store.
     pub fn open_embedded(config: EmbeddedConfig) -> Result<Self> {
@@ -145,12 +166,12 @@ impl Store {
 
     /// The tenant with this name, if one lives. Needs no scope: it is how a scope begins.
     pub async fn find_tenant(&self, name: &TenantName) -> Result<Option<Arc<TenantInfo>>> {
-        each!(self, store => store.inner.find_tenant(name).await)
+        settled!(self, store => store.inner.find_tenant(name).await)
     }
 
     /// The tenant with this identity, if it lives.
     pub async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Arc<TenantInfo>>> {
-        each!(self, store => store.inner.tenant_by_id(id).await)
+        settled!(self, store => store.inner.tenant_by_id(id).await)
     }
 
     /// Makes a tenant: its data key, its row and, if asked for, its first database, in one commit.
@@ -169,12 +190,12 @@ impl Store {
         after: Option<&TenantName>,
         limit: usize,
     ) -> Result<Vec<TenantInfo>> {
-        each!(self, store => store.inner.tenants(scope, after, limit).await)
+        settled!(self, store => store.inner.tenants(scope, after, limit).await)
     }
 
     /// The number of living tenants.
     pub async fn count_tenants(&self, scope: &OperatorScope) -> Result<u64> {
-        each!(self, store => store.inner.count_tenants(scope).await)
+        settled!(self, store => store.inner.count_tenants(scope).await)
     }
 
     /// The tenant with this name and how much it has, in numbers; `None` if nothing of it is
@@ -184,7 +205,7 @@ impl Store {
         scope: &OperatorScope,
         name: &TenantName,
     ) -> Result<(Arc<TenantInfo>, Option<TenantSizes>)> {
-        each!(self, store => store.inner.tenant_sizes(scope, name).await)
+        settled!(self, store => store.inner.tenant_sizes(scope, name).await)
     }
 
     /// Deleted tenants whose data are still to be removed: the first thousand by number.
@@ -212,13 +233,56 @@ impl Store {
         name: &TenantName,
         change: &TenantChange,
     ) -> Result<TenantInfo> {
-        each!(self, store => store.inner.change_tenant(scope, name, change).await)
+        settled!(self, store => store.inner.change_tenant(scope, name, change).await)
     }
 
     /// Erases a tenant: its data key is destroyed before this returns, its name is free, its keys
     /// are refused; its bytes are removed in the background.
     pub async fn delete_tenant(&self, scope: &OperatorScope, name: &TenantName) -> Result<()> {
-        each!(self, store => store.inner.delete_tenant(scope, name).await)
+        settled!(self, store => store.inner.delete_tenant(scope, name).await)
+    }
+
+    /// Begins to move a tenant to another place, while it works: it is copied in the background, and
+    /// lives in the new place from one moment to the next. Goes on after a restart.
+    ///
+    /// Only for files so far ([`ErrorKind::Unsupported`](tenantry_types::ErrorKind::Unsupported)).
+    pub async fn start_move(
+        &self,
+        scope: &OperatorScope,
+        name: &TenantName,
+        to: MoveTarget,
+    ) -> Result<MoveStatus> {
+        match self {
+            Self::Embedded(store) => again!(store.inner.start_move(scope, name, to).await),
+            Self::Postgres(_) => Err(no_moves()),
+        }
+    }
+
+    /// The move of a tenant that is under way, or was the last one.
+    pub async fn move_status(
+        &self,
+        scope: &OperatorScope,
+        name: &TenantName,
+    ) -> Result<Option<MoveStatus>> {
+        settled!(self, store => store.inner.move_status(scope, name).await)
+    }
+
+    /// Cancels the move of a tenant, which stays where it is; refused with
+    /// [`ErrorKind::Conflict`](tenantry_types::ErrorKind::Conflict) once it lives in the new place.
+    pub async fn cancel_move(
+        &self,
+        scope: &OperatorScope,
+        name: &TenantName,
+    ) -> Result<MoveStatus> {
+        match self {
+            Self::Embedded(store) => again!(store.inner.cancel_move(scope, name).await),
+            Self::Postgres(_) => Err(no_moves()),
+        }
+    }
+
+    /// The moves that are not over, in the order in which they were asked for: the first thousand.
+    pub async fn moves(&self, scope: &OperatorScope) -> Result<Vec<MoveStatus>> {
+        each!(self, store => store.inner.move_list(scope).await)
     }
 
     /// Makes an operator key.
@@ -229,17 +293,17 @@ impl Store {
         label: &str,
         expires_at: Option<Timestamp>,
     ) -> Result<(KeyRow, ApiKey)> {
-        each!(self, store => store.inner.create_operator_key(scope, act_as, label, expires_at).await)
+        settled!(self, store => store.inner.create_operator_key(scope, act_as, label, expires_at).await)
     }
 
     /// The operator's keys.
     pub async fn operator_keys(&self, scope: &OperatorScope) -> Result<Vec<KeyRow>> {
-        each!(self, store => store.inner.operator_keys(scope).await)
+        settled!(self, store => store.inner.operator_keys(scope).await)
     }
 
     /// Revokes an operator key.
     pub async fn revoke_operator_key(&self, scope: &OperatorScope, id: KeyId) -> Result<()> {
-        each!(self, store => store.inner.revoke_operator_key(scope, id).await)
+        settled!(self, store => store.inner.revoke_operator_key(scope, id).await)
     }
 
     /// The operator's audit log, from the first entry after `after`.
@@ -249,22 +313,22 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
-        each!(self, store => store.inner.operator_audit(scope, after, limit).await)
+        settled!(self, store => store.inner.operator_audit(scope, after, limit).await)
     }
 
     /// Makes a key of the tenant.
     pub async fn create_key(&self, scope: &Scope<Admin>, key: NewKey) -> Result<(KeyRow, ApiKey)> {
-        each!(self, store => store.inner.create_key(scope, key).await)
+        settled!(self, store => store.inner.create_key(scope, key.clone()).await)
     }
 
     /// The tenant's keys in the order of their ids.
     pub async fn keys(&self, scope: &Scope<Admin>) -> Result<Vec<KeyRow>> {
-        each!(self, store => store.inner.keys(scope).await)
+        settled!(self, store => store.inner.keys(scope).await)
     }
 
     /// Revokes a key of the tenant; refused from the moment this returns.
     pub async fn revoke_key(&self, scope: &Scope<Admin>, id: KeyId) -> Result<()> {
-        each!(self, store => store.inner.revoke_key(scope, id).await)
+        settled!(self, store => store.inner.revoke_key(scope, id).await)
     }
 
     /// The tenant's audit log, from the first entry after `after`.
@@ -274,7 +338,7 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
-        each!(self, store => store.inner.audit(scope, after, limit).await)
+        settled!(self, store => store.inner.audit(scope, after, limit).await)
     }
 
     /// Appends refusals and other events that have no commit of their own to the logs of these
@@ -292,7 +356,7 @@ impl Store {
     /// it, databases and collections that another node has made over may be found as they were up
     /// to a second ago; operations on records look for themselves.
     pub async fn confirm<L: Level>(&self, scope: &Scope<L>) -> Result<()> {
-        each!(self, store => store.inner.confirm(scope).await)
+        settled!(self, store => store.inner.confirm(scope).await)
     }
 
     /// Databases in the order of their names.
@@ -301,7 +365,7 @@ impl Store {
         scope: &Scope<L>,
         page: Page,
     ) -> Result<Vec<DatabaseRef>> {
-        each!(self, store => store.inner.databases(scope, page).await)
+        settled!(self, store => store.inner.databases(scope, page).await)
     }
 
     /// The database with this name.
@@ -310,7 +374,7 @@ impl Store {
         scope: &Scope<L>,
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
-        each!(self, store => store.inner.database(scope, name).await)
+        settled!(self, store => store.inner.database(scope, name).await)
     }
 
     /// Makes a database.
@@ -319,12 +383,12 @@ impl Store {
         scope: &Scope<Admin>,
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
-        each!(self, store => store.inner.create_database(scope, name).await)
+        settled!(self, store => store.inner.create_database(scope, name).await)
     }
 
     /// Removes a database with all it holds.
     pub async fn delete_database(&self, scope: &Scope<Admin>, name: &DatabaseName) -> Result<()> {
-        each!(self, store => store.inner.delete_database(scope, name).await)
+        settled!(self, store => store.inner.delete_database(scope, name).await)
     }
 
     /// Collections in the order of their names.
@@ -334,7 +398,7 @@ impl Store {
         database: &DatabaseRef,
         page: Page,
     ) -> Result<Vec<CollectionRef>> {
-        each!(self, store => store.inner.collections(scope, database, page).await)
+        settled!(self, store => store.inner.collections(scope, database, page).await)
     }
 
     /// The number of collections.
@@ -343,7 +407,7 @@ impl Store {
         scope: &Scope<L>,
         database: &DatabaseRef,
     ) -> Result<usize> {
-        each!(self, store => store.inner.count_collections(scope, database).await)
+        settled!(self, store => store.inner.count_collections(scope, database).await)
     }
 
     /// The collection with this name.
@@ -353,7 +417,7 @@ impl Store {
         database: &DatabaseRef,
         name: &CollectionName,
     ) -> Result<CollectionRef> {
-        each!(self, store => store.inner.collection(scope, database, name).await)
+        settled!(self, store => store.inner.collection(scope, database, name).await)
     }
 
     /// The collection with this public id, if it is in this database.
@@ -363,7 +427,7 @@ impl Store {
         database: &DatabaseRef,
         id: CollectionId,
     ) -> Result<CollectionRef> {
-        each!(self, store => store.inner.collection_by_id(scope, database, id).await)
+        settled!(self, store => store.inner.collection_by_id(scope, database, id).await)
     }
 
     /// The collection, for whoever works with its records: each operation on them sees whether the
@@ -375,7 +439,7 @@ impl Store {
         database: &DatabaseName,
         wanted: Wanted<'_>,
     ) -> Result<CollectionRef> {
-        each!(self, store => store.inner.records_of(scope, database, wanted).await)
+        settled!(self, store => store.inner.records_of(scope, database, wanted).await)
     }
 
     /// What was found as it is stored now; none if it cannot be older than that.
@@ -384,7 +448,7 @@ impl Store {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<Option<CollectionRef>> {
-        each!(self, store => store.inner.look_again(scope, collection).await)
+        settled!(self, store => store.inner.look_again(scope, collection).await)
     }
 
     /// Makes a collection; `true` if it did not exist. With `get_or_create`, an existing one is
@@ -396,7 +460,7 @@ impl Store {
         spec: &CollectionSpec,
         get_or_create: bool,
     ) -> Result<(CollectionRef, bool)> {
-        each!(self, store => store.inner.create_collection(scope, database, spec, get_or_create).await)
+        settled!(self, store => store.inner.create_collection(scope, database, spec, get_or_create).await)
     }
 
     /// Changes a collection.
@@ -406,7 +470,7 @@ impl Store {
         collection: &CollectionRef,
         change: &CollectionChange,
     ) -> Result<CollectionRef> {
-        each!(self, store => store.inner.change_collection(scope, collection, change).await)
+        settled!(self, store => store.inner.change_collection(scope, collection, change).await)
     }
 
     /// Removes a collection with all it holds.
@@ -415,7 +479,7 @@ impl Store {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<()> {
-        each!(self, store => store.inner.delete_collection(scope, collection).await)
+        settled!(self, store => store.inner.delete_collection(scope, collection).await)
     }
 
     /// Applies a batch of records, whole or not at all; durable when it returns.
@@ -452,7 +516,7 @@ impl Store {
         select: &Selector,
         limit: Option<usize>,
     ) -> Result<usize> {
-        each!(self, store => store.delete(scope, collection, select, limit).await)
+        settled!(self, store => store.delete(scope, collection, select, limit).await)
     }
 
     /// The number of selected records.
@@ -462,7 +526,7 @@ impl Store {
         collection: &CollectionRef,
         select: &Selector,
     ) -> Result<Answer<usize>> {
-        each!(self, store => store.count(scope, collection, select).await)
+        settled!(self, store => store.count(scope, collection, select).await)
     }
 
     /// The selected records.
@@ -472,7 +536,7 @@ impl Store {
         collection: &CollectionRef,
         request: &GetRequest,
     ) -> Result<Answer<Vec<Record>>> {
-        each!(self, store => store.get(scope, collection, request).await)
+        settled!(self, store => store.get(scope, collection, request).await)
     }
 
     /// The nearest selected records to each query vector, nearest first, ties in insertion order.
@@ -482,7 +546,7 @@ impl Store {
         collection: &CollectionRef,
         request: &QueryRequest,
     ) -> Result<Answer<Found>> {
-        each!(self, store => store.query(scope, collection, request).await)
+        settled!(self, store => store.query(scope, collection, request).await)
     }
 
     /// What the collection holds and takes.
@@ -491,16 +555,21 @@ impl Store {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<Answer<CollectionStatistics>> {
-        each!(self, store => store.collection_statistics(scope, collection).await)
+        settled!(self, store => store.collection_statistics(scope, collection).await)
     }
 }
 
 impl KeyDirectory for Store {
     async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
-        each!(self, store => store.inner.find_key(id).await)
+        settled!(self, store => store.inner.find_key(id).await)
     }
 
     fn revocations(&self) -> u64 {
         each!(self, store => store.inner.revocations())
     }
+}
+
+fn no_moves() -> Error {
+    let message = "tenants of a server with --backend postgres cannot be moved yet";
+    Error::new(ErrorKind::Unsupported, message)
 }

@@ -6,6 +6,7 @@
 pub(crate) mod admin;
 pub(crate) mod collection;
 pub(crate) mod database;
+pub(crate) mod moves;
 pub(crate) mod record;
 pub(crate) mod server;
 pub(crate) mod tenant;

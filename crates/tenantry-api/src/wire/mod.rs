@@ -6,6 +6,7 @@ mod capped;
 mod collection;
 mod floats;
 mod key;
+mod moves;
 mod own_database;
 mod record;
 mod tenant;
@@ -22,6 +23,7 @@ pub(crate) use key::{
     CollectionNameIn, KeyCreateIn, KeyCreatedOut, KeyLimitsOut, KeyOut, KeysOut,
     OperatorKeyCreateIn, OperatorKeyCreatedOut, OperatorKeyOut, OperatorKeysOut,
 };
+pub(crate) use moves::{MoveIn, MoveOut, MovesOut};
 pub(crate) use record::{
     AddIn, CountIn, CountOut, DeleteIn, DeleteOut, GetIn, HitOut, QueryIn, QueryOut, RecordOut,
     RecordsOut, UpdateIn, UpsertIn, WriteOut,

@@ -53,10 +53,11 @@ pub(crate) struct TenantCreateIn {
     settings: BTreeMap<String, String>,
     /// Whether the tenant starts with the database `default_database`; true if absent.
     default_database: Option<bool>,
-    /// `shared`, `schema` or `database`; the installation's default if absent. It does not
-    /// change.
+    /// `shared`, `schema` or `database`; the installation's default if absent. It changes by a
+    /// move only.
     isolation: Option<String>,
-    /// `home`, or a location of the installation's; its default if absent. It does not change.
+    /// `home`, or a location of the installation's; its default if absent. It changes by a
+    /// move only.
     location: Option<String>,
     /// The database that the tenant carries, instead of a location; its isolation is then
     /// `database`.

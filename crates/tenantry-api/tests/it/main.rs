@@ -8,6 +8,7 @@ mod bad_input;
 mod catalog;
 mod documents;
 mod keys;
+mod moves;
 mod names;
 mod observing;
 mod records;

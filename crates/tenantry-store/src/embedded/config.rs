@@ -21,6 +21,10 @@ const FORMAT: &str = "tenantry-embedded 1\n";
 /// The same of a folder with tenants that live apart: a program that does not know of them would
 /// take them for damage, and leave their databases behind when it deletes them.
 const FORMAT_APART: &str = "tenantry-embedded 2\n";
+/// The same of a folder with tenants that were moved.
+const FORMAT_MOVES: &str = "tenantry-embedded 3\n";
+/// All of them.
+const FORMATS: [&str; 3] = [FORMAT, FORMAT_APART, FORMAT_MOVES];
 /// What a folder without `format` may hold: what a first start that was cut short has left, a
 /// master key that was put there for it, and what a fresh file system brings.
 const BEFORE_FORMAT: &[&str] =
@@ -170,7 +174,7 @@ pub(super) fn prepare_folder(folder: &Path) -> Result<File> {
 fn has_format(folder: &Path) -> Result<bool> {
     let path = folder.join("format");
     match fs::read(&path) {
-        Ok(text) if [FORMAT, FORMAT_APART].iter().any(|known| text == known.as_bytes()) => {
+        Ok(text) if FORMATS.iter().any(|known| text == known.as_bytes()) => {
             return Ok(true);
         }
         Ok(text) => {
@@ -178,11 +182,11 @@ fn has_format(folder: &Path) -> Result<bool> {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "the data folder {} has format {:?}, this program knows {:?} and {:?}",
+                    "the data folder {} has format {:?}, this program knows {:?} to {:?}",
                     folder.display(),
                     text.trim().chars().take(80).collect::<String>(),
                     FORMAT.trim(),
-                    FORMAT_APART.trim()
+                    FORMAT_MOVES.trim()
                 ),
             ));
         }
@@ -214,12 +218,25 @@ fn has_format(folder: &Path) -> Result<bool> {
 
 /// Lets a folder have tenants that live apart.
 pub(super) fn allow_apart(folder: &Path) -> Result<()> {
+    raise_format(folder, FORMAT_APART)
+}
+
+/// Lets a folder have tenants that are moved: a program that does not know of them would leave half
+/// of one behind when it deletes it.
+pub(super) fn allow_moves(folder: &Path) -> Result<()> {
+    raise_format(folder, FORMAT_MOVES)
+}
+
+/// Writes the format, unless it is a later one already.
+fn raise_format(folder: &Path, least: &str) -> Result<()> {
     let path = folder.join("format");
     let failed = |why| open_error("write", &path, why);
-    if fs::read(&path).map_err(failed)? == FORMAT_APART.as_bytes() {
+    let now = fs::read(&path).map_err(failed)?;
+    let at = |format: &[u8]| FORMATS.iter().position(|known| format == known.as_bytes());
+    if at(&now) >= at(least.as_bytes()) {
         return Ok(());
     }
-    write_new(&path, FORMAT_APART.as_bytes()).map_err(failed)
+    write_new(&path, least.as_bytes()).map_err(failed)
 }
 
 /// An entry of a folder without `format` that Tenantry has not put there.

@@ -93,7 +93,22 @@ impl Generation {
     }
 }
 
+/// How a commit fails for a test.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It is not written.
+    Lost,
+    /// It is written, and nobody knows.
+    Unknown,
+}
+
+#[cfg(test)]
+type Faults = Mutex<Option<Box<dyn FnMut(&WriteSet) -> Option<Fault> + Send>>>;
+
 struct Shared {
+    #[cfg(test)]
+    faults: Faults,
     layout: Layout,
     /// Written to by the root only.
     slots: Option<Arc<SlotFile>>,
@@ -120,6 +135,8 @@ impl Disk {
         generation: Generation,
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
+            #[cfg(test)]
+            faults: Mutex::default(),
             opened: RwLock::new(Some(Arc::new(Opened::open(&layout)?))),
             layout,
             slots,
@@ -222,6 +239,15 @@ impl Disk {
         let placement =
             crate::tenancy::place::Placement::shared(tenantry_auth::TenantId::INSTALLATION);
         drop(self.submit(WriteSet::new(placement, 0)));
+    }
+
+    /// Lets commits fail as `faults` says.
+    #[cfg(test)]
+    pub(crate) fn fail_when(
+        &self,
+        faults: impl FnMut(&WriteSet) -> Option<Fault> + Send + 'static,
+    ) {
+        *self.shared.faults.lock() = Some(Box::new(faults));
     }
 
     /// True if nobody reads it.
@@ -353,6 +379,12 @@ impl Shared {
             fjall::Error::Io(why) => unavailable(&format!("the journal cannot be written: {why}")),
             why => unavailable(&format!("the journal cannot be written: {why:?}")),
         };
+        #[cfg(test)]
+        let fault = self.fault(group);
+        #[cfg(test)]
+        if fault == Some(Fault::Lost) {
+            return Err(unavailable("as if the disk were full"));
+        }
         let opened = self.opened()?;
         let mut indexes: Vec<usize> =
             group.iter().map(|request| data_index(request.set.placement)).collect();
@@ -375,7 +407,19 @@ impl Shared {
                 }
             }
         }
-        batch.commit().map_err(failed)
+        batch.commit().map_err(failed)?;
+        #[cfg(test)]
+        if fault == Some(Fault::Unknown) {
+            return Err(unavailable("as if the answer were lost"));
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn fault(&self, group: &[Request]) -> Option<Fault> {
+        let mut faults = self.faults.lock();
+        let faults = faults.as_mut()?;
+        group.iter().find_map(|request| faults(&request.set))
     }
 
     /// Closes the database; false if somebody reads for longer than [`PATIENCE`]. For up to

@@ -1,7 +1,9 @@
 //! Files as a place for rows: fjall, the slot file, and what is in memory of them.
 
 use super::{
-    Space, WriteSet, compute, config,
+    Space, WriteSet,
+    carry::Fences,
+    compute, config,
     db::Disk,
     homes::{Home, Homes},
     hot::HotSet,
@@ -16,7 +18,7 @@ use super::{
 use crate::{
     Entropy, Obstacle,
     pool::Pool,
-    tenancy::{Backend, Pair, View, place::Placement},
+    tenancy::{Backend, Pair, View, moving, place::Placement},
 };
 use parking_lot::Mutex;
 use std::{collections::HashSet, fs::File, path::PathBuf, sync::Arc};
@@ -43,6 +45,8 @@ pub(crate) struct Files {
     /// Tenants that live apart and may have collections to purge: those whose place was opened,
     /// and those that have deleted some since.
     pub(super) unpurged: Mutex<HashSet<TenantId>>,
+    /// Places that tenants have left.
+    pub(super) fences: Fences,
     pub(super) folder: PathBuf,
     /// Held for as long as the folder is in use.
     pub(super) lock: Mutex<Option<File>>,
@@ -78,6 +82,10 @@ impl Files {
     /// The data of a tenant as they stand now.
     pub(super) async fn data(&self, tenant: &OpenTenant) -> Result<Arc<Db>> {
         let data = self.data_at(tenant.placement()).await;
+        // Only now: a view from before it was left precedes every commit in the new place.
+        if self.fences.is_left(tenant.placement()) {
+            return Err(moving::moved());
+        }
         if data.is_err() {
             // What was removed with its tenant is not lost.
             tenant.check_alive()?;
@@ -93,9 +101,56 @@ impl Files {
         }
     }
 
-    /// The same, if they can be read without opening a database: for background work.
+    /// Makes what a place needs.
+    pub(super) async fn make_at(&self, placement: Placement) -> Result<()> {
+        let Some(home) = Home::of(placement) else { return Ok(()) };
+        let Home::Bucket(bucket) = home else {
+            self.homes.make(home, false).await?;
+            return Ok(());
+        };
+        let key = keys::Bucket { bucket }.encode(Prefix::of(TenantId::INSTALLATION));
+        let is_whole = Db::get(&*self.disk.db(0)?, Space::Catalog, &key)?.is_some();
+        // Kept open until it is known as whole: others' data may be in it from then on.
+        let _made = self.homes.make(home, is_whole).await?;
+        if !is_whole {
+            let root = Placement::shared(TenantId::INSTALLATION);
+            let mut set = WriteSet::new(root, self.disk.db(0)?.generation());
+            set.operations.push((Space::Catalog, key, Some(Vec::new())));
+            self.disk.commit(set).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits, whether or not the place is closed.
+    pub(super) fn commit_at(
+        &self,
+        set: WriteSet,
+    ) -> impl Future<Output = Result<()>> + Send + use<> {
+        // The root's sets are queued here and now, in the order of these calls.
+        let (homes, home) = (Arc::clone(&self.homes), Home::of(set.placement));
+        let (queued, apart) = match home {
+            None => (Some(self.disk.commit(set)), None),
+            Some(home) => (None, Some((home, set))),
+        };
+        async move {
+            if let Some((home, set)) = apart {
+                // Kept open until the commit is done.
+                let disk = homes.open(home).await?;
+                return disk.commit(set).await;
+            }
+            match queued {
+                Some(queued) => queued.await,
+                None => Ok(()),
+            }
+        }
+    }
+
+    /// The data of a tenant, if they can be read without opening a database: for background work.
     pub(super) fn data_if_open(&self, tenant: &OpenTenant) -> Result<Option<Arc<Db>>> {
         let placement = tenant.placement();
+        if self.fences.is_left(placement) {
+            return Ok(None);
+        }
         match Home::of(placement) {
             None => self.disk.db(0).map(Some),
             Some(home) => {
@@ -164,22 +219,7 @@ impl Backend for Files {
     fn own_changed(&self, _tenant: TenantId) {}
 
     async fn make_place(&self, tenant: &OpenTenant) -> Result<()> {
-        let Some(home) = Home::of(tenant.placement()) else { return Ok(()) };
-        let Home::Bucket(bucket) = home else {
-            self.homes.make(home, false).await?;
-            return Ok(());
-        };
-        let key = keys::Bucket { bucket }.encode(Prefix::of(TenantId::INSTALLATION));
-        let is_whole = Db::get(&*self.disk.db(0)?, Space::Catalog, &key)?.is_some();
-        // Kept open until it is known as whole: others' data may be in it from then on.
-        let _made = self.homes.make(home, is_whole).await?;
-        if !is_whole {
-            let root = Placement::shared(TenantId::INSTALLATION);
-            let mut set = WriteSet::new(root, self.disk.db(0)?.generation());
-            set.operations.push((Space::Catalog, key, Some(Vec::new())));
-            self.disk.commit(set).await?;
-        }
-        Ok(())
+        self.make_at(tenant.placement()).await
     }
 
     fn submit(
@@ -187,21 +227,12 @@ impl Backend for Files {
         _view: Arc<Db>,
         set: WriteSet,
     ) -> impl Future<Output = Result<()>> + Send + 'static {
-        // The root's sets are queued here and now, in the order of these calls.
-        let (homes, home) = (Arc::clone(&self.homes), Home::of(set.placement));
-        let (queued, apart) = match home {
-            None => (Some(self.disk.commit(set)), None),
-            Some(home) => (None, Some((home, set))),
-        };
+        let is_open = !self.fences.is_closed(set.placement);
+        let done = is_open.then(|| self.commit_at(set));
         async move {
-            if let Some((home, set)) = apart {
-                // Kept open until the commit is done.
-                let disk = homes.open(home).await?;
-                return disk.commit(set).await;
-            }
-            match queued {
-                Some(queued) => queued.await,
-                None => Ok(()),
+            match done {
+                Some(done) => done.await,
+                None => Err(moving::moved()),
             }
         }
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::tenancy::place::Placement;
 use lru::LruCache;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::{
     collections::HashMap,
     fs::{self, DirBuilder, File},
@@ -28,7 +28,8 @@ use tokio::sync::OwnedMutexGuard;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Home {
     Bucket(u32),
-    Own(TenantId),
+    /// Of a tenant, and of which of its stays.
+    Own(TenantId, u32),
 }
 
 impl Home {
@@ -37,7 +38,7 @@ impl Home {
         match placement.isolation {
             Isolation::Shared => None,
             Isolation::Schema => Some(Self::Bucket(placement.space / SPACES)),
-            Isolation::Database => Some(Self::Own(placement.tenant)),
+            Isolation::Database => Some(Self::Own(placement.tenant, placement.stay)),
         }
     }
 
@@ -46,23 +47,28 @@ impl Home {
         match self {
             Self::Bucket(number) => Path::new("buckets").join(format!("{number:08x}")),
             // Two steps, so that no folder has too many entries.
-            Self::Own(tenant) => Path::new("own")
-                .join(format!("{:02x}", tenant.get() & 0xff))
-                .join(format!("{:016x}", tenant.get())),
+            Self::Own(tenant, stay) => {
+                let id = tenant.get();
+                let name = match stay {
+                    0 => format!("{id:016x}"),
+                    stay => format!("{id:016x}.{stay}"),
+                };
+                Path::new("own").join(format!("{:02x}", id & 0xff)).join(name)
+            }
         }
     }
 
     fn kind(self) -> Kind {
         match self {
             Self::Bucket(_) => Kind::Bucket,
-            Self::Own(_) => Kind::Own,
+            Self::Own(..) => Kind::Own,
         }
     }
 
     fn words(self) -> String {
         match self {
             Self::Bucket(number) => format!("the database of bucket {number}"),
-            Self::Own(tenant) => format!("the database of tenant {tenant}"),
+            Self::Own(tenant, _) => format!("the database of tenant {tenant}"),
         }
     }
 }
@@ -76,6 +82,8 @@ pub(super) struct Homes {
     /// Databases open at once, if no more are in use.
     max: usize,
     state: Mutex<State>,
+    /// Held while a folder is made or removed, so that none is after the end.
+    folders: RwLock<()>,
 }
 
 #[derive(Debug)]
@@ -134,7 +142,8 @@ impl Homes {
             counts: (0, 0),
         };
         let (folder, state) = (folder.to_owned(), Mutex::new(state));
-        Arc::new(Self { folder, cache, generation, max: max.max(1), state })
+        let folders = RwLock::new(());
+        Arc::new(Self { folder, cache, generation, max: max.max(1), state, folders })
     }
 
     /// The database, if it is open.
@@ -170,7 +179,7 @@ impl Homes {
         let room = self.make_room().await?;
         let homes = Arc::clone(self);
         blocking(move || {
-            let _room = room;
+            let (_room, _folders) = (room, homes.folders()?);
             let folder = homes.folder.join(home.folder());
             if !is_whole && !folder.join(MADE).exists() {
                 homes.make_anew(home, &folder)?;
@@ -185,12 +194,14 @@ impl Homes {
     }
 
     /// Closes a tenant's own database and removes it.
-    pub(super) async fn remove(self: &Arc<Self>, tenant: TenantId) -> Result<()> {
-        let home = Home::Own(tenant);
+    pub(super) async fn remove(self: &Arc<Self>, home: Home) -> Result<()> {
+        if matches!(home, Home::Bucket(_)) {
+            return Err(Error::internal("a bucket is others' too"));
+        }
         let turn = self.turn(home).lock_owned().await;
         let homes = Arc::clone(self);
         blocking(move || {
-            let _turn = turn;
+            let (_turn, _folders) = (turn, homes.folders()?);
             if let Some(disk) = homes.take(home) {
                 homes.close_one(&disk);
             }
@@ -202,6 +213,21 @@ impl Homes {
             removed.map_err(|why| open_error("remove the database", &folder, why))
         })
         .await
+    }
+
+    /// True if nobody reads or writes it.
+    pub(super) fn is_unused(&self, home: Home) -> bool {
+        let state = self.state.lock();
+        state.open.peek(&home).is_none_or(|disk| Arc::strong_count(disk) == 1 && disk.is_unread())
+    }
+
+    /// The right to make and remove folders.
+    fn folders(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        let right = self.folders.read();
+        if self.state.lock().is_closed {
+            return Err(Error::new(ErrorKind::Unavailable, "the store is closing"));
+        }
+        Ok(right)
     }
 
     pub(super) fn totals(&self) -> HomeTotals {
@@ -227,6 +253,7 @@ impl Homes {
         for (_, disk) in open {
             disk.close();
         }
+        drop(self.folders.write());
     }
 
     fn turn(&self, home: Home) -> Arc<tokio::sync::Mutex<()>> {

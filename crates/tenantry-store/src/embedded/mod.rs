@@ -6,6 +6,7 @@
 //! dropped when the memory budget asks for it. `docs/formats/embedded.md` is the disk format.
 
 mod ahead;
+mod carry;
 mod config;
 mod db;
 mod fetch;
@@ -35,9 +36,10 @@ use crate::{
     pool::{Pool, compute},
     tenancy::{
         Space, Tenancy, WriteSet, catalog, complete, disk, keys, keys::Prefix, master::open_error,
-        number, seal, slot, slot::Slot, tenants, tenants::Tenants,
+        moving, number, seal, slot, slot::Slot, tenants, tenants::Tenants,
     },
 };
+use carry::Fences;
 use db::{Disk, Generation};
 use files::Files;
 use homes::Homes;
@@ -109,6 +111,7 @@ impl Embedded {
             index: config.index,
             purge: Arc::default(),
             unpurged: Mutex::default(),
+            fences: Fences::default(),
             folder: folder.to_owned(),
             lock: Mutex::new(Some(lock)),
         };
@@ -124,6 +127,7 @@ impl Embedded {
         inner.start()?;
         purge::spawn(&inner);
         saved::spawn(&inner);
+        moving::spawn(&inner);
         Ok(Self { inner })
     }
 
@@ -174,6 +178,7 @@ impl Embedded {
         self.inner.disk.close();
         self.inner.hot.close();
         self.inner.purge.notify_one();
+        self.inner.moves.wake.notify_one();
         self.inner.lock.lock().take();
     }
 }
@@ -241,5 +246,8 @@ fn ready<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     }
 }
 
+#[cfg(test)]
+#[path = "moves_tests.rs"]
+mod moves_tests;
 #[cfg(test)]
 mod tests;

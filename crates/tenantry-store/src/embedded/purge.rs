@@ -5,25 +5,33 @@
 
 use super::{
     Inner, Space, WriteSet, compute,
+    files::Files,
     homes::Home,
     keys::{self, Decode as _, Prefix},
     opened::Db,
 };
 use crate::tenancy::{
-    Backend as _,
+    moving::{Carry as _, move_in},
     place::{Fresh, PlaceRow, Placement},
 };
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Isolation, Result};
 use tokio::sync::Notify;
 
 /// Keys removed in one commit.
-const CHUNK: usize = 2_000;
+const CHUNK: usize = 500;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long the purger waits for a step of whoever moves tenants.
+const MOVER_PATIENCE: Duration = Duration::from_secs(2);
+/// After each chunk others have the disk for so many times as long as it took, and no longer than
+/// this.
+const BREATHS: u32 = 3;
+const BREATH_MAX: Duration = Duration::from_millis(100);
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
 /// Starts the purger; it ends with the store.
@@ -55,9 +63,9 @@ async fn run(weak: Weak<Inner>, woken: Arc<Notify>) {
 
 /// Rows to remove: whose, and of which kind.
 #[derive(Clone, Copy)]
-struct Rows {
-    placement: Placement,
-    space: Space,
+pub(super) struct Rows {
+    pub(super) placement: Placement,
+    pub(super) space: Space,
 }
 
 const CATALOG: Rows =
@@ -151,6 +159,8 @@ impl Inner {
             }
             self.remove(CATALOG, listed_rows).await?;
         }
+        let _working = self.no_mover(id).await?;
+        let moving = self.purge_move(id).await?;
         let place_key = keys::Place { tenant: id.get() }.encode(INSTALLATION);
         let place = self.db()?.get(Space::Catalog, &place_key)?;
         let place = place.map(|row| PlaceRow::decode(id, &row)).transpose()?;
@@ -161,22 +171,62 @@ impl Inner {
             self.remove_all(rows, prefix.everything()).await?;
         }
         self.remove_all(CATALOG, keys::told_of(INSTALLATION, id)).await?;
-        let Some(place) = place else { return Ok(()) };
         let mut set = self.set(CATALOG)?;
-        set.operations.push((Space::Catalog, place_key, None));
-        if place.placement.isolation == Isolation::Schema {
+        if place.is_some() {
+            set.operations.push((Space::Catalog, place_key, None));
+        }
+        if moving.is_some() {
+            let key = keys::Move { tenant: id.get() }.encode(INSTALLATION);
+            set.operations.push((Space::Catalog, key, None));
+        }
+        let places = place.map(|row| row.placement);
+        let places = places.into_iter().chain(moving.into_iter().flatten());
+        let schemas = places.filter(|place| place.isolation == Isolation::Schema);
+        for space in schemas.map(|place| place.space).collect::<BTreeSet<_>>() {
             // In the same commit: a space is never given to two.
-            let free = keys::FreeSpace { space: place.placement.space }.encode(INSTALLATION);
+            let free = keys::FreeSpace { space }.encode(INSTALLATION);
             set.operations.push((Space::Catalog, free, Some(Vec::new())));
         }
+        if set.operations.is_empty() {
+            return Ok(());
+        }
         self.disk.commit(set).await
+    }
+
+    /// Keeps whoever moves tenants away if this one was ever moved: what he frees is not freed a
+    /// second time. At his next step he finds that it is gone.
+    async fn no_mover(&self, id: TenantId) -> Result<Option<tokio::sync::OwnedMutexGuard<()>>> {
+        let installation = self.installation().await?;
+        if move_in(&self.db()?, &installation, id).await?.is_none() {
+            return Ok(None);
+        }
+        let working =
+            tokio::time::timeout(MOVER_PATIENCE, self.moves.working(id).lock_owned()).await;
+        let busy = |_| {
+            Error::new(ErrorKind::Busy, "the tenant's places are being emptied already; try again")
+        };
+        working.map(Some).map_err(busy)
+    }
+
+    /// Empties the places of a move that was under way, and says which these are; `None` if the
+    /// tenant was never moved.
+    async fn purge_move(&self, id: TenantId) -> Result<Option<Vec<Placement>>> {
+        let installation = self.installation().await?;
+        let Some(one) = move_in(&self.db()?, &installation, id).await? else { return Ok(None) };
+        if one.phase.is_over() {
+            return Ok(Some(Vec::new()));
+        }
+        for place in [one.to, one.from] {
+            self.empty(place).await?;
+        }
+        Ok(Some(vec![one.to, one.from]))
     }
 
     /// Empties or removes the place of a tenant that is gone.
     async fn purge_place(self: &Arc<Self>, place: PlaceRow, prefix: Prefix) -> Result<()> {
         match Home::of(place.placement) {
             None => Ok(()),
-            Some(Home::Own(tenant)) => self.homes.remove(tenant).await,
+            Some(home @ Home::Own(..)) => self.homes.remove(home).await,
             Some(Home::Bucket(bucket)) => {
                 let bucket = keys::Bucket { bucket }.encode(INSTALLATION);
                 // Without it no place in the bucket was ever made.
@@ -188,18 +238,26 @@ impl Inner {
             }
         }
     }
+}
 
+impl Files {
     /// Removes all keys with this start, a chunk at a time.
-    async fn remove_all(self: &Arc<Self>, rows: Rows, start: Vec<u8>) -> Result<()> {
+    pub(super) async fn remove_all(&self, rows: Rows, start: Vec<u8>) -> Result<()> {
         let mut from = start.clone();
         loop {
             let db = self.data_at(rows.placement).await?;
             let (start, next) = (start.clone(), from.clone());
+            let begun = Instant::now();
             let keys = compute(usize::MAX, move || chunk(&db, rows.space, &start, &next)).await?;
             let Some(last) = keys.last() else { return Ok(()) };
             from.clone_from(last);
             from.push(0);
+            let is_last = keys.len() < CHUNK;
             self.remove(rows, keys).await?;
+            if is_last {
+                return Ok(());
+            }
+            tokio::time::sleep((BREATHS * begun.elapsed()).min(BREATH_MAX)).await;
         }
     }
 
@@ -208,12 +266,11 @@ impl Inner {
     async fn remove(&self, rows: Rows, keys: Vec<Vec<u8>>) -> Result<()> {
         let mut set = self.set(rows)?;
         set.operations.extend(keys.into_iter().map(|key| (rows.space, key, None)));
-        let root = self.db()?;
-        self.submit(root, set).await
+        self.commit_at(set).await
     }
 
     fn set(&self, rows: Rows) -> Result<WriteSet> {
-        Ok(WriteSet::new(rows.placement, self.db()?.generation()))
+        Ok(WriteSet::new(rows.placement, self.disk.db(0)?.generation()))
     }
 }
 

@@ -19,18 +19,18 @@ use tenantry_types::{
     TenantName, TenantSpec, TenantState, Timestamp,
 };
 
-fn open() -> (tempfile::TempDir, Store) {
+pub(super) fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open_embedded(EmbeddedConfig::new(dir.path())).unwrap();
     (dir, store)
 }
 
-fn inner(store: &Store) -> &Arc<Inner> {
+pub(super) fn inner(store: &Store) -> &Arc<Inner> {
     let Store::Embedded(embedded) = store else { panic!("another backend") };
     &embedded.inner
 }
 
-async fn operator(store: &Store) -> (Authority, Principal, OperatorScope) {
+pub(super) async fn operator(store: &Store) -> (Authority, Principal, OperatorScope) {
     let authority = Authority::development();
     let now = inner(store).now();
     let principal = authority.authenticate(Credential::None, store, now).await.unwrap();
@@ -38,7 +38,7 @@ async fn operator(store: &Store) -> (Authority, Principal, OperatorScope) {
     (authority, principal, operator)
 }
 
-async fn tenant(store: &Store) -> Scope<Admin> {
+pub(super) async fn tenant(store: &Store) -> Scope<Admin> {
     let (authority, principal, operator) = operator(store).await;
     let spec = TenantSpec::new(TenantName::parse("a").unwrap());
     let info = store.create_tenant(&operator, &spec).await.unwrap();

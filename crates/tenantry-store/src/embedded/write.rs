@@ -20,6 +20,7 @@ use crate::{
     tenancy::{
         Backend as _,
         batch::{self, Batch, weight},
+        moving::Patience,
     },
 };
 use rows::{Applied, Rows};
@@ -77,9 +78,34 @@ impl Inner {
         records: Vec<RecordWrite>,
         attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
-        let tenant = self.collection_tenant(&scope, &collection).await?;
-        let (_writing, db) = self.writing(&scope, &tenant).await?;
-        let info = self.present(&tenant, &collection).await?;
+        let (patience, mut batch) = (Patience::new(), Some((records, attributes)));
+        loop {
+            let outcome = self.write_here(&scope, &collection, mode, &mut batch).await;
+            // What was taken was handed in, and is not handed in again.
+            if batch.is_none() {
+                return outcome;
+            }
+            if let Err(outcome) = patience.wait(outcome).await {
+                return outcome;
+            }
+        }
+    }
+
+    /// Takes the batch when the tenant is where it was looked for and its writer lock is held.
+    async fn write_here(
+        self: &Arc<Self>,
+        scope: &Scope<Write>,
+        collection: &CollectionRef,
+        mode: WriteMode,
+        batch: &mut Option<(Vec<RecordWrite>, BTreeMap<String, String>)>,
+    ) -> Result<WriteOutcome> {
+        let tenant = self.collection_tenant(scope, collection).await?;
+        let (_writing, db) = self.writing(scope, &tenant).await?;
+        let Some((records, attributes)) = batch.take() else {
+            return Err(Error::internal("a batch was written twice"));
+        };
+        let scope = scope.clone();
+        let info = self.present(&tenant, collection).await?;
         let number = info.number;
         let prepared = {
             let (inner, tenant, db) = (Arc::clone(self), Arc::clone(&tenant), Arc::clone(&db));

@@ -72,8 +72,8 @@ impl Shared {
         Ok(self.place_in(&*self.located(placement).await?, placement))
     }
 
-    /// Where they are in their database. A place's name is a keyed hash of the tenant's number,
-    /// so that it says nothing to those who see the names of others.
+    /// Where they are in their database. A place's name is a keyed hash of the tenant's number and
+    /// of that of its stay, so that it says nothing to those who see the names of others.
     pub(super) fn place_in(&self, located: &Located, placement: Placement) -> Place {
         let name = || self.name_of(placement);
         let root = &located.root;
@@ -92,8 +92,11 @@ impl Shared {
     }
 
     fn name_of(&self, placement: Placement) -> PlaceName {
-        let id = placement.tenant.get().to_be_bytes();
-        PlaceName::of_hash(blake3::keyed_hash(&self.naming(), &id).as_bytes())
+        let mut what = placement.tenant.get().to_be_bytes().to_vec();
+        if placement.stay > 0 {
+            what.extend_from_slice(&placement.stay.to_be_bytes());
+        }
+        PlaceName::of_hash(blake3::keyed_hash(&self.naming(), &what).as_bytes())
     }
 
     /// Refuses a database of a tenant's own whose walls do not stand.

@@ -43,7 +43,7 @@ fn config(url: &str, location: Option<&str>) -> PostgresConfig {
 
 fn placement() -> Placement {
     let (tenant, location) = (TenantId::new(1), Location::Named(eu()));
-    Placement { tenant, isolation: Isolation::Shared, space: 0, location }
+    Placement { location, ..Placement::shared(tenant) }
 }
 
 const MARK: &str = "INSERT INTO tenantry.catalog VALUES (1, 16, '', 'x')";

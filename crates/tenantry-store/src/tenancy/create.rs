@@ -25,11 +25,25 @@ use tenantry_types::{
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
 /// A space of `schema` that is being given; may be looked at again when dropped.
-struct GivenSpace<'a, B: Backend> {
+pub(super) struct GivenSpace<'a, B: Backend> {
     tenancy: &'a Tenancy<B>,
-    space: u32,
+    pub(super) space: u32,
     /// It was given before.
     is_reused: bool,
+}
+
+impl<B: Backend> GivenSpace<'_, B> {
+    /// What the commit says that gives it, when spaces below `next` are being given.
+    pub(super) fn row(&self, next: u32) -> (Space, Vec<u8>, Option<Vec<u8>>) {
+        let (key, value) = if self.is_reused {
+            (keys::FreeSpace { space: self.space }.encode(INSTALLATION), None)
+        } else {
+            // It grows in the order of commits: all that are being given are below it.
+            let next = next.max(self.space + 1).to_be_bytes().to_vec();
+            (keys::NextSpace {}.encode(INSTALLATION), Some(next))
+        };
+        (Space::Catalog, key, value)
+    }
 }
 
 impl<B: Backend> Drop for GivenSpace<'_, B> {
@@ -164,6 +178,7 @@ impl<B: Backend> Tenancy<B> {
                 isolation: info.isolation,
                 space: space.map_or(0, |given| given.space),
                 location: info.location,
+                stay: 0,
             };
             let fresh = if spec.default_database { Fresh::WithDatabase } else { Fresh::Empty };
             tenant.place(PlaceRow { placement, fresh, told: 0 });
@@ -172,16 +187,7 @@ impl<B: Backend> Tenancy<B> {
             about.tell(created, Some(Touched::Tenant));
             about.finish().0
         };
-        if let Some(given) = space {
-            let (key, value) = if given.is_reused {
-                (keys::FreeSpace { space: given.space }.encode(INSTALLATION), None)
-            } else {
-                // It grows in the order of commits: all that are being given are below it.
-                let next = spaces.max(given.space + 1).to_be_bytes().to_vec();
-                (keys::NextSpace {}.encode(INSTALLATION), Some(next))
-            };
-            set.operations.push((Space::Catalog, key, value));
-        }
+        set.operations.extend(space.map(|given| given.row(spaces)));
         let whose = id.get().to_be_bytes().to_vec();
         set.operations.push((Space::Catalog, name_key(&spec.name), Some(whose)));
         set.operations.push((Space::Catalog, next, Some(next_value)));
@@ -208,7 +214,7 @@ impl<B: Backend> Tenancy<B> {
     }
 
     /// A space of `schema` that nobody has: one that is free again, or the next.
-    async fn give_space(&self, view: &B::View) -> Result<GivenSpace<'_, B>> {
+    pub(super) async fn give_space(&self, view: &B::View) -> Result<GivenSpace<'_, B>> {
         let mut free = Scan::new(view, Space::Catalog, keys::FreeSpace::all(INSTALLATION), None);
         while let Some((key, _)) = free.next().await? {
             let space = keys::FreeSpace::decode(INSTALLATION, &key)

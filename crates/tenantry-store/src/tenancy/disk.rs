@@ -45,13 +45,25 @@ pub(crate) enum DiskHead {
     V1(Head),
     /// With the number of the last note that the log has taken over; only of tenants apart.
     V2(Head, u64),
+    /// The same of a tenant that was moved, or is being moved.
+    V3(Head, DiskMoved),
+}
+
+/// What only tenants have that were moved, or are being moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DiskMoved {
+    told: u64,
+    stay: u32,
+    hold: Option<u64>,
 }
 
 impl DiskHead {
     pub(crate) fn from_head(head: &Head) -> Self {
-        match head.told {
-            0 => Self::V1(head.clone()),
-            told => Self::V2(head.clone(), told),
+        let Head { told, stay, hold, .. } = *head;
+        match (told, stay, hold) {
+            (0, 0, None) => Self::V1(head.clone()),
+            (told, 0, None) => Self::V2(head.clone(), told),
+            (told, stay, hold) => Self::V3(head.clone(), DiskMoved { told, stay, hold }),
         }
     }
 
@@ -59,6 +71,7 @@ impl DiskHead {
         match self {
             Self::V1(head) => head,
             Self::V2(head, told) => Head { told, ..head },
+            Self::V3(head, DiskMoved { told, stay, hold }) => Head { told, stay, hold, ..head },
         }
     }
 }
@@ -85,6 +98,12 @@ pub(crate) struct Head {
     /// The last note of the root that the log has taken over; see [`DiskHead::V2`].
     #[serde(skip)]
     pub(crate) told: u64,
+    /// In which of the tenant's places these counters are; see `Placement`.
+    #[serde(skip)]
+    pub(crate) stay: u32,
+    /// Change rows from this sequence on are kept for a move.
+    #[serde(skip)]
+    pub(crate) hold: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -415,6 +434,22 @@ fn metadata_from_disk(metadata: BTreeMap<String, DiskValue>) -> Metadata {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_are_written_as_before_there_were_moves_unless_there_is_one() {
+        let head = Head { sequence: 300, ..Head::default() };
+        let old = encode(&DiskHead::V1(head.clone()));
+        assert_eq!(old[..3], [0, 0xac, 2]);
+        assert_eq!(encode(&DiskHead::from_head(&head)), old);
+        let told = Head { told: 7, ..head.clone() };
+        assert_eq!(DiskHead::from_head(&told), DiskHead::V2(told.clone(), 7));
+        for (told, stay, hold) in [(0, 1, None), (0, 0, Some(1)), (9, 2, Some(u64::MAX))] {
+            let head = Head { told, stay, hold, ..head.clone() };
+            let bytes = encode(&DiskHead::from_head(&head));
+            assert_eq!(bytes[0], 2);
+            assert_eq!(decode::<DiskHead>(&bytes, "counters").unwrap().into_head(), head);
+        }
+    }
 
     #[test]
     fn a_tenant_at_home_is_written_as_before_there_were_locations() {

@@ -11,6 +11,7 @@ use super::{
     disk_key::DiskKey,
     done,
     keys::{self, Decode as _, Prefix},
+    moving,
     seal::Nonces,
     tenants::OpenTenant,
 };
@@ -233,6 +234,13 @@ impl<B: Backend> Tenancy<B> {
         let mut rows = Vec::new();
         let installation = self.installation().await?;
         let root = self.root(None).await?;
+        // Where they are listed depends on where the tenant lives, as this view says it.
+        let place = keys::Place { tenant: owner.id().get() }.encode(INSTALLATION);
+        let is_apart = root.get(Space::Catalog, &place).await?.is_some();
+        if is_apart != owner.placement().is_apart() {
+            owner.check_alive()?;
+            return Err(moving::moved());
+        }
         for id in listed(&root, owner).await? {
             rows.extend(key_row_in(&root, &installation, id).await?);
         }

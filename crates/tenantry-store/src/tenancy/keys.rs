@@ -30,6 +30,11 @@ impl Prefix {
         self.0.get().to_be_bytes().to_vec()
     }
 
+    /// The start of every key of this tenant and family.
+    pub(crate) fn family(self, family: Family) -> Vec<u8> {
+        self.start(family as u8, 24)
+    }
+
     fn start(self, family: u8, capacity: usize) -> Vec<u8> {
         let mut key = Vec::with_capacity(PREFIX_BYTES + capacity);
         key.extend_from_slice(&self.0.get().to_be_bytes());
@@ -163,6 +168,15 @@ macro_rules! families {
             }
         )*
 
+        /// A family of keys.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(crate) enum Family { $($name = $number),* }
+
+        impl Family {
+            pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
+        }
+
         /// Every family number with its name, for the check that none is used twice and for
         /// `docs/formats/embedded.md`.
         #[cfg(test)]
@@ -206,6 +220,9 @@ families! {
     /// (clear): a keyed hash (32 bytes), of a location behind its nonce (16 bytes). In that
     /// database. Only on PostgreSQL.
     Claim = 0x0c { };
+    /// How a tenant is being moved, or was moved last, sealed with the installation's key: it is
+    /// needed when the tenant's is gone.
+    Move = 0x0d { tenant: u64 };
     /// The nonce of the database that a location is (16 bytes, clear). Only on PostgreSQL.
     Claimed<'a> = 0x0e { location: Tail<'a> };
     /// Which database the installation's was when it claimed others: the server's identity and

@@ -94,6 +94,7 @@ laws! {
     place_version: PlaceVersion {};
     own_database: OwnDatabase { tenant: any::<u64>() => same };
     claim: Claim {};
+    a_move: Move { tenant: any::<u64>() => same };
     claimed: Claimed { location: bytes() => tail };
     home: Home {};
     slot: Slot { tenant: any::<u64>() => same };

@@ -17,6 +17,7 @@ mod key_rows;
 pub(crate) mod keys;
 mod leftovers;
 pub(crate) mod master;
+pub(crate) mod moving;
 pub(crate) mod place;
 pub(crate) mod seal;
 mod set;
@@ -32,6 +33,7 @@ pub(crate) use set::{Space, WriteSet};
 use crate::{AuditEvent, AuditOutcome, Entropy};
 use disk::Head;
 use key_rows::KeyCache;
+use moving::Moves;
 use parking_lot::Mutex;
 use seal::SealingKey;
 use slot::Slot;
@@ -64,6 +66,7 @@ pub(crate) struct Tenancy<B> {
     /// Keys revoked and tenants suspended since the store was opened.
     revocations: Arc<AtomicU64>,
     keys: Mutex<KeyCache>,
+    pub(crate) moves: Moves,
 }
 
 /// Names and spaces that are being given at this moment, and the next tenant id.
@@ -102,8 +105,8 @@ impl<B: Backend> Tenancy<B> {
         entropy: Arc<dyn Entropy>,
         default: (Isolation, Location),
     ) -> Self {
-        let (naming, keys) = Default::default();
-        Self { backend, tenants, clock, entropy, naming, default, revocations, keys }
+        let (naming, keys, moves) = Default::default();
+        Self { backend, tenants, clock, entropy, naming, default, revocations, keys, moves }
     }
 
     pub(crate) fn revocations(&self) -> u64 {

@@ -63,7 +63,7 @@ impl<B: Backend> Tenancy<B> {
         Ok((tenant.info(), Some(sizes)))
     }
 
-    async fn measure(&self, tenant: &OpenTenant) -> Result<TenantSizes> {
+    pub(super) async fn measure(&self, tenant: &OpenTenant) -> Result<TenantSizes> {
         let view = self.view(tenant).await?;
         let mut sizes = TenantSizes::default();
         let all = keys::DatabaseName::all(tenant.prefix());

@@ -8,6 +8,7 @@ use super::{
     disk::{self, DiskAudit, Touched},
     done,
     keys::{self, Decode as _, Prefix, Tail},
+    moving::Patience,
     number,
     place::Fresh,
     tenants::{Commit, OpenTenant},
@@ -29,7 +30,7 @@ impl<B: Backend> Tenancy<B> {
     }
 
     pub(crate) async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Arc<TenantInfo>>> {
-        let found = self.open_tenant(id).await?.filter(|tenant| tenant.check_alive().is_ok());
+        let found = self.open_tenant(id).await?.filter(|tenant| !tenant.is_gone());
         Ok(found.map(|tenant| tenant.info()))
     }
 
@@ -153,27 +154,37 @@ impl<B: Backend> Tenancy<B> {
             }
             let inner = Arc::clone(self);
             running.spawn(async move {
-                let Some(tenant) = inner.open_tenant(id).await? else { return Ok(()) };
-                let writing = match inner.at_home(&tenant).await {
-                    Ok(()) => inner.writer(&tenant).await,
-                    Err(error) => Err(error),
-                };
-                let (_writing, view) = match writing {
-                    Ok(writing) => writing,
-                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-                    Err(error) => return Err(error),
-                };
-                let mut commit = inner.begin(&tenant)?;
-                for event in events {
-                    commit.audit(event);
+                let patience = Patience::new();
+                loop {
+                    let outcome = inner.append_to(id, &events).await;
+                    if let Err(outcome) = patience.wait(outcome).await {
+                        return outcome;
+                    }
                 }
-                inner.commit(&tenant, view, commit).await
             });
         }
         while !running.is_empty() {
             outcome = outcome.and(joined(running.join_next().await));
         }
         outcome
+    }
+
+    async fn append_to(&self, id: TenantId, events: &[AuditEvent]) -> Result<()> {
+        let Some(tenant) = self.open_tenant(id).await? else { return Ok(()) };
+        let writing = match self.at_home(&tenant).await {
+            Ok(()) => self.writer(&tenant).await,
+            Err(error) => Err(error),
+        };
+        let (_writing, view) = match writing {
+            Ok(writing) => writing,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut commit = self.begin(&tenant)?;
+        for event in events {
+            commit.audit(event.clone());
+        }
+        self.commit(&tenant, view, commit).await
     }
 }
 
@@ -212,7 +223,7 @@ impl<B: Backend> Tenancy<B> {
             self.tenants.forget(id);
             found = self.open_tenant(id).await?;
         }
-        Ok(found.filter(|tenant| tenant.check_alive().is_ok()))
+        Ok(found.filter(|tenant| !tenant.is_gone()))
     }
 
     pub(super) async fn require(&self, name: &TenantName) -> Result<Arc<OpenTenant>> {

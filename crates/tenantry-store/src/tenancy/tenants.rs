@@ -11,6 +11,7 @@ use super::{
         Touched,
     },
     keys::{self, Prefix},
+    moving,
     place::{Fresh, PlaceRow, Placement},
     seal::{Nonces, SealingKey},
     set::{Space, WriteSet},
@@ -40,7 +41,9 @@ const CACHED_ROWS_MAX: usize = 1_024;
 /// How long a cached catalog is not compared again where other nodes write too.
 const CATALOG_FRESH: Duration = Duration::from_millis(900);
 /// Change rows kept per tenant. Whoever falls further behind starts from a full copy.
-const CHANGES_KEPT: u64 = 1_024;
+pub(super) const CHANGES_KEPT: u64 = 1_024;
+/// Change rows kept for a move. One that falls further behind starts from a full copy.
+const CHANGES_HELD_MAX: u64 = 1_000_000;
 
 /// Large reads of one tenant that run at once; others of the same tenant wait.
 const HEAVY_READS_MAX: usize = 2;
@@ -66,6 +69,8 @@ pub(crate) struct OpenTenant {
     pub(crate) opening: tokio::sync::Mutex<()>,
     catalog: Mutex<Catalog>,
     gone: AtomicBool,
+    /// Its data are elsewhere: whoever holds it looks it up again.
+    moved: AtomicBool,
     /// Permits for large reads: one tenant takes no more threads than this.
     heavy: Arc<tokio::sync::Semaphore>,
     /// The generation of the database that it was read from.
@@ -108,6 +113,7 @@ impl OpenTenant {
             opening: tokio::sync::Mutex::default(),
             catalog: Mutex::default(),
             gone: AtomicBool::new(false),
+            moved: AtomicBool::new(false),
             heavy: Arc::new(tokio::sync::Semaphore::new(HEAVY_READS_MAX)),
             generation,
         }
@@ -142,7 +148,11 @@ impl OpenTenant {
                 tenant.place(row);
                 *tenant.head.lock() = None;
             }
-            None => tenant.load_head(view).await?,
+            None => {
+                let head = tenant.read_head(view).await?;
+                tenant.placement.stay = head.stay;
+                tenant.set_head(head);
+            }
         }
         if (tenant.placement.isolation, tenant.placement.location) != (isolation, location) {
             return Err(Error::corrupt(format!("the place of tenant {id} is gone")));
@@ -159,14 +169,26 @@ impl OpenTenant {
 
     /// Reads the counters from where the tenant's data are.
     pub(crate) async fn load_head(&self, view: &impl View) -> Result<()> {
+        let head = self.read_head(view).await?;
+        if head.stay != self.placement.stay {
+            // One of them was put back from a backup without the other.
+            let (id, want) = (self.id(), self.placement.stay);
+            let message = format!("the place of tenant {id} is of stay {}, not {want}", head.stay);
+            return Err(Error::corrupt(message));
+        }
+        self.set_head(head);
+        Ok(())
+    }
+
+    /// The counters as they stand in a view.
+    pub(crate) async fn read_head(&self, view: &impl View) -> Result<Head> {
         let row = self.row(view, Space::Data, &keys::Head {}.encode(self.prefix)).await?;
         // Without its counters a tenant would assign numbers again that are in use.
         let Some(head) = row.map(DiskHead::into_head) else {
             let id = self.id();
             return Err(Error::corrupt(format!("the counters of tenant {id} are gone")));
         };
-        *self.head.lock() = Some(head);
-        Ok(())
+        Ok(head)
     }
 
     /// Where its data are.
@@ -250,10 +272,23 @@ impl OpenTenant {
         self.gone.store(true, Ordering::Release);
     }
 
-    /// Fails if the tenant was erased while it was held.
+    /// Marks the tenant as moved: whoever still holds it looks it up again.
+    pub(crate) fn mark_moved(&self) {
+        self.moved.store(true, Ordering::Release);
+    }
+
+    /// True if the tenant was erased while it was held.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Fails if the tenant was erased while it was held, or moved.
     pub(crate) fn check_alive(&self) -> Result<()> {
-        if self.gone.load(Ordering::Acquire) {
+        if self.is_gone() {
             return Err(Error::not_found(Resource::Tenant, self.info().name.as_str()));
+        }
+        if self.moved.load(Ordering::Acquire) {
+            return Err(moving::moved());
         }
         Ok(())
     }
@@ -465,8 +500,13 @@ impl<'a> Commit<'a> {
             let key = keys::Change { sequence }.encode(self.prefix());
             self.put(Space::Data, key, &DiskChange::V1 { at: self.now.0, touched });
         }
+        if self.head.hold.is_some_and(|floor| sequence.saturating_sub(floor) > CHANGES_HELD_MAX) {
+            self.head.hold = None;
+        }
+        let end = self.head.hold.unwrap_or(u64::MAX);
         // Whatever this commit touches, or rows of others would stay for ever.
-        if let Some(old) = sequence.checked_sub(CHANGES_KEPT).filter(|old| *old > 0) {
+        let old = sequence.checked_sub(CHANGES_KEPT).filter(|old| *old > 0 && *old < end);
+        if let Some(old) = old {
             let key = keys::Change { sequence: old }.encode(self.prefix());
             self.remove(Space::Data, key);
         }
@@ -519,6 +559,20 @@ impl Tenants {
     /// Tenants that are open.
     pub(crate) fn len(&self) -> usize {
         self.0.lock().tenants.len()
+    }
+
+    /// Puts a tenant that was moved in the place of what was opened before, if that is still what
+    /// is open: whatever else is, or was meanwhile, may have been written to, and is not put back.
+    /// What is being loaded at this moment is loaded again.
+    pub(crate) fn exchange(&self, old: &Arc<OpenTenant>, new: Arc<OpenTenant>) {
+        let mut open = self.0.lock();
+        open.generation += 1;
+        let Some(open_now) = open.tenants.peek(&old.id()) else { return };
+        if Arc::ptr_eq(open_now, old) {
+            open.tenants.put(old.id(), new);
+        } else if open_now.placement() != new.placement() {
+            open.tenants.pop(&old.id());
+        }
     }
 
     /// Forgets one tenant.

@@ -13,6 +13,7 @@ mod embedded;
 mod faults;
 mod fixture;
 mod graph;
+mod moves;
 mod named;
 mod postgres;
 mod saved;

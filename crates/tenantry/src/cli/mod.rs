@@ -5,6 +5,7 @@ mod advise;
 mod client;
 mod import;
 mod key;
+mod moving;
 mod output;
 mod postgres;
 mod quickstart;

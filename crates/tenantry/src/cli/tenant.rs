@@ -3,6 +3,7 @@
 use super::{
     advise::{self, AdviseArgs},
     client::{Client, Defaults, Target, segment},
+    moving::{self, MoveArgs},
     output::{print, print_json, printable, table, utc},
 };
 use crate::config::{IsolationWord, Secret};
@@ -29,6 +30,8 @@ Examples:
       In a database of its own, by a variable: other users of the machine see arguments.
   tenantry tenant advise acme --compliance regulated
       Which isolation, backend and location, and by which rules.
+  tenantry tenant move acme --isolation database
+      While it works; `tenantry tenant move --help` says more.
   tenantry tenant suspend acme
       With TENANTRY_SERVER and TENANTRY_KEY set, no address or key is needed.")]
 pub(super) struct TenantArgs {
@@ -45,7 +48,7 @@ enum Command {
         /// Its share of compute while several tenants wait for it, 1 to 1000; 100 is usual
         #[arg(long)]
         weight: Option<u16>,
-        /// Where it lives, for good; the installation's default if not given
+        /// How it lives; the installation's default if not given
         #[arg(long)]
         isolation: Option<IsolationWord>,
         /// Which of the installation's databases it is in, for good: `home`, or a location that
@@ -75,6 +78,13 @@ enum Command {
     },
     /// Say where a tenant should live, and why; nothing is changed
     Advise(Box<AdviseArgs>),
+    /// Move a tenant to another isolation or location while it works
+    Move(Box<MoveArgs>),
+    /// List moves that are not over, in the order in which they are done
+    Moves {
+        #[command(flatten)]
+        common: Common,
+    },
     /// Refuse a tenant's keys until it is resumed; nothing is lost
     Suspend {
         /// Its name
@@ -217,6 +227,8 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
             print(&details(&tenant))
         }),
         Command::Advise(args) => advise::run(*args),
+        Command::Move(args) => moving::run(*args),
+        Command::Moves { common } => with(common, moving::list),
         Command::Suspend { name, common } => turn(&name, "suspend", common),
         Command::Resume { name, common } => turn(&name, "resume", common),
         Command::Rename { name, new_name, common } => {

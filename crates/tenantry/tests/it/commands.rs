@@ -205,3 +205,32 @@ fn what_does_not_speak_the_native_protocol_is_told() {
     let encrypted = server.url.replace("http://", "https://");
     fails(&mut list(&encrypted), &[&encrypted, "the server speaks plain http"]);
 }
+
+#[test]
+fn a_tenant_is_moved_on_a_folder_and_on_a_server() {
+    let folder = Folder::new();
+    let path = folder.path();
+    let home = Target::Folder(path.clone());
+    home.done(&["tenant", "create", "acme"]);
+    home.fails(&["tenant", "move", "acme"], &["--isolation", "--location"]);
+    home.fails(&["tenant", "move", "acme", "--status"], &["never moved"]);
+    let out = home.done(&["tenant", "move", "acme", "--isolation", "database"]);
+    assert!(out.contains("acme: shared → database, done"), "{out}");
+    assert!(out.contains("longest pause of writes"), "{out}");
+    assert_eq!(home.json(&["tenant", "show", "acme"])["isolation"], "database");
+
+    let server = folder.serve(&[]);
+    let target = Target::Server(server.url.clone(), folder.key.clone());
+    let moved = target.json(&["tenant", "move", "acme", "--isolation", "schema"]);
+    assert_eq!((&moved["phase"], &moved["over"]), (&Value::from("done"), &Value::from(true)));
+    let out = target.done(&["tenant", "move", "acme", "--isolation", "shared", "--no-wait"]);
+    assert!(out.starts_with("acme: schema → shared, "), "{out}");
+    while target.json(&["tenant", "move", "acme", "--status"])["over"] != true {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(target.json(&["tenant", "moves"]), Value::Array(Vec::new()));
+    assert!(target.done(&["tenant", "moves"]).starts_with("TENANT"));
+    target.fails(&["tenant", "move", "acme", "--cancel"], &["lives in its new place already"]);
+    assert_eq!(target.json(&["tenant", "show", "acme"])["isolation"], "shared");
+    server.stop();
+}

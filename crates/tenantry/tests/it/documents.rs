@@ -91,6 +91,19 @@ fn the_guide_to_isolation_shows_an_advice_as_it_is() {
 }
 
 #[test]
+fn the_guide_to_moving_moves() {
+    let guide = include_str!("../../../../docs/guides/moving.md");
+    let (_, rest) = guide.split_once("<!-- move -->").unwrap();
+    let (shown, _) = rest.split_once("<!-- /move -->").unwrap();
+    let folder = Folder::new();
+    done(&["tenant", "create", "acme", "--data-dir", &folder.path()]);
+    let server = folder.serve(&[]);
+    let to = format!("export TENANTRY_SERVER={} TENANTRY_KEY={}\n", server.url, folder.key);
+    let out = sh(&format!("{to}{}", blocks(shown, "sh").concat()));
+    assert!(fits(&out, &blocks(shown, "text").concat()), "{out}");
+}
+
+#[test]
 fn a_pattern_fits_what_it_leaves_open() {
     assert!(fits("{\"a\":1}", "{\"a\":…}") && fits("ab", "ab") && fits("a1b2", "a…b…"));
     assert!(!fits("{\"a\":1}x", "{\"a\":…}") && !fits("abc", "ab") && !fits("ba", "a…"));

@@ -1,0 +1,225 @@
+//! The commit that decides where a tenant lives, when nobody knows whether it was done.
+
+use super::{
+    db::Fault,
+    homes::Home,
+    tests::{inner, open, operator, tenant},
+    *,
+};
+use crate::{MovePhase, Store};
+use std::{
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
+use tenantry_auth::{Admin, Scope};
+use tenantry_types::{
+    CollectionName, CollectionSpec, DatabaseName, ErrorKind, RecordId, RecordWrite, Selector,
+    TenantName, TenantSpec, WriteMode,
+};
+
+async fn over(store: &Store, operator: &tenantry_auth::OperatorScope) -> MovePhase {
+    let name = TenantName::parse("a").unwrap();
+    let begun = Instant::now();
+    loop {
+        let status = store.move_status(operator, &name).await.unwrap().unwrap();
+        if status.phase.is_over() {
+            return status.phase;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{status:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn collection(store: &Store, scope: &Scope<Admin>) -> crate::CollectionRef {
+    let database = store.database(scope, &DatabaseName::default_database()).await.unwrap();
+    let spec = CollectionSpec::new(CollectionName::parse("c").unwrap());
+    store.create_collection(scope, &database, &spec, true).await.unwrap().0
+}
+
+async fn write(
+    store: &Store,
+    scope: &Scope<Admin>,
+    collection: &crate::CollectionRef,
+    n: usize,
+) -> Result<u64> {
+    let record = RecordWrite {
+        vector: Some(vec![n as f32, 1.0]),
+        ..RecordWrite::new(RecordId::parse(format!("r{n}")).unwrap())
+    };
+    let written = store.write(scope, collection, WriteMode::Upsert, vec![record]).await?;
+    Ok(written.version)
+}
+
+/// Each version is given once, and the log is whole: whoever has opened the tenant in its new place
+/// is not given counters from before.
+async fn check_counters(store: &Store, scope: &Scope<Admin>, mut versions: Vec<u64>) {
+    let given = versions.len();
+    versions.sort_unstable();
+    versions.dedup();
+    assert_eq!(versions.len(), given, "a version was given twice");
+    let mut last = [0; 32];
+    for (at, entry) in store.audit(scope, 0, usize::MAX).await.unwrap().iter().enumerate() {
+        assert_eq!(entry.sequence, at as u64 + 1);
+        last = crate::AuditEntry::chain(&last, entry.sequence, entry.at, &entry.event);
+        assert_eq!(last, entry.hash, "the chain breaks at {}", entry.sequence);
+    }
+}
+
+/// The root's next commit that says that the tenant lives elsewhere fails so.
+fn fail_the_flip(
+    store: &Store,
+    tenant: TenantId,
+    other: Arc<Disk>,
+    fault: Fault,
+) -> Arc<AtomicBool> {
+    let failed = Arc::new(AtomicBool::new(false));
+    let place = keys::Place { tenant: tenant.get() };
+    let place = place.encode(Prefix::of(TenantId::INSTALLATION));
+    inner(store).disk.fail_when({
+        let failed = Arc::clone(&failed);
+        move |set| {
+            let decides = set.operations.iter().any(|(_, key, _)| *key == place);
+            if !decides || failed.swap(true, Ordering::SeqCst) {
+                return None;
+            }
+            other.fail_for_test("as if the disk were full");
+            std::thread::sleep(Duration::from_millis(600));
+            Some(fault)
+        }
+    });
+    failed
+}
+
+/// Nothing is acknowledged before it is known, and nothing is lost whichever it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_writes_until_it_is_known_where_a_tenant_lives() {
+    for fault in [Fault::Lost, Fault::Unknown] {
+        let (_dir, store) = open();
+        let store = Arc::new(store);
+        let scope = tenant(&store).await;
+        let (.., operator) = operator(&store).await;
+        let name = TenantName::parse("a").unwrap();
+        let made = collection(&store, &scope).await;
+        for n in 0..40 {
+            write(&store, &scope, &made, n).await.unwrap();
+        }
+        // Not from the root, whose commits fail as a whole.
+        store.start_move(&operator, &name, Isolation::Schema.into()).await.unwrap();
+        assert_eq!(over(&store, &operator).await, MovePhase::Done);
+
+        // Another database comes back while nobody knows: from then on its generation counts, and
+        // every tenant is opened anew from the root as it was.
+        let spec = TenantSpec {
+            isolation: Some(Isolation::Database),
+            ..TenantSpec::new(TenantName::parse("other").unwrap())
+        };
+        let other = store.create_tenant(&operator, &spec).await.unwrap().id;
+        let other = inner(&store).homes.opened(Home::Own(other, 0)).unwrap();
+
+        let failed = fail_the_flip(&store, scope.tenant(), other, fault);
+        store.start_move(&operator, &name, Isolation::Database.into()).await.unwrap();
+        // Each on its own: whoever waits for the lock of a tenant that was forgotten keeps nobody
+        // from the lock of the one that was opened anew.
+        let (mut begun, mut writes) = (40, tokio::task::JoinSet::new());
+        loop {
+            let (at, scope, made) = (Arc::clone(&store), scope.clone(), made.clone());
+            let (failed, n) = (Arc::clone(&failed), begun);
+            writes.spawn(async move {
+                let outcome = write(&at, &scope, &made, n).await;
+                let is_ready = inner(&at).disk.health() == Health::Ready;
+                let is_unknown = failed.load(Ordering::SeqCst) && !is_ready;
+                let is_written = outcome.is_ok();
+                // What was written is in memory as well, where a real failure is in the journal alone:
+                // whoever finds the tenant in its new place finds it where it is.
+                let is_early = is_written && is_unknown && fault == Fault::Lost;
+                assert!(!is_early, "written while nobody knows");
+                outcome.inspect_err(|error| {
+                    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                })
+            });
+            begun += 1;
+            tokio::time::sleep(Duration::from_millis(15)).await;
+            // Nothing can be asked while the root is opened again.
+            let Ok(Some(status)) = store.move_status(&operator, &name).await else { continue };
+            if status.phase.is_over() && status.to.0 == Isolation::Database {
+                assert_eq!(status.phase, MovePhase::Done);
+                break;
+            }
+        }
+        assert!(failed.load(Ordering::SeqCst), "the commit that decides never failed");
+        let (mut versions, mut most) = (Vec::new(), 40);
+        while let Some(written) = writes.join_next().await {
+            versions.extend(written.unwrap());
+            most += 1;
+        }
+        let least = 40 + versions.len();
+        let count = store.count(&scope, &made, &Selector::default()).await.unwrap().value;
+        assert!((least..=most).contains(&count), "{count} of {least} to {most}");
+        let info = store.tenant_by_id(scope.tenant()).await.unwrap().unwrap();
+        assert_eq!(info.isolation, Isolation::Database);
+        for n in 0..20 {
+            versions.push(write(&store, &scope, &made, n).await.unwrap());
+        }
+        check_counters(&store, &scope, versions).await;
+        store.close();
+    }
+}
+
+async fn isolation(store: &Store, scope: &Scope<Admin>) -> Isolation {
+    store.tenant_by_id(scope.tenant()).await.unwrap().unwrap().isolation
+}
+
+/// A copy that is not the same never counts: the tenant stays, and what was copied goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_differs_is_given_up() {
+    let (_dir, store) = open();
+    let store = Arc::new(store);
+    let scope = tenant(&store).await;
+    let (.., operator) = operator(&store).await;
+    let name = TenantName::parse("a").unwrap();
+    let made = collection(&store, &scope).await;
+    for n in 0..3 {
+        write(&store, &scope, &made, n).await.unwrap();
+    }
+    let inner = inner(&store);
+    let home = Home::Own(scope.tenant(), 1);
+    // Somebody else's row comes with the first one of the copy.
+    let key = keys::Id { collection: made.info.number.0, partition: 0, id: keys::Tail(b"odd") };
+    let key = key.encode(Prefix::of(scope.tenant()));
+    let spoiler = {
+        let (inner, operator, store) = (Arc::clone(inner), operator.clone(), Arc::clone(&store));
+        let name = name.clone();
+        tokio::spawn(async move {
+            loop {
+                if inner.homes.opened(home).is_some() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+            let status = store.move_status(&operator, &name).await.unwrap().unwrap();
+            let placement = crate::tenancy::place::Placement {
+                isolation: Isolation::Database,
+                stay: 1,
+                ..crate::tenancy::place::Placement::shared(status.tenant)
+            };
+            let mut set = WriteSet::new(placement, inner.disk.db(0).unwrap().generation());
+            set.operations.push((Space::Data, key, Some(9_u64.to_be_bytes().to_vec())));
+            inner.commit_at(set).await.unwrap();
+        })
+    };
+    store.start_move(&operator, &name, Isolation::Database.into()).await.unwrap();
+    let phase = over(&store, &operator).await;
+    spoiler.await.unwrap();
+    assert_eq!(phase, MovePhase::Failed);
+    assert_eq!(isolation(&store, &scope).await, Isolation::Shared);
+    assert!(inner.homes.open(home).await.is_err(), "the copy is gone");
+    write(&store, &scope, &made, 3).await.unwrap();
+    let count = store.count(&scope, &made, &Selector::default()).await.unwrap().value;
+    assert_eq!(count, 4);
+    // It is tried again under another name.
+    store.start_move(&operator, &name, Isolation::Database.into()).await.unwrap();
+    assert_eq!(over(&store, &operator).await, MovePhase::Done);
+    assert_eq!(isolation(&store, &scope).await, Isolation::Database);
+    check_counters(&store, &scope, Vec::new()).await;
+    store.close();
+}

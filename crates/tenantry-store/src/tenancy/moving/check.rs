@@ -1,0 +1,195 @@
+//! Both copies are compared, row by row. Where they differ while the source is written to, the row
+//! is marked, and so is all that is replayed from then on; what is marked must be the same at last,
+//! when the source rests.
+
+use super::{
+    Carry,
+    carry::Role,
+    copy::{Differences, Rows},
+    replay::late,
+    run::Mover,
+};
+use crate::tenancy::{
+    Space, Tenancy, View,
+    backend::Scan,
+    keys::{self, Decode as _, Family, PREFIX_BYTES},
+    tenants::OpenTenant,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Instant,
+};
+use tenantry_types::{Error, Result};
+
+/// Rows compared in one step, and their bytes.
+const ROWS_AT_ONCE: usize = 512;
+const BYTES_AT_ONCE: usize = 512 << 10;
+
+/// What was compared.
+#[derive(Debug, Default)]
+pub(super) struct Check {
+    /// Starts of keys that are still to be compared, the first from a key on.
+    left: VecDeque<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Keys that were not the same, or were replayed since.
+    marks: BTreeSet<Vec<u8>>,
+}
+
+impl Check {
+    /// Marks what is replayed. Old changes are removed at the destination, so they are not compared.
+    pub(super) fn mark(&mut self, rows: &Rows) {
+        let is_compared = |key: &&Vec<u8>| {
+            let family = key.get(PREFIX_BYTES - 1);
+            family != Some(&(Family::Change as u8)) && family != Some(&(Family::Purge as u8))
+        };
+        self.marks.extend(rows.keys().filter(is_compared).cloned());
+    }
+
+    pub(super) fn marks(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// True if everything was compared once.
+    pub(super) fn is_done(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// Fails if a copy that should be the same is not.
+    pub(super) fn fail_if_any(&self, tenant: &OpenTenant) -> Result<()> {
+        let Some(first) = self.marks.first() else { return Ok(()) };
+        let family = first.get(PREFIX_BYTES - 1).copied().unwrap_or(0);
+        let (id, rows) = (tenant.id(), self.marks.len());
+        Err(Error::corrupt(format!(
+            "the copy of tenant {id} differs in {rows} rows; the first is of family {family:#04x}"
+        )))
+    }
+}
+
+impl<B: Carry> Tenancy<B> {
+    /// Begins to compare.
+    pub(super) async fn begin_check(&self, tenant: &OpenTenant) -> Result<Check> {
+        let view = self.view(tenant).await?;
+        let mut check = Check::default();
+        let prefix = tenant.prefix();
+        for family in Family::of(Role::Catalog).chain([Family::Audit]) {
+            check.left.push_back((prefix.family(family), None));
+        }
+        // Those that are made later are replayed.
+        let all = keys::Collection::all(prefix);
+        let mut rows = Scan::new(&view, Space::Data, all, None);
+        while let Some((key, _)) = rows.next().await? {
+            let key = keys::Collection::decode(prefix, &key)
+                .ok_or_else(|| Error::corrupt("a collection's key is unreadable"))?;
+            for start in keys::records_of(prefix, key.collection) {
+                check.left.push_back((start, None));
+            }
+        }
+        Ok(check)
+    }
+
+    /// Compares some rows; false if none are left.
+    pub(super) async fn compare(
+        &self,
+        tenant: &OpenTenant,
+        arriving: &OpenTenant,
+        check: &mut Check,
+    ) -> Result<bool> {
+        let Some((start, from)) = check.left.front().cloned() else { return Ok(false) };
+        // Opened before the turn is waited for, and not held meanwhile.
+        drop((self.view(tenant).await?, self.look(arriving.placement()).await?));
+        let mut turn = self.turn(tenant).await?;
+        let ours = self.view(tenant).await?;
+        let theirs = self.look(arriving.placement()).await?;
+        let mut next = None;
+        let mut differences = Differences::new(&**self, (&ours, &theirs), &start, from.as_deref());
+        while let Some((differs, _)) = differences.next().await? {
+            if differs {
+                check.marks.insert(differences.last.clone());
+            }
+            turn.pass().await;
+            if differences.rows >= ROWS_AT_ONCE || differences.bytes >= BYTES_AT_ONCE {
+                let mut following = differences.last.clone();
+                following.push(0);
+                next = Some((start.clone(), Some(following)));
+                break;
+            }
+        }
+        check.left.pop_front();
+        if let Some(next) = next {
+            check.left.push_front(next);
+        }
+        Ok(true)
+    }
+
+    /// Takes the marks off what is the same now, and off rows of collections that are gone: there
+    /// the purger removes what was copied. Fails with `Busy` at this moment.
+    pub(super) async fn settle(
+        &self,
+        tenant: &OpenTenant,
+        view: &B::View,
+        arriving: &OpenTenant,
+        (check, until): (&mut Check, Option<Instant>),
+    ) -> Result<()> {
+        let there = self.look(arriving.placement()).await?;
+        let mut living = BTreeMap::new();
+        let mut settled = Vec::new();
+        for key in &check.marks {
+            if until.is_some_and(|until| Instant::now() > until) {
+                return Err(late());
+            }
+            let ours = view.get(Space::Data, key).await?;
+            // An entry that an attempt has left that did not decide is written over.
+            let is_entry = ours.is_none() && key.starts_with(&keys::Audit::all(tenant.prefix()));
+            if is_entry
+                || ours == there.get(Space::Data, key).await?
+                || !self.is_of_living(tenant, view, key, &mut living).await?
+            {
+                settled.push(key.clone());
+            }
+        }
+        for key in settled {
+            check.marks.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Fails if anything differs, while the source rests.
+    pub(super) async fn must_be_same(
+        &self,
+        tenant: &OpenTenant,
+        view: &B::View,
+        arriving: &OpenTenant,
+        (mover, until): (&mut Mover, Instant),
+    ) -> Result<()> {
+        let Some(check) = mover.check.as_mut() else {
+            return Err(Error::internal("a move was not checked"));
+        };
+        self.settle(tenant, view, arriving, (check, Some(until))).await?;
+        check.fail_if_any(tenant)
+    }
+
+    /// False for a row of records whose collection is gone.
+    async fn is_of_living(
+        &self,
+        tenant: &OpenTenant,
+        view: &B::View,
+        key: &[u8],
+        known: &mut BTreeMap<u32, bool>,
+    ) -> Result<bool> {
+        let family = key.get(PREFIX_BYTES - 1);
+        if !Family::of(Role::Record).any(|one| family == Some(&(one as u8))) {
+            return Ok(true);
+        }
+        let Some((collection, _)) = key.get(PREFIX_BYTES..).and_then(<[u8]>::split_first_chunk)
+        else {
+            return Ok(true);
+        };
+        let collection = u32::from_be_bytes(*collection);
+        if let Some(is_living) = known.get(&collection) {
+            return Ok(*is_living);
+        }
+        let row = keys::Collection { collection }.encode(tenant.prefix());
+        let is_living = view.get(Space::Data, &row).await?.is_some();
+        known.insert(collection, is_living);
+        Ok(is_living)
+    }
+}

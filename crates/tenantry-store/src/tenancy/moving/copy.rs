@@ -1,0 +1,399 @@
+//! The copy from before the changes that are held: page by page, each from a view of its own, in
+//! the order of ordinals. Records and rows are copied as they are sealed: what is authenticated
+//! with them says nothing of a place.
+
+use super::{Carry, carry::Role, row::Cursor};
+use crate::tenancy::{
+    Pair, Space, Tenancy, View, WriteSet,
+    catalog::PARTITION,
+    disk::{Body, DiskCollection},
+    keys::{self, Decode as _, Family, Tail},
+    number,
+    tenants::{CHANGES_KEPT, OpenTenant},
+};
+use std::{cmp::Ordering, collections::BTreeMap};
+use tenantry_types::{CollectionNumber, Error, ErrorKind, Result};
+
+/// Records of one commit, and bytes after which no more follow.
+const RECORDS_AT_ONCE: usize = 128;
+const BYTES_AT_ONCE: usize = 64 << 10;
+/// Rows of a log read at once.
+const ENTRIES_AT_ONCE: usize = 512;
+/// Rows compared at once, and their bytes.
+const COMPARED_AT_ONCE: (usize, usize) = (256, 256 << 10);
+
+/// What is to be written at the destination. A later word on a key counts.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    rows: BTreeMap<Vec<u8>, (Space, Option<Vec<u8>>)>,
+    bytes: usize,
+}
+
+impl Rows {
+    pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.set(Space::Data, key, Some(value));
+    }
+
+    pub(super) fn remove(&mut self, key: Vec<u8>) {
+        self.set(Space::Data, key, None);
+    }
+
+    pub(super) fn set(&mut self, space: Space, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+        self.rows.insert(key, (space, value));
+    }
+
+    /// True if it is time to commit. What belongs together is put together before this is asked:
+    /// a record is never divided, or what a crash leaves of it would have to be found.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= BYTES_AT_ONCE || self.rows.len() >= 8 * RECORDS_AT_ONCE
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.rows.iter().filter(|(_, (space, _))| *space == Space::Data).map(|(key, _)| key)
+    }
+
+    pub(super) fn into_operations(self) -> impl Iterator<Item = (Space, Vec<u8>, Option<Vec<u8>>)> {
+        self.rows.into_iter().map(|(key, (space, value))| (space, key, value))
+    }
+}
+
+/// Reads all keys with one start, a bearable page at a time.
+struct Pages<'a, B: Carry> {
+    backend: &'a B,
+    view: &'a B::View,
+    start: Vec<u8>,
+    from: Vec<u8>,
+    page: std::vec::IntoIter<Pair>,
+    is_last: bool,
+}
+
+impl<'a, B: Carry> Pages<'a, B> {
+    fn new(backend: &'a B, view: &'a B::View, start: &[u8], from: Option<&[u8]>) -> Self {
+        let (start, from) = (start.to_vec(), from.unwrap_or(start).to_vec());
+        Self { backend, view, start, from, page: Vec::new().into_iter(), is_last: false }
+    }
+
+    async fn next(&mut self) -> Result<Option<Pair>> {
+        if self.page.len() == 0 && !self.is_last {
+            let page = self.backend.page(self.view, &self.start, &self.from, COMPARED_AT_ONCE);
+            let page = page.await?;
+            match page.last() {
+                Some((last, _)) => {
+                    self.from.clone_from(last);
+                    self.from.push(0);
+                }
+                None => self.is_last = true,
+            }
+            self.page = page.into_iter();
+        }
+        Ok(self.page.next())
+    }
+}
+
+/// The keys with one start whose values are not the same in two views.
+pub(super) struct Differences<'a, B: Carry> {
+    ours: Pages<'a, B>,
+    theirs: Pages<'a, B>,
+    next: [Option<Pair>; 2],
+    is_begun: bool,
+    /// Bytes and rows that were looked at, and the last of them.
+    pub(super) bytes: usize,
+    pub(super) rows: usize,
+    pub(super) last: Vec<u8>,
+}
+
+impl<'a, B: Carry> Differences<'a, B> {
+    pub(super) fn new(
+        backend: &'a B,
+        (ours, theirs): (&'a B::View, &'a B::View),
+        start: &[u8],
+        from: Option<&[u8]>,
+    ) -> Self {
+        let pages = |view| Pages::new(backend, view, start, from);
+        let (ours, theirs) = (pages(ours), pages(theirs));
+        let next = [None, None];
+        Self { ours, theirs, next, is_begun: false, bytes: 0, rows: 0, last: Vec::new() }
+    }
+
+    /// Compares one key more; `None` at the end, and otherwise whether it differs, and our value.
+    pub(super) async fn next(&mut self) -> Result<Option<(bool, Option<Vec<u8>>)>> {
+        if !self.is_begun {
+            self.next = [self.ours.next().await?, self.theirs.next().await?];
+            self.is_begun = true;
+        }
+        let order = match &self.next {
+            [None, None] => return Ok(None),
+            [Some(_), None] => Ordering::Less,
+            [None, Some(_)] => Ordering::Greater,
+            [Some((ours, _)), Some((theirs, _))] => ours.cmp(theirs),
+        };
+        let mut ours = None;
+        if order != Ordering::Greater {
+            ours = std::mem::replace(&mut self.next[0], self.ours.next().await?);
+        }
+        let mut theirs = None;
+        if order != Ordering::Less {
+            theirs = std::mem::replace(&mut self.next[1], self.theirs.next().await?);
+        }
+        self.rows += 1;
+        if let Some((key, value)) = ours.as_ref().or(theirs.as_ref()) {
+            self.bytes += key.len() + value.len();
+            self.last.clone_from(key);
+        }
+        Ok(Some((ours != theirs, ours.map(|(_, value)| value))))
+    }
+}
+
+impl<B: Carry> Tenancy<B> {
+    /// Commits rows at the destination, all at once.
+    pub(super) async fn put_rows(&self, arriving: &OpenTenant, rows: Rows) -> Result<()> {
+        if rows.rows.is_empty() {
+            return Ok(());
+        }
+        let mut set = WriteSet::new(arriving.placement(), arriving.generation());
+        set.operations.extend(rows.into_operations());
+        self.put(set).await
+    }
+
+    /// One step of the copy; false if nothing is left. What it has done is in the cursor.
+    pub(super) async fn copy(
+        &self,
+        tenant: &OpenTenant,
+        arriving: &OpenTenant,
+        cursor: &mut Cursor,
+    ) -> Result<bool> {
+        if !cursor.catalog {
+            self.copy_catalog(tenant, arriving).await?;
+            self.copy_changes(tenant, arriving).await?;
+            cursor.catalog = true;
+            return Ok(true);
+        }
+        if self.copy_records(tenant, arriving, cursor).await? {
+            return Ok(true);
+        }
+        self.copy_log(tenant, arriving, cursor).await
+    }
+
+    /// Databases and collections, from one view: names and what they name belong together.
+    async fn copy_catalog(&self, tenant: &OpenTenant, arriving: &OpenTenant) -> Result<()> {
+        let view = self.view(tenant).await?;
+        let there = self.look(arriving.placement()).await?;
+        for family in Family::of(Role::Unused) {
+            let start = tenant.prefix().family(family);
+            if !View::page(&view, Space::Data, &start, &start, 1).await?.is_empty() {
+                let message = format!("rows of the family {family:?} cannot be moved yet");
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+        }
+        for family in Family::of(Role::Catalog) {
+            let start = tenant.prefix().family(family);
+            let mut rows = Rows::default();
+            let mut differences = Differences::new(&**self, (&view, &there), &start, None);
+            while let Some((differs, value)) = differences.next().await? {
+                if differs {
+                    rows.set(Space::Data, differences.last.clone(), value);
+                }
+                if rows.is_full() {
+                    self.put_rows(arriving, std::mem::take(&mut rows)).await?;
+                }
+            }
+            self.put_rows(arriving, rows).await?;
+        }
+        Ok(())
+    }
+
+    /// The changes from before those that are held: history goes on at the destination.
+    async fn copy_changes(&self, tenant: &OpenTenant, arriving: &OpenTenant) -> Result<()> {
+        let held = tenant.head().and_then(|head| head.hold);
+        let end = held.ok_or_else(super::not_held)?;
+        let end = keys::Change { sequence: end }.encode(tenant.prefix());
+        let oldest = held.unwrap_or(0).saturating_sub(CHANGES_KEPT);
+        let start = keys::Change::all(tenant.prefix());
+        let mut from = keys::Change { sequence: oldest }.encode(tenant.prefix());
+        loop {
+            let page = self.view(tenant).await?.page(Space::Data, &start, &from, 64).await?;
+            let mut rows = Rows::default();
+            for (key, value) in page.into_iter().filter(|(key, _)| *key < end) {
+                from.clone_from(&key);
+                from.push(0);
+                rows.put(key, value);
+            }
+            if rows.rows.is_empty() {
+                return Ok(());
+            }
+            self.put_rows(arriving, rows).await?;
+        }
+    }
+
+    async fn copy_records(
+        &self,
+        tenant: &OpenTenant,
+        arriving: &OpenTenant,
+        cursor: &mut Cursor,
+    ) -> Result<bool> {
+        // Opened before the turn is waited for, and not held meanwhile.
+        drop(self.view(tenant).await?);
+        let mut turn = self.turn(tenant).await?;
+        let view = self.view(tenant).await?;
+        let prefix = tenant.prefix();
+        let from = keys::Collection { collection: cursor.collection }.encode(prefix);
+        let all = keys::Collection::all(prefix);
+        let Some((key, row)) = View::page(&view, Space::Data, &all, &from, 1).await?.pop() else {
+            return Ok(false);
+        };
+        let collection = keys::Collection::decode(prefix, &key)
+            .ok_or_else(|| Error::corrupt("a collection's key is unreadable"))?
+            .collection;
+        if collection != cursor.collection {
+            (cursor.collection, cursor.ordinal) = (collection, 0);
+        }
+        let row: DiskCollection = tenant.open_row(&key, &row)?;
+        let reader = Reader::new(tenant, row, collection)?;
+        let mut rows = Rows::default();
+        if cursor.ordinal == 0 {
+            let key = keys::Statistics { collection, partition: PARTITION }.encode(prefix);
+            if let Some(value) = view.get(Space::Data, &key).await? {
+                rows.put(key, value);
+            }
+        }
+        let bodies = keys::bodies_of(prefix, collection, PARTITION);
+        let from = keys::Body { collection, partition: PARTITION, ordinal: cursor.ordinal };
+        let most = (RECORDS_AT_ONCE, BYTES_AT_ONCE);
+        let page = self.page(&view, &bodies, &from.encode(prefix), most).await?;
+        let mut is_last = page.is_empty();
+        let (mut next, mut copied) = (cursor.ordinal, 0);
+        for (key, body) in page {
+            let ordinal = reader.put(&view, key, body, &mut rows).await?;
+            copied += 1;
+            turn.pass().await;
+            match ordinal.checked_add(1) {
+                Some(following) => next = following,
+                None => is_last = true,
+            }
+            if rows.is_full() {
+                break;
+            }
+        }
+        drop((view, turn));
+        self.put_rows(arriving, rows).await?;
+        cursor.records += copied;
+        (cursor.collection, cursor.ordinal) = match (is_last, collection.checked_add(1)) {
+            (false, _) => (collection, next),
+            (true, Some(following)) => (following, 0),
+            (true, None) => return Ok(false),
+        };
+        Ok(true)
+    }
+
+    async fn copy_log(
+        &self,
+        tenant: &OpenTenant,
+        arriving: &OpenTenant,
+        cursor: &mut Cursor,
+    ) -> Result<bool> {
+        let view = self.view(tenant).await?;
+        let mut rows = Rows::default();
+        let next = entries(&view, tenant, cursor.audit, &mut rows).await?;
+        drop(view);
+        self.put_rows(arriving, rows).await?;
+        let is_more = next > cursor.audit;
+        cursor.audit = next;
+        Ok(is_more)
+    }
+}
+
+/// Puts entries of the log after this one; the last one that it has put.
+pub(super) async fn entries(
+    view: &impl View,
+    tenant: &OpenTenant,
+    after: u64,
+    rows: &mut Rows,
+) -> Result<u64> {
+    let prefix = tenant.prefix();
+    let from = keys::Audit { sequence: after.saturating_add(1) }.encode(prefix);
+    let all = keys::Audit::all(prefix);
+    let mut last = after;
+    for (key, value) in view.page(Space::Data, &all, &from, ENTRIES_AT_ONCE).await? {
+        let entry = keys::Audit::decode(prefix, &key)
+            .ok_or_else(|| Error::corrupt("a key of the audit log cannot be read"))?;
+        if entry.sequence != last + 1 {
+            return Err(Error::corrupt("an entry of the audit log is missing"));
+        }
+        last = entry.sequence;
+        rows.put(key, value);
+    }
+    Ok(last)
+}
+
+/// Reads the records of one collection.
+pub(super) struct Reader<'a> {
+    tenant: &'a OpenTenant,
+    collection: u32,
+    vectors: Vec<u16>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        tenant: &'a OpenTenant,
+        row: DiskCollection,
+        collection: u32,
+    ) -> Result<Self> {
+        let info = row.into_info(CollectionNumber(collection))?;
+        let vectors = info.fields().iter().map(|(number, ..)| *number).collect();
+        Ok(Self { tenant, collection, vectors })
+    }
+
+    pub(super) fn body_key(&self, ordinal: u64) -> Vec<u8> {
+        keys::Body { collection: self.collection, partition: PARTITION, ordinal }
+            .encode(self.tenant.prefix())
+    }
+
+    pub(super) fn vector_keys(&self, ordinal: u64) -> Vec<Vec<u8>> {
+        let (collection, partition) = (self.collection, PARTITION);
+        let key = |vector: &u16| {
+            keys::Vector { collection, partition, vector: *vector, ordinal }
+                .encode(self.tenant.prefix())
+        };
+        self.vectors.iter().map(key).collect()
+    }
+
+    /// The key of the id that a body repeats.
+    pub(super) fn id_key(&self, body_key: &[u8], sealed: &[u8]) -> Result<Vec<u8>> {
+        let body = Body::decode(&self.tenant.key().open(body_key, sealed)?)?;
+        let id = Tail(body.id.as_bytes());
+        Ok(keys::Id { collection: self.collection, partition: PARTITION, id }
+            .encode(self.tenant.prefix()))
+    }
+
+    /// Puts all of one record; its ordinal.
+    pub(super) async fn put(
+        &self,
+        view: &impl View,
+        key: Vec<u8>,
+        body: Vec<u8>,
+        rows: &mut Rows,
+    ) -> Result<u64> {
+        let ordinal = keys::Body::decode(self.tenant.prefix(), &key)
+            .ok_or_else(|| Error::corrupt("a key of a record cannot be read"))?
+            .ordinal;
+        let id_key = self.id_key(&key, &body)?;
+        let leads_to = view.get(Space::Data, &id_key).await?;
+        let Some(value) = leads_to else {
+            return Err(Error::corrupt("no id leads to a record"));
+        };
+        if number(&value)? != ordinal {
+            return Err(Error::corrupt("an id leads to another record"));
+        }
+        let vectors = self.vector_keys(ordinal);
+        let values = view.many(Space::Data, &vectors).await?;
+        for (key, value) in vectors.into_iter().zip(values) {
+            if let Some(value) = value {
+                rows.put(key, value);
+            }
+        }
+        rows.put(id_key, value);
+        rows.put(key, body);
+        Ok(ordinal)
+    }
+}

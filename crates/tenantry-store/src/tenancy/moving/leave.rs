@@ -1,0 +1,154 @@
+//! Afterwards: the place where the tenant does not live is emptied, and its space is free.
+
+use super::{
+    Carry,
+    mark::about,
+    row::{Move, Phase},
+    run::Mover,
+    said,
+};
+use crate::tenancy::{
+    Space, Tenancy, View, done,
+    keys::{self, Prefix},
+    place::{PlaceRow, Placement},
+    tenants::{CHANGES_KEPT, Commit, OpenTenant},
+};
+use std::time::{Duration, Instant};
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
+
+const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
+/// How long whoever reads in a place that was left may go on.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Old changes removed in one commit.
+const CHANGES_AT_ONCE: usize = 1_024;
+
+impl<B: Carry> Tenancy<B> {
+    /// Empties the place that the tenant has left.
+    pub(super) async fn leave(&self, mover: &Mover, one: &Move) -> Result<()> {
+        self.left(one.from);
+        let begun = Instant::now();
+        while !self.is_unread(one.from) && begun.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if !self.is_unread(one.from) {
+            let message = "somebody still reads in the place that the tenant has left";
+            return Err(Error::new(ErrorKind::Busy, message));
+        }
+        said("leave");
+        self.empty_unused(one.from).await?;
+        said("left");
+        let ended = self.now();
+        let pause = mover.pause;
+        let change = |one: &mut Move, log: &mut Commit<'_>| {
+            if one.phase != Phase::Leaving {
+                return Ok(false);
+            }
+            one.phase = Phase::Done;
+            one.ended = Some(ended);
+            one.pause = one.pause.max(pause);
+            free(log, one.from);
+            said("done");
+            Ok(true)
+        };
+        self.change_move(one.tenant(), change).await.map(drop)
+    }
+
+    /// Lets the tenant stay where it is, and empties the place that it was to move to.
+    pub(super) async fn undo(&self, one: &Move) -> Result<()> {
+        said("let go");
+        let let_go = async {
+            let tenant = self.source(one).await?;
+            self.let_go(&tenant, one).await?;
+            Ok::<_, Error>(tenant.info().name.to_string())
+        };
+        let name = match let_go.await {
+            Ok(name) => name,
+            // A place that is damaged must not keep the other one.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Internal) => {
+                tracing::error!(?error, tenant = %one.tenant(), "undo a move without its source");
+                one.tenant().to_string()
+            }
+            Err(error) => return Err(error),
+        };
+        said("undo");
+        self.empty_unused(one.to).await?;
+        said("undone");
+        let ended = self.now();
+        let change = |one: &mut Move, log: &mut Commit<'_>| {
+            one.phase = match one.phase {
+                Phase::Cancelling => Phase::Cancelled,
+                Phase::Failing => {
+                    log.audit(about(&one.actor, "tenant.move.failed", &name, one));
+                    Phase::Failed
+                }
+                _ => return Ok(false),
+            };
+            one.ended = Some(ended);
+            free(log, one.to);
+            Ok(true)
+        };
+        self.change_move(one.tenant(), change).await.map(drop)
+    }
+
+    /// The source's changes are not held any more, and its log says why.
+    async fn let_go(&self, tenant: &OpenTenant, one: &Move) -> Result<()> {
+        loop {
+            let (_writing, view) = self.writer(tenant).await?;
+            let mut commit = self.begin(tenant)?;
+            let end = commit.sequence().saturating_sub(CHANGES_KEPT);
+            let end = keys::Change { sequence: end }.encode(tenant.prefix());
+            let all = keys::Change::all(tenant.prefix());
+            let page = view.page(Space::Data, &all, &all, CHANGES_AT_ONCE).await?;
+            let old: Vec<_> = page.into_iter().filter(|(key, _)| *key < end).collect();
+            if commit.head.hold.is_none() && old.is_empty() {
+                return Ok(());
+            }
+            for (key, _) in old {
+                commit.remove(Space::Data, key);
+            }
+            if commit.head.hold.take().is_some() {
+                let action = match one.phase {
+                    Phase::Failing => "tenant.move.failed",
+                    _ => "tenant.move.cancel",
+                };
+                commit.audit(done(&one.actor, action, &one.words(), 1));
+            }
+            self.commit(tenant, view, commit).await?;
+        }
+    }
+
+    /// Empties a place, unless the root says that its tenant lives there.
+    pub(super) async fn empty_unused(&self, place: Placement) -> Result<()> {
+        if self.lives_in(place.tenant).await?.is_some_and(|lives| is_same(lives, place)) {
+            return Err(Error::internal("a place is to be emptied that its tenant lives in"));
+        }
+        self.empty(place).await
+    }
+
+    /// Where the root says that a tenant lives; the stay of one in the root is not looked at.
+    async fn lives_in(&self, tenant: TenantId) -> Result<Option<Placement>> {
+        let root = self.root(None).await?;
+        if root.get(Space::Catalog, &keys::Tenant {}.encode(Prefix::of(tenant))).await?.is_none() {
+            return Ok(None);
+        }
+        let key = keys::Place { tenant: tenant.get() }.encode(INSTALLATION);
+        Ok(Some(match root.get(Space::Catalog, &key).await? {
+            Some(row) => PlaceRow::decode(tenant, &row)?.placement,
+            None => Placement::shared(tenant),
+        }))
+    }
+}
+
+/// In the root there is one place, whatever the stay.
+fn is_same(one: Placement, other: Placement) -> bool {
+    one.is_apart() == other.is_apart() && (!one.is_apart() || one == other)
+}
+
+/// A space that is empty may be given again.
+fn free(log: &mut Commit<'_>, place: Placement) {
+    if place.isolation == Isolation::Schema && place.location == Location::Home {
+        let key = keys::FreeSpace { space: place.space }.encode(INSTALLATION);
+        log.put_clear(Space::Catalog, key, Vec::new());
+    }
+}

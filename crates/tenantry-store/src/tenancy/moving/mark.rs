@@ -1,0 +1,295 @@
+//! Asking for a move, and asking about it.
+
+use super::{
+    Carry,
+    row::{DiskMove, Move, Phase},
+    said,
+};
+use crate::{
+    AuditEvent, MoveStatus, MoveTarget,
+    tenancy::{
+        Backend, Space, Tenancy, View,
+        backend::Scan,
+        complete, done,
+        keys::{self, Decode as _, Prefix},
+        place::Placement,
+        tenants::{Commit, OpenTenant},
+    },
+};
+use std::{sync::Arc, time::Duration};
+use tenantry_auth::{OperatorScope, TenantId};
+use tenantry_types::{Error, ErrorKind, Isolation, Location, Resource, Result, TenantName};
+
+const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
+/// Moves of one answer.
+const LISTED_MAX: usize = 1_000;
+
+fn move_key(tenant: TenantId) -> Vec<u8> {
+    keys::Move { tenant: tenant.get() }.encode(INSTALLATION)
+}
+
+/// The row of a tenant's move.
+pub(crate) async fn move_in(
+    root: &impl View,
+    installation: &OpenTenant,
+    tenant: TenantId,
+) -> Result<Option<Move>> {
+    let row: Option<DiskMove> = installation.row(root, Space::Catalog, &move_key(tenant)).await?;
+    row.map(|row| row.into_move(tenant)).transpose()
+}
+
+/// Puts the row of a move into a commit of the installation.
+pub(super) fn put_move(log: &mut Commit<'_>, one: &Move) {
+    log.put(Space::Catalog, move_key(one.tenant()), &DiskMove::of(one));
+}
+
+/// All moves that are not over. One whose row cannot be read does not keep the others waiting.
+pub(super) async fn moves_in(root: &impl View, installation: &OpenTenant) -> Result<Vec<Move>> {
+    let mut found = Vec::new();
+    let mut rows = Scan::new(root, Space::Catalog, keys::Move::all(INSTALLATION), None);
+    while let Some((key, sealed)) = rows.next().await? {
+        let read = || {
+            let key_of = keys::Move::decode(INSTALLATION, &key)
+                .ok_or_else(|| Error::corrupt("the key of a move cannot be read"))?;
+            let row: DiskMove = installation.open_row(&key, &sealed)?;
+            row.into_move(TenantId::new(key_of.tenant))
+        };
+        match read() {
+            Ok(one) if one.phase.is_over() => {}
+            Ok(one) => found.push(one),
+            Err(error) => tracing::error!(?error, ?key, "a move cannot be read; it rests"),
+        }
+    }
+    Ok(found)
+}
+
+impl<B: Backend> Tenancy<B> {
+    /// The move of a tenant: the one under way, or the last one.
+    pub(crate) async fn move_status(
+        &self,
+        scope: &OperatorScope,
+        name: &TenantName,
+    ) -> Result<Option<MoveStatus>> {
+        self.operator_stands(scope, None).await?;
+        let tenant = self.require(name).await?;
+        let installation = self.installation().await?;
+        let found = move_in(&self.root(None).await?, &installation, tenant.id()).await?;
+        Ok(found.map(|one| self.status_of(name, &one)))
+    }
+
+    /// The moves that are not over, in the order in which they were asked for: the first
+    /// thousand.
+    pub(crate) async fn move_list(&self, scope: &OperatorScope) -> Result<Vec<MoveStatus>> {
+        self.operator_stands(scope, None).await?;
+        let installation = self.installation().await?;
+        let root = self.root(None).await?;
+        let waiting: Vec<_> = {
+            let queue = self.moves.queue.lock();
+            queue.waiting.iter().take(LISTED_MAX).map(|(_, id)| *id).collect()
+        };
+        let mut moves = Vec::new();
+        for id in waiting {
+            match move_in(&root, &installation, id).await {
+                Ok(one) => moves.extend(one),
+                Err(error) => tracing::error!(?error, tenant = %id, "list moves; one is left out"),
+            }
+        }
+        drop(root);
+        let mut found = Vec::new();
+        for one in moves {
+            match self.open_tenant(one.tenant()).await {
+                Ok(tenant) => {
+                    found.extend(tenant.map(|tenant| self.status_of(&tenant.info().name, &one)));
+                }
+                Err(error) => {
+                    tracing::error!(?error, tenant = %one.tenant(), "list moves; one is left out");
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn status_of(&self, name: &TenantName, one: &Move) -> MoveStatus {
+        one.status(name.clone(), self.moves.progress.lock().get(&one.tenant()))
+    }
+
+    /// Changes the row of a move, if `change` says so, with an entry of the operator's log. Gives
+    /// the row as it is then; `None` if there is none.
+    pub(super) async fn change_move(
+        &self,
+        tenant: TenantId,
+        change: impl FnOnce(&mut Move, &mut Commit<'_>) -> Result<bool>,
+    ) -> Result<Option<Move>> {
+        self.change_move_for(None, tenant, change).await
+    }
+
+    /// The same for whoever must still have the right to it.
+    async fn change_move_for(
+        &self,
+        scope: Option<&OperatorScope>,
+        tenant: TenantId,
+        change: impl FnOnce(&mut Move, &mut Commit<'_>) -> Result<bool>,
+    ) -> Result<Option<Move>> {
+        let installation = self.installation().await?;
+        let _logging = installation.writer.lock().await;
+        let view = self.change(&installation).await?;
+        if let Some(scope) = scope {
+            self.operator_stands(scope, Some(&view)).await?;
+        }
+        let Some(mut one) = move_in(&view, &installation, tenant).await? else { return Ok(None) };
+        let mut log = self.begin(&installation)?;
+        if change(&mut one, &mut log)? {
+            put_move(&mut log, &one);
+            self.commit(&installation, view, log).await?;
+        }
+        Ok(Some(one))
+    }
+}
+
+impl<B: Carry> Tenancy<B> {
+    /// Begins to move a tenant; the rest is done in the background, also after a restart.
+    pub(crate) async fn start_move(
+        self: &Arc<Self>,
+        scope: &OperatorScope,
+        name: &TenantName,
+        to: MoveTarget,
+    ) -> Result<MoveStatus> {
+        self.operator_stands(scope, None).await?;
+        let (inner, scope, name) = (Arc::clone(self), scope.clone(), name.clone());
+        complete(async move { inner.mark(&scope, &name, to).await }).await
+    }
+
+    async fn mark(
+        self: &Arc<Self>,
+        scope: &OperatorScope,
+        name: &TenantName,
+        target: MoveTarget,
+    ) -> Result<MoveStatus> {
+        let tenant = self.require(name).await?;
+        let from = tenant.placement();
+        let to = target.isolation.unwrap_or(from.isolation);
+        let location = target.location.unwrap_or(from.location);
+        self.can_make(to, location)?;
+        // A place that was never opened is made first: there is nothing to copy before.
+        self.at_home(&tenant).await?;
+        let _rooting = self.rooting(&tenant).await?;
+        let installation = self.installation().await?;
+        let _logging = installation.writer.lock().await;
+        let view = self.change_root(&[&tenant, &installation]).await?;
+        self.operator_stands(scope, Some(&view)).await?;
+        if tenant.info().name != *name {
+            return Err(Error::not_found(Resource::Tenant, name.as_str()));
+        }
+        let before = move_in(&view, &installation, tenant.id()).await?;
+        check_new(from, (to, location), before.as_ref())?;
+        self.allow_moves()?;
+        // Also of a move that came to nothing: something may still be called by its name.
+        let last = before.as_ref().map_or(0, |one| one.to.stay.max(one.from.stay)).max(from.stay);
+        let stay = last.checked_add(1).ok_or_else(|| Error::internal("there are no more stays"))?;
+        let space = match to {
+            Isolation::Schema => Some(self.give_space(&view).await?),
+            Isolation::Shared | Isolation::Database => None,
+        };
+        let one = Move {
+            phase: Phase::Begun,
+            from,
+            to: Placement {
+                isolation: to,
+                location,
+                space: space.as_ref().map_or(0, |given| given.space),
+                stay,
+                ..Placement::shared(tenant.id())
+            },
+            actor: scope.actor().to_owned(),
+            begun: self.now(),
+            ended: None,
+            cursor: super::row::Cursor::default(),
+            total: 0,
+            pause: Duration::ZERO,
+            why: None,
+        };
+        let mut log = self.begin(&installation)?;
+        put_move(&mut log, &one);
+        log.audit(about(scope.actor(), "tenant.move", name.as_str(), &one));
+        let (mut set, head) = log.finish();
+        set.generation = set.generation.min(tenant.generation());
+        said("mark");
+        let durable = {
+            // The stored count of spaces grows in the order of commits.
+            let naming = self.naming.lock();
+            set.operations.extend(space.as_ref().map(|given| given.row(naming.next_space)));
+            self.submit(view, set)
+        };
+        if let Err(error) = durable.await {
+            // It may be in the journal all the same.
+            self.moves.queue.lock().is_known = false;
+            return Err(error);
+        }
+        installation.set_head(head);
+        said("marked");
+        self.moves.queue.lock().waiting.insert(one.turn());
+        self.moves.wake.notify_one();
+        Ok(self.status_of(name, &one))
+    }
+
+    /// Cancels the move of a tenant: it stays where it is.
+    pub(crate) async fn cancel_move(
+        self: &Arc<Self>,
+        scope: &OperatorScope,
+        name: &TenantName,
+    ) -> Result<MoveStatus> {
+        self.operator_stands(scope, None).await?;
+        let (inner, scope, name) = (Arc::clone(self), scope.clone(), name.clone());
+        complete(async move {
+            let tenant = inner.require(&name).await?;
+            let cancelled =
+                inner.change_move_for(Some(&scope), tenant.id(), |one, log| match one.phase {
+                    // Whoever renames it holds the same lock.
+                    _ if tenant.info().name != name => {
+                        Err(Error::not_found(Resource::Tenant, name.as_str()))
+                    }
+                    Phase::Begun => {
+                        log.audit(about(scope.actor(), "tenant.move.cancel", name.as_str(), one));
+                        one.phase = Phase::Cancelling;
+                        Ok(true)
+                    }
+                    Phase::Cancelling | Phase::Failing => Ok(false),
+                    Phase::Leaving | Phase::Done => {
+                        let message = format!("the tenant {name} lives in its new place already");
+                        Err(Error::new(ErrorKind::Conflict, message))
+                    }
+                    Phase::Cancelled | Phase::Failed => Err(not_moved(&name)),
+                });
+            let cancelled = cancelled.await?.ok_or_else(|| not_moved(&name))?;
+            inner.moves.queue.lock().waiting.insert(cancelled.turn());
+            inner.moves.wake.notify_one();
+            Ok(inner.status_of(&name, &cancelled))
+        })
+        .await
+    }
+}
+
+fn check_new(
+    from: Placement,
+    (to, location): (Isolation, Location),
+    before: Option<&Move>,
+) -> Result<()> {
+    if before.is_some_and(|one| !one.phase.is_over()) {
+        let message = "a move of this tenant is not over yet";
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
+    if (from.isolation, from.location) == (to, location) {
+        let message = format!("the tenant lives in {} there already", to.word());
+        return Err(Error::invalid(message));
+    }
+    Ok(())
+}
+
+fn not_moved(name: &TenantName) -> Error {
+    Error::new(ErrorKind::Conflict, format!("the tenant {name} is not being moved"))
+}
+
+/// What the operator's log says of a move.
+pub(super) fn about(actor: &str, action: &str, name: &str, one: &Move) -> AuditEvent {
+    done(actor, action, &format!("{name}: {}", one.words()), 1)
+}

@@ -1,0 +1,137 @@
+//! Moving a tenant to another place while it works.
+//!
+//! One commit of the root says where a tenant lives; everything before it copies, everything after
+//! it clears up, and a crash between any two steps leaves one living copy and a row ([`row::Move`])
+//! that says how to go on. The source is copied while it is written to: its changes are held
+//! ([`super::disk::Head::hold`]) from before the first page is read, and are replayed until little
+//! is left. Then its writer waits for one last replay and that commit.
+//!
+//! The steps: [`mark`] → [`run`]: hold and make → [`copy`] → [`replay`] → [`check`] → [`switch`] →
+//! [`leave`], which also undoes.
+
+mod carry;
+mod check;
+mod copy;
+mod leave;
+mod mark;
+mod replay;
+pub(crate) mod row;
+mod run;
+mod switch;
+
+pub(crate) use carry::Carry;
+pub(crate) use mark::move_in;
+pub(crate) use run::spawn;
+
+use parking_lot::Mutex;
+use row::Progress;
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, ErrorKind, Result, Timestamp};
+
+/// What is in memory of moves.
+#[derive(Debug, Default)]
+pub(crate) struct Moves {
+    /// Wakes whoever moves.
+    pub(crate) wake: Arc<tokio::sync::Notify>,
+    working: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Tenants of which nobody knows whether the commit that decides was done, by the attempt.
+    unknown: Mutex<HashMap<TenantId, u64>>,
+    attempts: AtomicU64,
+    queue: Mutex<Queue>,
+    /// Of moves that were worked on.
+    progress: Mutex<HashMap<TenantId, Progress>>,
+}
+
+/// Moves that are not over.
+#[derive(Debug, Default)]
+struct Queue {
+    /// By when they were asked for.
+    waiting: BTreeSet<(Timestamp, TenantId)>,
+    /// False if the root may know of more.
+    is_known: bool,
+}
+
+impl Moves {
+    /// Held while something is done to the places of a tenant that is being moved: during each
+    /// step, and by the purger, which thereby waits for the step under way.
+    pub(crate) fn working(&self, id: TenantId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut working = self.working.lock();
+        working.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(working.entry(id).or_default())
+    }
+
+    /// Nothing is left to do.
+    fn over(&self, turn: (Timestamp, TenantId)) {
+        self.queue.lock().waiting.remove(&turn);
+        self.progress.lock().remove(&turn.1);
+    }
+
+    /// A step has failed, and will be tried again.
+    fn trouble(&self, id: TenantId, error: &Error) {
+        if let Some(progress) = self.progress.lock().get_mut(&id) {
+            progress.trouble = Some(error.public_message().to_owned());
+        }
+    }
+}
+
+/// How long a request waits for a tenant that is being moved at this moment.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Why an operation found nothing where it looked.
+#[derive(Debug)]
+struct Moved;
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the tenant lives elsewhere since it was opened")
+    }
+}
+
+impl std::error::Error for Moved {}
+
+/// The tenant lives elsewhere since it was opened: whoever opens it again finds it.
+pub(crate) fn moved() -> Error {
+    let message = "the tenant is being moved at this moment; try again";
+    Error::new(ErrorKind::Unavailable, message).with_source(Moved)
+}
+
+fn is_moved(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<Moved>)
+}
+
+/// The source has given up holding its changes: the copy begins anew.
+fn not_held() -> Error {
+    Error::new(ErrorKind::Conflict, "the changes are not held any more; the copy begins anew")
+}
+
+/// Says which step is about to be committed, or was: tests end the process there.
+fn said(step: &'static str) {
+    tracing::debug!(target: "tenantry_store::moving", step, "move a tenant");
+}
+
+/// How often something was tried because the tenant was being moved.
+pub(crate) struct Patience(Instant);
+
+impl Patience {
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Waits a moment if this is a reason to try again; otherwise hands it back.
+    pub(crate) async fn wait<T>(&self, outcome: Result<T>) -> std::result::Result<(), Result<T>> {
+        match &outcome {
+            Err(error) if is_moved(error) && self.0.elapsed() < PATIENCE => {
+                tokio::time::sleep(PAUSE).await;
+                Ok(())
+            }
+            _ => Err(outcome),
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! What was changed since the copy began, as the source has it now.
+
+use super::{
+    Carry,
+    copy::{Reader, Rows, entries},
+    not_held,
+    run::Mover,
+};
+use crate::tenancy::{
+    Space, Tenancy, View,
+    catalog::PARTITION,
+    disk::{DiskChange, DiskCollection, DiskDatabase, Head, Touched},
+    keys::{self, Decode as _, Prefix, Tail},
+    number,
+    tenants::{CHANGES_KEPT, OpenTenant},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+use tenantry_auth::TenantId;
+use tenantry_types::{CollectionNumber, DatabaseNumber, Error, ErrorKind, Result};
+
+/// Changes that one round replays at most, and records after which it takes no more.
+const CHANGES_PER_ROUND: u64 = 1_024;
+const RECORDS_PER_ROUND: usize = 1_000;
+/// Changes read at once, and their bytes.
+const CHANGES_AT_ONCE: (usize, usize) = (512, 1 << 20);
+/// Rows of changes that one round removes at the destination, because they are too old to be kept.
+const OLD_AT_ONCE: usize = 1_024;
+
+/// What changes have touched.
+#[derive(Debug, Default)]
+struct Touch {
+    databases: BTreeSet<u32>,
+    collections: BTreeSet<u32>,
+    records: BTreeMap<u32, BTreeSet<u64>>,
+    ordinals: usize,
+}
+
+impl Touch {
+    fn add(&mut self, touched: Touched) -> Result<()> {
+        match touched {
+            // The root's.
+            Touched::Tenant | Touched::Key(_) => {}
+            Touched::Database(number) => drop(self.databases.insert(number)),
+            Touched::Collection(number) => drop(self.collections.insert(number)),
+            Touched::Written { collection, partition, ordinals }
+            | Touched::Deleted { collection, partition, ordinals } => {
+                if partition != PARTITION {
+                    return Err(Error::internal("a partition that moves know nothing of"));
+                }
+                self.ordinals += ordinals.len();
+                self.records.entry(collection).or_default().extend(ordinals);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is replayed is written as it comes.
+struct Sink<'a, B: Carry> {
+    tenancy: &'a Tenancy<B>,
+    arriving: &'a OpenTenant,
+    mover: &'a mut Mover,
+    rows: Rows,
+    /// When writes have waited for too long.
+    until: Option<Instant>,
+}
+
+impl<B: Carry> Sink<'_, B> {
+    /// Between any two things that belong together.
+    async fn pass(&mut self) -> Result<()> {
+        if self.until.is_some_and(|until| Instant::now() > until) {
+            return Err(late());
+        }
+        if self.rows.is_full() { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        self.mover.mark(&self.rows);
+        self.tenancy.put_rows(self.arriving, std::mem::take(&mut self.rows)).await
+    }
+}
+
+impl<B: Carry> Tenancy<B> {
+    /// Replays some of what was changed; the view that it was read from, and the commits that are
+    /// left there.
+    pub(super) async fn round(
+        &self,
+        tenant: &OpenTenant,
+        arriving: &OpenTenant,
+        mover: &mut Mover,
+    ) -> Result<(B::View, u64)> {
+        let view = self.view(tenant).await?;
+        let head = tenant.read_head(&view).await?;
+        if head.hold.is_none() {
+            return Err(not_held());
+        }
+        let (replayed, audit) = (mover.replayed, mover.audit);
+        let rows = Rows::default();
+        let mut sink = Sink { tenancy: self, arriving, mover, rows, until: None };
+        let changed = self.replay((tenant, &view), &head, (replayed, false), &mut sink).await?;
+        let audit = entries(&view, tenant, audit, &mut sink.rows).await?;
+        sink.flush().await?;
+        (mover.replayed, mover.audit) = (changed, audit);
+        let entries = head.audit_sequence.saturating_sub(audit);
+        Ok((view, head.sequence.saturating_sub(changed).max(entries)))
+    }
+
+    /// Everything that is left, for whoever holds the tenant's writer lock. Fails with
+    /// [`ErrorKind::Busy`] if that takes too long.
+    pub(super) async fn rest(
+        &self,
+        tenant: &OpenTenant,
+        view: &B::View,
+        arriving: &OpenTenant,
+        (mover, until): (&mut Mover, Instant),
+        head: &Head,
+    ) -> Result<Rows> {
+        let (replayed, mut audit) = (mover.replayed, mover.audit);
+        let (rows, until) = (Rows::default(), Some(until));
+        let mut sink = Sink { tenancy: self, arriving, mover, rows, until };
+        self.replay((tenant, view), head, (replayed, true), &mut sink).await?;
+        while audit < head.audit_sequence {
+            let next = entries(view, tenant, audit, &mut sink.rows).await?;
+            if next == audit {
+                return Err(Error::corrupt("the end of the audit log is missing"));
+            }
+            audit = next;
+            sink.pass().await?;
+        }
+        let rows = sink.rows;
+        mover.mark(&rows);
+        Ok(rows)
+    }
+
+    /// Puts what was changed after this commit, as the view has it; up to which commit. `all` if
+    /// none may be left.
+    async fn replay(
+        &self,
+        (tenant, view): (&OpenTenant, &B::View),
+        head: &Head,
+        (after, all): (u64, bool),
+        sink: &mut Sink<'_, B>,
+    ) -> Result<u64> {
+        let there = self.look(sink.arriving.placement()).await?;
+        let (touch, last) = self.touched((tenant, view), head, (after, all), sink).await?;
+        let start = keys::Change::all(tenant.prefix());
+        let old = there.page(Space::Data, &start, &start, OLD_AT_ONCE).await?;
+        let oldest = head.sequence.saturating_sub(CHANGES_KEPT) + 1;
+        let oldest = keys::Change { sequence: oldest }.encode(tenant.prefix());
+        for (key, _) in old.into_iter().filter(|(key, _)| *key < oldest) {
+            sink.rows.remove(key);
+        }
+        self.replay_catalog(tenant, (view, &there), &touch, sink).await?;
+        for (collection, ordinals) in &touch.records {
+            self.replay_records(tenant, (view, &there), *collection, ordinals, sink).await?;
+        }
+        Ok(last)
+    }
+
+    /// What was touched after a commit, and up to which; the rows of changes themselves are put.
+    async fn touched(
+        &self,
+        (tenant, view): (&OpenTenant, &B::View),
+        head: &Head,
+        (after, all): (u64, bool),
+        sink: &mut Sink<'_, B>,
+    ) -> Result<(Touch, u64)> {
+        let oldest = head.sequence.saturating_sub(CHANGES_KEPT);
+        let (mut touch, mut last) = (Touch::default(), after);
+        let start = keys::Change::all(tenant.prefix());
+        while last < head.sequence {
+            let next = keys::Change { sequence: last + 1 }.encode(tenant.prefix());
+            let page = self.page(view, &start, &next, CHANGES_AT_ONCE).await?;
+            if page.is_empty() {
+                return Err(lost());
+            }
+            for (key, sealed) in page {
+                let change = keys::Change::decode(tenant.prefix(), &key).ok_or_else(lost)?;
+                // A commit that touches nothing has no number, so there is no gap.
+                if change.sequence != last + 1 {
+                    return Err(lost());
+                }
+                last = change.sequence;
+                let DiskChange::V1 { touched, .. } = tenant.open_row(&key, &sealed)?;
+                for touched in touched {
+                    touch.add(touched)?;
+                }
+                if last > oldest {
+                    sink.rows.put(key, sealed);
+                }
+                sink.pass().await?;
+                let is_enough =
+                    touch.ordinals >= RECORDS_PER_ROUND || last - after >= CHANGES_PER_ROUND;
+                if is_enough && !all {
+                    return Ok((touch, last));
+                }
+            }
+        }
+        Ok((touch, last))
+    }
+
+    /// Databases and collections that were touched: what they were called at the destination goes
+    /// first, so that names may have changed hands.
+    async fn replay_catalog(
+        &self,
+        tenant: &OpenTenant,
+        (view, there): (&B::View, &B::View),
+        touch: &Touch,
+        sink: &mut Sink<'_, B>,
+    ) -> Result<()> {
+        let is_apart = sink.arriving.placement().is_apart();
+        for number in &touch.databases {
+            remove_names(database(tenant, there, *number).await?, &mut sink.rows);
+            sink.pass().await?;
+        }
+        for number in &touch.collections {
+            remove_names(collection(tenant, there, *number).await?, &mut sink.rows);
+            sink.pass().await?;
+        }
+        for number in &touch.databases {
+            match database(tenant, view, *number).await? {
+                Some(named) => put_named(named, *number, &mut sink.rows),
+                None => {
+                    let key = keys::Database { database: *number }.encode(tenant.prefix());
+                    sink.rows.remove(key);
+                }
+            }
+            sink.pass().await?;
+        }
+        for number in &touch.collections {
+            match collection(tenant, view, *number).await? {
+                Some(named) => {
+                    put_named(named, *number, &mut sink.rows);
+                    put_counts(tenant, view, *number, &mut sink.rows).await?;
+                }
+                None => {
+                    let key = keys::Collection { collection: *number }.encode(tenant.prefix());
+                    sink.rows.remove(key);
+                    sink.rows.note(tenant, is_apart, *number);
+                }
+            }
+            sink.pass().await?;
+        }
+        Ok(())
+    }
+
+    /// Records that were touched, as the view has them.
+    async fn replay_records(
+        &self,
+        tenant: &OpenTenant,
+        (view, there): (&B::View, &B::View),
+        collection: u32,
+        ordinals: &BTreeSet<u64>,
+        sink: &mut Sink<'_, B>,
+    ) -> Result<()> {
+        let key = keys::Collection { collection }.encode(tenant.prefix());
+        // What was deleted with its collection is in the changes of the collection.
+        let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(()) };
+        let row: DiskCollection = tenant.open_row(&key, &sealed)?;
+        let reader = Reader::new(tenant, row, collection)?;
+        for ordinal in ordinals {
+            replay_record(&reader, (view, there), *ordinal, &mut sink.rows).await?;
+            sink.pass().await?;
+        }
+        put_counts(tenant, view, collection, &mut sink.rows).await
+    }
+}
+
+/// The pause would be too long.
+pub(super) fn late() -> Error {
+    Error::new(ErrorKind::Busy, "too much is left to be copied while writes wait")
+}
+
+fn lost() -> Error {
+    Error::corrupt("changes that were held for a move are missing")
+}
+
+/// A row of the catalog: its key, its value, and the keys of what it is called.
+type Named = (Vec<u8>, Vec<u8>, Vec<Vec<u8>>);
+
+async fn database<V: View>(tenant: &OpenTenant, view: &V, number: u32) -> Result<Option<Named>> {
+    let key = keys::Database { database: number }.encode(tenant.prefix());
+    let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(None) };
+    let row: DiskDatabase = tenant.open_row(&key, &sealed)?;
+    let info = row.into_info(DatabaseNumber(number))?;
+    let name = keys::DatabaseName { name: Tail(info.name.as_str().as_bytes()) };
+    Ok(Some((key, sealed, vec![name.encode(tenant.prefix())])))
+}
+
+async fn collection<V: View>(tenant: &OpenTenant, view: &V, number: u32) -> Result<Option<Named>> {
+    let prefix = tenant.prefix();
+    let key = keys::Collection { collection: number }.encode(prefix);
+    let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(None) };
+    let row: DiskCollection = tenant.open_row(&key, &sealed)?;
+    let info = row.into_info(CollectionNumber(number))?;
+    let name = Tail(info.name.as_str().as_bytes());
+    let name = keys::CollectionName { database: info.database.0, name }.encode(prefix);
+    let id = keys::CollectionId { id: info.id.0 }.encode(prefix);
+    Ok(Some((key, sealed, vec![name, id])))
+}
+
+fn remove_names(old: Option<Named>, rows: &mut Rows) {
+    for name in old.into_iter().flat_map(|(.., names)| names) {
+        rows.remove(name);
+    }
+}
+
+fn put_named((key, sealed, names): Named, number: u32, rows: &mut Rows) {
+    for name in names {
+        rows.put(name, number.to_be_bytes().to_vec());
+    }
+    rows.put(key, sealed);
+}
+
+/// How many records a collection has.
+async fn put_counts<V: View>(
+    tenant: &OpenTenant,
+    view: &V,
+    collection: u32,
+    rows: &mut Rows,
+) -> Result<()> {
+    let counts = keys::Statistics { collection, partition: PARTITION }.encode(tenant.prefix());
+    if let Some(value) = view.get(Space::Data, &counts).await? {
+        rows.put(counts, value);
+    }
+    Ok(())
+}
+
+impl Rows {
+    /// Leaves a note for the purger, who removes what was copied of a collection before it was
+    /// deleted.
+    fn note(&mut self, tenant: &OpenTenant, is_apart: bool, collection: u32) {
+        let note = keys::Purge { tenant: tenant.id().get(), collection };
+        let (space, whose) = if is_apart {
+            (Space::Data, tenant.prefix())
+        } else {
+            (Space::Catalog, Prefix::of(TenantId::INSTALLATION))
+        };
+        self.set(space, note.encode(whose), Some(Vec::new()));
+    }
+}
+
+/// One record. An id leads to no record that is not there: what is put of it is put with its record.
+async fn replay_record<V: View>(
+    reader: &Reader<'_>,
+    (view, there): (&V, &V),
+    ordinal: u64,
+    rows: &mut Rows,
+) -> Result<()> {
+    let key = reader.body_key(ordinal);
+    let vectors = reader.vector_keys(ordinal);
+    for (key, value) in vectors.iter().zip(there.many(Space::Data, &vectors).await?) {
+        if value.is_some() {
+            rows.remove(key.clone());
+        }
+    }
+    if let Some(body) = view.get(Space::Data, &key).await? {
+        return reader.put(view, key, body, rows).await.map(drop);
+    }
+    let Some(body) = there.get(Space::Data, &key).await? else { return Ok(()) };
+    let id = reader.id_key(&key, &body)?;
+    // It may lead to a later record, which is replayed after this one.
+    let leads_to = there.get(Space::Data, &id).await?;
+    if leads_to.map(|value| number(&value)).transpose()? == Some(ordinal) {
+        rows.remove(id);
+    }
+    rows.remove(key);
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! The row of a move, and what is told of it.
+
+use crate::{
+    MovePhase, MoveStatus,
+    tenancy::{disk::unreadable, place::Placement},
+};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+use tenantry_auth::TenantId;
+use tenantry_types::{Isolation, Location, Result, TenantName, Timestamp};
+
+/// How far a move has come, as it is stored. What is between the first two depends on memory and
+/// on the source's counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The tenant lives in the old place.
+    Begun,
+    /// It lives in the new one, and the old one is being emptied.
+    Leaving,
+    /// It stays in the old one, and the new one is being emptied.
+    Cancelling,
+    Failing,
+    Done,
+    Cancelled,
+    Failed,
+}
+
+const PHASES: [Phase; 7] = [
+    Phase::Begun,
+    Phase::Leaving,
+    Phase::Cancelling,
+    Phase::Failing,
+    Phase::Done,
+    Phase::Cancelled,
+    Phase::Failed,
+];
+
+impl Phase {
+    /// True if nothing is left to do.
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Cancelled | Self::Failed)
+    }
+}
+
+/// What is copied already: whoever goes on after a crash begins here. All that was changed below
+/// it is in the changes that are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Cursor {
+    /// True if the catalog is copied.
+    pub(crate) catalog: bool,
+    /// The collection that is being copied.
+    pub(crate) collection: u32,
+    /// Its next ordinal.
+    pub(crate) ordinal: u64,
+    /// Records copied.
+    pub(crate) records: u64,
+    /// The last entry of the log that is copied.
+    pub(crate) audit: u64,
+}
+
+/// A move. Its row stays when it is over: it remembers the last stay that was given.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Move {
+    pub(crate) phase: Phase,
+    pub(crate) from: Placement,
+    pub(crate) to: Placement,
+    /// Who has asked for it.
+    pub(crate) actor: String,
+    pub(crate) begun: Timestamp,
+    pub(crate) ended: Option<Timestamp>,
+    pub(crate) cursor: Cursor,
+    /// Records when it began.
+    pub(crate) total: u64,
+    /// The longest pause of the tenant's writes.
+    pub(crate) pause: Duration,
+    /// Why it has failed.
+    pub(crate) why: Option<String>,
+}
+
+impl Move {
+    pub(crate) fn tenant(&self) -> TenantId {
+        self.from.tenant
+    }
+
+    /// Its place in the queue.
+    pub(crate) fn turn(&self) -> (Timestamp, TenantId) {
+        (self.begun, self.tenant())
+    }
+
+    /// What it does, for logs: `shared → schema`.
+    pub(crate) fn words(&self) -> String {
+        format!("{} → {}", word(self.from), word(self.to))
+    }
+
+    /// What an operator may know of it.
+    pub(crate) fn status(&self, name: TenantName, progress: Option<&Progress>) -> MoveStatus {
+        let phase = match self.phase {
+            Phase::Begun => progress.map_or(MovePhase::Queued, |progress| progress.phase),
+            Phase::Leaving => MovePhase::Leaving,
+            Phase::Cancelling | Phase::Failing => MovePhase::Undoing,
+            Phase::Done => MovePhase::Done,
+            Phase::Cancelled => MovePhase::Cancelled,
+            Phase::Failed => MovePhase::Failed,
+        };
+        let copied = progress.map_or(self.cursor.records, |progress| progress.records);
+        let total = self.total.max(copied);
+        let rate = progress.map_or(0.0, Progress::rate);
+        let left = total.saturating_sub(copied) as f64 / rate;
+        let left = (left.is_finite() && phase == MovePhase::Copying).then_some(left);
+        MoveStatus {
+            tenant: self.tenant(),
+            name,
+            from: (self.from.isolation, self.from.location),
+            to: (self.to.isolation, self.to.location),
+            phase,
+            records_copied: copied,
+            records_total: total,
+            records_per_second: rate,
+            left: left.and_then(|left| Duration::try_from_secs_f64(left).ok()),
+            longest_pause: self.pause.max(progress.map_or(Duration::ZERO, |one| one.pause)),
+            begun_at: self.begun,
+            ended_at: self.ended,
+            error: self.why.clone().or_else(|| progress.and_then(|one| one.trouble.clone())),
+        }
+    }
+}
+
+fn word(placement: Placement) -> String {
+    let isolation = match placement.isolation {
+        Isolation::Shared => "shared",
+        Isolation::Schema => "schema",
+        Isolation::Database => "database",
+    };
+    match placement.location {
+        Location::Home => isolation.to_owned(),
+        location => format!("{isolation} at {location}"),
+    }
+}
+
+/// What is known in memory of the move under way.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    pub(crate) phase: MovePhase,
+    pub(crate) records: u64,
+    pub(crate) pause: Duration,
+    /// Why it is being tried again.
+    pub(crate) trouble: Option<String>,
+    since: Instant,
+    records_then: u64,
+}
+
+impl Progress {
+    pub(crate) fn new(phase: MovePhase, records: u64) -> Self {
+        let (pause, trouble) = (Duration::ZERO, None);
+        Self { phase, records, pause, trouble, since: Instant::now(), records_then: records }
+    }
+
+    /// Records a second since this process has taken it up.
+    fn rate(&self) -> f64 {
+        let seconds = self.since.elapsed().as_secs_f64();
+        if seconds <= 0.0 {
+            return 0.0;
+        }
+        self.records.saturating_sub(self.records_then) as f64 / seconds
+    }
+}
+
+/// A move as it is stored. Append variants only.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DiskMove {
+    V1(Box<DiskMoveV1>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DiskMoveV1 {
+    phase: u8,
+    from: DiskPlace,
+    to: DiskPlace,
+    actor: String,
+    begun: u64,
+    ended: Option<u64>,
+    cursor: Cursor,
+    total: u64,
+    pause_us: u64,
+    why: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct DiskPlace {
+    isolation: u8,
+    space: u32,
+    location: String,
+    stay: u32,
+}
+
+impl DiskPlace {
+    fn of(placement: Placement) -> Self {
+        Self {
+            isolation: match placement.isolation {
+                Isolation::Shared => 0,
+                Isolation::Schema => 1,
+                Isolation::Database => 2,
+            },
+            space: placement.space,
+            location: placement.location.to_string(),
+            stay: placement.stay,
+        }
+    }
+
+    fn into_placement(self, tenant: TenantId) -> Result<Placement> {
+        let wrong = || unreadable("a move");
+        let isolation = match self.isolation {
+            0 => Isolation::Shared,
+            1 => Isolation::Schema,
+            2 => Isolation::Database,
+            _ => return Err(wrong()),
+        };
+        let location = Location::parse(&self.location).map_err(|_| wrong())?;
+        Ok(Placement { tenant, isolation, space: self.space, location, stay: self.stay })
+    }
+}
+
+impl DiskMove {
+    pub(crate) fn of(one: &Move) -> Self {
+        let phase = PHASES.iter().position(|phase| *phase == one.phase);
+        Self::V1(Box::new(DiskMoveV1 {
+            phase: phase.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX),
+            from: DiskPlace::of(one.from),
+            to: DiskPlace::of(one.to),
+            actor: one.actor.clone(),
+            begun: one.begun.0,
+            ended: one.ended.map(|at| at.0),
+            cursor: one.cursor,
+            total: one.total,
+            pause_us: u64::try_from(one.pause.as_micros()).unwrap_or(u64::MAX),
+            why: one.why.clone(),
+        }))
+    }
+
+    pub(crate) fn into_move(self, tenant: TenantId) -> Result<Move> {
+        let Self::V1(row) = self;
+        let phase = PHASES.get(usize::from(row.phase)).copied();
+        Ok(Move {
+            phase: phase.ok_or_else(|| unreadable("a move"))?,
+            from: row.from.into_placement(tenant)?,
+            to: row.to.into_placement(tenant)?,
+            actor: row.actor,
+            begun: Timestamp(row.begun),
+            ended: row.ended.map(Timestamp),
+            cursor: row.cursor,
+            total: row.total,
+            pause: Duration::from_micros(row.pause_us),
+            why: row.why,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenancy::disk;
+
+    #[test]
+    fn a_move_comes_back_and_damage_is_refused() {
+        let tenant = TenantId::new(7);
+        let from = Placement::shared(tenant);
+        for (at, phase) in PHASES.into_iter().enumerate() {
+            let isolation = if at % 2 == 0 { Isolation::Schema } else { Isolation::Database };
+            let one = Move {
+                phase,
+                from,
+                to: Placement { isolation, space: 9, stay: 4, ..from },
+                actor: "operator".into(),
+                begun: Timestamp(5),
+                ended: phase.is_over().then_some(Timestamp(6)),
+                cursor: Cursor { catalog: true, collection: 2, ordinal: 8, records: 8, audit: 1 },
+                total: 10,
+                pause: Duration::from_micros(1_234),
+                why: (phase == Phase::Failed).then(|| "so".into()),
+            };
+            let mut bytes = disk::encode(&DiskMove::of(&one));
+            let read: DiskMove = disk::decode(&bytes, "a move").unwrap();
+            assert_eq!(read.into_move(tenant).unwrap(), one);
+            bytes[1] = 7;
+            let read: DiskMove = disk::decode(&bytes, "a move").unwrap();
+            assert!(read.into_move(tenant).is_err());
+        }
+    }
+
+    /// What is on disk stays readable.
+    #[test]
+    fn the_bytes_of_a_move_are_these() {
+        let from = Placement::shared(TenantId::new(7));
+        let one = Move {
+            phase: Phase::Failed,
+            from,
+            to: Placement { isolation: Isolation::Schema, space: 300, stay: 4, ..from },
+            actor: "op".into(),
+            begun: Timestamp(5),
+            ended: Some(Timestamp(6)),
+            cursor: Cursor { catalog: true, collection: 2, ordinal: 300, records: 9, audit: 1 },
+            total: 10,
+            pause: Duration::from_millis(1),
+            why: Some("so".into()),
+        };
+        let bytes = disk::encode(&DiskMove::of(&one));
+        let expected = b"\x00\x06\x00\x00\x04home\x00\x01\xac\x02\x04home\x04\x02op\x05\x01\x06\
+            \x01\x02\xac\x02\x09\x01\x0a\xe8\x07\x01\x02so";
+        assert_eq!(bytes, expected);
+    }
+}

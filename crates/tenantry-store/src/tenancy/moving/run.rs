@@ -1,0 +1,411 @@
+//! One move after the other, step by step, also after a restart. Between any two steps the tenant may
+//! be deleted or the move be cancelled, and what is known in memory may be lost: the row and the
+//! source's counters say how to go on.
+
+use super::{
+    Carry,
+    check::Check,
+    copy::Rows,
+    mark::{move_in, moves_in},
+    row::{Cursor, Move, Phase, Progress},
+    said,
+};
+use crate::{
+    MovePhase, TenantInfo,
+    tenancy::{
+        Tenancy, done,
+        place::{Fresh, PlaceRow, Placement},
+        slot::Slot,
+        tenants::{Commit, OpenTenant},
+    },
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
+use tokio::sync::Notify;
+
+/// How long a move rests after a step of it has failed, at first and at most, and how often it is
+/// looked for new ones.
+const REST: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Moves that rest and of which memory knows how far they have come; others go on from their rows.
+const RESTING_MAX: usize = 8;
+/// How often the cursor is stored.
+const SAVE_EVERY: Duration = Duration::from_millis(500);
+/// After work for which nobody waits, others have the disk for so many times as long as it took, and
+/// no longer than this.
+const BREATHS: u32 = 3;
+const BREATH_MAX: Duration = Duration::from_millis(100);
+/// The tenant's writes are stopped when no more is left to replay, and to compare.
+const COMMITS_LEFT: u64 = 32;
+const MARKS_LEFT: usize = 512;
+/// Rounds of replay after which they are stopped if no more than this is left: it will not become
+/// less.
+const ROUNDS_MAX: u32 = 200;
+const COMMITS_LEFT_AT_MOST: u64 = 500;
+/// Attempts to stop them, after which the move has failed.
+const ATTEMPTS_MAX: u32 = 12;
+/// How often a copy begins anew, because the source has given up holding its changes.
+const RESTARTS_MAX: u32 = 3;
+/// Marks after which comparing waits until they are looked at again.
+const MARKS_MAX: usize = 50_000;
+
+/// When a move was asked for, and whose it is.
+type Turn = (Timestamp, TenantId);
+
+/// What is known in memory of the move under way.
+#[derive(Debug, Default)]
+pub(super) struct Mover {
+    stage: Stage,
+    pub(super) cursor: Cursor,
+    saved: Option<Instant>,
+    /// Changes, and entries of the log, that are replayed.
+    pub(super) replayed: u64,
+    pub(super) audit: u64,
+    pub(super) check: Option<Check>,
+    rounds: u32,
+    /// How often writes were stopped.
+    pub(super) attempts: u32,
+    pub(super) pause: Duration,
+    /// Steps that have failed one after the other.
+    failures: u32,
+    /// How often the copy has begun anew.
+    restarts: u32,
+}
+
+impl Mover {
+    /// What is replayed is compared again.
+    pub(super) fn mark(&mut self, rows: &Rows) {
+        if let Some(check) = &mut self.check {
+            check.mark(rows);
+        }
+    }
+
+    /// True if nobody waits for the next step.
+    fn is_patient(&self) -> bool {
+        matches!(self.stage, Stage::Copy | Stage::Check)
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Hold,
+    Copy,
+    Follow,
+    Check,
+    Switch,
+}
+
+/// Starts whoever moves; it ends with the store.
+pub(crate) fn spawn<B: Carry>(tenancy: &Arc<Tenancy<B>>) {
+    let woken = Arc::clone(&tenancy.moves.wake);
+    tokio::spawn(run(Arc::downgrade(tenancy), woken));
+}
+
+async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
+    let mut rests: HashMap<TenantId, Instant> = HashMap::new();
+    let mut movers: HashMap<TenantId, Mover> = HashMap::new();
+    loop {
+        let Some(tenancy) = tenancy.upgrade() else { return };
+        if tenancy.is_closing() {
+            return;
+        }
+        rests.retain(|_, until| *until > Instant::now());
+        let turn = match tenancy.next_move(&rests).await {
+            Ok(Some(turn)) => turn,
+            outcome => {
+                if let Err(error) = outcome {
+                    tracing::warn!(?error, "look for moves; it will be tried again");
+                }
+                drop(tenancy);
+                let pause = if rests.is_empty() { LOOK_EVERY } else { REST };
+                if tokio::time::timeout(pause, woken.notified()).await.is_ok() {
+                    // One that rests may have been cancelled.
+                    rests.clear();
+                }
+                continue;
+            }
+        };
+        let id = turn.1;
+        let mut mover = movers.remove(&id).unwrap_or_default();
+        let begun = Instant::now();
+        match tenancy.step(id, &mut mover).await {
+            Ok(true) => {
+                tenancy.moves.over(turn);
+                continue;
+            }
+            Ok(false) => mover.failures = 0,
+            Err(_) if tenancy.is_closing() => return,
+            Err(error) => {
+                tracing::warn!(?error, tenant = %id, "move a tenant; it will be tried again");
+                tenancy.moves.trouble(id, &error);
+                let rest = REST.saturating_mul(1 << mover.failures.min(10)).min(REST_MAX);
+                mover.failures += 1;
+                rests.insert(id, Instant::now() + rest);
+                if movers.len() >= RESTING_MAX {
+                    movers.clear();
+                }
+            }
+        }
+        let breath = mover.is_patient().then(|| (BREATHS * begun.elapsed()).min(BREATH_MAX));
+        movers.insert(id, mover);
+        drop(tenancy);
+        if let Some(breath) = breath {
+            tokio::time::sleep(breath).await;
+        }
+    }
+}
+
+impl<B: Carry> Tenancy<B> {
+    /// The next move to work on: the oldest that does not rest.
+    async fn next_move(&self, rests: &HashMap<TenantId, Instant>) -> Result<Option<Turn>> {
+        // What is read while the fate of a commit is open may not have it.
+        if !self.moves.queue.lock().is_known && self.is_decided() {
+            let installation = self.installation().await?;
+            let found = moves_in(&self.root(None).await?, &installation).await?;
+            let mut queue = self.moves.queue.lock();
+            queue.waiting.extend(found.iter().map(Move::turn));
+            queue.is_known = true;
+        }
+        let queue = self.moves.queue.lock();
+        let next = queue.waiting.iter().find(|(_, id)| !rests.contains_key(id));
+        Ok(next.copied())
+    }
+
+    /// One step of a move; true if nothing is left to do.
+    async fn step(self: &Arc<Self>, id: TenantId, mover: &mut Mover) -> Result<bool> {
+        let _working = self.moves.working(id).lock_owned().await;
+        self.check_known(id)?;
+        let Some(one) = self.move_of(id).await? else { return Ok(true) };
+        self.say(mover, &one);
+        match one.phase {
+            Phase::Begun => {}
+            Phase::Leaving => return self.leave(mover, &one).await.map(|()| true),
+            Phase::Cancelling | Phase::Failing => return self.undo(&one).await.map(|()| true),
+            Phase::Done | Phase::Cancelled | Phase::Failed => return Ok(true),
+        }
+        let Err(error) = self.advance(mover, &one).await else { return Ok(false) };
+        match error.kind() {
+            ErrorKind::Unavailable | ErrorKind::Busy => Err(error),
+            ErrorKind::Conflict if mover.restarts < RESTARTS_MAX => {
+                let Mover { pause, failures, restarts, .. } = *mover;
+                *mover = Mover { pause, failures, restarts: restarts + 1, ..Mover::default() };
+                Err(error)
+            }
+            // It was deleted: the purger does the rest.
+            ErrorKind::NotFound if self.open_tenant(id).await?.is_none() => Err(error),
+            _ => {
+                tracing::error!(?error, tenant = %id, "a move has failed; the tenant stays");
+                self.fail(id, &error).await.map(|()| false)
+            }
+        }
+    }
+
+    async fn move_of(&self, id: TenantId) -> Result<Option<Move>> {
+        let installation = self.installation().await?;
+        move_in(&self.root(None).await?, &installation, id).await
+    }
+
+    async fn fail(&self, id: TenantId, error: &Error) -> Result<()> {
+        let why = error.public_message().to_owned();
+        let change = |one: &mut Move, _: &mut Commit<'_>| {
+            if one.phase != Phase::Begun {
+                return Ok(false);
+            }
+            one.phase = Phase::Failing;
+            one.why = Some(why);
+            Ok(true)
+        };
+        self.change_move(id, change).await.map(drop)
+    }
+
+    async fn advance(self: &Arc<Self>, mover: &mut Mover, one: &Move) -> Result<()> {
+        let tenant = self.source(one).await?;
+        match mover.stage {
+            Stage::Hold => {
+                self.hold(mover, one).await?;
+                mover.stage = Stage::Copy;
+                return Ok(());
+            }
+            Stage::Switch => {
+                // Left, or cancelled: the row says which.
+                let is_over = self.switch(mover, one).await?;
+                mover.stage = if is_over { Stage::Hold } else { Stage::Follow };
+                if mover.attempts > ATTEMPTS_MAX {
+                    return Err(too_fast());
+                }
+                return Ok(());
+            }
+            Stage::Copy | Stage::Follow | Stage::Check => {}
+        }
+        let arriving = self.arriving(&tenant, one.to).await?;
+        match mover.stage {
+            Stage::Copy => {
+                said("copy");
+                if !self.copy(&tenant, &arriving, &mut mover.cursor).await? {
+                    mover.audit = mover.cursor.audit;
+                    mover.stage = Stage::Follow;
+                    mover.saved = None;
+                }
+                said("copied");
+                self.save_cursor(mover, one).await
+            }
+            Stage::Follow => self.follow(&tenant, &arriving, mover).await,
+            _ => {
+                let check = match &mut mover.check {
+                    Some(check) => check,
+                    none => none.insert(self.begin_check(&tenant).await?),
+                };
+                let is_more = self.compare(&tenant, &arriving, check).await?;
+                if !is_more {
+                    said("checked");
+                }
+                if !is_more || check.marks() > MARKS_MAX {
+                    mover.stage = Stage::Follow;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// One round of replay. What follows depends on how much it has left.
+    async fn follow(
+        &self,
+        tenant: &OpenTenant,
+        arriving: &OpenTenant,
+        mover: &mut Mover,
+    ) -> Result<()> {
+        said("follow");
+        let (view, commits) = self.round(tenant, arriving, mover).await?;
+        said("followed");
+        mover.rounds += 1;
+        let is_late = mover.rounds > ROUNDS_MAX;
+        let enough = if is_late { COMMITS_LEFT_AT_MOST } else { COMMITS_LEFT };
+        if let Some(check) = &mut mover.check
+            && (commits <= enough || check.marks() > MARKS_MAX)
+        {
+            // By what was replayed: what is newer differs for good reason.
+            self.settle(tenant, &view, arriving, (check, None)).await?;
+            if commits == 0 && check.marks() > MARKS_MAX {
+                check.fail_if_any(tenant)?;
+            }
+        }
+        drop(view);
+        if commits > enough {
+            return if mover.rounds > 10 * ROUNDS_MAX { Err(too_fast()) } else { Ok(()) };
+        }
+        match &mover.check {
+            Some(check) if check.is_done() => {
+                if check.marks() <= MARKS_LEFT || is_late {
+                    mover.stage = Stage::Switch;
+                }
+            }
+            _ => mover.stage = Stage::Check,
+        }
+        Ok(())
+    }
+
+    /// Holds the source's changes, and makes the destination.
+    async fn hold(&self, mover: &mut Mover, one: &Move) -> Result<()> {
+        let tenant = self.source(one).await?;
+        let is_held = |tenant: &OpenTenant| tenant.head().and_then(|head| head.hold);
+        if is_held(&tenant).is_none() {
+            // What an earlier attempt has copied may be of records whose changes are not known.
+            self.empty_unused(one.to).await?;
+            mover.cursor = Cursor::default();
+            let total = self.measure(&tenant).await?.records;
+            let change = |one: &mut Move, _: &mut Commit<'_>| {
+                one.cursor = Cursor::default();
+                one.total = total;
+                Ok(one.phase == Phase::Begun)
+            };
+            self.change_move(one.tenant(), change).await?;
+            let (_writing, view) = self.writer(&tenant).await?;
+            let mut commit = self.begin(&tenant)?;
+            commit.head.hold = Some(commit.sequence());
+            commit.audit(done(&one.actor, "tenant.move.begin", &one.words(), 1));
+            said("hold");
+            self.commit(&tenant, view, commit).await?;
+            said("held");
+        } else {
+            mover.cursor = one.cursor;
+        }
+        let floor = is_held(&tenant).ok_or_else(|| Error::internal("changes are not held"))?;
+        mover.replayed = floor.saturating_sub(1);
+        self.make(one.to).await?;
+        said("made");
+        mover.saved = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Stores how far the copy has come, now and then, and at its end.
+    async fn save_cursor(&self, mover: &mut Mover, one: &Move) -> Result<()> {
+        if mover.saved.is_some_and(|at| at.elapsed() < SAVE_EVERY) {
+            return Ok(());
+        }
+        let cursor = mover.cursor;
+        let change = |one: &mut Move, _: &mut Commit<'_>| {
+            one.cursor = cursor;
+            Ok(one.phase == Phase::Begun)
+        };
+        self.change_move(one.tenant(), change).await?;
+        said("saved");
+        mover.saved = Some(Instant::now());
+        Ok(())
+    }
+
+    /// The tenant where it lives until it is moved.
+    pub(super) async fn source(&self, one: &Move) -> Result<Arc<OpenTenant>> {
+        let gone = || Error::not_found(Resource::Tenant, "(deleted)");
+        let tenant = self.open_tenant(one.tenant()).await?.ok_or_else(gone)?;
+        tenant.check_alive()?;
+        self.at_home(&tenant).await?;
+        if tenant.placement() != one.from {
+            return Err(Error::internal("a tenant that is to be moved lives elsewhere"));
+        }
+        Ok(tenant)
+    }
+
+    /// The tenant as it will be.
+    pub(super) async fn arriving(&self, tenant: &OpenTenant, to: Placement) -> Result<OpenTenant> {
+        let root = self.root(None).await?;
+        let Slot::Live(key) = self.slot(&root, tenant.id()).await? else {
+            return Err(Error::not_found(Resource::Tenant, "(deleted)"));
+        };
+        let (isolation, location) = (to.isolation, to.location);
+        let info = TenantInfo { isolation, location, ..(*tenant.info()).clone() };
+        let mut arriving = OpenTenant::new(info, key, tenant.generation());
+        arriving.place(PlaceRow { placement: to, fresh: Fresh::Made, told: 0 });
+        Ok(arriving)
+    }
+
+    /// What the operator is told while it goes on.
+    fn say(&self, mover: &Mover, one: &Move) {
+        let phase = match (one.phase, mover.stage) {
+            (Phase::Leaving, _) => MovePhase::Leaving,
+            (Phase::Begun, Stage::Hold | Stage::Copy) => MovePhase::Copying,
+            (Phase::Begun, Stage::Follow) => MovePhase::CatchingUp,
+            (Phase::Begun, Stage::Check) => MovePhase::Checking,
+            (Phase::Begun, Stage::Switch) => MovePhase::Switching,
+            _ => MovePhase::Undoing,
+        };
+        let records = mover.cursor.records;
+        let mut all = self.moves.progress.lock();
+        let progress = all.entry(one.tenant()).or_insert_with(|| Progress::new(phase, records));
+        progress.phase = phase;
+        progress.records = progress.records.max(records);
+        progress.pause = progress.pause.max(mover.pause);
+        progress.trouble = None;
+    }
+}
+
+fn too_fast() -> Error {
+    let message = "the tenant is written to faster than it can be copied";
+    Error::new(ErrorKind::LimitExceeded, message)
+}

@@ -1,0 +1,308 @@
+//! The pause: the last changes are replayed while nobody writes, and one commit of the root says
+//! that the tenant lives elsewhere.
+
+use super::{
+    Carry,
+    mark::{about, move_in, put_move},
+    row::{Move, Phase},
+    run::Mover,
+    said,
+};
+use crate::{
+    TenantInfo,
+    tenancy::{
+        Space, Tenancy,
+        backend::Scan,
+        disk::{self, DiskTenant, Head, Touched},
+        done,
+        keys::{self, Prefix},
+        place::{Fresh, PlaceRow, Placement},
+        seal::Nonces,
+        slot::Slot,
+        tenants::{Commit, OpenTenant},
+    },
+};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, ErrorKind, Result};
+
+const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
+/// How long a write that has begun before is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long writes may wait until everything is copied and compared; each attempt for which that
+/// was not enough doubles it, up to less than requests are patient.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether the fate of the commit that decides is known.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A place that takes no commits, unless its tenant has left it or nobody knows.
+struct Closed<'a, B: Carry> {
+    tenancy: &'a Tenancy<B>,
+    place: Placement,
+    stays: bool,
+}
+
+impl<B: Carry> Drop for Closed<'_, B> {
+    fn drop(&mut self) {
+        if !self.stays {
+            self.tenancy.reopen(self.place);
+        }
+    }
+}
+
+impl<B: Carry> Tenancy<B> {
+    /// Moves the tenant, if nobody has cancelled that; false if writes would have to wait for too
+    /// long.
+    pub(super) async fn switch(self: &Arc<Self>, mover: &mut Mover, one: &Move) -> Result<bool> {
+        let tenant = self.source(one).await?;
+        let (outcome, stays) = {
+            let _rooting = tenant.rooting.lock().await;
+            let waited = tokio::time::timeout(PATIENCE, self.writer(&tenant)).await;
+            let Ok(writing) = waited else {
+                return Err(Error::new(ErrorKind::Busy, "a write of the tenant takes long"));
+            };
+            let (_writing, view) = writing?;
+            let begun = Instant::now();
+            self.close(one.from);
+            let mut closed = Closed { tenancy: self, place: one.from, stays: false };
+            said("closed");
+            let planned = PAUSE.saturating_mul(1 << mover.attempts.min(8)).min(PAUSE_MAX);
+            let until = begun + planned;
+            let outcome = self.decide(&tenant, view, (mover, until), one, &mut closed.stays).await;
+            mover.pause = mover.pause.max(begun.elapsed());
+            (outcome, closed.stays)
+        };
+        mover.attempts += 1;
+        match outcome {
+            Err(error) if !stays && error.kind() == ErrorKind::Busy => Ok(false),
+            Err(error) if stays => {
+                // Without the locks: whoever waits for them is told to try again.
+                self.settle_soon(one);
+                Err(error)
+            }
+            outcome => outcome.map(|()| true),
+        }
+    }
+
+    async fn decide(
+        &self,
+        tenant: &Arc<OpenTenant>,
+        view: B::View,
+        (mover, until): (&mut Mover, Instant),
+        one: &Move,
+        stays: &mut bool,
+    ) -> Result<()> {
+        let head = tenant.head().ok_or_else(|| Error::internal("the place was not opened"))?;
+        if head.hold.is_none() {
+            return Err(super::not_held());
+        }
+        let arriving = self.arriving(tenant, one.to).await?;
+        let head = self.last(tenant, &view, &arriving, (mover, until), (one, head)).await?;
+        drop(view);
+        said("replayed");
+        let installation = self.installation().await?;
+        let _logging = installation.writer.lock().await;
+        let root = self.change_root(&[tenant, &installation]).await?;
+        let now = move_in(&root, &installation, one.tenant()).await?;
+        let Some(mut now) = now.filter(|now| now.phase == Phase::Begun) else { return Ok(()) };
+        tenant.check_alive()?;
+        now.phase = Phase::Leaving;
+        now.cursor = mover.cursor;
+        now.pause = mover.pause;
+        let info = arriving.info();
+        let mut log = self.begin(&installation)?;
+        put_move(&mut log, &now);
+        self.put_flip(&mut log, (tenant, &info), one, head.told);
+        self.put_keys(&root, &mut log, tenant, one).await?;
+        log.audit(about(&one.actor, "tenant.move.done", info.name.as_str(), one));
+        let (mut set, log_head) = log.finish();
+        set.generation = set.generation.min(tenant.generation()).min(arriving.generation());
+        said("flip");
+        // From here on nobody knows where the tenant lives until the commit is answered.
+        *stays = true;
+        self.submit(root, set).await?;
+        installation.set_head(log_head);
+        said("flipped");
+        self.exchange(tenant, (one.from, one.to)).await;
+        Ok(())
+    }
+
+    /// Nobody knows whether the commit that decides was done. As soon as it is known, the tenant
+    /// may be written to again, whatever the mover does meanwhile.
+    fn settle_soon(self: &Arc<Self>, one: &Move) {
+        let attempt = self.moves.attempts.fetch_add(1, Ordering::Relaxed);
+        self.moves.unknown.lock().insert(one.tenant(), attempt);
+        let (tenancy, id, from) = (Arc::downgrade(self), one.tenant(), one.from);
+        tokio::spawn(async move {
+            while let Some(tenancy) = tenancy.upgrade() {
+                let settled = tenancy.settle_flip(id, from, attempt).await;
+                if settled.is_ok() || tenancy.is_closing() {
+                    return;
+                }
+                drop(tenancy);
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
+    }
+
+    /// Lets a tenant be written to again if it is known whether the commit that decides was done.
+    /// Until then neither place may be written to.
+    async fn settle_flip(&self, id: TenantId, from: Placement, attempt: u64) -> Result<()> {
+        if !self.is_decided() {
+            return Err(unknown());
+        }
+        // Only now: before, it may be read from what was there before.
+        let installation = self.installation().await?;
+        let found = move_in(&self.root(None).await?, &installation, id).await?;
+        let is_flipped = |one: &Move| matches!(one.phase, Phase::Leaving | Phase::Done);
+        let mut unknown = self.moves.unknown.lock();
+        if unknown.get(&id) != Some(&attempt) {
+            return Ok(());
+        }
+        if found.as_ref().is_none_or(is_flipped) {
+            self.left(from);
+            self.tenants.forget(id);
+        } else {
+            self.reopen(from);
+        }
+        unknown.remove(&id);
+        Ok(())
+    }
+
+    /// Fails for as long as nobody knows where the tenant lives.
+    pub(super) fn check_known(&self, id: TenantId) -> Result<()> {
+        if self.moves.unknown.lock().contains_key(&id) { Err(unknown()) } else { Ok(()) }
+    }
+
+    /// The last changes and the counters, in one commit at the destination. Then nothing may differ.
+    async fn last(
+        &self,
+        tenant: &OpenTenant,
+        view: &B::View,
+        arriving: &OpenTenant,
+        (mover, until): (&mut Mover, Instant),
+        (one, head): (&Move, Head),
+    ) -> Result<Head> {
+        let rows = self.rest(tenant, view, arriving, (mover, until), &head).await?;
+        let mut head = Head { stay: one.to.stay, hold: None, ..head };
+        if !one.to.is_apart() {
+            let listed = self.listed(tenant, &self.root(Some(view)).await?).await?.len();
+            head.keys = u32::try_from(listed).unwrap_or(u32::MAX);
+        }
+        let mut commit = Commit::new(arriving, head, &*self.entropy, self.now());
+        for (space, key, value) in rows.into_operations() {
+            match value {
+                // As they are sealed already.
+                Some(value) => commit.put_clear(space, key, value),
+                None => commit.remove(space, key),
+            }
+        }
+        commit.touch(Touched::Tenant);
+        commit.audit(done(&one.actor, "tenant.move", &one.words(), 1));
+        let (set, head) = commit.finish();
+        said("last");
+        self.put(set).await?;
+        self.must_be_same(tenant, view, arriving, (mover, until)).await?;
+        Ok(head)
+    }
+
+    /// Where the tenant lives, as the root says it.
+    fn put_flip(
+        &self,
+        log: &mut Commit<'_>,
+        (tenant, info): (&OpenTenant, &TenantInfo),
+        one: &Move,
+        told: u64,
+    ) {
+        let key = keys::Tenant {}.encode(tenant.prefix());
+        let row = disk::encode(&DiskTenant::from_info(info));
+        let mut nonces = Nonces::draw(&*self.entropy);
+        let sealed = tenant.key().seal(&key, &row, true, &mut nonces);
+        log.put_clear(Space::Catalog, key, sealed);
+        let key = keys::Place { tenant: one.tenant().get() }.encode(INSTALLATION);
+        if one.to.is_apart() {
+            let row = PlaceRow { placement: one.to, fresh: Fresh::Made, told };
+            log.put_clear(Space::Catalog, key, row.encode());
+        } else {
+            log.remove(Space::Catalog, key);
+        }
+    }
+
+    /// The list of keys is beside the data of a tenant that lives in the root, and otherwise with
+    /// what the root knows.
+    async fn put_keys(
+        &self,
+        root: &B::View,
+        log: &mut Commit<'_>,
+        tenant: &OpenTenant,
+        one: &Move,
+    ) -> Result<()> {
+        if one.from.is_apart() == one.to.is_apart() {
+            return Ok(());
+        }
+        let (old, new) = if one.to.is_apart() {
+            (Space::Data, Space::Catalog)
+        } else {
+            (Space::Catalog, Space::Data)
+        };
+        for key in self.listed(tenant, root).await? {
+            log.remove(old, key.clone());
+            log.put_clear(new, key, Vec::new());
+        }
+        Ok(())
+    }
+
+    /// The keys of the rows that list a tenant's keys.
+    async fn listed(&self, tenant: &OpenTenant, root: &B::View) -> Result<Vec<Vec<u8>>> {
+        let space = if tenant.placement().is_apart() { Space::Catalog } else { Space::Data };
+        let mut rows = Scan::new(root, space, keys::KeyOfTenant::all(tenant.prefix()), None);
+        let mut found = Vec::new();
+        while let Some((key, _)) = rows.next().await? {
+            found.push(key);
+        }
+        Ok(found)
+    }
+
+    /// Whoever opens the tenant from now on finds it in its new place, and whoever has opened it
+    /// before is told so.
+    async fn exchange(&self, old: &Arc<OpenTenant>, (from, to): (Placement, Placement)) {
+        self.left(from);
+        match self.open_anew(old.id()).await {
+            Ok(Some(new)) => self.tenants.exchange(old, Arc::new(new)),
+            outcome => {
+                if let Err(error) = outcome {
+                    tracing::warn!(?error, tenant = %old.id(), "open a tenant that was moved");
+                }
+                self.tenants.forget(old.id());
+            }
+        }
+        old.mark_moved();
+        // Again: the purger may have been woken when it still found the old one.
+        if let Err(error) = self.place_opened(to).await {
+            tracing::warn!(?error, tenant = %old.id(), "look for what is to be purged");
+        }
+        said("exchanged");
+    }
+
+    /// The tenant as the root says it now, its place opened.
+    async fn open_anew(&self, id: TenantId) -> Result<Option<OpenTenant>> {
+        let root = self.root(None).await?;
+        let Slot::Live(key) = self.slot(&root, id).await? else { return Ok(None) };
+        let new = OpenTenant::load(&root, id, key).await?;
+        drop(root);
+        if let Some(new) = &new {
+            self.at_home(new).await?;
+        }
+        Ok(new)
+    }
+}
+
+fn unknown() -> Error {
+    let message = "it is not known yet where a tenant lives that was moved";
+    Error::new(ErrorKind::Unavailable, message)
+}

@@ -1,0 +1,375 @@
+//! Tenants that are moved while they work.
+
+mod load;
+mod steps;
+
+use crate::stand::{Chance, Stand, record, tenant};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use tenantry_auth::{Admin, Restriction, Role, Scope, TenantId};
+use tenantry_store::{MovePhase, MoveStatus, NewKey, TenantChange};
+use tenantry_types::{
+    CollectionChange, CollectionName, DatabaseName, ErrorKind, Isolation, Location, Record,
+    RecordWrite, Selector, TenantState, WriteMode,
+};
+
+const CIRCLE: [Isolation; 3] = [Isolation::Schema, Isolation::Database, Isolation::Shared];
+
+/// Waits until a move is over.
+async fn over(stand: &Stand, name: &str) -> MoveStatus {
+    for _ in 0..6_000 {
+        let status = stand.store.move_status(&stand.operator, &tenant(name)).await;
+        let status = status.expect("the status").expect("a move");
+        if status.phase.is_over() {
+            return status;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let status = stand.store.move_status(&stand.operator, &tenant(name)).await;
+    panic!("a move is not over within a minute: {status:?}");
+}
+
+async fn go(stand: &Stand, name: &str, to: Isolation) -> MoveStatus {
+    let begun =
+        stand.store.start_move(&stand.operator, &tenant(name), to.into()).await.expect("a move");
+    assert_eq!(begun.to, (to, Location::Home));
+    let status = over(stand, name).await;
+    assert_eq!(status.phase, MovePhase::Done, "{status:?}");
+    status
+}
+
+async fn isolation(stand: &Stand, id: TenantId) -> Isolation {
+    stand.store.tenant_by_id(id).await.expect("by id").expect("it lives").isolation
+}
+
+async fn fill(stand: &Stand, scope: &Scope<Admin>, records: usize) {
+    let collection = stand.collection(scope).await.expect("collection");
+    let mut chance = Chance(7);
+    for from in (0..records).step_by(500) {
+        let batch = (from..records.min(from + 500)).map(|n| {
+            let vector = (0..8).map(|_| chance.below(1_000) as f32).collect();
+            record(&format!("r{n}"), vector, &[("n", i64::try_from(n).unwrap())])
+        });
+        let batch = batch.collect();
+        stand.store.write(scope, &collection, WriteMode::Upsert, batch).await.expect("write");
+    }
+}
+
+async fn all(stand: &Stand, scope: &Scope<Admin>) -> BTreeMap<String, Record> {
+    let collection = stand.collection(scope).await.expect("collection");
+    let records = stand.all(scope, &collection).await.expect("get");
+    records.into_iter().map(|record| (record.id.as_str().to_owned(), record)).collect()
+}
+
+fn new_key() -> NewKey {
+    NewKey {
+        role: Role::Read,
+        restriction: Restriction::default(),
+        label: "k".into(),
+        expires_at: None,
+    }
+}
+
+/// The places of a closed store that hold rows of a tenant.
+fn places(folder: &Path, id: TenantId) -> Vec<String> {
+    let prefix = id.get().to_be_bytes();
+    let mut found = Vec::new();
+    let mut look = |db: &Path, spaces: &[String]| {
+        let database = fjall::Database::builder(db).open().expect("fjall");
+        for space in spaces {
+            let keyspace = database.keyspace(space, fjall::KeyspaceCreateOptions::default);
+            let rows = keyspace.expect("a keyspace").prefix(prefix).count();
+            if rows > 0 {
+                found.push(space.clone());
+            }
+        }
+    };
+    look(&folder.join("db"), &["shared".to_owned()]);
+    for bucket in fs::read_dir(folder.join("buckets")).into_iter().flatten().flatten() {
+        let spaces: Vec<String> = (0..64).map(|n| format!("s{n:02}")).collect();
+        look(&bucket.path().join("db"), &spaces);
+    }
+    let own = folder.join("own").join(format!("{:02x}", id.get() & 0xff));
+    for home in fs::read_dir(own).into_iter().flatten().flatten() {
+        let name = home.file_name().into_string().expect("a name");
+        if name.starts_with(&format!("{:016x}", id.get())) {
+            found.push(format!("own {name}"));
+        }
+    }
+    found
+}
+
+/// A tenant is in one place, and in the right one.
+fn check_places(folder: &Path, id: TenantId, isolation: Isolation) {
+    let found = places(folder, id);
+    let is_right = match (found.as_slice(), isolation) {
+        ([one], Isolation::Shared) => one == "shared",
+        ([one], Isolation::Schema) => one != "shared" && !one.starts_with("own"),
+        ([one], Isolation::Database) => one.starts_with("own"),
+        _ => false,
+    };
+    assert!(is_right, "{isolation:?}: {found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_goes_around_the_circle_and_is_the_same_everywhere() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut stand = Stand::open(dir.path()).await;
+    let scope = stand.create("mover").await.expect("tenant");
+    let neighbour = stand.create("neighbour").await.expect("tenant");
+    fill(&stand, &scope, 700).await;
+    fill(&stand, &neighbour, 20).await;
+    let key = stand.store.create_key(&scope, new_key()).await.expect("key").0;
+    let second = DatabaseName::parse("second").expect("a name");
+    stand.store.create_database(&scope, &second).await.expect("database");
+    let mut entries = stand.verify_audit(&scope).await;
+    for round in 0..2 {
+        for to in CIRCLE {
+            let before = all(&stand, &scope).await;
+            let status = go(&stand, "mover", to).await;
+            assert_eq!((status.records_copied, status.records_total), (700, 700), "{status:?}");
+            assert_eq!(isolation(&stand, scope.tenant()).await, to);
+            assert_eq!(all(&stand, &scope).await, before);
+            let keys = stand.store.keys(&scope).await.expect("keys");
+            assert_eq!(keys, std::slice::from_ref(&key));
+            stand.store.database(&scope, &second).await.expect("the second database");
+            // It goes on where it was: names, versions and numbers.
+            fill(&stand, &scope, 700).await;
+            let name = CollectionName::parse(format!("in-{round}-{to:?}").to_lowercase());
+            let database = stand.store.database(&scope, &second).await.expect("database");
+            let spec = tenantry_types::CollectionSpec::new(name.expect("a name"));
+            stand.store.create_collection(&scope, &database, &spec, false).await.expect("made");
+            let now = stand.verify_audit(&scope).await;
+            assert!(now > entries + 2, "the log says of the move that it began and was done");
+            entries = now;
+            let id = scope.tenant();
+            stand.close();
+            check_places(dir.path(), id, to);
+            stand = Stand::open(dir.path()).await;
+            assert_eq!(all(&stand, &scope).await.len(), 700);
+        }
+    }
+    assert_eq!(all(&stand, &neighbour).await.len(), 20);
+    let database = stand.store.database(&scope, &second).await.expect("database");
+    assert_eq!(stand.store.count_collections(&scope, &database).await.expect("count"), 6);
+    let log = stand.store.operator_audit(&stand.operator, 0, usize::MAX).await.expect("log");
+    crate::stand::verify_chain(&log);
+    let done = |what: &str| log.iter().filter(|entry| entry.event.action == what).count();
+    assert_eq!((done("tenant.move"), done("tenant.move.done")), (6, 6));
+    assert!(stand.store.moves(&stand.operator).await.expect("moves").is_empty());
+    let last = stand.store.move_status(&stand.operator, &tenant("mover")).await.expect("status");
+    let last = last.expect("the last move");
+    assert_eq!((last.tenant, last.phase), (scope.tenant(), MovePhase::Done));
+    stand.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_moved_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let stand = Stand::open(dir.path()).await;
+    let scope = stand.create("a").await.expect("tenant");
+    fill(&stand, &scope, 3_000).await;
+    let start = async |name: &str, to: Isolation| {
+        let begun = stand.store.start_move(&stand.operator, &tenant(name), to.into()).await;
+        begun.map_err(|error| error.kind())
+    };
+    let cancel = async |name: &str| {
+        let cancelled = stand.store.cancel_move(&stand.operator, &tenant(name)).await;
+        cancelled.map_err(|error| error.kind())
+    };
+    assert_eq!(start("b", Isolation::Schema).await, Err(ErrorKind::NotFound));
+    assert_eq!(start("a", Isolation::Shared).await, Err(ErrorKind::Invalid));
+    assert_eq!(cancel("a").await, Err(ErrorKind::Conflict));
+    start("a", Isolation::Schema).await.expect("a move");
+    assert_eq!(start("a", Isolation::Database).await, Err(ErrorKind::Conflict));
+    over(&stand, "a").await;
+    assert_eq!(cancel("a").await, Err(ErrorKind::Conflict));
+    stand.close();
+}
+
+/// What fills many commits comes whole: large bodies, many vectors, a large catalog.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_records_and_many_collections_are_moved() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let stand = Stand::open(dir.path()).await;
+    let scope = stand.create("a").await.expect("tenant");
+    let collection = stand.collection(&scope).await.expect("collection");
+    let mut chance = Chance(11);
+    for n in 0..12 {
+        // Text that does not become small.
+        let mut letter = || char::from_u32('a' as u32 + u32::try_from(chance.below(26)).unwrap());
+        let document = (0..400_000).filter_map(|_| letter()).collect();
+        let one = RecordWrite {
+            document: Some(document),
+            ..record(&format!("r{n}"), vec![n as f32; 8], &[("n", n)])
+        };
+        let batch = vec![one];
+        stand.store.write(&scope, &collection, WriteMode::Upsert, batch).await.expect("write");
+    }
+    let database = stand.default_database(&scope).await;
+    for n in 0..400 {
+        let name = CollectionName::parse(format!("many-{n}")).expect("a name");
+        let spec = tenantry_types::CollectionSpec::new(name);
+        stand.store.create_collection(&scope, &database, &spec, false).await.expect("made");
+    }
+    let before = all(&stand, &scope).await;
+    for to in CIRCLE {
+        let moving = go(&stand, "a", to);
+        // Another client deletes and makes collections meanwhile.
+        let deleting = async {
+            let name = CollectionName::parse(format!("many-{}", to as u8)).expect("a name");
+            let found = stand.store.collection(&scope, &database, &name).await.expect("found");
+            stand.store.delete_collection(&scope, &found).await.expect("delete");
+        };
+        tokio::join!(moving, deleting);
+        assert_eq!(all(&stand, &scope).await, before);
+    }
+    let left = stand.store.count_collections(&scope, &database).await.expect("count");
+    assert_eq!(left, 398);
+    stand.verify_audit(&scope).await;
+    stand.close();
+}
+
+/// A limit on keys counts those that were made elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_counted_wherever_they_were_made() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let stand = Stand::open(dir.path()).await;
+    let scope = stand.create_in("a", Isolation::Schema).await.expect("tenant");
+    let mut limits = stand.store.tenant_by_id(scope.tenant()).await.unwrap().unwrap().limits;
+    limits.keys = 3;
+    let change = TenantChange { limits: Some(limits), ..TenantChange::default() };
+    stand.store.change_tenant(&stand.operator, &tenant("a"), &change).await.expect("change");
+    let mut keys = Vec::new();
+    for to in [Isolation::Shared, Isolation::Database, Isolation::Shared] {
+        keys.push(stand.store.create_key(&scope, new_key()).await.expect("key").0.id);
+        go(&stand, "a", to).await;
+    }
+    let refused = stand.store.create_key(&scope, new_key()).await.expect_err("a fourth");
+    assert_eq!(refused.kind(), ErrorKind::LimitExceeded);
+    for id in keys {
+        stand.store.revoke_key(&scope, id).await.expect("revoke");
+    }
+    stand.store.create_key(&scope, new_key()).await.expect("one more");
+    stand.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_is_renamed_suspended_and_given_keys_while_it_is_moved() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let stand = Stand::open(dir.path()).await;
+    let scope = stand.create("name-0").await.expect("tenant");
+    fill(&stand, &scope, 2_000).await;
+    let mut kept = Vec::new();
+    for (round, to) in CIRCLE.into_iter().chain(CIRCLE).enumerate() {
+        let old = tenant(&format!("name-{round}"));
+        stand.store.start_move(&stand.operator, &old, to.into()).await.expect("a move");
+        let mut changes = 0;
+        loop {
+            let status = stand.store.move_status(&stand.operator, &old).await.expect("status");
+            if status.expect("a move").phase.is_over() {
+                break;
+            }
+            let state = [TenantState::Suspended, TenantState::Active][changes % 2];
+            let change = TenantChange { state: Some(state), ..TenantChange::default() };
+            stand.store.change_tenant(&stand.operator, &old, &change).await.expect("change");
+            let made = stand.store.create_key(&scope, new_key()).await.expect("key").0.id;
+            let gone = stand.store.create_key(&scope, new_key()).await.expect("key").0.id;
+            stand.store.revoke_key(&scope, gone).await.expect("revoke");
+            kept.push(made);
+            changes += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(changes > 0);
+        let new = TenantChange {
+            name: Some(tenant(&format!("name-{}", round + 1))),
+            state: Some(TenantState::Active),
+            ..TenantChange::default()
+        };
+        stand.store.change_tenant(&stand.operator, &old, &new).await.expect("rename");
+        let listed = stand.store.keys(&scope).await.expect("keys");
+        assert_eq!(listed.len(), kept.len());
+        assert!(kept.iter().all(|id| listed.iter().any(|key| key.id == *id)));
+        let log = stand.store.audit(&scope, 0, usize::MAX).await.expect("log");
+        let told = |what: &str| log.iter().filter(|entry| entry.event.action == what).count();
+        assert_eq!((told("key.create"), told("key.revoke")), (2 * kept.len(), kept.len()));
+        stand.verify_audit(&scope).await;
+        assert_eq!(all(&stand, &scope).await.len(), 2_000);
+    }
+    stand.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_is_deleted_while_it_is_moved() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut chance = Chance(4);
+    for round in 0..12 {
+        let stand = Stand::open(dir.path()).await;
+        let from = CIRCLE[round % 3];
+        let to = CIRCLE[(round + 1) % 3];
+        let scope = stand.create_in("a", from).await.expect("tenant");
+        fill(&stand, &scope, 1_500).await;
+        stand.store.start_move(&stand.operator, &tenant("a"), to.into()).await.expect("a move");
+        tokio::time::sleep(Duration::from_millis(chance.below(250))).await;
+        stand.store.delete_tenant(&stand.operator, &tenant("a")).await.expect("delete");
+        for _ in 0..1_000 {
+            if stand.store.leftovers(&stand.operator).await.expect("leftovers").is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let left = stand.store.leftovers(&stand.operator).await.expect("leftovers");
+        assert!(left.is_empty(), "{left:?}");
+        assert!(stand.store.moves(&stand.operator).await.expect("moves").is_empty());
+        let id = scope.tenant();
+        stand.close();
+        assert_eq!(places(dir.path(), id), [""; 0], "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_is_cancelled_at_any_moment() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut stand = Stand::open(dir.path()).await;
+    let scope = stand.create("a").await.expect("tenant");
+    fill(&stand, &scope, 500).await;
+    let mut chance = Chance(5);
+    let (mut cancelled, mut done) = (0, 0);
+    let mut now = Isolation::Shared;
+    for round in 0..16 {
+        let to = CIRCLE[(CIRCLE.iter().position(|one| *one == now).unwrap() + 1) % 3];
+        stand.store.start_move(&stand.operator, &tenant("a"), to.into()).await.expect("a move");
+        tokio::time::sleep(Duration::from_millis(chance.below(round * 200 + 1))).await;
+        match stand.store.cancel_move(&stand.operator, &tenant("a")).await {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}"),
+        }
+        let status = over(&stand, "a").await;
+        match status.phase {
+            MovePhase::Cancelled => cancelled += 1,
+            MovePhase::Done => {
+                done += 1;
+                now = to;
+            }
+            _ => panic!("{status:?}"),
+        }
+        assert_eq!(isolation(&stand, scope.tenant()).await, now);
+        assert_eq!(all(&stand, &scope).await.len(), 500);
+        // Between any two, something else is called so and the log goes on.
+        let collection = stand.collection(&scope).await.expect("collection");
+        let name = CollectionName::parse(format!("c{round}")).expect("a name");
+        let change = CollectionChange { name: Some(name), ..CollectionChange::default() };
+        stand.store.change_collection(&scope, &collection, &change).await.expect("rename");
+        let name = CollectionName::parse("c").expect("a name");
+        let change = CollectionChange { name: Some(name), ..CollectionChange::default() };
+        stand.store.change_collection(&scope, &collection, &change).await.expect("rename");
+        stand.verify_audit(&scope).await;
+        let count = stand.store.count(&scope, &collection, &Selector::default()).await;
+        assert_eq!(count.expect("count").value, 500);
+        let id = scope.tenant();
+        stand.close();
+        check_places(dir.path(), id, now);
+        stand = Stand::open(dir.path()).await;
+    }
+    assert!(cancelled > 1 && done > 1, "{cancelled} were cancelled, {done} were done");
+    stand.close();
+}

@@ -1,0 +1,305 @@
+//! Kill -9 at every step: a child process moves a tenant that is written to and ends itself when the
+//! mover says a word the first or the second time; what it leaves is opened, and the move goes on or was undone.
+
+use super::{CIRCLE, all, check_places, isolation, over};
+use crate::stand::{Running, Stand, record, tenant, this_binary, verify_chain, whole_number};
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    path::Path,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tenantry_auth::TenantId;
+use tenantry_store::MovePhase;
+use tenantry_types::{ErrorKind, Isolation, Selector, WriteMode};
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+};
+
+const FOLDER: &str = "TENANTRY_MOVES_FOLDER";
+const STEP: &str = "TENANTRY_MOVES_STEP";
+const TO: &str = "TENANTRY_MOVES_TO";
+/// The move is cancelled when something is copied.
+const CANCEL: &str = "TENANTRY_MOVES_CANCEL";
+const RECORDS: usize = 300;
+const MANY: usize = 20_000;
+const WORDS: [(&str, Isolation); 3] = [
+    ("schema", Isolation::Schema),
+    ("database", Isolation::Database),
+    ("shared", Isolation::Shared),
+];
+
+/// Ends the process at a word of the mover.
+struct Ending {
+    word: String,
+    left: AtomicU64,
+    has_copied: Arc<AtomicBool>,
+}
+
+struct Step(String);
+
+impl Visit for Step {
+    fn record_debug(&mut self, _field: &Field, _value: &dyn std::fmt::Debug) {}
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "step" {
+            value.clone_into(&mut self.0);
+        }
+    }
+}
+
+impl Subscriber for Ending {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "tenantry_store::moving"
+    }
+
+    fn new_span(&self, _span: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &Id, _values: &Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut step = Step(String::new());
+        event.record(&mut step);
+        if step.0 == "copied" {
+            self.has_copied.store(true, Ordering::SeqCst);
+        }
+        if step.0 == self.word && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            say(&format!("end at {}", step.0));
+            std::process::abort();
+        }
+    }
+
+    fn enter(&self, _span: &Id) {}
+
+    fn exit(&self, _span: &Id) {}
+}
+
+fn say(line: &str) {
+    let line = format!("{line}\n");
+    std::io::stdout().lock().write_all(line.as_bytes()).expect("the parent listens");
+}
+
+/// The child's side; returns at once when the test binary runs as usual.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_that_moves() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let step = std::env::var(STEP).expect("a step");
+    let (word, time) = step.split_once(':').expect("a word and a number");
+    let has_copied = Arc::new(AtomicBool::new(false));
+    let left = AtomicU64::new(time.parse().expect("a number"));
+    let ending = Ending { word: word.to_owned(), left, has_copied: Arc::clone(&has_copied) };
+    tracing::subscriber::set_global_default(ending).expect("the only one");
+    let stand = Arc::new(Stand::open(Path::new(&folder)).await);
+    let id = stand.store.find_tenant(&tenant("a")).await.expect("find").expect("it lives").id;
+    let scope = stand.scope(id);
+    let collection = stand.collection(&scope).await.expect("collection");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (stand, is_over) = (Arc::clone(&stand), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            for value in 1.. {
+                if is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let id = format!("w{}", value % 7);
+                let batch = vec![record(&id, vec![1.0; 8], &[("value", value)])];
+                let written = stand.store.write(&scope, &collection, WriteMode::Upsert, batch);
+                written.await.expect("write");
+                say(&format!("+ {id} {value}"));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+    };
+    let to = std::env::var(TO).expect("where to");
+    let to = WORDS.into_iter().find(|(word, _)| *word == to).expect("a word").1;
+    stand.store.start_move(&stand.operator, &tenant("a"), to.into()).await.expect("a move");
+    if std::env::var_os(CANCEL).is_some() {
+        while !has_copied.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        match stand.store.cancel_move(&stand.operator, &tenant("a")).await {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict),
+        }
+    }
+    over(&stand, "a").await;
+    is_over.store(true, Ordering::SeqCst);
+    writer.await.expect("the writer");
+    Arc::into_inner(stand).expect("the writer is done").close();
+    say("over");
+}
+
+/// What the child said.
+fn run(folder: &Path, step: &str, to: &str, cancel: bool) -> String {
+    let mut child = this_binary("moves::steps::child_that_moves", FOLDER, folder);
+    child.env(STEP, step).env(TO, to);
+    if cancel {
+        child.env(CANCEL, "1");
+    }
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = Running(child.expect("start the child"));
+    let mut said = String::new();
+    child.0.stdout.take().expect("its output").read_to_string(&mut said).expect("read");
+    child.0.wait().expect("child");
+    said
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("read").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copy");
+        }
+    }
+}
+
+/// Opens what the child has left, lets the move end, and compares with what was acknowledged.
+async fn compare(
+    folder: &Path,
+    said: &str,
+    id: TenantId,
+    from: Isolation,
+    expected: usize,
+) -> MovePhase {
+    let stand = Stand::open(folder).await;
+    let begun = stand.store.move_status(&stand.operator, &tenant("a")).await.expect("status");
+    let phase = match begun {
+        Some(_) => over(&stand, "a").await.phase,
+        None => MovePhase::Cancelled,
+    };
+    let scope = stand.scope(id);
+    let records = all(&stand, &scope).await;
+    let mut last: BTreeMap<&str, i64> = BTreeMap::new();
+    for line in said.lines() {
+        if let ["+", id, value] = line.split(' ').collect::<Vec<_>>()[..] {
+            last.insert(id, value.parse().expect("a number"));
+        }
+    }
+    for (id, value) in last {
+        // One more may have been written that was not acknowledged.
+        let found = whole_number(&records[id], "value");
+        assert!(found == value || found == value + 7, "{id} is {found}, not {value}");
+    }
+    let filled = records.keys().filter(|id| id.starts_with('r')).count();
+    assert_eq!(filled, expected, "records are lost or doubled");
+    let collection = stand.collection(&scope).await.expect("collection");
+    let count = stand.store.count(&scope, &collection, &Selector::default()).await.expect("count");
+    assert_eq!(count.value, records.len());
+    stand.verify_audit(&scope).await;
+    verify_chain(&stand.store.operator_audit(&stand.operator, 0, usize::MAX).await.expect("log"));
+    let now = isolation(&stand, id).await;
+    if phase != MovePhase::Done {
+        assert_eq!((phase, now), (MovePhase::Cancelled, from));
+    }
+    // It can be moved again, wherever it is.
+    stand.close();
+    check_places(folder, id, now);
+    phase
+}
+
+/// Every step of the move from one place to another.
+async fn every_step(from: Isolation, to: &str, cancel: bool) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let first = dir.path().join("first");
+    let stand = Stand::open(&first).await;
+    let scope = stand.create_in("a", from).await.expect("tenant");
+    super::fill(&stand, &scope, RECORDS).await;
+    let id = scope.tenant();
+    stand.close();
+    let steps: &[&str] = if cancel {
+        &["let go", "undo", "undone"]
+    } else {
+        &[
+            "mark",
+            "marked",
+            "hold",
+            "held",
+            "made",
+            "copy",
+            "copied",
+            "saved",
+            "follow",
+            "followed",
+            "checked",
+            "closed",
+            "last",
+            "replayed",
+            "flip",
+            "flipped",
+            "exchanged",
+            "leave",
+            "left",
+            "done",
+        ]
+    };
+    for step in steps {
+        for time in 1..=2 {
+            let folder = dir.path().join("next");
+            copy(&first, &folder);
+            let said = run(&folder, &format!("{step}:{time}"), to, cancel);
+            let is_over = said.lines().any(|line| line == "over");
+            let has_ended = said.lines().any(|line| line.starts_with("end at "));
+            assert!(has_ended != is_over, "the child ended by itself: {said}");
+            assert!(has_ended || time > 1, "it never came to {step}");
+            let phase = compare(&folder, &said, id, from, RECORDS).await;
+            // Undone if the operator said so, and otherwise gone on with.
+            let is_asked = *step != "mark" || is_over;
+            assert_eq!(phase == MovePhase::Done, is_asked && !cancel, "{step} {time}");
+            std::fs::remove_dir_all(&folder).expect("remove");
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_on_the_way_to_a_schema() {
+    every_step(CIRCLE[2], "schema", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_on_the_way_to_a_database() {
+    every_step(CIRCLE[0], "database", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_on_the_way_home() {
+    every_step(CIRCLE[1], "shared", false).await;
+}
+
+/// So much is copied that the row of the move says where to go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_the_middle_of_the_copy() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = dir.path().join("store");
+    let stand = Stand::open(&folder).await;
+    let scope = stand.create("a").await.expect("tenant");
+    super::fill(&stand, &scope, MANY).await;
+    let id = scope.tenant();
+    stand.close();
+    let said = run(&folder, "saved:2", "database", false);
+    assert!(said.lines().any(|line| line == "end at saved"), "{said}");
+    let phase = compare(&folder, &said, id, CIRCLE[2], MANY).await;
+    assert_eq!(phase, MovePhase::Done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_a_move_is_undone() {
+    every_step(CIRCLE[1], "shared", true).await;
+    every_step(CIRCLE[2], "database", true).await;
+}

@@ -1,0 +1,182 @@
+//! `tenantry tenant move` and `moves`: a tenant goes to another place while it works.
+
+use super::{
+    client::Client,
+    output::{print, print_json, printable, table, utc},
+    tenant::{Common, path, text, with},
+};
+use crate::config::IsolationWord;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::{Value, json};
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal, Write as _, stderr},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use tenantry::Isolation;
+
+/// How often it is asked how far a move has come, and how often that is said where no terminal is.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The tenant is copied in the background, compared row by row, and lives in the new place from one
+moment to the next; its writes wait for some milliseconds then. The command shows how far that has
+come, and ends when the old place is empty. Ending the command does not end the move: the server
+goes on, also after a restart. On a data folder (--data-dir) the command does the work itself, and
+whoever opens the folder next goes on where it was ended.
+
+Until the tenant lives in the new place the move can be cancelled; afterwards it can be moved back.
+What was deleted in the old place may stay in its files until they are rewritten; it is sealed with
+the tenant's key.
+
+Examples:
+  tenantry tenant move acme --isolation database
+  tenantry tenant move acme --isolation schema --no-wait
+  tenantry tenant move acme --status
+  tenantry tenant move acme --cancel")]
+pub(super) struct MoveArgs {
+    /// The tenant's name
+    name: String,
+    /// How it is to live
+    #[arg(long)]
+    isolation: Option<IsolationWord>,
+    /// Where it is to live: `home`, or one of the servers' locations; as now if not given
+    #[arg(long, value_name = "NAME")]
+    location: Option<String>,
+    /// End once the server knows of it
+    #[arg(long, conflicts_with_all = ["cancel", "status"])]
+    no_wait: bool,
+    /// Let the tenant stay where it is
+    #[arg(long, conflicts_with_all = ["isolation", "location", "status"])]
+    cancel: bool,
+    /// Only say how far the move has come that is under way, or how the last one ended
+    #[arg(long, conflicts_with_all = ["isolation", "location"])]
+    status: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) fn run(args: MoveArgs) -> Result<()> {
+    let path = format!("{}/move", path(&args.name));
+    let mut body = json!({});
+    if let Some(isolation) = args.isolation {
+        body["isolation"] = Isolation::from(isolation).word().into();
+    }
+    if let Some(location) = args.location {
+        body["location"] = location.into();
+    }
+    if !args.cancel && !args.status && body == json!({}) {
+        bail!("say where to: --isolation, --location, or both");
+    }
+    with(args.common, |client, json| {
+        let begun = match (args.status, args.cancel) {
+            (true, _) => return show(&client.call("GET", &path, None)?, json),
+            (_, true) => client.call("DELETE", &path, None)?,
+            _ => client.call("POST", &path, Some(&body))?,
+        };
+        if args.no_wait {
+            return show(&begun, json);
+        }
+        let ended = follow(client, &path, begun, json)?;
+        show(&ended, json)?;
+        match text(&ended, "phase").as_str() {
+            "failed" => bail!("the tenant stays where it was: {}", text(&ended, "error")),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Asks until the move is over, and says how far it has come.
+fn follow(client: &Client, path: &str, mut status: Value, json: bool) -> Result<Value> {
+    let is_terminal = stderr().is_terminal();
+    let (mut said, mut at) = (String::new(), Instant::now());
+    while status["over"] != true {
+        let line = progress(&status);
+        let is_news = line != said && (is_terminal || said.is_empty() || at.elapsed() > SAY_EVERY);
+        if is_news && !json {
+            let mut err = stderr().lock();
+            if is_terminal {
+                write!(err, "\r\x1b[K{line}")?;
+            } else {
+                writeln!(err, "{line}")?;
+            }
+            err.flush()?;
+            (said, at) = (line, Instant::now());
+        }
+        sleep(ASK_EVERY);
+        status = client.call("GET", path, None)?;
+    }
+    if is_terminal && !json && !said.is_empty() {
+        write!(stderr(), "\r\x1b[K")?;
+    }
+    Ok(status)
+}
+
+/// How far a move has come, on one line.
+fn progress(status: &Value) -> String {
+    let number = |field: &str| status[field].as_f64().unwrap_or(0.0);
+    let mut line = format!(
+        "{}: {} of {} records",
+        text(status, "phase").replace('_', " "),
+        status["records_copied"],
+        status["records_total"]
+    );
+    let rate = number("records_per_second");
+    if rate >= 1.0 && text(status, "phase") == "copying" {
+        let _ = write!(line, ", {rate:.0}/s");
+    }
+    if status["seconds_left"].is_number() {
+        let _ = write!(line, ", {:.0} s left", number("seconds_left").ceil());
+    }
+    if let Some(error) = status["error"].as_str() {
+        let _ = write!(line, " (is tried again: {})", printable(error));
+    }
+    line
+}
+
+fn place(place: &Value) -> String {
+    match text(place, "location").as_str() {
+        "home" => text(place, "isolation"),
+        location => format!("{} at {location}", text(place, "isolation")),
+    }
+}
+
+fn show(status: &Value, json: bool) -> Result<()> {
+    if json {
+        return print_json(status);
+    }
+    let name = printable(&text(status, "tenant"));
+    let way = format!("{} → {}", place(&status["from"]), place(&status["to"]));
+    if status["over"] != true {
+        return print(&format!("{name}: {way}, {}\n", progress(status)));
+    }
+    let ended = utc(&status["ended_at_ms"]);
+    let pause = status["longest_pause_ms"].as_f64().unwrap_or(0.0);
+    let pause = format!("{pause:.1} ms longest pause of writes");
+    print(&match text(status, "phase").as_str() {
+        "done" => {
+            let records = &status["records_copied"];
+            format!("{name}: {way}, done {ended}: {records} records copied, {pause}\n")
+        }
+        phase => format!("{name}: {way}, {phase} {ended}: it is where it was\n"),
+    })
+}
+
+/// Lists moves that are not over.
+pub(super) fn list(client: &Client, json: bool) -> Result<()> {
+    let found = client.call("GET", "/v1/admin/moves", None)?;
+    if json {
+        return print_json(&found["moves"]);
+    }
+    let all = found["moves"].as_array().context("read the answer")?;
+    let row = |one: &Value| {
+        let name = printable(&text(one, "tenant"));
+        vec![name, place(&one["from"]), place(&one["to"]), progress(one), utc(&one["begun_at_ms"])]
+    };
+    let rows: Vec<_> = all.iter().map(row).collect();
+    print(&table(&["TENANT", "FROM", "TO", "PHASE", "BEGUN"], &rows))
+}
