@@ -35,8 +35,8 @@ use crate::{
     BackendKind, Health, Site, StoreTotals, pace,
     pool::{Pool, compute},
     tenancy::{
-        Space, Tenancy, WriteSet, catalog, complete, disk, keys, keys::Prefix, master::open_error,
-        moving, number, seal, slot, slot::Slot, tenants, tenants::Tenants,
+        Space, Tenancy, WriteSet, catalog, commit, complete, disk, keys, keys::Prefix,
+        master::open_error, moving, number, seal, slot, slot::Slot, tenants, tenants::Tenants,
     },
 };
 use carry::Fences;

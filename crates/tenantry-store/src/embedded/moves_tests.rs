@@ -11,13 +11,34 @@ use std::{
     sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
-use tenantry_auth::{Admin, Scope};
+use tenantry_auth::{Admin, OperatorScope, Scope};
 use tenantry_types::{
     CollectionName, CollectionSpec, DatabaseName, ErrorKind, RecordId, RecordWrite, Selector,
     TenantName, TenantSpec, WriteMode,
 };
 
-async fn over(store: &Store, operator: &tenantry_auth::OperatorScope) -> MovePhase {
+/// A store with a tenant that has a collection.
+struct World {
+    _dir: tempfile::TempDir,
+    store: Arc<Store>,
+    scope: Scope<Admin>,
+    operator: OperatorScope,
+    name: TenantName,
+    made: crate::CollectionRef,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (dir, store) = open();
+        let scope = tenant(&store).await;
+        let (.., operator) = operator(&store).await;
+        let name = TenantName::parse("a").unwrap();
+        let made = collection(&store, &scope).await;
+        Self { _dir: dir, store: Arc::new(store), scope, operator, name, made }
+    }
+}
+
+async fn over(store: &Store, operator: &OperatorScope) -> MovePhase {
     let name = TenantName::parse("a").unwrap();
     let begun = Instant::now();
     loop {
@@ -94,12 +115,7 @@ fn fail_the_flip(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_writes_until_it_is_known_where_a_tenant_lives() {
     for fault in [Fault::Lost, Fault::Unknown] {
-        let (_dir, store) = open();
-        let store = Arc::new(store);
-        let scope = tenant(&store).await;
-        let (.., operator) = operator(&store).await;
-        let name = TenantName::parse("a").unwrap();
-        let made = collection(&store, &scope).await;
+        let World { _dir, store, scope, operator, name, made } = World::new().await;
         for n in 0..40 {
             write(&store, &scope, &made, n).await.unwrap();
         }
@@ -172,12 +188,7 @@ async fn isolation(store: &Store, scope: &Scope<Admin>) -> Isolation {
 /// A copy that is not the same never counts: the tenant stays, and what was copied goes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_that_differs_is_given_up() {
-    let (_dir, store) = open();
-    let store = Arc::new(store);
-    let scope = tenant(&store).await;
-    let (.., operator) = operator(&store).await;
-    let name = TenantName::parse("a").unwrap();
-    let made = collection(&store, &scope).await;
+    let World { _dir, store, scope, operator, name, made } = World::new().await;
     for n in 0..3 {
         write(&store, &scope, &made, n).await.unwrap();
     }

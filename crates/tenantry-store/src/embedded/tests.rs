@@ -1,10 +1,6 @@
 //! What cannot be reached from outside: rows that are missing, and databases that are reopened.
 
-use super::{
-    disk::Head,
-    tenants::{Commit, OpenTenant},
-    *,
-};
+use super::{commit::Commit, disk::Head, tenants::OpenTenant, *};
 use crate::{
     Store, SystemEntropy,
     tenancy::{

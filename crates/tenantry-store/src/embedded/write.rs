@@ -3,7 +3,9 @@
 mod rows;
 
 use super::{
-    Embedded, Inner, Space, catalog, complete, compute,
+    Embedded, Inner, Space, catalog,
+    commit::Commit,
+    complete, compute,
     disk::{Body, DiskCollection, DiskStatistics, Statistics},
     hot::Hot,
     keys::{self, Tail},
@@ -12,7 +14,7 @@ use super::{
     pace::Pace,
     read::memory_estimate,
     select::Selection,
-    tenants::{Commit, OpenTenant},
+    tenants::OpenTenant,
 };
 use crate::{
     CollectionInfo, CollectionRef,

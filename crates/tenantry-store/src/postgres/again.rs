@@ -2,8 +2,9 @@
 
 use super::{
     conn::Conn,
-    connections::{Connections, Target},
+    connections::Connections,
     failure::{Cause, Outcome},
+    target::Target,
 };
 
 /// Sessions that are tried while a role is said not to be granted. Behind a pooler each attempt

@@ -5,11 +5,11 @@ use super::{
     check::check_own,
     claim,
     cluster::{Place, Schema, Shared},
-    connections::Target,
     locations::Located,
     names::{Names, PlaceName},
     place::{drop_database, drop_schema, make_database, make_schema},
     purge,
+    target::Target,
     url::Cluster,
 };
 use crate::tenancy::place::Placement;

@@ -3,11 +3,11 @@
 use super::{
     conn::Conn,
     connect::Facts,
-    connections::Target,
     failure::{CommitError, Failure, Outcome, Stage},
     in_order::{Call, Trouble, in_order},
     prepared::{self, Use},
     statement::{Limits, Mode, Right, Statement, Step, last_right},
+    target::Target,
 };
 use futures_core::Stream;
 use std::{future::poll_fn, pin::pin, sync::Arc};

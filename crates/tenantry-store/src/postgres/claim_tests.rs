@@ -4,7 +4,6 @@ use super::{
     super::{
         admin::{Session, connect, with_database},
         config::{LocationConfig, PostgresConfig},
-        connections::{Server, Target},
         home::adopt,
         locations::Located,
         opening::Ways,
@@ -13,6 +12,7 @@ use super::{
         stand::{Stand, way},
         store::Postgres,
         submit::commit_steps,
+        target::{Server, Target},
         url::DatabaseUrl,
     },
     *,

@@ -2,12 +2,13 @@
 
 use super::{
     call,
-    connections::{Connections, Target},
+    connections::Connections,
     graphs::Graphs,
     locations::{Located, Locations, Secrets},
     names::{PlaceName, ROOT_SCHEMA, VECTOR_SCHEMA, quoted},
     purging::Purging,
     statement::{Limits, Right, Step, Text},
+    target::Target,
     url::DatabaseUrl,
     view::{Key, PgView, first_bytes},
     watch::Watch,

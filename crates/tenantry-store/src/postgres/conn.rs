@@ -3,9 +3,10 @@
 use super::{
     clean::clean,
     connect::{Facts, Link, VectorType, is_stale},
-    connections::{Permit, Shared, Target},
+    connections::{Permit, Shared},
     failure::{Cause, Failure, Outcome},
     prepared::Prepared,
+    target::Target,
 };
 use std::sync::{Arc, Weak};
 use tokio::runtime::Handle;

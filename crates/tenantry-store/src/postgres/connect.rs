@@ -1,10 +1,11 @@
 //! One open connection.
 
 use super::{
-    connections::{Counted, Target},
+    connections::Counted,
     failure::{Cause, Failure, Outcome, Stage},
     prepared::Prepared,
     statement::Statement,
+    target::Target,
     tls::Tls,
 };
 use std::{

@@ -10,19 +10,17 @@ use super::{
     conn::Conn,
     connect::{Facts, Link},
     failure::{Cause, Failure, Outcome},
-    url::Cluster,
+    target::{Server, Target},
 };
 use crate::ConnectionTotals;
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
-    hash::{Hash, Hasher},
     num::NonZeroUsize,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -55,109 +53,6 @@ impl Bounds {
         idle: Duration::from_secs(60),
         pause: Duration::from_millis(250),
     };
-}
-
-/// The way to a server. It is equal to its clones only: who goes another way to the same server,
-/// with another password for instance, has other connections.
-#[derive(Clone)]
-pub(crate) struct Server(Arc<Way>);
-
-struct Way {
-    cluster: Cluster,
-    /// One part in so many of the connections of a purpose is the most that it may have.
-    part: usize,
-    /// The row that makes the database of its URL ours, once it was looked at; not the home's.
-    claim: Mutex<Option<Arc<[u8]>>>,
-    /// Sessions are shared with others, who may change what was prepared.
-    is_pooled: AtomicBool,
-}
-
-impl Server {
-    /// One that may have all connections.
-    #[cfg(test)]
-    pub(crate) fn new(cluster: Cluster) -> Self {
-        Self::with_part(cluster, 1)
-    }
-
-    /// One that may have one `part`th of them, so that the others are served if it hangs.
-    pub(crate) fn with_part(cluster: Cluster, part: usize) -> Self {
-        let is_pooled = AtomicBool::new(false);
-        Self(Arc::new(Way { cluster, part: part.max(1), claim: Mutex::default(), is_pooled }))
-    }
-
-    /// True once a session turned out to be shared with others.
-    pub(super) fn is_pooled(&self) -> bool {
-        self.0.is_pooled.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_pooled(&self) {
-        if !self.0.is_pooled.swap(true, Ordering::Relaxed) {
-            tracing::info!(server = ?self, "a pooler is between: nothing is prepared here");
-        }
-    }
-
-    pub(super) fn cluster(&self) -> &Cluster {
-        &self.0.cluster
-    }
-
-    pub(super) fn claim(&self) -> Option<Arc<[u8]>> {
-        self.0.claim.lock().clone()
-    }
-
-    /// None makes whoever comes next look again whose the database is.
-    pub(super) fn set_claim(&self, row: Option<Arc<[u8]>>) {
-        *self.0.claim.lock() = row;
-    }
-
-    /// What it is counted by.
-    fn number(&self) -> usize {
-        Arc::as_ptr(&self.0).addr()
-    }
-}
-
-impl PartialEq for Server {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Server {}
-
-impl Hash for Server {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.number().hash(state);
-    }
-}
-
-impl fmt::Debug for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Server({})", self.0.cluster.url())
-    }
-}
-
-/// A database of one of the servers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Target {
-    pub(crate) server: Server,
-    pub(crate) database: Arc<str>,
-}
-
-impl Target {
-    /// What makes it ours; fails if it was ours until a moment ago. The home needs nothing of the
-    /// kind, nor do databases of single tenants, whose names only this installation can know.
-    pub(super) fn claim(&self) -> Result<Option<Arc<[u8]>>, Error> {
-        let is_its_own = self.server.cluster().url().database() == &*self.database;
-        if self.server.0.part == 1 || !is_its_own {
-            return Ok(None);
-        }
-        self.server.claim().map(Some).ok_or_else(claim::is_lost)
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.server.cluster().url().with_database(&self.database))
-    }
 }
 
 /// The connections of one purpose: see the module. They end when this is dropped, or when the
@@ -374,7 +269,7 @@ impl Connections {
             None => None,
         };
         let guests = &self.shared.guests;
-        let of_guests = match server.0.part {
+        let of_guests = match server.part() {
             1 => None,
             _ => Some(self.acquire(&guests.permits, &guests.waiting).await?),
         };
@@ -495,7 +390,7 @@ impl Connections {
 impl Shared {
     /// What a server may have, if it may not have all.
     fn part(&self, server: &Server) -> Option<Arc<Part>> {
-        let most = (self.budget / server.0.part).max(1);
+        let most = (self.budget / server.part()).max(1);
         if most >= self.budget {
             return None;
         }

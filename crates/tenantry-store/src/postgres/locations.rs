@@ -11,8 +11,8 @@ use super::{
     claim::{Claim, Owner},
     cluster::{Place, Shared},
     config::PostgresConfig,
-    connections::{Server, Target},
     opening::Ways,
+    target::{Server, Target},
 };
 use crate::{
     Entropy, Obstacle,

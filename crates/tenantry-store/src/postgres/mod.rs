@@ -68,6 +68,7 @@ mod stand;
 mod statement;
 mod store;
 mod submit;
+mod target;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -21,10 +21,11 @@ use crate::{
         Tenancy,
         batch::{Batch, Place as BatchPlace, Prepared, Put, weight},
         catalog::PARTITION,
+        commit::Commit,
         complete,
         disk::{Body, Statistics},
         keys,
-        tenants::{Commit, OpenTenant},
+        tenants::OpenTenant,
     },
 };
 use std::{

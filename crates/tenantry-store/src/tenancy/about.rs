@@ -7,11 +7,12 @@
 use super::{
     Backend, Space, Tenancy, View, WriteSet,
     backend::Scan,
+    commit::Commit,
     disk::{self, DiskTenant, DiskTold, Head, Touched},
     keys::{self, Prefix},
     place::{PlaceRow, Placement},
     seal::Nonces,
-    tenants::{Commit, OpenTenant},
+    tenants::OpenTenant,
 };
 use crate::{AuditEvent, Entropy, TenantInfo};
 use std::time::Duration;

@@ -2,10 +2,11 @@
 
 use super::{
     Backend, Space, Tenancy, View, WriteSet, catalog,
+    commit::Commit,
     disk::Head,
     keys::{self, Prefix},
     place::{Fresh, PlaceRow, Placement},
-    tenants::{Commit, OpenTenant},
+    tenants::OpenTenant,
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{DatabaseName, Error, ErrorKind, Resource, Result};

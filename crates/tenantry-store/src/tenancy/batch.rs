@@ -5,10 +5,11 @@
 
 use super::{
     catalog::{self, PARTITION},
+    commit::Commit,
     disk::{Body, Head, Statistics, Touched},
     done, keys,
     set::WriteSet,
-    tenants::{Commit, OpenTenant},
+    tenants::OpenTenant,
 };
 use crate::{CollectionInfo, VectorInfo};
 use std::{

@@ -5,6 +5,7 @@ use super::{
     about::About,
     backend::Scan,
     catalog,
+    commit::Commit,
     disk::{DiskOwn, Head, Touched},
     done,
     keys::{self, Decode as _, Prefix},
@@ -13,7 +14,7 @@ use super::{
     seal::Nonces,
     small_number,
     tenant_rows::{name_key, require_free},
-    tenants::{Commit, OpenTenant},
+    tenants::OpenTenant,
 };
 use crate::TenantInfo;
 use std::sync::Arc;

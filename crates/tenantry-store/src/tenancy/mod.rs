@@ -10,6 +10,7 @@ mod at_home;
 mod backend;
 pub(crate) mod batch;
 pub(crate) mod catalog;
+pub(crate) mod commit;
 mod create;
 pub(crate) mod disk;
 mod disk_key;
@@ -31,6 +32,7 @@ pub(crate) use backend::{Backend, Pair, View};
 pub(crate) use set::{Space, WriteSet};
 
 use crate::{AuditEvent, AuditOutcome, Entropy};
+use commit::Commit;
 use disk::Head;
 use key_rows::KeyCache;
 use moving::Moves;
@@ -50,7 +52,7 @@ use tenantry_types::{
     Clock, Error, ErrorKind, Isolation, Limits, Location, Resource, Result, TenantName,
     TenantState, Timestamp,
 };
-use tenants::{Commit, OpenTenant, Tenants};
+use tenants::{OpenTenant, Tenants};
 use zeroize::Zeroizing;
 
 /// The tenants of a backend.

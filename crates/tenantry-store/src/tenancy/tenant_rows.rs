@@ -4,6 +4,7 @@ use super::{
     Backend, Space, Tenancy, View,
     about::About,
     backend::Scan,
+    commit::Commit,
     complete,
     disk::{self, DiskAudit, Touched},
     done,
@@ -11,7 +12,7 @@ use super::{
     moving::Patience,
     number,
     place::Fresh,
-    tenants::{Commit, OpenTenant},
+    tenants::OpenTenant,
 };
 use crate::{AuditEntry, AuditEvent, TenantChange, TenantInfo};
 use std::{collections::BTreeMap, sync::Arc};

@@ -6,20 +6,17 @@
 
 use super::{
     backend::View,
-    disk::{
-        self, DiskAudit, DiskChange, DiskHead, DiskStatistics, DiskTenant, Head, Stamp, Statistics,
-        Touched,
-    },
+    disk::{self, DiskHead, DiskTenant, Head},
     keys::{self, Prefix},
     moving,
     place::{Fresh, PlaceRow, Placement},
-    seal::{Nonces, SealingKey},
-    set::{Space, WriteSet},
+    seal::SealingKey,
+    set::Space,
 };
-use crate::{AuditEntry, AuditEvent, CollectionInfo, DatabaseInfo, Entropy, TenantInfo};
+use crate::{CollectionInfo, DatabaseInfo, TenantInfo};
 use lru::LruCache;
 use parking_lot::Mutex;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use std::{
     collections::HashMap,
     sync::{
@@ -31,7 +28,7 @@ use std::{
 use tenantry_auth::TenantId;
 use tenantry_types::{
     CollectionId, CollectionName, DatabaseName, DatabaseNumber, Error, Isolation, Location,
-    Resource, Result, Timestamp,
+    Resource, Result,
 };
 
 /// Opened tenants kept at most; those in use are kept beyond it.
@@ -40,10 +37,6 @@ const OPEN_TENANTS_MAX: usize = 4_096;
 const CACHED_ROWS_MAX: usize = 1_024;
 /// How long a cached catalog is not compared again where other nodes write too.
 const CATALOG_FRESH: Duration = Duration::from_millis(900);
-/// Change rows kept per tenant. Whoever falls further behind starts from a full copy.
-pub(super) const CHANGES_KEPT: u64 = 1_024;
-/// Change rows kept for a move. One that falls further behind starts from a full copy.
-const CHANGES_HELD_MAX: u64 = 1_000_000;
 
 /// Large reads of one tenant that run at once; others of the same tenant wait.
 const HEAVY_READS_MAX: usize = 2;
@@ -372,148 +365,6 @@ impl OpenTenant {
     /// Whether the cached catalog has something.
     pub(crate) fn is_cached<T>(&self, look: impl Fn(&Catalog) -> Option<Arc<T>>) -> bool {
         look(&self.catalog.lock()).is_some()
-    }
-}
-
-/// A commit of one tenant's data in the making: collects sealed rows, then the head, the change row and
-/// the audit entries. The tenant's writer lock must be held.
-pub(crate) struct Commit<'a> {
-    tenant: &'a OpenTenant,
-    entropy: &'a dyn Entropy,
-    nonces: Nonces,
-    now: Timestamp,
-    pub(crate) head: Head,
-    set: WriteSet,
-    touched: Vec<Touched>,
-}
-
-impl<'a> Commit<'a> {
-    /// A new commit of a tenant whose writer lock is held.
-    pub(crate) fn begin(
-        tenant: &'a OpenTenant,
-        entropy: &'a dyn Entropy,
-        now: Timestamp,
-    ) -> Result<Self> {
-        tenant.check_alive()?;
-        let head = tenant.head().ok_or_else(|| Error::internal("the place was not opened"))?;
-        Ok(Self::new(tenant, head, entropy, now))
-    }
-
-    /// The first commit of a tenant, or one that goes on from these counters.
-    pub(crate) fn new(
-        tenant: &'a OpenTenant,
-        mut head: Head,
-        entropy: &'a dyn Entropy,
-        now: Timestamp,
-    ) -> Self {
-        let nonces = Nonces::draw(entropy);
-        head.sequence += 1;
-        let set = WriteSet::new(tenant.placement, tenant.generation);
-        Self { tenant, entropy, nonces, now, head, set, touched: Vec::new() }
-    }
-
-    /// The sequence of this commit: the version of the records it writes.
-    pub(crate) fn sequence(&self) -> u64 {
-        self.head.sequence
-    }
-
-    pub(crate) fn prefix(&self) -> Prefix {
-        self.tenant.prefix()
-    }
-
-    /// True if the data that it writes are apart from the root.
-    pub(crate) fn is_apart(&self) -> bool {
-        self.tenant.placement.is_apart()
-    }
-
-    /// Seals and puts a row.
-    pub(crate) fn put<T: Serialize>(&mut self, space: Space, key: Vec<u8>, row: &T) {
-        self.put_bytes(space, key, &disk::encode(row), true);
-    }
-
-    /// Seals and puts bytes.
-    pub(crate) fn put_bytes(&mut self, space: Space, key: Vec<u8>, bytes: &[u8], compress: bool) {
-        let sealed = self.tenant.key.seal(&key, bytes, compress, &mut self.nonces);
-        self.set.operations.push((space, key, Some(sealed)));
-    }
-
-    /// Puts a value that says nothing (a number, or nothing) without sealing it.
-    pub(crate) fn put_clear(&mut self, space: Space, key: Vec<u8>, value: Vec<u8>) {
-        self.set.operations.push((space, key, Some(value)));
-    }
-
-    /// Removes a key.
-    pub(crate) fn remove(&mut self, space: Space, key: Vec<u8>) {
-        self.set.operations.push((space, key, None));
-    }
-
-    /// Seals bytes that are put elsewhere, for the key that they would have here.
-    pub(crate) fn seal(&mut self, key: &[u8], bytes: &[u8]) -> Vec<u8> {
-        self.tenant.key.seal(key, bytes, true, &mut self.nonces)
-    }
-
-    /// Puts the counts of a partition whose records change, with a new stamp.
-    pub(crate) fn put_statistics(&mut self, key: keys::Statistics, statistics: Statistics) {
-        let mut stamp = Stamp::default();
-        self.entropy.fill("stamp", &mut stamp);
-        let key = key.encode(self.prefix());
-        self.put(Space::Data, key, &DiskStatistics::V2(statistics, stamp));
-    }
-
-    /// Notes what the commit touches.
-    pub(crate) fn touch(&mut self, what: Touched) {
-        self.touched.push(what);
-    }
-
-    /// Puts the tenant's row.
-    pub(crate) fn put_tenant(&mut self, info: &TenantInfo) {
-        let key = keys::Tenant {}.encode(self.prefix());
-        self.put(Space::Catalog, key, &DiskTenant::from_info(info));
-        self.touch(Touched::Tenant);
-    }
-
-    /// Appends an audit entry to this tenant's chain.
-    pub(crate) fn audit(&mut self, event: AuditEvent) {
-        self.audit_at(self.now, event);
-    }
-
-    /// The same of something that was done before.
-    pub(crate) fn audit_at(&mut self, at: Timestamp, event: AuditEvent) {
-        let sequence = self.head.audit_sequence + 1;
-        let hash = AuditEntry::chain(&self.head.audit_hash, sequence, at, &event);
-        let entry = AuditEntry { sequence, at, event, hash };
-        let key = keys::Audit { sequence }.encode(self.prefix());
-        self.put(Space::Data, key, &DiskAudit::from_entry(&entry));
-        self.head.audit_sequence = sequence;
-        self.head.audit_hash = hash;
-    }
-
-    /// Adds the change row and the head; what is returned must be committed, and then the head
-    /// set on the tenant.
-    pub(crate) fn finish(mut self) -> (WriteSet, Head) {
-        let sequence = self.head.sequence;
-        let touched = std::mem::take(&mut self.touched);
-        if touched.is_empty() {
-            // Refusals are written whenever the clock says so; versions must not depend on that.
-            self.head.sequence -= 1;
-        } else {
-            let key = keys::Change { sequence }.encode(self.prefix());
-            self.put(Space::Data, key, &DiskChange::V1 { at: self.now.0, touched });
-        }
-        if self.head.hold.is_some_and(|floor| sequence.saturating_sub(floor) > CHANGES_HELD_MAX) {
-            self.head.hold = None;
-        }
-        let end = self.head.hold.unwrap_or(u64::MAX);
-        // Whatever this commit touches, or rows of others would stay for ever.
-        let old = sequence.checked_sub(CHANGES_KEPT).filter(|old| *old > 0 && *old < end);
-        if let Some(old) = old {
-            let key = keys::Change { sequence: old }.encode(self.prefix());
-            self.remove(Space::Data, key);
-        }
-        let key = keys::Head {}.encode(self.prefix());
-        let head = self.head.clone();
-        self.put(Space::Data, key, &DiskHead::from_head(&head));
-        (self.set, head)
     }
 }
 

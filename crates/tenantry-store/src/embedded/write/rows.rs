@@ -5,12 +5,13 @@ use super::{PARTITION, body, ordinal_of};
 use crate::{
     embedded::{
         Space,
+        commit::Commit,
         disk::{self, Body},
         hot::Hot,
         keys::{self, Tail},
         opened::Db,
         partition::Partition,
-        tenants::{Commit, OpenTenant},
+        tenants::OpenTenant,
     },
     tenancy::batch::{Place, Put},
 };

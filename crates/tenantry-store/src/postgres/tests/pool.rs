@@ -3,7 +3,8 @@
 use super::{
     super::{
         call::read,
-        connections::{Bounds, Connections, Server, Target},
+        connections::{Bounds, Connections},
+        target::{Server, Target},
         url::{Cluster, DatabaseUrl},
     },
     world::{BOUNDS, LIMITS, Linked, World, address, connections_to, right, sql, write},

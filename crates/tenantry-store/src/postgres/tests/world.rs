@@ -3,9 +3,10 @@
 use super::super::{
     call::{Answers, Transaction},
     conn::Conn,
-    connections::{Bounds, Connections, Server, Target},
+    connections::{Bounds, Connections},
     failure::{CommitError, Failure, Outcome, Stage},
     statement::{Limits, Mode, Right, Statement, Step},
+    target::{Server, Target},
     url::{Cluster, DatabaseUrl},
 };
 use std::{

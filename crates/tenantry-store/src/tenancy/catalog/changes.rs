@@ -9,12 +9,13 @@ use crate::{
     tenancy::{
         Backend, Space, Tenancy, View as _,
         backend::Scan,
+        commit::Commit,
         complete,
         disk::{DiskCollection, DiskDatabase, Statistics, Touched},
         done,
         keys::{self, Prefix, Tail},
         small_number,
-        tenants::{Commit, OpenTenant},
+        tenants::OpenTenant,
     },
 };
 use std::sync::Arc;

@@ -6,10 +6,11 @@ use super::{Carry, carry::Role, row::Cursor};
 use crate::tenancy::{
     Pair, Space, Tenancy, View, WriteSet,
     catalog::PARTITION,
+    commit::CHANGES_KEPT,
     disk::{Body, DiskCollection},
     keys::{self, Decode as _, Family, Tail},
     number,
-    tenants::{CHANGES_KEPT, OpenTenant},
+    tenants::OpenTenant,
 };
 use std::{cmp::Ordering, collections::BTreeMap};
 use tenantry_types::{CollectionNumber, Error, ErrorKind, Result};

@@ -8,10 +8,12 @@ use super::{
     said,
 };
 use crate::tenancy::{
-    Space, Tenancy, View, done,
+    Space, Tenancy, View,
+    commit::{CHANGES_KEPT, Commit},
+    done,
     keys::{self, Prefix},
     place::{PlaceRow, Placement},
-    tenants::{CHANGES_KEPT, Commit, OpenTenant},
+    tenants::OpenTenant,
 };
 use std::time::{Duration, Instant};
 use tenantry_auth::TenantId;

@@ -10,10 +10,11 @@ use crate::{
     tenancy::{
         Backend, Space, Tenancy, View,
         backend::Scan,
+        commit::Commit,
         complete, done,
         keys::{self, Decode as _, Prefix},
         place::Placement,
-        tenants::{Commit, OpenTenant},
+        tenants::OpenTenant,
     },
 };
 use std::{sync::Arc, time::Duration};

@@ -9,10 +9,11 @@ use super::{
 use crate::tenancy::{
     Space, Tenancy, View,
     catalog::PARTITION,
+    commit::CHANGES_KEPT,
     disk::{DiskChange, DiskCollection, DiskDatabase, Head, Touched},
     keys::{self, Decode as _, Prefix, Tail},
     number,
-    tenants::{CHANGES_KEPT, OpenTenant},
+    tenants::OpenTenant,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -13,10 +13,12 @@ use super::{
 use crate::{
     MovePhase, TenantInfo,
     tenancy::{
-        Tenancy, done,
+        Tenancy,
+        commit::Commit,
+        done,
         place::{Fresh, PlaceRow, Placement},
         slot::Slot,
-        tenants::{Commit, OpenTenant},
+        tenants::OpenTenant,
     },
 };
 use std::{

@@ -13,13 +13,14 @@ use crate::{
     tenancy::{
         Space, Tenancy,
         backend::Scan,
+        commit::Commit,
         disk::{self, DiskTenant, Head, Touched},
         done,
         keys::{self, Prefix},
         place::{Fresh, PlaceRow, Placement},
         seal::Nonces,
         slot::Slot,
-        tenants::{Commit, OpenTenant},
+        tenants::OpenTenant,
     },
 };
 use std::{
