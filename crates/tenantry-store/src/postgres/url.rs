@@ -47,6 +47,11 @@ impl DatabaseUrl {
         }
         let (text, authority) = for_the_driver(text);
         let mut config: Config = text.parse().map_err(|error| what_is_wrong(&error))?;
+        // In the other form, too, a password may have been written where the host is.
+        let odd = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
+        if config.get_hosts().iter().any(odd) {
+            return Err(not_understood());
+        }
         let user = config.get_user().filter(|user| !user.is_empty()).map(str::to_owned);
         let Some(user) = user else {
             return Err(Error::invalid("the database's URL names no user"));
@@ -328,6 +333,7 @@ mod tests {
             "postgresql://anna:x?sslrootcert=hush@db.example/main",
             "postgresql://anna:x#hush@db.example/main",
             "postgres://anna:x@hush@db.example",
+            "host=anna:hush@db.example user=anna",
             "hush",
             "",
         ] {

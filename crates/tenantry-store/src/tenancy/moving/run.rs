@@ -239,10 +239,8 @@ impl<B: Carry> Tenancy<B> {
                 // Left, or cancelled: the row says which.
                 let is_over = self.switch(mover, one).await?;
                 mover.stage = if is_over { Stage::Hold } else { Stage::Follow };
-                if mover.attempts > ATTEMPTS_MAX {
-                    return Err(too_fast());
-                }
-                return Ok(());
+                let is_vain = !is_over && mover.attempts > ATTEMPTS_MAX;
+                return if is_vain { Err(too_fast()) } else { Ok(()) };
             }
             Stage::Copy | Stage::Follow | Stage::Check => {}
         }
