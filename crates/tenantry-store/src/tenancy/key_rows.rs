@@ -87,7 +87,7 @@ impl<B: Backend> Tenancy<B> {
         let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
             let tenant = inner.known(&scope).await?;
-            let _rooting = inner.rooting(&tenant).await?;
+            let _rooting = inner.rooting_turn(&tenant).await?;
             let view = inner.change_root(&[&tenant]).await?;
             inner.stands(scope.standing(), Some(&tenant), Some(&view)).await?;
             let owner = KeyOwner::Tenant(tenant.id());
@@ -110,7 +110,7 @@ impl<B: Backend> Tenancy<B> {
         let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
             let tenant = inner.known(&scope).await?;
-            let _rooting = inner.rooting(&tenant).await?;
+            let _rooting = inner.rooting_turn(&tenant).await?;
             let view = inner.change_root(&[&tenant]).await?;
             inner.stands(scope.standing(), Some(&tenant), Some(&view)).await?;
             inner.revoke(&tenant, view, id, scope.actor()).await
