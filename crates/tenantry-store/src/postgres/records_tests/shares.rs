@@ -145,9 +145,12 @@ async fn a_list_of_keys_takes_few_round_trips_and_lets_others_look_things_up() {
         assert!(trips <= 8, "{trips}");
         let held = take_share(lookups, target, node.scope.tenant(), 1).await;
         let (listed, looked_up) = tokio::join!(node.store.keys(&node.scope), async {
-            while waiting(lookups) == 0 {
-                tokio::task::yield_now().await;
-            }
+            let waits = async {
+                while waiting(lookups) == 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            timeout(SOON, waits).await.expect("a list has its tenant's share of the look-ups");
             let mut others = Vec::new();
             for _ in 0..3 {
                 others.push(timeout(SOON, lookups.get(target)).await.is_ok_and(|got| got.is_ok()));
