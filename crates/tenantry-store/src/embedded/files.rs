@@ -178,6 +178,10 @@ impl Backend for Files {
         self.disk.view(0).await
     }
 
+    async fn root_for(&self, _tenant: &OpenTenant) -> Result<Arc<Db>> {
+        self.disk.view(0).await
+    }
+
     async fn view(&self, tenant: &OpenTenant) -> Result<Arc<Db>> {
         self.data(tenant).await
     }

@@ -2,17 +2,18 @@
 
 use super::{commit::Commit, disk::Head, tenants::OpenTenant, *};
 use crate::{
-    Store, SystemEntropy,
+    NewKey, Store, SystemEntropy,
     tenancy::{
         Backend as _, done,
         place::{Fresh, PlaceRow, Placement},
+        writers::WAITERS_MAX,
     },
 };
 use std::time::{Duration, Instant};
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope};
 use tenantry_types::{
-    CollectionName, CollectionSpec, DatabaseName, ErrorKind, Isolation, Limits, Location, Selector,
-    TenantName, TenantSpec, TenantState, Timestamp,
+    CollectionName, CollectionSpec, DatabaseName, ErrorKind, Isolation, Limits, Location, RecordId,
+    RecordWrite, Selector, TenantName, TenantSpec, TenantState, Timestamp, WriteMode,
 };
 
 pub(super) fn open() -> (tempfile::TempDir, Store) {
@@ -264,4 +265,67 @@ async fn missing_counts_are_damage_for_whoever_asks_how_much_there_is() {
     let (.., operator) = operator(&store).await;
     let asked = store.tenant_sizes(&operator, &TenantName::parse("a").unwrap()).await;
     assert_eq!(asked.unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+/// A change goes on when its caller has gone away, so those that wait must have a bound.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_wait_for_one_before_them_are_bounded() {
+    let (_dir, store) = open();
+    let store = Arc::new(store);
+    let scope = tenant(&store).await;
+    let database = store.database(&scope, &DatabaseName::default_database()).await.unwrap();
+    let spec = CollectionSpec::new(CollectionName::parse("c").unwrap());
+    let collection = store.create_collection(&scope, &database, &spec, false).await.unwrap().0;
+    let open = inner(&store).open_tenant(scope.tenant()).await.unwrap().unwrap();
+    let writing = open.writer.lock().await;
+    let mut writes = tokio::task::JoinSet::new();
+    for n in 0..WAITERS_MAX + 2 {
+        let (store, scope, collection) = (Arc::clone(&store), scope.clone(), collection.clone());
+        writes.spawn(async move {
+            let record = RecordWrite::new(RecordId::parse(n.to_string()).unwrap());
+            let record = RecordWrite { document: Some("text".into()), ..record };
+            let mode = WriteMode::Upsert;
+            let work = store.write(&scope, &collection, mode, vec![record]);
+            work.await.map(drop)
+        });
+    }
+    for _ in 0..2 {
+        let refused = tokio::time::timeout(Duration::from_secs(5), writes.join_next()).await;
+        let refused = refused.expect("at once").unwrap().unwrap().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Busy);
+    }
+    let all = Selector::default();
+    let refused = store.delete(&scope, &collection, &all, None).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Busy);
+    let name = DatabaseName::parse("d").unwrap();
+    let refused = store.create_database(&scope, &name).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Busy);
+    drop(writing);
+    while let Some(written) = writes.join_next().await {
+        written.unwrap().unwrap();
+    }
+    store.create_database(&scope, &name).await.unwrap();
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_many_pages_are_listed_once_each() {
+    let (_dir, store) = open();
+    let scope = tenant(&store).await;
+    let mut made = Vec::new();
+    for count in [255, 256, 257, 513] {
+        while made.len() < count {
+            let key = NewKey {
+                role: tenantry_auth::Role::Read,
+                restriction: tenantry_auth::Restriction::default(),
+                label: String::new(),
+                expires_at: None,
+            };
+            made.push(store.create_key(&scope, key).await.unwrap().0.id);
+        }
+        made.sort();
+        let listed = store.keys(&scope).await.unwrap();
+        assert_eq!(listed.iter().map(|key| key.id).collect::<Vec<_>>(), made);
+    }
+    store.close();
 }

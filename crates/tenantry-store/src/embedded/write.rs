@@ -23,6 +23,7 @@ use crate::{
         Backend as _,
         batch::{self, Batch, weight},
         moving::Patience,
+        writers::{batch_bytes, selector_bytes},
     },
 };
 use rows::{Applied, Rows};
@@ -102,7 +103,8 @@ impl Inner {
         batch: &mut Option<(Vec<RecordWrite>, BTreeMap<String, String>)>,
     ) -> Result<WriteOutcome> {
         let tenant = self.collection_tenant(scope, collection).await?;
-        let (_writing, db) = self.writing(scope, &tenant).await?;
+        let bytes = batch.as_ref().map_or(0, |(records, _)| batch_bytes(records));
+        let (_writing, db) = self.writing(scope, &tenant, bytes).await?;
         let Some((records, attributes)) = batch.take() else {
             return Err(Error::internal("a batch was written twice"));
         };
@@ -171,7 +173,8 @@ impl Inner {
         let tenant = self.collection_tenant(&scope, &collection).await?;
         // Not kept over the waiting for memory: while somebody has a view, the database cannot be
         // reopened.
-        let (_writing, _) = self.writing(&scope, &tenant).await?;
+        let bytes = selector_bytes(&select);
+        let (_writing, _) = self.writing(&scope, &tenant, bytes).await?;
         let info = self.present(&tenant, &collection).await?;
         let bound = scope.restriction().filter.as_ref();
         let by_ids = select.ids.is_some() && select.filter.is_none() && bound.is_none();

@@ -6,6 +6,7 @@ use super::{
     failure::{Cause, Outcome},
     target::Target,
 };
+use tenantry_auth::TenantId;
 
 /// Sessions that are tried while a role is said not to be granted. Behind a pooler each attempt
 /// ends one that may be old, and the next one may get another.
@@ -16,15 +17,20 @@ impl Connections {
     /// beginning of any. It is done once more if the connection turns out to be dead, if others
     /// were in the way, or if types are not what they were; twice without prepared statements, where
     /// a pooler turns out to be between; and a few times if the session does not know of a new
-    /// role. That one is ended, and the next one is not older than this call.
-    pub(crate) async fn with<T, F>(&self, target: &Target, work: impl Fn(Conn) -> F) -> Outcome<T>
+    /// role. That one is ended, and the next one is not older than this call. Reads of a tenant's
+    /// data say whose they are.
+    pub(crate) async fn with<T, F>(
+        &self,
+        target: &Target,
+        reader: Option<TenantId>,
+        work: impl Fn(Conn) -> F,
+    ) -> Outcome<T>
     where
         F: Future<Output = Outcome<T>>,
     {
         let (mut is_first, mut old, mut unprepared, mut is_fresh) = (true, 0, 0, false);
         loop {
-            let conn =
-                if is_fresh { self.get_fresh(target).await? } else { self.get(target).await? };
+            let conn = self.find_or_open(target, reader, is_fresh).await?;
             let why = match work(conn).await {
                 Ok(done) => return Ok(done),
                 Err(why) => why,

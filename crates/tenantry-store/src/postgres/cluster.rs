@@ -190,7 +190,7 @@ impl Backend for Cluster {
         };
         let is_near = place.target.server == self.shared.root.target.server;
         let lookups = if is_near { &self.shared.lookups } else { &self.shared.far };
-        let answers = lookups.with(&place.target, read).await?;
+        let answers = lookups.with(&place.target, None, read).await?;
         let row = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
         let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
         let head: DiskHead = tenant.open_row(&key, &row.ok_or_else(gone)?)?;
@@ -203,8 +203,12 @@ impl Backend for Cluster {
         Ok(held.and_then(PgView::root_within).unwrap_or_else(|| PgView::root(&self.shared)))
     }
 
+    async fn root_for(&self, tenant: &OpenTenant) -> Result<PgView> {
+        Ok(PgView::root_for(&self.shared, tenant.id()))
+    }
+
     async fn view(&self, tenant: &OpenTenant) -> Result<PgView> {
-        Ok(PgView::data(&self.shared, self.place(tenant).await?))
+        Ok(PgView::data(&self.shared, self.place(tenant).await?, tenant.id()))
     }
 
     async fn change(&self, tenant: &OpenTenant) -> Result<PgView> {

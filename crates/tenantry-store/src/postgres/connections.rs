@@ -10,6 +10,7 @@ use super::{
     conn::Conn,
     connect::{Facts, Link},
     failure::{Cause, Failure, Outcome},
+    shares::{Share, Shares},
     target::{Server, Target},
 };
 use crate::ConnectionTotals;
@@ -24,14 +25,27 @@ use std::{
     },
     time::Duration,
 };
+use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// Databases whose facts are remembered.
 const FACTS_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+
+/// A tenant's reads have one part in so many of the connections at once, and of the places to wait.
+///
+/// A fixed one, and not only a turn when others wait: a statement may hold its connection for
+/// as long as statements may take, and none is ever taken away. Changes need none, because of
+/// one tenant's only one is made at a time.
+const READERS_PART: usize = 4;
+
+/// One part in so many, at least one.
+fn part_of(all: usize, part: usize) -> usize {
+    (all / part).max(1)
+}
 
 /// How patient a set of connections is.
 #[derive(Clone, Copy, Debug)]
@@ -65,10 +79,13 @@ pub(crate) struct Connections {
 pub(super) struct Shared {
     bounds: Bounds,
     budget: usize,
-    permits: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    all: Share,
     /// What all servers together may have that may have a part only.
-    guests: Part,
+    guests: Share,
+    /// What each server may have that may have a part only.
+    servers: Shares<usize>,
+    /// What each tenant may have for its reads.
+    readers: Shares<TenantId>,
     open: Arc<AtomicUsize>,
     /// Tells one who waits for a connection that is open already that one came back.
     came_back: Notify,
@@ -87,8 +104,6 @@ struct State {
     facts: LruCache<Target, Arc<Facts>>,
     /// Where no connection is tried.
     paused: HashMap<Target, Pause>,
-    /// The permits of servers that may have a part only, and how many wait for one.
-    parts: HashMap<usize, Weak<Part>>,
     is_closed: bool,
 }
 
@@ -100,23 +115,12 @@ struct Pause {
     is_full: bool,
 }
 
-/// What servers may have that may not have all: each, or all together.
-struct Part {
-    permits: Arc<Semaphore>,
-    waiting: AtomicUsize,
-}
-
-impl Part {
-    fn new(most: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(most)), waiting: AtomicUsize::new(0) }
-    }
-}
-
 /// The right to one connection.
 pub(super) struct Permit {
     _one: OwnedSemaphorePermit,
     _of_guests: Option<OwnedSemaphorePermit>,
-    _of_server: Option<(OwnedSemaphorePermit, Arc<Part>)>,
+    _of_server: Option<(OwnedSemaphorePermit, Arc<Share>)>,
+    _of_reader: Option<(OwnedSemaphorePermit, Arc<Share>)>,
 }
 
 /// One open connection, or one that is being opened, in the count.
@@ -161,16 +165,16 @@ impl Connections {
         let shared = Arc::new(Shared {
             bounds,
             budget,
-            permits: Arc::new(Semaphore::new(budget)),
-            waiting: AtomicUsize::new(0),
-            guests: Part::new(budget.saturating_sub(kept).max(1)),
+            all: Share::new(budget),
+            guests: Share::new(budget.saturating_sub(kept).max(1)),
+            servers: Shares::default(),
+            readers: Shares::default(),
             open: Arc::new(AtomicUsize::new(0)),
             came_back: Notify::new(),
             state: Mutex::new(State {
                 idle: VecDeque::new(),
                 facts: LruCache::new(FACTS_MAX),
                 paused: HashMap::new(),
-                parts: HashMap::new(),
                 is_closed: false,
             }),
             #[cfg(test)]
@@ -182,21 +186,18 @@ impl Connections {
         Self { shared }
     }
 
-    /// A connection to `target`, when there is one: whoever asked first is served first.
-    pub(crate) async fn get(&self, target: &Target) -> Outcome<Conn> {
-        self.find_or_open(target, false).await
-    }
-
-    /// The same, but one that is opened now.
-    pub(super) async fn get_fresh(&self, target: &Target) -> Outcome<Conn> {
-        self.find_or_open(target, true).await
-    }
-
-    async fn find_or_open(&self, target: &Target, is_fresh: bool) -> Outcome<Conn> {
-        match self.try_once(target, is_fresh).await {
+    /// A connection to `target`, when there is one, or one that is opened now: whoever asked
+    /// first is served first, but of one `reader`'s only so many at once.
+    pub(super) async fn find_or_open(
+        &self,
+        target: &Target,
+        reader: Option<TenantId>,
+        is_fresh: bool,
+    ) -> Outcome<Conn> {
+        match self.try_once(target, reader, is_fresh).await {
             Err(why) if why.cause() == Cause::Full => {
                 // Seldom, and every operation holds this future.
-                Box::pin(self.wait_for_open(target, is_fresh, why)).await
+                Box::pin(self.wait_for_open(target, reader, is_fresh, why)).await
             }
             other => other,
         }
@@ -206,22 +207,20 @@ impl Connections {
     async fn wait_for_open(
         &self,
         target: &Target,
+        reader: Option<TenantId>,
         is_fresh: bool,
         mut why: Failure,
     ) -> Outcome<Conn> {
         let shared = &self.shared;
         let until = Instant::now() + shared.bounds.wait;
         while shared.open.load(Ordering::Relaxed) > 0 && Instant::now() < until {
-            let waiter = Waiter(&shared.waiting);
-            if shared.waiting.fetch_add(1, Ordering::Relaxed) >= shared.bounds.waiters {
-                return Err(too_many());
-            }
+            let waiter = shared.all.enter(shared.bounds.waiters)?;
             tokio::select! {
                 () = shared.came_back.notified() => {}
                 () = sleep_until(until.min(Instant::now() + shared.bounds.pause)) => {}
             }
             drop(waiter);
-            match self.try_once(target, is_fresh).await {
+            match self.try_once(target, reader, is_fresh).await {
                 Err(again) if again.cause() == Cause::Full => why = again,
                 other => return other,
             }
@@ -229,8 +228,13 @@ impl Connections {
         Err(why)
     }
 
-    async fn try_once(&self, target: &Target, is_fresh: bool) -> Outcome<Conn> {
-        let permit = self.permit(&target.server).await?;
+    async fn try_once(
+        &self,
+        target: &Target,
+        reader: Option<TenantId>,
+        is_fresh: bool,
+    ) -> Outcome<Conn> {
+        let permit = self.permit(&target.server, reader).await?;
         let shared = Arc::downgrade(&self.shared);
         let (other, counted) = match self.shared.find(target, is_fresh)? {
             Found::Idle(link) => return Ok(Conn::new(link, permit, shared)),
@@ -262,52 +266,33 @@ impl Connections {
     }
 
     /// Waits for a permit, among not too many and not for too long.
-    async fn permit(&self, server: &Server) -> Outcome<Permit> {
-        // That of the server first: whoever waits for a server that hangs takes nothing meanwhile.
-        let of_server = match self.shared.part(server) {
-            Some(part) => Some((self.acquire(&part.permits, &part.waiting).await?, part)),
+    async fn permit(&self, server: &Server, reader: Option<TenantId>) -> Outcome<Permit> {
+        let (shared, bounds) = (&self.shared, self.shared.bounds);
+        // That of the tenant first, then that of the server: whoever waits because of either takes
+        // nothing meanwhile of what others wait for.
+        let of_reader = match reader.filter(|tenant| *tenant != TenantId::INSTALLATION) {
+            Some(tenant) => {
+                let share = shared.readers.of(tenant, part_of(shared.budget, READERS_PART));
+                let waiters = part_of(bounds.waiters, READERS_PART);
+                Some((share.acquire(waiters, bounds.wait).await?, share))
+            }
             None => None,
         };
-        let guests = &self.shared.guests;
+        let of_server = match shared.part(server) {
+            Some(share) => Some((share.acquire(bounds.waiters, bounds.wait).await?, share)),
+            None => None,
+        };
         let of_guests = match server.part() {
             1 => None,
-            _ => Some(self.acquire(&guests.permits, &guests.waiting).await?),
+            _ => Some(shared.guests.acquire(bounds.waiters, bounds.wait).await?),
         };
-        let one = self.acquire(&self.shared.permits, &self.shared.waiting).await?;
-        Ok(Permit { _one: one, _of_guests: of_guests, _of_server: of_server })
-    }
-
-    async fn acquire(
-        &self,
-        permits: &Arc<Semaphore>,
-        waiting: &AtomicUsize,
-    ) -> Outcome<OwnedSemaphorePermit> {
-        match Arc::clone(permits).try_acquire_owned() {
-            Ok(permit) => Ok(permit),
-            // Seldom, and every operation holds this future.
-            Err(_) => Box::pin(self.wait(permits, waiting)).await,
-        }
-    }
-
-    async fn wait(
-        &self,
-        permits: &Arc<Semaphore>,
-        waiting: &AtomicUsize,
-    ) -> Outcome<OwnedSemaphorePermit> {
-        let waiter = Waiter(waiting);
-        if waiting.fetch_add(1, Ordering::Relaxed) >= self.shared.bounds.waiters {
-            return Err(too_many());
-        }
-        let permit = timeout(self.shared.bounds.wait, Arc::clone(permits).acquire_owned()).await;
-        drop(waiter);
-        match permit {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) => Err(is_closed()),
-            Err(_) => {
-                let message = "no connection to the database became free";
-                Err(Error::new(ErrorKind::Unavailable, message).into())
-            }
-        }
+        let one = shared.all.acquire(bounds.waiters, bounds.wait).await?;
+        Ok(Permit {
+            _one: one,
+            _of_guests: of_guests,
+            _of_server: of_server,
+            _of_reader: of_reader,
+        })
     }
 
     /// Forgets what is known of a database, and its idle connections with it.
@@ -317,7 +302,7 @@ impl Connections {
 
     /// Gives out no more connections; those in use end when they come back.
     pub(crate) fn close(&self) {
-        self.shared.permits.close();
+        self.shared.all.permits.close();
         let mut state = self.shared.state.lock();
         state.is_closed = true;
         let idle = std::mem::take(&mut state.idle);
@@ -337,20 +322,7 @@ async fn prove(link: &Link) -> Result<(), Error> {
     Err(claim::is_lost())
 }
 
-struct Waiter<'a>(&'a AtomicUsize);
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn too_many() -> Failure {
-    let message = "too many requests wait for a connection to the database";
-    Error::new(ErrorKind::Busy, message).into()
-}
-
-fn is_closed() -> Failure {
+pub(super) fn is_closed() -> Failure {
     Error::new(ErrorKind::Unavailable, "the server is shutting down").into()
 }
 
@@ -359,21 +331,30 @@ impl Connections {
     pub(super) fn add_to(&self, totals: &mut ConnectionTotals) {
         let shared = &self.shared;
         let load = |count: &AtomicUsize| count.load(Ordering::Relaxed) as u64;
-        let parts = &shared.state.lock().parts;
-        let of_parts = parts.values().filter_map(Weak::upgrade).map(|part| load(&part.waiting));
+        let free = shared.all.permits.available_permits();
         totals.open += load(&shared.open);
-        totals.busy += shared.budget.saturating_sub(shared.permits.available_permits()) as u64;
-        totals.waiting += of_parts.sum::<u64>();
-        totals.waiting += load(&shared.waiting) + load(&shared.guests.waiting);
+        totals.busy += shared.budget.saturating_sub(free) as u64;
+        totals.waiting += (shared.servers.waiting() + shared.readers.waiting()) as u64;
+        totals.waiting += load(&shared.all.waiting) + load(&shared.guests.waiting);
     }
 }
 
 #[cfg(test)]
 impl Connections {
+    /// A connection for nobody in particular.
+    pub(super) async fn get(&self, target: &Target) -> Outcome<Conn> {
+        self.find_or_open(target, None, false).await
+    }
+
+    /// The same, but one that is opened now.
+    pub(super) async fn get_fresh(&self, target: &Target) -> Outcome<Conn> {
+        self.find_or_open(target, None, true).await
+    }
+
     /// The connections that are open, and the requests that wait for one.
     pub(super) fn totals(&self) -> (usize, usize) {
         let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        (load(&self.shared.open), load(&self.shared.waiting))
+        (load(&self.shared.open), load(&self.shared.all.waiting))
     }
 
     /// Round trips so far, but those that open connections.
@@ -389,19 +370,9 @@ impl Connections {
 
 impl Shared {
     /// What a server may have, if it may not have all.
-    fn part(&self, server: &Server) -> Option<Arc<Part>> {
-        let most = (self.budget / server.part()).max(1);
-        if most >= self.budget {
-            return None;
-        }
-        let mut state = self.state.lock();
-        if let Some(part) = state.parts.get(&server.number()).and_then(Weak::upgrade) {
-            return Some(part);
-        }
-        state.parts.retain(|_, part| part.strong_count() > 0);
-        let part = Arc::new(Part::new(most));
-        state.parts.insert(server.number(), Arc::downgrade(&part));
-        Some(part)
+    fn part(&self, server: &Server) -> Option<Arc<Share>> {
+        let most = part_of(self.budget, server.part());
+        (most < self.budget).then(|| self.servers.of(server.number(), most))
     }
 
     /// What whoever holds a permit may use. Dead connections that it meets are dropped.
@@ -509,7 +480,7 @@ impl Shared {
 async fn close_idle(shared: Weak<Shared>, idle: Duration) {
     loop {
         sleep(idle / 4).await;
-        let Some(permits) = shared.upgrade().map(|shared| Arc::clone(&shared.permits)) else {
+        let Some(permits) = shared.upgrade().map(|shared| Arc::clone(&shared.all.permits)) else {
             return;
         };
         // No permit is free: then all connections are needed.

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     CollectionRef,
-    tenancy::{Tenancy, batch::note_deleted, complete, disk::Stamp, tenants::OpenTenant},
+    tenancy::{
+        Tenancy, batch::note_deleted, complete, disk::Stamp, tenants::OpenTenant,
+        writers::selector_bytes,
+    },
 };
 use std::sync::Arc;
 use tenantry_auth::{CanWrite, Scope, Write};
@@ -59,7 +62,7 @@ impl Tenancy<Cluster> {
     ) -> Result<usize> {
         let tenant = self.collection_tenant(scope, collection).await?;
         let bound = scope.restriction().filter.as_ref();
-        let writing = tenant.writer.lock().await;
+        let writing = tenant.writer_turn(selector_bytes(select)).await?;
         tenant.check_alive()?;
         let mut reading = Reading::new(self, &tenant, collection).await?;
         let ask = Ask::new(&reading, select, bound);

@@ -285,7 +285,7 @@ async fn look(shared: &Shared, place: &Place, key: GraphKey) -> Result<Vec<(Stri
         let steps = vec![Step::Run(row.get(place)), Step::Run(indexes)];
         call::read(conn, shared.limits, place.right(tenant), steps)
     };
-    let answers = shared.connections.with(&place.target, read).await?;
+    let answers = shared.connections.with(&place.target, None, read).await?;
     let [rows, indexes] = answers.as_slice() else { return Err(odd()) };
     if rows.is_empty() {
         return Err(Error::new(ErrorKind::NotFound, "the collection of a graph is gone"));

@@ -63,6 +63,7 @@ mod records;
 mod records_tests;
 mod select;
 mod setup;
+mod shares;
 #[cfg(test)]
 mod stand;
 mod statement;

@@ -221,7 +221,8 @@ impl<'a> Reading<'a> {
                     Transaction::begin(conn, Mode::Read, limits, place.right(id), steps).await
                 };
                 let connections = &cluster.shared.connections;
-                let (transaction, answers) = connections.with(&place.target, begin).await?;
+                let (transaction, answers) =
+                    connections.with(&place.target, Some(id), begin).await?;
                 *none = Some(Box::new(transaction));
                 answers
             }
@@ -294,7 +295,7 @@ impl Cluster {
             let steps = make(conn.vector())?;
             call::read(conn, limits, place.right(tenant), steps).await
         };
-        let answers = self.shared.connections.with(&place.target, read).await?;
+        let answers = self.shared.connections.with(&place.target, Some(tenant), read).await?;
         Ok(answers.into_iter().next_back().unwrap_or_default())
     }
 }

@@ -2,6 +2,7 @@
 
 mod looked_up;
 mod prepared;
+mod shares;
 
 use super::{
     DatabaseUrl, Postgres, PostgresConfig, cluster::Cluster, read, reading::Reading, setup::SetUp,

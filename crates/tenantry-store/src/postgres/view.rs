@@ -36,6 +36,8 @@ const PAGE: &str = "SELECT key, row FROM {schema}.catalog \
 pub(crate) struct PgView {
     pub(super) shared: Arc<Shared>,
     kind: Kind,
+    /// Who reads in it, if that is one of many with a share each.
+    reader: Option<TenantId>,
     /// Where data are that are not in the root.
     home: Place,
     /// The heads that are locked, as they are stored.
@@ -74,8 +76,13 @@ impl PgView {
         Self::new(shared, Kind::Root, shared.root.clone())
     }
 
-    pub(super) fn data(shared: &Arc<Shared>, home: Place) -> Self {
-        Self::new(shared, Kind::Data, home)
+    /// The root for long reads on behalf of one tenant.
+    pub(super) fn root_for(shared: &Arc<Shared>, reader: TenantId) -> Self {
+        Self { reader: Some(reader), ..Self::root(shared) }
+    }
+
+    pub(super) fn data(shared: &Arc<Shared>, home: Place, reader: TenantId) -> Self {
+        Self { reader: Some(reader), ..Self::new(shared, Kind::Data, home) }
     }
 
     /// The root within this transaction, which must be one for changes, because these see what
@@ -101,7 +108,7 @@ impl PgView {
     fn new(shared: &Arc<Shared>, kind: Kind, home: Place) -> Self {
         let (heads, primed) = Default::default();
         let state = Arc::new(Mutex::new(State::New));
-        Self { shared: Arc::clone(shared), kind, home, heads, primed, state }
+        Self { shared: Arc::clone(shared), kind, reader: None, home, heads, primed, state }
     }
 
     /// For whoever changes these tenants: their heads locked, and what is in memory of them
@@ -368,7 +375,7 @@ impl PgView {
         };
         let limits = self.shared.limits;
         let begin = |conn| Transaction::begin(conn, mode, limits, right.clone(), steps());
-        connections.with(&place.target, begin).await
+        connections.with(&place.target, self.reader, begin).await
     }
 
     /// Reads what opening a tenant asks for, in one round trip; its data key's row is returned.

@@ -117,7 +117,7 @@ impl Watch {
     async fn ask_once(&self, asked: Instant) -> Outcome<()> {
         let right = self.root.right(TenantId::INSTALLATION);
         let read = |conn| call::read(conn, LIMITS, right.clone(), self.question());
-        let answers = self.connections.with(&self.root.target, read).await?;
+        let answers = self.connections.with(&self.root.target, None, read).await?;
         self.learn(asked, &answers)
     }
 

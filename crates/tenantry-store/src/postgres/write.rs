@@ -26,6 +26,7 @@ use crate::{
         disk::{Body, Statistics},
         keys,
         tenants::OpenTenant,
+        writers::batch_bytes,
     },
 };
 use std::{
@@ -95,7 +96,8 @@ impl Tenancy<Cluster> {
         let keys = IdKeys::new(&tenant, number).all(batch.0.iter().map(|one| &one.id));
         // Whoever adds only meets no old record.
         let needs_bodies = !matches!(mode, WriteMode::Add(_));
-        let change = self.changing(scope, &tenant, collection, |draft| {
+        let held = batch_bytes(&batch.0);
+        let change = self.changing(scope, &tenant, collection, held, |draft| {
             Ok(Some(existing(draft, &keys, needs_bodies)))
         });
         let Changing { writing: _writing, view, info, statistics, lines } = change.await?;
@@ -156,16 +158,17 @@ impl<'t> Changing<'t> {
 }
 
 impl Tenancy<Cluster> {
-    /// Waits for the tenant's writer lock, then locks it for other nodes, and reads in the same
+    /// Waits for the tenant's writer lock with so many bytes in hand, then locks it for other nodes, and reads in the same
     /// round trip what the collection is like and what else is asked for.
     pub(super) async fn changing<'t>(
         &self,
         scope: &Scope<Write>,
         tenant: &'t OpenTenant,
         collection: &CollectionRef,
+        bytes: usize,
         data: impl Fn(&mut Draft) -> Result<Option<String>> + Send + Sync,
     ) -> Result<Changing<'t>> {
-        let writing = tenant.writer.lock().await;
+        let writing = tenant.writer_turn(bytes).await?;
         if tenant.is_behind() {
             drop(Box::pin(self.caught_up(tenant)).await?);
         }

@@ -63,6 +63,10 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     /// because there may be only one. What is returned is not to be used after that view.
     fn root(&self, held: Option<&Self::View>) -> impl Future<Output = Result<Self::View>> + Send;
 
+    /// The same for whoever reads much of it for one tenant: others that look something up must not
+    /// have to wait for it.
+    fn root_for(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Self::View>> + Send;
+
     /// The data of a tenant as they stand now.
     fn view(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Self::View>> + Send;
 

@@ -79,22 +79,14 @@ impl<B: Backend> Tenancy<B> {
         page: Page,
     ) -> Result<Vec<DatabaseRef>> {
         let view = self.view(tenant).await?;
-        let mut found = Vec::new();
-        let mut skip = page.offset;
         let all = keys::DatabaseName::all(tenant.prefix());
-        let mut names = Scan::new(&view, Space::Data, all, None).at_most(databases_max(tenant));
-        while page.limit.is_none_or(|limit| found.len() < limit) {
-            let Some((_, value)) = names.next().await? else { break };
-            let number = DatabaseNumber(small_number(&value)?);
-            if !scope.restriction().sees_database(number) {
-                continue;
-            }
-            if skip > 0 {
-                skip -= 1;
-                continue;
-            }
-            let info = load_database(&view, tenant, number).await?;
-            found.extend(info.map(|info| DatabaseRef { tenant: tenant.id(), info }));
+        let names = Scan::new(&view, Space::Data, all, None).at_most(databases_max(tenant));
+        let sees = |number| scope.restriction().sees_database(DatabaseNumber(number));
+        let numbers = numbers(names, page, sees).await?;
+        let mut found = Vec::new();
+        for numbers in numbers.chunks(READ_AT_ONCE) {
+            let infos = load_databases(&view, tenant, numbers).await?;
+            found.extend(infos.into_iter().map(|info| DatabaseRef { tenant: tenant.id(), info }));
         }
         Ok(found)
     }
@@ -293,20 +285,30 @@ async fn visible<L: Level>(
 ) -> Result<Vec<CollectionNumber>> {
     let number = database.info.number;
     let all = keys::collection_names_of(tenant.prefix(), number.0);
+    let names = Scan::new(view, Space::Data, all, None).at_most(collections_max(tenant));
+    let sees = |one| scope.restriction().sees_collection(number, CollectionNumber(one));
+    Ok(numbers(names, page, sees).await?.into_iter().map(CollectionNumber).collect())
+}
+
+/// The page of those numbers that are seen, in the order of the names that lead to them.
+async fn numbers(
+    mut names: Scan<'_, impl View>,
+    page: Page,
+    sees: impl Fn(u32) -> bool,
+) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     let mut skip = page.offset;
-    let mut names = Scan::new(view, Space::Data, all, None).at_most(collections_max(tenant));
     while page.limit.is_none_or(|limit| found.len() < limit) {
         let Some((_, value)) = names.next().await? else { break };
-        let collection = CollectionNumber(small_number(&value)?);
-        if !scope.restriction().sees_collection(number, collection) {
+        let number = small_number(&value)?;
+        if !sees(number) {
             continue;
         }
         if skip > 0 {
             skip -= 1;
             continue;
         }
-        found.push(collection);
+        found.push(number);
     }
     Ok(found)
 }
@@ -330,6 +332,24 @@ async fn load_database(
     let key = keys::Database { database: number.0 }.encode(tenant.prefix());
     let row: Option<DiskDatabase> = tenant.row(view, Space::Data, &key).await?;
     row.map(|row| row.into_info(number).map(Arc::new)).transpose()
+}
+
+/// Those of these databases that are there.
+async fn load_databases(
+    view: &impl View,
+    tenant: &OpenTenant,
+    numbers: &[u32],
+) -> Result<Vec<Arc<DatabaseInfo>>> {
+    let key = |number: &u32| keys::Database { database: *number }.encode(tenant.prefix());
+    let keys: Vec<Vec<u8>> = numbers.iter().map(key).collect();
+    let mut found = Vec::new();
+    for ((number, key), row) in numbers.iter().zip(&keys).zip(view.many(Space::Data, &keys).await?)
+    {
+        let Some(row) = row else { continue };
+        let row: DiskDatabase = tenant.open_row(key, &row)?;
+        found.push(Arc::new(row.into_info(DatabaseNumber(*number))?));
+    }
+    Ok(found)
 }
 
 async fn load_collection(

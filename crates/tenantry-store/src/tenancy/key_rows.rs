@@ -87,7 +87,7 @@ impl<B: Backend> Tenancy<B> {
         let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
             let tenant = inner.known(&scope).await?;
-            let _rooting = inner.rooting(&tenant).await?;
+            let _rooting = inner.rooting_turn(&tenant).await?;
             let view = inner.change_root(&[&tenant]).await?;
             inner.stands(scope.standing(), Some(&tenant), Some(&view)).await?;
             let owner = KeyOwner::Tenant(tenant.id());
@@ -110,7 +110,7 @@ impl<B: Backend> Tenancy<B> {
         let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
             let tenant = inner.known(&scope).await?;
-            let _rooting = inner.rooting(&tenant).await?;
+            let _rooting = inner.rooting_turn(&tenant).await?;
             let view = inner.change_root(&[&tenant]).await?;
             inner.stands(scope.standing(), Some(&tenant), Some(&view)).await?;
             inner.revoke(&tenant, view, id, scope.actor()).await
@@ -207,7 +207,7 @@ impl<B: Backend> Tenancy<B> {
         let limit = owner.info().limits.keys;
         let count = match owner.head().filter(|_| !owner.placement().is_apart()) {
             Some(head) => head.keys as usize,
-            None => listed(&view, owner).await?.len(),
+            None => listed(&view, owner, None, usize::MAX).await?.len(),
         };
         if count >= limit as usize {
             return Err(Error::new(
@@ -215,7 +215,7 @@ impl<B: Backend> Tenancy<B> {
                 format!("this tenant may have {limit} keys; revoke one first"),
             ));
         }
-        let row_key = keys::Key { id: *row.id.bytes() }.encode(INSTALLATION);
+        let row_key = row_key(row.id);
         let bytes = disk::encode(&DiskKey::from_row(&row));
         let mut nonces = Nonces::draw(&*self.entropy);
         let installation = self.installation_beside(Some(&view)).await?;
@@ -231,9 +231,27 @@ impl<B: Backend> Tenancy<B> {
     }
 
     async fn keys_of(&self, owner: &OpenTenant) -> Result<Vec<KeyRow>> {
-        let mut rows = Vec::new();
         let installation = self.installation().await?;
-        let root = self.root(None).await?;
+        let (mut rows, mut after) = (Vec::new(), None);
+        loop {
+            let ids = self.page_of_keys(owner, &installation, after, &mut rows).await?;
+            match ids.last() {
+                Some(last) if ids.len() == KEYS_AT_ONCE => after = Some(*last),
+                _ => return Ok(rows),
+            }
+        }
+    }
+
+    /// Adds the rows of the first keys behind one, and gives the ids that are listed. Nobody
+    /// waits for the root for longer than that takes.
+    async fn page_of_keys(
+        &self,
+        owner: &OpenTenant,
+        installation: &OpenTenant,
+        after: Option<KeyId>,
+        rows: &mut Vec<KeyRow>,
+    ) -> Result<Vec<KeyId>> {
+        let root = self.root_for(owner).await?;
         // Where they are listed depends on where the tenant lives, as this view says it.
         let place = keys::Place { tenant: owner.id().get() }.encode(INSTALLATION);
         let is_apart = root.get(Space::Catalog, &place).await?.is_some();
@@ -241,10 +259,13 @@ impl<B: Backend> Tenancy<B> {
             owner.check_alive()?;
             return Err(moving::moved());
         }
-        for id in listed(&root, owner).await? {
-            rows.extend(key_row_in(&root, &installation, id).await?);
+        let ids = listed(&root, owner, after, KEYS_AT_ONCE).await?;
+        let keys: Vec<Vec<u8>> = ids.iter().map(|id| row_key(*id)).collect();
+        let found = root.many(Space::Catalog, &keys).await?;
+        for ((id, key), sealed) in ids.iter().zip(&keys).zip(found) {
+            rows.extend(sealed.map(|row| open_row(installation, *id, key, &row)).transpose()?);
         }
-        Ok(rows)
+        Ok(ids)
     }
 
     /// Revokes a key. The owner's writer lock is held.
@@ -261,7 +282,7 @@ impl<B: Backend> Tenancy<B> {
             return Err(Error::not_found(Resource::Key, id.to_string()));
         }
         about.list_key(*id.bytes(), false);
-        about.root(keys::Key { id: *id.bytes() }.encode(INSTALLATION), None);
+        about.root(row_key(id), None);
         let event = done(actor, "key.revoke", &id.to_string(), 1);
         about.tell(event, Some(Touched::Key(*id.bytes())));
         let (set, after) = about.finish();
@@ -277,12 +298,27 @@ fn list_space(owner: &OpenTenant) -> Space {
     if owner.placement().is_apart() { Space::Catalog } else { Space::Data }
 }
 
-/// The ids of a tenant's keys.
-async fn listed(root: &impl View, owner: &OpenTenant) -> Result<Vec<KeyId>> {
+/// Keys whose rows are read at once; no more than a scan reads, or it would read some twice.
+const KEYS_AT_ONCE: usize = 256;
+
+/// The ids of a tenant's keys, at most so many behind one.
+async fn listed(
+    root: &impl View,
+    owner: &OpenTenant,
+    after: Option<KeyId>,
+    limit: usize,
+) -> Result<Vec<KeyId>> {
     let mut ids = Vec::new();
     let all = keys::KeyOfTenant::all(owner.prefix());
-    let mut rows = Scan::new(root, list_space(owner), all, None);
-    while let Some((key, _)) = rows.next().await? {
+    let from = after.map(|id| {
+        let mut key = keys::KeyOfTenant { id: *id.bytes() }.encode(owner.prefix());
+        key.push(0);
+        key
+    });
+    let mut rows = Scan::new(root, list_space(owner), all, from);
+    while ids.len() < limit
+        && let Some((key, _)) = rows.next().await?
+    {
         let listed = keys::KeyOfTenant::decode(owner.prefix(), &key)
             .ok_or_else(|| Error::corrupt("a key of the catalog cannot be read"))?;
         ids.push(KeyId::from_bytes(listed.id));
@@ -295,8 +331,16 @@ async fn key_row_in(
     installation: &OpenTenant,
     id: KeyId,
 ) -> Result<Option<KeyRow>> {
-    let key = keys::Key { id: *id.bytes() }.encode(INSTALLATION);
-    let Some(sealed) = view.get(Space::Catalog, &key).await? else { return Ok(None) };
-    let row: DiskKey = disk::decode(&installation.key().open(&key, &sealed)?, "a key")?;
-    row.into_row(id).map(Some)
+    let key = row_key(id);
+    let sealed = view.get(Space::Catalog, &key).await?;
+    sealed.map(|sealed| open_row(installation, id, &key, &sealed)).transpose()
+}
+
+fn row_key(id: KeyId) -> Vec<u8> {
+    keys::Key { id: *id.bytes() }.encode(INSTALLATION)
+}
+
+fn open_row(installation: &OpenTenant, id: KeyId, key: &[u8], sealed: &[u8]) -> Result<KeyRow> {
+    let row: DiskKey = disk::decode(&installation.key().open(key, sealed)?, "a key")?;
+    row.into_row(id)
 }

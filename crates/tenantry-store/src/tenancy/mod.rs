@@ -27,6 +27,7 @@ pub(crate) mod slot;
 mod standing;
 mod tenant_rows;
 pub(crate) mod tenants;
+pub(crate) mod writers;
 
 pub(crate) use backend::{Backend, Pair, View};
 pub(crate) use set::{Space, WriteSet};

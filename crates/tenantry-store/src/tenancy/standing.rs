@@ -61,19 +61,23 @@ impl<B: Backend> Tenancy<B> {
         self.stands(scope.standing(), None, held).await
     }
 
-    /// Waits for the tenant's writer lock, and then looks at the right once more: a revocation
-    /// takes the same lock. What is read for the change is read from the view.
+    /// Waits for the tenant's writer lock with so many bytes in hand, and then looks at the right
+    /// once more: a revocation takes the same lock. What is read for the change is read from the
+    /// view.
     pub(crate) async fn writing<'t, L: Level>(
         &self,
         scope: &Scope<L>,
         tenant: &'t OpenTenant,
+        bytes: usize,
     ) -> Result<(MutexGuard<'t, ()>, B::View)> {
-        let (guard, view) = self.writer(tenant).await?;
+        let guard = tenant.writer_turn(bytes).await?;
+        tenant.check_alive()?;
+        let view = self.caught_up(tenant).await?;
         self.stands(scope.standing(), Some(tenant), Some(&view)).await?;
         Ok((guard, view))
     }
 
-    /// Waits for the tenant's writer lock. Its log then says all that the root has told it.
+    /// Waits for the tenant's writer lock, for work that no request brings. Its log then says all that the root has told it.
     pub(super) async fn writer<'t>(
         &self,
         tenant: &'t OpenTenant,

@@ -12,6 +12,7 @@ use super::{
     place::{Fresh, PlaceRow, Placement},
     seal::SealingKey,
     set::Space,
+    writers::Waiters,
 };
 use crate::{CollectionInfo, DatabaseInfo, TenantInfo};
 use lru::LruCache;
@@ -56,8 +57,12 @@ pub(crate) struct OpenTenant {
     /// One writer at a time; held from reading what a write depends on until it is durable and
     /// applied in memory.
     pub(crate) writer: Arc<tokio::sync::Mutex<()>>,
+    /// Requests that wait for it.
+    pub(super) waiters: Waiters,
     /// One at a time changes what the root knows of a tenant apart.
     pub(crate) rooting: tokio::sync::Mutex<()>,
+    /// Requests of its own that wait for that.
+    pub(super) root_waiters: Waiters,
     /// One at a time opens the place of a tenant apart, or makes it.
     pub(crate) opening: tokio::sync::Mutex<()>,
     catalog: Mutex<Catalog>,
@@ -102,7 +107,9 @@ impl OpenTenant {
             info: Mutex::new(Arc::new(info)),
             head: Mutex::new(Some(Head::default())),
             writer: Arc::default(),
+            waiters: Waiters::default(),
             rooting: tokio::sync::Mutex::default(),
+            root_waiters: Waiters::default(),
             opening: tokio::sync::Mutex::default(),
             catalog: Mutex::default(),
             gone: AtomicBool::new(false),

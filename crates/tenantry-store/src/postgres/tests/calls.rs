@@ -36,7 +36,7 @@ async fn what_always_says_that_nothing_is_prepared_is_not_asked_for_ever() {
     let (connections, target) = (world.connections(1), world.target(0));
     let raise = "DO $$BEGIN RAISE 'no' USING ERRCODE = '26000'; END$$";
     let work = |conn| read(conn, LIMITS, right(1), vec![sql(raise)]);
-    let error = connections.with(&target, work).await.expect_err("refused");
+    let error = connections.with(&target, None, work).await.expect_err("refused");
     assert_eq!((error.cause(), error.error().kind()), (Cause::NotPrepared, ErrorKind::Unavailable));
 }
 
@@ -114,7 +114,7 @@ async fn a_session_that_knows_too_little_is_followed_by_a_new_one() {
     let idle = tokio::join!(session(one), session(two), session(three));
     let foreign = Right { tenant: 1, role: Some(world.role("foreign")) };
     let tried = AtomicU32::new(0);
-    let new = connections.with(&target, |conn| {
+    let new = connections.with(&target, None, |conn| {
         let (is_old, foreign) = (tried.fetch_add(1, Ordering::Relaxed) < 2, foreign.clone());
         async move {
             if is_old {
@@ -127,7 +127,7 @@ async fn a_session_that_knows_too_little_is_followed_by_a_new_one() {
     assert!(![idle.0, idle.1, idle.2].contains(&new));
     // Not for ever.
     tried.store(0, Ordering::Relaxed);
-    let refused = connections.with(&target, |conn| {
+    let refused = connections.with(&target, None, |conn| {
         tried.fetch_add(1, Ordering::Relaxed);
         read(conn, LIMITS, foreign.clone(), vec![select()])
     });

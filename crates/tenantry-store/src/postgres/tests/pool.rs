@@ -14,6 +14,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tenantry_auth::TenantId;
 use tenantry_types::ErrorKind;
 use tokio::{net::TcpListener, time::sleep};
 
@@ -103,6 +104,39 @@ async fn waiting_is_bounded_in_time_and_number() {
     assert_eq!(connections.totals(), (1, 0));
     drop(held);
     connections.get(&target).await.expect("free again");
+}
+
+#[tokio::test]
+async fn reads_of_one_tenant_have_a_part_of_the_connections_and_of_the_places_to_wait() {
+    let world = World::new(1).await;
+    let bounds = Bounds { wait: Duration::from_millis(500), waiters: 8, ..BOUNDS };
+    let connections = Arc::new(world.connections_at(&address(), 8, bounds));
+    let target = connections.target(&world.database(0));
+    let of = |tenant| connections.find_or_open(&target, Some(TenantId::new(tenant)), false);
+    let kind = |got: Result<_, super::super::failure::Failure>| {
+        got.map(drop).expect_err("none is free").error().kind()
+    };
+    let first = (of(1).await.expect("a connection"), of(1).await.expect("another"));
+    let started = Instant::now();
+    let waiting = tokio::join!(of(1), of(1), of(1));
+    // Two of eight wait, and others wait for none of them.
+    assert_eq!(kind(waiting.2), ErrorKind::Busy);
+    assert_eq!(kind(waiting.0), ErrorKind::Unavailable);
+    assert_eq!(kind(waiting.1), ErrorKind::Unavailable);
+    assert!(started.elapsed() >= bounds.wait);
+    let mut others = Vec::new();
+    for tenant in [2, 2, 3, 3] {
+        others.push(of(tenant).await.expect("of another tenant"));
+    }
+    // The installation is no tenant.
+    for tenant in [TenantId::INSTALLATION; 2] {
+        let one = connections.find_or_open(&target, Some(tenant), false).await;
+        others.push(one.expect("of nobody"));
+    }
+    assert_eq!(connections.totals(), (8, 0));
+    drop(first.0);
+    let again = of(1).await.expect("its own came back");
+    drop((again, first.1, others));
 }
 
 /// Databases that take connections and say nothing, each of which may have a half.

@@ -85,7 +85,7 @@ impl<B: Backend> Tenancy<B> {
         let (inner, scope, name) = (Arc::clone(self), scope.clone(), name.clone());
         complete(async move {
             let tenant = inner.tenant(&scope).await?;
-            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            let (_writing, view) = inner.writing(&scope, &tenant, 0).await?;
             let mut commit = inner.begin(&tenant)?;
             let name_key = keys::DatabaseName { name: Tail(name.as_str().as_bytes()) };
             if view.get(Space::Data, &name_key.encode(tenant.prefix())).await?.is_some() {
@@ -116,7 +116,7 @@ impl<B: Backend> Tenancy<B> {
         let (inner, scope, name) = (Arc::clone(self), scope.clone(), name.clone());
         complete(async move {
             let tenant = inner.tenant(&scope).await?;
-            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            let (_writing, view) = inner.writing(&scope, &tenant, 0).await?;
             let info = find_database(&view, &tenant, &name).await?;
             let info = info.ok_or_else(|| missing_database(&name))?;
             let mut commit = inner.begin(&tenant)?;
@@ -170,7 +170,7 @@ impl<B: Backend> Tenancy<B> {
         let (database, spec) = (database.clone(), spec.clone());
         complete(async move {
             let tenant = inner.database_tenant(&scope, &database).await?;
-            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            let (_writing, view) = inner.writing(&scope, &tenant, 0).await?;
             inner
                 .make_collection(&tenant, view, &database, spec, get_or_create, scope.actor())
                 .await
@@ -191,7 +191,7 @@ impl<B: Backend> Tenancy<B> {
         let (collection, change) = (collection.clone(), change.clone());
         complete(async move {
             let tenant = inner.collection_tenant(&scope, &collection).await?;
-            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            let (_writing, view) = inner.writing(&scope, &tenant, 0).await?;
             let mut info = (*inner.present_in(&view, &tenant, &collection).await?).clone();
             let mut commit = inner.begin(&tenant)?;
             if let Some(new) = change.name.filter(|new| *new != info.name) {
@@ -234,7 +234,7 @@ impl<B: Backend> Tenancy<B> {
         }
         complete(async move {
             let tenant = inner.collection_tenant(&scope, &collection).await?;
-            let (_writing, view) = inner.writing(&scope, &tenant).await?;
+            let (_writing, view) = inner.writing(&scope, &tenant, 0).await?;
             let info = inner.present_in(&view, &tenant, &collection).await?;
             let mut commit = inner.begin(&tenant)?;
             drop_collection(&mut commit, &info);
