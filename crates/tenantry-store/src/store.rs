@@ -15,8 +15,8 @@ use tenantry_auth::{
 };
 use tenantry_types::{
     CollectionChange, CollectionId, CollectionName, CollectionSpec, CollectionStatistics,
-    DatabaseName, Error, ErrorKind, Found, GetRequest, Page, QueryRequest, Record, RecordWrite,
-    Result, Selector, TenantName, TenantSpec, Timestamp, WriteMode, WriteOutcome,
+    DatabaseName, Found, GetRequest, Page, QueryRequest, Record, RecordWrite, Result, Selector,
+    TenantName, TenantSpec, Timestamp, WriteMode, WriteOutcome,
 };
 
 /// Whether a store can serve.
@@ -244,18 +244,13 @@ impl Store {
 
     /// Begins to move a tenant to another place, while it works: it is copied in the background, and
     /// lives in the new place from one moment to the next. Goes on after a restart.
-    ///
-    /// Only for files so far ([`ErrorKind::Unsupported`](tenantry_types::ErrorKind::Unsupported)).
     pub async fn start_move(
         &self,
         scope: &OperatorScope,
         name: &TenantName,
         to: MoveTarget,
     ) -> Result<MoveStatus> {
-        match self {
-            Self::Embedded(store) => again!(store.inner.start_move(scope, name, to).await),
-            Self::Postgres(_) => Err(no_moves()),
-        }
+        settled!(self, store => store.inner.start_move(scope, name, to).await)
     }
 
     /// The move of a tenant that is under way, or was the last one.
@@ -274,10 +269,7 @@ impl Store {
         scope: &OperatorScope,
         name: &TenantName,
     ) -> Result<MoveStatus> {
-        match self {
-            Self::Embedded(store) => again!(store.inner.cancel_move(scope, name).await),
-            Self::Postgres(_) => Err(no_moves()),
-        }
+        settled!(self, store => store.inner.cancel_move(scope, name).await)
     }
 
     /// The moves that are not over, in the order in which they were asked for: the first thousand.
@@ -567,9 +559,4 @@ impl KeyDirectory for Store {
     fn revocations(&self) -> u64 {
         each!(self, store => store.inner.revocations())
     }
-}
-
-fn no_moves() -> Error {
-    let message = "tenants of a server with --backend postgres cannot be moved yet";
-    Error::new(ErrorKind::Unsupported, message)
 }

@@ -16,7 +16,11 @@ use super::{
 use crate::{
     Health,
     pool::{Class, Turn},
-    tenancy::{Pair, moving::Carry, place::Placement},
+    tenancy::{
+        Backend as _, Pair,
+        moving::{Carry, MoverId},
+        place::Placement,
+    },
 };
 use parking_lot::RwLock;
 use std::{collections::HashMap, sync::Arc};
@@ -55,6 +59,8 @@ impl Fences {
 }
 
 impl Carry for Files {
+    type Rows = Arc<Db>;
+
     fn allow_moves(&self) -> Result<()> {
         // One at a time writes the file.
         let _lock = self.lock.lock();
@@ -70,6 +76,19 @@ impl Carry for Files {
         self.disk.health() == Health::Ready
     }
 
+    /// The folder is one process's.
+    async fn lead(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn mover(&self) -> Option<MoverId> {
+        None
+    }
+
+    fn has_ids(&self) -> bool {
+        true
+    }
+
     async fn turn(&self, tenant: &OpenTenant) -> Result<Turn> {
         let weight = tenant.info().weight.into();
         self.pool.turn(tenant.id(), weight, Class::Background).await
@@ -77,13 +96,13 @@ impl Carry for Files {
 
     async fn page(
         &self,
-        view: &Arc<Db>,
+        rows: &Arc<Db>,
         start: &[u8],
         from: &[u8],
-        (rows, bytes): (usize, usize),
+        (most, bytes): (usize, usize),
     ) -> Result<Vec<Pair>> {
         let (mut page, mut taken) = (Vec::new(), 0);
-        for row in view.scan(Space::Data, start, Some(from)).take(rows) {
+        for row in rows.scan(Space::Data, start, Some(from)).take(most) {
             let (key, value) = row?;
             taken += key.len() + value.len();
             page.push((key.to_vec(), value.to_vec()));
@@ -94,15 +113,15 @@ impl Carry for Files {
         Ok(page)
     }
 
-    async fn look(&self, placement: Placement) -> Result<Arc<Db>> {
-        self.data_at(placement).await
+    async fn look(&self, tenant: &Arc<OpenTenant>) -> Result<Arc<Db>> {
+        self.data_at(tenant.placement()).await
     }
 
-    async fn make(&self, placement: Placement) -> Result<()> {
-        self.make_at(placement).await
+    async fn make(&self, arriving: &OpenTenant) -> Result<()> {
+        self.make_at(arriving.placement()).await
     }
 
-    async fn put(&self, set: WriteSet) -> Result<()> {
+    async fn put(&self, _arriving: &OpenTenant, set: WriteSet) -> Result<()> {
         self.commit_at(set).await
     }
 
@@ -125,12 +144,19 @@ impl Carry for Files {
         Ok(())
     }
 
-    fn close(&self, placement: Placement) {
+    async fn close(&self, tenant: &OpenTenant, _view: Arc<Db>) -> Result<()> {
+        let placement = tenant.placement();
         self.fences.change(placement, |fence| fence.closed = Some(placement.stay));
+        Ok(())
     }
 
-    fn reopen(&self, placement: Placement) {
+    async fn reopen(&self, placement: Placement) -> Result<()> {
         self.fences.change(placement, |fence| fence.closed = None);
+        Ok(())
+    }
+
+    async fn deciding(&self, tenant: &OpenTenant, installation: &OpenTenant) -> Result<Arc<Db>> {
+        self.change_root(&[tenant, installation]).await
     }
 
     fn left(&self, placement: Placement) {

@@ -31,6 +31,7 @@ pub(crate) enum Work {
     Root = 2,
     Graphs = 3,
     Claims = 4,
+    Moves = 5,
 }
 
 /// A connection outside the pools. Dropped, it ends soon, whatever is on its way and whether or

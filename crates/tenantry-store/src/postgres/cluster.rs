@@ -2,8 +2,11 @@
 
 use super::{
     call,
+    carry::Left,
     connections::Connections,
+    fence,
     graphs::Graphs,
+    lead::Lead,
     locations::{Located, Locations, Secrets},
     names::{PlaceName, ROOT_SCHEMA, VECTOR_SCHEMA, quoted},
     purging::Purging,
@@ -20,6 +23,7 @@ use crate::{
         Backend, WriteSet,
         disk::DiskHead,
         keys,
+        moving::moved,
         place::Placement,
         seal::SealingKey,
         slot::{Slot, SlotWrite},
@@ -37,7 +41,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Isolation, Location, OwnDatabase, Resource, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Location, OwnDatabase, Result};
 use tokio::sync::Notify;
 
 /// How long this node waits for another one that writes to the same tenant.
@@ -65,6 +69,10 @@ pub(crate) struct Shared {
     /// The same for what is asked of other databases than the root: one of them that hangs must
     /// not keep the root from being asked.
     pub(super) far: Connections,
+    /// For whoever moves tenants, who holds a few at once.
+    pub(super) movers: Connections,
+    pub(super) lead: Lead,
+    pub(super) left: Left,
     pub(crate) limits: Limits,
     pub(crate) root: Place,
     pub(crate) watch: Watch,
@@ -91,6 +99,14 @@ pub(crate) struct Shared {
 impl Shared {
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// A place has gone, and whatever was to be purged there with it.
+    pub(super) fn forget_notes(&self, placement: Placement) {
+        let mut unpurged = self.unpurged.lock();
+        if unpurged.get(&placement.tenant) == Some(&placement) {
+            unpurged.remove(&placement.tenant);
+        }
     }
 
     /// A place may have collections to purge, and its database was there a moment ago.
@@ -192,8 +208,8 @@ impl Backend for Cluster {
         let lookups = if is_near { &self.shared.lookups } else { &self.shared.far };
         let answers = lookups.with(&place.target, None, read).await?;
         let row = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
-        let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
-        let head: DiskHead = tenant.open_row(&key, &row.ok_or_else(gone)?)?;
+        let row = row.ok_or_else(moved)?;
+        let head: DiskHead = tenant.open_row(&key, fence::counters(&row)?)?;
         let head = head.into_head();
         tenant.catalog_is_at(head.sequence, asked);
         Ok(())

@@ -282,6 +282,8 @@ impl Draft {
                 keys::Statistics::FAMILY,
                 keys::Statistics { collection, partition }.encode(self.prefix),
             ),
+            // Whether the tenant lives here.
+            (keys::Head::FAMILY, keys::Head {}.encode(self.prefix)),
         ];
         let mut parts: Vec<String> = data.map(|data| format!("({data})")).into_iter().collect();
         for (family, key) in rows {

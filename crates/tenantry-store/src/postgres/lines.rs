@@ -2,7 +2,7 @@
 
 use super::{
     draft::{is_of, part, signed_collection},
-    vector,
+    fence, vector,
 };
 use crate::{
     CollectionInfo,
@@ -11,6 +11,7 @@ use crate::{
         catalog::PARTITION,
         disk::{Body, DiskCollection, DiskStatistics, Statistics},
         keys,
+        moving::moved,
         tenants::OpenTenant,
     },
 };
@@ -138,6 +139,8 @@ pub(super) struct Lines {
     pub(super) near: Vec<Line>,
     /// What was counted.
     pub(super) count: Option<u64>,
+    /// The tenant lives where it was asked.
+    is_here: bool,
 }
 
 impl Lines {
@@ -152,6 +155,7 @@ impl Lines {
             records: Vec::new(),
             near: Vec::new(),
             count: None,
+            is_here: false,
         };
         let collection = signed_collection(number)?;
         for row in rows {
@@ -169,6 +173,9 @@ impl Lines {
                 part::COUNT => lines.count = Some(line.total()?),
                 _ => return Err(Error::internal("a line of no kind")),
             }
+        }
+        if !lines.is_here {
+            return Err(moved());
         }
         let mut records =
             lines.records.into_iter().map(|l| Ok((l.n()?, l))).collect::<Result<Vec<_>>>()?;
@@ -194,6 +201,9 @@ impl Lines {
             let key = keys::Statistics { collection, partition }.encode(tenant.prefix());
             let row: DiskStatistics = tenant.open_row(&key, sealed)?;
             self.statistics = Some(row.into_statistics());
+        } else if family == Some(keys::Head::FAMILY) {
+            fence::counters(sealed)?;
+            self.is_here = true;
         }
         Ok(())
     }

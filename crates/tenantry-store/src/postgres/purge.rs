@@ -14,8 +14,9 @@ use super::{
     view::{Key, PgView, behind, bytes, first_bytes, odd},
 };
 use crate::tenancy::{
-    Space, View as _,
-    keys::{self, PREFIX_BYTES, Prefix},
+    Space, View as _, disk,
+    keys::{self, Family, PREFIX_BYTES, Prefix},
+    moving::{Role, row::DiskMove},
     place::{Fresh, PlaceRow, Placement},
 };
 use std::{
@@ -44,6 +45,9 @@ const REMOVE_RANGE: &str = "DELETE FROM {schema}.catalog WHERE tenant = $1 AND f
 const REMOVE_ALL: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
      AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} WHERE tenant = $1 LIMIT $2)) \
      RETURNING 1) SELECT count(*) FROM gone";
+const REMOVE_FAMILIES: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
+     AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} \
+     WHERE tenant = $1 AND family = ANY ($3) LIMIT $2)) RETURNING 1) SELECT count(*) FROM gone";
 const REMOVE_OF_COLLECTION: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
      AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} \
      WHERE tenant = $1 AND collection = $3 LIMIT $2)) RETURNING 1) SELECT count(*) FROM gone";
@@ -119,8 +123,8 @@ async fn purge_place(shared: &Arc<Shared>, placement: Placement) -> Result<Did> 
             return Ok(Did::More);
         }
     };
-    match is_gone(shared, placement.tenant).await {
-        // It has taken its notes along.
+    match lives_elsewhere(shared, placement).await {
+        // The place has taken its notes along.
         Ok(true) => Ok(Did::Paid),
         Ok(false) | Err(_) => {
             shared.unpurged.lock().entry(placement.tenant).or_insert(placement);
@@ -129,10 +133,18 @@ async fn purge_place(shared: &Arc<Shared>, placement: Placement) -> Result<Did> 
     }
 }
 
-/// True if the tenant was deleted.
-async fn is_gone(shared: &Arc<Shared>, tenant: TenantId) -> Result<bool> {
+/// True if the tenant was deleted, or moved.
+async fn lives_elsewhere(shared: &Arc<Shared>, placement: Placement) -> Result<bool> {
+    let tenant = placement.tenant;
+    let root = PgView::root(shared);
     let key = keys::Tenant {}.encode(Prefix::of(tenant));
-    Ok(PgView::root(shared).get(Space::Catalog, &key).await?.is_none())
+    if root.get(Space::Catalog, &key).await?.is_none() {
+        return Ok(true);
+    }
+    let key = keys::Place { tenant: tenant.get() }.encode(Prefix::of(INSTALLATION));
+    let row = root.get(Space::Catalog, &key).await?;
+    let row = row.map(|row| PlaceRow::decode(tenant, &row)).transpose()?;
+    Ok(row.is_none_or(|row| row.placement != placement))
 }
 
 /// What became of a piece of a note's work.
@@ -214,30 +226,38 @@ async fn piece(
     lives_not(&notes.place, &view, note).await?;
     let mut steps = vec![Step::Enter(notes.place.right(notes.whose))];
     let removed = if note.collection == 0 {
-        let key = keys::Place { tenant: note.tenant }.encode(Prefix::of(INSTALLATION));
-        if let Some(row) = view.get(Space::Catalog, &key).await? {
-            let PlaceRow { placement, fresh, .. } = PlaceRow::decode(tenant, &row)?;
-            if !shared.can_drop(placement) {
+        let installation = Prefix::of(INSTALLATION);
+        let place = keys::Place { tenant: note.tenant }.encode(installation);
+        let moved = keys::Move { tenant: note.tenant }.encode(installation);
+        let places = places(shared, &view, tenant, (&place, &moved)).await?;
+        if !places.is_empty() {
+            if !places.iter().all(|(placement, _)| shared.can_drop(*placement)) {
                 tracing::debug!(%tenant, "a place is left to a node that can remove it");
                 return Ok(Piece::Left);
             }
             if !shared.purging.is_dropped(tenant) {
                 // Without the note meanwhile: it takes its time, and any node may do it twice.
                 let of = Arc::clone(shared);
-                let was_made = fresh == Fresh::Made;
                 purging::spawn(shared, tenant, async move {
-                    match timeout(TURN, of.drop_place(placement, was_made)).await {
+                    let drop_all = async {
+                        for (placement, was_made) in places {
+                            of.drop_place(placement, was_made).await?;
+                        }
+                        Ok(())
+                    };
+                    match timeout(TURN, drop_all).await {
                         Ok(dropped) => dropped.map(|()| Did::Dropped),
                         Err(_) => Ok(Did::More),
                     }
                 });
                 return Ok(Piece::Left);
             }
-            let told = keys::told_of(Prefix::of(INSTALLATION), tenant);
-            let own = keys::OwnDatabase { tenant: note.tenant }.encode(Prefix::of(INSTALLATION));
-            let gone = [told, own, key];
+            let told = keys::told_of(installation, tenant);
+            let own = keys::OwnDatabase { tenant: note.tenant }.encode(installation);
+            let gone = [told, own, place];
             steps.extend(gone.iter().filter_map(|key| remove_range(&shared.root, 0, key)));
         }
+        steps.extend(remove_range(&shared.root, 0, &moved));
         remove_of_tenant(shared, &view, tenant).await?
     } else {
         remove_of_collection(&notes.place, &view, tenant, note.collection).await?
@@ -266,6 +286,34 @@ async fn piece(
         shared.remove_graphs(&notes.located, &notes.place, tenant, note.collection).await?;
     }
     Ok(if is_done { Piece::Last } else { Piece::More })
+}
+
+/// Where a deleted tenant may have left something apart, and whether that was ever made: where it
+/// lived, and both ends of a move that was not over.
+async fn places(
+    shared: &Shared,
+    view: &PgView,
+    tenant: TenantId,
+    (place, moved): (&[u8], &[u8]),
+) -> Result<Vec<(Placement, bool)>> {
+    let mut all = Vec::new();
+    if let Some(row) = view.get(Space::Catalog, place).await? {
+        let PlaceRow { placement, fresh, .. } = PlaceRow::decode(tenant, &row)?;
+        all.push((placement, fresh == Fresh::Made));
+    }
+    if let Some(sealed) = view.get(Space::Catalog, moved).await? {
+        let row = shared.secrets()?.key.open(moved, &sealed)?;
+        let row: DiskMove = disk::decode(&row, "a move")?;
+        let one = row.into_move(tenant)?;
+        if !one.phase.is_over() {
+            for placement in [one.from, one.to] {
+                if placement.is_apart() && all.iter().all(|(other, _)| *other != placement) {
+                    all.push((placement, true));
+                }
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// True if indexes of a deleted collection are left.
@@ -373,6 +421,44 @@ pub(super) async fn empty(shared: &Arc<Shared>, place: &Place, tenant: TenantId)
         };
         let removed = largest(&view.run(place, tenant, tables).await?)?;
         commit_steps(view, vec![remove_head(Vec::new())], 0).await?;
+        if !is_first && removed < CHUNK {
+            return Ok(());
+        }
+        is_first = false;
+    }
+}
+
+/// Removes everything of a living tenant from the shared tables of the root, where it does not live
+/// any more, but what the root knows of it. Its counters go first: nobody writes after that.
+pub(super) async fn empty_of_moved(shared: &Arc<Shared>, tenant: TenantId) -> Result<()> {
+    let (root, number) = (&shared.root, signed(tenant)?);
+    let families = |is_first: bool| -> Vec<i16> {
+        let is_of_place = |family: &&Family| {
+            let role = family.role();
+            match role {
+                Role::Root | Role::Keys => false,
+                Role::Counters => is_first,
+                _ => !is_first,
+            }
+        };
+        let all = Family::ALL.iter().filter(is_of_place);
+        all.map(|family| i16::from(*family as u8)).collect()
+    };
+    let mut is_first = true;
+    loop {
+        let view = PgView::putting(shared, root.clone());
+        let tables = || {
+            let catalog = chunk(root, REMOVE_FAMILIES, "catalog", number);
+            let mut all = vec![catalog.with(families(is_first), Type::INT2_ARRAY)];
+            if !is_first {
+                all.extend(["vectors", "records"].map(|of| chunk(root, REMOVE_ALL, of, number)));
+            }
+            all.into_iter().map(Step::Run).collect()
+        };
+        let removed = largest(&view.run(root, tenant, tables).await?)?;
+        let none = chunk(root, REMOVE_FAMILIES, "catalog", number);
+        let none = none.with(Vec::<i16>::new(), Type::INT2_ARRAY);
+        commit_steps(view, vec![Step::Run(none)], 0).await?;
         if !is_first && removed < CHUNK {
             return Ok(());
         }

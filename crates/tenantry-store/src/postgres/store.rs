@@ -1,12 +1,14 @@
 //! Opening, and what is asked of the whole.
 
 use super::{
+    carry::Left,
     claim::{self, Owner},
     cluster::{Cluster, IDLE, LOCK, Shared},
     config::PostgresConfig,
     connections::Connections,
     graphs::{self, Graphs},
     installed::look_at_room,
+    lead::Lead,
     locations::{Located, Locations, Secrets},
     opening::Ways,
     purge,
@@ -23,7 +25,7 @@ use crate::{
         Backend as _, Space, Tenancy, View as _,
         keys::{self, Prefix},
         master::{MasterKey, open_error},
-        number,
+        moving, number,
         seal::SealingKey,
         slot::Slot,
         tenants::Tenants,
@@ -42,6 +44,9 @@ use std::{
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
+
+/// Connections of whoever moves a tenant, beside all others, while he does.
+const MOVERS: usize = 4;
 
 /// The backend on PostgreSQL. All operations are those of [`crate::Store`].
 #[derive(Debug)]
@@ -86,6 +91,10 @@ impl Postgres {
         watch::spawn(&shared);
         purge::spawn(&shared);
         graphs::spawn(&shared);
+        // Commands end too soon for it.
+        if config.may_found {
+            moving::spawn(&inner);
+        }
         Ok(Self { inner })
     }
 
@@ -121,7 +130,7 @@ impl Postgres {
         let commits = shared.commits.load(Ordering::Relaxed);
         let pool = self.inner.pool.totals();
         let mut connections = ConnectionTotals::default();
-        for of in [&shared.connections, &shared.lookups, &shared.far] {
+        for of in [&shared.connections, &shared.lookups, &shared.far, &shared.movers] {
             of.add_to(&mut connections);
         }
         StoreTotals { commits, connections, open_tenants, pool, ..StoreTotals::default() }
@@ -133,6 +142,9 @@ impl Postgres {
         shared.connections.close();
         shared.lookups.close();
         shared.far.close();
+        shared.movers.close();
+        shared.lead.let_go();
+        self.inner.moves.wake.notify_one();
         shared.watch.close();
         shared.purge.notify_one();
         shared.graphs.wake();
@@ -159,6 +171,9 @@ fn shared(
         lookups: connections(lookups),
         // With one, no database had a part of it only.
         far: connections(lookups.max(2)),
+        movers: connections(MOVERS),
+        lead: Lead::default(),
+        left: Left::default(),
         limits: Limits {
             statement: config.statement_timeout,
             lock: LOCK,

@@ -6,12 +6,14 @@ use super::{
     connect::Facts,
     connections::Connections,
     failure::{Failure, Outcome},
+    fence,
     statement::{Mode, Right, Statement, Step, last_right},
 };
 use crate::tenancy::{
     Pair, Space, View,
     disk::{DiskHead, DiskTenant},
     keys::{self, PREFIX_BYTES, Prefix},
+    moving::moved,
     place::{Fresh, PlaceRow},
     tenants::OpenTenant,
 };
@@ -59,6 +61,10 @@ enum Kind {
     Data,
     /// Changes them.
     Change,
+    /// Reads them for whoever moves the tenant, closed or not.
+    Carry,
+    /// Puts them where it does not live.
+    Put,
 }
 
 enum State {
@@ -66,6 +72,8 @@ enum State {
     Open {
         transaction: Box<Transaction>,
         entered: Right,
+        /// It was seen that the tenant's place is not closed.
+        is_seen: bool,
     },
     /// Something failed in it, or whoever used it went away.
     Ended,
@@ -99,6 +107,16 @@ impl PgView {
     /// For changes, without any lock yet.
     pub(super) fn writing(shared: &Arc<Shared>, home: Place) -> Self {
         Self::new(shared, Kind::Change, home)
+    }
+
+    /// What is at a place, for whoever moves a tenant there or away.
+    pub(super) fn carrying(shared: &Arc<Shared>, home: Place) -> Self {
+        Self::new(shared, Kind::Carry, home)
+    }
+
+    /// The same for changes, without any lock yet.
+    pub(super) fn putting(shared: &Arc<Shared>, home: Place) -> Self {
+        Self::new(shared, Kind::Put, home)
     }
 
     pub(super) fn home(&self) -> &Place {
@@ -142,7 +160,8 @@ impl PgView {
         let (rows, answers) = self.lock_and(&ids, more).await?;
         for (tenant, (head, info)) in tenants.iter().zip(rows) {
             let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
-            let head = head.ok_or_else(gone)?;
+            // It may have been emptied because the tenant lives elsewhere.
+            let head = head.ok_or_else(moved)?;
             Self::learn(tenant, &head)?;
             if self.is_with_root() {
                 self.learn_info(tenant, &info.ok_or_else(gone)?)?;
@@ -150,6 +169,11 @@ impl PgView {
             self.heads.push((tenant.id(), head));
         }
         Ok(answers)
+    }
+
+    /// Locks these too.
+    pub(super) async fn lock_also(&mut self, tenants: &[&OpenTenant]) -> Result<()> {
+        self.lock_heads(tenants, Vec::new).await.map(drop)
     }
 
     /// True if the root can be read in the same transaction.
@@ -308,6 +332,7 @@ impl PgView {
 
     /// Takes over what another node has written. The tenant's writer lock is held.
     fn learn(tenant: &OpenTenant, head: &[u8]) -> Result<()> {
+        let head = fence::counters(head)?;
         let head: DiskHead = tenant.open_row(&keys::Head {}.encode(tenant.prefix()), head)?;
         let head = head.into_head();
         if tenant.head().is_none_or(|known| known.sequence != head.sequence) {
@@ -334,32 +359,58 @@ impl PgView {
         &self,
         place: &Place,
         tenant: TenantId,
-        steps: impl Fn() -> Vec<Step> + Send,
+        steps: impl Fn() -> Vec<Step> + Send + Sync,
     ) -> Outcome<Answers> {
         let right = place.right(tenant);
         let mut state = self.state.lock().await;
+        let is_of_place = self.kind == Kind::Data && place == &self.home;
+        // In the same round trip: whether the tenant still lives here.
+        let probe = || is_of_place.then(|| self.probe(tenant)).transpose();
+        probe()?;
+        let with_probe = || {
+            let mut all: Vec<Step> = probe().ok().flatten().into_iter().collect();
+            all.append(&mut steps());
+            all
+        };
+        let seen = |mut answers: Answers| {
+            if is_of_place && !answers.is_empty() {
+                let head = first_bytes(&answers.remove(0))?;
+                fence::counters(&head.ok_or_else(moved)?)?;
+            }
+            Ok::<_, Error>(answers)
+        };
         match mem::replace(&mut *state, State::Ended) {
             State::Ended => Err(Failure::internal("a view that failed is used")),
             State::New => {
-                let (transaction, answers) = self.begin(place, &right, &steps).await?;
+                let (transaction, answers) = self.begin(place, &right, &with_probe).await?;
+                let answers = seen(answers)?;
                 let entered = last_right(&steps()).cloned().unwrap_or(right);
-                *state = State::Open { transaction: Box::new(transaction), entered };
+                let (transaction, is_seen) = (Box::new(transaction), is_of_place);
+                *state = State::Open { transaction, entered, is_seen };
                 Ok(answers)
             }
             State::Open { transaction, .. } if transaction.target() != Some(&place.target) => {
                 Err(Failure::internal("rows of one database are asked for in another one"))
             }
-            State::Open { mut transaction, entered } => {
-                let mut all = steps();
+            State::Open { mut transaction, entered, is_seen } => {
+                let mut all = if is_seen { steps() } else { with_probe() };
                 if entered != right {
                     all.insert(0, Step::Enter(right.clone()));
                 }
                 let entered = last_right(&all).cloned().unwrap_or(entered);
                 let answers = transaction.run(all).await?;
-                *state = State::Open { transaction, entered };
+                let answers = if is_seen { answers } else { seen(answers)? };
+                let is_seen = is_seen || is_of_place;
+                *state = State::Open { transaction, entered, is_seen };
                 Ok(answers)
             }
         }
+    }
+
+    /// Asks for the counters of a tenant in its place.
+    fn probe(&self, tenant: TenantId) -> Result<Step> {
+        let head = keys::Head {}.encode(Prefix::of(tenant));
+        Ok(Step::Run(Key::split(&head)?.get(&self.home)))
     }
 
     async fn begin(
@@ -372,6 +423,8 @@ impl PgView {
             Kind::Root => (&self.shared.lookups, Mode::Read),
             Kind::Data => (&self.shared.connections, Mode::Read),
             Kind::Change => (&self.shared.connections, Mode::Write),
+            Kind::Carry => (&self.shared.movers, Mode::Read),
+            Kind::Put => (&self.shared.movers, Mode::Write),
         };
         let limits = self.shared.limits;
         let begin = |conn| Transaction::begin(conn, mode, limits, right.clone(), steps());
@@ -415,7 +468,7 @@ impl PgView {
     /// The transaction, to be committed, and the right that it has at the moment.
     pub(super) async fn into_transaction(self) -> Outcome<(Box<Transaction>, Right)> {
         match mem::replace(&mut *self.state.lock().await, State::Ended) {
-            State::Open { transaction, entered } => Ok((transaction, entered)),
+            State::Open { transaction, entered, .. } => Ok((transaction, entered)),
             State::New | State::Ended => Err(Failure::internal("a view that failed is committed")),
         }
     }
@@ -440,13 +493,26 @@ impl View for PgView {
     }
 
     async fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        if let Some((_, row)) = self.primed.lock().iter().find(|(primed, _)| primed == key) {
-            return Ok(row.clone());
-        }
         let split = Key::split(key)?;
-        let place = self.place(space, split.tenant);
-        let answers = self.run(place, split.tenant, || vec![Step::Run(split.get(place))]).await?;
-        first_bytes(answers.first().map_or(&[], Vec::as_slice))
+        let find = |primed: &&Primed| primed.0 == key;
+        let primed = self.primed.lock().iter().find(find).map(|(_, row)| row.clone());
+        let row = match primed {
+            Some(row) => row,
+            None => {
+                let place = self.place(space, split.tenant);
+                let ask = || vec![Step::Run(split.get(place))];
+                let answers = self.run(place, split.tenant, ask).await?;
+                first_bytes(answers.first().map_or(&[], Vec::as_slice))?
+            }
+        };
+        match row {
+            Some(row) if split.family == i16::from(keys::Head::FAMILY) => {
+                let is_carried = self.kind == Kind::Carry;
+                let row = if is_carried { fence::opened(&row).unwrap_or(&row) } else { &row };
+                fence::counters(row).map(|counters| Some(counters.to_vec()))
+            }
+            row => Ok(row),
+        }
     }
 
     async fn many(&self, space: Space, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {

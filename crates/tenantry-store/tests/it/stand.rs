@@ -27,12 +27,16 @@ impl Stand {
     }
 
     pub(crate) async fn try_open(config: EmbeddedConfig) -> Result<Self, Error> {
-        let store = Store::open_embedded(config)?;
+        Ok(Self::over(Store::open_embedded(config)?).await)
+    }
+
+    /// The same of any store.
+    pub(crate) async fn over(store: Store) -> Self {
         let authority = Authority::development();
         let principal =
             authority.authenticate(Credential::None, &store, Timestamp(0)).await.expect("operator");
         let operator = authority.authorize_operator(&principal).expect("operator");
-        Ok(Self { store, operator, authority, principal })
+        Self { store, operator, authority, principal }
     }
 
     /// Closes the store, so that the folder can be opened again.

@@ -2,12 +2,19 @@
 
 use crate::{
     pool::Turn,
-    tenancy::{Backend, Pair, WriteSet, keys::Family, place::Placement, tenants::OpenTenant},
+    tenancy::{Backend, Pair, View, WriteSet, keys::Family, place::Placement, tenants::OpenTenant},
 };
+use std::sync::Arc;
 use tenantry_types::Result;
+
+/// Which attempt to lead it is that works on a move, where another process may take over.
+pub(crate) type MoverId = [u8; 16];
 
 /// A backend between whose places tenants can be moved.
 pub(crate) trait Carry: Backend {
+    /// The rows of a place, for whoever moves. Those of records are what the destination takes.
+    type Rows: View + 'static;
+
     /// Fails if nothing can be moved here, and makes sure that programs that know nothing of moves
     /// do not open the store any more.
     fn allow_moves(&self) -> Result<()>;
@@ -18,36 +25,59 @@ pub(crate) trait Carry: Backend {
     /// True if the fate of everything is known that was handed in to be committed to the root.
     fn is_decided(&self) -> bool;
 
+    /// True if this process is the one that moves tenants.
+    fn lead(&self) -> impl Future<Output = Result<bool>> + Send;
+
+    /// What it signs its work with; none if there is no other process.
+    fn mover(&self) -> Option<MoverId>;
+
     /// The right to compute in the background for a tenant. Nothing is committed while it is held.
     fn turn(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Turn>> + Send;
+
+    /// What is at a place, for whoever moves its tenant there or away, closed or not.
+    fn look(&self, tenant: &Arc<OpenTenant>) -> impl Future<Output = Result<Self::Rows>> + Send;
 
     /// The first data that start with `start` and are not below `from`, in key order: at most so
     /// many, and no more than take so many bytes together; one at least if there is one.
     fn page(
         &self,
-        view: &Self::View,
+        rows: &Self::Rows,
         start: &[u8],
         from: &[u8],
         most: (usize, usize),
     ) -> impl Future<Output = Result<Vec<Pair>>> + Send;
 
-    /// What is at a place, for whoever moves a tenant there or away.
-    fn look(&self, placement: Placement) -> impl Future<Output = Result<Self::View>> + Send;
+    /// True if ids are rows of their own, which can be read in their order. Otherwise they are
+    /// parts of records, and looked up.
+    fn has_ids(&self) -> bool;
 
-    /// Makes what a place needs; one that is there is only opened.
-    fn make(&self, placement: Placement) -> impl Future<Output = Result<()>> + Send;
+    /// Makes what a place needs; one that is there is only opened. From then on it takes what this
+    /// process puts, and nothing from whoever has led before.
+    fn make(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
-    /// Commits to a place, or to the root, whether or not it is closed.
-    fn put(&self, set: WriteSet) -> impl Future<Output = Result<()>> + Send;
+    /// Commits to a place that was made, for a tenant that does not live there.
+    fn put(&self, arriving: &OpenTenant, set: WriteSet) -> impl Future<Output = Result<()>> + Send;
 
     /// Removes everything of the tenant from a place where it does not live.
     fn empty(&self, placement: Placement) -> impl Future<Output = Result<()>> + Send;
 
-    /// Lets nobody commit to a place any more but [`Carry::put`].
-    fn close(&self, placement: Placement);
+    /// Lets nobody commit any more to the place that a view for changes is of.
+    fn close(
+        &self,
+        tenant: &OpenTenant,
+        view: Self::View,
+    ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Ends [`Carry::close`].
-    fn reopen(&self, placement: Placement);
+    /// Ends [`Carry::close`], whoever has closed it.
+    fn reopen(&self, placement: Placement) -> impl Future<Output = Result<()>> + Send;
+
+    /// [`Backend::change_root`] for the commit that says that a tenant, whose place is closed,
+    /// lives elsewhere.
+    fn deciding(
+        &self,
+        tenant: &OpenTenant,
+        installation: &OpenTenant,
+    ) -> impl Future<Output = Result<Self::View>> + Send;
 
     /// Lets nobody read a place any more, nor commit to it: the tenant lives elsewhere. What was
     /// read of it before stays right.

@@ -17,6 +17,7 @@ use crate::tenancy::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Instant,
 };
 use tenantry_types::{Error, Result};
@@ -24,6 +25,8 @@ use tenantry_types::{Error, Result};
 /// Rows compared in one step, and their bytes.
 const ROWS_AT_ONCE: usize = 512;
 const BYTES_AT_ONCE: usize = 512 << 10;
+/// Marked rows looked at together.
+const MARKS_TOGETHER: usize = 128;
 
 /// What was compared.
 #[derive(Debug, Default)]
@@ -66,8 +69,8 @@ impl Check {
 
 impl<B: Carry> Tenancy<B> {
     /// Begins to compare.
-    pub(super) async fn begin_check(&self, tenant: &OpenTenant) -> Result<Check> {
-        let view = self.view(tenant).await?;
+    pub(super) async fn begin_check(&self, tenant: &Arc<OpenTenant>) -> Result<Check> {
+        let view = self.look(tenant).await?;
         let mut check = Check::default();
         let prefix = tenant.prefix();
         for family in Family::of(Role::Catalog).chain([Family::Audit]) {
@@ -80,7 +83,10 @@ impl<B: Carry> Tenancy<B> {
             let key = keys::Collection::decode(prefix, &key)
                 .ok_or_else(|| Error::corrupt("a collection's key is unreadable"))?;
             for start in keys::records_of(prefix, key.collection) {
-                check.left.push_back((start, None));
+                let is_id = start.starts_with(&prefix.family(Family::Id));
+                if !is_id || self.has_ids() {
+                    check.left.push_back((start, None));
+                }
             }
         }
         Ok(check)
@@ -89,16 +95,16 @@ impl<B: Carry> Tenancy<B> {
     /// Compares some rows; false if none are left.
     pub(super) async fn compare(
         &self,
-        tenant: &OpenTenant,
-        arriving: &OpenTenant,
+        tenant: &Arc<OpenTenant>,
+        arriving: &Arc<OpenTenant>,
         check: &mut Check,
     ) -> Result<bool> {
         let Some((start, from)) = check.left.front().cloned() else { return Ok(false) };
         // Opened before the turn is waited for, and not held meanwhile.
-        drop((self.view(tenant).await?, self.look(arriving.placement()).await?));
+        drop((self.look(tenant).await?, self.look(arriving).await?));
         let mut turn = self.turn(tenant).await?;
-        let ours = self.view(tenant).await?;
-        let theirs = self.look(arriving.placement()).await?;
+        let ours = self.look(tenant).await?;
+        let theirs = self.look(arriving).await?;
         let mut next = None;
         let mut differences = Differences::new(&**self, (&ours, &theirs), &start, from.as_deref());
         while let Some((differs, _)) = differences.next().await? {
@@ -125,25 +131,30 @@ impl<B: Carry> Tenancy<B> {
     pub(super) async fn settle(
         &self,
         tenant: &OpenTenant,
-        view: &B::View,
-        arriving: &OpenTenant,
+        view: &B::Rows,
+        arriving: &Arc<OpenTenant>,
         (check, until): (&mut Check, Option<Instant>),
     ) -> Result<()> {
-        let there = self.look(arriving.placement()).await?;
+        let there = self.look(arriving).await?;
         let mut living = BTreeMap::new();
         let mut settled = Vec::new();
-        for key in &check.marks {
+        let marks: Vec<Vec<u8>> = check.marks.iter().cloned().collect();
+        for some in marks.chunks(MARKS_TOGETHER) {
             if until.is_some_and(|until| Instant::now() > until) {
                 return Err(late());
             }
-            let ours = view.get(Space::Data, key).await?;
-            // An entry that an attempt has left that did not decide is written over.
-            let is_entry = ours.is_none() && key.starts_with(&keys::Audit::all(tenant.prefix()));
-            if is_entry
-                || ours == there.get(Space::Data, key).await?
-                || !self.is_of_living(tenant, view, key, &mut living).await?
-            {
-                settled.push(key.clone());
+            let ours = view.many(Space::Data, some).await?;
+            let theirs = there.many(Space::Data, some).await?;
+            for ((key, ours), theirs) in some.iter().zip(ours).zip(theirs) {
+                // An entry that an attempt has left that did not decide is written over.
+                let is_entry =
+                    ours.is_none() && key.starts_with(&keys::Audit::all(tenant.prefix()));
+                if is_entry
+                    || ours == theirs
+                    || !self.is_of_living(tenant, view, key, &mut living).await?
+                {
+                    settled.push(key.clone());
+                }
             }
         }
         for key in settled {
@@ -156,8 +167,8 @@ impl<B: Carry> Tenancy<B> {
     pub(super) async fn must_be_same(
         &self,
         tenant: &OpenTenant,
-        view: &B::View,
-        arriving: &OpenTenant,
+        view: &B::Rows,
+        arriving: &Arc<OpenTenant>,
         (mover, until): (&mut Mover, Instant),
     ) -> Result<()> {
         let Some(check) = mover.check.as_mut() else {
@@ -171,7 +182,7 @@ impl<B: Carry> Tenancy<B> {
     async fn is_of_living(
         &self,
         tenant: &OpenTenant,
-        view: &B::View,
+        view: &B::Rows,
         key: &[u8],
         known: &mut BTreeMap<u32, bool>,
     ) -> Result<bool> {

@@ -12,12 +12,14 @@ use crate::tenancy::{
     number,
     tenants::OpenTenant,
 };
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 use tenantry_types::{CollectionNumber, Error, ErrorKind, Result};
 
 /// Records of one commit, and bytes after which no more follow.
 const RECORDS_AT_ONCE: usize = 128;
 const BYTES_AT_ONCE: usize = 64 << 10;
+/// Records whose rows are read together.
+const RECORDS_TOGETHER: usize = 32;
 /// Rows of a log read at once.
 const ENTRIES_AT_ONCE: usize = 512;
 /// Rows compared at once, and their bytes.
@@ -62,7 +64,7 @@ impl Rows {
 /// Reads all keys with one start, a bearable page at a time.
 struct Pages<'a, B: Carry> {
     backend: &'a B,
-    view: &'a B::View,
+    view: &'a B::Rows,
     start: Vec<u8>,
     from: Vec<u8>,
     page: std::vec::IntoIter<Pair>,
@@ -70,7 +72,7 @@ struct Pages<'a, B: Carry> {
 }
 
 impl<'a, B: Carry> Pages<'a, B> {
-    fn new(backend: &'a B, view: &'a B::View, start: &[u8], from: Option<&[u8]>) -> Self {
+    fn new(backend: &'a B, view: &'a B::Rows, start: &[u8], from: Option<&[u8]>) -> Self {
         let (start, from) = (start.to_vec(), from.unwrap_or(start).to_vec());
         Self { backend, view, start, from, page: Vec::new().into_iter(), is_last: false }
     }
@@ -107,7 +109,7 @@ pub(super) struct Differences<'a, B: Carry> {
 impl<'a, B: Carry> Differences<'a, B> {
     pub(super) fn new(
         backend: &'a B,
-        (ours, theirs): (&'a B::View, &'a B::View),
+        (ours, theirs): (&'a B::Rows, &'a B::Rows),
         start: &[u8],
         from: Option<&[u8]>,
     ) -> Self {
@@ -148,20 +150,20 @@ impl<'a, B: Carry> Differences<'a, B> {
 
 impl<B: Carry> Tenancy<B> {
     /// Commits rows at the destination, all at once.
-    pub(super) async fn put_rows(&self, arriving: &OpenTenant, rows: Rows) -> Result<()> {
+    pub(super) async fn put_rows(&self, arriving: &Arc<OpenTenant>, rows: Rows) -> Result<()> {
         if rows.rows.is_empty() {
             return Ok(());
         }
         let mut set = WriteSet::new(arriving.placement(), arriving.generation());
         set.operations.extend(rows.into_operations());
-        self.put(set).await
+        self.put(arriving, set).await
     }
 
     /// One step of the copy; false if nothing is left. What it has done is in the cursor.
     pub(super) async fn copy(
         &self,
-        tenant: &OpenTenant,
-        arriving: &OpenTenant,
+        tenant: &Arc<OpenTenant>,
+        arriving: &Arc<OpenTenant>,
         cursor: &mut Cursor,
     ) -> Result<bool> {
         if !cursor.catalog {
@@ -177,9 +179,13 @@ impl<B: Carry> Tenancy<B> {
     }
 
     /// Databases and collections, from one view: names and what they name belong together.
-    async fn copy_catalog(&self, tenant: &OpenTenant, arriving: &OpenTenant) -> Result<()> {
-        let view = self.view(tenant).await?;
-        let there = self.look(arriving.placement()).await?;
+    async fn copy_catalog(
+        &self,
+        tenant: &Arc<OpenTenant>,
+        arriving: &Arc<OpenTenant>,
+    ) -> Result<()> {
+        let view = self.look(tenant).await?;
+        let there = self.look(arriving).await?;
         for family in Family::of(Role::Unused) {
             let start = tenant.prefix().family(family);
             if !View::page(&view, Space::Data, &start, &start, 1).await?.is_empty() {
@@ -205,7 +211,11 @@ impl<B: Carry> Tenancy<B> {
     }
 
     /// The changes from before those that are held: history goes on at the destination.
-    async fn copy_changes(&self, tenant: &OpenTenant, arriving: &OpenTenant) -> Result<()> {
+    async fn copy_changes(
+        &self,
+        tenant: &Arc<OpenTenant>,
+        arriving: &Arc<OpenTenant>,
+    ) -> Result<()> {
         let held = tenant.head().and_then(|head| head.hold);
         let end = held.ok_or_else(super::not_held)?;
         let end = keys::Change { sequence: end }.encode(tenant.prefix());
@@ -213,7 +223,7 @@ impl<B: Carry> Tenancy<B> {
         let start = keys::Change::all(tenant.prefix());
         let mut from = keys::Change { sequence: oldest }.encode(tenant.prefix());
         loop {
-            let page = self.view(tenant).await?.page(Space::Data, &start, &from, 64).await?;
+            let page = self.look(tenant).await?.page(Space::Data, &start, &from, 64).await?;
             let mut rows = Rows::default();
             for (key, value) in page.into_iter().filter(|(key, _)| *key < end) {
                 from.clone_from(&key);
@@ -229,14 +239,14 @@ impl<B: Carry> Tenancy<B> {
 
     async fn copy_records(
         &self,
-        tenant: &OpenTenant,
-        arriving: &OpenTenant,
+        tenant: &Arc<OpenTenant>,
+        arriving: &Arc<OpenTenant>,
         cursor: &mut Cursor,
     ) -> Result<bool> {
         // Opened before the turn is waited for, and not held meanwhile.
-        drop(self.view(tenant).await?);
+        drop(self.look(tenant).await?);
         let mut turn = self.turn(tenant).await?;
-        let view = self.view(tenant).await?;
+        let view = self.look(tenant).await?;
         let prefix = tenant.prefix();
         let from = keys::Collection { collection: cursor.collection }.encode(prefix);
         let all = keys::Collection::all(prefix);
@@ -264,17 +274,17 @@ impl<B: Carry> Tenancy<B> {
         let page = self.page(&view, &bodies, &from.encode(prefix), most).await?;
         let mut is_last = page.is_empty();
         let (mut next, mut copied) = (cursor.ordinal, 0);
-        for (key, body) in page {
-            let ordinal = reader.put(&view, key, body, &mut rows).await?;
-            copied += 1;
+        let mut page = page.into_iter().peekable();
+        while page.peek().is_some() && !rows.is_full() {
+            let some = page.by_ref().take(RECORDS_TOGETHER).collect();
+            for ordinal in reader.put(&view, some, &mut rows).await? {
+                copied += 1;
+                match ordinal.checked_add(1) {
+                    Some(following) => next = following,
+                    None => is_last = true,
+                }
+            }
             turn.pass().await;
-            match ordinal.checked_add(1) {
-                Some(following) => next = following,
-                None => is_last = true,
-            }
-            if rows.is_full() {
-                break;
-            }
         }
         drop((view, turn));
         self.put_rows(arriving, rows).await?;
@@ -289,11 +299,11 @@ impl<B: Carry> Tenancy<B> {
 
     async fn copy_log(
         &self,
-        tenant: &OpenTenant,
-        arriving: &OpenTenant,
+        tenant: &Arc<OpenTenant>,
+        arriving: &Arc<OpenTenant>,
         cursor: &mut Cursor,
     ) -> Result<bool> {
-        let view = self.view(tenant).await?;
+        let view = self.look(tenant).await?;
         let mut rows = Rows::default();
         let next = entries(&view, tenant, cursor.audit, &mut rows).await?;
         drop(view);
@@ -367,34 +377,34 @@ impl<'a> Reader<'a> {
             .encode(self.tenant.prefix()))
     }
 
-    /// Puts all of one record; its ordinal.
+    /// Puts all of some records, whose bodies these are; their ordinals.
     pub(super) async fn put(
         &self,
         view: &impl View,
-        key: Vec<u8>,
-        body: Vec<u8>,
+        bodies: Vec<Pair>,
         rows: &mut Rows,
-    ) -> Result<u64> {
-        let ordinal = keys::Body::decode(self.tenant.prefix(), &key)
-            .ok_or_else(|| Error::corrupt("a key of a record cannot be read"))?
-            .ordinal;
-        let id_key = self.id_key(&key, &body)?;
-        let leads_to = view.get(Space::Data, &id_key).await?;
-        let Some(value) = leads_to else {
-            return Err(Error::corrupt("no id leads to a record"));
-        };
-        if number(&value)? != ordinal {
-            return Err(Error::corrupt("an id leads to another record"));
+    ) -> Result<Vec<u64>> {
+        let (mut ordinals, mut keys) = (Vec::new(), Vec::new());
+        for (key, body) in &bodies {
+            let key_of = keys::Body::decode(self.tenant.prefix(), key)
+                .ok_or_else(|| Error::corrupt("a key of a record cannot be read"))?;
+            ordinals.push(key_of.ordinal);
+            keys.push(self.id_key(key, body)?);
         }
-        let vectors = self.vector_keys(ordinal);
-        let values = view.many(Space::Data, &vectors).await?;
-        for (key, value) in vectors.into_iter().zip(values) {
+        let ids = keys.len();
+        keys.extend(ordinals.iter().flat_map(|ordinal| self.vector_keys(*ordinal)));
+        let values = view.many(Space::Data, &keys).await?;
+        for (at, (key, value)) in keys.into_iter().zip(values).enumerate() {
+            if at < ids && value.as_deref().map(number).transpose()? != Some(ordinals[at]) {
+                return Err(Error::corrupt("an id does not lead to its record"));
+            }
             if let Some(value) = value {
                 rows.put(key, value);
             }
         }
-        rows.put(id_key, value);
-        rows.put(key, body);
-        Ok(ordinal)
+        for (key, body) in bodies {
+            rows.put(key, body);
+        }
+        Ok(ordinals)
     }
 }

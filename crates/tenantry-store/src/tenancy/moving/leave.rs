@@ -60,6 +60,8 @@ impl<B: Carry> Tenancy<B> {
     pub(super) async fn undo(&self, one: &Move) -> Result<()> {
         said("let go");
         let let_go = async {
+            // Whoever has worked on it before may have ended in the pause.
+            self.reopen(one.from).await?;
             let tenant = self.source(one).await?;
             self.let_go(&tenant, one).await?;
             Ok::<_, Error>(tenant.info().name.to_string())

@@ -1,7 +1,7 @@
 //! Asking for a move, and asking about it.
 
 use super::{
-    Carry,
+    Carry, MoverId,
     row::{DiskMove, Move, Phase},
     said,
 };
@@ -84,15 +84,24 @@ impl<B: Backend> Tenancy<B> {
         self.operator_stands(scope, None).await?;
         let installation = self.installation().await?;
         let root = self.root(None).await?;
-        let waiting: Vec<_> = {
-            let queue = self.moves.queue.lock();
-            queue.waiting.iter().take(LISTED_MAX).map(|(_, id)| *id).collect()
-        };
         let mut moves = Vec::new();
-        for id in waiting {
-            match move_in(&root, &installation, id).await {
-                Ok(one) => moves.extend(one),
-                Err(error) => tracing::error!(?error, tenant = %id, "list moves; one is left out"),
+        if B::IS_SHARED {
+            // Another process may know them.
+            moves = moves_in(&root, &installation).await?;
+            moves.sort_by_key(Move::turn);
+            moves.truncate(LISTED_MAX);
+        } else {
+            let waiting: Vec<_> = {
+                let queue = self.moves.queue.lock();
+                queue.waiting.iter().take(LISTED_MAX).map(|(_, id)| *id).collect()
+            };
+            for id in waiting {
+                match move_in(&root, &installation, id).await {
+                    Ok(one) => moves.extend(one),
+                    Err(error) => {
+                        tracing::error!(?error, tenant = %id, "list moves; one is left out");
+                    }
+                }
             }
         }
         drop(root);
@@ -115,17 +124,8 @@ impl<B: Backend> Tenancy<B> {
     }
 
     /// Changes the row of a move, if `change` says so, with an entry of the operator's log. Gives
-    /// the row as it is then; `None` if there is none.
-    pub(super) async fn change_move(
-        &self,
-        tenant: TenantId,
-        change: impl FnOnce(&mut Move, &mut Commit<'_>) -> Result<bool>,
-    ) -> Result<Option<Move>> {
-        self.change_move_for(None, tenant, change).await
-    }
-
-    /// The same for whoever must still have the right to it.
-    async fn change_move_for(
+    /// the row as it is then; `None` if there is none. Who asks for it must still have the right.
+    pub(super) async fn change_any_move(
         &self,
         scope: Option<&OperatorScope>,
         tenant: TenantId,
@@ -148,6 +148,20 @@ impl<B: Backend> Tenancy<B> {
 }
 
 impl<B: Carry> Tenancy<B> {
+    /// The same for whoever works on it; fails if somebody else does.
+    pub(super) async fn change_move(
+        &self,
+        tenant: TenantId,
+        change: impl FnOnce(&mut Move, &mut Commit<'_>) -> Result<bool>,
+    ) -> Result<Option<Move>> {
+        let by = self.mover();
+        self.change_any_move(None, tenant, |one, log| {
+            check_mover(one, by)?;
+            change(one, log)
+        })
+        .await
+    }
+
     /// Begins to move a tenant; the rest is done in the background, also after a restart.
     pub(crate) async fn start_move(
         self: &Arc<Self>,
@@ -171,6 +185,10 @@ impl<B: Carry> Tenancy<B> {
         let to = target.isolation.unwrap_or(from.isolation);
         let location = target.location.unwrap_or(from.location);
         self.can_make(to, location)?;
+        if [from.location, location].contains(&Location::Own) {
+            let message = "tenants are not moved to a database of their own, nor away from it, yet";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
         // A place that was never opened is made first: there is nothing to copy before.
         self.at_home(&tenant).await?;
         let _rooting = self.rooting(&tenant).await?;
@@ -208,6 +226,7 @@ impl<B: Carry> Tenancy<B> {
             total: 0,
             pause: Duration::ZERO,
             why: None,
+            by: None,
         };
         let mut log = self.begin(&installation)?;
         put_move(&mut log, &one);
@@ -244,7 +263,7 @@ impl<B: Carry> Tenancy<B> {
         complete(async move {
             let tenant = inner.require(&name).await?;
             let cancelled =
-                inner.change_move_for(Some(&scope), tenant.id(), |one, log| match one.phase {
+                inner.change_any_move(Some(&scope), tenant.id(), |one, log| match one.phase {
                     // Whoever renames it holds the same lock.
                     _ if tenant.info().name != name => {
                         Err(Error::not_found(Resource::Tenant, name.as_str()))
@@ -284,6 +303,15 @@ fn check_new(
         return Err(Error::invalid(message));
     }
     Ok(())
+}
+
+/// Fails unless a move is in these hands.
+pub(super) fn check_mover(one: &Move, by: Option<MoverId>) -> Result<()> {
+    if one.by == by {
+        return Ok(());
+    }
+    let message = "another server moves this tenant by now";
+    Err(Error::new(ErrorKind::Unavailable, message))
 }
 
 fn not_moved(name: &TenantName) -> Error {

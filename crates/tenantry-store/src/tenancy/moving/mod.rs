@@ -19,7 +19,7 @@ pub(crate) mod row;
 mod run;
 mod switch;
 
-pub(crate) use carry::Carry;
+pub(crate) use carry::{Carry, MoverId, Role};
 pub(crate) use mark::move_in;
 pub(crate) use run::spawn;
 
@@ -55,6 +55,8 @@ struct Queue {
     waiting: BTreeSet<(Timestamp, TenantId)>,
     /// False if the root may know of more.
     is_known: bool,
+    /// The installation's counters when it was read, where other processes ask for moves too.
+    head: Option<Vec<u8>>,
 }
 
 impl Moves {

@@ -17,6 +17,7 @@ use crate::tenancy::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Instant,
 };
 use tenantry_auth::TenantId;
@@ -25,6 +26,8 @@ use tenantry_types::{CollectionNumber, DatabaseNumber, Error, ErrorKind, Result}
 /// Changes that one round replays at most, and records after which it takes no more.
 const CHANGES_PER_ROUND: u64 = 1_024;
 const RECORDS_PER_ROUND: usize = 1_000;
+/// Records whose rows are read together.
+const RECORDS_TOGETHER: usize = 64;
 /// Changes read at once, and their bytes.
 const CHANGES_AT_ONCE: (usize, usize) = (512, 1 << 20);
 /// Rows of changes that one round removes at the destination, because they are too old to be kept.
@@ -62,7 +65,7 @@ impl Touch {
 /// What is replayed is written as it comes.
 struct Sink<'a, B: Carry> {
     tenancy: &'a Tenancy<B>,
-    arriving: &'a OpenTenant,
+    arriving: &'a Arc<OpenTenant>,
     mover: &'a mut Mover,
     rows: Rows,
     /// When writes have waited for too long.
@@ -89,11 +92,11 @@ impl<B: Carry> Tenancy<B> {
     /// left there.
     pub(super) async fn round(
         &self,
-        tenant: &OpenTenant,
-        arriving: &OpenTenant,
+        tenant: &Arc<OpenTenant>,
+        arriving: &Arc<OpenTenant>,
         mover: &mut Mover,
-    ) -> Result<(B::View, u64)> {
-        let view = self.view(tenant).await?;
+    ) -> Result<(B::Rows, u64)> {
+        let view = self.look(tenant).await?;
         let head = tenant.read_head(&view).await?;
         if head.hold.is_none() {
             return Err(not_held());
@@ -114,8 +117,8 @@ impl<B: Carry> Tenancy<B> {
     pub(super) async fn rest(
         &self,
         tenant: &OpenTenant,
-        view: &B::View,
-        arriving: &OpenTenant,
+        view: &B::Rows,
+        arriving: &Arc<OpenTenant>,
         (mover, until): (&mut Mover, Instant),
         head: &Head,
     ) -> Result<Rows> {
@@ -140,12 +143,12 @@ impl<B: Carry> Tenancy<B> {
     /// none may be left.
     async fn replay(
         &self,
-        (tenant, view): (&OpenTenant, &B::View),
+        (tenant, view): (&OpenTenant, &B::Rows),
         head: &Head,
         (after, all): (u64, bool),
         sink: &mut Sink<'_, B>,
     ) -> Result<u64> {
-        let there = self.look(sink.arriving.placement()).await?;
+        let there = self.look(sink.arriving).await?;
         let (touch, last) = self.touched((tenant, view), head, (after, all), sink).await?;
         let start = keys::Change::all(tenant.prefix());
         let old = there.page(Space::Data, &start, &start, OLD_AT_ONCE).await?;
@@ -164,7 +167,7 @@ impl<B: Carry> Tenancy<B> {
     /// What was touched after a commit, and up to which; the rows of changes themselves are put.
     async fn touched(
         &self,
-        (tenant, view): (&OpenTenant, &B::View),
+        (tenant, view): (&OpenTenant, &B::Rows),
         head: &Head,
         (after, all): (u64, bool),
         sink: &mut Sink<'_, B>,
@@ -208,7 +211,7 @@ impl<B: Carry> Tenancy<B> {
     async fn replay_catalog(
         &self,
         tenant: &OpenTenant,
-        (view, there): (&B::View, &B::View),
+        (view, there): (&B::Rows, &B::Rows),
         touch: &Touch,
         sink: &mut Sink<'_, B>,
     ) -> Result<()> {
@@ -252,7 +255,7 @@ impl<B: Carry> Tenancy<B> {
     async fn replay_records(
         &self,
         tenant: &OpenTenant,
-        (view, there): (&B::View, &B::View),
+        (view, there): (&B::Rows, &B::Rows),
         collection: u32,
         ordinals: &BTreeSet<u64>,
         sink: &mut Sink<'_, B>,
@@ -262,8 +265,9 @@ impl<B: Carry> Tenancy<B> {
         let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(()) };
         let row: DiskCollection = tenant.open_row(&key, &sealed)?;
         let reader = Reader::new(tenant, row, collection)?;
-        for ordinal in ordinals {
-            replay_record(&reader, (view, there), *ordinal, &mut sink.rows).await?;
+        let ordinals: Vec<u64> = ordinals.iter().copied().collect();
+        for some in ordinals.chunks(RECORDS_TOGETHER) {
+            replay_some(&reader, (view, there), some, &mut sink.rows).await?;
             sink.pass().await?;
         }
         put_counts(tenant, view, collection, &mut sink.rows).await
@@ -344,30 +348,44 @@ impl Rows {
     }
 }
 
-/// One record. An id leads to no record that is not there: what is put of it is put with its record.
-async fn replay_record<V: View>(
+/// Some records. An id leads to no record that is not there: what is put of it is put with its
+/// record.
+async fn replay_some<V: View>(
     reader: &Reader<'_>,
     (view, there): (&V, &V),
-    ordinal: u64,
+    ordinals: &[u64],
     rows: &mut Rows,
 ) -> Result<()> {
-    let key = reader.body_key(ordinal);
-    let vectors = reader.vector_keys(ordinal);
-    for (key, value) in vectors.iter().zip(there.many(Space::Data, &vectors).await?) {
-        if value.is_some() {
-            rows.remove(key.clone());
+    let bodies: Vec<_> = ordinals.iter().map(|ordinal| reader.body_key(*ordinal)).collect();
+    let old: Vec<_> = ordinals.iter().flat_map(|ordinal| reader.vector_keys(*ordinal)).collect();
+    let of_old = there.many(Space::Data, &old).await?;
+    for (key, _) in old.into_iter().zip(of_old).filter(|(_, value)| value.is_some()) {
+        rows.remove(key);
+    }
+    let (mut living, mut gone) = (Vec::new(), Vec::new());
+    let values = view.many(Space::Data, &bodies).await?;
+    for ((key, ordinal), value) in bodies.into_iter().zip(ordinals).zip(values) {
+        match value {
+            Some(body) => living.push((key, body)),
+            None => gone.push((key, *ordinal)),
         }
     }
-    if let Some(body) = view.get(Space::Data, &key).await? {
-        return reader.put(view, key, body, rows).await.map(drop);
+    let keys: Vec<_> = gone.iter().map(|(key, _)| key.clone()).collect();
+    let (mut removed, mut ids) = (Vec::new(), Vec::new());
+    let values = there.many(Space::Data, &keys).await?;
+    for ((key, ordinal), body) in gone.into_iter().zip(values) {
+        if let Some(body) = body {
+            ids.push(reader.id_key(&key, &body)?);
+            removed.push(ordinal);
+            rows.remove(key);
+        }
     }
-    let Some(body) = there.get(Space::Data, &key).await? else { return Ok(()) };
-    let id = reader.id_key(&key, &body)?;
-    // It may lead to a later record, which is replayed after this one.
-    let leads_to = there.get(Space::Data, &id).await?;
-    if leads_to.map(|value| number(&value)).transpose()? == Some(ordinal) {
-        rows.remove(id);
+    let leads_to = there.many(Space::Data, &ids).await?;
+    for ((id, ordinal), value) in ids.into_iter().zip(removed).zip(leads_to) {
+        // It may lead to a later record, which is replayed after this one.
+        if value.map(|value| number(&value)).transpose()? == Some(ordinal) {
+            rows.remove(id);
+        }
     }
-    rows.remove(key);
-    Ok(())
+    reader.put(view, living, rows).await.map(drop)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     MovePhase, MoveStatus,
-    tenancy::{disk::unreadable, place::Placement},
+    tenancy::{disk::unreadable, moving::MoverId, place::Placement},
 };
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -75,6 +75,8 @@ pub(crate) struct Move {
     pub(crate) pause: Duration,
     /// Why it has failed.
     pub(crate) why: Option<String>,
+    /// Who works on it, where there may be several.
+    pub(crate) by: Option<MoverId>,
 }
 
 impl Move {
@@ -169,6 +171,8 @@ impl Progress {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum DiskMove {
     V1(Box<DiskMoveV1>),
+    /// The same, and who works on it.
+    V2(Box<DiskMoveV1>, MoverId),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -223,7 +227,7 @@ impl DiskPlace {
 impl DiskMove {
     pub(crate) fn of(one: &Move) -> Self {
         let phase = PHASES.iter().position(|phase| *phase == one.phase);
-        Self::V1(Box::new(DiskMoveV1 {
+        let row = Box::new(DiskMoveV1 {
             phase: phase.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX),
             from: DiskPlace::of(one.from),
             to: DiskPlace::of(one.to),
@@ -234,11 +238,18 @@ impl DiskMove {
             total: one.total,
             pause_us: u64::try_from(one.pause.as_micros()).unwrap_or(u64::MAX),
             why: one.why.clone(),
-        }))
+        });
+        match one.by {
+            None => Self::V1(row),
+            Some(by) => Self::V2(row, by),
+        }
     }
 
     pub(crate) fn into_move(self, tenant: TenantId) -> Result<Move> {
-        let Self::V1(row) = self;
+        let (row, by) = match self {
+            Self::V1(row) => (row, None),
+            Self::V2(row, by) => (row, Some(by)),
+        };
         let phase = PHASES.get(usize::from(row.phase)).copied();
         Ok(Move {
             phase: phase.ok_or_else(|| unreadable("a move"))?,
@@ -251,6 +262,7 @@ impl DiskMove {
             total: row.total,
             pause: Duration::from_micros(row.pause_us),
             why: row.why,
+            by,
         })
     }
 }
@@ -277,6 +289,7 @@ mod tests {
                 total: 10,
                 pause: Duration::from_micros(1_234),
                 why: (phase == Phase::Failed).then(|| "so".into()),
+                by: (at % 3 == 0).then_some([7; 16]),
             };
             let mut bytes = disk::encode(&DiskMove::of(&one));
             let read: DiskMove = disk::decode(&bytes, "a move").unwrap();
@@ -302,10 +315,14 @@ mod tests {
             total: 10,
             pause: Duration::from_millis(1),
             why: Some("so".into()),
+            by: None,
         };
         let bytes = disk::encode(&DiskMove::of(&one));
         let expected = b"\x00\x06\x00\x00\x04home\x00\x01\xac\x02\x04home\x04\x02op\x05\x01\x06\
             \x01\x02\xac\x02\x09\x01\x0a\xe8\x07\x01\x02so";
         assert_eq!(bytes, expected);
+        let led = Move { by: Some(*b"0123456789abcdef"), ..one };
+        let bytes = disk::encode(&DiskMove::of(&led));
+        assert_eq!(bytes, [&[1], &expected[1..], b"0123456789abcdef"].concat());
     }
 }

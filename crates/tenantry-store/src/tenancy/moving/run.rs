@@ -13,9 +13,9 @@ use super::{
 use crate::{
     MovePhase, TenantInfo,
     tenancy::{
-        Tenancy,
+        Space, Tenancy, View as _,
         commit::Commit,
-        done,
+        done, keys,
         place::{Fresh, PlaceRow, Placement},
         slot::Slot,
         tenants::OpenTenant,
@@ -35,6 +35,9 @@ use tokio::sync::Notify;
 const REST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// The same where other processes may ask for moves, and how often it is asked whether one of them
+/// moves tenants.
+const LEAD_EVERY: Duration = Duration::from_secs(1);
 /// Moves that rest and of which memory knows how far they have come; others go on from their rows.
 const RESTING_MAX: usize = 8;
 /// How often the cursor is stored.
@@ -119,6 +122,19 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
             return;
         }
         rests.retain(|_, until| *until > Instant::now());
+        match tenancy.lead().await {
+            Ok(true) => {}
+            outcome => {
+                if let Err(error) = outcome {
+                    tracing::debug!(?error, "ask whether another process moves tenants");
+                }
+                tenancy.moves.queue.lock().is_known = false;
+                movers.clear();
+                drop(tenancy);
+                let _ = tokio::time::timeout(LEAD_EVERY, woken.notified()).await;
+                continue;
+            }
+        }
         let turn = match tenancy.next_move(&rests).await {
             Ok(Some(turn)) => turn,
             outcome => {
@@ -126,7 +142,8 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
                     tracing::warn!(?error, "look for moves; it will be tried again");
                 }
                 drop(tenancy);
-                let pause = if rests.is_empty() { LOOK_EVERY } else { REST };
+                let alone = if B::IS_SHARED { LEAD_EVERY } else { LOOK_EVERY };
+                let pause = if rests.is_empty() { alone } else { REST };
                 if tokio::time::timeout(pause, woken.notified()).await.is_ok() {
                     // One that rests may have been cancelled.
                     rests.clear();
@@ -167,24 +184,52 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
 impl<B: Carry> Tenancy<B> {
     /// The next move to work on: the oldest that does not rest.
     async fn next_move(&self, rests: &HashMap<TenantId, Instant>) -> Result<Option<Turn>> {
-        // What is read while the fate of a commit is open may not have it.
-        if !self.moves.queue.lock().is_known && self.is_decided() {
-            let installation = self.installation().await?;
-            let found = moves_in(&self.root(None).await?, &installation).await?;
-            let mut queue = self.moves.queue.lock();
-            queue.waiting.extend(found.iter().map(Move::turn));
-            queue.is_known = true;
-        }
+        self.learn_queue().await?;
         let queue = self.moves.queue.lock();
         let next = queue.waiting.iter().find(|(_, id)| !rests.contains_key(id));
         Ok(next.copied())
+    }
+
+    /// Reads the queue from the root if there may be more in it than memory knows.
+    async fn learn_queue(&self) -> Result<()> {
+        // What is read while the fate of a commit is open may not have it.
+        if !self.is_decided() {
+            return Ok(());
+        }
+        let installation = self.installation().await?;
+        let root = self.root(None).await?;
+        // Whoever asks for a move, here or elsewhere, changes the installation's counters.
+        let head = if B::IS_SHARED {
+            root.get(Space::Data, &keys::Head {}.encode(installation.prefix())).await?
+        } else {
+            None
+        };
+        {
+            let mut queue = self.moves.queue.lock();
+            if queue.is_known && queue.head == head {
+                return Ok(());
+            }
+            queue.head = head;
+        }
+        let found = moves_in(&root, &installation).await?;
+        let mut queue = self.moves.queue.lock();
+        queue.waiting.extend(found.iter().map(Move::turn));
+        queue.is_known = true;
+        Ok(())
     }
 
     /// One step of a move; true if nothing is left to do.
     async fn step(self: &Arc<Self>, id: TenantId, mover: &mut Mover) -> Result<bool> {
         let _working = self.moves.working(id).lock_owned().await;
         self.check_known(id)?;
-        let Some(one) = self.move_of(id).await? else { return Ok(true) };
+        let Some(mut one) = self.move_of(id).await? else { return Ok(true) };
+        if one.by != self.mover() && !one.phase.is_over() {
+            one = match self.take(id).await? {
+                Some(taken) => taken,
+                None => return Ok(true),
+            };
+            *mover = Mover::default();
+        }
         self.say(mover, &one);
         match one.phase {
             Phase::Begun => {}
@@ -209,6 +254,16 @@ impl<B: Carry> Tenancy<B> {
         }
     }
 
+    /// Says that from now on this process works on a move.
+    async fn take(&self, id: TenantId) -> Result<Option<Move>> {
+        let by = self.mover();
+        self.change_any_move(None, id, |one, _| {
+            one.by = by;
+            Ok(true)
+        })
+        .await
+    }
+
     async fn move_of(&self, id: TenantId) -> Result<Option<Move>> {
         let installation = self.installation().await?;
         move_in(&self.root(None).await?, &installation, id).await
@@ -228,6 +283,10 @@ impl<B: Carry> Tenancy<B> {
     }
 
     async fn advance(self: &Arc<Self>, mover: &mut Mover, one: &Move) -> Result<()> {
+        if mover.stage == Stage::Hold {
+            // Whoever has worked on it before may have ended in the pause.
+            self.reopen(one.from).await?;
+        }
         let tenant = self.source(one).await?;
         match mover.stage {
             Stage::Hold => {
@@ -277,8 +336,8 @@ impl<B: Carry> Tenancy<B> {
     /// One round of replay. What follows depends on how much it has left.
     async fn follow(
         &self,
-        tenant: &OpenTenant,
-        arriving: &OpenTenant,
+        tenant: &Arc<OpenTenant>,
+        arriving: &Arc<OpenTenant>,
         mover: &mut Mover,
     ) -> Result<()> {
         said("follow");
@@ -338,7 +397,7 @@ impl<B: Carry> Tenancy<B> {
         }
         let floor = is_held(&tenant).ok_or_else(|| Error::internal("changes are not held"))?;
         mover.replayed = floor.saturating_sub(1);
-        self.make(one.to).await?;
+        self.make(&*self.arriving(&tenant, one.to).await?).await?;
         said("made");
         mover.saved = Some(Instant::now());
         Ok(())
@@ -373,7 +432,11 @@ impl<B: Carry> Tenancy<B> {
     }
 
     /// The tenant as it will be.
-    pub(super) async fn arriving(&self, tenant: &OpenTenant, to: Placement) -> Result<OpenTenant> {
+    pub(super) async fn arriving(
+        &self,
+        tenant: &OpenTenant,
+        to: Placement,
+    ) -> Result<Arc<OpenTenant>> {
         let root = self.root(None).await?;
         let Slot::Live(key) = self.slot(&root, tenant.id()).await? else {
             return Err(Error::not_found(Resource::Tenant, "(deleted)"));
@@ -382,7 +445,7 @@ impl<B: Carry> Tenancy<B> {
         let info = TenantInfo { isolation, location, ..(*tenant.info()).clone() };
         let mut arriving = OpenTenant::new(info, key, tenant.generation());
         arriving.place(PlaceRow { placement: to, fresh: Fresh::Made, told: 0 });
-        Ok(arriving)
+        Ok(Arc::new(arriving))
     }
 
     /// What the operator is told while it goes on.

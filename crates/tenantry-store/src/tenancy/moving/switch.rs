@@ -3,7 +3,8 @@
 
 use super::{
     Carry,
-    mark::{about, move_in, put_move},
+    mark::{about, check_mover, move_in, put_move},
+    replay::late,
     row::{Move, Phase},
     run::Mover,
     said,
@@ -41,21 +42,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How often it is looked whether the fate of the commit that decides is known.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// A place that takes no commits, unless its tenant has left it or nobody knows.
-struct Closed<'a, B: Carry> {
-    tenancy: &'a Tenancy<B>,
-    place: Placement,
-    stays: bool,
-}
-
-impl<B: Carry> Drop for Closed<'_, B> {
-    fn drop(&mut self) {
-        if !self.stays {
-            self.tenancy.reopen(self.place);
-        }
-    }
-}
-
 impl<B: Carry> Tenancy<B> {
     /// Moves the tenant, if nobody has cancelled that; false if writes would have to wait for too
     /// long.
@@ -69,14 +55,21 @@ impl<B: Carry> Tenancy<B> {
             };
             let (_writing, view) = writing?;
             let begun = Instant::now();
-            self.close(one.from);
-            let mut closed = Closed { tenancy: self, place: one.from, stays: false };
-            said("closed");
             let planned = PAUSE.saturating_mul(1 << mover.attempts.min(8)).min(PAUSE_MAX);
             let until = begun + planned;
-            let outcome = self.decide(&tenant, view, (mover, until), one, &mut closed.stays).await;
+            let mut stays = false;
+            let mut outcome = match self.close(&tenant, view).await {
+                Ok(()) => {
+                    said("closed");
+                    self.decide(&tenant, (mover, until), one, &mut stays).await
+                }
+                Err(error) => Err(error),
+            };
+            if !stays && let Err(error) = self.reopen(one.from).await {
+                (outcome, stays) = (outcome.and(Err(error)), true);
+            }
             mover.pause = mover.pause.max(begun.elapsed());
-            (outcome, closed.stays)
+            (outcome, stays)
         };
         mover.attempts += 1;
         match outcome {
@@ -93,7 +86,6 @@ impl<B: Carry> Tenancy<B> {
     async fn decide(
         &self,
         tenant: &Arc<OpenTenant>,
-        view: B::View,
         (mover, until): (&mut Mover, Instant),
         one: &Move,
         stays: &mut bool,
@@ -103,22 +95,27 @@ impl<B: Carry> Tenancy<B> {
             return Err(super::not_held());
         }
         let arriving = self.arriving(tenant, one.to).await?;
-        let head = self.last(tenant, &view, &arriving, (mover, until), (one, head)).await?;
-        drop(view);
+        let head = self.last(tenant, &arriving, (mover, until), (one, head)).await?;
         said("replayed");
         let installation = self.installation().await?;
         let _logging = installation.writer.lock().await;
-        let root = self.change_root(&[tenant, &installation]).await?;
+        let root = self.deciding(tenant, &installation).await?;
         let now = move_in(&root, &installation, one.tenant()).await?;
         let Some(mut now) = now.filter(|now| now.phase == Phase::Begun) else { return Ok(()) };
         tenant.check_alive()?;
+        check_mover(&now, self.mover())?;
+        // Its log may have been told more since.
+        let told = head.told.max(tenant.told());
+        if told > head.told && !one.to.is_apart() {
+            return Err(late());
+        }
         now.phase = Phase::Leaving;
         now.cursor = mover.cursor;
         now.pause = mover.pause;
         let info = arriving.info();
         let mut log = self.begin(&installation)?;
         put_move(&mut log, &now);
-        self.put_flip(&mut log, (tenant, &info), one, head.told);
+        self.put_flip(&mut log, (tenant, &info), one, told);
         self.put_keys(&root, &mut log, tenant, one).await?;
         log.audit(about(&one.actor, "tenant.move.done", info.name.as_str(), one));
         let (mut set, log_head) = log.finish();
@@ -157,21 +154,31 @@ impl<B: Carry> Tenancy<B> {
         if !self.is_decided() {
             return Err(unknown());
         }
-        // Only now: before, it may be read from what was there before.
+        // Only now: before, it may be read from what was there before. Whoever commits to the root
+        // is waited for.
         let installation = self.installation().await?;
-        let found = move_in(&self.root(None).await?, &installation, id).await?;
+        let _logging = installation.writer.lock().await;
+        let found = move_in(&self.change(&installation).await?, &installation, id).await?;
         let is_flipped = |one: &Move| matches!(one.phase, Phase::Leaving | Phase::Done);
-        let mut unknown = self.moves.unknown.lock();
-        if unknown.get(&id) != Some(&attempt) {
+        let is_ours = || self.moves.unknown.lock().get(&id) == Some(&attempt);
+        if !is_ours() {
             return Ok(());
         }
-        if found.as_ref().is_none_or(is_flipped) {
-            self.left(from);
-            self.tenants.forget(id);
-        } else {
-            self.reopen(from);
+        match found {
+            Some(one) if !is_flipped(&one) => {
+                // Another process that has taken it over has opened it, or will.
+                if one.by == self.mover() {
+                    self.reopen(from).await?;
+                }
+            }
+            _ => {
+                self.left(from);
+                self.tenants.forget(id);
+            }
         }
-        unknown.remove(&id);
+        if is_ours() {
+            self.moves.unknown.lock().remove(&id);
+        }
         Ok(())
     }
 
@@ -183,16 +190,16 @@ impl<B: Carry> Tenancy<B> {
     /// The last changes and the counters, in one commit at the destination. Then nothing may differ.
     async fn last(
         &self,
-        tenant: &OpenTenant,
-        view: &B::View,
-        arriving: &OpenTenant,
+        tenant: &Arc<OpenTenant>,
+        arriving: &Arc<OpenTenant>,
         (mover, until): (&mut Mover, Instant),
         (one, head): (&Move, Head),
     ) -> Result<Head> {
-        let rows = self.rest(tenant, view, arriving, (mover, until), &head).await?;
+        let view = self.look(tenant).await?;
+        let rows = self.rest(tenant, &view, arriving, (mover, until), &head).await?;
         let mut head = Head { stay: one.to.stay, hold: None, ..head };
         if !one.to.is_apart() {
-            let listed = self.listed(tenant, &self.root(Some(view)).await?).await?.len();
+            let listed = self.listed(tenant, &self.root(None).await?).await?.len();
             head.keys = u32::try_from(listed).unwrap_or(u32::MAX);
         }
         let mut commit = Commit::new(arriving, head, &*self.entropy, self.now());
@@ -207,8 +214,8 @@ impl<B: Carry> Tenancy<B> {
         commit.audit(done(&one.actor, "tenant.move", &one.words(), 1));
         let (set, head) = commit.finish();
         said("last");
-        self.put(set).await?;
-        self.must_be_same(tenant, view, arriving, (mover, until)).await?;
+        self.put(arriving, set).await?;
+        self.must_be_same(tenant, &view, arriving, (mover, until)).await?;
         Ok(head)
     }
 

@@ -1,7 +1,7 @@
 //! A tenant under load while it is moved around, compared with a model: what was acknowledged is
 //! found, once, by everybody who asks afterwards, and nothing fails.
 
-use super::{CIRCLE, MovePhase, all, check_places, fill, go, new_key};
+use super::{CIRCLE, Ground, MovePhase, all, fill, go, new_key};
 use crate::stand::{Chance, Stand, everything, ids, record, whole_number};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -236,10 +236,8 @@ async fn catalog(stand: Arc<Stand>, scope: Scope<Admin>, until: Arc<AtomicBool>)
     rounds
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let stand = Arc::new(Stand::open(dir.path()).await);
+pub(super) async fn nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around(ground: Ground) {
+    let stand = Arc::new(ground.open().await);
     let scope = stand.create("a").await.expect("tenant");
     fill(&stand, &scope, RECORDS).await;
     let collection = stand.collection(&scope).await.expect("collection");
@@ -296,9 +294,9 @@ async fn nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around() {
     stand.verify_audit(&scope).await;
     let id = scope.tenant();
     Arc::into_inner(stand).expect("all are done").close();
-    check_places(dir.path(), id, CIRCLE[2]);
+    ground.check(id, CIRCLE[2]).await;
     // From disk, as well.
-    let stand = Stand::open(dir.path()).await;
+    let stand = ground.open().await;
     assert_eq!(all(&stand, &scope).await, records);
     stand.close();
 }

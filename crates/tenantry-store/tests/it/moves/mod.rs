@@ -1,16 +1,54 @@
 //! Tenants that are moved while they work.
 
+mod ground;
 mod load;
 mod steps;
 
+use ground::Ground;
+use load::nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around;
+
 use crate::stand::{Chance, Stand, record, tenant};
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 use tenantry_auth::{Admin, Restriction, Role, Scope, TenantId};
 use tenantry_store::{MovePhase, MoveStatus, NewKey, TenantChange};
 use tenantry_types::{
     CollectionChange, CollectionName, DatabaseName, ErrorKind, Isolation, Location, Record,
     RecordWrite, Selector, TenantState, WriteMode,
 };
+
+/// On files, and in a database of PostgreSQL.
+macro_rules! everywhere {
+    ($($name:ident)*) => {
+        mod files {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(super::Ground::files()).await;
+                }
+            )*
+        }
+
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(super::Ground::postgres().await).await;
+                }
+            )*
+        }
+    };
+}
+
+everywhere! {
+    a_tenant_goes_around_the_circle_and_is_the_same_everywhere
+    what_cannot_be_moved_is_refused
+    large_records_and_many_collections_are_moved
+    keys_are_counted_wherever_they_were_made
+    a_tenant_is_renamed_suspended_and_given_keys_while_it_is_moved
+    a_tenant_is_deleted_while_it_is_moved
+    a_move_is_cancelled_at_any_moment
+    nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around
+}
 
 const CIRCLE: [Isolation; 3] = [Isolation::Schema, Isolation::Database, Isolation::Shared];
 
@@ -69,51 +107,8 @@ fn new_key() -> NewKey {
     }
 }
 
-/// The places of a closed store that hold rows of a tenant.
-fn places(folder: &Path, id: TenantId) -> Vec<String> {
-    let prefix = id.get().to_be_bytes();
-    let mut found = Vec::new();
-    let mut look = |db: &Path, spaces: &[String]| {
-        let database = fjall::Database::builder(db).open().expect("fjall");
-        for space in spaces {
-            let keyspace = database.keyspace(space, fjall::KeyspaceCreateOptions::default);
-            let rows = keyspace.expect("a keyspace").prefix(prefix).count();
-            if rows > 0 {
-                found.push(space.clone());
-            }
-        }
-    };
-    look(&folder.join("db"), &["shared".to_owned()]);
-    for bucket in fs::read_dir(folder.join("buckets")).into_iter().flatten().flatten() {
-        let spaces: Vec<String> = (0..64).map(|n| format!("s{n:02}")).collect();
-        look(&bucket.path().join("db"), &spaces);
-    }
-    let own = folder.join("own").join(format!("{:02x}", id.get() & 0xff));
-    for home in fs::read_dir(own).into_iter().flatten().flatten() {
-        let name = home.file_name().into_string().expect("a name");
-        if name.starts_with(&format!("{:016x}", id.get())) {
-            found.push(format!("own {name}"));
-        }
-    }
-    found
-}
-
-/// A tenant is in one place, and in the right one.
-fn check_places(folder: &Path, id: TenantId, isolation: Isolation) {
-    let found = places(folder, id);
-    let is_right = match (found.as_slice(), isolation) {
-        ([one], Isolation::Shared) => one == "shared",
-        ([one], Isolation::Schema) => one != "shared" && !one.starts_with("own"),
-        ([one], Isolation::Database) => one.starts_with("own"),
-        _ => false,
-    };
-    assert!(is_right, "{isolation:?}: {found:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_goes_around_the_circle_and_is_the_same_everywhere() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut stand = Stand::open(dir.path()).await;
+async fn a_tenant_goes_around_the_circle_and_is_the_same_everywhere(ground: Ground) {
+    let mut stand = ground.open().await;
     let scope = stand.create("mover").await.expect("tenant");
     let neighbour = stand.create("neighbour").await.expect("tenant");
     fill(&stand, &scope, 700).await;
@@ -143,8 +138,8 @@ async fn a_tenant_goes_around_the_circle_and_is_the_same_everywhere() {
             entries = now;
             let id = scope.tenant();
             stand.close();
-            check_places(dir.path(), id, to);
-            stand = Stand::open(dir.path()).await;
+            ground.check(id, to).await;
+            stand = ground.open().await;
             assert_eq!(all(&stand, &scope).await.len(), 700);
         }
     }
@@ -162,10 +157,8 @@ async fn a_tenant_goes_around_the_circle_and_is_the_same_everywhere() {
     stand.close();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_moved_is_refused() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let stand = Stand::open(dir.path()).await;
+async fn what_cannot_be_moved_is_refused(ground: Ground) {
+    let stand = ground.open().await;
     let scope = stand.create("a").await.expect("tenant");
     fill(&stand, &scope, 3_000).await;
     let start = async |name: &str, to: Isolation| {
@@ -187,10 +180,8 @@ async fn what_cannot_be_moved_is_refused() {
 }
 
 /// What fills many commits comes whole: large bodies, many vectors, a large catalog.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_records_and_many_collections_are_moved() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let stand = Stand::open(dir.path()).await;
+async fn large_records_and_many_collections_are_moved(ground: Ground) {
+    let stand = ground.open().await;
     let scope = stand.create("a").await.expect("tenant");
     let collection = stand.collection(&scope).await.expect("collection");
     let mut chance = Chance(11);
@@ -230,10 +221,8 @@ async fn large_records_and_many_collections_are_moved() {
 }
 
 /// A limit on keys counts those that were made elsewhere.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_counted_wherever_they_were_made() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let stand = Stand::open(dir.path()).await;
+async fn keys_are_counted_wherever_they_were_made(ground: Ground) {
+    let stand = ground.open().await;
     let scope = stand.create_in("a", Isolation::Schema).await.expect("tenant");
     let mut limits = stand.store.tenant_by_id(scope.tenant()).await.unwrap().unwrap().limits;
     limits.keys = 3;
@@ -253,10 +242,8 @@ async fn keys_are_counted_wherever_they_were_made() {
     stand.close();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_is_renamed_suspended_and_given_keys_while_it_is_moved() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let stand = Stand::open(dir.path()).await;
+async fn a_tenant_is_renamed_suspended_and_given_keys_while_it_is_moved(ground: Ground) {
+    let stand = ground.open().await;
     let scope = stand.create("name-0").await.expect("tenant");
     fill(&stand, &scope, 2_000).await;
     let mut kept = Vec::new();
@@ -298,12 +285,10 @@ async fn a_tenant_is_renamed_suspended_and_given_keys_while_it_is_moved() {
     stand.close();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_is_deleted_while_it_is_moved() {
-    let dir = tempfile::tempdir().expect("a folder");
+async fn a_tenant_is_deleted_while_it_is_moved(ground: Ground) {
     let mut chance = Chance(4);
     for round in 0..12 {
-        let stand = Stand::open(dir.path()).await;
+        let stand = ground.open().await;
         let from = CIRCLE[round % 3];
         let to = CIRCLE[(round + 1) % 3];
         let scope = stand.create_in("a", from).await.expect("tenant");
@@ -322,14 +307,12 @@ async fn a_tenant_is_deleted_while_it_is_moved() {
         assert!(stand.store.moves(&stand.operator).await.expect("moves").is_empty());
         let id = scope.tenant();
         stand.close();
-        assert_eq!(places(dir.path(), id), [""; 0], "round {round}");
+        assert_eq!(ground.places(id).await, [""; 0], "round {round}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_move_is_cancelled_at_any_moment() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut stand = Stand::open(dir.path()).await;
+async fn a_move_is_cancelled_at_any_moment(ground: Ground) {
+    let mut stand = ground.open().await;
     let scope = stand.create("a").await.expect("tenant");
     fill(&stand, &scope, 500).await;
     let mut chance = Chance(5);
@@ -367,8 +350,8 @@ async fn a_move_is_cancelled_at_any_moment() {
         assert_eq!(count.expect("count").value, 500);
         let id = scope.tenant();
         stand.close();
-        check_places(dir.path(), id, now);
-        stand = Stand::open(dir.path()).await;
+        ground.check(id, now).await;
+        stand = ground.open().await;
     }
     assert!(cancelled > 1 && done > 1, "{cancelled} were cancelled, {done} were done");
     stand.close();

@@ -1,7 +1,7 @@
 //! Kill -9 at every step: a child process moves a tenant that is written to and ends itself when the
 //! mover says a word the first or the second time; what it leaves is opened, and the move goes on or was undone.
 
-use super::{CIRCLE, all, check_places, isolation, over};
+use super::{CIRCLE, all, ground::check_files, isolation, over};
 use crate::stand::{Running, Stand, record, tenant, this_binary, verify_chain, whole_number};
 use std::{
     collections::BTreeMap,
@@ -207,7 +207,7 @@ async fn compare(
     }
     // It can be moved again, wherever it is.
     stand.close();
-    check_places(folder, id, now);
+    check_files(folder, id, now);
     phase
 }
 

@@ -1,0 +1,234 @@
+//! Moving a tenant between places in databases of PostgreSQL.
+//!
+//! Other nodes write and read too, so what keeps them away stands in the database: see
+//! [`fence`](super::fence). Every commit of the mover locks the counters of its place and finds its
+//! own signature there, or does nothing.
+
+use super::{
+    carried::{self, Carried},
+    cluster::{Cluster, Place, Shared, signed},
+    fence, purge,
+    statement::{Statement, Step},
+    submit::commit_steps,
+    view::{Key, PgView, first_bytes},
+};
+use crate::{
+    pool::{Class, Turn},
+    tenancy::{
+        Backend as _, Pair, Space, View as _, WriteSet,
+        keys::{self, Prefix},
+        moving::{Carry, MoverId},
+        place::Placement,
+        tenants::OpenTenant,
+    },
+};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, ErrorKind, Result};
+use tokio_postgres::types::Type;
+
+/// A place that was left is emptied after this: until then every node has learned where the tenant
+/// lives, and what it had begun before has ended.
+const UNREAD_AFTER: Duration = Duration::from_secs(3);
+const PUT_HEAD: &str = "WITH head AS (UPDATE {schema}.catalog SET row = $4 \
+     WHERE tenant = $1 AND family = $2 AND key = '' AND row = $3 RETURNING 1) \
+     SELECT 1 / count(*) FROM head";
+const LOCK: &str = "SELECT row FROM {schema}.catalog \
+     WHERE tenant = $1 AND family = $2 AND key = '' FOR UPDATE";
+
+/// When this node's tenants have left places.
+#[derive(Default)]
+pub(super) struct Left(Mutex<HashMap<Placement, Instant>>);
+
+pub(super) fn not_leading() -> Error {
+    Error::new(ErrorKind::Unavailable, "another server moves tenants by now")
+}
+
+impl Carry for Cluster {
+    type Rows = Carried;
+
+    fn allow_moves(&self) -> Result<()> {
+        if self.shared.home.provisioner.is_some() {
+            return Ok(());
+        }
+        let message = "tenants are moved by servers with --database-admin-url, which `tenantry \
+                       postgres setup` has printed; a command asks one by --server";
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
+    fn is_closing(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    /// Whoever asks locks what a commit under way has locked.
+    fn is_decided(&self) -> bool {
+        true
+    }
+
+    async fn lead(&self) -> Result<bool> {
+        self.shared.lead().await
+    }
+
+    fn mover(&self) -> Option<MoverId> {
+        self.shared.lead.mover()
+    }
+
+    async fn turn(&self, tenant: &OpenTenant) -> Result<Turn> {
+        self.pool.turn(tenant.id(), tenant.info().weight.into(), Class::Background).await
+    }
+
+    async fn look(&self, tenant: &Arc<OpenTenant>) -> Result<Carried> {
+        let view = PgView::carrying(&self.shared, self.place(tenant).await?);
+        Ok(Carried::new(view, tenant))
+    }
+
+    async fn page(
+        &self,
+        rows: &Carried,
+        start: &[u8],
+        from: &[u8],
+        most: (usize, usize),
+    ) -> Result<Vec<Pair>> {
+        rows.some(start, from, most).await
+    }
+
+    fn has_ids(&self) -> bool {
+        false
+    }
+
+    async fn make(&self, arriving: &OpenTenant) -> Result<()> {
+        let (placement, id) = (arriving.placement(), arriving.id());
+        let by = self.mover().ok_or_else(not_leading)?;
+        self.shared.make_place(placement).await?;
+        let place = self.shared.place_of(placement).await?;
+        let mut view = PgView::putting(&self.shared, place);
+        Box::pin(view.hold_claim()).await?;
+        let head = view.lock(&[id]).await?.pop().and_then(|(head, _)| head);
+        let mut set = WriteSet::new(placement, 0);
+        let key = keys::Head {}.encode(arriving.prefix());
+        set.operations.push((Space::Data, key, Some(fence::arriving(by, &[]))));
+        match head {
+            None => {}
+            Some(old) if fence::is_arriving(&old) => view.heads.push((id, old)),
+            Some(_) => return Err(Error::internal("a tenant arrives where it lives")),
+        }
+        self.submit(view, set).await?;
+        // It may have been deleted meanwhile, and whoever purged it has found nothing to remove.
+        let row = keys::Tenant {}.encode(arriving.prefix());
+        if PgView::root(&self.shared).get(Space::Catalog, &row).await?.is_none() {
+            return self.empty(placement).await;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, arriving: &OpenTenant, mut set: WriteSet) -> Result<()> {
+        let id = arriving.id();
+        let by = self.mover().ok_or_else(not_leading)?;
+        let place = self.place(arriving).await?;
+        let mut view = PgView::putting(&self.shared, place);
+        let head = view.lock(&[id]).await?.pop().and_then(|(head, _)| head);
+        let head = head.filter(|head| fence::is_arriving_by(head, by)).ok_or_else(not_leading)?;
+        view.heads.push((id, head));
+        let counters = keys::Head {}.encode(arriving.prefix());
+        for (space, key, row) in &mut set.operations {
+            if let Some(row) = row.as_mut().filter(|_| *space == Space::Data && *key == counters) {
+                *row = fence::arriving(by, row);
+            }
+        }
+        let steps = carried::take_steps(arriving, &view, &mut set).await?;
+        self.submit_with(view, set, steps).await
+    }
+
+    async fn empty(&self, placement: Placement) -> Result<()> {
+        if placement.is_apart() {
+            return Box::pin(self.shared.drop_place(placement, true)).await;
+        }
+        purge::empty_of_moved(&self.shared, placement.tenant).await
+    }
+
+    async fn close(&self, tenant: &OpenTenant, view: PgView) -> Result<()> {
+        // A node that hung has not been told so yet.
+        self.shared.must_lead().await?;
+        let id = tenant.id();
+        let locked = view.heads.iter().find(|(locked, _)| *locked == id);
+        let (_, head) = locked.ok_or_else(no_head)?;
+        let place = view.home().clone();
+        let step = put_head(&place, id, head, fence::closed(head))?;
+        commit_steps(view, vec![Step::Enter(place.right(id)), Step::Run(step)], 0).await
+    }
+
+    async fn reopen(&self, placement: Placement) -> Result<()> {
+        let (place, id) = (self.shared.place_of(placement).await?, placement.tenant);
+        let view = PgView::putting(&self.shared, place.clone());
+        let head = view.lock(&[id]).await?.pop().and_then(|(head, _)| head);
+        let Some(head) = head else { return Ok(()) };
+        let Some(open) = fence::opened(&head) else { return Ok(()) };
+        let step = put_head(&place, id, &head, open.to_vec())?;
+        let steps = vec![Step::Enter(place.right(id)), Step::Run(step)];
+        commit_steps(view, steps, 0).await
+    }
+
+    async fn deciding(&self, tenant: &OpenTenant, installation: &OpenTenant) -> Result<PgView> {
+        if tenant.placement().is_apart() {
+            return self.change_root(&[tenant, installation]).await;
+        }
+        PgView::leaving_root(&self.shared, tenant, installation).await
+    }
+
+    fn left(&self, placement: Placement) {
+        let mut left = self.shared.left.0.lock();
+        left.retain(|_, at| at.elapsed() < 10 * UNREAD_AFTER);
+        left.entry(placement).or_insert_with(Instant::now);
+        drop(left);
+        self.shared.forget_notes(placement);
+    }
+
+    fn is_unread(&self, placement: Placement) -> bool {
+        let left = self.shared.left.0.lock();
+        left.get(&placement).is_none_or(|at| at.elapsed() >= UNREAD_AFTER)
+    }
+}
+
+fn no_head() -> Error {
+    Error::internal("a place is closed whose counters are not locked")
+}
+
+/// Writes counters over those that were read.
+fn put_head(place: &Place, tenant: TenantId, old: &[u8], new: Vec<u8>) -> Result<Statement> {
+    Ok(Statement::new(place.text(PUT_HEAD))
+        .with(signed(tenant)?, Type::INT8)
+        .with(i16::from(keys::Head::FAMILY), Type::INT2)
+        .with(old.to_vec(), Type::BYTEA)
+        .with(new, Type::BYTEA))
+}
+
+impl PgView {
+    /// The root for whoever says that a tenant, whose data are in it and closed, lives elsewhere.
+    async fn leaving_root(
+        shared: &Arc<Shared>,
+        tenant: &OpenTenant,
+        installation: &OpenTenant,
+    ) -> Result<Self> {
+        let (id, root) = (tenant.id(), shared.root.clone());
+        let key = keys::Head {}.encode(Prefix::of(id));
+        let split = Key::split(&key)?;
+        let mut view = Self::writing(shared, root.clone());
+        let ask = || {
+            let lock = Statement::new(root.text(LOCK))
+                .with(split.number, Type::INT8)
+                .with(split.family, Type::INT2);
+            vec![Step::Run(lock)]
+        };
+        let answers = view.run(&root, id, ask).await?;
+        let head = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
+        let head = head.filter(|head| fence::opened(head).is_some()).ok_or_else(no_head)?;
+        view.lock_also(&[installation]).await?;
+        view.heads.push((id, head));
+        Ok(view)
+    }
+}

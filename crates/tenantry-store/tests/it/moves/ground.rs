@@ -1,0 +1,113 @@
+//! Where the tenants of a test are moved around.
+
+use crate::{postgres::Site, stand::Stand};
+use std::{fs, path::Path};
+use tenantry_auth::TenantId;
+use tenantry_types::Isolation;
+
+/// An installation that can be opened again and again.
+pub(super) enum Ground {
+    Files(tempfile::TempDir),
+    Postgres(Site),
+}
+
+impl Ground {
+    pub(super) fn files() -> Self {
+        Self::Files(tempfile::tempdir().expect("a folder"))
+    }
+
+    pub(super) async fn postgres() -> Self {
+        Self::Postgres(Site::new().await)
+    }
+
+    pub(super) async fn open(&self) -> Stand {
+        match self {
+            Self::Files(folder) => Stand::open(folder.path()).await,
+            Self::Postgres(site) => Stand::over(site.open_apart(Isolation::Shared).await).await,
+        }
+    }
+
+    /// The places that hold rows of a tenant, once the store is closed.
+    pub(super) async fn places(&self, id: TenantId) -> Vec<String> {
+        match self {
+            Self::Files(folder) => places(folder.path(), id),
+            Self::Postgres(site) => places_in(site, id).await,
+        }
+    }
+
+    /// A tenant is in one place, and in the right one.
+    pub(super) async fn check(&self, id: TenantId, isolation: Isolation) {
+        check(&self.places(id).await, isolation);
+    }
+}
+
+/// A tenant on files is in one place, and in the right one.
+pub(super) fn check_files(folder: &Path, id: TenantId, isolation: Isolation) {
+    check(&places(folder, id), isolation);
+}
+
+fn check(found: &[String], isolation: Isolation) {
+    let is_right = match (found, isolation) {
+        ([one], Isolation::Shared) => one == "shared",
+        ([one], Isolation::Schema) => one != "shared" && !one.starts_with("own"),
+        ([one], Isolation::Database) => one.starts_with("own"),
+        _ => false,
+    };
+    assert!(is_right, "{isolation:?}: {found:?}");
+}
+
+fn places(folder: &Path, id: TenantId) -> Vec<String> {
+    let prefix = id.get().to_be_bytes();
+    let mut found = Vec::new();
+    let mut look = |db: &Path, spaces: &[String]| {
+        let database = fjall::Database::builder(db).open().expect("fjall");
+        for space in spaces {
+            let keyspace = database.keyspace(space, fjall::KeyspaceCreateOptions::default);
+            let rows = keyspace.expect("a keyspace").prefix(prefix).count();
+            if rows > 0 {
+                found.push(space.clone());
+            }
+        }
+    };
+    look(&folder.join("db"), &["shared".to_owned()]);
+    for bucket in fs::read_dir(folder.join("buckets")).into_iter().flatten().flatten() {
+        let spaces: Vec<String> = (0..64).map(|n| format!("s{n:02}")).collect();
+        look(&bucket.path().join("db"), &spaces);
+    }
+    let own = folder.join("own").join(format!("{:02x}", id.get() & 0xff));
+    for home in fs::read_dir(own).into_iter().flatten().flatten() {
+        let name = home.file_name().into_string().expect("a name");
+        if name.starts_with(&format!("{:016x}", id.get())) {
+            found.push(format!("own {name}"));
+        }
+    }
+    found
+}
+
+/// In an installation whose only tenant that was ever apart this is.
+async fn places_in(site: &Site, id: TenantId) -> Vec<String> {
+    let number = id.get();
+    let mut found = Vec::new();
+    // What the root knows of it is there for as long as it lives.
+    let rows = site
+        .ask(&format!(
+            "SELECT (SELECT count(*) FROM tenantry.catalog WHERE tenant = {number} \
+             AND family NOT IN (16, 25)) + (SELECT count(*) FROM tenantry.records \
+             WHERE tenant = {number}) + (SELECT count(*) FROM tenantry.vectors \
+             WHERE tenant = {number})"
+        ))
+        .await;
+    if rows > 0 {
+        found.push("shared".to_owned());
+    }
+    let schemas = site.ask("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'ten\\_%'").await;
+    found.extend((0..schemas).map(|n| format!("schema {n}")));
+    let databases = site
+        .ask(
+            "SELECT count(*) FROM pg_database d JOIN pg_database o ON o.datdba = d.datdba \
+             AND o.datname = current_database() WHERE d.datname LIKE 'ten\\_%'",
+        )
+        .await;
+    found.extend((0..databases).map(|n| format!("own {n}")));
+    found
+}
