@@ -89,9 +89,9 @@ impl Carry for Files {
         true
     }
 
-    async fn turn(&self, tenant: &OpenTenant) -> Result<Turn> {
+    async fn turn(&self, tenant: &OpenTenant) -> Result<Option<Turn>> {
         let weight = tenant.info().weight.into();
-        self.pool.turn(tenant.id(), weight, Class::Background).await
+        self.pool.turn(tenant.id(), weight, Class::Background).await.map(Some)
     }
 
     async fn page(
@@ -119,6 +119,11 @@ impl Carry for Files {
 
     async fn make(&self, arriving: &OpenTenant) -> Result<()> {
         self.make_at(arriving.placement()).await
+    }
+
+    /// It is open already.
+    async fn warm(&self, _arriving: &OpenTenant) -> Result<()> {
+        Ok(())
     }
 
     async fn put(&self, _arriving: &OpenTenant, set: WriteSet) -> Result<()> {

@@ -5,6 +5,7 @@
 //! own signature there, or does nothing.
 
 use super::{
+    call,
     carried::{self, Carried},
     cluster::{Cluster, Place, Shared, signed},
     fence, purge,
@@ -13,7 +14,7 @@ use super::{
     view::{Key, PgView, first_bytes},
 };
 use crate::{
-    pool::{Class, Turn},
+    pool::Turn,
     tenancy::{
         Backend as _, Pair, Space, View as _, WriteSet,
         keys::{self, Prefix},
@@ -78,8 +79,9 @@ impl Carry for Cluster {
         self.shared.lead.mover()
     }
 
-    async fn turn(&self, tenant: &OpenTenant) -> Result<Turn> {
-        self.pool.turn(tenant.id(), tenant.info().weight.into(), Class::Background).await
+    /// Another machine reads, and this one mostly waits for it.
+    async fn turn(&self, _tenant: &OpenTenant) -> Result<Option<Turn>> {
+        Ok(None)
     }
 
     async fn look(&self, tenant: &Arc<OpenTenant>) -> Result<Carried> {
@@ -124,6 +126,15 @@ impl Carry for Cluster {
             return self.empty(placement).await;
         }
         Ok(())
+    }
+
+    async fn warm(&self, arriving: &OpenTenant) -> Result<()> {
+        let (place, tenant) = (self.place(arriving).await?, arriving.id());
+        let read = |conn| {
+            let steps = vec![Step::Run(Statement::new("SELECT 1"))];
+            call::read(conn, self.shared.limits, place.right(tenant), steps)
+        };
+        Ok(self.shared.connections.with(&place.target, None, read).await.map(drop)?)
     }
 
     async fn put(&self, arriving: &OpenTenant, mut set: WriteSet) -> Result<()> {

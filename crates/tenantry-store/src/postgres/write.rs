@@ -25,6 +25,7 @@ use crate::{
         complete,
         disk::{Body, Statistics},
         keys,
+        moving::Patience,
         tenants::OpenTenant,
         writers::batch_bytes,
     },
@@ -59,6 +60,9 @@ const PUT_VECTORS: &str = "INSERT INTO {schema}.vectors (tenant, collection, fie
      SELECT $1, $2, unnest($3::smallint[]), unnest($4::bigint[]), unnest($5) \
      ON CONFLICT (tenant, collection, field, ordinal) DO UPDATE SET v = excluded.v";
 
+/// What was handed in to be written.
+type Handed = (Vec<RecordWrite>, BTreeMap<String, String>);
+
 impl Tenancy<Cluster> {
     pub(crate) async fn write<L: CanWrite>(
         self: &Arc<Self>,
@@ -70,16 +74,36 @@ impl Tenancy<Cluster> {
     ) -> Result<WriteOutcome> {
         let (inner, scope, collection) = (Arc::clone(self), scope.to_write(), collection.clone());
         complete(async move {
-            let mut batch = (records, attributes);
-            match inner.write_all(&scope, &collection, mode, &mut batch).await {
-                Err(why) => {
-                    let other = inner.namesake(&scope, &collection, why).await?;
-                    inner.write_all(&scope, &other, mode, &mut batch).await
+            let (patience, mut batch) = (Patience::new(), Some((records, attributes)));
+            loop {
+                let outcome = inner.write_named(&scope, &collection, mode, &mut batch).await;
+                // What was taken was handed in, and is not handed in again.
+                if batch.is_none() {
+                    return outcome;
                 }
-                done => done,
+                if let Err(outcome) = patience.wait(outcome).await {
+                    return outcome;
+                }
             }
         })
         .await
+    }
+
+    /// Writes to the collection, or to another one that is called so by now.
+    async fn write_named(
+        &self,
+        scope: &Scope<Write>,
+        collection: &CollectionRef,
+        mode: WriteMode,
+        batch: &mut Option<Handed>,
+    ) -> Result<WriteOutcome> {
+        match self.write_all(scope, collection, mode, batch).await {
+            Err(why) if batch.is_some() => {
+                let other = self.namesake(scope, collection, why).await?;
+                self.write_all(scope, &other, mode, batch).await
+            }
+            done => done,
+        }
     }
 
     /// Takes the batch once the collection is known to be there.
@@ -88,21 +112,22 @@ impl Tenancy<Cluster> {
         scope: &Scope<Write>,
         collection: &CollectionRef,
         mode: WriteMode,
-        batch: &mut (Vec<RecordWrite>, BTreeMap<String, String>),
+        batch: &mut Option<Handed>,
     ) -> Result<WriteOutcome> {
+        let records = batch.as_ref().map_or(&[][..], |(records, _)| records.as_slice());
         let tenant = self.collection_tenant(scope, collection).await?;
         let number = collection.info.number;
-        let bytes = batch.0.iter().map(weight).sum::<usize>();
-        let keys = IdKeys::new(&tenant, number).all(batch.0.iter().map(|one| &one.id));
+        let bytes = records.iter().map(weight).sum::<usize>();
+        let keys = IdKeys::new(&tenant, number).all(records.iter().map(|one| &one.id));
         // Whoever adds only meets no old record.
         let needs_bodies = !matches!(mode, WriteMode::Add(_));
-        let held = batch_bytes(&batch.0);
+        let held = batch_bytes(records);
         let change = self.changing(scope, &tenant, collection, held, |draft| {
             Ok(Some(existing(draft, &keys, needs_bodies)))
         });
         let Changing { writing: _writing, view, info, statistics, lines } = change.await?;
-        let met = Met::of(lines, &batch.0, needs_bodies)?;
-        let (records, attributes) = std::mem::take(batch);
+        let met = Met::of(lines, records, needs_bodies)?;
+        let (records, attributes) = batch.take().unwrap_or_default();
         let bytes = bytes + met.bytes;
         let prepared = {
             let (tenant, info) = (Arc::clone(&tenant), info.clone());

@@ -31,8 +31,9 @@ pub(crate) trait Carry: Backend {
     /// What it signs its work with; none if there is no other process.
     fn mover(&self) -> Option<MoverId>;
 
-    /// The right to compute in the background for a tenant. Nothing is committed while it is held.
-    fn turn(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Turn>> + Send;
+    /// The right to compute in the background for a tenant, if this process reads the disk. Nothing is
+    /// committed while it is held.
+    fn turn(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Option<Turn>>> + Send;
 
     /// What is at a place, for whoever moves its tenant there or away, closed or not.
     fn look(&self, tenant: &Arc<OpenTenant>) -> impl Future<Output = Result<Self::Rows>> + Send;
@@ -54,6 +55,10 @@ pub(crate) trait Carry: Backend {
     /// Makes what a place needs; one that is there is only opened. From then on it takes what this
     /// process puts, and nothing from whoever has led before.
     fn make(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
+
+    /// Makes sure that whoever asks first for what is in a new place does not wait for what that
+    /// needs.
+    fn warm(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
     /// Commits to a place that was made, for a tenant that does not live there.
     fn put(&self, arriving: &OpenTenant, set: WriteSet) -> impl Future<Output = Result<()>> + Send;

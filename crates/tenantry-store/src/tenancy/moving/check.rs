@@ -5,7 +5,7 @@
 use super::{
     Carry,
     carry::Role,
-    copy::{Differences, Rows},
+    copy::{Differences, Rows, pass},
     replay::late,
     run::Mover,
 };
@@ -25,6 +25,8 @@ use tenantry_types::{Error, Result};
 /// Rows compared in one step, and their bytes.
 const ROWS_AT_ONCE: usize = 512;
 const BYTES_AT_ONCE: usize = 512 << 10;
+/// Starts of keys looked at in one step.
+const STARTS_AT_ONCE: usize = 64;
 /// Marked rows looked at together.
 const MARKS_TOGETHER: usize = 128;
 
@@ -83,8 +85,9 @@ impl<B: Carry> Tenancy<B> {
             let key = keys::Collection::decode(prefix, &key)
                 .ok_or_else(|| Error::corrupt("a collection's key is unreadable"))?;
             for start in keys::records_of(prefix, key.collection) {
-                let is_id = start.starts_with(&prefix.family(Family::Id));
-                if !is_id || self.has_ids() {
+                let is_of = |family: &Family| start.starts_with(&prefix.family(*family));
+                let family = Family::of(Role::Record).find(|family| is_of(family));
+                if family.is_some_and(|family| family != Family::Id || self.has_ids()) {
                     check.left.push_back((start, None));
                 }
             }
@@ -99,29 +102,37 @@ impl<B: Carry> Tenancy<B> {
         arriving: &Arc<OpenTenant>,
         check: &mut Check,
     ) -> Result<bool> {
-        let Some((start, from)) = check.left.front().cloned() else { return Ok(false) };
+        if check.left.is_empty() {
+            return Ok(false);
+        }
         // Opened before the turn is waited for, and not held meanwhile.
         drop((self.look(tenant).await?, self.look(arriving).await?));
         let mut turn = self.turn(tenant).await?;
         let ours = self.look(tenant).await?;
         let theirs = self.look(arriving).await?;
-        let mut next = None;
-        let mut differences = Differences::new(&**self, (&ours, &theirs), &start, from.as_deref());
-        while let Some((differs, _)) = differences.next().await? {
-            if differs {
-                check.marks.insert(differences.last.clone());
+        let (mut rows, mut bytes) = (0, 0);
+        for _ in 0..STARTS_AT_ONCE {
+            let Some((start, from)) = check.left.pop_front() else { break };
+            let mut differences =
+                Differences::new(&**self, (&ours, &theirs), &start, from.as_deref());
+            let is_full = |differences: &Differences<'_, B>| {
+                rows + differences.rows >= ROWS_AT_ONCE
+                    || bytes + differences.bytes >= BYTES_AT_ONCE
+            };
+            while let Some((differs, _)) = differences.next().await? {
+                if differs {
+                    check.marks.insert(differences.last.clone());
+                }
+                pass(&mut turn).await;
+                if is_full(&differences) {
+                    let mut following = differences.last.clone();
+                    following.push(0);
+                    check.left.push_front((start, Some(following)));
+                    return Ok(true);
+                }
             }
-            turn.pass().await;
-            if differences.rows >= ROWS_AT_ONCE || differences.bytes >= BYTES_AT_ONCE {
-                let mut following = differences.last.clone();
-                following.push(0);
-                next = Some((start.clone(), Some(following)));
-                break;
-            }
-        }
-        check.left.pop_front();
-        if let Some(next) = next {
-            check.left.push_front(next);
+            rows += differences.rows;
+            bytes += differences.bytes;
         }
         Ok(true)
     }

@@ -3,11 +3,12 @@
 //! with them says nothing of a place.
 
 use super::{Carry, carry::Role, row::Cursor};
+use crate::pool::Turn;
 use crate::tenancy::{
     Pair, Space, Tenancy, View, WriteSet,
     catalog::PARTITION,
     commit::CHANGES_KEPT,
-    disk::{Body, DiskCollection},
+    disk::{Body, DiskCollection, DiskStatistics},
     keys::{self, Decode as _, Family, Tail},
     number,
     tenants::OpenTenant,
@@ -18,6 +19,8 @@ use tenantry_types::{CollectionNumber, Error, ErrorKind, Result};
 /// Records of one commit, and bytes after which no more follow.
 const RECORDS_AT_ONCE: usize = 128;
 const BYTES_AT_ONCE: usize = 64 << 10;
+/// Collections looked at in one step.
+const COLLECTIONS_AT_ONCE: usize = 32;
 /// Records whose rows are read together.
 const RECORDS_TOGETHER: usize = 32;
 /// Rows of a log read at once.
@@ -58,6 +61,22 @@ impl Rows {
 
     pub(super) fn into_operations(self) -> impl Iterator<Item = (Space, Vec<u8>, Option<Vec<u8>>)> {
         self.rows.into_iter().map(|(key, (space, value))| (space, key, value))
+    }
+}
+
+/// Where the copy ends: what was made since it began is in the changes that are held, and would be
+/// run after for as long as the tenant writes faster than it is copied.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    /// The last collection.
+    collection: u32,
+    /// The first ordinal that is not copied of a collection.
+    ordinal: Option<(u32, u64)>,
+}
+
+impl Ends {
+    pub(super) fn of(collection: u32) -> Self {
+        Self { collection, ordinal: None }
     }
 }
 
@@ -164,7 +183,7 @@ impl<B: Carry> Tenancy<B> {
         &self,
         tenant: &Arc<OpenTenant>,
         arriving: &Arc<OpenTenant>,
-        cursor: &mut Cursor,
+        (cursor, ends): (&mut Cursor, &mut Ends),
     ) -> Result<bool> {
         if !cursor.catalog {
             self.copy_catalog(tenant, arriving).await?;
@@ -172,7 +191,7 @@ impl<B: Carry> Tenancy<B> {
             cursor.catalog = true;
             return Ok(true);
         }
-        if self.copy_records(tenant, arriving, cursor).await? {
+        if self.copy_records(tenant, arriving, (cursor, ends)).await? {
             return Ok(true);
         }
         self.copy_log(tenant, arriving, cursor).await
@@ -237,11 +256,12 @@ impl<B: Carry> Tenancy<B> {
         }
     }
 
+    /// Some records; false if none is left.
     async fn copy_records(
         &self,
         tenant: &Arc<OpenTenant>,
         arriving: &Arc<OpenTenant>,
-        cursor: &mut Cursor,
+        (cursor, ends): (&mut Cursor, &mut Ends),
     ) -> Result<bool> {
         // Opened before the turn is waited for, and not held meanwhile.
         drop(self.look(tenant).await?);
@@ -250,51 +270,87 @@ impl<B: Carry> Tenancy<B> {
         let prefix = tenant.prefix();
         let from = keys::Collection { collection: cursor.collection }.encode(prefix);
         let all = keys::Collection::all(prefix);
-        let Some((key, row)) = View::page(&view, Space::Data, &all, &from, 1).await?.pop() else {
-            return Ok(false);
-        };
-        let collection = keys::Collection::decode(prefix, &key)
-            .ok_or_else(|| Error::corrupt("a collection's key is unreadable"))?
-            .collection;
-        if collection != cursor.collection {
-            (cursor.collection, cursor.ordinal) = (collection, 0);
-        }
-        let row: DiskCollection = tenant.open_row(&key, &row)?;
-        let reader = Reader::new(tenant, row, collection)?;
-        let mut rows = Rows::default();
-        if cursor.ordinal == 0 {
-            let key = keys::Statistics { collection, partition: PARTITION }.encode(prefix);
-            if let Some(value) = view.get(Space::Data, &key).await? {
-                rows.put(key, value);
+        let collections = View::page(&view, Space::Data, &all, &from, COLLECTIONS_AT_ONCE).await?;
+        let mut is_more = !collections.is_empty();
+        let (mut rows, mut next) = (Rows::default(), *cursor);
+        for (key, row) in collections {
+            let collection = keys::Collection::decode(prefix, &key)
+                .ok_or_else(|| Error::corrupt("a collection's key is unreadable"))?
+                .collection;
+            if collection > ends.collection {
+                is_more = false;
+                break;
             }
-        }
-        let bodies = keys::bodies_of(prefix, collection, PARTITION);
-        let from = keys::Body { collection, partition: PARTITION, ordinal: cursor.ordinal };
-        let most = (RECORDS_AT_ONCE, BYTES_AT_ONCE);
-        let page = self.page(&view, &bodies, &from.encode(prefix), most).await?;
-        let mut is_last = page.is_empty();
-        let (mut next, mut copied) = (cursor.ordinal, 0);
-        let mut page = page.into_iter().peekable();
-        while page.peek().is_some() && !rows.is_full() {
-            let some = page.by_ref().take(RECORDS_TOGETHER).collect();
-            for ordinal in reader.put(&view, some, &mut rows).await? {
-                copied += 1;
-                match ordinal.checked_add(1) {
-                    Some(following) => next = following,
-                    None => is_last = true,
-                }
+            if collection != next.collection {
+                (next.collection, next.ordinal) = (collection, 0);
             }
-            turn.pass().await;
+            let row: DiskCollection = tenant.open_row(&key, &row)?;
+            let reader = Reader::new(tenant, row, collection)?;
+            self.copy_some(&view, (&reader, &mut turn), (&mut next, ends), &mut rows).await?;
+            if next.collection == collection || rows.is_full() {
+                break;
+            }
         }
         drop((view, turn));
         self.put_rows(arriving, rows).await?;
-        cursor.records += copied;
-        (cursor.collection, cursor.ordinal) = match (is_last, collection.checked_add(1)) {
-            (false, _) => (collection, next),
-            (true, Some(following)) => (following, 0),
-            (true, None) => return Ok(false),
+        // There is none behind the last number that there can be.
+        let is_last = next.collection == u32::MAX && next.ordinal == u64::MAX;
+        *cursor = next;
+        Ok(is_more && !is_last)
+    }
+
+    /// Some records of the collection that the cursor is in, which is in the next one after the
+    /// last.
+    async fn copy_some(
+        &self,
+        view: &B::Rows,
+        (reader, turn): (&Reader<'_>, &mut Option<Turn>),
+        (cursor, ends): (&mut Cursor, &mut Ends),
+        rows: &mut Rows,
+    ) -> Result<()> {
+        let (prefix, collection) = (reader.tenant.prefix(), reader.collection);
+        let end = match ends.ordinal {
+            Some((of, end)) if of == collection => end,
+            _ => {
+                let key = keys::Statistics { collection, partition: PARTITION }.encode(prefix);
+                let counts = view.get(Space::Data, &key).await?;
+                let end = match counts {
+                    Some(counts) => {
+                        let row: DiskStatistics = reader.tenant.open_row(&key, &counts)?;
+                        rows.put(key, counts);
+                        row.into_statistics().next_ordinal
+                    }
+                    None => u64::MAX,
+                };
+                ends.ordinal = Some((collection, end));
+                end
+            }
         };
-        Ok(true)
+        let bodies = keys::bodies_of(prefix, collection, PARTITION);
+        let from = keys::Body { collection, partition: PARTITION, ordinal: cursor.ordinal };
+        let most = (RECORDS_AT_ONCE, BYTES_AT_ONCE);
+        let page = if cursor.ordinal < end {
+            self.page(view, &bodies, &from.encode(prefix), most).await?
+        } else {
+            Vec::new()
+        };
+        if page.is_empty() {
+            (cursor.collection, cursor.ordinal) = match collection.checked_add(1) {
+                Some(following) => (following, 0),
+                None => (collection, u64::MAX),
+            };
+            return Ok(());
+        }
+        let mut page = page.into_iter().peekable();
+        while page.peek().is_some() && !rows.is_full() {
+            let some = page.by_ref().take(RECORDS_TOGETHER).collect();
+            for ordinal in reader.put(view, some, rows).await? {
+                cursor.records += 1;
+                cursor.ordinal = ordinal.saturating_add(1);
+            }
+            pass(turn).await;
+        }
+        Ok(())
     }
 
     async fn copy_log(
@@ -308,9 +364,17 @@ impl<B: Carry> Tenancy<B> {
         let next = entries(&view, tenant, cursor.audit, &mut rows).await?;
         drop(view);
         self.put_rows(arriving, rows).await?;
-        let is_more = next > cursor.audit;
+        // The rest comes with the changes.
+        let is_more = next - cursor.audit >= ENTRIES_AT_ONCE as u64;
         cursor.audit = next;
         Ok(is_more)
+    }
+}
+
+/// Lets others compute, if somebody waits.
+pub(super) async fn pass(turn: &mut Option<Turn>) {
+    if let Some(turn) = turn {
+        turn.pass().await;
     }
 }
 

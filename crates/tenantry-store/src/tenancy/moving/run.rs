@@ -5,7 +5,7 @@
 use super::{
     Carry,
     check::Check,
-    copy::Rows,
+    copy::{Ends, Rows},
     mark::{move_in, moves_in},
     row::{Cursor, Move, Phase, Progress},
     said,
@@ -68,6 +68,7 @@ type Turn = (Timestamp, TenantId);
 pub(super) struct Mover {
     stage: Stage,
     pub(super) cursor: Cursor,
+    ends: Ends,
     saved: Option<Instant>,
     /// Changes, and entries of the log, that are replayed.
     pub(super) replayed: u64,
@@ -307,7 +308,7 @@ impl<B: Carry> Tenancy<B> {
         match mover.stage {
             Stage::Copy => {
                 said("copy");
-                if !self.copy(&tenant, &arriving, &mut mover.cursor).await? {
+                if !self.copy(&tenant, &arriving, (&mut mover.cursor, &mut mover.ends)).await? {
                     mover.audit = mover.cursor.audit;
                     mover.stage = Stage::Follow;
                     mover.saved = None;
@@ -397,6 +398,8 @@ impl<B: Carry> Tenancy<B> {
         }
         let floor = is_held(&tenant).ok_or_else(|| Error::internal("changes are not held"))?;
         mover.replayed = floor.saturating_sub(1);
+        let collection = tenant.head().map_or(u32::MAX, |head| head.last_collection);
+        mover.ends = Ends::of(collection);
         self.make(&*self.arriving(&tenant, one.to).await?).await?;
         said("made");
         mover.saved = Some(Instant::now());

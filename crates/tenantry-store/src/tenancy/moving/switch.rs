@@ -47,6 +47,7 @@ impl<B: Carry> Tenancy<B> {
     /// long.
     pub(super) async fn switch(self: &Arc<Self>, mover: &mut Mover, one: &Move) -> Result<bool> {
         let tenant = self.source(one).await?;
+        self.warm(&*self.arriving(&tenant, one.to).await?).await?;
         let (outcome, stays) = {
             let _rooting = tenant.rooting.lock().await;
             let waited = tokio::time::timeout(PATIENCE, self.writer(&tenant)).await;
@@ -281,7 +282,7 @@ impl<B: Carry> Tenancy<B> {
     async fn exchange(&self, old: &Arc<OpenTenant>, (from, to): (Placement, Placement)) {
         self.left(from);
         match self.open_anew(old.id()).await {
-            Ok(Some(new)) => self.tenants.exchange(old, Arc::new(new)),
+            Ok(Some(new)) => self.tenants.exchange(old, new),
             outcome => {
                 if let Err(error) = outcome {
                     tracing::warn!(?error, tenant = %old.id(), "open a tenant that was moved");
@@ -297,14 +298,15 @@ impl<B: Carry> Tenancy<B> {
         said("exchanged");
     }
 
-    /// The tenant as the root says it now, its place opened.
-    async fn open_anew(&self, id: TenantId) -> Result<Option<OpenTenant>> {
+    /// The tenant as the root says it now, with the counters of its place, which was just made.
+    async fn open_anew(&self, id: TenantId) -> Result<Option<Arc<OpenTenant>>> {
         let root = self.root(None).await?;
         let Slot::Live(key) = self.slot(&root, id).await? else { return Ok(None) };
         let new = OpenTenant::load(&root, id, key).await?;
         drop(root);
-        if let Some(new) = &new {
-            self.at_home(new).await?;
+        let new = new.map(Arc::new);
+        if let Some(new) = new.as_ref().filter(|new| !new.is_counted()) {
+            new.load_head(&self.look(new).await?).await?;
         }
         Ok(new)
     }

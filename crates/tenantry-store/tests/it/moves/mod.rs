@@ -54,11 +54,18 @@ const CIRCLE: [Isolation; 3] = [Isolation::Schema, Isolation::Database, Isolatio
 
 /// Waits until a move is over.
 async fn over(stand: &Stand, name: &str) -> MoveStatus {
-    for _ in 0..6_000 {
+    for n in 0..6_000 {
         let status = stand.store.move_status(&stand.operator, &tenant(name)).await;
         let status = status.expect("the status").expect("a move");
         if status.phase.is_over() {
+            eprintln!("{n} over {status:?}");
             return status;
+        }
+        if n % 50 == 0 {
+            eprintln!(
+                "{n} {:?} {} {:?} {:?}",
+                status.phase, status.records_copied, status.longest_pause, status.error
+            );
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -259,6 +266,10 @@ async fn a_tenant_is_renamed_suspended_and_given_keys_while_it_is_moved(ground: 
             let state = [TenantState::Suspended, TenantState::Active][changes % 2];
             let change = TenantChange { state: Some(state), ..TenantChange::default() };
             stand.store.change_tenant(&stand.operator, &old, &change).await.expect("change");
+            if kept.len() >= 100 * (round + 1) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
             let made = stand.store.create_key(&scope, new_key()).await.expect("key").0.id;
             let gone = stand.store.create_key(&scope, new_key()).await.expect("key").0.id;
             stand.store.revoke_key(&scope, gone).await.expect("revoke");
