@@ -4,7 +4,8 @@
 //! looks what the database has, with the tenant's own right, and remembers it; what is remembered
 //! may be wrong, which costs speed only. Another one makes graphs, or removes those of
 //! collections that have become small, on a node that has the admin's URL: one at a time, also
-//! among all nodes, on a connection of its own. Nothing of this is stored but the indexes: what
+//! among all nodes, on a connection of its own. Databases that tenants carry have two tasks of
+//! their own: one that says nothing keeps no others waiting. Nothing of this is stored but the indexes: what
 //! is lost here is noted again by the next search.
 
 use super::{
@@ -33,7 +34,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Isolation, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 use tokio::sync::Notify;
 use tokio_postgres::types::Type;
 
@@ -51,6 +52,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 /// server says nothing any more.
 const A_RECORD: Duration = Duration::from_millis(30);
 
+/// The same for a graph in a database that a tenant carries.
+const OWN_MAX: Duration = Duration::from_secs(4 * 3_600);
+
 /// An index waits for all transactions of its database that are older; nobody waits for it
 /// meanwhile but VACUUM.
 const WAIT: &str = "120s";
@@ -60,12 +64,38 @@ pub(super) struct Graphs {
     /// Collections of so many records get one.
     above: u64,
     known: Mutex<Known>,
-    looks: Arc<Notify>,
-    makes: Arc<Notify>,
+    lanes: [Woken; 2],
 }
 
 struct Known {
     entries: LruCache<GraphKey, Entry>,
+    lanes: [Queues; 2],
+}
+
+/// Which tasks work on a graph: those of the operator's servers, or those of databases that
+/// tenants carry.
+#[derive(Debug, Clone, Copy)]
+enum Lane {
+    Ours,
+    Carried,
+}
+
+impl Lane {
+    fn of(placement: Placement) -> Self {
+        if placement.location == Location::Own { Self::Carried } else { Self::Ours }
+    }
+}
+
+/// What wakes the two tasks of a lane.
+#[derive(Default)]
+struct Woken {
+    looks: Arc<Notify>,
+    makes: Arc<Notify>,
+}
+
+/// What waits for them.
+#[derive(Default)]
+struct Queues {
     looks: VecDeque<GraphKey>,
     makes: VecDeque<GraphKey>,
 }
@@ -87,13 +117,8 @@ struct Entry {
 
 impl Graphs {
     pub(super) fn new(above: u64) -> Self {
-        let known = Known {
-            entries: LruCache::new(GRAPHS_MAX),
-            looks: VecDeque::new(),
-            makes: VecDeque::new(),
-        };
-        let (looks, makes) = Default::default();
-        Self { above: above.max(1), known: Mutex::new(known), looks, makes }
+        let known = Known { entries: LruCache::new(GRAPHS_MAX), lanes: Default::default() };
+        Self { above: above.max(1), known: Mutex::new(known), lanes: Default::default() }
     }
 
     /// What a collection must have to get one.
@@ -156,6 +181,10 @@ impl Graphs {
                 due: Some(now),
                 failures: 0,
             };
+            if known.entries.peek(&key).is_some_and(|known| known.placement != placement) {
+                // The tenant was moved: what was known is of the place that it has left.
+                known.entries.pop(&key);
+            }
             let entry = known.entries.get_or_insert_mut(key, || entry);
             let had = entry.records;
             entry.records = records;
@@ -164,12 +193,14 @@ impl Graphs {
                 entry.due = if entry.failures == 0 { Some(now) } else { entry.due };
             }
             let is_due = entry.due.is_some_and(|due| due <= now);
-            if is_due && !entry.is_pending && known.looks.len() < GRAPHS_MAX.get() {
+            let lane = Lane::of(placement) as usize;
+            let has_room = known.lanes[lane].looks.len() < GRAPHS_MAX.get();
+            if is_due && has_room && !known.entries.peek(&key).is_some_and(|one| one.is_pending) {
                 if let Some(entry) = known.entries.get_mut(&key) {
                     entry.is_pending = true;
                 }
-                known.looks.push_back(key);
-                self.looks.notify_one();
+                known.lanes[lane].looks.push_back(key);
+                self.lanes[lane].looks.notify_one();
             }
         }
     }
@@ -202,39 +233,46 @@ impl Graphs {
 
     /// The tasks end when the store is closed.
     pub(super) fn wake(&self) {
-        self.looks.notify_one();
-        self.makes.notify_one();
+        for lane in &self.lanes {
+            lane.looks.notify_one();
+            lane.makes.notify_one();
+        }
     }
 }
 
-/// Starts the two tasks; they end with the store.
+/// Starts the tasks; they end with the store.
 pub(super) fn spawn(shared: &Arc<Shared>) {
-    background::spawn("look at graphs", Arc::downgrade(shared), look_at_all);
-    background::spawn("make graphs", Arc::downgrade(shared), make_all);
+    for lane in [Lane::Ours, Lane::Carried] {
+        let looks = move |weak| look_at_all(weak, lane);
+        background::spawn("look at graphs", Arc::downgrade(shared), looks);
+        let makes = move |weak| make_all(weak, lane);
+        background::spawn("make graphs", Arc::downgrade(shared), makes);
+    }
 }
 
 /// The next one of a list, or none after a while: then whoever waits sees that the store is gone.
 async fn next(
     weak: &Weak<Shared>,
-    of: impl Fn(&Graphs) -> &Arc<Notify>,
-    take: impl Fn(&mut Known) -> Option<GraphKey>,
+    lane: Lane,
+    of: impl Fn(&Woken) -> &Arc<Notify>,
+    take: impl Fn(&mut Queues) -> Option<GraphKey>,
 ) -> Option<(Arc<Shared>, GraphKey)> {
     loop {
         let shared = weak.upgrade().filter(|shared| !shared.is_closed())?;
-        let key = take(&mut shared.graphs.known.lock());
+        let key = take(&mut shared.graphs.known.lock().lanes[lane as usize]);
         if let Some(key) = key {
             return Some((shared, key));
         }
-        let woken = Arc::clone(of(&shared.graphs));
+        let woken = Arc::clone(of(&shared.graphs.lanes[lane as usize]));
         drop(shared);
         let _ = tokio::time::timeout(BUSY, woken.notified()).await;
     }
 }
 
-async fn look_at_all(weak: Weak<Shared>) {
-    forget(&weak);
+async fn look_at_all(weak: Weak<Shared>, lane: Lane) {
+    forget(&weak, lane);
     while let Some((shared, key)) =
-        next(&weak, |graphs| &graphs.looks, |known| known.looks.pop_front()).await
+        next(&weak, lane, |woken| &woken.looks, |queues| queues.looks.pop_front()).await
     {
         if let Err(why) = look_at(&shared, key).await {
             tracing::debug!(?why, tenant = %key.tenant, "look for a graph");
@@ -244,9 +282,13 @@ async fn look_at_all(weak: Weak<Shared>) {
 }
 
 /// What a task that died had in its hands would be pending for ever.
-fn forget(weak: &Weak<Shared>) {
-    if let Some(shared) = weak.upgrade() {
-        shared.graphs.known.lock().entries.clear();
+fn forget(weak: &Weak<Shared>, lane: Lane) {
+    let Some(shared) = weak.upgrade() else { return };
+    let mut known = shared.graphs.known.lock();
+    let is_of = |entry: &Entry| Lane::of(entry.placement) as usize == lane as usize;
+    let keys = known.entries.iter().filter(|(_, entry)| is_of(entry)).map(|(key, _)| *key);
+    for key in keys.collect::<Vec<_>>() {
+        known.entries.pop(&key);
     }
 }
 
@@ -266,8 +308,9 @@ async fn look_at(shared: &Arc<Shared>, key: GraphKey) -> Result<()> {
         if let Some(entry) = known.entries.peek_mut(&key) {
             entry.is_ready = is_ready;
         }
-        known.makes.push_back(key);
-        graphs.makes.notify_one();
+        let lane = Lane::of(entry.placement) as usize;
+        known.lanes[lane].makes.push_back(key);
+        graphs.lanes[lane].makes.notify_one();
     } else {
         graphs.settle(key, Some(is_ready), LOOK_EVERY);
     }
@@ -309,10 +352,10 @@ impl GraphNames {
     }
 }
 
-async fn make_all(weak: Weak<Shared>) {
-    forget(&weak);
+async fn make_all(weak: Weak<Shared>, lane: Lane) {
+    forget(&weak, lane);
     while let Some((shared, key)) =
-        next(&weak, |graphs| &graphs.makes, |known| known.makes.pop_front()).await
+        next(&weak, lane, |woken| &woken.makes, |queues| queues.makes.pop_front()).await
     {
         match make_or_remove(&shared, key).await {
             Ok(Some(is_ready)) => shared.graphs.settle(key, Some(is_ready), LOOK_EVERY),
@@ -332,6 +375,8 @@ async fn make_or_remove(shared: &Arc<Shared>, key: GraphKey) -> Result<Option<bo
     let place = shared.place_in(&located, entry.placement);
     let work = make_or_remove_in(shared, key, &entry, &located, &place);
     let limit = CHANGE + A_RECORD.saturating_mul(entry.records.try_into().unwrap_or(u32::MAX));
+    // How many there are is what a database says that its tenant may own.
+    let limit = if entry.placement.location == Location::Own { limit.min(OWN_MAX) } else { limit };
     within(limit, "make a graph", work).await
 }
 

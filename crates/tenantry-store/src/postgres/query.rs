@@ -28,7 +28,7 @@ use std::{
 };
 use tenantry_auth::{Level, Scope};
 use tenantry_types::{
-    Error, Explain, Filter, Found, Hit, Limits, QueryRequest, Record, Result, SearchPlan,
+    Error, Explain, Filter, Found, Hit, Limits, Metric, QueryRequest, Record, Result, SearchPlan,
     SearchStep,
 };
 
@@ -56,11 +56,9 @@ impl Tenancy<Cluster> {
     ) -> Result<Answer<Found>> {
         let bound = scope.restriction().filter.as_ref();
         let tenant = self.collection_tenant(scope, collection).await?;
-        let wires = request.vectors.iter().map(|vector| Wire::of(vector));
-        let wires = wires.collect::<Result<Vec<_>>>();
         let mut reading = Reading::new(self, &tenant, collection).await?;
         let (hits, searches, allowed) = loop {
-            let found = query(&mut reading, request, bound, &wires).await;
+            let found = query(&mut reading, request, bound).await;
             if let Some(found) = reading.settled(found).await? {
                 break found;
             }
@@ -77,7 +75,6 @@ async fn query(
     reading: &mut Reading<'_>,
     request: &QueryRequest,
     bound: Option<&Filter>,
-    wires: &Result<Vec<Wire>>,
 ) -> std::result::Result<Outcome, Halt> {
     let ask = Ask::new(reading, &request.select, bound);
     // Once known, a dimension stays; what does not fit, or is not known yet, is asked for first.
@@ -97,10 +94,11 @@ async fn query(
     if let Some(odd) = request.vectors.iter().find(|one| one.len() != want as usize) {
         return Err(dimension_error(request.using.as_ref(), want as usize, odd.len()).into());
     }
-    let wires = match wires {
-        Ok(wires) => wires,
-        Err(why) => return Err(Error::invalid(why.public_message()).into()),
+    let is_cosine = field.spec.metric == Metric::Cosine;
+    let wire = |vector: &Vec<f32>| {
+        if is_cosine { Wire::direction(vector) } else { Wire::of(vector) }
     };
+    let wires = request.vectors.iter().map(wire).collect::<Result<Vec<_>>>()?;
     let filters = ask.filters();
     let conditions = ask.conditions(&filters, &selected);
     let walk = if request.exact || bound.is_some() || !ask.can_walk() {
@@ -108,7 +106,7 @@ async fn query(
     } else {
         reading.walk_of(&field, request)
     };
-    let search = Search { request, field, wires, walk };
+    let search = Search { request, field, wires: &wires, walk };
     let (lines, records) = nearest(reading, search, &conditions).await?;
     reading.inner.shared.graphs.notice(reading.tenant, &reading.info, records);
     let allowed = if ask.is_all() { None } else { lines.count };

@@ -1,7 +1,7 @@
 //! Vectors on the wire, as pgvector sends and receives them: the number of components (16 bits),
 //! 16 bits of nothing, and the components, all big-endian.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, ops::RangeInclusive};
 use tenantry_types::{Error, Result};
 use tokio_postgres::types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 
@@ -31,7 +31,27 @@ impl Wire {
         }
         Ok(Self(bytes))
     }
+
+    /// One of the same direction whose length can be squared in single precision, as pgvector does
+    /// for a cosine.
+    pub(super) fn direction(vector: &[f32]) -> Result<Self> {
+        let square = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+        let length = square.sqrt();
+        if length == 0.0 || LENGTHS.contains(&length) {
+            return Self::of(vector);
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "no component is longer than the whole"
+        )]
+        let unit: Vec<f32> = vector.iter().map(|x| (f64::from(*x) / length) as f32).collect();
+        Self::of(&unit)
+    }
 }
+
+/// Lengths whose squares, and products with others of them, are far from both ends of single
+/// precision.
+const LENGTHS: RangeInclusive<f64> = 1e-15..=1e18;
 
 impl ToSql for Wire {
     fn to_sql(
@@ -76,6 +96,18 @@ mod tests {
         });
         assert!(Wire::of(&vec![0.0; DIMENSION_MAX]).is_ok());
         assert!(Wire::of(&vec![0.0; DIMENSION_MAX + 1]).is_err());
+    }
+
+    #[test]
+    fn a_direction_is_a_vector_that_can_be_squared() {
+        let usual = [3.0, -4.0];
+        assert_eq!(Wire::direction(&usual).unwrap().0, Wire::of(&usual).unwrap().0);
+        assert_eq!(Wire::direction(&[0.0; 2]).unwrap().0, Wire::of(&[0.0; 2]).unwrap().0);
+        for scale in [1e-30_f32, 1e30] {
+            let Wire(bytes) = Wire::direction(&[3.0 * scale, -4.0 * scale]).unwrap();
+            let unit = read(&bytes).unwrap();
+            assert!((unit[0] - 0.6).abs() < 1e-6 && (unit[1] + 0.8).abs() < 1e-6, "{unit:?}");
+        }
     }
 
     #[test]

@@ -27,6 +27,22 @@ impl Ground {
         }
     }
 
+    /// What a process needs to know to open it.
+    pub(super) fn word(&self) -> String {
+        match self {
+            Self::Files(folder) => folder.path().to_str().expect("a path").to_owned(),
+            Self::Postgres(site) => site.word(),
+        }
+    }
+
+    /// Opens what a word names.
+    pub(super) async fn open_by(word: &str) -> Stand {
+        if word.contains(char::is_whitespace) {
+            return Stand::over(Site::open_by(word).await).await;
+        }
+        Stand::open(Path::new(word)).await
+    }
+
     /// The places that hold rows of a tenant, once the store is closed.
     pub(super) async fn places(&self, id: TenantId) -> Vec<String> {
         match self {
@@ -39,11 +55,6 @@ impl Ground {
     pub(super) async fn check(&self, id: TenantId, isolation: Isolation) {
         check(&self.places(id).await, isolation);
     }
-}
-
-/// A tenant on files is in one place, and in the right one.
-pub(super) fn check_files(folder: &Path, id: TenantId, isolation: Isolation) {
-    check(&places(folder, id), isolation);
 }
 
 fn check(found: &[String], isolation: Isolation) {

@@ -237,7 +237,27 @@ async fn catalog(stand: Arc<Stand>, scope: Scope<Admin>, until: Arc<AtomicBool>)
 }
 
 pub(super) async fn nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around(ground: Ground) {
+    go_around(ground, 1).await;
+}
+
+/// Whoever writes at one node reads it at the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_fails_is_lost_or_doubled_on_two_nodes() {
+    go_around(Ground::postgres().await, 2).await;
+}
+
+/// So many nodes, the first of which is open.
+async fn nodes_with(ground: &Ground, first: &Arc<Stand>, nodes: u64) -> Vec<Arc<Stand>> {
+    let mut all = vec![Arc::clone(first)];
+    for _ in 1..nodes {
+        all.push(Arc::new(ground.open().await));
+    }
+    all
+}
+
+async fn go_around(ground: Ground, nodes: u64) {
     let stand = Arc::new(ground.open().await);
+    let stands = nodes_with(&ground, &stand, nodes).await;
     let scope = stand.create("a").await.expect("tenant");
     fill(&stand, &scope, RECORDS).await;
     let collection = stand.collection(&scope).await.expect("collection");
@@ -246,7 +266,7 @@ pub(super) async fn nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around(
     let mut clients = tokio::task::JoinSet::new();
     for number in 0..CLIENTS {
         let client = Client {
-            stand: Arc::clone(&stand),
+            stand: Arc::clone(&stands[usize::try_from(number % nodes).unwrap()]),
             scope: scope.clone(),
             collection: collection.clone(),
             number,
@@ -264,7 +284,9 @@ pub(super) async fn nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around(
     let mut pauses = Vec::new();
     for round in 0..ROUNDS {
         for to in CIRCLE {
-            let moved = tokio::time::timeout(Duration::from_secs(60), go(&stand, "a", to));
+            // Whichever node is asked: one of them moves it.
+            let asked = &stands[round % stands.len()];
+            let moved = tokio::time::timeout(Duration::from_secs(60), go(asked, "a", to));
             let status = moved.await.expect("it ends");
             assert_eq!(status.phase, MovePhase::Done);
             pauses.push(status.longest_pause.as_micros());
@@ -293,7 +315,10 @@ pub(super) async fn nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around(
     assert_eq!(count.expect("count").value, records.len());
     stand.verify_audit(&scope).await;
     let id = scope.tenant();
-    Arc::into_inner(stand).expect("all are done").close();
+    drop(stand);
+    for stand in stands {
+        Arc::into_inner(stand).expect("all are done").close();
+    }
     ground.check(id, CIRCLE[2]).await;
     // From disk, as well.
     let stand = ground.open().await;

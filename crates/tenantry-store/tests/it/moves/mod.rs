@@ -6,6 +6,7 @@ mod steps;
 
 use ground::Ground;
 use load::nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around;
+use steps::*;
 
 use crate::stand::{Chance, Stand, record, tenant};
 use std::{collections::BTreeMap, time::Duration};
@@ -48,24 +49,23 @@ everywhere! {
     a_tenant_is_deleted_while_it_is_moved
     a_move_is_cancelled_at_any_moment
     nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around
+    killed_on_the_way_to_a_schema
+    killed_on_the_way_to_a_database
+    killed_on_the_way_home
+    killed_in_the_middle_of_the_copy
+    killed_while_a_move_to_the_shared_tables_is_undone
+    killed_while_a_move_to_a_database_is_undone
 }
 
 const CIRCLE: [Isolation; 3] = [Isolation::Schema, Isolation::Database, Isolation::Shared];
 
 /// Waits until a move is over.
 async fn over(stand: &Stand, name: &str) -> MoveStatus {
-    for n in 0..6_000 {
+    for _ in 0..6_000 {
         let status = stand.store.move_status(&stand.operator, &tenant(name)).await;
         let status = status.expect("the status").expect("a move");
         if status.phase.is_over() {
-            eprintln!("{n} over {status:?}");
             return status;
-        }
-        if n % 50 == 0 {
-            eprintln!(
-                "{n} {:?} {} {:?} {:?}",
-                status.phase, status.records_copied, status.longest_pause, status.error
-            );
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -1,8 +1,8 @@
 //! Kill -9 at every step: a child process moves a tenant that is written to and ends itself when the
 //! mover says a word the first or the second time; what it leaves is opened, and the move goes on or was undone.
 
-use super::{CIRCLE, all, ground::check_files, isolation, over};
-use crate::stand::{Running, Stand, record, tenant, this_binary, verify_chain, whole_number};
+use super::{CIRCLE, Ground, all, isolation, over};
+use crate::stand::{Running, record, tenant, this_binary, verify_chain, whole_number};
 use std::{
     collections::BTreeMap,
     io::{Read as _, Write as _},
@@ -23,7 +23,7 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-const FOLDER: &str = "TENANTRY_MOVES_FOLDER";
+const GROUND: &str = "TENANTRY_MOVES_GROUND";
 const STEP: &str = "TENANTRY_MOVES_STEP";
 const TO: &str = "TENANTRY_MOVES_TO";
 /// The move is cancelled when something is copied.
@@ -93,14 +93,14 @@ fn say(line: &str) {
 /// The child's side; returns at once when the test binary runs as usual.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_moves() {
-    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let Ok(ground) = std::env::var(GROUND) else { return };
     let step = std::env::var(STEP).expect("a step");
     let (word, time) = step.split_once(':').expect("a word and a number");
     let has_copied = Arc::new(AtomicBool::new(false));
     let left = AtomicU64::new(time.parse().expect("a number"));
     let ending = Ending { word: word.to_owned(), left, has_copied: Arc::clone(&has_copied) };
     tracing::subscriber::set_global_default(ending).expect("the only one");
-    let stand = Arc::new(Stand::open(Path::new(&folder)).await);
+    let stand = Arc::new(Ground::open_by(&ground).await);
     let id = stand.store.find_tenant(&tenant("a")).await.expect("find").expect("it lives").id;
     let scope = stand.scope(id);
     let collection = stand.collection(&scope).await.expect("collection");
@@ -141,8 +141,9 @@ async fn child_that_moves() {
 }
 
 /// What the child said.
-fn run(folder: &Path, step: &str, to: &str, cancel: bool) -> String {
-    let mut child = this_binary("moves::steps::child_that_moves", FOLDER, folder);
+fn run(ground: &Ground, step: &str, to: &str, cancel: bool) -> String {
+    let word = ground.word();
+    let mut child = this_binary("moves::steps::child_that_moves", GROUND, Path::new(&word));
     child.env(STEP, step).env(TO, to);
     if cancel {
         child.env(CANCEL, "1");
@@ -155,27 +156,15 @@ fn run(folder: &Path, step: &str, to: &str, cancel: bool) -> String {
     said
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("read").flatten() {
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("copy");
-        }
-    }
-}
-
 /// Opens what the child has left, lets the move end, and compares with what was acknowledged.
 async fn compare(
-    folder: &Path,
+    ground: &Ground,
     said: &str,
     id: TenantId,
     from: Isolation,
     expected: usize,
 ) -> MovePhase {
-    let stand = Stand::open(folder).await;
+    let stand = ground.open().await;
     let begun = stand.store.move_status(&stand.operator, &tenant("a")).await.expect("status");
     let phase = match begun {
         Some(_) => over(&stand, "a").await.phase,
@@ -205,21 +194,13 @@ async fn compare(
     if phase != MovePhase::Done {
         assert_eq!((phase, now), (MovePhase::Cancelled, from));
     }
-    // It can be moved again, wherever it is.
     stand.close();
-    check_files(folder, id, now);
+    ground.check(id, now).await;
     phase
 }
 
 /// Every step of the move from one place to another.
-async fn every_step(from: Isolation, to: &str, cancel: bool) {
-    let dir = tempfile::tempdir().expect("a folder");
-    let first = dir.path().join("first");
-    let stand = Stand::open(&first).await;
-    let scope = stand.create_in("a", from).await.expect("tenant");
-    super::fill(&stand, &scope, RECORDS).await;
-    let id = scope.tenant();
-    stand.close();
+async fn every_step(ground: Ground, from: Isolation, to: &str, cancel: bool) {
     let steps: &[&str] = if cancel {
         &["let go", "undo", "undone"]
     } else {
@@ -248,18 +229,21 @@ async fn every_step(from: Isolation, to: &str, cancel: bool) {
     };
     for step in steps {
         for time in 1..=2 {
-            let folder = dir.path().join("next");
-            copy(&first, &folder);
-            let said = run(&folder, &format!("{step}:{time}"), to, cancel);
+            let stand = ground.open().await;
+            let scope = stand.create_in("a", from).await.expect("tenant");
+            super::fill(&stand, &scope, RECORDS).await;
+            let id = scope.tenant();
+            stand.close();
+            let said = run(&ground, &format!("{step}:{time}"), to, cancel);
             let is_over = said.lines().any(|line| line == "over");
             let has_ended = said.lines().any(|line| line.starts_with("end at "));
             assert!(has_ended != is_over, "the child ended by itself: {said}");
             assert!(has_ended || time > 1, "it never came to {step}");
-            let phase = compare(&folder, &said, id, from, RECORDS).await;
+            let phase = compare(&ground, &said, id, from, RECORDS).await;
             // Undone if the operator said so, and otherwise gone on with.
             let is_asked = *step != "mark" || is_over;
             assert_eq!(phase == MovePhase::Done, is_asked && !cancel, "{step} {time}");
-            std::fs::remove_dir_all(&folder).expect("remove");
+            forget(&ground).await;
             if is_over {
                 break;
             }
@@ -267,39 +251,48 @@ async fn every_step(from: Isolation, to: &str, cancel: bool) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_on_the_way_to_a_schema() {
-    every_step(CIRCLE[2], "schema", false).await;
+/// Removes the tenant, and everything of it.
+async fn forget(ground: &Ground) {
+    let stand = ground.open().await;
+    stand.store.delete_tenant(&stand.operator, &tenant("a")).await.expect("delete");
+    for _ in 0..1_000 {
+        if stand.store.leftovers(&stand.operator).await.expect("leftovers").is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stand.close();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_on_the_way_to_a_database() {
-    every_step(CIRCLE[0], "database", false).await;
+pub(super) async fn killed_on_the_way_to_a_schema(ground: Ground) {
+    every_step(ground, CIRCLE[2], "schema", false).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_on_the_way_home() {
-    every_step(CIRCLE[1], "shared", false).await;
+pub(super) async fn killed_on_the_way_to_a_database(ground: Ground) {
+    every_step(ground, CIRCLE[0], "database", false).await;
+}
+
+pub(super) async fn killed_on_the_way_home(ground: Ground) {
+    every_step(ground, CIRCLE[1], "shared", false).await;
 }
 
 /// So much is copied that the row of the move says where to go on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_in_the_middle_of_the_copy() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let folder = dir.path().join("store");
-    let stand = Stand::open(&folder).await;
+pub(super) async fn killed_in_the_middle_of_the_copy(ground: Ground) {
+    let stand = ground.open().await;
     let scope = stand.create("a").await.expect("tenant");
     super::fill(&stand, &scope, MANY).await;
     let id = scope.tenant();
     stand.close();
-    let said = run(&folder, "saved:2", "database", false);
+    let said = run(&ground, "saved:2", "database", false);
     assert!(said.lines().any(|line| line == "end at saved"), "{said}");
-    let phase = compare(&folder, &said, id, CIRCLE[2], MANY).await;
+    let phase = compare(&ground, &said, id, CIRCLE[2], MANY).await;
     assert_eq!(phase, MovePhase::Done);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_while_a_move_is_undone() {
-    every_step(CIRCLE[1], "shared", true).await;
-    every_step(CIRCLE[2], "database", true).await;
+pub(super) async fn killed_while_a_move_to_the_shared_tables_is_undone(ground: Ground) {
+    every_step(ground, CIRCLE[1], "shared", true).await;
+}
+
+pub(super) async fn killed_while_a_move_to_a_database_is_undone(ground: Ground) {
+    every_step(ground, CIRCLE[2], "database", true).await;
 }

@@ -118,6 +118,22 @@ impl Site {
         Store::open_postgres(config).await.expect("a store")
     }
 
+    /// What another process needs to know to be a node that makes tenants apart.
+    pub(crate) fn word(&self) -> String {
+        let folder = self.folder.path().to_str().expect("a path");
+        format!("{} {} {folder}", self.url, self.admin_url)
+    }
+
+    /// That node.
+    pub(crate) async fn open_by(word: &str) -> Store {
+        let parts: Vec<&str> = word.split(' ').collect();
+        let [url, admin_url, folder] = parts[..] else { panic!("three words") };
+        let mut config = PostgresConfig::new(DatabaseUrl::parse(url).expect("a URL"), folder);
+        config.admin_url = Some(DatabaseUrl::parse(admin_url).expect("a URL"));
+        config.master_key = MasterKey::Bytes(Zeroizing::new([7; 32]));
+        Store::open_postgres(config).await.expect("a store")
+    }
+
     /// A node's configuration.
     pub(crate) fn config(&self) -> PostgresConfig {
         let url = DatabaseUrl::parse(&self.url).expect("a URL");
