@@ -33,9 +33,8 @@ use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Result};
 use tokio_postgres::types::Type;
 
-/// A place that was left is emptied after this: until then every node has learned where the tenant
-/// lives, and what it had begun before has ended.
-const UNREAD_AFTER: Duration = Duration::from_secs(3);
+/// It is remembered for so long that a place was left.
+const REMEMBERED: Duration = Duration::from_secs(3_600);
 const PUT_HEAD: &str = "WITH head AS (UPDATE {schema}.catalog SET row = $4 \
      WHERE tenant = $1 AND family = $2 AND key = '' AND row = $3 RETURNING 1) \
      SELECT 1 / count(*) FROM head";
@@ -193,7 +192,7 @@ impl Carry for Cluster {
 
     fn left(&self, placement: Placement) {
         let mut left = self.shared.left.0.lock();
-        left.retain(|_, at| at.elapsed() < 10 * UNREAD_AFTER);
+        left.retain(|_, at| at.elapsed() < REMEMBERED);
         left.entry(placement).or_insert_with(Instant::now);
         drop(left);
         self.shared.forget_notes(placement);
@@ -201,7 +200,7 @@ impl Carry for Cluster {
 
     fn is_unread(&self, placement: Placement) -> bool {
         let left = self.shared.left.0.lock();
-        left.get(&placement).is_none_or(|at| at.elapsed() >= UNREAD_AFTER)
+        left.get(&placement).is_none_or(|at| at.elapsed() >= self.shared.emptied_after)
     }
 }
 

@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub(super) movers: Connections,
     pub(super) lead: Lead,
     pub(super) left: Left,
+    /// See [`PostgresConfig`](super::PostgresConfig).
+    pub(super) emptied_after: Duration,
     pub(crate) limits: Limits,
     pub(crate) root: Place,
     pub(crate) watch: Watch,

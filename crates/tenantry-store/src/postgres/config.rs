@@ -38,6 +38,9 @@ pub struct PostgresConfig {
     /// Collections of so many records get graphs for approximate search, if their tenant lives
     /// apart.
     pub graph_above: u64,
+    /// How long after a tenant was moved the place that it has left is emptied. Until then every node
+    /// must have learned where the tenant lives, which takes it a second at most.
+    pub emptied_after: Duration,
     /// Where the master key comes from. All nodes of an installation have the same.
     pub master_key: MasterKey,
     /// The folder of the master key's file.
@@ -69,6 +72,7 @@ pub struct LocationConfig {
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 
 const GRAPH_ABOVE: u64 = 20_000;
+const EMPTIED_AFTER: Duration = Duration::from_secs(3);
 
 impl PostgresConfig {
     /// Defaults: a key file in `key_folder`, 32 connections, 30 seconds a statement, graphs
@@ -84,6 +88,7 @@ impl PostgresConfig {
             statement_timeout: Duration::from_secs(30),
             citus: false,
             graph_above: GRAPH_ABOVE,
+            emptied_after: EMPTIED_AFTER,
             master_key: MasterKey::File,
             key_folder: key_folder.into(),
             may_found: true,

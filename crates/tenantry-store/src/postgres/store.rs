@@ -174,6 +174,7 @@ fn shared(
         movers: connections(MOVERS),
         lead: Lead::default(),
         left: Left::default(),
+        emptied_after: config.emptied_after,
         limits: Limits {
             statement: config.statement_timeout,
             lock: LOCK,

@@ -134,8 +134,8 @@ impl OpenTenant {
         let prefix = Prefix::of(id);
         let row_key = keys::Tenant {}.encode(prefix);
         let Some(row) = view.get(Space::Catalog, &row_key).await? else { return Ok(None) };
-        let row: DiskTenant = disk::decode(&key.open(&row_key, &row)?, "a tenant")?;
-        let info = row.into_info(id)?;
+        let info: DiskTenant = disk::decode(&key.open(&row_key, &row)?, "a tenant")?;
+        let info = info.into_info(id)?;
         let (isolation, location) = (info.isolation, info.location);
         let place = keys::Place { tenant: id.get() }.encode(Prefix::of(TenantId::INSTALLATION));
         let place = match (isolation, location) {
@@ -155,6 +155,11 @@ impl OpenTenant {
             }
         }
         if (tenant.placement.isolation, tenant.placement.location) != (isolation, location) {
+            // Whoever holds locks of the root sees what others commit meanwhile.
+            let again = view.many(Space::Catalog, std::slice::from_ref(&row_key)).await?;
+            if again.into_iter().next().flatten() != Some(row) {
+                return Err(moving::moved());
+            }
             return Err(Error::corrupt(format!("the place of tenant {id} is gone")));
         }
         Ok(Some(tenant))

@@ -115,6 +115,7 @@ impl Site {
         let mut config = self.config();
         config.admin_url = Some(DatabaseUrl::parse(&self.admin_url).expect("a URL"));
         config.default_isolation = isolation;
+        config.emptied_after = std::time::Duration::from_millis(300);
         Store::open_postgres(config).await.expect("a store")
     }
 
@@ -131,6 +132,7 @@ impl Site {
         let mut config = PostgresConfig::new(DatabaseUrl::parse(url).expect("a URL"), folder);
         config.admin_url = Some(DatabaseUrl::parse(admin_url).expect("a URL"));
         config.master_key = MasterKey::Bytes(Zeroizing::new([7; 32]));
+        config.emptied_after = std::time::Duration::from_millis(300);
         Store::open_postgres(config).await.expect("a store")
     }
 
