@@ -8,7 +8,7 @@
 
 use super::{
     admin::{Work, connect, failed, lock_work},
-    cluster::Shared,
+    cluster::{Place, Shared},
     installed::check_owner,
     migrate::{begin, commit, run},
     names::ROOT_SCHEMA,
@@ -33,22 +33,23 @@ const KEEP: &str = "INSERT INTO {schema}.catalog (tenant, family, key, row) \
 impl Shared {
     /// Fails if the installation's database is another one than that in which it started first.
     pub(super) async fn is_at_home(self: &Arc<Self>) -> Result<()> {
+        let Some(root) = self.root_here() else { return Ok(()) };
         if self.is_at_home.load(Ordering::Acquire) {
             return Ok(());
         }
-        let (here, known) = ask(&PgView::root(self)).await?;
+        let (here, known) = ask(&PgView::root(self)?, root).await?;
         let known = match known {
             Some(known) => known,
             None => {
-                let view = PgView::writing(self, self.root.clone());
+                let view = PgView::writing(self, root.clone());
                 let keep = || {
-                    let statement = Statement::new(self.root.text(KEEP))
+                    let statement = Statement::new(root.text(KEEP))
                         .with(i16::from(keys::Home::FAMILY), Type::INT2)
                         .with(here.clone(), Type::BYTEA);
                     vec![Step::Run(statement)]
                 };
-                view.run(&self.root, TenantId::INSTALLATION, keep).await?;
-                let (_, known) = ask(&view).await?;
+                view.run(root, TenantId::INSTALLATION, keep).await?;
+                let (_, known) = ask(&view, root).await?;
                 commit_steps(view, vec![Step::Run(Statement::new("SELECT 1"))], 0).await?;
                 known.unwrap_or_default()
             }
@@ -66,12 +67,11 @@ const ELSEWHERE: &str = "the installation's database is a copy, or was moved: it
      with the one that it comes from, run `tenantry postgres adopt`";
 
 /// Where it is, and where it was when it claimed others.
-async fn ask(view: &PgView) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
-    let root = view.shared.root.clone();
+async fn ask(view: &PgView, root: &Place) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
     let key = keys::Home {}.encode(Prefix::of(TenantId::INSTALLATION));
     let key = Key::split(&key)?;
-    let steps = || vec![Step::Run(Statement::new(HERE)), Step::Run(key.get(&root))];
-    let answers = view.run(&root, TenantId::INSTALLATION, steps).await?;
+    let steps = || vec![Step::Run(Statement::new(HERE)), Step::Run(key.get(root))];
+    let answers = view.run(root, TenantId::INSTALLATION, steps).await?;
     let [here, known] = answers.as_slice() else { return Err(super::view::odd()) };
     let here = first_bytes(here)?.ok_or_else(super::view::odd)?;
     Ok((here, first_bytes(known)?))

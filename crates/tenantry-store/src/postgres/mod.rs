@@ -61,6 +61,7 @@ mod reading;
 mod records;
 #[cfg(test)]
 mod records_tests;
+pub(crate) mod root;
 mod select;
 mod setup;
 mod shares;
@@ -79,10 +80,10 @@ pub(crate) mod view;
 mod watch;
 mod write;
 
-pub use config::{LocationConfig, PostgresConfig};
+pub use config::{DatabasesConfig, LocationConfig, PostgresConfig};
 pub use home::adopt;
 pub use migrate::{Migrated, Progress, migrate};
 pub use names::Names;
 pub use setup::{SetUp, Setup, setup};
-pub use store::Postgres;
+pub(crate) use store::{Inner, Postgres};
 pub use url::DatabaseUrl;

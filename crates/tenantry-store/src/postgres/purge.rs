@@ -9,6 +9,7 @@ use super::{
     graph,
     locations::Located,
     purging::{self, Did, TURN},
+    root::Root,
     statement::{Statement, Step},
     submit::{commit_steps, note},
     view::{Key, PgView, behind, bytes, first_bytes, odd},
@@ -82,7 +83,8 @@ struct Notes {
 
 impl Notes {
     fn of_root(shared: &Shared) -> Result<Self> {
-        let (located, place) = (Arc::clone(&shared.home), shared.root.clone());
+        let located = Arc::clone(shared.home()?);
+        let place = located.root.clone();
         Ok(Self { located, place, whose: INSTALLATION, number: signed(INSTALLATION)? })
     }
 
@@ -105,7 +107,10 @@ async fn purge_all(shared: &Arc<Shared>) -> Result<()> {
         let of = Arc::clone(shared);
         purging::spawn(shared, placement.tenant, async move { purge_place(&of, placement).await });
     }
-    purge_notes(shared, Notes::of_root(shared)?).await
+    match shared.root {
+        Root::Here(_) => purge_notes(shared, Notes::of_root(shared)?).await,
+        Root::Elsewhere(_) => Ok(()),
+    }
 }
 
 /// Does the work of a place's notes.
@@ -132,7 +137,7 @@ async fn purge_place(shared: &Arc<Shared>, placement: Placement) -> Result<Did> 
 /// True if the tenant was deleted.
 async fn is_gone(shared: &Arc<Shared>, tenant: TenantId) -> Result<bool> {
     let key = keys::Tenant {}.encode(Prefix::of(tenant));
-    Ok(PgView::root(shared).get(Space::Catalog, &key).await?.is_none())
+    Ok(shared.root_row(&key).await?.is_none())
 }
 
 /// What became of a piece of a note's work.
@@ -217,26 +222,14 @@ async fn piece(
         let key = keys::Place { tenant: note.tenant }.encode(Prefix::of(INSTALLATION));
         if let Some(row) = view.get(Space::Catalog, &key).await? {
             let PlaceRow { placement, fresh, .. } = PlaceRow::decode(tenant, &row)?;
-            if !shared.can_drop(placement) {
-                tracing::debug!(%tenant, "a place is left to a node that can remove it");
-                return Ok(Piece::Left);
-            }
-            if !shared.purging.is_dropped(tenant) {
-                // Without the note meanwhile: it takes its time, and any node may do it twice.
-                let of = Arc::clone(shared);
-                let was_made = fresh == Fresh::Made;
-                purging::spawn(shared, tenant, async move {
-                    match timeout(TURN, of.drop_place(placement, was_made)).await {
-                        Ok(dropped) => dropped.map(|()| Did::Dropped),
-                        Err(_) => Ok(Did::More),
-                    }
-                });
+            // Without the note meanwhile: it takes its time, and any node may do it twice.
+            if !shared.is_removed(placement, fresh == Fresh::Made) {
                 return Ok(Piece::Left);
             }
             let told = keys::told_of(Prefix::of(INSTALLATION), tenant);
             let own = keys::OwnDatabase { tenant: note.tenant }.encode(Prefix::of(INSTALLATION));
             let gone = [told, own, key];
-            steps.extend(gone.iter().filter_map(|key| remove_range(&shared.root, 0, key)));
+            steps.extend(gone.iter().filter_map(|key| remove_range(&notes.place, 0, key)));
         }
         remove_of_tenant(shared, &view, tenant).await?
     } else {
@@ -268,6 +261,29 @@ async fn piece(
     Ok(if is_done { Piece::Last } else { Piece::More })
 }
 
+impl Shared {
+    /// True if the place of a tenant that is gone was removed; otherwise a task does it, or nobody
+    /// can for now.
+    pub(super) fn is_removed(self: &Arc<Self>, placement: Placement, was_made: bool) -> bool {
+        let tenant = placement.tenant;
+        if !self.can_drop(placement) {
+            tracing::debug!(%tenant, "a place is left to a node that can remove it");
+            return false;
+        }
+        if self.purging.is_dropped(tenant) {
+            return true;
+        }
+        let of = Arc::clone(self);
+        purging::spawn(self, tenant, async move {
+            match timeout(TURN, of.drop_place(placement, was_made)).await {
+                Ok(dropped) => dropped.map(|()| Did::Dropped),
+                Err(_) => Ok(Did::More),
+            }
+        });
+        false
+    }
+}
+
 /// True if indexes of a deleted collection are left.
 async fn has_graphs(
     shared: &Shared,
@@ -275,7 +291,7 @@ async fn has_graphs(
     view: &PgView,
     note: &keys::Purge,
 ) -> Result<bool> {
-    if note.collection == 0 || notes.place == shared.root {
+    if note.collection == 0 || shared.root_here() == Some(&notes.place) {
         return Ok(false);
     }
     let pattern = shared.graph_pattern(TenantId::new(note.tenant), note.collection);
@@ -306,7 +322,7 @@ async fn lives_not(place: &Place, view: &PgView, note: &keys::Purge) -> Result<(
 
 /// Removes a piece of everything a tenant has; the number of rows in the largest one.
 async fn remove_of_tenant(shared: &Arc<Shared>, view: &PgView, tenant: TenantId) -> Result<i64> {
-    let root = &shared.root;
+    let root = shared.root()?;
     let number = signed(tenant)?;
     let list = || {
         let statement = Statement::new(root.text(KEYS))

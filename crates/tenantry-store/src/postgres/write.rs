@@ -4,7 +4,7 @@
 //! Between the two nobody waits for a turn: a connection and the tenant's lock are held.
 
 use super::{
-    cluster::Cluster,
+    Inner,
     connect::VectorType,
     draft::{Draft, IdKeys, part, signed, signed_collection},
     fields,
@@ -17,12 +17,11 @@ use super::{
 use crate::{
     CollectionInfo, CollectionRef,
     pool::compute,
+    sites::SiteView,
     tenancy::{
-        Tenancy,
-        batch::{Batch, Place as BatchPlace, Prepared, Put, weight},
+        batch::{Batch, Offered, Place as BatchPlace, Prepared, Put, weight},
         catalog::PARTITION,
         commit::Commit,
-        complete,
         disk::{Body, Statistics},
         keys,
         tenants::OpenTenant,
@@ -30,10 +29,10 @@ use crate::{
     },
 };
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
-use tenantry_auth::{CanWrite, Scope, Write};
+use tenantry_auth::{Scope, Write};
 use tenantry_types::{
     CollectionNumber, Error, ErrorKind, Filter, RecordWrite, Result, WriteMode, WriteOutcome,
 };
@@ -59,27 +58,22 @@ const PUT_VECTORS: &str = "INSERT INTO {schema}.vectors (tenant, collection, fie
      SELECT $1, $2, unnest($3::smallint[]), unnest($4::bigint[]), unnest($5) \
      ON CONFLICT (tenant, collection, field, ordinal) DO UPDATE SET v = excluded.v";
 
-impl Tenancy<Cluster> {
-    pub(crate) async fn write<L: CanWrite>(
-        self: &Arc<Self>,
-        scope: &Scope<L>,
+impl Inner {
+    /// Whoever calls this does not go away.
+    pub(super) async fn write(
+        &self,
+        scope: &Scope<Write>,
         collection: &CollectionRef,
         mode: WriteMode,
-        records: Vec<RecordWrite>,
-        attributes: BTreeMap<String, String>,
+        batch: &mut Offered,
     ) -> Result<WriteOutcome> {
-        let (inner, scope, collection) = (Arc::clone(self), scope.to_write(), collection.clone());
-        complete(async move {
-            let mut batch = (records, attributes);
-            match inner.write_all(&scope, &collection, mode, &mut batch).await {
-                Err(why) => {
-                    let other = inner.namesake(&scope, &collection, why).await?;
-                    inner.write_all(&scope, &other, mode, &mut batch).await
-                }
-                done => done,
+        match self.write_all(scope, collection, mode, batch).await {
+            Err(why) => {
+                let other = self.namesake(scope, collection, why).await?;
+                self.write_all(scope, &other, mode, batch).await
             }
-        })
-        .await
+            done => done,
+        }
     }
 
     /// Takes the batch once the collection is known to be there.
@@ -88,26 +82,30 @@ impl Tenancy<Cluster> {
         scope: &Scope<Write>,
         collection: &CollectionRef,
         mode: WriteMode,
-        batch: &mut (Vec<RecordWrite>, BTreeMap<String, String>),
+        batch: &mut Offered,
     ) -> Result<WriteOutcome> {
-        let tenant = self.collection_tenant(scope, collection).await?;
+        let tenant = self.tenancy.collection_tenant(scope, collection).await?;
         let number = collection.info.number;
-        let bytes = batch.0.iter().map(weight).sum::<usize>();
-        let keys = IdKeys::new(&tenant, number).all(batch.0.iter().map(|one| &one.id));
+        let records = batch.as_ref().map_or(&[] as &[_], |(records, _)| records);
+        let bytes = records.iter().map(weight).sum::<usize>();
+        let keys = IdKeys::new(&tenant, number).all(records.iter().map(|one| &one.id));
         // Whoever adds only meets no old record.
         let needs_bodies = !matches!(mode, WriteMode::Add(_));
-        let held = batch_bytes(&batch.0);
+        let held = batch_bytes(records);
         let change = self.changing(scope, &tenant, collection, held, |draft| {
             Ok(Some(existing(draft, &keys, needs_bodies)))
         });
         let Changing { writing: _writing, view, info, statistics, lines } = change.await?;
-        let met = Met::of(lines, &batch.0, needs_bodies)?;
-        let (records, attributes) = std::mem::take(batch);
+        let met = Met::of(lines, records, needs_bodies)?;
+        let Some((records, attributes)) = batch.take() else {
+            return Err(Error::internal("a batch was written twice"));
+        };
         let bytes = bytes + met.bytes;
         let prepared = {
             let (tenant, info) = (Arc::clone(&tenant), info.clone());
             let commit_tenant = Arc::clone(&tenant);
-            let (now, entropy) = (self.now(), Arc::clone(&self.entropy));
+            let tenancy = &self.tenancy;
+            let (now, entropy) = (tenancy.now(), Arc::clone(&tenancy.entropy));
             // A bound filter may read stored texts, which are larger than what is written.
             let (bound, actor) = (scope.restriction().filter.clone(), scope.actor().to_owned());
             let bytes =
@@ -157,7 +155,7 @@ impl<'t> Changing<'t> {
     }
 }
 
-impl Tenancy<Cluster> {
+impl Inner {
     /// Waits for the tenant's writer lock with so many bytes in hand, then locks it for other nodes, and reads in the same
     /// round trip what the collection is like and what else is asked for.
     pub(super) async fn changing<'t>(
@@ -170,7 +168,7 @@ impl Tenancy<Cluster> {
     ) -> Result<Changing<'t>> {
         let writing = tenant.writer_turn(bytes).await?;
         if tenant.is_behind() {
-            drop(Box::pin(self.caught_up(tenant)).await?);
+            drop(Box::pin(self.tenancy.caught_up(tenant)).await?);
         }
         self.changing_locked(scope, tenant, collection, writing, true, data).await
     }
@@ -198,7 +196,9 @@ impl Tenancy<Cluster> {
         let (view, answers) =
             PgView::change_and(&self.shared, place.clone(), &[tenant], steps).await?;
         // A revocation takes the same lock.
-        self.stands(scope.standing(), Some(tenant), Some(&view)).await?;
+        let view = SiteView::from(view);
+        self.tenancy.stands(scope.standing(), Some(tenant), Some(&view)).await?;
+        let view = view.into_postgres()?;
         let rows = answers.into_iter().next_back().unwrap_or_default();
         let lines = Lines::of(rows, tenant, number)?;
         let info = named::check(tenant, collection, lines.info.as_ref())?.clone();

@@ -2,6 +2,7 @@
 //!
 //! `TENANTRY_TEST_POSTGRES` is the URL of a superuser of a server for tests.
 
+mod beside;
 mod faults;
 mod graph;
 mod hostile;
@@ -57,7 +58,7 @@ async fn the_fewest_connections_are_enough() {
     conformance::run_all(async || {
         let site = Site::new().await;
         let mut config = site.config();
-        config.connections = std::num::NonZeroUsize::MIN;
+        config.databases.connections = std::num::NonZeroUsize::MIN;
         (Store::open_postgres(config).await.expect("a store"), site)
     })
     .await;
