@@ -135,6 +135,19 @@ impl Store {
         Ok(Self(Handles::in_a_database(config).await?))
     }
 
+    /// Says that a data folder is the installation itself, and no copy of it, of which no other is
+    /// used any more: its next start takes all locations anew, and whoever works with the folder
+    /// that this one comes from is refused there from then on.
+    pub async fn adopt_embedded(config: EmbeddedConfig) -> Result<()> {
+        let handles = Handles::in_files(config)?;
+        let adopted = match &handles.files {
+            Some(files) => files.adopt().await,
+            None => Ok(()),
+        };
+        handles.close();
+        adopted
+    }
+
     /// Looks at every location, so that one that is refused shows at the start. One that is out of
     /// reach costs its own tenants only.
     pub async fn open_locations(&self) -> Result<()> {

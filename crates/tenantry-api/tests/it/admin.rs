@@ -127,7 +127,7 @@ async fn the_operators_log_tells_what_operators_did() {
     assert_eq!(page["next"], page["entries"][0]["sequence"]);
 }
 
-/// On files there is one place for all: what is said of others is refused, and no URL comes back.
+/// What is said of places that are not there is refused, and no URL comes back.
 #[tokio::test]
 async fn where_a_tenant_is_to_be_is_refused_without_repeating_a_url() {
     let server = Server::start().await;
@@ -139,8 +139,8 @@ async fn where_a_tenant_is_to_be_is_refused_without_repeating_a_url() {
         body
     };
     for (more, status, kind, says) in [
-        (json!({"location": "eu"}), 501, "unsupported", "--backend embedded"),
-        (json!({"own_database": own}), 501, "unsupported", "--backend embedded"),
+        (json!({"location": "eu"}), 400, "invalid", "given are: none"),
+        (json!({"own_database": own}), 503, "unavailable", "127.0.0.1:1"),
         (json!({"location": "eu", "own_database": own}), 400, "invalid", "not both"),
         (
             json!({"isolation": "schema", "own_database": own}),

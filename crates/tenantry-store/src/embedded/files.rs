@@ -110,6 +110,11 @@ impl Files {
         config::allow_databases(&self.folder)
     }
 
+    /// What tells these files from a copy of them.
+    pub(crate) fn identity(&self) -> Result<Vec<u8>> {
+        self.slots.identity()
+    }
+
     /// Counts the commits whose fate was unknown.
     pub(crate) fn generation(&self) -> u64 {
         self.disk.generation()

@@ -39,7 +39,9 @@ use crate::{
         Space, Tenancy, WriteSet, catalog, commit, complete, disk, keys,
         keys::Prefix,
         master::open_error,
-        moving, number, seal, slot,
+        moving, number,
+        place::Placement,
+        seal, slot,
         slot::Slot,
         tenants,
         tenants::{OpenTenant, Tenants},
@@ -150,6 +152,20 @@ impl Embedded {
         let inner = Arc::new(Inner { tenancy: Arc::clone(tenancy), files });
         inner.start()?;
         Ok(Self { inner })
+    }
+
+    /// Says that these files are the installation, and no copy of them: databases are taken anew at
+    /// the next start.
+    pub(crate) async fn adopt(&self) -> Result<()> {
+        let (root, installation) = (self.inner.db()?, Prefix::of(TenantId::INSTALLATION));
+        let mut set = WriteSet::new(Placement::shared(TenantId::INSTALLATION), root.generation());
+        for claimed in root.scan(Space::Catalog, &keys::Claimed::all(installation), None) {
+            set.operations.push((Space::Catalog, claimed?.0.to_vec(), None));
+        }
+        let home = keys::Home {}.encode(installation);
+        set.operations.push((Space::Catalog, home, Some(self.inner.identity()?)));
+        drop(root);
+        self.inner.disk.commit(set).await
     }
 
     /// Starts what works in the background; it ends with the store.

@@ -4,7 +4,7 @@
 //! databases for its own. What a restored dump does not have is the server's identity and the
 //! database's number there: both are kept in a row from the first start on, and from where they
 //! are others nobody enters a claimed database or one of a tenant's at home, whose names a copy on
-//! the same server shares.
+//! the same server shares. An installation that is elsewhere says itself what it is known by.
 
 use super::{
     admin::{Work, connect, failed, lock_work},
@@ -12,6 +12,7 @@ use super::{
     installed::check_owner,
     migrate::{begin, commit, run},
     names::ROOT_SCHEMA,
+    root::{Elsewhere, Root},
     statement::{Statement, Step},
     submit::commit_steps,
     view::{Key, PgView, first_bytes},
@@ -33,10 +34,23 @@ const KEEP: &str = "INSERT INTO {schema}.catalog (tenant, family, key, row) \
 impl Shared {
     /// Fails if the installation's database is another one than that in which it started first.
     pub(super) async fn is_at_home(self: &Arc<Self>) -> Result<()> {
-        let Some(root) = self.root_here() else { return Ok(()) };
         if self.is_at_home.load(Ordering::Acquire) {
             return Ok(());
         }
+        let (here, known) = match &self.root {
+            Root::Here(home) => self.home_known(&home.root).await?,
+            Root::Elsewhere(elsewhere) => elsewhere_known(elsewhere.as_ref()).await?,
+        };
+        if known != here {
+            let why = if self.root_here().is_some() { ELSEWHERE } else { COPIED };
+            return Err(Error::new(ErrorKind::Conflict, why));
+        }
+        self.is_at_home.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Which database the installation's is, and which it was when it started first.
+    async fn home_known(self: &Arc<Self>, root: &Place) -> Result<(Vec<u8>, Vec<u8>)> {
         let (here, known) = ask(&PgView::root(self)?, root).await?;
         let known = match known {
             Some(known) => known,
@@ -54,14 +68,24 @@ impl Shared {
                 known.unwrap_or_default()
             }
         };
-        if known != here {
-            return Err(Error::new(ErrorKind::Conflict, ELSEWHERE));
-        }
-        self.is_at_home.store(true, Ordering::Release);
-        Ok(())
+        Ok((here, known))
     }
 }
 
+/// The same of an installation that is elsewhere.
+async fn elsewhere_known(root: &dyn Elsewhere) -> Result<(Vec<u8>, Vec<u8>)> {
+    let here = root.here()?;
+    let key = keys::Home {}.encode(Prefix::of(TenantId::INSTALLATION));
+    if let Some(known) = root.row(&key).await? {
+        return Ok((here, known));
+    }
+    root.keep(key, here.clone()).await?;
+    Ok((here.clone(), here))
+}
+
+const COPIED: &str = "the data folder is a copy, or was put back from one: it is not the one that its \
+     locations and its tenants' databases belong to. If no server works any more with the one \
+     that it comes from, run `tenantry postgres adopt` with --data-dir";
 const ELSEWHERE: &str = "the installation's database is a copy, or was moved: it is not the one \
      that its locations and its tenants' databases belong to. If no server works any more \
      with the one that it comes from, run `tenantry postgres adopt`";

@@ -25,6 +25,9 @@ pub(crate) trait Elsewhere: Send + Sync {
     /// A row of the installation's catalog.
     fn row<'a>(&'a self, key: &'a [u8]) -> Asked<'a, Option<Vec<u8>>>;
 
+    /// What tells the installation from a copy of it.
+    fn here(&self) -> Result<Vec<u8>>;
+
     /// Keeps a row of the installation's catalog, durably.
     fn keep(&self, key: Vec<u8>, row: Vec<u8>) -> Asked<'_, ()>;
 

@@ -200,13 +200,17 @@ fn shared(
     let lookups = (all / 8).max(1);
     let some = |count: usize| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
     let connections = |count: usize| Connections::new(some(count));
-    let watched = match &root {
-        Root::Here(home) => Some(home.root.clone()),
-        Root::Elsewhere(_) => None,
+    let (watched, working) = match &root {
+        Root::Here(home) => {
+            let working = some(all.saturating_sub(lookups));
+            (Some(home.root.clone()), Connections::with_home(working))
+        }
+        // Nobody looks anything up in PostgreSQL, and no place is kept for a home.
+        Root::Elsewhere(_) => (None, connections(all)),
     };
     let (tenants, revocations) = (Arc::clone(tenants), Arc::clone(revocations));
     Ok(Shared {
-        connections: Connections::with_home(some(all.saturating_sub(lookups))),
+        connections: working,
         lookups: connections(lookups),
         // With one, no database had a part of it only.
         far: connections(lookups.max(2)),

@@ -31,6 +31,10 @@ impl Elsewhere for RootInFiles {
         })
     }
 
+    fn here(&self) -> Result<Vec<u8>> {
+        self.files()?.identity()
+    }
+
     fn keep(&self, key: Vec<u8>, row: Vec<u8>) -> Asked<'_, ()> {
         Box::pin(async move {
             let files = self.files()?;

@@ -332,3 +332,90 @@ async fn moves_to_databases_are_refused() {
     node.store.write(&home, &collection, UPSERT, batch).await.unwrap();
     node.store.close();
 }
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let there = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &there);
+        } else {
+            std::fs::copy(entry.path(), there).unwrap();
+        }
+    }
+}
+
+/// A copy of the folder has all that proves its claims.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_the_files_enters_no_database_before_it_is_adopted() {
+    let (there, donor) = (Site::new().await, Site::new().await);
+    let folder = tempfile::tempdir().unwrap();
+    let (original, copied) = (folder.path().join("original"), folder.path().join("copied"));
+    let database = another(&donor).await;
+    let node = open(config(&original, &there, Isolation::Shared)).await;
+    let mut scopes = vec![make(&node, "away", None).await.unwrap()];
+    scopes.push(make(&node, "own", Some(own(&database))).await.unwrap());
+    scopes.push(make_at(&node, "home", Location::Home).await.unwrap());
+    for scope in &scopes {
+        node.make(scope, "c").await.unwrap();
+        write(&node, scope, "c", 2).await.unwrap();
+    }
+    node.store.close();
+    drop(node);
+    copy(&original, &copied);
+    let why = refused(config(&copied, &there, Isolation::Shared)).await;
+    assert_eq!(why.kind(), ErrorKind::Conflict, "{why}");
+    assert!(why.to_string().contains("adopt"), "{why}");
+    // Not even by whoever looks at nothing first.
+    let begin = config(&copied, &there, Isolation::Shared);
+    let node = Node::new(Store::open_embedded(begin).unwrap()).await;
+    write(&node, &node.scope(scopes[2].tenant()), "c", 3).await.unwrap();
+    for scope in &scopes[..2] {
+        let scope = node.scope(scope.tenant());
+        let why = write(&node, &scope, "c", 3).await.unwrap_err();
+        assert_eq!(why.kind(), ErrorKind::Unavailable, "{why}");
+    }
+    assert!(make(&node, "new", None).await.is_err());
+    node.delete("away").await.unwrap();
+    node.store.close();
+    drop(node);
+    // The original goes on with what the copy has deleted for itself.
+    let node = open(config(&original, &there, Isolation::Shared)).await;
+    for scope in &scopes {
+        assert_eq!(count(&node, &node.scope(scope.tenant())).await, 2);
+    }
+    node.store.close();
+    drop(node);
+    let second = folder.path().join("second");
+    copy(&original, &second);
+    Store::adopt_embedded(config(&second, &there, Isolation::Shared)).await.unwrap();
+    let node = open(config(&second, &there, Isolation::Shared)).await;
+    for scope in &scopes {
+        let scope = node.scope(scope.tenant());
+        write(&node, &scope, "c", 4).await.unwrap();
+        assert_eq!(count(&node, &scope).await, 4);
+    }
+    node.store.close();
+    drop(node);
+    let why = refused(config(&original, &there, Isolation::Shared)).await;
+    assert_eq!(why.kind(), ErrorKind::Conflict, "{why}");
+}
+
+/// Large collections of tenants apart get graphs there too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graphs_are_made_at_a_location_beside_files() {
+    let there = Site::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), &there, Isolation::Schema);
+    config.databases.graph_above = 100;
+    let node = open(config).await;
+    let scope = make(&node, "apart", None).await.unwrap();
+    node.make(&scope, "c").await.unwrap();
+    write(&node, &scope, "c", 200).await.unwrap();
+    let graphs = "SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%hnsw%'";
+    until("a graph", async || there.ask(graphs).await > 0).await;
+    let collection = node.collection(&scope, "c").await.unwrap();
+    node.store.delete_collection(&scope, &collection).await.unwrap();
+    until("no graph", async || there.ask(graphs).await == 0).await;
+    node.store.close();
+}
