@@ -203,7 +203,8 @@ async fn where_a_tenant_should_live_is_told_and_nothing_is_changed() {
     assert_eq!(advice["reasons"][3]["isolation"], "shared", "the budget is low");
     assert_eq!(advice["numbers"]["given"], json!(["tenants", "records", "dimension"]));
     let own = server.call(&op, &format!("{line}?own_database=true"), Value::Null).await.expect(200);
-    assert!(own["unmet"][0].as_str().unwrap().contains("--backend postgres"));
+    let carried = json!({"isolation": "database", "backend": "postgres", "location": "own"});
+    assert_eq!((&own["recommended"], &own["unmet"]), (&carried, &json!([])));
     let shown = server.call(&op, "GET /v1/admin/tenants/a%2Fb", Value::Null).await.expect(200);
     assert_eq!(shown["isolation"], "shared");
 

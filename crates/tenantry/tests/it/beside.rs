@@ -166,3 +166,23 @@ fn a_location_that_is_down_keeps_no_files_from_being_served() {
     assert!(log.contains("out of reach"), "{log}");
     world.is_silent(&log);
 }
+
+#[test]
+fn a_folder_that_was_put_back_is_adopted_by_a_command() {
+    let world = World::new();
+    let server = world.serve(&[]);
+    let to = ["--server", &server.url, "--key", &world.home.key];
+    done(&[&["tenant", "create", "near", "--location", "eu"][..], &to].concat());
+    server.stop();
+    let slots = format!("{}/slots", world.home.path());
+    std::fs::rename(&slots, format!("{slots}.old")).unwrap();
+    std::fs::copy(format!("{slots}.old"), &slots).unwrap();
+    fails(&mut world.command(&world.location(), &[]), &["location eu", "tenantry postgres adopt"]);
+    let adopted = done(&["postgres", "adopt", "--data-dir", &world.home.path()]);
+    assert!(adopted.contains("takes its locations"), "{adopted}");
+    let server = world.serve(&[]);
+    let to = ["--server", &server.url, "--key", &world.home.key];
+    fill(&to, "near");
+    server.stop();
+    fails(&mut tenantry(&["postgres", "adopt", "--data-dir", "none"]), &["no data folder"]);
+}
