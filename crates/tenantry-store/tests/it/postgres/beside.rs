@@ -3,7 +3,8 @@
 use super::{
     Site,
     locations::{
-        another, eu, make, make_at, own, places, superuser_in, until, until_bound, url, write,
+        another, eu, forges, hangs, is_not_claimed, keeps_nothing, make, make_at, own, places,
+        superuser_in, until, until_bound, url, write,
     },
     nodes::Node,
     proxy::Proxy,
@@ -417,5 +418,28 @@ async fn graphs_are_made_at_a_location_beside_files() {
     let collection = node.collection(&scope, "c").await.unwrap();
     node.store.delete_collection(&scope, &collection).await.unwrap();
     until("no graph", async || there.ask(graphs).await == 0).await;
+    node.store.close();
+}
+
+/// A tenant's own database says what it wants, and the files do not believe it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_database_says_removes_and_hides_nothing_in_files() {
+    let there = Site::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    forges(&there, async || open(config(folder.path(), &there, Isolation::Schema)).await).await;
+    let (second, third) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let node = open(EmbeddedConfig::new(second.path())).await;
+    keeps_nothing(&node).await;
+    node.store.close();
+    let node = open(EmbeddedConfig::new(third.path())).await;
+    is_not_claimed(&node).await;
+    node.store.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_that_hangs_beside_files_keeps_no_other_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = open(EmbeddedConfig::new(folder.path())).await;
+    hangs(&node).await;
     node.store.close();
 }

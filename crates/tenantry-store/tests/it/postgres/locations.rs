@@ -103,7 +103,7 @@ pub(super) async fn write(
     node.store.write(scope, &collection, UPSERT, batch).await.map(drop)
 }
 
-pub(super) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !is_so().await {
         assert!(begun.elapsed() < Duration::from_secs(20), "{what}: not within 20 seconds");
@@ -112,7 +112,7 @@ pub(super) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
 }
 
 /// Asks how many schemas, databases and roles there are of tenants.
-pub(super) fn places(there: &Site) -> String {
+pub(crate) fn places(there: &Site) -> String {
     format!(
         "SELECT (SELECT count(*) FROM pg_namespace WHERE nspname ~ '^ten_') \
          + (SELECT count(*) FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba \
@@ -346,10 +346,14 @@ async fn what_is_deleted_leaves_nothing_at_a_location() {
 /// Whoever owns a tenant's database decides what it keeps of what is committed there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_keeps_nothing_is_told_once() {
-    let (site, donor) = (Site::new().await, Site::new().await);
-    let node = open(site.config()).await;
+    let site = Site::new().await;
+    keeps_nothing(&open(site.config()).await).await;
+}
+
+pub(super) async fn keeps_nothing(node: &Node) {
+    let donor = Site::new().await;
     let carried = another(&donor).await;
-    let scope = make(&node, "t", Some(own(&carried))).await.unwrap();
+    let scope = make(node, "t", Some(own(&carried))).await.unwrap();
     node.make(&scope, "c").await.unwrap();
     let (client, connection) =
         tokio_postgres::connect(&superuser_in(&donor, &carried), NoTls).await.unwrap();
@@ -364,21 +368,25 @@ async fn a_log_that_keeps_nothing_is_told_once() {
     let patience = Duration::from_secs(10);
     let made = tokio::time::timeout(patience, node.make(&scope, "d")).await.expect("no end");
     assert_eq!(made.unwrap_err().kind(), ErrorKind::Corrupt);
-    let wrote = tokio::time::timeout(patience, write(&node, &scope, "c", 1)).await;
+    let wrote = tokio::time::timeout(patience, write(node, &scope, "c", 1)).await;
     assert_eq!(wrote.expect("no end").unwrap_err().kind(), ErrorKind::Corrupt);
     client.batch_execute("DROP TRIGGER hold ON tenantry.catalog").await.unwrap();
-    write(&node, &scope, "c", 1).await.unwrap();
+    write(node, &scope, "c", 1).await.unwrap();
 }
 
 /// Whose claim is gone keeps what it has, until it is given up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_claimed_any_more_is_not_taken_for_removed() {
-    let (site, donor) = (Site::new().await, Site::new().await);
-    let node = open(site.config()).await;
+    let site = Site::new().await;
+    is_not_claimed(&open(site.config()).await).await;
+}
+
+pub(super) async fn is_not_claimed(node: &Node) {
+    let donor = Site::new().await;
     let carried = another(&donor).await;
-    let scope = make(&node, "t", Some(own(&carried))).await.unwrap();
+    let scope = make(node, "t", Some(own(&carried))).await.unwrap();
     node.make(&scope, "c").await.unwrap();
-    write(&node, &scope, "c", 3).await.unwrap();
+    write(node, &scope, "c", 3).await.unwrap();
     let (client, connection) =
         tokio_postgres::connect(&superuser_in(&donor, &carried), NoTls).await.unwrap();
     tokio::spawn(connection);
@@ -402,8 +410,14 @@ async fn what_is_not_claimed_any_more_is_not_taken_for_removed() {
 /// Whoever owns a tenant's database may write notes there that name others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_note_removes_nobody_else() {
-    let (site, there, donor) = (Site::new().await, Site::new().await, Site::new().await);
-    let node = open(config(&site, &there, Isolation::Schema)).await;
+    let (site, there) = (Site::new().await, Site::new().await);
+    forges(&there, async || open(config(&site, &there, Isolation::Schema)).await).await;
+}
+
+/// Tenants are made in schemas at the location.
+pub(super) async fn forges(there: &Site, open: impl AsyncFn() -> Node) {
+    let donor = Site::new().await;
+    let node = open().await;
     let victim = make(&node, "victim", None).await.unwrap();
     node.make(&victim, "c").await.unwrap();
     write(&node, &victim, "c", 3).await.unwrap();
@@ -426,7 +440,8 @@ async fn a_forged_note_removes_nobody_else() {
     client.batch_execute(&forged).await.unwrap();
     // The purger looks at the place again, whether by a deletion or at its opening.
     node.store.close();
-    let node = open(config(&site, &there, Isolation::Schema)).await;
+    drop(node);
+    let node = open().await;
     let scope = node.scope(forger);
     let made = node.collection(&scope, "c").await.unwrap();
     node.store.delete_collection(&scope, &made).await.unwrap();
@@ -444,8 +459,15 @@ async fn a_forged_note_removes_nobody_else() {
 /// Two tenants that carry databases, of which one takes connections and says nothing any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_purge_that_hangs_keeps_no_other_waiting_and_can_be_given_up() {
-    let (site, donor) = (Site::new().await, Site::new().await);
-    let node = open(site.config()).await;
+    let site = Site::new().await;
+    hangs(&open(site.config()).await).await;
+    let rest = "SELECT count(*) FROM tenantry.catalog WHERE tenant > 0 OR family IN (3, 5, 6, 8, 11) \
+                AND substr(key, 1, 8) <> int8send(0)";
+    assert_eq!(site.ask(rest).await, 0);
+}
+
+pub(super) async fn hangs(node: &Node) {
+    let donor = Site::new().await;
     let (mute, good) = (another(&donor).await, another(&donor).await);
     let (scheme, rest) = mute.split_once('@').unwrap();
     let (address, path) = rest.split_once('/').unwrap();
@@ -453,9 +475,9 @@ async fn a_purge_that_hangs_keeps_no_other_waiting_and_can_be_given_up() {
     let listens = proxy.address;
     let through = format!("{scheme}@{listens}/{path}");
     for (name, url) in [("mute", &through), ("good", &good)] {
-        let scope = make(&node, name, Some(own(url))).await.unwrap();
+        let scope = make(node, name, Some(own(url))).await.unwrap();
         node.make(&scope, "c").await.unwrap();
-        write(&node, &scope, "c", 3).await.unwrap();
+        write(node, &scope, "c", 3).await.unwrap();
     }
     let lost = node.store.find_tenant(&tenant("mute")).await.unwrap().unwrap().id;
     drop(proxy);
@@ -481,17 +503,14 @@ async fn a_purge_that_hangs_keeps_no_other_waiting_and_can_be_given_up() {
     let nobody = TenantId::new(99);
     let why = node.store.abandon(&node.operator, nobody).await.unwrap_err();
     assert_eq!(why.kind(), ErrorKind::NotFound);
-    let lives = make(&node, "lives", None).await.unwrap().tenant();
+    let lives = make(node, "lives", None).await.unwrap().tenant();
     let why = node.store.abandon(&node.operator, lives).await.unwrap_err();
     assert_eq!(why.kind(), ErrorKind::Invalid);
     assert!(why.to_string().contains("is not deleted"), "{why}");
     node.delete("lives").await.unwrap();
     let given_up = node.store.abandon(&node.operator, lost).await.unwrap();
     assert_eq!((given_up.tenant, given_up.location), (lost, Location::Own));
-    let rest = "SELECT count(*) FROM tenantry.catalog WHERE tenant > 0 OR family IN (3, 5, 6, 8, 11) \
-                AND substr(key, 1, 8) <> int8send(0)";
-    until("the rest is gone", async || site.ask(rest).await == 0).await;
-    assert_eq!(left().await, []);
+    until("the rest is gone", async || left().await.is_empty()).await;
     let log = node.store.operator_audit(&node.operator, 0, 100).await.unwrap();
     let entry = log.iter().find(|entry| entry.event.action == "tenant.abandon").unwrap();
     assert_eq!(entry.event.target, format!("{lost} at own"));

@@ -6,7 +6,7 @@ mod beside;
 mod faults;
 mod graph;
 mod hostile;
-mod locations;
+pub(crate) mod locations;
 mod nodes;
 mod pooler;
 mod proxy;
@@ -141,6 +141,11 @@ impl Site {
         let url = format!("{scheme}@{}/{path}", proxy.address);
         config.url = DatabaseUrl::parse(&url).expect("a URL");
         (proxy, config)
+    }
+
+    /// The URLs of the role that serves and of the admin, with a space between them.
+    pub(crate) fn urls(&self) -> String {
+        format!("{} {}", self.url, self.admin_url)
     }
 
     /// Runs a superuser's command.
