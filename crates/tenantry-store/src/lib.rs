@@ -1,8 +1,8 @@
 //! Everything that Tenantry keeps. Every operation starts from a scope.
 //!
-//! [`Store`] is an enum of backends, not a trait: there are few, they are known, and their
-//! operations are asynchronous. `tests/it/conformance` is the executable specification that each backend
-//! passes. Disk types are private to their backend.
+//! [`Store`] is a type and not a trait: backends are few and known, and one store may have both.
+//! `tests/it/conformance` is the executable specification that each backend passes. Disk types are
+//! private to their backend.
 
 mod audit;
 mod embedded;
@@ -10,6 +10,7 @@ mod facts;
 mod pace;
 mod pool;
 pub mod postgres;
+mod sites;
 mod store;
 mod surface;
 mod tenancy;
@@ -19,7 +20,7 @@ pub use embedded::{EmbeddedConfig, SavedConfig};
 pub use facts::{BackendKind, GraphBounds, MovePhase, MoveStatus, MoveTarget, Site, TenantSizes};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use postgres::DatabaseUrl;
-pub use postgres::{LocationConfig, PostgresConfig};
+pub use postgres::{DatabasesConfig, LocationConfig, PostgresConfig};
 pub use store::{ConnectionTotals, Health, Store, StoreTotals};
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, Leftover, NewKey,

@@ -1,12 +1,12 @@
-//! The operations of a store, and the choice of a backend.
+//! The operations of a store.
 
 use crate::{
-    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, Leftover, MoveStatus, MoveTarget,
-    NewKey, Site, TenantChange, TenantInfo, TenantSizes, Wanted,
-    embedded::{Embedded, EmbeddedConfig},
+    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, EmbeddedConfig, Leftover,
+    MoveStatus, MoveTarget, NewKey, PostgresConfig, Site, TenantChange, TenantInfo, TenantSizes,
+    Wanted,
     pool::{Pool, PoolTotals},
-    postgres::{Postgres, PostgresConfig},
-    tenancy::moving::Patience,
+    sites::{Handles, Records},
+    tenancy::{complete, moving::Patience},
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{
@@ -90,27 +90,13 @@ pub struct ConnectionTotals {
     pub waiting: u64,
 }
 
-/// A store: one backend, chosen when it is opened.
+/// A store: its root is in files or in a database of PostgreSQL, and tenants are there or in other
+/// databases.
 ///
 /// An operation that names a thing outside the scope's tenant, or outside what the scope's key is
 /// limited to, fails as if the thing did not exist.
 #[derive(Debug)]
-pub enum Store {
-    /// Files in a folder of this machine.
-    Embedded(Embedded),
-    /// A database of PostgreSQL.
-    Postgres(Postgres),
-}
-
-/// The same of whichever backend it is.
-macro_rules! each {
-    ($this:ident, $store:ident => $what:expr) => {
-        match $this {
-            Self::Embedded($store) => $what,
-            Self::Postgres($store) => $what,
-        }
-    };
-}
+pub struct Store(pub(crate) Handles);
 
 /// An operation, again if the tenant was moved at this moment.
 macro_rules! again {
@@ -125,53 +111,77 @@ macro_rules! again {
     }};
 }
 
-/// Both.
-macro_rules! settled {
-    ($this:ident, $store:ident => $what:expr) => {
-        again!(each!($this, $store => $what))
+/// An operation on records, where the tenant of the scope lives.
+macro_rules! on_records {
+    ($this:ident, $scope:ident, $records:ident => $what:expr) => {
+        again!(match $this.0.records($scope.tenant()).await {
+            Ok(Records::Files($records)) => $what,
+            Ok(Records::Databases($records)) => $what,
+            Err(why) => Err(why),
+        })
     };
 }
 
 impl Store {
-    /// Opens or creates an embedded store.
+    /// Opens or creates a store in files. Its locations are looked at when they are used first, or
+    /// by [`Store::open_locations`].
     pub fn open_embedded(config: EmbeddedConfig) -> Result<Self> {
-        Ok(Self::Embedded(Embedded::open(config)?))
+        Ok(Self(Handles::in_files(config)?))
     }
 
-    /// Opens the installation in a database of PostgreSQL, or makes it there.
+    /// Opens the installation in a database of PostgreSQL, or makes it there, and looks at its
+    /// locations.
     pub async fn open_postgres(config: PostgresConfig) -> Result<Self> {
-        // Opening is long, and its callers need not be.
-        Ok(Self::Postgres(Box::pin(Postgres::open(config)).await?))
+        Ok(Self(Handles::in_a_database(config).await?))
+    }
+
+    /// Says that a data folder is the installation itself, and no copy of it, of which no other is
+    /// used any more: its next start takes all locations anew, and whoever works with the folder
+    /// that this one comes from is refused there from then on.
+    pub async fn adopt_embedded(config: EmbeddedConfig) -> Result<()> {
+        let handles = Handles::in_files(config)?;
+        let adopted = match &handles.files {
+            Some(files) => files.adopt().await,
+            None => Ok(()),
+        };
+        handles.close();
+        adopted
+    }
+
+    /// Looks at every location, so that one that is refused shows at the start. One that is out of
+    /// reach costs its own tenants only.
+    pub async fn open_locations(&self) -> Result<()> {
+        self.0.databases.open_locations().await
     }
 
     /// Whether it can serve.
     pub fn health(&self) -> Health {
-        each!(self, store => store.health())
+        self.0.health()
     }
 
     /// Counters since it was opened.
     pub fn totals(&self) -> StoreTotals {
-        each!(self, store => store.totals())
+        self.0.totals()
     }
 
     /// Where tenants' work waits for its turn.
     pub fn pool(&self) -> &Pool {
-        each!(self, store => store.pool())
+        self.0.pool()
     }
 
     /// Finishes what was accepted and closes. Later operations fail.
     pub fn close(&self) {
-        each!(self, store => store.close());
+        self.0.close();
     }
 
     /// The tenant with this name, if one lives. Needs no scope: it is how a scope begins.
     pub async fn find_tenant(&self, name: &TenantName) -> Result<Option<Arc<TenantInfo>>> {
-        settled!(self, store => store.inner.find_tenant(name).await)
+        again!(self.0.tenancy.find_tenant(name).await)
     }
 
     /// The tenant with this identity, if it lives.
     pub async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Arc<TenantInfo>>> {
-        settled!(self, store => store.inner.tenant_by_id(id).await)
+        again!(self.0.tenancy.tenant_by_id(id).await)
     }
 
     /// Makes a tenant: its data key, its row and, if asked for, its first database, in one commit.
@@ -180,7 +190,7 @@ impl Store {
         scope: &OperatorScope,
         spec: &TenantSpec,
     ) -> Result<TenantInfo> {
-        each!(self, store => store.inner.create_tenant(scope, spec).await)
+        self.0.tenancy.create_tenant(scope, spec).await
     }
 
     /// Living tenants in the order of their names, from the first after `after`.
@@ -190,12 +200,12 @@ impl Store {
         after: Option<&TenantName>,
         limit: usize,
     ) -> Result<Vec<TenantInfo>> {
-        settled!(self, store => store.inner.tenants(scope, after, limit).await)
+        again!(self.0.tenancy.tenants(scope, after, limit).await)
     }
 
     /// The number of living tenants.
     pub async fn count_tenants(&self, scope: &OperatorScope) -> Result<u64> {
-        settled!(self, store => store.inner.count_tenants(scope).await)
+        again!(self.0.tenancy.count_tenants(scope).await)
     }
 
     /// The tenant with this name and how much it has, in numbers; `None` if nothing of it is
@@ -205,25 +215,22 @@ impl Store {
         scope: &OperatorScope,
         name: &TenantName,
     ) -> Result<(Arc<TenantInfo>, Option<TenantSizes>)> {
-        settled!(self, store => store.inner.tenant_sizes(scope, name).await)
+        again!(self.0.tenancy.tenant_sizes(scope, name).await)
     }
 
     /// Deleted tenants whose data are still to be removed: the first thousand by number.
     pub async fn leftovers(&self, scope: &OperatorScope) -> Result<Vec<Leftover>> {
-        each!(self, store => store.inner.leftovers(scope).await)
+        self.0.tenancy.leftovers(scope).await
     }
 
     /// Gives up removing what a deleted tenant has left in a database that does not come back.
     pub async fn abandon(&self, scope: &OperatorScope, tenant: TenantId) -> Result<Leftover> {
-        each!(self, store => store.inner.abandon(scope, tenant).await)
+        self.0.tenancy.abandon(scope, tenant).await
     }
 
     /// Where this process can make tenants. Nothing is asked of any place.
     pub fn sites(&self, _scope: &OperatorScope) -> Vec<Site> {
-        match self {
-            Self::Embedded(_) => Embedded::sites(),
-            Self::Postgres(store) => store.sites(),
-        }
+        self.0.sites()
     }
 
     /// Changes a tenant.
@@ -233,13 +240,13 @@ impl Store {
         name: &TenantName,
         change: &TenantChange,
     ) -> Result<TenantInfo> {
-        settled!(self, store => store.inner.change_tenant(scope, name, change).await)
+        again!(self.0.tenancy.change_tenant(scope, name, change).await)
     }
 
     /// Erases a tenant: its data key is destroyed before this returns, its name is free, its keys
     /// are refused; its bytes are removed in the background.
     pub async fn delete_tenant(&self, scope: &OperatorScope, name: &TenantName) -> Result<()> {
-        settled!(self, store => store.inner.delete_tenant(scope, name).await)
+        again!(self.0.tenancy.delete_tenant(scope, name).await)
     }
 
     /// Begins to move a tenant to another place, while it works: it is copied in the background, and
@@ -250,7 +257,7 @@ impl Store {
         name: &TenantName,
         to: MoveTarget,
     ) -> Result<MoveStatus> {
-        settled!(self, store => store.inner.start_move(scope, name, to).await)
+        again!(self.0.tenancy.start_move(scope, name, to).await)
     }
 
     /// The move of a tenant that is under way, or was the last one.
@@ -259,7 +266,7 @@ impl Store {
         scope: &OperatorScope,
         name: &TenantName,
     ) -> Result<Option<MoveStatus>> {
-        settled!(self, store => store.inner.move_status(scope, name).await)
+        again!(self.0.tenancy.move_status(scope, name).await)
     }
 
     /// Cancels the move of a tenant, which stays where it is; refused with
@@ -269,12 +276,12 @@ impl Store {
         scope: &OperatorScope,
         name: &TenantName,
     ) -> Result<MoveStatus> {
-        settled!(self, store => store.inner.cancel_move(scope, name).await)
+        again!(self.0.tenancy.cancel_move(scope, name).await)
     }
 
     /// The moves that are not over, in the order in which they were asked for: the first thousand.
     pub async fn moves(&self, scope: &OperatorScope) -> Result<Vec<MoveStatus>> {
-        each!(self, store => store.inner.move_list(scope).await)
+        self.0.tenancy.move_list(scope).await
     }
 
     /// Makes an operator key.
@@ -285,17 +292,17 @@ impl Store {
         label: &str,
         expires_at: Option<Timestamp>,
     ) -> Result<(KeyRow, ApiKey)> {
-        settled!(self, store => store.inner.create_operator_key(scope, act_as, label, expires_at).await)
+        again!(self.0.tenancy.create_operator_key(scope, act_as, label, expires_at).await)
     }
 
     /// The operator's keys.
     pub async fn operator_keys(&self, scope: &OperatorScope) -> Result<Vec<KeyRow>> {
-        settled!(self, store => store.inner.operator_keys(scope).await)
+        again!(self.0.tenancy.operator_keys(scope).await)
     }
 
     /// Revokes an operator key.
     pub async fn revoke_operator_key(&self, scope: &OperatorScope, id: KeyId) -> Result<()> {
-        settled!(self, store => store.inner.revoke_operator_key(scope, id).await)
+        again!(self.0.tenancy.revoke_operator_key(scope, id).await)
     }
 
     /// The operator's audit log, from the first entry after `after`.
@@ -305,22 +312,22 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
-        settled!(self, store => store.inner.operator_audit(scope, after, limit).await)
+        again!(self.0.tenancy.operator_audit(scope, after, limit).await)
     }
 
     /// Makes a key of the tenant.
     pub async fn create_key(&self, scope: &Scope<Admin>, key: NewKey) -> Result<(KeyRow, ApiKey)> {
-        settled!(self, store => store.inner.create_key(scope, key.clone()).await)
+        again!(self.0.tenancy.create_key(scope, key.clone()).await)
     }
 
     /// The tenant's keys in the order of their ids.
     pub async fn keys(&self, scope: &Scope<Admin>) -> Result<Vec<KeyRow>> {
-        settled!(self, store => store.inner.keys(scope).await)
+        again!(self.0.tenancy.keys(scope).await)
     }
 
     /// Revokes a key of the tenant; refused from the moment this returns.
     pub async fn revoke_key(&self, scope: &Scope<Admin>, id: KeyId) -> Result<()> {
-        settled!(self, store => store.inner.revoke_key(scope, id).await)
+        again!(self.0.tenancy.revoke_key(scope, id).await)
     }
 
     /// The tenant's audit log, from the first entry after `after`.
@@ -330,7 +337,7 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
-        settled!(self, store => store.inner.audit(scope, after, limit).await)
+        again!(self.0.tenancy.audit(scope, after, limit).await)
     }
 
     /// Appends refusals and other events that have no commit of their own to the logs of these
@@ -341,14 +348,14 @@ impl Store {
         scope: &SystemScope,
         events: Vec<(TenantId, AuditEvent)>,
     ) -> Result<()> {
-        each!(self, store => store.inner.append_audit(scope, events).await)
+        self.0.tenancy.append_audit(scope, events).await
     }
 
     /// Makes sure that what is looked up next of the scope's tenant is as it is stored now. Without
     /// it, databases and collections that another node has made over may be found as they were up
     /// to a second ago; operations on records look for themselves.
     pub async fn confirm<L: Level>(&self, scope: &Scope<L>) -> Result<()> {
-        settled!(self, store => store.inner.confirm(scope).await)
+        again!(self.0.tenancy.confirm(scope).await)
     }
 
     /// Databases in the order of their names.
@@ -357,7 +364,7 @@ impl Store {
         scope: &Scope<L>,
         page: Page,
     ) -> Result<Vec<DatabaseRef>> {
-        settled!(self, store => store.inner.databases(scope, page).await)
+        again!(self.0.tenancy.databases(scope, page).await)
     }
 
     /// The database with this name.
@@ -366,7 +373,7 @@ impl Store {
         scope: &Scope<L>,
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
-        settled!(self, store => store.inner.database(scope, name).await)
+        again!(self.0.tenancy.database(scope, name).await)
     }
 
     /// Makes a database.
@@ -375,12 +382,12 @@ impl Store {
         scope: &Scope<Admin>,
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
-        settled!(self, store => store.inner.create_database(scope, name).await)
+        again!(self.0.tenancy.create_database(scope, name).await)
     }
 
     /// Removes a database with all it holds.
     pub async fn delete_database(&self, scope: &Scope<Admin>, name: &DatabaseName) -> Result<()> {
-        settled!(self, store => store.inner.delete_database(scope, name).await)
+        again!(self.0.tenancy.delete_database(scope, name).await)
     }
 
     /// Collections in the order of their names.
@@ -390,7 +397,7 @@ impl Store {
         database: &DatabaseRef,
         page: Page,
     ) -> Result<Vec<CollectionRef>> {
-        settled!(self, store => store.inner.collections(scope, database, page).await)
+        again!(self.0.tenancy.collections(scope, database, page).await)
     }
 
     /// The number of collections.
@@ -399,7 +406,7 @@ impl Store {
         scope: &Scope<L>,
         database: &DatabaseRef,
     ) -> Result<usize> {
-        settled!(self, store => store.inner.count_collections(scope, database).await)
+        again!(self.0.tenancy.count_collections(scope, database).await)
     }
 
     /// The collection with this name.
@@ -409,7 +416,7 @@ impl Store {
         database: &DatabaseRef,
         name: &CollectionName,
     ) -> Result<CollectionRef> {
-        settled!(self, store => store.inner.collection(scope, database, name).await)
+        again!(self.0.tenancy.collection(scope, database, name).await)
     }
 
     /// The collection with this public id, if it is in this database.
@@ -419,7 +426,7 @@ impl Store {
         database: &DatabaseRef,
         id: CollectionId,
     ) -> Result<CollectionRef> {
-        settled!(self, store => store.inner.collection_by_id(scope, database, id).await)
+        again!(self.0.tenancy.collection_by_id(scope, database, id).await)
     }
 
     /// The collection, for whoever works with its records: each operation on them sees whether the
@@ -431,7 +438,7 @@ impl Store {
         database: &DatabaseName,
         wanted: Wanted<'_>,
     ) -> Result<CollectionRef> {
-        settled!(self, store => store.inner.records_of(scope, database, wanted).await)
+        again!(self.0.tenancy.records_of(scope, database, wanted).await)
     }
 
     /// What was found as it is stored now; none if it cannot be older than that.
@@ -440,7 +447,7 @@ impl Store {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<Option<CollectionRef>> {
-        settled!(self, store => store.inner.look_again(scope, collection).await)
+        again!(self.0.tenancy.look_again(scope, collection).await)
     }
 
     /// Makes a collection; `true` if it did not exist. With `get_or_create`, an existing one is
@@ -452,7 +459,7 @@ impl Store {
         spec: &CollectionSpec,
         get_or_create: bool,
     ) -> Result<(CollectionRef, bool)> {
-        settled!(self, store => store.inner.create_collection(scope, database, spec, get_or_create).await)
+        again!(self.0.tenancy.create_collection(scope, database, spec, get_or_create).await)
     }
 
     /// Changes a collection.
@@ -462,7 +469,7 @@ impl Store {
         collection: &CollectionRef,
         change: &CollectionChange,
     ) -> Result<CollectionRef> {
-        settled!(self, store => store.inner.change_collection(scope, collection, change).await)
+        again!(self.0.tenancy.change_collection(scope, collection, change).await)
     }
 
     /// Removes a collection with all it holds.
@@ -471,7 +478,7 @@ impl Store {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<()> {
-        settled!(self, store => store.inner.delete_collection(scope, collection).await)
+        again!(self.0.tenancy.delete_collection(scope, collection).await)
     }
 
     /// Applies a batch of records, whole or not at all; durable when it returns.
@@ -496,7 +503,9 @@ impl Store {
         records: Vec<RecordWrite>,
         attributes: BTreeMap<String, String>,
     ) -> Result<WriteOutcome> {
-        each!(self, store => store.write(scope, collection, mode, records, attributes).await)
+        let (this, scope, collection) = (self.0.clone(), scope.to_write(), collection.clone());
+        let batch = Some((records, attributes));
+        complete(async move { this.write(&scope, &collection, mode, batch).await }).await
     }
 
     /// Deletes the selected records, at most `limit` of them in insertion order; the number
@@ -508,7 +517,7 @@ impl Store {
         select: &Selector,
         limit: Option<usize>,
     ) -> Result<usize> {
-        settled!(self, store => store.delete(scope, collection, select, limit).await)
+        on_records!(self, scope, records => records.delete(scope, collection, select, limit).await)
     }
 
     /// The number of selected records.
@@ -518,7 +527,7 @@ impl Store {
         collection: &CollectionRef,
         select: &Selector,
     ) -> Result<Answer<usize>> {
-        settled!(self, store => store.count(scope, collection, select).await)
+        on_records!(self, scope, records => records.count(scope, collection, select).await)
     }
 
     /// The selected records.
@@ -528,7 +537,7 @@ impl Store {
         collection: &CollectionRef,
         request: &GetRequest,
     ) -> Result<Answer<Vec<Record>>> {
-        settled!(self, store => store.get(scope, collection, request).await)
+        on_records!(self, scope, records => records.get(scope, collection, request).await)
     }
 
     /// The nearest selected records to each query vector, nearest first, ties in insertion order.
@@ -538,7 +547,7 @@ impl Store {
         collection: &CollectionRef,
         request: &QueryRequest,
     ) -> Result<Answer<Found>> {
-        settled!(self, store => store.query(scope, collection, request).await)
+        on_records!(self, scope, records => records.query(scope, collection, request).await)
     }
 
     /// What the collection holds and takes.
@@ -547,16 +556,16 @@ impl Store {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<Answer<CollectionStatistics>> {
-        settled!(self, store => store.collection_statistics(scope, collection).await)
+        on_records!(self, scope, records => records.collection_statistics(scope, collection).await)
     }
 }
 
 impl KeyDirectory for Store {
     async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
-        settled!(self, store => store.inner.find_key(id).await)
+        again!(self.0.tenancy.find_key(id).await)
     }
 
     fn revocations(&self) -> u64 {
-        each!(self, store => store.inner.revocations())
+        self.0.tenancy.revocations()
     }
 }

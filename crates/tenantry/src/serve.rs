@@ -118,12 +118,20 @@ pub(crate) async fn open_engine(
     let store = match config.opening()? {
         Opening::Embedded(embedded) => {
             let folder = config.data_dir.display().to_string();
-            Store::open_embedded(*embedded).map_err(|error| match error.kind() {
+            let store = Store::open_embedded(*embedded).map_err(|error| match error.kind() {
                 // These two name the folder themselves.
                 ErrorKind::Conflict => anyhow!("{error}: {in_use}"),
                 ErrorKind::Invalid if error.to_string().contains(&folder) => error.into(),
                 _ => anyhow!(error).context(format!("cannot open the data folder {folder}")),
-            })?
+            })?;
+            // A command asks those that it needs.
+            if config.is_server
+                && let Err(error) = store.open_locations().await
+            {
+                store.close();
+                bail!("{error}");
+            }
+            store
         }
         Opening::Postgres(postgres) => {
             // In one line: what PostgreSQL itself said is in the log.
@@ -147,12 +155,13 @@ pub(crate) async fn serve(config: &Config) -> Result<()> {
     }
     server.announce()?;
     let version = env!("CARGO_PKG_VERSION");
+    let locations: Vec<_> = config.store.databases.locations.iter().map(|l| l.name).collect();
     match &config.store.backend {
         Backend::Embedded { .. } => {
-            tracing::info!(version, data_dir = %config.store.data_dir.display(), "serving");
+            let data_dir = config.store.data_dir.display();
+            tracing::info!(version, %data_dir, ?locations, "serving");
         }
         Backend::Postgres(postgres) => {
-            let locations: Vec<_> = postgres.locations.iter().map(|l| l.name).collect();
             tracing::info!(version, database = %postgres.url, ?locations, "serving");
         }
     }

@@ -127,7 +127,7 @@ async fn the_operators_log_tells_what_operators_did() {
     assert_eq!(page["next"], page["entries"][0]["sequence"]);
 }
 
-/// On files there is one place for all: what is said of others is refused, and no URL comes back.
+/// What is said of places that are not there is refused, and no URL comes back.
 #[tokio::test]
 async fn where_a_tenant_is_to_be_is_refused_without_repeating_a_url() {
     let server = Server::start().await;
@@ -139,8 +139,8 @@ async fn where_a_tenant_is_to_be_is_refused_without_repeating_a_url() {
         body
     };
     for (more, status, kind, says) in [
-        (json!({"location": "eu"}), 501, "unsupported", "--backend embedded"),
-        (json!({"own_database": own}), 501, "unsupported", "--backend embedded"),
+        (json!({"location": "eu"}), 400, "invalid", "given are: none"),
+        (json!({"own_database": own}), 503, "unavailable", "127.0.0.1:1"),
         (json!({"location": "eu", "own_database": own}), 400, "invalid", "not both"),
         (
             json!({"isolation": "schema", "own_database": own}),
@@ -203,7 +203,8 @@ async fn where_a_tenant_should_live_is_told_and_nothing_is_changed() {
     assert_eq!(advice["reasons"][3]["isolation"], "shared", "the budget is low");
     assert_eq!(advice["numbers"]["given"], json!(["tenants", "records", "dimension"]));
     let own = server.call(&op, &format!("{line}?own_database=true"), Value::Null).await.expect(200);
-    assert!(own["unmet"][0].as_str().unwrap().contains("--backend postgres"));
+    let carried = json!({"isolation": "database", "backend": "postgres", "location": "own"});
+    assert_eq!((&own["recommended"], &own["unmet"]), (&carried, &json!([])));
     let shown = server.call(&op, "GET /v1/admin/tenants/a%2Fb", Value::Null).await.expect(200);
     assert_eq!(shown["isolation"], "shared");
 

@@ -304,8 +304,7 @@ pub(super) fn demanded(location: Location) -> Reason {
 /// Why a tenant cannot carry a database here.
 pub(super) fn no_own(case: &Case) -> String {
     format!(
-        "it should carry a database, which this installation cannot: that needs servers with \
-         --backend postgres; it stays at {}",
+        "it should carry a database, which this process cannot reach: it stays at {}",
         case.location
     )
 }

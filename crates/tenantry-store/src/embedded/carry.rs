@@ -17,9 +17,10 @@ use crate::{
     Health,
     pool::{Class, Turn},
     tenancy::{
-        Backend as _, Pair,
+        Backend as _, Pair, View,
         moving::{Carry, MoverId},
         place::Placement,
+        seal::Nonces,
     },
 };
 use parking_lot::RwLock;
@@ -58,8 +59,59 @@ impl Fences {
     }
 }
 
+/// Rows of a place as moves see them.
+pub(crate) struct FilesRows {
+    db: Arc<Db>,
+    tenant: Arc<OpenTenant>,
+}
+
+impl FilesRows {
+    /// A value as other places take it.
+    fn clear(&self, key: &[u8], value: Vec<u8>) -> Result<Vec<u8>> {
+        if is_vector(&self.tenant, key) { self.tenant.key().open(key, &value) } else { Ok(value) }
+    }
+}
+
+fn is_vector(tenant: &OpenTenant, key: &[u8]) -> bool {
+    key.starts_with(&keys::Vector::all(tenant.prefix()))
+}
+
+impl View for FilesRows {
+    fn generation(&self) -> u64 {
+        View::generation(&self.db)
+    }
+
+    async fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let value = View::get(&self.db, space, key).await?;
+        value.map(|value| self.clear(key, value)).transpose()
+    }
+
+    async fn many(&self, space: Space, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        let values = self.db.many(space, keys).await?;
+        let clear = |(key, value): (&Vec<u8>, Option<Vec<u8>>)| {
+            value.map(|value| self.clear(key, value)).transpose()
+        };
+        keys.iter().zip(values).map(clear).collect()
+    }
+
+    async fn page(
+        &self,
+        space: Space,
+        start: &[u8],
+        from: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Pair>> {
+        let page = View::page(&self.db, space, start, from, limit).await?;
+        let clear = |(key, value): Pair| {
+            let value = self.clear(&key, value)?;
+            Ok((key, value))
+        };
+        page.into_iter().map(clear).collect()
+    }
+}
+
 impl Carry for Files {
-    type Rows = Arc<Db>;
+    type Rows = FilesRows;
 
     fn allow_moves(&self) -> Result<()> {
         // One at a time writes the file.
@@ -85,7 +137,7 @@ impl Carry for Files {
         None
     }
 
-    fn has_ids(&self) -> bool {
+    fn has_ids(&self, _placement: Placement) -> bool {
         true
     }
 
@@ -96,16 +148,17 @@ impl Carry for Files {
 
     async fn page(
         &self,
-        rows: &Arc<Db>,
+        rows: &FilesRows,
         start: &[u8],
         from: &[u8],
         (most, bytes): (usize, usize),
     ) -> Result<Vec<Pair>> {
         let (mut page, mut taken) = (Vec::new(), 0);
-        for row in rows.scan(Space::Data, start, Some(from)).take(most) {
+        for row in rows.db.scan(Space::Data, start, Some(from)).take(most) {
             let (key, value) = row?;
+            let value = rows.clear(&key, value.to_vec())?;
             taken += key.len() + value.len();
-            page.push((key.to_vec(), value.to_vec()));
+            page.push((key.to_vec(), value));
             if taken >= bytes {
                 break;
             }
@@ -113,8 +166,9 @@ impl Carry for Files {
         Ok(page)
     }
 
-    async fn look(&self, tenant: &Arc<OpenTenant>) -> Result<Arc<Db>> {
-        self.data_at(tenant.placement()).await
+    async fn look(&self, tenant: &Arc<OpenTenant>) -> Result<FilesRows> {
+        let db = self.data_at(tenant.placement()).await?;
+        Ok(FilesRows { db, tenant: Arc::clone(tenant) })
     }
 
     async fn make(&self, arriving: &OpenTenant) -> Result<()> {
@@ -126,7 +180,16 @@ impl Carry for Files {
         Ok(())
     }
 
-    async fn put(&self, _arriving: &OpenTenant, set: WriteSet) -> Result<()> {
+    async fn put(&self, arriving: &OpenTenant, mut set: WriteSet) -> Result<()> {
+        let mut nonces = Nonces::draw(&*self.entropy);
+        for (space, key, value) in &mut set.operations {
+            if let Some(value) = value
+                && *space == Space::Data
+                && is_vector(arriving, key)
+            {
+                *value = arriving.key().seal(key, value, false, &mut nonces);
+            }
+        }
         self.commit_at(set).await
     }
 
@@ -137,7 +200,7 @@ impl Carry for Files {
             Some(Home::Bucket(bucket)) => {
                 let key = keys::Bucket { bucket }.encode(Prefix::of(TenantId::INSTALLATION));
                 // Without it no place in the bucket was ever made.
-                if self.disk.db(0)?.get(Space::Catalog, &key)?.is_none() {
+                if Db::get(&*self.disk.db(0)?, Space::Catalog, &key)?.is_none() {
                     return Ok(());
                 }
             }
@@ -164,7 +227,7 @@ impl Carry for Files {
         self.change_root(&[tenant, installation]).await
     }
 
-    fn left(&self, placement: Placement) {
+    async fn left(&self, placement: Placement, _to: Placement) {
         let left = Some(placement.stay);
         self.fences.change(placement, |fence| *fence = Fence { closed: None, left });
     }

@@ -2,7 +2,7 @@
 
 use super::{saved::SavedConfig, seal::SealingKey};
 use crate::{
-    Entropy, SystemClock, SystemEntropy,
+    DatabasesConfig, Entropy, SystemClock, SystemEntropy,
     pool::{Pool, PoolConfig},
     tenancy::master::{MasterKey, open_error, write_new},
 };
@@ -23,8 +23,10 @@ const FORMAT: &str = "tenantry-embedded 1\n";
 const FORMAT_APART: &str = "tenantry-embedded 2\n";
 /// The same of a folder with tenants that were moved.
 const FORMAT_MOVES: &str = "tenantry-embedded 3\n";
+/// The same of a folder with tenants whose data are in databases of PostgreSQL.
+const FORMAT_DATABASES: &str = "tenantry-embedded 4\n";
 /// All of them.
-const FORMATS: [&str; 3] = [FORMAT, FORMAT_APART, FORMAT_MOVES];
+const FORMATS: [&str; 4] = [FORMAT, FORMAT_APART, FORMAT_MOVES, FORMAT_DATABASES];
 /// What a folder without `format` may hold: what a first start that was cut short has left, a
 /// master key that was put there for it, and what a fresh file system brings.
 const BEFORE_FORMAT: &[&str] =
@@ -51,6 +53,8 @@ pub struct EmbeddedConfig {
     pub default_isolation: Isolation,
     /// Databases of tenants that live apart, open at once if no more are in use.
     pub open_databases: usize,
+    /// Databases of PostgreSQL that tenants may be in too.
+    pub databases: DatabasesConfig,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where random bytes come from.
@@ -71,6 +75,7 @@ impl EmbeddedConfig {
             saved: SavedConfig::default(),
             default_isolation: Isolation::Shared,
             open_databases: 64,
+            databases: DatabasesConfig::default(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
         }
@@ -186,7 +191,7 @@ fn has_format(folder: &Path) -> Result<bool> {
                     folder.display(),
                     text.trim().chars().take(80).collect::<String>(),
                     FORMAT.trim(),
-                    FORMAT_MOVES.trim()
+                    FORMAT_DATABASES.trim()
                 ),
             ));
         }
@@ -225,6 +230,12 @@ pub(super) fn allow_apart(folder: &Path) -> Result<()> {
 /// of one behind when it deletes it.
 pub(super) fn allow_moves(folder: &Path) -> Result<()> {
     raise_format(folder, FORMAT_MOVES)
+}
+
+/// Lets a folder have tenants whose data are in databases of PostgreSQL: a program that does not
+/// know of them would leave all of one behind when it deletes it.
+pub(super) fn allow_databases(folder: &Path) -> Result<()> {
+    raise_format(folder, FORMAT_DATABASES)
 }
 
 /// Writes the format, unless it is a later one already.

@@ -172,6 +172,11 @@ impl Disk {
         self.shared.view(index)?.ok_or_else(not_done)
     }
 
+    /// The generation of the store.
+    pub(super) fn generation(&self) -> u64 {
+        self.shared.generation.get()
+    }
+
     /// Puts a write set in the queue; the receiver answers when it is durable. Sets are written
     /// in the order of these calls.
     pub(crate) fn submit(&self, set: WriteSet) -> oneshot::Receiver<Result<()>> {

@@ -9,6 +9,7 @@ use super::{
     hot::HotSet,
     keys::{self, Prefix},
     opened::{Db, data_index},
+    purge::Rows,
     saved::Saved,
     seal::SealingKey,
     slot::{Slot, SlotWrite},
@@ -24,9 +25,7 @@ use parking_lot::Mutex;
 use std::{collections::HashSet, fs::File, path::PathBuf, sync::Arc};
 use tenantry_auth::TenantId;
 use tenantry_index::IndexConfig;
-use tenantry_types::{
-    CollectionNumber, Error, ErrorKind, Isolation, Location, OwnDatabase, Result,
-};
+use tenantry_types::{CollectionNumber, Error, Isolation, Location, OwnDatabase, Result};
 
 /// The files of a store, and what is in memory of them.
 #[derive(Debug)]
@@ -39,6 +38,7 @@ pub(crate) struct Files {
     pub(super) hot: Arc<HotSet>,
     pub(super) saved: Arc<Saved>,
     pub(super) pool: Pool,
+    pub(super) entropy: Arc<dyn Entropy>,
     pub(super) index: IndexConfig,
     /// Wakes the purger.
     pub(super) purge: Arc<tokio::sync::Notify>,
@@ -81,7 +81,10 @@ impl View for Arc<Db> {
 impl Files {
     /// The data of a tenant as they stand now.
     pub(super) async fn data(&self, tenant: &OpenTenant) -> Result<Arc<Db>> {
-        let data = self.data_at(tenant.placement()).await;
+        let is_far = tenant.placement().location != Location::Home;
+        // Whoever comes here with a tenant that lives in a database has looked for it before.
+        let data =
+            if is_far { Err(moving::moved()) } else { self.data_at(tenant.placement()).await };
         // Only now: a view from before it was left precedes every commit in the new place.
         if self.fences.is_left(tenant.placement()) {
             return Err(moving::moved());
@@ -95,15 +98,48 @@ impl Files {
 
     /// The same for whoever removes what is left of a tenant.
     pub(super) async fn data_at(&self, placement: Placement) -> Result<Arc<Db>> {
-        match Home::of(placement) {
+        match home_of(placement)? {
             None => self.disk.view(0).await,
             Some(home) => self.homes.open(home).await?.view(data_index(placement)).await,
         }
     }
 
+    /// Forgets what is in memory and in saved files of a tenant's collections.
+    pub(crate) fn forget(self: &Arc<Self>, tenant: TenantId) {
+        self.hot.forget_tenant(tenant);
+        let files = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = files.forget_saved_tenant(tenant).await {
+                tracing::warn!(?error, %tenant, "remove saved indexes of a tenant that was moved");
+            }
+        });
+    }
+
+    /// Lets the folder have tenants whose data are in databases of PostgreSQL.
+    pub(crate) fn allow_databases(&self) -> Result<()> {
+        // One at a time writes the file.
+        let _lock = self.lock.lock();
+        config::allow_databases(&self.folder)
+    }
+
+    /// What tells these files from a copy of them.
+    pub(crate) fn identity(&self) -> Result<Vec<u8>> {
+        self.slots.identity()
+    }
+
+    /// Counts the commits whose fate was unknown.
+    pub(crate) fn generation(&self) -> u64 {
+        self.disk.generation()
+    }
+
+    /// Wakes the purger.
+    pub(crate) fn look_for_notes(&self) {
+        self.purge.notify_one();
+    }
+
     /// Makes what a place needs.
     pub(super) async fn make_at(&self, placement: Placement) -> Result<()> {
-        let Some(home) = Home::of(placement) else { return Ok(()) };
+        let Some(home) = home_of(placement)? else { return Ok(()) };
         let Home::Bucket(bucket) = home else {
             self.homes.make(home, false).await?;
             return Ok(());
@@ -127,13 +163,15 @@ impl Files {
         set: WriteSet,
     ) -> impl Future<Output = Result<()>> + Send + use<> {
         // The root's sets are queued here and now, in the order of these calls.
-        let (homes, home) = (Arc::clone(&self.homes), Home::of(set.placement));
-        let (queued, apart) = match home {
-            None => (Some(self.disk.commit(set)), None),
-            Some(home) => (None, Some((home, set))),
+        let homes = Arc::clone(&self.homes);
+        let (queued, apart) = match home_of(set.placement) {
+            Ok(None) => (Some(self.disk.commit(set)), None),
+            Ok(Some(home)) => (None, Some(Ok((home, set)))),
+            Err(why) => (None, Some(Err(why))),
         };
         async move {
-            if let Some((home, set)) = apart {
+            if let Some(apart) = apart {
+                let (home, set) = apart?;
                 // Kept open until the commit is done.
                 let disk = homes.open(home).await?;
                 return disk.commit(set).await;
@@ -148,7 +186,7 @@ impl Files {
     /// The data of a tenant, if they can be read without opening a database: for background work.
     pub(super) fn data_if_open(&self, tenant: &OpenTenant) -> Result<Option<Arc<Db>>> {
         let placement = tenant.placement();
-        if self.fences.is_left(placement) {
+        if self.fences.is_left(placement) || placement.location != Location::Home {
             return Ok(None);
         }
         match Home::of(placement) {
@@ -164,7 +202,9 @@ impl Files {
 impl Backend for Files {
     type View = Arc<Db>;
 
-    const IS_SHARED: bool = false;
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     async fn refresh(&self, _held: Option<&Arc<Db>>) -> Result<()> {
         Ok(())
@@ -202,10 +242,7 @@ impl Backend for Files {
         self.disk.view(0).await
     }
 
-    fn can_make(&self, isolation: Isolation, location: Location) -> Result<()> {
-        if location != Location::Home {
-            return Err(no_locations());
-        }
+    fn can_make(&self, isolation: Isolation, _location: Location) -> Result<()> {
         match isolation {
             Isolation::Shared => Ok(()),
             Isolation::Schema | Isolation::Database => {
@@ -217,7 +254,7 @@ impl Backend for Files {
     }
 
     async fn check_own(&self, _tenant: Option<TenantId>, _own: &OwnDatabase) -> Result<()> {
-        Err(no_locations())
+        Err(is_in_a_database())
     }
 
     fn own_changed(&self, _tenant: TenantId) {}
@@ -245,11 +282,10 @@ impl Backend for Files {
         self.slots.read(tenant)
     }
 
-    fn wrap(&self, tenant: TenantId, key: &SealingKey, entropy: &dyn Entropy) -> SlotWrite {
-        self.slots.wrap(tenant, key, entropy)
+    fn wrap(&self, tenant: TenantId, key: &SealingKey, entropy: &dyn Entropy) -> Result<SlotWrite> {
+        Ok(self.slots.wrap(tenant, key, entropy))
     }
 
-    /// A crash in here is made good by the purger at the next start.
     fn obstacle(&self, _placement: Placement) -> Option<Obstacle> {
         None
     }
@@ -258,12 +294,29 @@ impl Backend for Files {
         // All that a tenant leaves is at home, where nothing is given up.
     }
 
+    /// A crash in here is made good by the purger at the next start.
     async fn tenant_gone(&self, tenant: TenantId) -> Result<()> {
         self.hot.forget_tenant(tenant);
         self.purge.notify_one();
         let slots = Arc::clone(&self.slots);
         compute(usize::MAX, move || slots.erase(tenant)).await?;
         self.forget_saved_tenant(tenant).await
+    }
+
+    async fn remove_place(&self, placement: Placement, _was_made: bool) -> Result<bool> {
+        match home_of(placement)? {
+            None => {}
+            Some(home @ Home::Own(..)) => self.homes.remove(home).await?,
+            Some(Home::Bucket(bucket)) => {
+                let bucket = keys::Bucket { bucket }.encode(Prefix::of(TenantId::INSTALLATION));
+                // Without it no place in the bucket was ever made.
+                if Db::get(&*self.disk.db(0)?, Space::Catalog, &bucket)?.is_some() {
+                    let rows = Rows { placement, space: Space::Data };
+                    self.remove_all(rows, Prefix::of(placement.tenant).everything()).await?;
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// The purger waits for whoever makes one.
@@ -290,8 +343,14 @@ impl Backend for Files {
     }
 }
 
-fn no_locations() -> Error {
-    let message = "a tenant of a server with --backend embedded is in the server's own folder: leave \
-                   location and database URL out, or serve with --backend postgres";
-    Error::new(ErrorKind::Unsupported, message)
+/// The database of a placement; `None` for the root.
+fn home_of(placement: Placement) -> Result<Option<Home>> {
+    match placement.location {
+        Location::Home => Ok(Home::of(placement)),
+        Location::Named(_) | Location::Own => Err(is_in_a_database()),
+    }
+}
+
+fn is_in_a_database() -> Error {
+    Error::internal("what is in a database of PostgreSQL is asked for in files")
 }

@@ -33,15 +33,22 @@ pub use saved::SavedConfig;
 
 use crate::{
     BackendKind, Health, Site, StoreTotals, pace,
-    pool::{Pool, compute},
+    pool::compute,
+    sites::Sites,
     tenancy::{
-        Space, Tenancy, WriteSet, catalog, commit, complete, disk, keys, keys::Prefix,
-        master::open_error, moving, number, seal, slot, slot::Slot, tenants, tenants::Tenants,
+        Space, Tenancy, WriteSet, catalog, commit, complete, disk, keys,
+        keys::Prefix,
+        master::open_error,
+        moving, number,
+        place::Placement,
+        seal, slot,
+        slot::Slot,
+        tenants,
+        tenants::{OpenTenant, Tenants},
     },
 };
 use carry::Fences;
 use db::{Disk, Generation};
-use files::Files;
 use homes::Homes;
 use hot::HotSet;
 use maintenance::Maintenance;
@@ -51,6 +58,7 @@ use saved::Saved;
 use slots::SlotFile;
 use std::{
     fs::File,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -60,29 +68,51 @@ use std::{
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, Isolation, Limits, Location, Result};
 
-/// The embedded backend. All operations on records are those of [`crate::Store`].
-#[derive(Debug)]
-pub struct Embedded {
+pub(crate) use files::Files;
+
+/// Rows in files.
+pub(crate) use carry::FilesRows;
+
+pub(crate) type FilesView = Arc<Db>;
+
+/// Records in files. All operations on them are those of [`crate::Store`].
+#[derive(Debug, Clone)]
+pub(crate) struct Embedded {
     pub(crate) inner: Arc<Inner>,
 }
 
-type Inner = Tenancy<Files>;
+/// The files, and the tenants that are in them or in other places.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) tenancy: Arc<Tenancy<Sites>>,
+    files: Arc<Files>,
+}
 
-impl Embedded {
-    /// Opens or creates the store in a folder. Must be called inside a tokio runtime.
-    pub(crate) fn open(config: EmbeddedConfig) -> Result<Self> {
+impl Deref for Inner {
+    type Target = Files;
+
+    fn deref(&self) -> &Files {
+        &self.files
+    }
+}
+
+impl Files {
+    /// Opens or creates the files of a store in a folder. Must be called inside a tokio runtime.
+    pub(crate) fn open(
+        config: &EmbeddedConfig,
+        tenants: &Arc<Tenants>,
+        revocations: &Arc<AtomicU64>,
+    ) -> Result<Arc<Self>> {
         let folder = config.data_dir.as_path();
         let lock = config::prepare_folder(folder)?;
         let master = config.master_key(folder)?;
         let slots = Arc::new(SlotFile::open(&config::slot_file(folder)?, master)?);
-        let tenants = Arc::new(Tenants::new());
         let pool = config.pool.clone();
         let maintenance = Maintenance::new(pool.clone());
         let hot = Arc::new(HotSet::new(config.memory_budget_bytes, maintenance));
-        let revocations = Arc::new(AtomicU64::new(0));
         let forget = {
-            let (tenants, hot) = (Arc::clone(&tenants), Arc::clone(&hot));
-            let revocations = Arc::clone(&revocations);
+            let (tenants, hot) = (Arc::clone(tenants), Arc::clone(&hot));
+            let revocations = Arc::clone(revocations);
             move |generation| {
                 // A revocation that was answered with an error may have been done.
                 revocations.fetch_add(1, Ordering::AcqRel);
@@ -101,59 +131,77 @@ impl Embedded {
             .and_then(|folder| folder.sync_all())
             .map_err(|why| open_error("synchronise the data folder", folder, why))?;
         let saved = Saved::new(folder, config.saved.clone(), config.memory_budget_bytes);
-        let files = Files {
+        Ok(Arc::new(Self {
             saved: Arc::new(saved),
             disk,
             homes,
             slots,
             hot,
             pool,
+            entropy: Arc::clone(&config.entropy),
             index: config.index,
             purge: Arc::default(),
             unpurged: Mutex::default(),
             fences: Fences::default(),
             folder: folder.to_owned(),
             lock: Mutex::new(Some(lock)),
-        };
-        let (clock, entropy) = (config.clock, config.entropy);
-        let inner = Arc::new(Inner::new(
-            files,
-            tenants,
-            revocations,
-            clock,
-            entropy,
-            (config.default_isolation, Location::Home),
-        ));
+        }))
+    }
+}
+
+impl Embedded {
+    /// Opens the installation that has its root in the files, or makes it.
+    pub(crate) fn open(files: Arc<Files>, tenancy: &Arc<Tenancy<Sites>>) -> Result<Self> {
+        let inner = Arc::new(Inner { tenancy: Arc::clone(tenancy), files });
         inner.start()?;
-        purge::spawn(&inner);
-        saved::spawn(&inner);
-        moving::spawn(&inner);
         Ok(Self { inner })
+    }
+
+    /// Says that these files are the installation, and no copy of them: databases are taken anew at
+    /// the next start.
+    pub(crate) async fn adopt(&self) -> Result<()> {
+        let (root, installation) = (self.inner.db()?, Prefix::of(TenantId::INSTALLATION));
+        let mut set = WriteSet::new(Placement::shared(TenantId::INSTALLATION), root.generation());
+        for claimed in root.scan(Space::Catalog, &keys::Claimed::all(installation), None) {
+            set.operations.push((Space::Catalog, claimed?.0.to_vec(), None));
+        }
+        let home = keys::Home {}.encode(installation);
+        set.operations.push((Space::Catalog, home, Some(self.inner.identity()?)));
+        drop(root);
+        self.inner.disk.commit(set).await
+    }
+
+    /// Starts what works in the background; it ends with the store.
+    pub(crate) fn spawn(&self) {
+        purge::spawn(&self.inner);
+        saved::spawn(&self.inner);
+        moving::spawn(&self.inner.tenancy);
+    }
+
+    /// The installation, which is open.
+    pub(crate) fn installation(&self) -> Result<Arc<OpenTenant>> {
+        ready(self.inner.tenancy.installation())
     }
 
     pub(crate) fn health(&self) -> Health {
         self.inner.disk.health()
     }
 
-    pub(crate) fn pool(&self) -> &Pool {
-        &self.inner.pool
-    }
-
-    pub(crate) fn sites() -> Vec<Site> {
+    pub(crate) fn site() -> Site {
         // Graphs are kept in memory, the same for all.
-        vec![Site {
+        Site {
             location: Location::Home,
             backend: BackendKind::Embedded,
             isolations: Isolation::ALL.to_vec(),
             dimension_max: u32::try_from(Limits::DIMENSION_MAX).unwrap_or(u32::MAX),
             graphs: None,
-        }]
+        }
     }
 
     pub(crate) fn totals(&self) -> StoreTotals {
         let (commits, syncs) = self.inner.disk.counts();
         let homes = self.inner.homes.totals();
-        let open_tenants = self.inner.tenants.len() as u64;
+        let open_tenants = self.inner.tenancy.tenants.len() as u64;
         let pool = self.inner.pool.totals();
         let (saved_written, saved_used, saved_refused, saved_bytes) = self.inner.saved.totals();
         StoreTotals {
@@ -178,7 +226,7 @@ impl Embedded {
         self.inner.disk.close();
         self.inner.hot.close();
         self.inner.purge.notify_one();
-        self.inner.moves.wake.notify_one();
+        self.inner.tenancy.moves.wake.notify_one();
         self.inner.lock.lock().take();
     }
 }
@@ -199,11 +247,11 @@ impl Inner {
         match self.slots.read(TenantId::INSTALLATION) {
             Ok(Slot::Live(_)) if has_row => {
                 // Opened now, so that damage shows at the start and not at the first key.
-                ready(self.installation())?;
+                ready(self.tenancy.installation())?;
             }
             // A first start that was cut short may have left the installation's slot, no other.
             Ok(Slot::Live(_) | Slot::Empty) if !has_row && slots <= 1 => {
-                self.disk.commit_blocking(self.founding(db.generation())?)?;
+                self.disk.commit_blocking(self.tenancy.founding(db.generation())?)?;
             }
             Ok(Slot::Live(_) | Slot::Erased) if !has_row => {
                 return Err(Error::corrupt(format!(
@@ -232,7 +280,7 @@ impl Inner {
                 "the slot file is truncated: it has {slots} slots, {counted} tenants were made"
             )));
         }
-        self.give_ids_from(counted.max(slots));
+        self.tenancy.give_ids_from(counted.max(slots));
         Ok(())
     }
 }

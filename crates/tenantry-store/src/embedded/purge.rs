@@ -6,11 +6,12 @@
 use super::{
     Inner, Space, WriteSet, compute,
     files::Files,
-    homes::Home,
     keys::{self, Decode as _, Prefix},
     opened::Db,
+    slot::Slot,
 };
 use crate::tenancy::{
+    Backend as _,
     moving::{Carry as _, move_in},
     place::{Fresh, PlaceRow, Placement},
 };
@@ -20,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Isolation, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 use tokio::sync::Notify;
 
 /// Keys removed in one commit.
@@ -94,7 +95,7 @@ impl Inner {
 
     /// Does the work of the notes that stand with the data of a tenant that lives apart.
     async fn purge_apart(self: &Arc<Self>, id: TenantId) -> Result<()> {
-        let Some(tenant) = self.open_tenant(id).await? else { return Ok(()) };
+        let Some(tenant) = self.tenancy.open_tenant(id).await? else { return Ok(()) };
         let placement = tenant.placement();
         if !placement.is_apart() || tenant.fresh() != Fresh::Made {
             return Ok(());
@@ -133,7 +134,9 @@ impl Inner {
             return Err(Error::corrupt("a note asks to purge what lives"));
         }
         if note.collection == 0 {
-            self.purge_tenant(prefix).await?;
+            if !self.purge_tenant(prefix).await? {
+                return Ok(());
+            }
             self.forget_saved_tenant(prefix.tenant()).await?;
         } else {
             for start in keys::records_of(prefix, note.collection) {
@@ -144,9 +147,12 @@ impl Inner {
         self.remove(rows, vec![key]).await
     }
 
-    async fn purge_tenant(self: &Arc<Self>, prefix: Prefix) -> Result<()> {
+    /// Removes what is left of a tenant; false if its place is still to be removed.
+    async fn purge_tenant(self: &Arc<Self>, prefix: Prefix) -> Result<bool> {
         let (inner, id) = (Arc::clone(self), prefix.tenant());
-        compute(usize::MAX, move || inner.slots.erase(id)).await?;
+        if !matches!(self.slots.read(id), Ok(Slot::Erased)) {
+            compute(usize::MAX, move || inner.slots.erase(id)).await?;
+        }
         // The tenant's keys are refused already, because their tenant is gone.
         let root = Rows { space: Space::Data, ..CATALOG };
         for rows in [root, CATALOG] {
@@ -157,15 +163,19 @@ impl Inner {
                 listed_rows
                     .extend(listed.map(|listed| keys::Key { id: listed.id }.encode(INSTALLATION)));
             }
-            self.remove(CATALOG, listed_rows).await?;
+            if !listed_rows.is_empty() {
+                self.remove(CATALOG, listed_rows).await?;
+            }
         }
         let _working = self.no_mover(id).await?;
         let moving = self.purge_move(id).await?;
         let place_key = keys::Place { tenant: id.get() }.encode(INSTALLATION);
         let place = self.db()?.get(Space::Catalog, &place_key)?;
         let place = place.map(|row| PlaceRow::decode(id, &row)).transpose()?;
-        if let Some(place) = place {
-            self.purge_place(place, prefix).await?;
+        if let Some(PlaceRow { placement, fresh, .. }) = place
+            && !self.tenancy.remove_place(placement, fresh == Fresh::Made).await?
+        {
+            return Ok(false);
         }
         for rows in [root, CATALOG] {
             self.remove_all(rows, prefix.everything()).await?;
@@ -173,7 +183,8 @@ impl Inner {
         self.remove_all(CATALOG, keys::told_of(INSTALLATION, id)).await?;
         let mut set = self.set(CATALOG)?;
         if place.is_some() {
-            set.operations.push((Space::Catalog, place_key, None));
+            let own = keys::OwnDatabase { tenant: id.get() }.encode(INSTALLATION);
+            set.operations.extend([place_key, own].map(|key| (Space::Catalog, key, None)));
         }
         if moving.is_some() {
             let key = keys::Move { tenant: id.get() }.encode(INSTALLATION);
@@ -181,27 +192,30 @@ impl Inner {
         }
         let places = place.map(|row| row.placement);
         let places = places.into_iter().chain(moving.into_iter().flatten());
-        let schemas = places.filter(|place| place.isolation == Isolation::Schema);
+        let has_space = |place: &Placement| {
+            place.isolation == Isolation::Schema && place.location == Location::Home
+        };
+        let schemas = places.filter(has_space);
         for space in schemas.map(|place| place.space).collect::<BTreeSet<_>>() {
             // In the same commit: a space is never given to two.
             let free = keys::FreeSpace { space }.encode(INSTALLATION);
             set.operations.push((Space::Catalog, free, Some(Vec::new())));
         }
-        if set.operations.is_empty() {
-            return Ok(());
+        if !set.operations.is_empty() {
+            self.disk.commit(set).await?;
         }
-        self.disk.commit(set).await
+        Ok(true)
     }
 
     /// Keeps whoever moves tenants away if this one was ever moved: what he frees is not freed a
     /// second time. At his next step he finds that it is gone.
     async fn no_mover(&self, id: TenantId) -> Result<Option<tokio::sync::OwnedMutexGuard<()>>> {
-        let installation = self.installation().await?;
+        let installation = self.tenancy.installation().await?;
         if move_in(&self.db()?, &installation, id).await?.is_none() {
             return Ok(None);
         }
         let working =
-            tokio::time::timeout(MOVER_PATIENCE, self.moves.working(id).lock_owned()).await;
+            tokio::time::timeout(MOVER_PATIENCE, self.tenancy.moves.working(id).lock_owned()).await;
         let busy = |_| {
             Error::new(ErrorKind::Busy, "the tenant's places are being emptied already; try again")
         };
@@ -211,32 +225,15 @@ impl Inner {
     /// Empties the places of a move that was under way, and says which these are; `None` if the
     /// tenant was never moved.
     async fn purge_move(&self, id: TenantId) -> Result<Option<Vec<Placement>>> {
-        let installation = self.installation().await?;
+        let installation = self.tenancy.installation().await?;
         let Some(one) = move_in(&self.db()?, &installation, id).await? else { return Ok(None) };
         if one.phase.is_over() {
             return Ok(Some(Vec::new()));
         }
         for place in [one.to, one.from] {
-            self.empty(place).await?;
+            self.tenancy.empty(place).await?;
         }
         Ok(Some(vec![one.to, one.from]))
-    }
-
-    /// Empties or removes the place of a tenant that is gone.
-    async fn purge_place(self: &Arc<Self>, place: PlaceRow, prefix: Prefix) -> Result<()> {
-        match Home::of(place.placement) {
-            None => Ok(()),
-            Some(home @ Home::Own(..)) => self.homes.remove(home).await,
-            Some(Home::Bucket(bucket)) => {
-                let bucket = keys::Bucket { bucket }.encode(INSTALLATION);
-                // Without it no place in the bucket was ever made.
-                if self.db()?.get(Space::Catalog, &bucket)?.is_none() {
-                    return Ok(());
-                }
-                let rows = Rows { placement: place.placement, space: Space::Data };
-                self.remove_all(rows, prefix.everything()).await
-            }
-        }
     }
 }
 

@@ -51,9 +51,9 @@ impl Embedded {
         select: &Selector,
     ) -> Result<Answer<usize>> {
         let inner = &self.inner;
-        let tenant = inner.collection_tenant(scope, collection).await?;
+        let tenant = inner.tenancy.collection_tenant(scope, collection).await?;
         let db = inner.data(&tenant).await?;
-        let info = inner.present(&tenant, collection).await?;
+        let info = inner.tenancy.present(&tenant, collection).await?;
         let number = info.number;
         let origin = Origin { tenant: tenant.id(), collection: number };
         let bound = bound(scope);
@@ -84,10 +84,10 @@ impl Embedded {
         request: &GetRequest,
     ) -> Result<Answer<Vec<Record>>> {
         let inner = &self.inner;
-        let tenant = inner.collection_tenant(scope, collection).await?;
+        let tenant = inner.tenancy.collection_tenant(scope, collection).await?;
         // Taken before the collection is looked up: what was there then is there in here.
         let db = inner.data(&tenant).await?;
-        let info = inner.present(&tenant, collection).await?;
+        let info = inner.tenancy.present(&tenant, collection).await?;
         let bound = bound(scope);
         let request = request.clone();
         if bound.is_none()
@@ -120,8 +120,8 @@ impl Embedded {
         request: &QueryRequest,
     ) -> Result<Answer<Found>> {
         let inner = &self.inner;
-        let tenant = inner.collection_tenant(scope, collection).await?;
-        let info = inner.present(&tenant, collection).await?;
+        let tenant = inner.tenancy.collection_tenant(scope, collection).await?;
+        let info = inner.tenancy.present(&tenant, collection).await?;
         let vector = info.vector(request.using.as_ref())?;
         let bound = bound(scope);
         let was_hot = inner.hot.get(&tenant, collection.info.number).is_some();
@@ -161,9 +161,9 @@ impl Embedded {
         collection: &CollectionRef,
     ) -> Result<Answer<CollectionStatistics>> {
         let inner = &self.inner;
-        let tenant = inner.collection_tenant(scope, collection).await?;
+        let tenant = inner.tenancy.collection_tenant(scope, collection).await?;
         let db = inner.data(&tenant).await?;
-        let info = inner.present(&tenant, collection).await?;
+        let info = inner.tenancy.present(&tenant, collection).await?;
         let origin = Origin { tenant: tenant.id(), collection: info.number };
         let records = write::statistics(&db, &tenant, &info)?.records;
         let memory = match inner.hot.get(&tenant, info.number) {
@@ -353,7 +353,7 @@ impl Inner {
             return Ok(hot);
         }
         tenant.check_alive()?;
-        let info = self.present(tenant, collection).await?;
+        let info = self.tenancy.present(tenant, collection).await?;
         let records = write::statistics(&*self.data(tenant).await?, tenant, &info)?.records;
         let budget = self.hot.budget() as u64;
         let least = memory_estimate(records, &info);
@@ -366,7 +366,7 @@ impl Inner {
         // Not before the wait: while somebody has it, the database cannot be reopened. The writer
         // lock is held, so it says the same.
         let db = self.data(tenant).await?;
-        let info = self.present(tenant, collection).await?;
+        let info = self.tenancy.present(tenant, collection).await?;
         let (partition, room, is_saved) = {
             let (inner, tenant) = (Arc::clone(self), Arc::clone(tenant));
             let index = IndexConfig { seed: index_seed(&tenant, info.number), ..self.index };

@@ -13,8 +13,9 @@ use crate::Entropy;
 use parking_lot::RwLock;
 use std::{
     fs::{File, OpenOptions},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt as _, OpenOptionsExt},
     path::Path,
+    time::UNIX_EPOCH,
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, Result};
@@ -46,6 +47,15 @@ impl SlotFile {
     pub(crate) fn count(&self) -> Result<u64> {
         let bytes = self.file.metadata().map_err(|why| broken("read", &why))?.len();
         Ok(bytes.div_ceil(SLOT_BYTES as u64))
+    }
+
+    /// What tells this file from a copy of it: its number in the file system, and when it was made,
+    /// if the file system knows that.
+    pub(crate) fn identity(&self) -> Result<Vec<u8>> {
+        let metadata = self.file.metadata().map_err(|why| broken("read", &why))?;
+        let made = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let made = made.and_then(|made| u64::try_from(made.as_nanos()).ok()).unwrap_or(0);
+        Ok([metadata.ino().to_be_bytes(), made.to_be_bytes()].concat())
     }
 
     /// A slot with this data key, to be written by [`SlotFile::write`].

@@ -23,13 +23,12 @@ pub(super) fn open() -> (tempfile::TempDir, Store) {
 }
 
 pub(super) fn inner(store: &Store) -> &Arc<Inner> {
-    let Store::Embedded(embedded) = store else { panic!("another backend") };
-    &embedded.inner
+    &store.0.files.as_ref().expect("files").inner
 }
 
 pub(super) async fn operator(store: &Store) -> (Authority, Principal, OperatorScope) {
     let authority = Authority::development();
-    let now = inner(store).now();
+    let now = inner(store).tenancy.now();
     let principal = authority.authenticate(Credential::None, store, now).await.unwrap();
     let operator = authority.authorize_operator(&principal).unwrap();
     (authority, principal, operator)
@@ -48,7 +47,7 @@ async fn lose(store: &Store, key: Vec<u8>) {
     let mut set = WriteSet::new(root, inner(store).db().unwrap().generation());
     set.operations.push((Space::Data, key, None));
     inner(store).disk.commit(set).await.unwrap();
-    inner(store).tenants.forget_all();
+    inner(store).tenancy.tenants.forget_all();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,24 +118,29 @@ fn reopen(disk: &Disk) {
 async fn what_was_read_before_a_reopening_is_not_written_after() {
     let (_dir, store) = open();
     let scope = tenant(&store).await;
-    let old = inner(&store).open_tenant(scope.tenant()).await.unwrap().unwrap();
+    let old = inner(&store).tenancy.open_tenant(scope.tenant()).await.unwrap().unwrap();
     let writing = Arc::clone(&old.writer).lock_owned().await;
-    let mut stale = inner(&store).begin(&old).unwrap();
+    let mut stale = inner(&store).tenancy.begin(&old).unwrap();
     stale.audit(done("test", "late", "x", 1));
     reopen(&inner(&store).disk);
     let error = inner(&store)
-        .commit(&old, inner(&store).root(None).await.unwrap(), stale)
+        .tenancy
+        .commit(&old, inner(&store).tenancy.root(None).await.unwrap(), stale)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("reopened"), "{error}");
     drop(writing);
     // The tenant is opened anew and goes on where the disk is.
-    let new = inner(&store).open_tenant(scope.tenant()).await.unwrap().unwrap();
+    let new = inner(&store).tenancy.open_tenant(scope.tenant()).await.unwrap().unwrap();
     assert!(!Arc::ptr_eq(&old, &new));
-    let mut commit = inner(&store).begin(&new).unwrap();
+    let mut commit = inner(&store).tenancy.begin(&new).unwrap();
     commit.audit(done("test", "in time", "x", 1));
-    inner(&store).commit(&new, inner(&store).root(None).await.unwrap(), commit).await.unwrap();
+    inner(&store)
+        .tenancy
+        .commit(&new, inner(&store).tenancy.root(None).await.unwrap(), commit)
+        .await
+        .unwrap();
     let log = store.audit(&scope, 0, 10).await.unwrap();
     assert_eq!(log.last().unwrap().event.action, "in time");
     store.close();
@@ -184,7 +188,7 @@ async fn every_commit_removes_the_change_row_that_falls_out() {
         settings: std::collections::BTreeMap::new(),
         created_at: Timestamp(0),
     };
-    let tenant = OpenTenant::new(info, inner(&store).new_data_key(), 0);
+    let tenant = OpenTenant::new(info, inner(&store).tenancy.new_data_key(), 0);
     let head = Head { sequence: 4_999, ..Head::default() };
     // It touches nothing, as the summed-up refusals of an audit log do.
     let mut commit = Commit::new(&tenant, head, &SystemEntropy, Timestamp(0));
@@ -245,7 +249,7 @@ async fn asking_how_much_a_tenant_has_makes_no_place() {
     let key = keys::Place { tenant: info.id.get() }.encode(Prefix::of(TenantId::INSTALLATION));
     set.operations.push((Space::Catalog, key.clone(), Some(row.encode())));
     inner(&store).disk.commit(set).await.unwrap();
-    inner(&store).tenants.forget_all();
+    inner(&store).tenancy.tenants.forget_all();
     let (found, sizes) = store.tenant_sizes(&operator, &info.name).await.unwrap();
     assert_eq!((found.id, sizes), (info.id, None));
     let is = Db::get(&inner(&store).db().unwrap(), Space::Catalog, &key).unwrap();
@@ -276,7 +280,7 @@ async fn changes_that_wait_for_one_before_them_are_bounded() {
     let database = store.database(&scope, &DatabaseName::default_database()).await.unwrap();
     let spec = CollectionSpec::new(CollectionName::parse("c").unwrap());
     let collection = store.create_collection(&scope, &database, &spec, false).await.unwrap().0;
-    let open = inner(&store).open_tenant(scope.tenant()).await.unwrap().unwrap();
+    let open = inner(&store).tenancy.open_tenant(scope.tenant()).await.unwrap().unwrap();
     let writing = open.writer.lock().await;
     let mut writes = tokio::task::JoinSet::new();
     for n in 0..WAITERS_MAX + 2 {

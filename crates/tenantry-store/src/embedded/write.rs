@@ -21,36 +21,31 @@ use crate::{
     pool::{Class, Pool},
     tenancy::{
         Backend as _,
-        batch::{self, Batch, weight},
-        moving::Patience,
+        batch::{self, Batch, Offered, weight},
         writers::{batch_bytes, selector_bytes},
     },
 };
 use rows::{Applied, Rows};
 use serde::de::DeserializeOwned;
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 use tenantry_auth::{CanWrite, Scope, Write};
-use tenantry_types::{
-    CollectionNumber, Error, Filter, RecordWrite, Result, Selector, WriteMode, WriteOutcome,
-};
+use tenantry_types::{CollectionNumber, Error, Filter, Result, Selector, WriteMode, WriteOutcome};
 
 pub(super) use catalog::PARTITION;
 /// The number of the unnamed vector.
 pub(super) const VECTOR: u16 = 0;
 
 impl Embedded {
-    pub(crate) async fn write<L: CanWrite>(
+    /// Takes the batch when the tenant is where it was looked for and its writer lock is held. Whoever
+    /// calls this does not go away.
+    pub(crate) async fn write(
         &self,
-        scope: &Scope<L>,
+        scope: &Scope<Write>,
         collection: &CollectionRef,
         mode: WriteMode,
-        records: Vec<RecordWrite>,
-        attributes: BTreeMap<String, String>,
+        batch: &mut Offered,
     ) -> Result<WriteOutcome> {
-        let (inner, scope, collection) =
-            (Arc::clone(&self.inner), scope.to_write(), collection.clone());
-        complete(async move { inner.write(scope, collection, mode, records, attributes).await })
-            .await
+        self.inner.write(scope, collection, mode, batch).await
     }
 
     pub(crate) async fn delete<L: CanWrite>(
@@ -75,41 +70,20 @@ const INLINE_CHANGE_BYTES: usize = 512 << 10;
 impl Inner {
     async fn write(
         self: &Arc<Self>,
-        scope: Scope<Write>,
-        collection: CollectionRef,
-        mode: WriteMode,
-        records: Vec<RecordWrite>,
-        attributes: BTreeMap<String, String>,
-    ) -> Result<WriteOutcome> {
-        let (patience, mut batch) = (Patience::new(), Some((records, attributes)));
-        loop {
-            let outcome = self.write_here(&scope, &collection, mode, &mut batch).await;
-            // What was taken was handed in, and is not handed in again.
-            if batch.is_none() {
-                return outcome;
-            }
-            if let Err(outcome) = patience.wait(outcome).await {
-                return outcome;
-            }
-        }
-    }
-
-    /// Takes the batch when the tenant is where it was looked for and its writer lock is held.
-    async fn write_here(
-        self: &Arc<Self>,
         scope: &Scope<Write>,
         collection: &CollectionRef,
         mode: WriteMode,
-        batch: &mut Option<(Vec<RecordWrite>, BTreeMap<String, String>)>,
+        batch: &mut Offered,
     ) -> Result<WriteOutcome> {
-        let tenant = self.collection_tenant(scope, collection).await?;
+        let tenant = self.tenancy.collection_tenant(scope, collection).await?;
         let bytes = batch.as_ref().map_or(0, |(records, _)| batch_bytes(records));
-        let (_writing, db) = self.writing(scope, &tenant, bytes).await?;
+        let (_writing, view) = self.tenancy.writing(scope, &tenant, bytes).await?;
+        let db = view.into_files()?;
         let Some((records, attributes)) = batch.take() else {
             return Err(Error::internal("a batch was written twice"));
         };
         let scope = scope.clone();
-        let info = self.present(&tenant, collection).await?;
+        let info = self.tenancy.present(&tenant, collection).await?;
         let number = info.number;
         let prepared = {
             let (inner, tenant, db) = (Arc::clone(self), Arc::clone(&tenant), Arc::clone(&db));
@@ -123,7 +97,8 @@ impl Inner {
                 let (hot, collection) = (inner.hot.get(&tenant, number), number);
                 let statistics = statistics(&db, &tenant, &info)?;
                 let rows = Rows { tenant: &tenant, db, hot, collection, applied: Vec::new() };
-                let (commit, bound) = (inner.begin(&tenant)?, scope.restriction().filter.as_ref());
+                let (commit, bound) =
+                    (inner.tenancy.begin(&tenant)?, scope.restriction().filter.as_ref());
                 let batch = Batch::new(&tenant, commit, &info, statistics, bound, mode, rows)?;
                 let prepared = batch.prepare(records, attributes, scope.actor())?;
                 // The rows have the tenant, which does not leave.
@@ -170,12 +145,12 @@ impl Inner {
         select: Selector,
         limit: Option<usize>,
     ) -> Result<usize> {
-        let tenant = self.collection_tenant(&scope, &collection).await?;
+        let tenant = self.tenancy.collection_tenant(&scope, &collection).await?;
         // Not kept over the waiting for memory: while somebody has a view, the database cannot be
         // reopened.
         let bytes = selector_bytes(&select);
-        let (_writing, _) = self.writing(&scope, &tenant, bytes).await?;
-        let info = self.present(&tenant, &collection).await?;
+        let (_writing, _) = self.tenancy.writing(&scope, &tenant, bytes).await?;
+        let info = self.tenancy.present(&tenant, &collection).await?;
         let bound = scope.restriction().filter.as_ref();
         let by_ids = select.ids.is_some() && select.filter.is_none() && bound.is_none();
         let hot = if by_ids {
@@ -209,7 +184,7 @@ impl Inner {
         }
         let db = self.data(&tenant).await?;
         let commit = self.deletion(&tenant, &db, &info, &doomed, scope.actor())?;
-        self.commit(&tenant, db, commit).await?;
+        self.tenancy.commit(&tenant, db.into(), commit).await?;
         let unapplied = self.hot.unapplied(&tenant, info.number);
         self.forget_codes(&tenant, info.number).await?;
         let count = doomed.len();
@@ -232,7 +207,7 @@ impl Inner {
         doomed: &[(u64, String)],
         actor: &str,
     ) -> Result<Commit<'a>> {
-        let mut commit = self.begin(tenant)?;
+        let mut commit = self.tenancy.begin(tenant)?;
         let (prefix, collection, partition) = (tenant.prefix(), info.number.0, PARTITION);
         let fields = info.fields();
         for (ordinal, id) in doomed {

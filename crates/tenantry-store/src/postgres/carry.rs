@@ -16,7 +16,7 @@ use super::{
 use crate::{
     pool::Turn,
     tenancy::{
-        Backend as _, Pair, Space, View as _, WriteSet,
+        Backend as _, Pair, Space, WriteSet,
         keys::{self, Prefix},
         moving::{Carry, MoverId},
         place::Placement,
@@ -53,7 +53,8 @@ impl Carry for Cluster {
     type Rows = Carried;
 
     fn allow_moves(&self) -> Result<()> {
-        if self.shared.home.provisioner.is_some() {
+        let Some(root) = self.shared.home_here() else { return Ok(()) };
+        if root.provisioner.is_some() {
             return Ok(());
         }
         let message = "tenants are moved by servers with --database-admin-url, which `tenantry \
@@ -98,13 +99,13 @@ impl Carry for Cluster {
         rows.some(start, from, most).await
     }
 
-    fn has_ids(&self) -> bool {
+    fn has_ids(&self, _placement: Placement) -> bool {
         false
     }
 
     async fn make(&self, arriving: &OpenTenant) -> Result<()> {
         let (placement, id) = (arriving.placement(), arriving.id());
-        let by = self.mover().ok_or_else(not_leading)?;
+        let by = self.shared.signature()?;
         self.shared.make_place(placement).await?;
         let place = self.shared.place_of(placement).await?;
         let mut view = PgView::putting(&self.shared, place);
@@ -121,7 +122,7 @@ impl Carry for Cluster {
         self.submit(view, set).await?;
         // It may have been deleted meanwhile, and whoever purged it has found nothing to remove.
         let row = keys::Tenant {}.encode(arriving.prefix());
-        if PgView::root(&self.shared).get(Space::Catalog, &row).await?.is_none() {
+        if self.shared.root_row(&row).await?.is_none() {
             return self.empty(placement).await;
         }
         Ok(())
@@ -138,7 +139,7 @@ impl Carry for Cluster {
 
     async fn put(&self, arriving: &OpenTenant, mut set: WriteSet) -> Result<()> {
         let id = arriving.id();
-        let by = self.mover().ok_or_else(not_leading)?;
+        let by = self.shared.signature()?;
         let place = self.place(arriving).await?;
         let mut view = PgView::putting(&self.shared, place);
         let head = view.lock(&[id]).await?.pop().and_then(|(head, _)| head);
@@ -190,7 +191,7 @@ impl Carry for Cluster {
         PgView::leaving_root(&self.shared, tenant, installation).await
     }
 
-    fn left(&self, placement: Placement) {
+    async fn left(&self, placement: Placement, _to: Placement) {
         let mut left = self.shared.left.0.lock();
         left.retain(|_, at| at.elapsed() < REMEMBERED);
         left.entry(placement).or_insert_with(Instant::now);
@@ -224,7 +225,7 @@ impl PgView {
         tenant: &OpenTenant,
         installation: &OpenTenant,
     ) -> Result<Self> {
-        let (id, root) = (tenant.id(), shared.root.clone());
+        let (id, root) = (tenant.id(), shared.root()?.clone());
         let key = keys::Head {}.encode(Prefix::of(id));
         let split = Key::split(&key)?;
         let mut view = Self::writing(shared, root.clone());

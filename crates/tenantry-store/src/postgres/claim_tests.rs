@@ -37,7 +37,7 @@ fn config(url: &str, location: Option<&str>) -> PostgresConfig {
     let mut config = PostgresConfig::new(parse(url), ".");
     config.master_key = MasterKey::Bytes(Zeroizing::new([7; 32]));
     let at = |url| LocationConfig { name: eu(), url: parse(url), admin_url: None };
-    config.locations = location.map(at).into_iter().collect();
+    config.databases.locations = location.map(at).into_iter().collect();
     config
 }
 
@@ -165,7 +165,7 @@ async fn a_database_that_is_others_is_not_migrated() {
             let home = other.set_up().await.database_url;
             let mut config = config(&home, Some(&two.made_there.database_url));
             let admin = parse(&two.made_there.database_admin_url);
-            config.locations[0].admin_url = Some(admin);
+            config.databases.locations[0].admin_url = Some(admin);
             let why = Postgres::open(config).await.expect_err("it is others'");
             assert!(why.to_string().contains("belongs to others"), "{why}");
         })

@@ -5,6 +5,7 @@ use super::{
     claim::{self, Claim, Nonce, Of, Owner},
     cluster::Shared,
     locations::Located,
+    root::{Elsewhere, Root},
     statement::{Statement, Step},
     submit::commit_steps,
     view::PgView,
@@ -15,7 +16,8 @@ use crate::tenancy::{
 };
 use std::sync::Arc;
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, LocationName, Result};
+use tenantry_types::{Error, ErrorKind, LocationName, Resource, Result};
+use tokio::sync::MutexGuard;
 use tokio_postgres::types::Type;
 
 /// Keeps a location's nonce: once.
@@ -47,7 +49,7 @@ impl Shared {
                 (Of::Tenant(_), Owner::Us(row)) => Ok(row),
                 (Of::Tenant(tenant), _) => {
                     // Nobody deletes it meanwhile, so nobody takes what was let go of.
-                    let _living = PgView::living(self, tenant).await?;
+                    let _living = self.living(tenant).await?;
                     row_of(claim::take(&mut client, claim, None).await?, located)
                 }
             }
@@ -65,29 +67,68 @@ impl Shared {
     ) -> Result<Vec<u8>> {
         let key = keys::Claimed { location: Tail(name.as_str().as_bytes()) };
         let key = key.encode(Prefix::of(TenantId::INSTALLATION));
-        if let Some(nonce) = PgView::root(self).get(Space::Catalog, &key).await? {
+        if let Some(nonce) = self.root_row(&key).await? {
             // Only now: another node may have claimed it a moment ago, in the database first.
             return has_nonce(claim::look(client, Some(claim)).await?, claim, &nonce, located);
         }
         // One at a time, so that the root and the database end with the same nonce. Whatever the
         // database has is given a new one: the root may have been moved, and the old one stays
         // where it comes from.
-        let view = PgView::writing(self, self.root.clone());
-        let lock = || vec![Step::Run(Statement::new(lock_work(Work::Claims)))];
-        view.run(&self.root, TenantId::INSTALLATION, lock).await?;
-        if let Some(nonce) = view.get(Space::Catalog, &key).await? {
+        let claiming = self.begin_claiming().await?;
+        let nonce = match &claiming {
+            Claiming::Here(view) => view.get(Space::Catalog, &key).await?,
+            Claiming::Elsewhere(..) => self.root_row(&key).await?,
+        };
+        if let Some(nonce) = nonce {
             return has_nonce(claim::look(client, Some(claim)).await?, claim, &nonce, located);
         }
         let mut nonce = Nonce::default();
         self.secrets()?.entropy.fill("claim of a location", &mut nonce);
         let row = row_of(claim::take(client, claim, Some(&nonce)).await?, located)?;
-        let keep = Statement::new(self.root.text(KEEP))
-            .with(i16::from(keys::Claimed::FAMILY), Type::INT2)
-            .with(name.as_str().as_bytes().to_vec(), Type::BYTEA)
-            .with(nonce.to_vec(), Type::BYTEA);
-        commit_steps(view, vec![Step::Run(keep)], 0).await?;
+        match claiming {
+            Claiming::Here(view) => {
+                let keep = Statement::new(self.root()?.text(KEEP))
+                    .with(i16::from(keys::Claimed::FAMILY), Type::INT2)
+                    .with(name.as_str().as_bytes().to_vec(), Type::BYTEA)
+                    .with(nonce.to_vec(), Type::BYTEA);
+                commit_steps(view, vec![Step::Run(keep)], 0).await?;
+            }
+            Claiming::Elsewhere(elsewhere, _alone) => elsewhere.keep(key, nonce.to_vec()).await?,
+        }
         Ok(row)
     }
+
+    async fn begin_claiming(self: &Arc<Self>) -> Result<Claiming<'_>> {
+        match &self.root {
+            Root::Here(home) => {
+                let view = PgView::writing(self, home.root.clone());
+                let lock = || vec![Step::Run(Statement::new(lock_work(Work::Claims)))];
+                view.run(&home.root, TenantId::INSTALLATION, lock).await?;
+                Ok(Claiming::Here(view))
+            }
+            Root::Elsewhere(elsewhere) => {
+                Ok(Claiming::Elsewhere(elsewhere.as_ref(), self.claiming.lock().await))
+            }
+        }
+    }
+
+    /// What keeps a tenant that lives apart from being deleted; fails if it is gone.
+    async fn living(self: &Arc<Self>, tenant: TenantId) -> Result<Option<PgView>> {
+        if self.root_here().is_some() {
+            return PgView::living(self, tenant).await.map(Some);
+        }
+        // Nobody deletes a tenant whose place is being made.
+        match self.root_row(&keys::Tenant {}.encode(Prefix::of(tenant))).await? {
+            Some(_) => Ok(None),
+            None => Err(Error::not_found(Resource::Tenant, tenant.to_string())),
+        }
+    }
+}
+
+/// The right to claim locations, which one has at a time.
+enum Claiming<'a> {
+    Here(PgView),
+    Elsewhere(&'a dyn Elsewhere, MutexGuard<'a, ()>),
 }
 
 fn row_of(owner: Owner, located: &Located) -> Result<Vec<u8>> {

@@ -7,9 +7,10 @@ use super::{
     fence,
     graphs::Graphs,
     lead::Lead,
-    locations::{Located, Locations, Secrets},
+    locations::{Locations, Secrets},
     names::{PlaceName, ROOT_SCHEMA, VECTOR_SCHEMA, quoted},
     purging::Purging,
+    root::Root,
     statement::{Limits, Right, Step, Text},
     target::Target,
     url::DatabaseUrl,
@@ -55,7 +56,8 @@ pub(crate) struct Cluster {
     pub(super) shared: Arc<Shared>,
     /// Where tenants' work waits for its turn.
     pub(crate) pool: Pool,
-    pub(super) master: SealingKey,
+    /// Opens the data keys of tenants, if they are in the root here.
+    pub(super) master: Option<SealingKey>,
 }
 
 /// What views and background work hold on to.
@@ -76,14 +78,14 @@ pub(crate) struct Shared {
     /// See [`PostgresConfig`](super::PostgresConfig).
     pub(super) emptied_after: Duration,
     pub(crate) limits: Limits,
-    pub(crate) root: Place,
+    pub(super) root: Root,
     pub(crate) watch: Watch,
-    /// The installation's database.
-    pub(super) home: Arc<Located>,
     /// The other ones that tenants may be in.
     pub(super) locations: Locations,
     /// The installation's database is the one that has claimed others.
     pub(super) is_at_home: AtomicBool,
+    /// Held by whoever claims a location for an installation that is elsewhere.
+    pub(super) claiming: tokio::sync::Mutex<()>,
     /// What the installation's data key is needed for here, once it is open.
     pub(super) secrets: OnceLock<Secrets>,
     /// Wakes the purger.
@@ -121,7 +123,7 @@ impl Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("root", &self.root).finish_non_exhaustive()
+        f.debug_struct("Shared").field("root", &self.root_here()).finish_non_exhaustive()
     }
 }
 
@@ -186,12 +188,29 @@ impl Cluster {
     pub(crate) async fn place(&self, tenant: &OpenTenant) -> Result<Place> {
         self.shared.place_of(tenant.placement()).await
     }
+
+    /// What is in memory of rights may be believed.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.shared.watch.is_trusted()
+    }
+
+    /// What is cached of catalogs may be older than what is stored.
+    pub(crate) fn forget_catalogs(&self) {
+        self.shared.watch.forget_catalogs();
+    }
+
+    fn master(&self) -> Result<&SealingKey> {
+        let none = || Error::internal("data keys are asked for in PostgreSQL, and are not there");
+        self.master.as_ref().ok_or_else(none)
+    }
 }
 
 impl Backend for Cluster {
     type View = PgView;
 
-    const IS_SHARED: bool = true;
+    fn is_shared(&self) -> bool {
+        self.shared.root_here().is_some()
+    }
 
     async fn refresh(&self, held: Option<&PgView>) -> Result<()> {
         Ok(self.shared.watch.refresh(held.and_then(PgView::root_within).as_ref()).await?)
@@ -206,7 +225,8 @@ impl Backend for Cluster {
             let steps = vec![Step::Run(split.get(&place))];
             call::read(conn, self.shared.limits, place.right(tenant.id()), steps)
         };
-        let is_near = place.target.server == self.shared.root.target.server;
+        let root = self.shared.root_here();
+        let is_near = root.is_some_and(|root| place.target.server == root.target.server);
         let lookups = if is_near { &self.shared.lookups } else { &self.shared.far };
         let answers = lookups.with(&place.target, None, read).await?;
         let row = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
@@ -218,11 +238,11 @@ impl Backend for Cluster {
     }
 
     async fn root(&self, held: Option<&PgView>) -> Result<PgView> {
-        Ok(held.and_then(PgView::root_within).unwrap_or_else(|| PgView::root(&self.shared)))
+        held.and_then(PgView::root_within).map_or_else(|| PgView::root(&self.shared), Ok)
     }
 
     async fn root_for(&self, tenant: &OpenTenant) -> Result<PgView> {
-        Ok(PgView::root_for(&self.shared, tenant.id()))
+        PgView::root_for(&self.shared, tenant.id())
     }
 
     async fn view(&self, tenant: &OpenTenant) -> Result<PgView> {
@@ -239,7 +259,7 @@ impl Backend for Cluster {
 
     fn can_make(&self, isolation: Isolation, location: Location) -> Result<()> {
         let (located, name) = match location {
-            Location::Home => (self.shared.home.as_ref(), None),
+            Location::Home => (self.shared.home()?.as_ref(), None),
             Location::Named(name) => (self.shared.locations.named(name)?, Some(name)),
             Location::Own => return Ok(()),
         };
@@ -277,6 +297,15 @@ impl Backend for Cluster {
         self.shared.make_place(tenant.placement()).await
     }
 
+    async fn remove_place(&self, placement: Placement, was_made: bool) -> Result<bool> {
+        let is_due = self.shared.purging.is_due((placement.tenant, 0));
+        let is_removed = is_due && self.shared.is_removed(placement, was_made);
+        if is_removed {
+            self.shared.purging.paid((placement.tenant, 0));
+        }
+        Ok(is_removed)
+    }
+
     async fn unmake_place(&self, placement: Placement) -> Result<()> {
         Box::pin(self.shared.drop_place(placement, false)).await
     }
@@ -310,11 +339,11 @@ impl Backend for Cluster {
         let bytes = row.as_slice().try_into();
         let bytes =
             bytes.map_err(|_| Error::corrupt(format!("slot of tenant {tenant}: length")))?;
-        Slot::read(&self.master, tenant, bytes)
+        Slot::read(self.master()?, tenant, bytes)
     }
 
-    fn wrap(&self, tenant: TenantId, key: &SealingKey, entropy: &dyn Entropy) -> SlotWrite {
-        SlotWrite::live(&self.master, tenant, key, entropy)
+    fn wrap(&self, tenant: TenantId, key: &SealingKey, entropy: &dyn Entropy) -> Result<SlotWrite> {
+        Ok(SlotWrite::live(self.master()?, tenant, key, entropy))
     }
 
     async fn tenant_gone(&self, _tenant: TenantId) -> Result<()> {

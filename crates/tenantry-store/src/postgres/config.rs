@@ -7,7 +7,7 @@ use crate::{
     tenancy::master::MasterKey,
 };
 use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
-use tenantry_types::{Clock, Isolation, LocationName};
+use tenantry_types::{Clock, Isolation, Location, LocationName};
 
 /// How to open a store on PostgreSQL.
 #[derive(Debug, Clone)]
@@ -20,27 +20,8 @@ pub struct PostgresConfig {
     /// The same database with the role that makes and removes places of tenants; without it there
     /// are only shared ones.
     pub admin_url: Option<DatabaseUrl>,
-    /// Other databases that tenants may be in. Each was prepared as the installation's, and
-    /// belongs to this installation alone.
-    pub locations: Vec<LocationConfig>,
-    /// Which of them a tenant is made in whose spec does not say it; `None` is the installation's
-    /// own database.
-    pub default_location: Option<LocationName>,
-    /// A file of certificates (PEM) that may vouch for the server's.
-    pub ca: Option<PathBuf>,
-    /// Connections at most, at least two; one more asks what other nodes took away.
-    pub connections: NonZeroUsize,
-    /// How long the server may take for one statement.
-    pub statement_timeout: Duration,
-    /// Says each transaction's tenant also in the words that Citus hands on to its workers. Never
-    /// tried with one.
-    pub citus: bool,
-    /// Collections of so many records get graphs for approximate search, if their tenant lives
-    /// apart.
-    pub graph_above: u64,
-    /// How long after a tenant was moved the place that it has left is emptied. Until then every node
-    /// must have learned where the tenant lives, which takes it a second at most.
-    pub emptied_after: Duration,
+    /// All databases, this one included.
+    pub databases: DatabasesConfig,
     /// Where the master key comes from. All nodes of an installation have the same.
     pub master_key: MasterKey,
     /// The folder of the master key's file.
@@ -55,6 +36,56 @@ pub struct PostgresConfig {
     pub clock: Arc<dyn Clock>,
     /// Where random bytes come from.
     pub entropy: Arc<dyn Entropy>,
+}
+
+/// Databases that tenants may be in beside the installation's place, and how all are used.
+#[derive(Debug, Clone)]
+pub struct DatabasesConfig {
+    /// Those that have a name. Each was prepared by `tenantry postgres setup`, and belongs to this
+    /// installation alone.
+    pub locations: Vec<LocationConfig>,
+    /// Which of them a tenant is made in whose spec does not say it; `None` is where the
+    /// installation is.
+    pub default_location: Option<LocationName>,
+    /// A file of certificates (PEM) that may vouch for the servers'.
+    pub ca: Option<PathBuf>,
+    /// Connections at most, at least two; where the installation is in PostgreSQL, one more asks
+    /// what other nodes took away.
+    pub connections: NonZeroUsize,
+    /// How long a server may take for one statement.
+    pub statement_timeout: Duration,
+    /// Says each transaction's tenant also in the words that Citus hands on to its workers. Never
+    /// tried with one.
+    pub citus: bool,
+    /// Collections of so many records get graphs for approximate search, if their tenant lives
+    /// apart.
+    pub graph_above: u64,
+    /// How long after a tenant was moved the place that it has left is emptied. Until then every
+    /// node must have learned where the tenant lives, which takes it a second at most.
+    pub emptied_after: Duration,
+}
+
+impl Default for DatabasesConfig {
+    /// No locations, 32 connections, 30 seconds a statement, graphs from 20,000 records on.
+    fn default() -> Self {
+        Self {
+            locations: Vec::new(),
+            default_location: None,
+            ca: None,
+            connections: CONNECTIONS,
+            statement_timeout: Duration::from_secs(30),
+            citus: false,
+            graph_above: GRAPH_ABOVE,
+            emptied_after: EMPTIED_AFTER,
+        }
+    }
+}
+
+impl DatabasesConfig {
+    /// Where a tenant is made whose spec does not say it.
+    pub(crate) fn default_location(&self) -> Location {
+        self.default_location.map_or(Location::Home, Location::Named)
+    }
 }
 
 /// A database that tenants may be in, beside the installation's.
@@ -75,20 +106,12 @@ const GRAPH_ABOVE: u64 = 20_000;
 const EMPTIED_AFTER: Duration = Duration::from_secs(3);
 
 impl PostgresConfig {
-    /// Defaults: a key file in `key_folder`, 32 connections, 30 seconds a statement, graphs
-    /// from 20,000 records on, shared tenants, the system's clock and randomness.
+    /// Defaults: a key file in `key_folder`, shared tenants, the system's clock and randomness.
     pub fn new(url: DatabaseUrl, key_folder: impl Into<PathBuf>) -> Self {
         Self {
             url,
             admin_url: None,
-            locations: Vec::new(),
-            default_location: None,
-            ca: None,
-            connections: CONNECTIONS,
-            statement_timeout: Duration::from_secs(30),
-            citus: false,
-            graph_above: GRAPH_ABOVE,
-            emptied_after: EMPTIED_AFTER,
+            databases: DatabasesConfig::default(),
             master_key: MasterKey::File,
             key_folder: key_folder.into(),
             may_found: true,

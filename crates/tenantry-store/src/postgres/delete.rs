@@ -1,7 +1,8 @@
 //! Deleting records.
 
 use super::{
-    cluster::{Cluster, signed as signed_tenant},
+    Inner,
+    cluster::signed as signed_tenant,
     draft::{Draft, Slice, asked, signed_collection},
     lines::{Line, another_record},
     reading::Reading,
@@ -12,8 +13,7 @@ use super::{
 use crate::{
     CollectionRef,
     tenancy::{
-        Tenancy, batch::note_deleted, complete, disk::Stamp, tenants::OpenTenant,
-        writers::selector_bytes,
+        batch::note_deleted, complete, disk::Stamp, tenants::OpenTenant, writers::selector_bytes,
     },
 };
 use std::sync::Arc;
@@ -30,7 +30,7 @@ const VECTORS: &str = "DELETE FROM {schema}.vectors \
 /// off.
 const ATTEMPTS_MAX: usize = 2;
 
-impl Tenancy<Cluster> {
+impl Inner {
     pub(crate) async fn delete<L: CanWrite>(
         self: &Arc<Self>,
         scope: &Scope<L>,
@@ -60,7 +60,7 @@ impl Tenancy<Cluster> {
         select: &Selector,
         limit: usize,
     ) -> Result<usize> {
-        let tenant = self.collection_tenant(scope, collection).await?;
+        let tenant = self.tenancy.collection_tenant(scope, collection).await?;
         let bound = scope.restriction().filter.as_ref();
         let writing = tenant.writer_turn(selector_bytes(select)).await?;
         tenant.check_alive()?;
@@ -132,7 +132,7 @@ impl Tenancy<Cluster> {
         let count = doomed.len();
         let ordinals = doomed.iter().map(|ordinal| ordinal.cast_unsigned()).collect();
         let before = statistics.records;
-        let mut commit = self.begin(tenant)?;
+        let mut commit = self.tenancy.begin(tenant)?;
         note_deleted(&mut commit, &info, statistics, ordinals, scope.actor());
         let every = Include { vector: true, vectors: true, ..Include::default() };
         let (fields, _) = asked(&info, every);

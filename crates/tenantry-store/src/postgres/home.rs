@@ -4,14 +4,15 @@
 //! databases for its own. What a restored dump does not have is the server's identity and the
 //! database's number there: both are kept in a row from the first start on, and from where they
 //! are others nobody enters a claimed database or one of a tenant's at home, whose names a copy on
-//! the same server shares.
+//! the same server shares. An installation that is elsewhere says itself what it is known by.
 
 use super::{
     admin::{Work, connect, failed, lock_work},
-    cluster::Shared,
+    cluster::{Place, Shared},
     installed::check_owner,
     migrate::{begin, commit, run},
     names::ROOT_SCHEMA,
+    root::{Elsewhere, Root},
     statement::{Statement, Step},
     submit::commit_steps,
     view::{Key, PgView, first_bytes},
@@ -36,42 +37,65 @@ impl Shared {
         if self.is_at_home.load(Ordering::Acquire) {
             return Ok(());
         }
-        let (here, known) = ask(&PgView::root(self)).await?;
-        let known = match known {
-            Some(known) => known,
-            None => {
-                let view = PgView::writing(self, self.root.clone());
-                let keep = || {
-                    let statement = Statement::new(self.root.text(KEEP))
-                        .with(i16::from(keys::Home::FAMILY), Type::INT2)
-                        .with(here.clone(), Type::BYTEA);
-                    vec![Step::Run(statement)]
-                };
-                view.run(&self.root, TenantId::INSTALLATION, keep).await?;
-                let (_, known) = ask(&view).await?;
-                commit_steps(view, vec![Step::Run(Statement::new("SELECT 1"))], 0).await?;
-                known.unwrap_or_default()
-            }
+        let (here, known) = match &self.root {
+            Root::Here(home) => self.home_known(&home.root).await?,
+            Root::Elsewhere(elsewhere) => elsewhere_known(elsewhere.as_ref()).await?,
         };
         if known != here {
-            return Err(Error::new(ErrorKind::Conflict, ELSEWHERE));
+            let why = if self.root_here().is_some() { ELSEWHERE } else { COPIED };
+            return Err(Error::new(ErrorKind::Conflict, why));
         }
         self.is_at_home.store(true, Ordering::Release);
         Ok(())
     }
+
+    /// Which database the installation's is, and which it was when it started first.
+    async fn home_known(self: &Arc<Self>, root: &Place) -> Result<(Vec<u8>, Vec<u8>)> {
+        let (here, known) = ask(&PgView::root(self)?, root).await?;
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let view = PgView::writing(self, root.clone());
+                let keep = || {
+                    let statement = Statement::new(root.text(KEEP))
+                        .with(i16::from(keys::Home::FAMILY), Type::INT2)
+                        .with(here.clone(), Type::BYTEA);
+                    vec![Step::Run(statement)]
+                };
+                view.run(root, TenantId::INSTALLATION, keep).await?;
+                let (_, known) = ask(&view, root).await?;
+                commit_steps(view, vec![Step::Run(Statement::new("SELECT 1"))], 0).await?;
+                known.unwrap_or_default()
+            }
+        };
+        Ok((here, known))
+    }
 }
 
+/// The same of an installation that is elsewhere.
+async fn elsewhere_known(root: &dyn Elsewhere) -> Result<(Vec<u8>, Vec<u8>)> {
+    let here = root.here()?;
+    let key = keys::Home {}.encode(Prefix::of(TenantId::INSTALLATION));
+    if let Some(known) = root.row(&key).await? {
+        return Ok((here, known));
+    }
+    root.keep(key, here.clone()).await?;
+    Ok((here.clone(), here))
+}
+
+const COPIED: &str = "the data folder is a copy, or was put back from one: it is not the one that its \
+     locations and its tenants' databases belong to. If no server works any more with the one \
+     that it comes from, run `tenantry postgres adopt` with --data-dir";
 const ELSEWHERE: &str = "the installation's database is a copy, or was moved: it is not the one \
      that its locations and its tenants' databases belong to. If no server works any more \
      with the one that it comes from, run `tenantry postgres adopt`";
 
 /// Where it is, and where it was when it claimed others.
-async fn ask(view: &PgView) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
-    let root = view.shared.root.clone();
+async fn ask(view: &PgView, root: &Place) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
     let key = keys::Home {}.encode(Prefix::of(TenantId::INSTALLATION));
     let key = Key::split(&key)?;
-    let steps = || vec![Step::Run(Statement::new(HERE)), Step::Run(key.get(&root))];
-    let answers = view.run(&root, TenantId::INSTALLATION, steps).await?;
+    let steps = || vec![Step::Run(Statement::new(HERE)), Step::Run(key.get(root))];
+    let answers = view.run(root, TenantId::INSTALLATION, steps).await?;
     let [here, known] = answers.as_slice() else { return Err(super::view::odd()) };
     let here = first_bytes(here)?.ok_or_else(super::view::odd)?;
     Ok((here, first_bytes(known)?))

@@ -67,7 +67,7 @@ pub(super) async fn check_whole(client: &Client) -> Result<()> {
 /// have. Others want some too, so that a node without this line may still meet the limit.
 pub(super) async fn look_at_room(client: &Client, config: &PostgresConfig) -> Result<()> {
     // One more watches the epoch.
-    let wanted = config.connections.get().saturating_add(1);
+    let wanted = config.databases.connections.get().saturating_add(1);
     let room = room(client).await?;
     if usize::try_from(room).is_ok_and(|room| room < wanted) {
         tracing::warn!(

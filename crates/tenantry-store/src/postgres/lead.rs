@@ -12,7 +12,7 @@ use super::{
 use crate::tenancy::moving::MoverId;
 use parking_lot::Mutex;
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 use tenantry_types::Result;
@@ -29,6 +29,8 @@ pub(super) struct Lead {
     held: Mutex<Option<(Arc<Session>, MoverId)>>,
     /// Held by whoever asks for the lock.
     asking: tokio::sync::Mutex<()>,
+    /// What the only process signs with.
+    alone: OnceLock<MoverId>,
 }
 
 impl Lead {
@@ -59,9 +61,10 @@ impl Shared {
         if self.lead.is_held() {
             return Ok(true);
         }
-        let Some(provisioner) = &self.home.provisioner else { return Ok(false) };
+        let Some(provisioner) = &self.home()?.provisioner else { return Ok(false) };
+        let database = &self.root()?.target.database;
         let ask = async {
-            let session = provisioner.enter(&self.root.target.database).await?;
+            let session = provisioner.enter(database).await?;
             let settings =
                 format!("SET search_path = pg_catalog; SET idle_session_timeout = '{SILENCE_MAX}'");
             session.batch_execute(&settings).await.map_err(failed("ask to move tenants"))?;
@@ -80,8 +83,25 @@ impl Shared {
         Ok(true)
     }
 
+    /// What this node signs with where it puts a tenant. If the installation is elsewhere there is
+    /// one process, and what it has left on its way when it ended is told apart too.
+    pub(super) fn signature(&self) -> Result<MoverId> {
+        if self.home_here().is_some() {
+            return self.lead.mover().ok_or_else(super::carry::not_leading);
+        }
+        let secrets = self.secrets()?;
+        Ok(*self.lead.alone.get_or_init(|| {
+            let mut by = MoverId::default();
+            secrets.entropy.fill("mover", &mut by);
+            by
+        }))
+    }
+
     /// Fails unless the server still takes this node for the one that leads.
     pub(super) async fn must_lead(&self) -> Result<()> {
+        if self.home_here().is_none() {
+            return Ok(());
+        }
         let session = self.lead.held.lock().as_ref().map(|(session, _)| Arc::clone(session));
         let asked = async {
             match session {

@@ -10,7 +10,7 @@ use super::{
     apart::Provisioner,
     claim::{Claim, Owner},
     cluster::{Place, Shared},
-    config::PostgresConfig,
+    config::DatabasesConfig,
     opening::Ways,
     target::{Server, Target},
 };
@@ -157,7 +157,7 @@ pub(super) struct Own {
 }
 
 impl Locations {
-    pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
+    pub(super) fn new(config: &DatabasesConfig) -> Result<Self> {
         let mut named = BTreeMap::new();
         for one in &config.locations {
             let ways = Ways::new(&one.url, one.admin_url.as_ref(), config.ca.as_deref());
@@ -256,7 +256,7 @@ impl Shared {
     /// The database of a placement, whatever it is like.
     async fn find(self: &Arc<Self>, placement: Placement) -> Result<Arc<Located>> {
         match placement.location {
-            Location::Home => Ok(Arc::clone(&self.home)),
+            Location::Home => self.home().map(Arc::clone),
             Location::Named(name) => {
                 let found = self.locations.named.get(&name).map(Arc::clone);
                 found.ok_or_else(|| {
@@ -276,7 +276,7 @@ impl Shared {
     /// The database of a placement, which was looked at and is ours.
     pub(super) async fn located(self: &Arc<Self>, placement: Placement) -> Result<Arc<Located>> {
         if placement.location == Location::Home {
-            return Ok(Arc::clone(&self.home));
+            return self.home().map(Arc::clone);
         }
         // It is seldom long, and always large.
         let look = async {
@@ -294,7 +294,7 @@ impl Shared {
         placement: Placement,
     ) -> Result<Arc<Located>> {
         if placement.location == Location::Home {
-            return Ok(Arc::clone(&self.home));
+            return self.home().map(Arc::clone);
         }
         let look = async {
             let located = self.find(placement).await?;
@@ -339,7 +339,7 @@ impl Shared {
     /// True if this node can remove the place of a tenant that is gone.
     pub(super) fn can_drop(&self, placement: Placement) -> bool {
         let located = match placement.location {
-            Location::Home => Some(self.home.as_ref()),
+            Location::Home => self.home().ok().map(Arc::as_ref),
             Location::Named(name) => self.locations.named.get(&name).map(Arc::as_ref),
             Location::Own => return true,
         };

@@ -4,10 +4,10 @@
 //! still there and still has the name. If not, another node has deleted or renamed it, and may
 //! have given the name to another one: that is then what was meant.
 
-use super::cluster::Cluster;
+use super::Inner;
 use crate::{
     CollectionInfo, CollectionRef,
-    tenancy::{Tenancy, catalog::missing_collection, tenants::OpenTenant},
+    tenancy::{catalog::missing_collection, tenants::OpenTenant},
 };
 use tenantry_auth::{Level, Scope};
 use tenantry_types::{Error, ErrorKind, Resource, Result};
@@ -34,7 +34,7 @@ pub(super) fn check<'a>(
     Ok(row)
 }
 
-impl Tenancy<Cluster> {
+impl Inner {
     /// What to try once more after an operation on a collection has failed; fails as it did if
     /// that would not help.
     pub(super) async fn namesake<L: Level>(
@@ -54,14 +54,14 @@ impl Tenancy<Cluster> {
         why: &Error,
     ) -> Result<Option<CollectionRef>> {
         if why.kind() == ErrorKind::Corrupt {
-            self.still_lives(collection.tenant).await?;
+            self.tenancy.still_lives(collection.tenant).await?;
         }
         let Some(database) = &collection.named_in else { return Ok(None) };
         if !matches!(why.subject(), Some((Resource::Collection, _))) {
             return Ok(None);
         }
-        let found = match self.database(scope, &database.name).await {
-            Ok(database) => self.collection(scope, &database, &collection.info.name).await,
+        let found = match self.tenancy.database(scope, &database.name).await {
+            Ok(database) => self.tenancy.collection(scope, &database, &collection.info.name).await,
             Err(error) => Err(error),
         };
         match found {

@@ -6,10 +6,8 @@ use super::{
     cluster::Shared,
     locations::{Located, Own, PART_OF_OWN, out_of_reach},
     opening::Ways,
-    view::PgView,
 };
 use crate::tenancy::{
-    Space, View as _,
     disk::{self, DiskOwn},
     keys::{self, Prefix},
     place::Placement,
@@ -35,7 +33,7 @@ impl Shared {
         }
         let key =
             keys::OwnDatabase { tenant: tenant.get() }.encode(Prefix::of(TenantId::INSTALLATION));
-        let row = PgView::root(self).get(Space::Catalog, &key).await?;
+        let row = self.root_row(&key).await?;
         let Some(row) = row else { return Ok(None) };
         let mut known = self.locations.own.lock();
         if let Some(own) = known.get_mut(&tenant)

@@ -9,6 +9,7 @@ use super::{
     graph,
     locations::Located,
     purging::{self, Did, TURN},
+    root::Root,
     statement::{Statement, Step},
     submit::{commit_steps, note},
     view::{Key, PgView, behind, bytes, first_bytes, odd},
@@ -86,7 +87,8 @@ struct Notes {
 
 impl Notes {
     fn of_root(shared: &Shared) -> Result<Self> {
-        let (located, place) = (Arc::clone(&shared.home), shared.root.clone());
+        let located = Arc::clone(shared.home()?);
+        let place = located.root.clone();
         Ok(Self { located, place, whose: INSTALLATION, number: signed(INSTALLATION)? })
     }
 
@@ -109,7 +111,10 @@ async fn purge_all(shared: &Arc<Shared>) -> Result<()> {
         let of = Arc::clone(shared);
         purging::spawn(shared, placement.tenant, async move { purge_place(&of, placement).await });
     }
-    purge_notes(shared, Notes::of_root(shared)?).await
+    match shared.root {
+        Root::Here(_) => purge_notes(shared, Notes::of_root(shared)?).await,
+        Root::Elsewhere(_) => Ok(()),
+    }
 }
 
 /// Does the work of a place's notes.
@@ -136,13 +141,12 @@ async fn purge_place(shared: &Arc<Shared>, placement: Placement) -> Result<Did> 
 /// True if the tenant was deleted, or moved.
 async fn lives_elsewhere(shared: &Arc<Shared>, placement: Placement) -> Result<bool> {
     let tenant = placement.tenant;
-    let root = PgView::root(shared);
     let key = keys::Tenant {}.encode(Prefix::of(tenant));
-    if root.get(Space::Catalog, &key).await?.is_none() {
+    if shared.root_row(&key).await?.is_none() {
         return Ok(true);
     }
     let key = keys::Place { tenant: tenant.get() }.encode(Prefix::of(INSTALLATION));
-    let row = root.get(Space::Catalog, &key).await?;
+    let row = shared.root_row(&key).await?;
     let row = row.map(|row| PlaceRow::decode(tenant, &row)).transpose()?;
     Ok(row.is_none_or(|row| row.placement != placement))
 }
@@ -231,33 +235,16 @@ async fn piece(
         let moved = keys::Move { tenant: note.tenant }.encode(installation);
         let places = places(shared, &view, tenant, (&place, &moved)).await?;
         if !places.is_empty() {
-            if !places.iter().all(|(placement, _)| shared.can_drop(*placement)) {
-                tracing::debug!(%tenant, "a place is left to a node that can remove it");
-                return Ok(Piece::Left);
-            }
-            if !shared.purging.is_dropped(tenant) {
-                // Without the note meanwhile: it takes its time, and any node may do it twice.
-                let of = Arc::clone(shared);
-                purging::spawn(shared, tenant, async move {
-                    let drop_all = async {
-                        for (placement, was_made) in places {
-                            of.drop_place(placement, was_made).await?;
-                        }
-                        Ok(())
-                    };
-                    match timeout(TURN, drop_all).await {
-                        Ok(dropped) => dropped.map(|()| Did::Dropped),
-                        Err(_) => Ok(Did::More),
-                    }
-                });
+            // Without the note meanwhile: it takes its time, and any node may do it twice.
+            if !shared.are_removed(tenant, places) {
                 return Ok(Piece::Left);
             }
             let told = keys::told_of(installation, tenant);
             let own = keys::OwnDatabase { tenant: note.tenant }.encode(installation);
             let gone = [told, own, place];
-            steps.extend(gone.iter().filter_map(|key| remove_range(&shared.root, 0, key)));
+            steps.extend(gone.iter().filter_map(|key| remove_range(&notes.place, 0, key)));
         }
-        steps.extend(remove_range(&shared.root, 0, &moved));
+        steps.extend(remove_range(&notes.place, 0, &moved));
         remove_of_tenant(shared, &view, tenant).await?
     } else {
         remove_of_collection(&notes.place, &view, tenant, note.collection).await?
@@ -316,6 +303,39 @@ async fn places(
     Ok(all)
 }
 
+impl Shared {
+    /// True if the place of a tenant that is gone was removed; otherwise a task does it, or nobody
+    /// can for now.
+    pub(super) fn is_removed(self: &Arc<Self>, placement: Placement, was_made: bool) -> bool {
+        self.are_removed(placement.tenant, vec![(placement, was_made)])
+    }
+
+    /// The same of several places of one tenant.
+    fn are_removed(self: &Arc<Self>, tenant: TenantId, places: Vec<(Placement, bool)>) -> bool {
+        if !places.iter().all(|(placement, _)| self.can_drop(*placement)) {
+            tracing::debug!(%tenant, "a place is left to a node that can remove it");
+            return false;
+        }
+        if self.purging.is_dropped(tenant) {
+            return true;
+        }
+        let of = Arc::clone(self);
+        purging::spawn(self, tenant, async move {
+            let drop_all = async {
+                for (placement, was_made) in places {
+                    of.drop_place(placement, was_made).await?;
+                }
+                Ok(())
+            };
+            match timeout(TURN, drop_all).await {
+                Ok(dropped) => dropped.map(|()| Did::Dropped),
+                Err(_) => Ok(Did::More),
+            }
+        });
+        false
+    }
+}
+
 /// True if indexes of a deleted collection are left.
 async fn has_graphs(
     shared: &Shared,
@@ -323,7 +343,7 @@ async fn has_graphs(
     view: &PgView,
     note: &keys::Purge,
 ) -> Result<bool> {
-    if note.collection == 0 || notes.place == shared.root {
+    if note.collection == 0 || shared.root_here() == Some(&notes.place) {
         return Ok(false);
     }
     let pattern = shared.graph_pattern(TenantId::new(note.tenant), note.collection);
@@ -354,7 +374,7 @@ async fn lives_not(place: &Place, view: &PgView, note: &keys::Purge) -> Result<(
 
 /// Removes a piece of everything a tenant has; the number of rows in the largest one.
 async fn remove_of_tenant(shared: &Arc<Shared>, view: &PgView, tenant: TenantId) -> Result<i64> {
-    let root = &shared.root;
+    let root = shared.root()?;
     let number = signed(tenant)?;
     let list = || {
         let statement = Statement::new(root.text(KEYS))
@@ -431,7 +451,7 @@ pub(super) async fn empty(shared: &Arc<Shared>, place: &Place, tenant: TenantId)
 /// Removes everything of a living tenant from the shared tables of the root, where it does not live
 /// any more, but what the root knows of it. Its counters go first: nobody writes after that.
 pub(super) async fn empty_of_moved(shared: &Arc<Shared>, tenant: TenantId) -> Result<()> {
-    let (root, number) = (&shared.root, signed(tenant)?);
+    let (root, number) = (shared.root()?, signed(tenant)?);
     let families = |is_first: bool| -> Vec<i16> {
         let is_of_place = |family: &&Family| {
             let role = family.role();

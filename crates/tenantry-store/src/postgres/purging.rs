@@ -4,7 +4,7 @@
 //! that hangs keeps no other waiting for long. Whatever fails is tried again, later each time, and
 //! is told when it fails first and then ever more seldom.
 
-use super::cluster::Shared;
+use super::{cluster::Shared, root::Root};
 use parking_lot::Mutex;
 use std::{
     collections::{HashMap, HashSet},
@@ -165,6 +165,9 @@ impl Drop for Running {
         }
         purging.known.lock().running.remove(&self.tenant);
         self.shared.purge.notify_one();
+        if let Root::Elsewhere(elsewhere) = &self.shared.root {
+            elsewhere.place_removed();
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Queries: [`nearest`](super::nearest) is the statement.
 
 use super::{
-    cluster::Cluster,
+    Inner,
     connect::VectorType,
     draft::{Conditions, Draft, asked},
     graph::{GraphKey, Shape, Walk},
@@ -17,7 +17,6 @@ use crate::{
     Answer, CollectionRef, VectorInfo,
     surface::answer_too_large,
     tenancy::{
-        Tenancy,
         answer::{Records, weight},
         batch::dimension_error,
     },
@@ -32,7 +31,7 @@ use tenantry_types::{
     SearchStep,
 };
 
-impl Tenancy<Cluster> {
+impl Inner {
     pub(crate) async fn query<L: Level>(
         &self,
         scope: &Scope<L>,
@@ -55,7 +54,7 @@ impl Tenancy<Cluster> {
         request: &QueryRequest,
     ) -> Result<Answer<Found>> {
         let bound = scope.restriction().filter.as_ref();
-        let tenant = self.collection_tenant(scope, collection).await?;
+        let tenant = self.tenancy.collection_tenant(scope, collection).await?;
         let mut reading = Reading::new(self, &tenant, collection).await?;
         let (hits, searches, allowed) = loop {
             let found = query(&mut reading, request, bound).await;

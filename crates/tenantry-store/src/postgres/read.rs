@@ -1,21 +1,18 @@
 //! Counting and getting records.
 
 use super::{
-    cluster::Cluster,
+    Inner,
     draft::{ANSWER_ROWS_MAX, Conditions, Draft, PAGE_ROWS, Slice, asked, page_rows},
     lines::Line,
     reading::{Halt, Reading},
     select::{Ask, is_last},
 };
-use crate::{
-    Answer, CollectionRef,
-    tenancy::{Tenancy, answer::Records},
-};
+use crate::{Answer, CollectionRef, tenancy::answer::Records};
 use std::{collections::HashSet, sync::Arc};
 use tenantry_auth::{Level, Scope};
 use tenantry_types::{CollectionStatistics, Filter, GetRequest, Order, Record, Result, Selector};
 
-impl Tenancy<Cluster> {
+impl Inner {
     pub(crate) async fn count<L: Level>(
         &self,
         scope: &Scope<L>,
@@ -38,7 +35,7 @@ impl Tenancy<Cluster> {
         select: &Selector,
     ) -> Result<Answer<usize>> {
         let bound = scope.restriction().filter.as_ref();
-        let tenant = self.collection_tenant(scope, collection).await?;
+        let tenant = self.tenancy.collection_tenant(scope, collection).await?;
         let mut reading = Reading::new(self, &tenant, collection).await?;
         let value = loop {
             let counted = count(&mut reading, select, bound).await;
@@ -71,7 +68,7 @@ impl Tenancy<Cluster> {
         request: &GetRequest,
     ) -> Result<Answer<Vec<Record>>> {
         let bound = scope.restriction().filter.as_ref();
-        let tenant = self.collection_tenant(scope, collection).await?;
+        let tenant = self.tenancy.collection_tenant(scope, collection).await?;
         let mut reading = Reading::new(self, &tenant, collection).await?;
         loop {
             let got = get(&mut reading, request, bound).await;
@@ -100,7 +97,7 @@ impl Tenancy<Cluster> {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<Answer<CollectionStatistics>> {
-        let tenant = self.collection_tenant(scope, collection).await?;
+        let tenant = self.tenancy.collection_tenant(scope, collection).await?;
         let mut reading = Reading::new(self, &tenant, collection).await?;
         loop {
             let looked = look(&mut reading).await;

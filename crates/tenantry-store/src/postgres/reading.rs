@@ -6,6 +6,7 @@
 //! again meanwhile, the last attempt is one transaction from begin to end.
 
 use super::{
+    Inner,
     call::{self, Transaction},
     cluster::{Cluster, Place},
     conn::Conn,
@@ -22,7 +23,6 @@ use crate::{
     pace::Pace,
     pool::{Class, INLINE_BYTES, compute},
     tenancy::{
-        Tenancy,
         answer::Records,
         disk::{Stamp, Statistics},
         tenants::OpenTenant,
@@ -60,7 +60,7 @@ impl From<Failure> for Halt {
 
 /// One operation's reads.
 pub(super) struct Reading<'a> {
-    pub(super) inner: &'a Tenancy<Cluster>,
+    pub(super) inner: &'a Inner,
     pub(super) tenant: &'a Arc<OpenTenant>,
     pub(super) collection: &'a CollectionRef,
     pub(super) place: Place,
@@ -87,7 +87,7 @@ enum Way<'a> {
 
 impl<'a> Reading<'a> {
     pub(super) async fn new(
-        inner: &'a Tenancy<Cluster>,
+        inner: &'a Inner,
         tenant: &'a Arc<OpenTenant>,
         collection: &'a CollectionRef,
     ) -> Result<Self> {

@@ -2,24 +2,23 @@
 //! callers have room for each backend's.
 
 use super::Postgres;
-use crate::{Answer, CollectionRef};
-use std::collections::BTreeMap;
-use tenantry_auth::{CanWrite, Level, Scope};
+use crate::{Answer, CollectionRef, tenancy::batch::Offered};
+use tenantry_auth::{CanWrite, Level, Scope, Write};
 use tenantry_types::{
-    CollectionStatistics, Found, GetRequest, QueryRequest, Record, RecordWrite, Result, Selector,
-    WriteMode, WriteOutcome,
+    CollectionStatistics, Found, GetRequest, QueryRequest, Record, Result, Selector, WriteMode,
+    WriteOutcome,
 };
 
 impl Postgres {
-    pub(crate) async fn write<L: CanWrite>(
+    /// Takes the batch once the collection is known to be there. Whoever calls this does not go away.
+    pub(crate) async fn write(
         &self,
-        scope: &Scope<L>,
+        scope: &Scope<Write>,
         collection: &CollectionRef,
         mode: WriteMode,
-        records: Vec<RecordWrite>,
-        attributes: BTreeMap<String, String>,
+        batch: &mut Offered,
     ) -> Result<WriteOutcome> {
-        Box::pin(self.inner.write(scope, collection, mode, records, attributes)).await
+        Box::pin(self.inner.write(scope, collection, mode, batch)).await
     }
 
     pub(crate) async fn delete<L: CanWrite>(

@@ -5,10 +5,9 @@ mod prepared;
 mod shares;
 
 use super::{
-    DatabaseUrl, Postgres, PostgresConfig, cluster::Cluster, read, reading::Reading, setup::SetUp,
-    stand::Stand,
+    DatabaseUrl, Inner, PostgresConfig, read, reading::Reading, setup::SetUp, stand::Stand,
 };
-use crate::{CollectionRef, MasterKey, Store, Wanted, tenancy::Tenancy};
+use crate::{CollectionRef, MasterKey, Store, Wanted};
 use std::{
     future::Future,
     sync::{
@@ -69,9 +68,8 @@ impl Node {
         .await;
     }
 
-    fn inner(&self) -> &Arc<Tenancy<Cluster>> {
-        let Store::Postgres(Postgres { inner }) = &self.store else { panic!("another backend") };
-        inner
+    fn inner(&self) -> &Inner {
+        &self.store.0.databases.inner
     }
 
     async fn write(&self, records: Vec<RecordWrite>) {
@@ -187,15 +185,15 @@ async fn whoever_works_with_records_asks_nothing_before() {
         let (store, scope) = (&node.store, &node.scope);
         let (database, name) = (DatabaseName::default_database(), &node.collection.info().name);
         let find = async || store.records_of(scope, &database, Wanted::Name(name)).await.unwrap();
-        let tenant = node.inner().open_tenant(scope.tenant()).await.unwrap().unwrap();
+        let tenant = node.inner().tenancy.open_tenant(scope.tenant()).await.unwrap().unwrap();
         find().await;
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         let found = find().await;
         let (answer, trips) = node.counted(store.query(scope, &found, &nearest(3))).await;
         assert_eq!((answer.unwrap().value.hits.len(), trips), (2, 1));
-        assert!(Tenancy::<Cluster>::is_old(&tenant), "it was compared");
+        assert!(node.inner().tenancy.is_old(&tenant), "it was compared");
         store.database(scope, &database).await.unwrap();
-        assert!(!Tenancy::<Cluster>::is_old(&tenant));
+        assert!(!node.inner().tenancy.is_old(&tenant));
     })
     .await;
 }
@@ -363,7 +361,7 @@ async fn what_takes_several_answers_is_of_one_moment() {
 async fn the_last_attempt_sees_nothing_of_other_writes() {
     Node::with(|node| async move {
         node.write((0..3).map(record).collect()).await;
-        let tenant = node.inner().open_tenant(node.scope.tenant()).await.unwrap().unwrap();
+        let tenant = node.inner().tenancy.open_tenant(node.scope.tenant()).await.unwrap().unwrap();
         let mut reading = Reading::new(node.inner(), &tenant, &node.collection).await.unwrap();
         for attempt in 0..3 {
             let before = read::look(&mut reading).await.ok().unwrap();
@@ -396,7 +394,7 @@ async fn counting_tenants_lets_others_ask_meanwhile() {
                     WHERE tenant = 0 AND family = 1";
         assert_eq!(superuser.execute(many, &[]).await.unwrap(), 20_000);
         let shared = &node.inner().shared;
-        let (lookups, target) = (&shared.lookups, &shared.root.target);
+        let (lookups, target) = (&shared.lookups, &shared.root().unwrap().target);
         let mut held = Vec::new();
         for _ in 0..3 {
             held.push(lookups.get(target).await.ok().unwrap());
@@ -423,7 +421,7 @@ async fn counting_tenants_lets_others_ask_meanwhile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn citus_is_told_the_tenant_if_the_configuration_says_so() {
     Node::with_config(
-        |config, _| config.citus = true,
+        |config, _| config.databases.citus = true,
         |node| async move {
             let shared = &node.inner().shared;
             let tenant = node.scope.tenant();

@@ -4,7 +4,7 @@ use super::{
     carry::Left,
     claim::{self, Owner},
     cluster::{Cluster, IDLE, LOCK, Shared},
-    config::PostgresConfig,
+    config::{DatabasesConfig, PostgresConfig},
     connections::Connections,
     graphs::{self, Graphs},
     installed::look_at_room,
@@ -13,14 +13,16 @@ use super::{
     opening::Ways,
     purge,
     purging::Purging,
+    root::{Elsewhere, Root},
     statement::Limits,
     vector::DIMENSION_MAX,
     view::PgView,
     watch::{self, Watch},
 };
 use crate::{
-    BackendKind, ConnectionTotals, Health, Site, StoreTotals,
+    BackendKind, ConnectionTotals, Entropy, Health, Site, StoreTotals,
     pool::Pool,
+    sites::Sites,
     tenancy::{
         Backend as _, Space, Tenancy, View as _,
         keys::{self, Prefix},
@@ -28,13 +30,14 @@ use crate::{
         moving, number,
         seal::SealingKey,
         slot::Slot,
-        tenants::Tenants,
+        tenants::{OpenTenant, Tenants},
     },
 };
 use parking_lot::Mutex;
 use std::{
     fs,
     num::NonZeroUsize,
+    ops::Deref,
     os::unix::fs::DirBuilderExt as _,
     path::Path,
     sync::{
@@ -48,20 +51,61 @@ use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 /// Connections of whoever moves a tenant, beside all others, while he does.
 const MOVERS: usize = 4;
 
-/// The backend on PostgreSQL. All operations are those of [`crate::Store`].
+/// Records in databases of PostgreSQL. All operations on them are those of [`crate::Store`].
+#[derive(Debug, Clone)]
+pub(crate) struct Postgres {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// The databases, and the tenants that are in them or in other places.
 #[derive(Debug)]
-pub struct Postgres {
-    pub(crate) inner: Arc<Tenancy<Cluster>>,
+pub(crate) struct Inner {
+    pub(crate) tenancy: Arc<Tenancy<Sites>>,
+    cluster: Arc<Cluster>,
+}
+
+impl Deref for Inner {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl Cluster {
+    /// Databases beside an installation that is elsewhere. Nothing is asked of them yet.
+    pub(crate) fn beside(
+        elsewhere: Arc<dyn Elsewhere>,
+        config: &DatabasesConfig,
+        pool: Pool,
+        tenants: &Arc<Tenants>,
+        revocations: &Arc<AtomicU64>,
+    ) -> Result<Arc<Self>> {
+        let shared = shared(config, Root::Elsewhere(elsewhere), tenants, revocations)?;
+        Ok(Arc::new(Self { shared: Arc::new(shared), pool, master: None }))
+    }
+
+    /// Learns what the data key of the installation, which is open now, is needed for here.
+    pub(crate) fn know(&self, installation: &OpenTenant, entropy: &Arc<dyn Entropy>) {
+        let _ = self.shared.secrets.set(Secrets::of(installation.key(), entropy));
+    }
 }
 
 impl Postgres {
+    /// For an installation that is elsewhere.
+    pub(crate) fn beside(cluster: Arc<Cluster>, tenancy: &Arc<Tenancy<Sites>>) -> Self {
+        purge::spawn(&cluster.shared);
+        graphs::spawn(&cluster.shared);
+        Self { inner: Arc::new(Inner { tenancy: Arc::clone(tenancy), cluster }) }
+    }
+
     /// Opens the installation in a database, or makes it there. Must be called inside a tokio
     /// runtime.
     pub(crate) async fn open(config: PostgresConfig) -> Result<Self> {
         let tenants = Arc::new(Tenants::new());
         let revocations = Arc::new(AtomicU64::new(0));
-        let ways = Ways::new(&config.url, config.admin_url.as_ref(), config.ca.as_deref())?;
-        let locations = Locations::new(&config)?;
+        let ca = config.databases.ca.as_deref();
+        let ways = Ways::new(&config.url, config.admin_url.as_ref(), ca)?;
         let may_be = |owner: &Owner| match owner {
             Owner::Others => Err(claim::is_others(&format!("the database {}", config.url))),
             Owner::Nobody | Owner::Us(_) | Owner::Installation => Ok(()),
@@ -72,9 +116,10 @@ impl Postgres {
             look_at_room(&session, &config).await?;
         }
         drop(session);
-        let shared = Arc::new(shared(&config, ways, locations, &tenants, &revocations)?);
+        let root = Root::Here(Arc::new(Located::home(ways)?));
+        let shared = Arc::new(shared(&config.databases, root, &tenants, &revocations)?);
         shared.watch.look().await?;
-        let inner = found(&config, &shared, tenants, revocations).await?;
+        let (tenancy, cluster) = found(&config, &shared, tenants, revocations).await?;
         match shared.is_at_home().await {
             Err(why) if why.kind() == ErrorKind::Conflict => {
                 tracing::warn!(%why, "tenants with a database of their own are not served");
@@ -83,8 +128,8 @@ impl Postgres {
         }
         shared.open_locations().await?;
         if config.may_found {
-            let location = config.default_location.map_or(Location::Home, Location::Named);
-            if let Err(why) = inner.can_make(config.default_isolation, location) {
+            let location = config.databases.default_location();
+            if let Err(why) = tenancy.can_make(config.default_isolation, location) {
                 tracing::warn!(%why, "tenants whose making does not say another isolation fail");
             }
         }
@@ -93,9 +138,14 @@ impl Postgres {
         graphs::spawn(&shared);
         // Commands end too soon for it.
         if config.may_found {
-            moving::spawn(&inner);
+            moving::spawn(&tenancy);
         }
-        Ok(Self { inner })
+        Ok(Self { inner: Arc::new(Inner { tenancy, cluster }) })
+    }
+
+    /// Looks at every location, for whoever starts the program.
+    pub(crate) async fn open_locations(&self) -> Result<()> {
+        self.inner.shared.open_locations().await
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -118,15 +168,15 @@ impl Postgres {
             dimension_max: u32::try_from(DIMENSION_MAX).unwrap_or(u32::MAX),
             graphs: Some(shared.graphs.bounds()),
         };
-        let home = (Location::Home, shared.home.makes());
+        let home = shared.home().ok().map(|home| (Location::Home, home.makes()));
         let own = (Location::Own, &[Isolation::Database][..]);
         let named = shared.locations.all().map(|(name, at)| (Location::Named(name), at.makes()));
-        [home].into_iter().chain(named).chain([own]).map(site).collect()
+        home.into_iter().chain(named).chain([own]).map(site).collect()
     }
 
     pub(crate) fn totals(&self) -> StoreTotals {
         let shared = &self.inner.shared;
-        let open_tenants = self.inner.tenants.len() as u64;
+        let open_tenants = self.inner.tenancy.tenants.len() as u64;
         let commits = shared.commits.load(Ordering::Relaxed);
         let pool = self.inner.pool.totals();
         let mut connections = ConnectionTotals::default();
@@ -144,7 +194,7 @@ impl Postgres {
         shared.far.close();
         shared.movers.close();
         shared.lead.let_go();
-        self.inner.moves.wake.notify_one();
+        self.inner.tenancy.moves.wake.notify_one();
         shared.watch.close();
         shared.purge.notify_one();
         shared.graphs.wake();
@@ -152,9 +202,8 @@ impl Postgres {
 }
 
 fn shared(
-    config: &PostgresConfig,
-    ways: Ways,
-    locations: Locations,
+    config: &DatabasesConfig,
+    root: Root,
     tenants: &Arc<Tenants>,
     revocations: &Arc<AtomicU64>,
 ) -> Result<Shared> {
@@ -163,11 +212,17 @@ fn shared(
     let lookups = (all / 8).max(1);
     let some = |count: usize| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
     let connections = |count: usize| Connections::new(some(count));
-    let home = Arc::new(Located::home(ways)?);
-    let root = home.root.clone();
+    let (watched, working) = match &root {
+        Root::Here(home) => {
+            let working = some(all.saturating_sub(lookups));
+            (Some(home.root.clone()), Connections::with_home(working))
+        }
+        // Nobody looks anything up in PostgreSQL, and no place is kept for a home.
+        Root::Elsewhere(_) => (None, connections(all)),
+    };
     let (tenants, revocations) = (Arc::clone(tenants), Arc::clone(revocations));
     Ok(Shared {
-        connections: Connections::with_home(some(all.saturating_sub(lookups))),
+        connections: working,
         lookups: connections(lookups),
         // With one, no database had a part of it only.
         far: connections(lookups.max(2)),
@@ -181,11 +236,11 @@ fn shared(
             idle: IDLE,
             citus: config.citus,
         },
-        root: root.clone(),
-        watch: Watch::new(connections(1), root, tenants, revocations),
-        home,
-        locations,
+        root,
+        watch: Watch::new(connections(1), watched, tenants, revocations),
+        locations: Locations::new(config)?,
         is_at_home: AtomicBool::new(false),
+        claiming: tokio::sync::Mutex::default(),
         secrets: OnceLock::new(),
         unpurged: Mutex::default(),
         purging: Purging::new(),
@@ -203,7 +258,7 @@ async fn found(
     shared: &Arc<Shared>,
     tenants: Arc<Tenants>,
     revocations: Arc<AtomicU64>,
-) -> Result<Arc<Tenancy<Cluster>>> {
+) -> Result<(Arc<Tenancy<Sites>>, Arc<Cluster>)> {
     // Before anything is locked: a command may take its time.
     let key = config.master_key.read(&config.key_folder)?;
     let view = PgView::founding(shared).await?;
@@ -236,12 +291,12 @@ async fn found(
         None if is_new => make_key(config)?,
         None => return Err(no_key(&config.key_folder)),
     };
-    let location = config.default_location.map_or(Location::Home, Location::Named);
+    let location = config.databases.default_location();
     let pool = config.pool.clone();
-    let cluster = Cluster { shared: Arc::clone(shared), pool, master };
+    let cluster = Arc::new(Cluster { shared: Arc::clone(shared), pool, master: Some(master) });
     let (clock, entropy) = (Arc::clone(&config.clock), Arc::clone(&config.entropy));
-    let inner = Arc::new(Tenancy::new(
-        cluster,
+    let tenancy = Arc::new(Tenancy::new(
+        Sites::new(None, Arc::clone(&cluster)),
         tenants,
         revocations,
         clock,
@@ -249,25 +304,24 @@ async fn found(
         (config.default_isolation, location),
     ));
     if is_new {
-        let set = inner.founding(view.generation())?;
+        let set = tenancy.founding(view.generation())?;
         // What came of it is seen when it is opened.
-        if let Err(why) = inner.submit(view, set).await {
+        if let Err(why) = tenancy.submit(view.into(), set).await {
             tracing::warn!(?why, "make the installation");
         }
     } else {
         drop(view);
     }
-    check_key(&inner).await?;
-    let installation = inner.installation().await?;
-    let _ = inner.shared.secrets.set(Secrets::of(installation.key(), &config.entropy));
-    inner.give_ids_from(next);
-    Ok(inner)
+    check_key(&tenancy).await?;
+    cluster.know(&*tenancy.installation().await?, &config.entropy);
+    tenancy.give_ids_from(next);
+    Ok((tenancy, cluster))
 }
 
 /// Fails with words for whoever starts the program if the installation has another master key.
-async fn check_key(inner: &Tenancy<Cluster>) -> Result<()> {
-    let root = inner.root(None).await?;
-    match inner.slot(&root, TenantId::INSTALLATION).await {
+async fn check_key(tenancy: &Tenancy<Sites>) -> Result<()> {
+    let root = tenancy.root(None).await?;
+    match tenancy.slot(&root, TenantId::INSTALLATION).await {
         Ok(Slot::Live(_)) => Ok(()),
         Ok(Slot::Empty | Slot::Erased) => {
             Err(Error::corrupt("the database is damaged: the installation's key is gone"))

@@ -264,25 +264,27 @@ impl Sorted {
 
     /// All statements. The last one proves that they were run where the heads are locked.
     fn into_steps(mut self, view: &PgView, first: Vec<Step>) -> Result<Vec<Step>> {
-        let root = &view.shared.root;
         let last = match view.heads.first() {
             Some((tenant, _)) => (view.is_root(Space::Data, *tenant), *tenant),
             None => (true, TenantId::INSTALLATION),
         };
         let mut steps = Vec::new();
         if !first.is_empty() {
-            steps.push(Step::Enter(view.place(Space::Data, last.1).right(last.1)));
+            steps.push(Step::Enter(view.place(Space::Data, last.1)?.right(last.1)));
             steps.extend(first);
         }
-        let last_rows = self.rows.remove(&last).unwrap_or_default();
+        let last_rows = self.rows.remove(&last);
         for (at, rows) in self.rows {
             rows.into_steps(view, at, &mut steps)?;
         }
         if self.takes {
+            let root = view.shared.root()?;
             steps.push(Step::Enter(root.right(TenantId::INSTALLATION)));
             steps.push(Step::Run(Statement::new(root.text(RAISE_EPOCH))));
         }
-        last_rows.into_steps(view, last, &mut steps)?;
+        if let Some(rows) = last_rows {
+            rows.into_steps(view, last, &mut steps)?;
+        }
         Ok(steps)
     }
 }
@@ -315,7 +317,7 @@ impl Rows {
         (is_root, tenant): (bool, TenantId),
         steps: &mut Vec<Step>,
     ) -> Result<()> {
-        let place = if is_root { &view.shared.root } else { view.home() };
+        let place = if is_root { view.shared.root()? } else { view.home() };
         let number = signed(tenant)?;
         steps.push(Step::Enter(place.right(tenant)));
         if !self.remove.is_empty() {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     NewKey, PostgresConfig, Store, TenantChange,
-    postgres::{DatabaseUrl, Postgres, stand::Stand},
+    postgres::{DatabaseUrl, Inner, stand::Stand},
     tenancy::{Backend as _, master::MasterKey, place::Placement, tenants::OpenTenant},
 };
 use tenantry_auth::{
@@ -34,16 +34,15 @@ impl World {
         Self { stand, store, authority, principal, operator }
     }
 
-    fn postgres(&self) -> &Postgres {
-        let Store::Postgres(postgres) = &self.store else { panic!("another backend") };
-        postgres
+    fn inner(&self) -> &Inner {
+        &self.store.0.databases.inner
     }
 
     async fn tenant(&self, name: &str) -> (Scope<Admin>, Arc<OpenTenant>) {
         let spec = TenantSpec::new(TenantName::parse(name).unwrap());
         let id = self.store.create_tenant(&self.operator, &spec).await.unwrap().id;
         let scope = self.authority.authorize(&self.principal, id, "t").unwrap();
-        (scope, self.postgres().inner.open_tenant(id).await.unwrap().unwrap())
+        (scope, self.inner().tenancy.open_tenant(id).await.unwrap().unwrap())
     }
 
     async fn epoch(&self) -> i64 {
@@ -69,7 +68,7 @@ fn putting(key: &[u8]) -> WriteSet {
 async fn a_right_is_looked_up_in_the_transaction_that_is_there() {
     Stand::with(async |stand| {
         let world = World::new(stand).await;
-        let inner = &world.postgres().inner;
+        let inner = world.inner();
         let (scope, tenant) = world.tenant("t").await;
         let (role, restriction) = (Role::Admin, Restriction::default());
         let key = NewKey { role, restriction, label: String::new(), expires_at: None };
@@ -78,7 +77,8 @@ async fn a_right_is_looked_up_in_the_transaction_that_is_there() {
         let who = keyed.authenticate(Credential::Key(key), &world.store, Timestamp(0)).await;
         let standing =
             keyed.authorize::<Admin>(&who.unwrap(), tenant.id(), "t").unwrap().standing();
-        let view = inner.change(&tenant).await.unwrap();
+        let tenancy = &inner.tenancy;
+        let view = tenancy.change(&tenant).await.unwrap();
         let shared = &inner.shared;
         shared.lookups.close();
         shared.connections.close();
@@ -88,9 +88,9 @@ async fn a_right_is_looked_up_in_the_transaction_that_is_there() {
         while shared.watch.is_trusted() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let refused = inner.stands(standing, Some(&tenant), None).await.unwrap_err();
+        let refused = tenancy.stands(standing, Some(&tenant), None).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Unavailable);
-        inner.stands(standing, Some(&tenant), Some(&view)).await.unwrap();
+        tenancy.stands(standing, Some(&tenant), Some(&view)).await.unwrap();
         assert!(shared.watch.is_trusted());
         // What others commit meanwhile is seen.
         let client = world.stand.superuser(world.stand.names.database()).await;
@@ -98,12 +98,12 @@ async fn a_right_is_looked_up_in_the_transaction_that_is_there() {
         let values: [&(dyn ToSql + Sync); 2] =
             [&i16::from(keys::Key::FAMILY), &row.id.bytes().as_slice()];
         assert_eq!(client.execute(gone, &values).await.unwrap(), 1);
-        let refused = inner.stands(standing, Some(&tenant), Some(&view)).await.unwrap_err();
+        let refused = tenancy.stands(standing, Some(&tenant), Some(&view)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Unauthenticated);
         // The view is as good as before.
         let key = odd_row(&tenant);
         assert_eq!(view.get(Space::Data, &key).await.unwrap(), None);
-        inner.submit(view, putting(&key)).await.unwrap();
+        tenancy.submit(view, putting(&key)).await.unwrap();
     })
     .await;
 }
@@ -112,7 +112,7 @@ async fn a_right_is_looked_up_in_the_transaction_that_is_there() {
 async fn a_commit_needs_the_head_that_was_read() {
     Stand::with(async |stand| {
         let world = World::new(stand).await;
-        let inner = &world.postgres().inner;
+        let inner = world.inner();
         let (_, tenant) = world.tenant("t").await;
         let key = odd_row(&tenant);
         let found = async || inner.view(&tenant).await.unwrap().get(Space::Data, &key).await;
@@ -135,7 +135,7 @@ async fn a_commit_needs_the_head_that_was_read() {
 async fn changes_that_are_given_up_hold_nobody_up() {
     Stand::with(async |stand| {
         let world = World::new(stand).await;
-        let inner = &world.postgres().inner;
+        let inner = world.inner();
         let (_, tenant) = world.tenant("t").await;
         let begun = Instant::now();
         // More than there are connections.

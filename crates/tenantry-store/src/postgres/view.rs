@@ -80,13 +80,13 @@ enum State {
 }
 
 impl PgView {
-    pub(super) fn root(shared: &Arc<Shared>) -> Self {
-        Self::new(shared, Kind::Root, shared.root.clone())
+    pub(super) fn root(shared: &Arc<Shared>) -> Result<Self> {
+        Ok(Self::new(shared, Kind::Root, shared.root()?.clone()))
     }
 
     /// The root for long reads on behalf of one tenant.
-    pub(super) fn root_for(shared: &Arc<Shared>, reader: TenantId) -> Self {
-        Self { reader: Some(reader), ..Self::root(shared) }
+    pub(super) fn root_for(shared: &Arc<Shared>, reader: TenantId) -> Result<Self> {
+        Ok(Self { reader: Some(reader), ..Self::root(shared)? })
     }
 
     pub(super) fn data(shared: &Arc<Shared>, home: Place, reader: TenantId) -> Self {
@@ -96,10 +96,8 @@ impl PgView {
     /// The root within this transaction, which must be one for changes, because these see what
     /// others have committed since it began. None if the root is in another database.
     pub(super) fn root_within(&self) -> Option<Self> {
-        if self.kind != Kind::Change || !self.is_with_root() {
-            return None;
-        }
-        let mut root = Self::new(&self.shared, self.kind, self.shared.root.clone());
+        let root = self.with_root().filter(|_| self.kind == Kind::Change)?;
+        let mut root = Self::new(&self.shared, self.kind, root.clone());
         root.state = Arc::clone(&self.state);
         Some(root)
     }
@@ -163,7 +161,7 @@ impl PgView {
             // It may have been emptied because the tenant lives elsewhere.
             let head = head.ok_or_else(moved)?;
             Self::learn(tenant, &head)?;
-            if self.is_with_root() {
+            if self.with_root().is_some() {
                 self.learn_info(tenant, &info.ok_or_else(gone)?)?;
             }
             self.heads.push((tenant.id(), head));
@@ -176,9 +174,9 @@ impl PgView {
         self.lock_heads(tenants, Vec::new).await.map(drop)
     }
 
-    /// True if the root can be read in the same transaction.
-    fn is_with_root(&self) -> bool {
-        self.home.target == self.shared.root.target
+    /// The root, if it can be read in the same transaction.
+    fn with_root(&self) -> Option<&Place> {
+        self.shared.root_here().filter(|root| self.home.target == root.target)
     }
 
     async fn lock_installation(&mut self) -> Result<()> {
@@ -192,7 +190,7 @@ impl PgView {
     /// For whoever changes what the root knows of these tenants: their rows there locked, in this
     /// order, and the installation's head at last, so that there is one to hold on to.
     pub(super) async fn change_root(shared: &Arc<Shared>, tenants: &[&OpenTenant]) -> Result<Self> {
-        let mut view = Self::new(shared, Kind::Change, shared.root.clone());
+        let mut view = Self::new(shared, Kind::Change, shared.root()?.clone());
         let place = |tenant: &OpenTenant| keys::Place { tenant: tenant.id().get() };
         for tenant in tenants.iter().filter(|tenant| tenant.placement().is_apart()) {
             let key = place(tenant).encode(Prefix::of(TenantId::INSTALLATION));
@@ -220,7 +218,7 @@ impl PgView {
     /// The root for whoever works for a tenant that lives apart and that nobody deletes meanwhile;
     /// fails if somebody has.
     pub(super) async fn living(shared: &Arc<Shared>, tenant: TenantId) -> Result<Self> {
-        let view = Self::new(shared, Kind::Change, shared.root.clone());
+        let view = Self::new(shared, Kind::Change, shared.root()?.clone());
         let place = keys::Place { tenant: tenant.get() };
         let place = view.lock_row(&place.encode(Prefix::of(TenantId::INSTALLATION))).await?;
         let row = view.get(Space::Catalog, &keys::Tenant {}.encode(Prefix::of(tenant))).await?;
@@ -232,7 +230,7 @@ impl PgView {
 
     /// The stored row of a key of the installation's, locked.
     async fn lock_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let root = &self.shared.root;
+        let root = self.shared.root()?;
         let split = Key::split(key)?;
         let steps = || {
             let text = format!("{GET} FOR UPDATE");
@@ -248,15 +246,15 @@ impl PgView {
 
     /// The root with the installation's head locked.
     pub(super) async fn creating(shared: &Arc<Shared>) -> Result<Self> {
-        let mut view = Self::new(shared, Kind::Change, shared.root.clone());
+        let mut view = Self::new(shared, Kind::Change, shared.root()?.clone());
         view.lock_installation().await?;
         Ok(view)
     }
 
     /// The root for whoever makes the installation: no other node makes it meanwhile.
     pub(super) async fn founding(shared: &Arc<Shared>) -> Result<Self> {
-        let view = Self::new(shared, Kind::Change, shared.root.clone());
-        let place = shared.root.clone();
+        let place = shared.root()?.clone();
+        let view = Self::new(shared, Kind::Change, place.clone());
         let lock = || {
             let text = "SELECT version FROM {schema}.installation FOR UPDATE";
             vec![Step::Run(Statement::new(place.text(text)))]
@@ -282,52 +280,52 @@ impl PgView {
         let Some(first) = tenants.first() else { return Ok((Vec::new(), Vec::new())) };
         let head = keys::Head::FAMILY;
         // What the root says of a tenant with a database of its own is told by the watch alone.
-        let with_root = self.is_with_root();
-        let each = if with_root { 2 } else { 1 };
-        let ids = tenants.iter().map(|id| signed(*id)).collect::<Result<Vec<i64>>>()?;
+        let with_root = self.with_root();
+        let each = if with_root.is_some() { 2 } else { 1 };
+        let homes = tenants.iter().map(|id| Ok((self.home_of(*id)?, signed(*id)?)));
+        let homes = homes.collect::<Result<Vec<_>>>()?;
+        let first_home = self.home_of(*first)?;
         let steps = || {
             let more = more();
             let is_common = !more.is_empty() && more.iter().all(Step::is_common);
             let mut steps = Vec::new();
-            for (tenant, id) in tenants.iter().zip(&ids) {
-                let (home, root) = (self.home_of(*tenant), &self.shared.root);
+            for (tenant, (home, id)) in tenants.iter().zip(&homes) {
                 let lock = Statement::new(home.text(LOCK))
                     .with(*id, Type::INT8)
                     .with(i16::from(head), Type::INT2)
                     .common_if(is_common);
+                steps.extend([Step::Enter(home.right(*tenant)), Step::Run(lock)]);
+                let Some(root) = with_root else { continue };
                 let info = Statement::new(root.text(GET))
                     .with(*id, Type::INT8)
                     .with(i16::from(keys::Tenant::FAMILY), Type::INT2)
                     .with(Vec::<u8>::new(), Type::BYTEA)
                     .common_if(is_common);
-                steps.extend([Step::Enter(home.right(*tenant)), Step::Run(lock)]);
-                if home != root && with_root {
+                if *home != root {
                     steps.push(Step::Enter(root.right(*tenant)));
                 }
-                if with_root {
-                    steps.push(Step::Run(info));
-                }
+                steps.push(Step::Run(info));
             }
             if !more.is_empty() {
-                steps.push(Step::Enter(self.home_of(*first).right(*first)));
+                steps.push(Step::Enter(first_home.right(*first)));
             }
             steps.extend(more);
             steps
         };
-        let mut answers = self.run(self.home_of(*first), *first, steps).await?;
+        let mut answers = self.run(first_home, *first, steps).await?;
         let rest = answers.split_off((each * tenants.len()).min(answers.len()));
         let mut rows = answers.into_iter().map(|rows| first_bytes(&rows));
         let mut found = Vec::new();
         while let Some(head) = rows.next() {
-            let info = if with_root { rows.next().transpose()?.flatten() } else { None };
+            let info = if with_root.is_some() { rows.next().transpose()?.flatten() } else { None };
             found.push((head?, info));
         }
         Ok((found, rest))
     }
 
     /// Where a tenant's data are.
-    fn home_of(&self, tenant: TenantId) -> &Place {
-        if tenant == TenantId::INSTALLATION { &self.shared.root } else { &self.home }
+    fn home_of(&self, tenant: TenantId) -> Result<&Place> {
+        if tenant == TenantId::INSTALLATION { self.shared.root() } else { Ok(&self.home) }
     }
 
     /// Takes over what another node has written. The tenant's writer lock is held.
@@ -433,7 +431,7 @@ impl PgView {
 
     /// Reads what opening a tenant asks for, in one round trip; its data key's row is returned.
     pub(super) async fn prime(&self, tenant: TenantId) -> Result<Option<Vec<u8>>> {
-        let root = &self.shared.root;
+        let root = self.shared.root()?;
         let installation = Prefix::of(TenantId::INSTALLATION);
         let slot = keys::Slot { tenant: tenant.get() }.encode(installation);
         let prefix = Prefix::of(tenant);
@@ -475,12 +473,13 @@ impl PgView {
 
     /// True if these rows are in the root.
     pub(super) fn is_root(&self, space: Space, tenant: TenantId) -> bool {
-        self.place(space, tenant) == &self.shared.root
+        let is_of_root = space == Space::Catalog || tenant == TenantId::INSTALLATION;
+        is_of_root || self.shared.root_here() == Some(&self.home)
     }
 
-    pub(super) fn place(&self, space: Space, tenant: TenantId) -> &Place {
+    pub(super) fn place(&self, space: Space, tenant: TenantId) -> Result<&Place> {
         match space {
-            Space::Catalog => &self.shared.root,
+            Space::Catalog => self.shared.root(),
             Space::Data => self.home_of(tenant),
         }
     }
@@ -499,7 +498,7 @@ impl View for PgView {
         let row = match primed {
             Some(row) => row,
             None => {
-                let place = self.place(space, split.tenant);
+                let place = self.place(space, split.tenant)?;
                 let ask = || vec![Step::Run(split.get(place))];
                 let answers = self.run(place, split.tenant, ask).await?;
                 first_bytes(answers.first().map_or(&[], Vec::as_slice))?
@@ -527,7 +526,7 @@ impl View for PgView {
             columns.0.push(key.family);
             columns.1.push(key.rest.to_vec());
         }
-        let place = self.place(space, first.tenant);
+        let place = self.place(space, first.tenant)?;
         let ask = || {
             let statement = Statement::new(place.text(MANY))
                 .with(first.number, Type::INT8)
@@ -552,7 +551,7 @@ impl View for PgView {
         if (from.tenant, from.family) != (start_key.tenant, start_key.family) {
             return Ok(Vec::new());
         }
-        let place = self.place(space, start_key.tenant);
+        let place = self.place(space, start_key.tenant)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let page = || {
             let statement = Statement::new(place.text(PAGE))

@@ -41,7 +41,8 @@ const LIMITS: Limits = Limits {
 pub(crate) struct Watch {
     /// One connection, which nobody else takes.
     connections: Connections,
-    root: Place,
+    /// Without it nobody else takes anything away.
+    root: Option<Place>,
     tenants: Arc<Tenants>,
     revocations: Arc<AtomicU64>,
     epoch: AtomicI64,
@@ -58,7 +59,7 @@ pub(crate) struct Watch {
 impl Watch {
     pub(super) fn new(
         connections: Connections,
-        root: Place,
+        root: Option<Place>,
         tenants: Arc<Tenants>,
         revocations: Arc<AtomicU64>,
     ) -> Self {
@@ -69,18 +70,17 @@ impl Watch {
 
     /// What is in memory may be believed.
     pub(crate) fn is_trusted(&self) -> bool {
-        self.asked.lock().is_some_and(|asked| asked.elapsed() < TRUSTED)
+        self.root.is_none() || self.asked.lock().is_some_and(|asked| asked.elapsed() < TRUSTED)
     }
 
     /// Asks if nobody has asked a moment ago: one question for all who wait for its answer. Whoever
     /// holds a transaction asks within it, and waits for nobody: others may wait for its end.
     pub(crate) async fn refresh(&self, held: Option<&PgView>) -> Outcome<()> {
-        if self.is_trusted() {
-            return Ok(());
-        }
+        let Some(root) = self.root.as_ref().filter(|_| !self.is_trusted()) else { return Ok(()) };
         let since = Instant::now();
         if let Some(view) = held {
-            let answers = view.run(&self.root, TenantId::INSTALLATION, || self.question()).await?;
+            let ask = || vec![Step::Run(question(root))];
+            let answers = view.run(root, TenantId::INSTALLATION, ask).await?;
             return self.learn(since, &answers);
         }
         let _asking = self.asking.lock().await;
@@ -115,15 +115,11 @@ impl Watch {
     }
 
     async fn ask_once(&self, asked: Instant) -> Outcome<()> {
-        let right = self.root.right(TenantId::INSTALLATION);
-        let read = |conn| call::read(conn, LIMITS, right.clone(), self.question());
-        let answers = self.connections.with(&self.root.target, None, read).await?;
+        let Some(root) = &self.root else { return Ok(()) };
+        let right = root.right(TenantId::INSTALLATION);
+        let read = |conn| call::read(conn, LIMITS, right.clone(), vec![Step::Run(question(root))]);
+        let answers = self.connections.with(&root.target, None, read).await?;
         self.learn(asked, &answers)
-    }
-
-    fn question(&self) -> Vec<Step> {
-        let text = self.root.text("SELECT epoch FROM {schema}.installation");
-        vec![Step::Run(Statement::new(text))]
     }
 
     fn learn(&self, since: Instant, answers: &Answers) -> Outcome<()> {
@@ -146,8 +142,17 @@ impl Watch {
     /// Forgets whatever a right depends on.
     pub(super) fn forget(&self) {
         self.forget_ways();
-        self.tenants.forget_all();
+        match self.root {
+            Some(_) => self.tenants.forget_all(),
+            // Of whoever has files too there is one only in memory, with the locks.
+            None => self.forget_catalogs(),
+        }
         self.revoked();
+    }
+
+    /// Forgets what is cached of catalogs.
+    pub(super) fn forget_catalogs(&self) {
+        self.tenants.forget_catalogs();
     }
 
     /// Forgets the ways to databases that tenants carry.
@@ -168,6 +173,10 @@ impl Watch {
     pub(super) fn close(&self) {
         self.connections.close();
     }
+}
+
+fn question(root: &Place) -> Statement {
+    Statement::new(root.text("SELECT epoch FROM {schema}.installation"))
 }
 
 /// Asks again and again; it ends with the store.

@@ -4,7 +4,7 @@
 //! Between the two nobody waits for a turn: a connection and the tenant's lock are held.
 
 use super::{
-    cluster::Cluster,
+    Inner,
     connect::VectorType,
     draft::{Draft, IdKeys, part, signed, signed_collection},
     fields,
@@ -17,24 +17,22 @@ use super::{
 use crate::{
     CollectionInfo, CollectionRef,
     pool::compute,
+    sites::SiteView,
     tenancy::{
-        Tenancy,
-        batch::{Batch, Place as BatchPlace, Prepared, Put, weight},
+        batch::{Batch, Offered, Place as BatchPlace, Prepared, Put, weight},
         catalog::PARTITION,
         commit::Commit,
-        complete,
         disk::{Body, Statistics},
         keys,
-        moving::Patience,
         tenants::OpenTenant,
         writers::batch_bytes,
     },
 };
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
-use tenantry_auth::{CanWrite, Scope, Write};
+use tenantry_auth::{Scope, Write};
 use tenantry_types::{
     CollectionNumber, Error, ErrorKind, Filter, RecordWrite, Result, WriteMode, WriteOutcome,
 };
@@ -60,45 +58,17 @@ const PUT_VECTORS: &str = "INSERT INTO {schema}.vectors (tenant, collection, fie
      SELECT $1, $2, unnest($3::smallint[]), unnest($4::bigint[]), unnest($5) \
      ON CONFLICT (tenant, collection, field, ordinal) DO UPDATE SET v = excluded.v";
 
-/// What was handed in to be written.
-type Handed = (Vec<RecordWrite>, BTreeMap<String, String>);
-
-impl Tenancy<Cluster> {
-    pub(crate) async fn write<L: CanWrite>(
-        self: &Arc<Self>,
-        scope: &Scope<L>,
-        collection: &CollectionRef,
-        mode: WriteMode,
-        records: Vec<RecordWrite>,
-        attributes: BTreeMap<String, String>,
-    ) -> Result<WriteOutcome> {
-        let (inner, scope, collection) = (Arc::clone(self), scope.to_write(), collection.clone());
-        complete(async move {
-            let (patience, mut batch) = (Patience::new(), Some((records, attributes)));
-            loop {
-                let outcome = inner.write_named(&scope, &collection, mode, &mut batch).await;
-                // What was taken was handed in, and is not handed in again.
-                if batch.is_none() {
-                    return outcome;
-                }
-                if let Err(outcome) = patience.wait(outcome).await {
-                    return outcome;
-                }
-            }
-        })
-        .await
-    }
-
-    /// Writes to the collection, or to another one that is called so by now.
-    async fn write_named(
+impl Inner {
+    /// Whoever calls this does not go away.
+    pub(super) async fn write(
         &self,
         scope: &Scope<Write>,
         collection: &CollectionRef,
         mode: WriteMode,
-        batch: &mut Option<Handed>,
+        batch: &mut Offered,
     ) -> Result<WriteOutcome> {
         match self.write_all(scope, collection, mode, batch).await {
-            Err(why) if batch.is_some() => {
+            Err(why) => {
                 let other = self.namesake(scope, collection, why).await?;
                 self.write_all(scope, &other, mode, batch).await
             }
@@ -112,11 +82,11 @@ impl Tenancy<Cluster> {
         scope: &Scope<Write>,
         collection: &CollectionRef,
         mode: WriteMode,
-        batch: &mut Option<Handed>,
+        batch: &mut Offered,
     ) -> Result<WriteOutcome> {
-        let records = batch.as_ref().map_or(&[][..], |(records, _)| records.as_slice());
-        let tenant = self.collection_tenant(scope, collection).await?;
+        let tenant = self.tenancy.collection_tenant(scope, collection).await?;
         let number = collection.info.number;
+        let records = batch.as_ref().map_or(&[] as &[_], |(records, _)| records);
         let bytes = records.iter().map(weight).sum::<usize>();
         let keys = IdKeys::new(&tenant, number).all(records.iter().map(|one| &one.id));
         // Whoever adds only meets no old record.
@@ -127,12 +97,15 @@ impl Tenancy<Cluster> {
         });
         let Changing { writing: _writing, view, info, statistics, lines } = change.await?;
         let met = Met::of(lines, records, needs_bodies)?;
-        let (records, attributes) = batch.take().unwrap_or_default();
+        let Some((records, attributes)) = batch.take() else {
+            return Err(Error::internal("a batch was written twice"));
+        };
         let bytes = bytes + met.bytes;
         let prepared = {
             let (tenant, info) = (Arc::clone(&tenant), info.clone());
             let commit_tenant = Arc::clone(&tenant);
-            let (now, entropy) = (self.now(), Arc::clone(&self.entropy));
+            let tenancy = &self.tenancy;
+            let (now, entropy) = (tenancy.now(), Arc::clone(&tenancy.entropy));
             // A bound filter may read stored texts, which are larger than what is written.
             let (bound, actor) = (scope.restriction().filter.clone(), scope.actor().to_owned());
             let bytes =
@@ -182,7 +155,7 @@ impl<'t> Changing<'t> {
     }
 }
 
-impl Tenancy<Cluster> {
+impl Inner {
     /// Waits for the tenant's writer lock with so many bytes in hand, then locks it for other nodes, and reads in the same
     /// round trip what the collection is like and what else is asked for.
     pub(super) async fn changing<'t>(
@@ -195,7 +168,7 @@ impl Tenancy<Cluster> {
     ) -> Result<Changing<'t>> {
         let writing = tenant.writer_turn(bytes).await?;
         if tenant.is_behind() {
-            drop(Box::pin(self.caught_up(tenant)).await?);
+            drop(Box::pin(self.tenancy.caught_up(tenant)).await?);
         }
         self.changing_locked(scope, tenant, collection, writing, true, data).await
     }
@@ -223,7 +196,9 @@ impl Tenancy<Cluster> {
         let (view, answers) =
             PgView::change_and(&self.shared, place.clone(), &[tenant], steps).await?;
         // A revocation takes the same lock.
-        self.stands(scope.standing(), Some(tenant), Some(&view)).await?;
+        let view = SiteView::from(view);
+        self.tenancy.stands(scope.standing(), Some(tenant), Some(&view)).await?;
+        let view = view.into_postgres()?;
         let rows = answers.into_iter().next_back().unwrap_or_default();
         let lines = Lines::of(rows, tenant, number)?;
         let info = named::check(tenant, collection, lines.info.as_ref())?.clone();

@@ -21,13 +21,18 @@ impl<B: Backend> Tenancy<B> {
         {
             return Ok(());
         }
+        // Seldom, and every operation holds this future.
+        Box::pin(self.open_home(tenant)).await
+    }
+
+    async fn open_home(&self, tenant: &OpenTenant) -> Result<()> {
         let _opening = tenant.opening.lock().await;
         // Within one process a deletion waits until a place is made. Between several, what was
         // made too late is removed again.
-        let making = !B::IS_SHARED && tenant.fresh() != Fresh::Made;
+        let making = !self.is_shared() && tenant.fresh() != Fresh::Made;
         let _rooting = if making { Some(tenant.rooting.lock().await) } else { None };
         tenant.check_alive()?;
-        if B::IS_SHARED && tenant.fresh() != Fresh::Made {
+        if self.is_shared() && tenant.fresh() != Fresh::Made {
             self.ask_place(tenant).await?;
         }
         let fresh = tenant.fresh();
@@ -65,7 +70,7 @@ impl<B: Backend> Tenancy<B> {
 
     /// Says in the root that the place is made.
     async fn mark_made(&self, tenant: &OpenTenant) -> Result<()> {
-        let _rooting = if B::IS_SHARED { Some(tenant.rooting.lock().await) } else { None };
+        let _rooting = if self.is_shared() { Some(tenant.rooting.lock().await) } else { None };
         let view = match self.change_root(&[tenant]).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // It was deleted meanwhile, and whoever purged it has found nothing to remove.

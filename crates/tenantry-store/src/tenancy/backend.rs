@@ -46,8 +46,9 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     /// How it is read.
     type View: View + 'static;
 
-    /// Other processes write here too: what is in memory may be older than what is stored.
-    const IS_SHARED: bool;
+    /// True if other processes write to the root too: what is in memory may be older than what is
+    /// stored, here and wherever tenants are.
+    fn is_shared(&self) -> bool;
 
     /// Makes sure that what is in memory of tenants and keys is not older than a second, so that
     /// rights which another process took away are gone here too. `held` is as for
@@ -101,6 +102,14 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     /// making that was cut short has left is finished or made anew.
     fn make_place(&self, tenant: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
+    /// Removes the place of a tenant that is gone, and all that is in it. False if that takes its
+    /// time, or cannot be done now: it is asked for again.
+    fn remove_place(
+        &self,
+        placement: Placement,
+        was_made: bool,
+    ) -> impl Future<Output = Result<bool>> + Send;
+
     /// Removes the place of a tenant that was deleted while it was made.
     fn unmake_place(&self, placement: Placement) -> impl Future<Output = Result<()>> + Send;
 
@@ -131,7 +140,7 @@ pub(crate) trait Backend: Debug + Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<Slot>> + Send;
 
     /// A data key as it is stored.
-    fn wrap(&self, tenant: TenantId, key: &SealingKey, entropy: &dyn Entropy) -> SlotWrite;
+    fn wrap(&self, tenant: TenantId, key: &SealingKey, entropy: &dyn Entropy) -> Result<SlotWrite>;
 
     /// Destroys the data key of a tenant whose deletion is committed, and forgets what is in
     /// memory of it.

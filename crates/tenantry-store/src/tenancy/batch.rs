@@ -22,6 +22,9 @@ use tenantry_types::{
     VectorName, WriteMode, WriteOutcome,
 };
 
+/// Records and attributes of a batch, until whoever writes them takes them.
+pub(crate) type Offered = Option<(Vec<RecordWrite>, BTreeMap<String, String>)>;
+
 /// The records of one collection, for whoever holds its tenant's writer lock.
 pub(crate) trait Place {
     /// The ordinal of an id.

@@ -176,7 +176,7 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<CollectionRef> {
         let tenant = self.tenant(scope).await?;
         match self.find_collection_in(scope, &tenant, database, wanted, Age::Any).await {
-            Err(why) if why.kind() == ErrorKind::NotFound && Self::is_old(&tenant) => {
+            Err(why) if why.kind() == ErrorKind::NotFound && self.is_old(&tenant) => {
                 self.confirm_of(&tenant).await?;
                 self.find_collection_in(scope, &tenant, database, wanted, Age::Second).await
             }
@@ -191,7 +191,7 @@ impl<B: Backend> Tenancy<B> {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<Option<CollectionRef>> {
-        if !B::IS_SHARED {
+        if !self.is_shared() {
             return Ok(None);
         }
         let tenant = self.collection_tenant(scope, collection).await?;

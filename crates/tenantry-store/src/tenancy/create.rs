@@ -95,7 +95,7 @@ impl<B: Backend> Tenancy<B> {
             };
             let spaces = naming.next_space;
             let mut set =
-                self.birth(&info, spec, (space.as_ref(), spaces), scope, view.generation());
+                self.birth(&info, spec, (space.as_ref(), spaces), scope, view.generation())?;
             if let Some(own) = &spec.own_database {
                 let (key, row) = self.own_row(&installation, id, own);
                 set.operations.push((Space::Catalog, key, Some(row)));
@@ -156,10 +156,10 @@ impl<B: Backend> Tenancy<B> {
         (space, spaces): (Option<&GivenSpace<'_, B>>, u32),
         scope: &OperatorScope,
         generation: u64,
-    ) -> WriteSet {
+    ) -> Result<WriteSet> {
         let (id, now) = (info.id, info.created_at);
         let key = self.new_data_key();
-        let slot = self.wrap(id, &key, &*self.entropy);
+        let slot = self.wrap(id, &key, &*self.entropy)?;
         let mut tenant = OpenTenant::new(info.clone(), key, generation);
         let created = done(scope.actor(), "tenant.create", spec.name.as_str(), 1);
         let next = keys::NextTenant {}.encode(INSTALLATION);
@@ -193,7 +193,7 @@ impl<B: Backend> Tenancy<B> {
         set.operations.push((Space::Catalog, name_key(&spec.name), Some(whose)));
         set.operations.push((Space::Catalog, next, Some(next_value)));
         set.slots.push(slot);
-        set
+        Ok(set)
     }
 
     /// Makes the place of a new tenant, so that whoever asked for it learns at once if it cannot

@@ -140,7 +140,7 @@ impl<B: Backend> Tenancy<B> {
             created_at: self.now(),
         };
         let key = self.new_data_key();
-        let slot = self.backend.wrap(info.id, &key, &*self.entropy);
+        let slot = self.backend.wrap(info.id, &key, &*self.entropy)?;
         let tenant = OpenTenant::new(info.clone(), key, generation);
         let mut commit = Commit::new(&tenant, Head::default(), &*self.entropy, self.now());
         commit.put_tenant(&info);
@@ -168,12 +168,15 @@ impl<B: Backend> Tenancy<B> {
         id: TenantId,
     ) -> Result<Option<Arc<OpenTenant>>> {
         self.backend.refresh(held).await?;
-        let load = || async move {
-            let root = self.backend.root(held).await?;
-            match self.backend.slot(&root, id).await? {
-                Slot::Live(key) => OpenTenant::load(&root, id, key).await,
-                Slot::Empty | Slot::Erased => Ok(None),
-            }
+        let load = || {
+            // Seldom, and every operation holds this future.
+            Box::pin(async move {
+                let root = self.backend.root(held).await?;
+                match self.backend.slot(&root, id).await? {
+                    Slot::Live(key) => OpenTenant::load(&root, id, key).await,
+                    Slot::Empty | Slot::Erased => Ok(None),
+                }
+            })
         };
         self.tenants.get(id, load).await
     }
@@ -210,7 +213,7 @@ impl<B: Backend> Tenancy<B> {
     /// Makes sure that what is cached of the catalog of a scope's tenant is as it is stored now, for
     /// whoever answers with it. Operations on records look for themselves.
     pub(crate) async fn confirm<L: Level>(&self, scope: &Scope<L>) -> Result<()> {
-        if !B::IS_SHARED {
+        if !self.is_shared() {
             return Ok(());
         }
         let tenant = self.tenant(scope).await?;
@@ -222,8 +225,8 @@ impl<B: Backend> Tenancy<B> {
         self.unless_gone(tenant, confirmed).await
     }
 
-    /// What reading a tenant's place gave. If another node has deleted the tenant meanwhile, and
-    /// its place with it, nothing is corrupt: there is no such tenant. Nobody calls this who holds
+    /// What reading a tenant's place gave. If somebody has deleted the tenant meanwhile, and its
+    /// place with it, nothing is corrupt: there is no such tenant. Nobody calls this who holds
     /// a view.
     pub(crate) async fn unless_gone<T>(
         &self,
@@ -231,7 +234,6 @@ impl<B: Backend> Tenancy<B> {
         outcome: Result<T>,
     ) -> Result<T> {
         if let Err(why) = &outcome
-            && B::IS_SHARED
             && why.kind() == ErrorKind::Corrupt
         {
             // Rare, and larger than all that is done otherwise.
@@ -240,11 +242,13 @@ impl<B: Backend> Tenancy<B> {
         outcome
     }
 
-    /// Fails as for a tenant that does not exist if another node has deleted it meanwhile.
+    /// Fails as for a tenant that does not exist if somebody has deleted it meanwhile.
     pub(crate) async fn still_lives(&self, id: TenantId) -> Result<()> {
-        self.tenants.forget(id);
+        if self.is_shared() {
+            self.tenants.forget(id);
+        }
         match self.open_tenant(id).await? {
-            Some(_) => Ok(()),
+            Some(tenant) => tenant.check_alive(),
             None => Err(Error::not_found(Resource::Tenant, "(deleted)")),
         }
     }
@@ -258,7 +262,7 @@ impl<B: Backend> Tenancy<B> {
         load: impl Future<Output = Result<Option<Arc<T>>>>,
         keep: impl FnOnce(&mut tenants::Catalog, Arc<T>),
     ) -> Result<Option<Arc<T>>> {
-        if age == Age::Second && Self::is_old(tenant) && tenant.is_cached(&look) {
+        if age == Age::Second && self.is_old(tenant) && tenant.is_cached(&look) {
             self.confirm_of(tenant).await?;
         }
         let found = tenant.cached(look, load, keep).await;
@@ -266,8 +270,8 @@ impl<B: Backend> Tenancy<B> {
     }
 
     /// True if what is cached of a tenant's catalog may have been changed by another node.
-    pub(crate) fn is_old(tenant: &OpenTenant) -> bool {
-        B::IS_SHARED && !tenant.is_catalog_fresh()
+    pub(crate) fn is_old(&self, tenant: &OpenTenant) -> bool {
+        self.is_shared() && !tenant.is_catalog_fresh()
     }
 
     /// A new commit of a tenant whose writer lock is held.

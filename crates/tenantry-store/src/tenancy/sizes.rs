@@ -49,7 +49,7 @@ impl<B: Backend> Tenancy<B> {
         self.operator_stands(scope, None).await?;
         let tenant = self.require(name).await?;
         if tenant.placement().is_apart() {
-            if B::IS_SHARED && tenant.fresh() != Fresh::Made {
+            if self.is_shared() && tenant.fresh() != Fresh::Made {
                 self.ask_place(&tenant).await?;
             }
             if tenant.fresh() != Fresh::Made {

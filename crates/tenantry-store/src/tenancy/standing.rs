@@ -37,7 +37,7 @@ impl<B: Backend> Tenancy<B> {
             return Err(refused());
         }
         let mut suspended = tenant.is_some_and(|t| t.info().state == TenantState::Suspended);
-        if let Some(tenant) = tenant.filter(|_| B::IS_SHARED) {
+        if let Some(tenant) = tenant.filter(|_| self.is_shared()) {
             // The one at hand may be from before another node's change.
             let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
             let now = self.open_tenant_beside(held, tenant.id()).await?.ok_or_else(gone)?;

@@ -219,7 +219,7 @@ impl<B: Backend> Tenancy<B> {
         let Some(value) = value else { return Ok(None) };
         let id = TenantId::new(number(&value)?);
         let mut found = self.open_tenant(id).await?;
-        if B::IS_SHARED && found.as_ref().is_some_and(|tenant| tenant.info().name != *name) {
+        if self.is_shared() && found.as_ref().is_some_and(|tenant| tenant.info().name != *name) {
             // Another process has renamed it since it was opened.
             self.tenants.forget(id);
             found = self.open_tenant(id).await?;
@@ -437,7 +437,7 @@ impl<B: Backend> Tenancy<B> {
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
         self.at_home(tenant).await?;
-        if B::IS_SHARED && tenant.placement().is_apart() {
+        if self.is_shared() && tenant.placement().is_apart() {
             self.ask_place(tenant).await?;
         }
         if tenant.is_behind()

@@ -419,6 +419,11 @@ impl Tenants {
         }
     }
 
+    /// The opened tenant, if it is open.
+    pub(crate) fn opened(&self, id: TenantId) -> Option<Arc<OpenTenant>> {
+        self.0.lock().tenants.get(&id).map(Arc::clone)
+    }
+
     /// Tenants that are open.
     pub(crate) fn len(&self) -> usize {
         self.0.lock().tenants.len()
@@ -448,6 +453,11 @@ impl Tenants {
     /// Forgets all tenants.
     pub(crate) fn forget_all(&self) {
         self.forget_older(u64::MAX);
+    }
+
+    /// Forgets what is cached of all tenants' catalogs.
+    pub(crate) fn forget_catalogs(&self) {
+        self.0.lock().tenants.iter().for_each(|(_, tenant)| tenant.catalog_changed());
     }
 
     /// Forgets all tenants that were read in an earlier generation than this. One of this

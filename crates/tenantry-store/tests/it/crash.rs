@@ -1,9 +1,15 @@
 //! Kill -9: a child process works and reports what was acknowledged, is killed at any moment, and
 //! what it leaves is opened and compared with its report.
 
-use crate::stand::{
-    Chance, Running, Stand, everything, ids, record, tenant, this_binary, verify_chain,
-    whole_number,
+use crate::{
+    postgres::{
+        Site,
+        locations::{places, until},
+    },
+    stand::{
+        Chance, Running, Stand, everything, ids, record, tenant, this_binary, verify_chain,
+        whole_number,
+    },
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -15,7 +21,7 @@ use std::{
     time::Duration,
 };
 use tenantry_auth::{Admin, Scope, TenantId};
-use tenantry_store::{CollectionRef, EmbeddedConfig};
+use tenantry_store::{CollectionRef, EmbeddedConfig, LocationConfig, postgres::DatabaseUrl};
 use tenantry_types::{
     Error, ErrorKind, FieldTest, Filter, Isolation, QueryRequest, Record, Selector, WriteMode,
 };
@@ -24,7 +30,11 @@ const FOLDER: &str = "TENANTRY_CRASH_FOLDER";
 const SEED: &str = "TENANTRY_CRASH_SEED";
 /// All tenants live among others: whoever looks only once after two lives must have heard of each.
 const SHARED: &str = "TENANTRY_CRASH_SHARED";
+/// URLs of the role that serves and of the admin of a location, with a space between them: tenants
+/// are made there.
+const LOCATION: &str = "TENANTRY_CRASH_LOCATION";
 const ROUNDS: u64 = 60;
+const ROUNDS_BESIDE: u64 = 20;
 /// Rounds that go on with the folder of the one before.
 const ROUNDS_PER_FOLDER: u64 = 12;
 const WORKERS: u64 = 6;
@@ -40,8 +50,8 @@ fn say(line: &str) {
 async fn child_that_is_killed() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let seed: u64 = std::env::var(SEED).expect("a seed").parse().expect("a seed");
-    let mut config = EmbeddedConfig::new(Path::new(&folder));
-    config.open_databases = 2;
+    let location = std::env::var(LOCATION).ok();
+    let config = config(Path::new(&folder), location.as_deref());
     let stand = Arc::new(Stand::try_open(config).await.expect("the store opens"));
     say("opened");
     let mut workers = tokio::task::JoinSet::new();
@@ -58,6 +68,19 @@ async fn child_that_is_killed() {
     while let Some(ended) = workers.join_next().await {
         ended.expect("a worker goes on until it is killed");
     }
+}
+
+fn config(folder: &Path, location: Option<&str>) -> EmbeddedConfig {
+    let mut config = EmbeddedConfig::new(folder);
+    config.open_databases = 2;
+    if let Some((service, admin)) = location.and_then(|urls| urls.split_once(' ')) {
+        let url = |text| DatabaseUrl::parse(text).expect("a URL");
+        let name = tenantry_types::LocationName::parse("eu").expect("a name");
+        let (url, admin_url) = (url(service), Some(url(admin)));
+        config.databases.locations = vec![LocationConfig { name, url, admin_url }];
+        config.databases.default_location = Some(name);
+    }
+    config
 }
 
 /// Deletes the tenant that an earlier round left under this name, makes it again, uses it, and so
@@ -329,10 +352,19 @@ async fn check_counts(
 }
 
 /// Runs the child on `folder` and kills it after `life`; what it said, line by line.
-fn run_and_kill(folder: &Path, seed: u64, life: Duration, are_shared: bool) -> Vec<String> {
+fn run_and_kill(
+    folder: &Path,
+    seed: u64,
+    life: Duration,
+    are_shared: bool,
+    location: Option<&str>,
+) -> Vec<String> {
     let mut child = this_binary("crash::child_that_is_killed", FOLDER, folder);
     if are_shared {
         child.env(SHARED, "1");
+    }
+    if let Some(location) = location {
+        child.env(LOCATION, location);
     }
     let child = child.env(SEED, seed.to_string()).stdout(Stdio::piped()).spawn();
     let mut child = Running(child.expect("start the child"));
@@ -370,7 +402,7 @@ async fn nothing_acknowledged_is_lost_by_kill_9() {
         // The first life in a folder ends while the folder is being made, or soon after.
         let least = if round % ROUNDS_PER_FOLDER == 0 { 5 } else { 80 };
         let life = Duration::from_millis(least + chance.below(150));
-        for line in run_and_kill(&path, round, life, false) {
+        for line in run_and_kill(&path, round, life, false, None) {
             acknowledged += u64::from(line.starts_with(['+', '-']));
             model.hear(&line);
         }
@@ -397,7 +429,7 @@ async fn a_first_start_that_was_killed_is_made_good() {
         let path = folder.path().join("data");
         let mut model = Model::default();
         for life in [2 + round * 2, 3 + chance.below(30)] {
-            for line in run_and_kill(&path, round, Duration::from_millis(life), true) {
+            for line in run_and_kill(&path, round, Duration::from_millis(life), true, None) {
                 model.hear(&line);
             }
         }
@@ -406,4 +438,39 @@ async fn a_first_start_that_was_killed_is_made_good() {
         stand.tenant_with_collection("after").await;
         stand.close();
     }
+}
+
+/// The same with all tenants at a location: what is in the files and what is in the database fit
+/// together, whatever of both was committed last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_beside_files_by_kill_9() {
+    let there = Site::new().await;
+    let location = there.urls();
+    let mut chance = Chance(20_261_128);
+    let mut acknowledged = 0;
+    let (folder, mut model) = (tempfile::tempdir().expect("a folder"), Model::default());
+    let path = folder.path().join("data");
+    for round in 0..ROUNDS_BESIDE {
+        let life = Duration::from_millis(60 + chance.below(700));
+        for line in run_and_kill(&path, round, life, false, Some(&location)) {
+            acknowledged += u64::from(line.starts_with(['+', '-']));
+            model.hear(&line);
+        }
+        model.check_slots(&path);
+        let stand = Stand::try_open(config(&path, Some(&location))).await.expect("the store");
+        model.compare(&stand).await;
+        stand.close();
+    }
+    assert!(acknowledged > 5 * ROUNDS_BESIDE, "only {acknowledged} were acknowledged");
+    let stand = Stand::try_open(config(&path, Some(&location))).await.expect("the store");
+    for info in stand.store.tenants(&stand.operator, None, usize::MAX).await.expect("list") {
+        stand.store.delete_tenant(&stand.operator, &info.name).await.expect("delete");
+    }
+    until("all is removed", async || {
+        stand.store.leftovers(&stand.operator).await.expect("a list").is_empty()
+    })
+    .await;
+    let rows = "SELECT count(*) FROM tenantry.catalog WHERE tenant > 0";
+    assert_eq!((there.ask(rows).await, there.ask(&places(&there)).await), (0, 0));
+    stand.close();
 }

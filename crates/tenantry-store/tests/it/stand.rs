@@ -9,8 +9,8 @@ use tenantry_auth::{
 };
 use tenantry_store::{AuditEntry, CollectionRef, DatabaseRef, EmbeddedConfig, Store};
 use tenantry_types::{
-    CollectionName, CollectionSpec, DatabaseName, Error, GetRequest, Include, Isolation, Metric,
-    Record, RecordId, RecordWrite, Selector, TenantName, TenantSpec, Timestamp, Value,
+    CollectionName, CollectionSpec, DatabaseName, Error, GetRequest, Include, Isolation, Location,
+    Metric, Record, RecordId, RecordWrite, Selector, TenantName, TenantSpec, Timestamp, Value,
 };
 
 /// An embedded store and the right to do everything in it.
@@ -62,9 +62,21 @@ impl Stand {
         name: &str,
         isolation: Isolation,
     ) -> Result<Scope<Admin>, Error> {
-        let spec = TenantSpec { isolation: Some(isolation), ..TenantSpec::new(tenant(name)) };
+        self.create_at(name, (isolation, Location::Home)).await
+    }
+
+    pub(crate) async fn create_at(
+        &self,
+        name: &str,
+        (isolation, location): (Isolation, Location),
+    ) -> Result<Scope<Admin>, Error> {
+        let spec = TenantSpec {
+            isolation: Some(isolation),
+            location: Some(location),
+            ..TenantSpec::new(tenant(name))
+        };
         let info = self.store.create_tenant(&self.operator, &spec).await?;
-        assert_eq!(info.isolation, isolation);
+        assert_eq!((info.isolation, info.location), (isolation, location));
         Ok(self.scope(info.id))
     }
 

@@ -67,7 +67,7 @@ pub(crate) struct Target {
     #[arg(long, env = "TENANTRY_DATABASE_CA", value_name = "FILE")]
     database_ca: Option<PathBuf>,
 
-    /// Another database of the installation, as its servers have it by --location; may be
+    /// A further database of the installation, as its servers have it by --location; may be
     /// repeated, and the variable holds several with spaces between them
     #[arg(long, env = "TENANTRY_LOCATION", value_name = "NAME=URL", hide_env_values = true)]
     database_location: Option<Vec<Secret>>,
@@ -102,7 +102,6 @@ impl Target {
     /// Fails if a tenant would be made at home for good because nobody has said where it should.
     pub(crate) fn check_default(&self) -> Result<()> {
         let is_unknown = self.server.is_none()
-            && self.database_url.is_some()
             && self.database_location.iter().flatten().any(|text| !text.reveal().trim().is_empty())
             && self.defaults.default_location.is_none();
         ensure!(
@@ -329,7 +328,7 @@ impl Client {
 }
 
 /// Refuses what is no data folder: a command must not make a store where a path was mistyped.
-fn is_data_folder(path: &Path) -> Result<()> {
+pub(crate) fn is_data_folder(path: &Path) -> Result<()> {
     let folder = path.display();
     if !path.is_dir() {
         bail!("there is no data folder {folder}; `tenantry serve --data-dir {folder}` makes one");

@@ -81,9 +81,9 @@ fn is_setting(name: &str) -> bool {
 }
 
 /// The locations that the settings describe, and the default one; `home` is the installation's
-/// own database.
+/// own database, if it is in one.
 pub(super) fn locations(
-    home: &DatabaseUrl,
+    home: Option<&DatabaseUrl>,
     given: &Settings,
 ) -> Result<(Vec<LocationConfig>, Option<LocationName>)> {
     let mut all: Vec<LocationConfig> = Vec::new();
@@ -92,7 +92,8 @@ pub(super) fn locations(
         let shown = url.to_string();
         let same = all.iter().find(|other| other.url.to_string() == shown);
         let same = same.map(|other| other.name.to_string());
-        let same = same.or_else(|| (home.to_string() == shown).then(|| "home".to_owned()));
+        let is_home = home.is_some_and(|home| home.to_string() == shown);
+        let same = same.or_else(|| is_home.then(|| "home".to_owned()));
         if let Some(other) = same {
             bail!("location: {name} is the same database as {other}, {shown}");
         }

@@ -28,11 +28,12 @@ pub(crate) struct Settings {
     #[arg(long, env = "TENANTRY_DATABASE_ADMIN_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) database_admin_url: Option<Secret>,
 
-    /// Connections to the database, at least 2; one more asks what other nodes did [default: 32]
+    /// Connections to databases, at least 2; on PostgreSQL one more asks what other nodes did
+    /// [default: 32]
     #[arg(long, env = "TENANTRY_DATABASE_CONNECTIONS", value_name = "COUNT")]
     pub(crate) database_connections: Option<u32>,
 
-    /// How long the database may work on one statement [default: 30s]
+    /// How long a database may work on one statement [default: 30s]
     #[arg(long, env = "TENANTRY_DATABASE_STATEMENT_TIMEOUT", value_name = "TIME")]
     pub(crate) database_statement_timeout: Option<Span>,
 
@@ -48,8 +49,8 @@ pub(crate) struct Settings {
           require_equals = true)]
     pub(crate) database_citus: Option<bool>,
 
-    /// Another database for tenants, and the role that serves it, as `tenantry postgres setup`
-    /// printed its URL; may be repeated, and the variable holds several with spaces between them.
+    /// A further PostgreSQL database for tenants, beside files too, and the role that serves it, as
+    /// `tenantry postgres setup` printed its URL; may be repeated, and the variable holds several with spaces between them.
     /// Better given by the variable or, as a table, by the file
     #[arg(long, env = "TENANTRY_LOCATION", value_name = "NAME=URL", hide_env_values = true)]
     #[serde(default, deserialize_with = "location::from_toml")]
@@ -62,7 +63,7 @@ pub(crate) struct Settings {
     pub(crate) location_admin: Option<Vec<Secret>>,
 
     /// Location of tenants that are made without a word about it [default: home, which is the
-    /// database of database_url]
+    /// data folder, or the database of database_url]
     #[arg(long, env = "TENANTRY_DEFAULT_LOCATION", value_name = "NAME")]
     pub(crate) default_location: Option<String>,
 

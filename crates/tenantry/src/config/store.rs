@@ -1,15 +1,13 @@
 //! Where data lives, and what each backend is told.
 
-use super::{
-    ByteSize, IsolationWord, MasterKeySource, Secret, Settings, Span, location::locations,
-};
+use super::{ByteSize, IsolationWord, MasterKeySource, Secret, Settings, location::locations};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde::Deserialize;
 use std::{num::NonZeroUsize, path::PathBuf};
 use tenantry::{
-    EmbeddedConfig, Isolation, LocationName,
-    postgres::{DatabaseUrl, LocationConfig, PostgresConfig},
+    EmbeddedConfig, Isolation,
+    postgres::{DatabaseUrl, DatabasesConfig, PostgresConfig},
 };
 
 const DATA_DIR: &str = "tenantry-data";
@@ -18,9 +16,7 @@ const MEMORY_BUDGET: ByteSize = ByteSize(1 << 30);
 pub(super) const MEMORY_BUDGET_MIN: ByteSize = ByteSize(16 << 20);
 const CACHE_SIZE: ByteSize = ByteSize(4 << 20);
 const OPEN_DATABASES: u32 = 64;
-const DATABASE_CONNECTIONS: u32 = 32;
 const DATABASE_CONNECTIONS_MIN: u32 = 2;
-const DATABASE_STATEMENT_TIMEOUT: Span = Span(std::time::Duration::from_secs(30));
 
 /// Where data lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
@@ -41,6 +37,11 @@ pub(crate) struct StoreConfig {
     pub(crate) master_key: MasterKeySource,
     pub(crate) default_isolation: Isolation,
     pub(crate) backend: Backend,
+    /// Databases that tenants may be in beside the backend's own place, and how all are used.
+    pub(crate) databases: DatabasesConfig,
+    /// For a server, and not for a command: it makes an installation if there is none, and looks at
+    /// all databases before it serves.
+    pub(crate) is_server: bool,
 }
 
 /// A backend with its settings.
@@ -55,18 +56,10 @@ pub(crate) enum Backend {
 pub(crate) struct Database {
     pub(crate) url: DatabaseUrl,
     admin_url: Option<DatabaseUrl>,
-    pub(crate) locations: Vec<LocationConfig>,
-    default_location: Option<LocationName>,
-    connections: NonZeroUsize,
-    statement_timeout: Span,
-    ca: Option<PathBuf>,
-    citus: bool,
-    /// Makes the installation if there is none.
-    may_found: bool,
 }
 
 /// What a command works on that makes neither a folder nor an installation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Existing {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) database_url: Option<Secret>,
@@ -91,6 +84,11 @@ impl StoreConfig {
             BackendWord::Embedded => embedded(given)?,
             BackendWord::Postgres => postgres(given)?,
         };
+        let home = match &backend {
+            Backend::Embedded { .. } => None,
+            Backend::Postgres(database) => Some(&database.url),
+        };
+        let databases = databases(home, given)?;
         let master_key = MasterKeySource::choose(
             given.master_key_env.clone(),
             given.master_key_command.clone(),
@@ -100,17 +98,15 @@ impl StoreConfig {
             master_key,
             default_isolation: given.default_isolation.map_or(Isolation::Shared, Into::into),
             backend,
+            databases,
+            is_server: true,
         })
     }
 
     /// For a command that works on a folder, or on the database of this URL, and makes neither.
     pub(crate) fn existing(what: Existing, master_key: MasterKeySource) -> Result<Self> {
-        let Existing { data_dir, database_url, database_ca, location, .. } = what;
+        let Existing { data_dir, database_url, database_ca, location, default_location, .. } = what;
         let backend = database_url.as_ref().map(|_| BackendWord::Postgres);
-        // These may come from the environment of a server.
-        let database_ca = database_ca.filter(|_| backend.is_some());
-        let location = location.filter(|_| backend.is_some());
-        let default_location = what.default_location.filter(|_| backend.is_some());
         let settings = Settings {
             data_dir,
             backend,
@@ -123,9 +119,7 @@ impl StoreConfig {
         };
         let mut config = Self::check(&settings)?;
         config.master_key = master_key;
-        if let Backend::Postgres(database) = &mut config.backend {
-            database.may_found = false;
-        }
+        config.is_server = false;
         Ok(config)
     }
 
@@ -135,8 +129,10 @@ impl StoreConfig {
         let folder = self.data_dir.display();
         ensure!(
             self.master_key != MasterKeySource::File || !self.data_dir.join("format").exists(),
-            "{folder} holds an embedded store, and with PostgreSQL data_dir holds the master key \
-             alone: name another folder, or leave out what says PostgreSQL"
+            "{folder} holds an embedded store, and an installation in PostgreSQL has no tenants in \
+             files, because a folder belongs to one process: name another folder for its master \
+             key. To have tenants in both, serve the folder with --backend embedded, and give \
+             databases by --location"
         );
         Ok(())
     }
@@ -152,6 +148,7 @@ impl StoreConfig {
                 config.cache_bytes = cache_size.0;
                 config.default_isolation = self.default_isolation;
                 config.open_databases = *open_databases as usize;
+                config.databases = self.databases.clone();
                 Ok(Opening::Embedded(Box::new(config)))
             }
             Backend::Postgres(database) => {
@@ -159,14 +156,9 @@ impl StoreConfig {
                 let mut config = PostgresConfig::new(database.url.clone(), &self.data_dir);
                 config.master_key = master_key;
                 config.admin_url.clone_from(&database.admin_url);
-                config.locations.clone_from(&database.locations);
-                config.default_location = database.default_location;
-                config.ca.clone_from(&database.ca);
-                config.citus = database.citus;
-                config.connections = database.connections;
-                config.statement_timeout = database.statement_timeout.0;
+                config.databases = self.databases.clone();
                 config.default_isolation = self.default_isolation;
-                config.may_found = database.may_found;
+                config.may_found = self.is_server;
                 Ok(Opening::Postgres(Box::new(config)))
             }
         }
@@ -177,29 +169,10 @@ fn embedded(given: &Settings) -> Result<Backend> {
     ensure!(
         given.database_url.is_none(),
         "database_url is given, and the backend is embedded: give --backend postgres too (by flag, \
-         by TENANTRY_BACKEND, or as backend in the file)"
+         by TENANTRY_BACKEND, or as backend in the file). Beside files, a database is a location: \
+         --location NAME=URL"
     );
-    refuse(
-        "embedded",
-        &[
-            ("database_admin_url", given.database_admin_url.is_some()),
-            ("database_connections", given.database_connections.is_some()),
-            ("database_statement_timeout", given.database_statement_timeout.is_some()),
-            ("database_ca", given.database_ca.is_some()),
-            ("database_citus", given.database_citus.is_some()),
-        ],
-    )?;
-    for (name, is_given) in [
-        ("location", given.location.is_some()),
-        ("location_admin", given.location_admin.is_some()),
-        ("default_location", given.default_location.is_some()),
-    ] {
-        ensure!(
-            !is_given,
-            "{name} is given, and the backend is embedded: locations are databases of PostgreSQL, \
-             so give --backend postgres too, or leave it out"
-        );
-    }
+    refuse("embedded", &[("database_admin_url", given.database_admin_url.is_some())])?;
     let memory_budget = given.memory_budget.unwrap_or(MEMORY_BUDGET);
     ensure!(
         memory_budget >= MEMORY_BUDGET_MIN,
@@ -228,26 +201,30 @@ fn postgres(given: &Settings) -> Result<Backend> {
         );
     };
     let admin_url = given.database_admin_url.as_ref();
-    let count = given.database_connections.unwrap_or(DATABASE_CONNECTIONS);
-    let connections = NonZeroUsize::new(count as usize);
-    let connections = connections.filter(|_| count >= DATABASE_CONNECTIONS_MIN);
-    let statement_timeout = given.database_statement_timeout.unwrap_or(DATABASE_STATEMENT_TIMEOUT);
-    ensure!(!statement_timeout.0.is_zero(), "database_statement_timeout must be more than nothing");
-    let url = url.url("database_url")?;
-    let (locations, default_location) = locations(&url, given)?;
     Ok(Backend::Postgres(Box::new(Database {
-        url,
+        url: url.url("database_url")?,
         admin_url: admin_url.map(|url| url.url("database_admin_url")).transpose()?,
-        locations,
-        default_location,
-        connections: connections.with_context(|| {
-            format!("database_connections must be at least {DATABASE_CONNECTIONS_MIN}")
-        })?,
-        statement_timeout,
-        ca: given.database_ca.clone(),
-        citus: given.database_citus.unwrap_or(false),
-        may_found: true,
     })))
+}
+
+/// What is said of databases, whichever the backend is; `home` is the installation's own.
+fn databases(home: Option<&DatabaseUrl>, given: &Settings) -> Result<DatabasesConfig> {
+    let mut config = DatabasesConfig::default();
+    if let Some(count) = given.database_connections {
+        let connections = NonZeroUsize::new(count as usize);
+        let connections = connections.filter(|_| count >= DATABASE_CONNECTIONS_MIN);
+        config.connections = connections.with_context(|| {
+            format!("database_connections must be at least {DATABASE_CONNECTIONS_MIN}")
+        })?;
+    }
+    if let Some(timeout) = given.database_statement_timeout {
+        ensure!(!timeout.0.is_zero(), "database_statement_timeout must be more than nothing");
+        config.statement_timeout = timeout.0;
+    }
+    (config.locations, config.default_location) = locations(home, given)?;
+    config.ca.clone_from(&given.database_ca);
+    config.citus = given.database_citus.unwrap_or(false);
+    Ok(config)
 }
 
 /// Refuses settings that this backend does not know.

@@ -100,9 +100,12 @@ fn a_database_is_described_by_settings_of_its_own() {
     let config = check(&[&flags[..], &more].concat()).unwrap();
     let Opening::Postgres(opened) = config.store.opening().unwrap() else { panic!("{config:?}") };
     assert_eq!(opened.url.to_string(), "db.example:5432/main");
-    assert!(opened.admin_url.is_some() && opened.connections.get() == 4 && opened.may_found);
-    assert_eq!(opened.statement_timeout, Duration::from_secs(5));
-    assert!(opened.citus && opened.locations.is_empty() && opened.default_location.is_none());
+    assert!(opened.admin_url.is_some() && opened.may_found);
+    let databases = &opened.databases;
+    assert_eq!(databases.connections.get(), 4);
+    assert_eq!(databases.statement_timeout, Duration::from_secs(5));
+    assert!(databases.citus && databases.locations.is_empty());
+    assert!(databases.default_location.is_none());
     assert!(!format!("{config:?} {opened:?} {:?}", from_flags(&flags)).contains("geheim"));
 }
 
@@ -113,13 +116,11 @@ fn settings_of_the_other_backend_are_refused() {
         (&["--database-url", URL][..], "give --backend postgres too"),
         (&["--backend", "embedded", "--database-url", URL], "give --backend postgres too"),
         (&["--database-admin-url", URL], "database_admin_url has no meaning"),
-        (&["--database-ca", "x"], "database_ca has no meaning"),
-        (&["--database-citus"], "database_citus has no meaning"),
-        (&["--location", "eu=geheim"], "location is given, and the backend is embedded"),
-        (&["--location-admin", "eu=geheim"], "so give --backend postgres too"),
-        (&["--default-location", "eu"], "default_location is given, and"),
-        (&["--database-connections", "9"], "database_connections has no meaning"),
-        (&["--database-statement-timeout", "9s"], "database_statement_timeout has no meaning"),
+        (&["--database-connections", "1"], "database_connections must be at least 2"),
+        (&["--database-statement-timeout", "0"], "must be more than nothing"),
+        (&["--location", "eu=geheim"], "location: eu: the database's URL"),
+        (&["--location-admin", "eu=postgresql://a:geheim@h/d"], "there is no location eu"),
+        (&["--default-location", "eu"], "default_location: there is no location eu"),
         (&["--backend", "postgres"], "database_url is missing"),
         (&["--backend", "postgres", "--database-url", "geheim"], "database_url: the database's"),
     ] {
@@ -141,7 +142,10 @@ fn settings_of_the_other_backend_are_refused() {
 
 /// Where a configuration's locations lead, whether with an admin, and the default one.
 fn locations(config: &Config) -> (Vec<(String, bool)>, Option<String>) {
-    let Opening::Postgres(opened) = config.store.opening().unwrap() else { panic!("{config:?}") };
+    let opened = match config.store.opening().unwrap() {
+        Opening::Embedded(opened) => opened.databases,
+        Opening::Postgres(opened) => opened.databases,
+    };
     assert!(!format!("{config:?} {opened:?}").contains("geheim"));
     let one = |l: &tenantry::postgres::LocationConfig| {
         (format!("{} {}", l.name, l.url), l.admin_url.is_some())
@@ -163,8 +167,11 @@ fn locations_are_named_by_flags_one_text_or_a_table() {
     let rest = ["--location-admin", EU, "--default-location", "us"];
     let both = format!(" {EU}\n {US} ");
     for given in [&["--location", EU, "--location", US][..], &["--location", &both]] {
-        let config = check(&[&POSTGRES[..], given, &rest].concat()).unwrap();
-        assert_eq!(locations(&config), expected);
+        // The same beside files.
+        for backend in [&POSTGRES[..], &[]] {
+            let config = check(&[backend, given, &rest].concat()).unwrap();
+            assert_eq!(locations(&config), expected);
+        }
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tenantry.toml");
@@ -237,7 +244,9 @@ fn the_folder_of_an_embedded_store_is_not_that_of_a_databases_key() {
     let data_dir = folder.path().display().to_string();
     let flags = [&POSTGRES[..], &["--data-dir", &data_dir]].concat();
     let refused = check(&flags).unwrap().store.opening().unwrap_err();
-    assert!(refused.to_string().contains("holds an embedded store"), "{refused}");
+    for says in ["holds an embedded store", "a folder belongs to one process", "--location"] {
+        assert!(refused.to_string().contains(says), "{refused}");
+    }
     let elsewhere = [&flags[..], &["--master-key-command", "true"]].concat();
     assert!(check(&elsewhere).unwrap().store.opening().is_ok());
 }

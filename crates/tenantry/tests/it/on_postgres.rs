@@ -19,7 +19,13 @@ const SOON: Duration = Duration::from_secs(20);
 type Answer = (u16, Option<String>, Value);
 
 /// Sends JSON with a key; `tenant` is for the operator's.
-fn ask(method: &str, url: &str, key: &str, tenant: Option<&str>, body: &Value) -> Answer {
+pub(crate) fn ask(
+    method: &str,
+    url: &str,
+    key: &str,
+    tenant: Option<&str>,
+    body: &Value,
+) -> Answer {
     let agent: ureq::Agent =
         ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let mut request = http::Request::builder().method(method).uri(url);

@@ -55,7 +55,7 @@ impl Job<'_> {
             return Ok(false);
         }
         let path = saved.path(self.whose);
-        let entropy = &*self.inner.entropy;
+        let entropy = &*self.inner.tenancy.entropy;
         saved.make_folder(self.whose.tenant).map_err(unwritable)?;
         let writer =
             Writer::create(path.with_extension(UNFINISHED), self.whose, self.stamp, entropy);
@@ -116,7 +116,7 @@ impl Job<'_> {
         part: Part,
         mut more: impl FnMut(&mut Vec<u8>) -> Result<bool>,
     ) -> Result<()> {
-        let entropy = &*self.inner.entropy;
+        let entropy = &*self.inner.tenancy.entropy;
         let mut buffer = Vec::new();
         let mut chunk = 0;
         let mut is_end = false;

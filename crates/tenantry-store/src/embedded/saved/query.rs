@@ -60,7 +60,7 @@ impl Inner {
         // Taken before the collection is looked up: what was there then is there in here. Not
         // before the wait: while somebody has it, the database cannot be reopened.
         let db = self.data(tenant).await?;
-        let info = self.present(tenant, collection).await?;
+        let info = self.tenancy.present(tenant, collection).await?;
         let records = write::statistics(&db, tenant, &info)?.records;
         let dimension = info.dimension.map_or(0, |dimension| dimension as usize);
         let is_too_large = memory_estimate(records, &info) > self.hot.budget() as u64;

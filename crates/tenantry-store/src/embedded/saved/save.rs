@@ -189,7 +189,7 @@ impl Inner {
         if vectors.is_empty() {
             return Ok(());
         }
-        let Some(tenant) = ready(self.open_tenant(id))? else { return Ok(()) };
+        let Some(tenant) = ready(self.tenancy.open_tenant(id))? else { return Ok(()) };
         let state = match tenant.writer.try_lock() {
             Ok(_writing) => self.state(&tenant, hot)?,
             Err(_) => None,

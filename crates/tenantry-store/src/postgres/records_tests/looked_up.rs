@@ -24,7 +24,7 @@ async fn place(node: &Node, isolation: Isolation) -> (Scope<Admin>, CollectionRe
     let database = node.store.database(&scope, &DatabaseName::default_database()).await.unwrap();
     let spec = CollectionSpec::new(CollectionName::parse("c").unwrap());
     let made = node.store.create_collection(&scope, &database, &spec, false).await.unwrap();
-    let tenant = node.inner().open_tenant(info.id).await.unwrap().unwrap();
+    let tenant = node.inner().tenancy.open_tenant(info.id).await.unwrap().unwrap();
     let schema = node.inner().place(&tenant).await.unwrap().text("{schema}").as_str().to_owned();
     (scope, made.0, schema)
 }

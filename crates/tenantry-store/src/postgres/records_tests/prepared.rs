@@ -9,7 +9,7 @@ impl Node {
     /// The connection that was used last.
     async fn session(&self) -> Conn {
         let shared = &self.inner().shared;
-        shared.connections.get(&shared.root.target).await.unwrap()
+        shared.connections.get(&shared.root().unwrap().target).await.unwrap()
     }
 
     /// Asks for the nearest, which are the same whatever becomes of the session.
@@ -24,7 +24,7 @@ impl Node {
     }
 
     fn is_pooled(&self) -> bool {
-        self.inner().shared.root.target.server.is_pooled()
+        self.inner().shared.root().unwrap().target.server.is_pooled()
     }
 
     /// A node whose last session has the statement prepared; its name and its types.

@@ -63,7 +63,9 @@ async fn reads_of_one_tenant_that_take_long_leave_others_served() {
         let shared = &node.inner().shared;
         let connections = &shared.connections;
         // 32 less an eighth, and a quarter of the rest.
-        let held = take_share(connections, &shared.root.target, node.scope.tenant(), 28 / 4).await;
+        let held =
+            take_share(connections, &shared.root().unwrap().target, node.scope.tenant(), 28 / 4)
+                .await;
         let mut reads = JoinSet::new();
         for _ in 0..20 {
             let of = Arc::clone(&node);
@@ -132,7 +134,7 @@ async fn a_list_of_keys_takes_few_round_trips_and_lets_others_look_things_up() {
     Node::with(|node| async move {
         let made = node.make_keys(300).await;
         let shared = &node.inner().shared;
-        let (lookups, target) = (&shared.lookups, &shared.root.target);
+        let (lookups, target) = (&shared.lookups, &shared.root().unwrap().target);
         let before = lookups.exchanges();
         let keys = node.store.keys(&node.scope).await.unwrap();
         let trips = lookups.exchanges() - before;
@@ -163,7 +165,7 @@ async fn a_list_of_keys_takes_few_round_trips_and_lets_others_look_things_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_that_wait_for_one_before_them_are_bounded() {
     Node::with(|node| async move {
-        let tenant = node.inner().open_tenant(node.scope.tenant()).await.unwrap().unwrap();
+        let tenant = node.inner().tenancy.open_tenant(node.scope.tenant()).await.unwrap().unwrap();
         let writing = tenant.writer.lock().await;
         let node = Arc::new(node);
         let mut writes = JoinSet::new();

@@ -78,7 +78,7 @@ async fn a_location_that_falls_silent_is_left_for_later() {
             let url = DatabaseUrl::parse(&through(&location, &proxy.address())).unwrap();
             let name = LocationName::parse("eu").unwrap();
             let mut config = config(&made.database_url);
-            config.locations = vec![LocationConfig { name, url, admin_url: None }];
+            config.databases.locations = vec![LocationConfig { name, url, admin_url: None }];
             let begun = Instant::now();
             let node = Postgres::open(config).await.expect("the others are served");
             assert!(begun.elapsed() < LOOK + SOME_MORE, "{:?}", begun.elapsed());

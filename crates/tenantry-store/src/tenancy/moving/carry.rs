@@ -12,7 +12,8 @@ pub(crate) type MoverId = [u8; 16];
 
 /// A backend between whose places tenants can be moved.
 pub(crate) trait Carry: Backend {
-    /// The rows of a place, for whoever moves. Those of records are what the destination takes.
+    /// The rows of a place, for whoever moves. Those of records are what any place takes: ids lead to
+    /// ordinals, bodies are sealed, vectors are clear.
     type Rows: View + 'static;
 
     /// Fails if nothing can be moved here, and makes sure that programs that know nothing of moves
@@ -48,9 +49,9 @@ pub(crate) trait Carry: Backend {
         most: (usize, usize),
     ) -> impl Future<Output = Result<Vec<Pair>>> + Send;
 
-    /// True if ids are rows of their own, which can be read in their order. Otherwise they are
-    /// parts of records, and looked up.
-    fn has_ids(&self) -> bool;
+    /// True if the ids of a place are rows of their own, which can be read in their order. Otherwise
+    /// they are parts of records, and looked up.
+    fn has_ids(&self, placement: Placement) -> bool;
 
     /// Makes what a place needs; one that is there is only opened. From then on it takes what this
     /// process puts, and nothing from whoever has led before.
@@ -84,9 +85,9 @@ pub(crate) trait Carry: Backend {
         installation: &OpenTenant,
     ) -> impl Future<Output = Result<Self::View>> + Send;
 
-    /// Lets nobody read a place any more, nor commit to it: the tenant lives elsewhere. What was
-    /// read of it before stays right.
-    fn left(&self, placement: Placement);
+    /// Lets nobody read a place any more, nor commit to it: the tenant lives in another one. What
+    /// was read of it before stays right.
+    fn left(&self, placement: Placement, to: Placement) -> impl Future<Output = ()> + Send;
 
     /// True if nobody reads from a place any more who began before it was left.
     fn is_unread(&self, placement: Placement) -> bool;

@@ -71,7 +71,12 @@ impl Check {
 
 impl<B: Carry> Tenancy<B> {
     /// Begins to compare.
-    pub(super) async fn begin_check(&self, tenant: &Arc<OpenTenant>) -> Result<Check> {
+    pub(super) async fn begin_check(
+        &self,
+        tenant: &Arc<OpenTenant>,
+        arriving: &OpenTenant,
+    ) -> Result<Check> {
+        let have_ids = self.has_ids(tenant.placement()) && self.has_ids(arriving.placement());
         let view = self.look(tenant).await?;
         let mut check = Check::default();
         let prefix = tenant.prefix();
@@ -87,7 +92,7 @@ impl<B: Carry> Tenancy<B> {
             for start in keys::records_of(prefix, key.collection) {
                 let is_of = |family: &Family| start.starts_with(&prefix.family(*family));
                 let family = Family::of(Role::Record).find(|family| is_of(family));
-                if family.is_some_and(|family| family != Family::Id || self.has_ids()) {
+                if family.is_some_and(|family| family != Family::Id || have_ids) {
                     check.left.push_back((start, None));
                 }
             }

@@ -28,7 +28,7 @@ const CHANGES_AT_ONCE: usize = 1_024;
 impl<B: Carry> Tenancy<B> {
     /// Empties the place that the tenant has left.
     pub(super) async fn leave(&self, mover: &Mover, one: &Move) -> Result<()> {
-        self.left(one.from);
+        self.left(one.from, one.to).await;
         let begun = Instant::now();
         while !self.is_unread(one.from) && begun.elapsed() < PATIENCE {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -85,7 +85,7 @@ impl<B: Backend> Tenancy<B> {
         let installation = self.installation().await?;
         let root = self.root(None).await?;
         let mut moves = Vec::new();
-        if B::IS_SHARED {
+        if self.is_shared() {
             // Another process may know them.
             moves = moves_in(&root, &installation).await?;
             moves.sort_by_key(Move::turn);
@@ -206,8 +206,8 @@ impl<B: Carry> Tenancy<B> {
         let last = before.as_ref().map_or(0, |one| one.to.stay.max(one.from.stay)).max(from.stay);
         let stay = last.checked_add(1).ok_or_else(|| Error::internal("there are no more stays"))?;
         let space = match to {
-            Isolation::Schema => Some(self.give_space(&view).await?),
-            Isolation::Shared | Isolation::Database => None,
+            Isolation::Schema if location == Location::Home => Some(self.give_space(&view).await?),
+            Isolation::Shared | Isolation::Schema | Isolation::Database => None,
         };
         let one = Move {
             phase: Phase::Begun,

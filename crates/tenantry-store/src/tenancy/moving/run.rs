@@ -123,6 +123,7 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
             return;
         }
         rests.retain(|_, until| *until > Instant::now());
+        let is_shared = tenancy.is_shared();
         match tenancy.lead().await {
             Ok(true) => {}
             outcome => {
@@ -143,7 +144,7 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
                     tracing::warn!(?error, "look for moves; it will be tried again");
                 }
                 drop(tenancy);
-                let alone = if B::IS_SHARED { LEAD_EVERY } else { LOOK_EVERY };
+                let alone = if is_shared { LEAD_EVERY } else { LOOK_EVERY };
                 let pause = if rests.is_empty() { alone } else { REST };
                 if tokio::time::timeout(pause, woken.notified()).await.is_ok() {
                     // One that rests may have been cancelled.
@@ -200,7 +201,7 @@ impl<B: Carry> Tenancy<B> {
         let installation = self.installation().await?;
         let root = self.root(None).await?;
         // Whoever asks for a move, here or elsewhere, changes the installation's counters.
-        let head = if B::IS_SHARED {
+        let head = if self.is_shared() {
             root.get(Space::Data, &keys::Head {}.encode(installation.prefix())).await?
         } else {
             None
@@ -320,7 +321,7 @@ impl<B: Carry> Tenancy<B> {
             _ => {
                 let check = match &mut mover.check {
                     Some(check) => check,
-                    none => none.insert(self.begin_check(&tenant).await?),
+                    none => none.insert(self.begin_check(&tenant, &arriving).await?),
                 };
                 let is_more = self.compare(&tenant, &arriving, check).await?;
                 if !is_more {

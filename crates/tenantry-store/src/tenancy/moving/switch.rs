@@ -172,8 +172,9 @@ impl<B: Carry> Tenancy<B> {
                     self.reopen(from).await?;
                 }
             }
-            _ => {
-                self.left(from);
+            found => {
+                let to = found.map_or(from, |one| one.to);
+                self.left(from, to).await;
                 self.tenants.forget(id);
             }
         }
@@ -280,7 +281,7 @@ impl<B: Carry> Tenancy<B> {
     /// Whoever opens the tenant from now on finds it in its new place, and whoever has opened it
     /// before is told so.
     async fn exchange(&self, old: &Arc<OpenTenant>, (from, to): (Placement, Placement)) {
-        self.left(from);
+        self.left(from, to).await;
         match self.open_anew(old.id()).await {
             Ok(Some(new)) => self.tenants.exchange(old, new),
             outcome => {

@@ -1,14 +1,20 @@
 //! Where the tenants of a test are moved around.
 
-use crate::{postgres::Site, stand::Stand};
+use super::Target;
+use crate::{
+    postgres::{Site, beside, locations::eu},
+    stand::Stand,
+};
 use std::{fs, path::Path};
 use tenantry_auth::TenantId;
-use tenantry_types::Isolation;
+use tenantry_types::{Isolation, Location};
 
 /// An installation that can be opened again and again.
 pub(super) enum Ground {
     Files(tempfile::TempDir),
     Postgres(Site),
+    /// Files, with a database beside them.
+    Across(tempfile::TempDir, Site),
 }
 
 impl Ground {
@@ -20,8 +26,44 @@ impl Ground {
         Self::Postgres(Site::new().await)
     }
 
+    pub(super) async fn across() -> Self {
+        Self::Across(tempfile::tempdir().expect("a folder"), Site::new().await)
+    }
+
+    /// Where a tenant is moved, one after the other; the last is where it was made.
+    pub(super) fn circle(&self) -> Vec<Target> {
+        let all = [Isolation::Schema, Isolation::Database, Isolation::Shared];
+        let home = all.map(|isolation| (isolation, Location::Home));
+        let [schema, database, shared] = home;
+        match self {
+            Self::Files(_) | Self::Postgres(_) => home.to_vec(),
+            Self::Across(..) => {
+                let there = |isolation| (isolation, Location::Named(eu()));
+                let [to, on, back] = all;
+                vec![schema, database, there(back), there(to), there(on), shared]
+            }
+        }
+    }
+
+    /// Some ways from one place to another: to a schema, on to a database, home, and to a database
+    /// at once. Across, each of the first three is from one backend to the other.
+    pub(super) fn way(&self, n: usize) -> (Target, Target) {
+        let circle = self.circle();
+        match self {
+            Self::Files(_) | Self::Postgres(_) => {
+                [(2, 0), (0, 1), (1, 2), (2, 1)].map(|(from, to)| (circle[from], circle[to]))[n]
+            }
+            Self::Across(..) => {
+                [(5, 3), (1, 4), (4, 5), (5, 2)].map(|(from, to)| (circle[from], circle[to]))[n]
+            }
+        }
+    }
+
     pub(super) async fn open(&self) -> Stand {
         match self {
+            Self::Across(folder, site) => {
+                Stand::over(beside::open_at(folder.path(), site.word()).await).await
+            }
             Self::Files(folder) => Stand::open(folder.path()).await,
             Self::Postgres(site) => Stand::over(site.open_apart(Isolation::Shared).await).await,
         }
@@ -32,11 +74,20 @@ impl Ground {
         match self {
             Self::Files(folder) => folder.path().to_str().expect("a path").to_owned(),
             Self::Postgres(site) => site.word(),
+            Self::Across(folder, site) => {
+                format!("{} {}", folder.path().to_str().expect("a path"), site.word())
+            }
         }
     }
 
     /// Opens what a word names.
     pub(super) async fn open_by(word: &str) -> Stand {
+        if let Some((folder, site)) = word.split_once(' ')
+            && !folder.contains("://")
+        {
+            let store = beside::open_at(Path::new(folder), site.to_owned()).await;
+            return Stand::over(store).await;
+        }
         if word.contains(char::is_whitespace) {
             return Stand::over(Site::open_by(word).await).await;
         }
@@ -48,12 +99,22 @@ impl Ground {
         match self {
             Self::Files(folder) => places(folder.path(), id),
             Self::Postgres(site) => places_in(site, id).await,
+            Self::Across(folder, site) => {
+                let there = places_in(site, id).await;
+                let there = there.into_iter().map(|place| format!("there: {place}"));
+                places(folder.path(), id).into_iter().chain(there).collect()
+            }
         }
     }
 
     /// A tenant is in one place, and in the right one.
-    pub(super) async fn check(&self, id: TenantId, isolation: Isolation) {
-        check(&self.places(id).await, isolation);
+    pub(super) async fn check(&self, id: TenantId, (isolation, location): Target) {
+        let found = self.places(id).await;
+        let is_there = |place: &String| place.starts_with("there: ");
+        let there = location != Location::Home;
+        assert!(found.iter().all(|place| is_there(place) == there), "{location}: {found:?}");
+        let plain = |place: &String| place.trim_start_matches("there: ").to_owned();
+        check(&found.iter().map(plain).collect::<Vec<_>>(), isolation);
     }
 }
 

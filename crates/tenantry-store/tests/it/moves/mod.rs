@@ -11,7 +11,7 @@ use steps::*;
 use crate::stand::{Chance, Stand, record, tenant};
 use std::{collections::BTreeMap, time::Duration};
 use tenantry_auth::{Admin, Restriction, Role, Scope, TenantId};
-use tenantry_store::{MovePhase, MoveStatus, NewKey, TenantChange};
+use tenantry_store::{MovePhase, MoveStatus, MoveTarget, NewKey, TenantChange};
 use tenantry_types::{
     CollectionChange, CollectionName, DatabaseName, ErrorKind, Isolation, Location, Record,
     RecordWrite, Selector, TenantState, WriteMode,
@@ -37,6 +37,16 @@ macro_rules! everywhere {
                 }
             )*
         }
+
+        // From one to the other and back.
+        mod across {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(super::Ground::across().await).await;
+                }
+            )*
+        }
     };
 }
 
@@ -57,7 +67,12 @@ everywhere! {
     killed_while_a_move_to_a_database_is_undone
 }
 
-const CIRCLE: [Isolation; 3] = [Isolation::Schema, Isolation::Database, Isolation::Shared];
+/// How and where a tenant lives.
+type Target = (Isolation, Location);
+
+fn target((isolation, location): Target) -> MoveTarget {
+    MoveTarget { isolation: Some(isolation), location: Some(location) }
+}
 
 /// Waits until a move is over.
 async fn over(stand: &Stand, name: &str) -> MoveStatus {
@@ -73,17 +88,17 @@ async fn over(stand: &Stand, name: &str) -> MoveStatus {
     panic!("a move is not over within a minute: {status:?}");
 }
 
-async fn go(stand: &Stand, name: &str, to: Isolation) -> MoveStatus {
-    let begun =
-        stand.store.start_move(&stand.operator, &tenant(name), to.into()).await.expect("a move");
-    assert_eq!(begun.to, (to, Location::Home));
+async fn go(stand: &Stand, name: &str, to: Target) -> MoveStatus {
+    let begun = stand.store.start_move(&stand.operator, &tenant(name), target(to)).await;
+    assert_eq!(begun.expect("a move").to, to);
     let status = over(stand, name).await;
     assert_eq!(status.phase, MovePhase::Done, "{status:?}");
     status
 }
 
-async fn isolation(stand: &Stand, id: TenantId) -> Isolation {
-    stand.store.tenant_by_id(id).await.expect("by id").expect("it lives").isolation
+async fn lives(stand: &Stand, id: TenantId) -> Target {
+    let info = stand.store.tenant_by_id(id).await.expect("by id").expect("it lives");
+    (info.isolation, info.location)
 }
 
 async fn fill(stand: &Stand, scope: &Scope<Admin>, records: usize) {
@@ -125,18 +140,18 @@ async fn a_tenant_goes_around_the_circle_and_is_the_same_everywhere(ground: Grou
     stand.store.create_database(&scope, &second).await.expect("database");
     let mut entries = stand.verify_audit(&scope).await;
     for round in 0..2 {
-        for to in CIRCLE {
+        for to in ground.circle() {
             let before = all(&stand, &scope).await;
             let status = go(&stand, "mover", to).await;
             assert_eq!((status.records_copied, status.records_total), (700, 700), "{status:?}");
-            assert_eq!(isolation(&stand, scope.tenant()).await, to);
+            assert_eq!(lives(&stand, scope.tenant()).await, to);
             assert_eq!(all(&stand, &scope).await, before);
             let keys = stand.store.keys(&scope).await.expect("keys");
             assert_eq!(keys, std::slice::from_ref(&key));
             stand.store.database(&scope, &second).await.expect("the second database");
             // It goes on where it was: names, versions and numbers.
             fill(&stand, &scope, 700).await;
-            let name = CollectionName::parse(format!("in-{round}-{to:?}").to_lowercase());
+            let name = CollectionName::parse(format!("in-{round}-{}-{}", to.0.word(), to.1));
             let database = stand.store.database(&scope, &second).await.expect("database");
             let spec = tenantry_types::CollectionSpec::new(name.expect("a name"));
             stand.store.create_collection(&scope, &database, &spec, false).await.expect("made");
@@ -152,11 +167,13 @@ async fn a_tenant_goes_around_the_circle_and_is_the_same_everywhere(ground: Grou
     }
     assert_eq!(all(&stand, &neighbour).await.len(), 20);
     let database = stand.store.database(&scope, &second).await.expect("database");
-    assert_eq!(stand.store.count_collections(&scope, &database).await.expect("count"), 6);
+    let made = 2 * ground.circle().len();
+    assert_eq!(stand.store.count_collections(&scope, &database).await.expect("count"), made);
     let log = stand.store.operator_audit(&stand.operator, 0, usize::MAX).await.expect("log");
     crate::stand::verify_chain(&log);
     let done = |what: &str| log.iter().filter(|entry| entry.event.action == what).count();
-    assert_eq!((done("tenant.move"), done("tenant.move.done")), (6, 6));
+    let moves = 2 * ground.circle().len();
+    assert_eq!((done("tenant.move"), done("tenant.move.done")), (moves, moves));
     assert!(stand.store.moves(&stand.operator).await.expect("moves").is_empty());
     let last = stand.store.move_status(&stand.operator, &tenant("mover")).await.expect("status");
     let last = last.expect("the last move");
@@ -210,11 +227,11 @@ async fn large_records_and_many_collections_are_moved(ground: Ground) {
         stand.store.create_collection(&scope, &database, &spec, false).await.expect("made");
     }
     let before = all(&stand, &scope).await;
-    for to in CIRCLE {
+    for (n, to) in ground.circle().into_iter().enumerate() {
         let moving = go(&stand, "a", to);
         // Another client deletes and makes collections meanwhile.
         let deleting = async {
-            let name = CollectionName::parse(format!("many-{}", to as u8)).expect("a name");
+            let name = CollectionName::parse(format!("many-{n}")).expect("a name");
             let found = stand.store.collection(&scope, &database, &name).await.expect("found");
             stand.store.delete_collection(&scope, &found).await.expect("delete");
         };
@@ -222,7 +239,7 @@ async fn large_records_and_many_collections_are_moved(ground: Ground) {
         assert_eq!(all(&stand, &scope).await, before);
     }
     let left = stand.store.count_collections(&scope, &database).await.expect("count");
-    assert_eq!(left, 398);
+    assert_eq!(left, 401 - ground.circle().len());
     stand.verify_audit(&scope).await;
     stand.close();
 }
@@ -238,7 +255,7 @@ async fn keys_are_counted_wherever_they_were_made(ground: Ground) {
     let mut keys = Vec::new();
     for to in [Isolation::Shared, Isolation::Database, Isolation::Shared] {
         keys.push(stand.store.create_key(&scope, new_key()).await.expect("key").0.id);
-        go(&stand, "a", to).await;
+        go(&stand, "a", (to, Location::Home)).await;
     }
     let refused = stand.store.create_key(&scope, new_key()).await.expect_err("a fourth");
     assert_eq!(refused.kind(), ErrorKind::LimitExceeded);
@@ -254,9 +271,9 @@ async fn a_tenant_is_renamed_suspended_and_given_keys_while_it_is_moved(ground: 
     let scope = stand.create("name-0").await.expect("tenant");
     fill(&stand, &scope, 2_000).await;
     let mut kept = Vec::new();
-    for (round, to) in CIRCLE.into_iter().chain(CIRCLE).enumerate() {
+    for (round, to) in ground.circle().into_iter().chain(ground.circle()).enumerate() {
         let old = tenant(&format!("name-{round}"));
-        stand.store.start_move(&stand.operator, &old, to.into()).await.expect("a move");
+        stand.store.start_move(&stand.operator, &old, target(to)).await.expect("a move");
         let mut changes = 0;
         loop {
             let status = stand.store.move_status(&stand.operator, &old).await.expect("status");
@@ -300,11 +317,12 @@ async fn a_tenant_is_deleted_while_it_is_moved(ground: Ground) {
     let mut chance = Chance(4);
     for round in 0..12 {
         let stand = ground.open().await;
-        let from = CIRCLE[round % 3];
-        let to = CIRCLE[(round + 1) % 3];
-        let scope = stand.create_in("a", from).await.expect("tenant");
+        let circle = ground.circle();
+        let from = circle[round % circle.len()];
+        let to = circle[(round + 1) % circle.len()];
+        let scope = stand.create_at("a", from).await.expect("tenant");
         fill(&stand, &scope, 1_500).await;
-        stand.store.start_move(&stand.operator, &tenant("a"), to.into()).await.expect("a move");
+        stand.store.start_move(&stand.operator, &tenant("a"), target(to)).await.expect("a move");
         tokio::time::sleep(Duration::from_millis(chance.below(250))).await;
         stand.store.delete_tenant(&stand.operator, &tenant("a")).await.expect("delete");
         for _ in 0..1_000 {
@@ -328,10 +346,12 @@ async fn a_move_is_cancelled_at_any_moment(ground: Ground) {
     fill(&stand, &scope, 500).await;
     let mut chance = Chance(5);
     let (mut cancelled, mut done) = (0, 0);
-    let mut now = Isolation::Shared;
+    let circle = ground.circle();
+    let mut now = (Isolation::Shared, Location::Home);
     for round in 0..16 {
-        let to = CIRCLE[(CIRCLE.iter().position(|one| *one == now).unwrap() + 1) % 3];
-        stand.store.start_move(&stand.operator, &tenant("a"), to.into()).await.expect("a move");
+        let at = circle.iter().position(|one| *one == now).expect("it is one of them");
+        let to = circle[(at + 1) % circle.len()];
+        stand.store.start_move(&stand.operator, &tenant("a"), target(to)).await.expect("a move");
         tokio::time::sleep(Duration::from_millis(chance.below(round * 200 + 1))).await;
         match stand.store.cancel_move(&stand.operator, &tenant("a")).await {
             Ok(_) => {}
@@ -346,7 +366,7 @@ async fn a_move_is_cancelled_at_any_moment(ground: Ground) {
             }
             _ => panic!("{status:?}"),
         }
-        assert_eq!(isolation(&stand, scope.tenant()).await, now);
+        assert_eq!(lives(&stand, scope.tenant()).await, now);
         assert_eq!(all(&stand, &scope).await.len(), 500);
         // Between any two, something else is called so and the log goes on.
         let collection = stand.collection(&scope).await.expect("collection");

@@ -1,7 +1,7 @@
 //! Kill -9 at every step: a child process moves a tenant that is written to and ends itself when the
 //! mover says a word the first or the second time; what it leaves is opened, and the move goes on or was undone.
 
-use super::{CIRCLE, Ground, all, isolation, over};
+use super::{Ground, Target, all, lives, over, target};
 use crate::stand::{Running, record, tenant, this_binary, verify_chain, whole_number};
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use std::{
 };
 use tenantry_auth::TenantId;
 use tenantry_store::MovePhase;
-use tenantry_types::{ErrorKind, Isolation, Selector, WriteMode};
+use tenantry_types::{ErrorKind, Isolation, Location, Selector, WriteMode};
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
@@ -30,11 +30,18 @@ const TO: &str = "TENANTRY_MOVES_TO";
 const CANCEL: &str = "TENANTRY_MOVES_CANCEL";
 const RECORDS: usize = 300;
 const MANY: usize = 20_000;
-const WORDS: [(&str, Isolation); 3] = [
-    ("schema", Isolation::Schema),
-    ("database", Isolation::Database),
-    ("shared", Isolation::Shared),
-];
+
+/// A place, as a word for another process.
+fn word((isolation, location): Target) -> String {
+    format!("{} {location}", isolation.word())
+}
+
+fn place(word: &str) -> Target {
+    let (isolation, location) = word.split_once(' ').expect("two words");
+    let all = Isolation::ALL.into_iter();
+    let isolation = all.into_iter().find(|one| one.word() == isolation).expect("an isolation");
+    (isolation, Location::parse(location).expect("a location"))
+}
 
 /// Ends the process at a word of the mover.
 struct Ending {
@@ -122,8 +129,8 @@ async fn child_that_moves() {
         })
     };
     let to = std::env::var(TO).expect("where to");
-    let to = WORDS.into_iter().find(|(word, _)| *word == to).expect("a word").1;
-    stand.store.start_move(&stand.operator, &tenant("a"), to.into()).await.expect("a move");
+    let to = target(place(&to));
+    stand.store.start_move(&stand.operator, &tenant("a"), to).await.expect("a move");
     if std::env::var_os(CANCEL).is_some() {
         while !has_copied.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -141,10 +148,10 @@ async fn child_that_moves() {
 }
 
 /// What the child said.
-fn run(ground: &Ground, step: &str, to: &str, cancel: bool) -> String {
+fn run(ground: &Ground, step: &str, to: Target, cancel: bool) -> String {
     let word = ground.word();
     let mut child = this_binary("moves::steps::child_that_moves", GROUND, Path::new(&word));
-    child.env(STEP, step).env(TO, to);
+    child.env(STEP, step).env(TO, self::word(to));
     if cancel {
         child.env(CANCEL, "1");
     }
@@ -161,7 +168,7 @@ async fn compare(
     ground: &Ground,
     said: &str,
     id: TenantId,
-    from: Isolation,
+    from: Target,
     expected: usize,
 ) -> MovePhase {
     let stand = ground.open().await;
@@ -190,7 +197,7 @@ async fn compare(
     assert_eq!(count.value, records.len());
     stand.verify_audit(&scope).await;
     verify_chain(&stand.store.operator_audit(&stand.operator, 0, usize::MAX).await.expect("log"));
-    let now = isolation(&stand, id).await;
+    let now = lives(&stand, id).await;
     if phase != MovePhase::Done {
         assert_eq!((phase, now), (MovePhase::Cancelled, from));
     }
@@ -200,7 +207,7 @@ async fn compare(
 }
 
 /// Every step of the move from one place to another.
-async fn every_step(ground: Ground, from: Isolation, to: &str, cancel: bool) {
+async fn every_step(ground: Ground, from: Target, to: Target, cancel: bool) {
     let steps: &[&str] = if cancel {
         &["let go", "undo", "undone"]
     } else {
@@ -230,7 +237,7 @@ async fn every_step(ground: Ground, from: Isolation, to: &str, cancel: bool) {
     for step in steps {
         for time in 1..=2 {
             let stand = ground.open().await;
-            let scope = stand.create_in("a", from).await.expect("tenant");
+            let scope = stand.create_at("a", from).await.expect("tenant");
             super::fill(&stand, &scope, RECORDS).await;
             let id = scope.tenant();
             stand.close();
@@ -265,15 +272,18 @@ async fn forget(ground: &Ground) {
 }
 
 pub(super) async fn killed_on_the_way_to_a_schema(ground: Ground) {
-    every_step(ground, CIRCLE[2], "schema", false).await;
+    let (from, to) = ground.way(0);
+    every_step(ground, from, to, false).await;
 }
 
 pub(super) async fn killed_on_the_way_to_a_database(ground: Ground) {
-    every_step(ground, CIRCLE[0], "database", false).await;
+    let (from, to) = ground.way(1);
+    every_step(ground, from, to, false).await;
 }
 
 pub(super) async fn killed_on_the_way_home(ground: Ground) {
-    every_step(ground, CIRCLE[1], "shared", false).await;
+    let (from, to) = ground.way(2);
+    every_step(ground, from, to, false).await;
 }
 
 /// So much is copied that the row of the move says where to go on.
@@ -283,16 +293,19 @@ pub(super) async fn killed_in_the_middle_of_the_copy(ground: Ground) {
     super::fill(&stand, &scope, MANY).await;
     let id = scope.tenant();
     stand.close();
-    let said = run(&ground, "saved:2", "database", false);
+    let (from, to) = ground.way(0);
+    let said = run(&ground, "saved:2", to, false);
     assert!(said.lines().any(|line| line == "end at saved"), "{said}");
-    let phase = compare(&ground, &said, id, CIRCLE[2], MANY).await;
+    let phase = compare(&ground, &said, id, from, MANY).await;
     assert_eq!(phase, MovePhase::Done);
 }
 
 pub(super) async fn killed_while_a_move_to_the_shared_tables_is_undone(ground: Ground) {
-    every_step(ground, CIRCLE[1], "shared", true).await;
+    let (from, to) = ground.way(2);
+    every_step(ground, from, to, true).await;
 }
 
 pub(super) async fn killed_while_a_move_to_a_database_is_undone(ground: Ground) {
-    every_step(ground, CIRCLE[2], "database", true).await;
+    let (from, to) = ground.way(3);
+    every_step(ground, from, to, true).await;
 }

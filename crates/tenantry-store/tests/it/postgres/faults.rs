@@ -214,7 +214,7 @@ async fn a_server_without_room_for_connections_is_waited_for() {
 async fn what_takes_too_long_is_given_up() {
     let site = Site::new().await;
     let mut config = site.config();
-    config.statement_timeout = Duration::from_millis(300);
+    config.databases.statement_timeout = Duration::from_millis(300);
     let node = Node::new(Store::open_postgres(config).await.unwrap()).await;
     let owner = Owner::new(&node, "t", Isolation::Shared).await;
     owner.write(&node, "before").await.unwrap();

@@ -58,7 +58,7 @@ fn config(site: &Site, isolation: Isolation) -> PostgresConfig {
     let mut config = site.config();
     config.admin_url = Some(DatabaseUrl::parse(&site.admin_url).expect("a URL"));
     config.default_isolation = isolation;
-    config.graph_above = ABOVE;
+    config.databases.graph_above = ABOVE;
     config
 }
 
@@ -397,7 +397,7 @@ async fn a_database_has_graphs_and_what_is_shared_has_none() {
 async fn tenants_elsewhere_have_graphs() {
     let (site, there, donor) = (Site::new().await, Site::new().await, Site::new().await);
     let mut config = locations::config(&site, &there, Isolation::Schema);
-    config.graph_above = ABOVE;
+    config.databases.graph_above = ABOVE;
     let node = Node::new(Store::open_postgres(config).await.expect("a store")).await;
     let at_location = node.tenant("t").await.expect("a tenant");
     let own = locations::another(&donor).await;

@@ -27,7 +27,7 @@ use tokio_postgres::NoTls;
 /// What another node may go on with for a while, and some more.
 const SOON: Duration = Duration::from_secs(2);
 
-fn eu() -> LocationName {
+pub(crate) fn eu() -> LocationName {
     LocationName::parse("eu").unwrap()
 }
 
@@ -41,8 +41,9 @@ pub(super) fn config(site: &Site, there: &Site, isolation: Isolation) -> Postgre
     let mut config = site.config();
     config.admin_url = Some(url(&site.admin_url));
     let admin_url = Some(url(&there.admin_url));
-    config.locations = vec![LocationConfig { name: eu(), url: url(&there.url), admin_url }];
-    config.default_location = Some(eu());
+    config.databases.locations =
+        vec![LocationConfig { name: eu(), url: url(&there.url), admin_url }];
+    config.databases.default_location = Some(eu());
     config.default_isolation = isolation;
     config
 }
@@ -72,7 +73,7 @@ pub(super) async fn another(site: &Site) -> String {
     format!("{}/{name}", site.url.rsplit_once('/').unwrap().0)
 }
 
-fn own(url: &str) -> OwnDatabase {
+pub(super) fn own(url: &str) -> OwnDatabase {
     OwnDatabase { url: SecretText::new(url), admin_url: None }
 }
 
@@ -85,24 +86,42 @@ pub(super) async fn make(
     Ok(node.scope(node.store.create_tenant(&node.operator, &spec).await?.id))
 }
 
-async fn make_at(node: &Node, name: &str, location: Location) -> Result<Scope<Admin>> {
+pub(super) async fn make_at(node: &Node, name: &str, location: Location) -> Result<Scope<Admin>> {
     let (location, isolation) = (Some(location), Some(Isolation::Shared));
     let spec = TenantSpec { location, isolation, ..TenantSpec::new(tenant(name)) };
     Ok(node.scope(node.store.create_tenant(&node.operator, &spec).await?.id))
 }
 
-async fn write(node: &Node, scope: &Scope<Admin>, collection: &str, ids: u32) -> Result<()> {
+pub(super) async fn write(
+    node: &Node,
+    scope: &Scope<Admin>,
+    collection: &str,
+    ids: u32,
+) -> Result<()> {
     let collection = node.collection(scope, collection).await?;
     let batch = (0..ids).map(|n| record(&format!("r{n}"), 1.0, &[])).collect();
     node.store.write(scope, &collection, UPSERT, batch).await.map(drop)
 }
 
-async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !is_so().await {
         assert!(begun.elapsed() < Duration::from_secs(20), "{what}: not within 20 seconds");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Asks how many schemas, databases and roles there are of tenants.
+pub(crate) fn places(there: &Site) -> String {
+    format!(
+        "SELECT (SELECT count(*) FROM pg_namespace WHERE nspname ~ '^ten_') \
+         + (SELECT count(*) FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba \
+            WHERE datname ~ '^ten_' AND rolname = '{admin}') \
+         + (SELECT count(*) FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member \
+            WHERE r.rolname = '{service}')",
+        admin = there.names.admin(),
+        service = there.names.service()
+    )
 }
 
 async fn conforms_at(isolation: Isolation) {
@@ -170,12 +189,12 @@ async fn a_tenant_says_where_it_is_and_a_location_has_its_rows() {
     assert!(unknown.to_string().contains("given are: eu;"), "{unknown}");
     // Without an admin's URL there are shared ones only.
     let mut bare = config(&site, &there, Isolation::Schema);
-    bare.locations[0].admin_url = None;
+    bare.databases.locations[0].admin_url = None;
     let bare = open(bare).await;
     let unable = make(&bare, "t", None).await.unwrap_err();
     assert_eq!(unable.kind(), ErrorKind::Unsupported);
     let mut wrong = site.config();
-    wrong.default_location = Some(eu());
+    wrong.databases.default_location = Some(eu());
     assert_eq!(refused(wrong).await.kind(), ErrorKind::Invalid);
 }
 
@@ -192,8 +211,8 @@ async fn a_database_has_one_owner() {
     }
     // No other location of the same installation, and no installation.
     let mut renamed = config(&site, &there, Isolation::Shared);
-    renamed.locations[0].name = LocationName::parse("us").unwrap();
-    renamed.default_location = None;
+    renamed.databases.locations[0].name = LocationName::parse("us").unwrap();
+    renamed.databases.default_location = None;
     assert_eq!(refused(renamed).await.kind(), ErrorKind::Conflict);
     assert_eq!(refused(there.config()).await.kind(), ErrorKind::Conflict);
     // Nor a tenant's, and a tenant's is no other tenant's.
@@ -207,7 +226,7 @@ async fn a_database_has_one_owner() {
     let why = make(&node, "u", Some(own(&free))).await.unwrap_err();
     assert_eq!(why.kind(), ErrorKind::Conflict, "{why}");
     let mut second = config(&site, &there, Isolation::Shared);
-    second.locations.push(LocationConfig {
+    second.databases.locations.push(LocationConfig {
         name: LocationName::parse("us").unwrap(),
         url: url(&free),
         admin_url: None,
@@ -246,7 +265,8 @@ async fn a_location_that_is_down_costs_its_own_tenants_only() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     let mut config = begin;
     let there_url = format!("{scheme}@{listens}/{path}");
-    config.locations[0] = LocationConfig { name: eu(), url: url(&there_url), admin_url: None };
+    config.databases.locations[0] =
+        LocationConfig { name: eu(), url: url(&there_url), admin_url: None };
     let node = open(config).await;
     let is_refused = async |scope: &Scope<Admin>| {
         let why = write(&node, scope, "c", 1).await.expect_err("down");
@@ -275,8 +295,8 @@ async fn a_location_with_the_wrong_rights_stops_the_start() {
     let mut wrong = config(&site, &there, Isolation::Shared);
     let database = there.names.database();
     let superuser = there.superuser.rsplit_once('/').unwrap().0;
-    wrong.locations[0].url = url(&format!("{superuser}/{database}"));
-    wrong.locations[0].admin_url = None;
+    wrong.databases.locations[0].url = url(&format!("{superuser}/{database}"));
+    wrong.databases.locations[0].admin_url = None;
     let why = refused(wrong).await;
     assert!(why.to_string().contains("location eu") && why.to_string().contains("SUPERUSER"));
 }
@@ -287,15 +307,7 @@ async fn what_is_deleted_leaves_nothing_at_a_location() {
     let rows = "SELECT (SELECT count(*) FROM tenantry.records) \
                 + (SELECT count(*) FROM tenantry.vectors) \
                 + (SELECT count(*) FROM tenantry.catalog WHERE tenant > 0)";
-    let places = format!(
-        "SELECT (SELECT count(*) FROM pg_namespace WHERE nspname ~ '^ten_') \
-         + (SELECT count(*) FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba \
-            WHERE datname ~ '^ten_' AND rolname = '{admin}') \
-         + (SELECT count(*) FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member \
-            WHERE r.rolname = '{service}')",
-        admin = there.names.admin(),
-        service = there.names.service()
-    );
+    let places = places(&there);
     let left = "SELECT count(*) FROM tenantry.catalog WHERE tenant > 0 OR family IN (3, 5, 6, 11)";
     let database = another(&donor).await;
     for (name, isolation) in
@@ -334,10 +346,14 @@ async fn what_is_deleted_leaves_nothing_at_a_location() {
 /// Whoever owns a tenant's database decides what it keeps of what is committed there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_keeps_nothing_is_told_once() {
-    let (site, donor) = (Site::new().await, Site::new().await);
-    let node = open(site.config()).await;
+    let site = Site::new().await;
+    keeps_nothing(&open(site.config()).await).await;
+}
+
+pub(super) async fn keeps_nothing(node: &Node) {
+    let donor = Site::new().await;
     let carried = another(&donor).await;
-    let scope = make(&node, "t", Some(own(&carried))).await.unwrap();
+    let scope = make(node, "t", Some(own(&carried))).await.unwrap();
     node.make(&scope, "c").await.unwrap();
     let (client, connection) =
         tokio_postgres::connect(&superuser_in(&donor, &carried), NoTls).await.unwrap();
@@ -352,21 +368,25 @@ async fn a_log_that_keeps_nothing_is_told_once() {
     let patience = Duration::from_secs(10);
     let made = tokio::time::timeout(patience, node.make(&scope, "d")).await.expect("no end");
     assert_eq!(made.unwrap_err().kind(), ErrorKind::Corrupt);
-    let wrote = tokio::time::timeout(patience, write(&node, &scope, "c", 1)).await;
+    let wrote = tokio::time::timeout(patience, write(node, &scope, "c", 1)).await;
     assert_eq!(wrote.expect("no end").unwrap_err().kind(), ErrorKind::Corrupt);
     client.batch_execute("DROP TRIGGER hold ON tenantry.catalog").await.unwrap();
-    write(&node, &scope, "c", 1).await.unwrap();
+    write(node, &scope, "c", 1).await.unwrap();
 }
 
 /// Whose claim is gone keeps what it has, until it is given up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_claimed_any_more_is_not_taken_for_removed() {
-    let (site, donor) = (Site::new().await, Site::new().await);
-    let node = open(site.config()).await;
+    let site = Site::new().await;
+    is_not_claimed(&open(site.config()).await).await;
+}
+
+pub(super) async fn is_not_claimed(node: &Node) {
+    let donor = Site::new().await;
     let carried = another(&donor).await;
-    let scope = make(&node, "t", Some(own(&carried))).await.unwrap();
+    let scope = make(node, "t", Some(own(&carried))).await.unwrap();
     node.make(&scope, "c").await.unwrap();
-    write(&node, &scope, "c", 3).await.unwrap();
+    write(node, &scope, "c", 3).await.unwrap();
     let (client, connection) =
         tokio_postgres::connect(&superuser_in(&donor, &carried), NoTls).await.unwrap();
     tokio::spawn(connection);
@@ -390,8 +410,14 @@ async fn what_is_not_claimed_any_more_is_not_taken_for_removed() {
 /// Whoever owns a tenant's database may write notes there that name others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_note_removes_nobody_else() {
-    let (site, there, donor) = (Site::new().await, Site::new().await, Site::new().await);
-    let node = open(config(&site, &there, Isolation::Schema)).await;
+    let (site, there) = (Site::new().await, Site::new().await);
+    forges(&there, async || open(config(&site, &there, Isolation::Schema)).await).await;
+}
+
+/// Tenants are made in schemas at the location.
+pub(super) async fn forges(there: &Site, open: impl AsyncFn() -> Node) {
+    let donor = Site::new().await;
+    let node = open().await;
     let victim = make(&node, "victim", None).await.unwrap();
     node.make(&victim, "c").await.unwrap();
     write(&node, &victim, "c", 3).await.unwrap();
@@ -414,7 +440,8 @@ async fn a_forged_note_removes_nobody_else() {
     client.batch_execute(&forged).await.unwrap();
     // The purger looks at the place again, whether by a deletion or at its opening.
     node.store.close();
-    let node = open(config(&site, &there, Isolation::Schema)).await;
+    drop(node);
+    let node = open().await;
     let scope = node.scope(forger);
     let made = node.collection(&scope, "c").await.unwrap();
     node.store.delete_collection(&scope, &made).await.unwrap();
@@ -432,8 +459,15 @@ async fn a_forged_note_removes_nobody_else() {
 /// Two tenants that carry databases, of which one takes connections and says nothing any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_purge_that_hangs_keeps_no_other_waiting_and_can_be_given_up() {
-    let (site, donor) = (Site::new().await, Site::new().await);
-    let node = open(site.config()).await;
+    let site = Site::new().await;
+    hangs(&open(site.config()).await).await;
+    let rest = "SELECT count(*) FROM tenantry.catalog WHERE tenant > 0 OR family IN (3, 5, 6, 8, 11) \
+                AND substr(key, 1, 8) <> int8send(0)";
+    assert_eq!(site.ask(rest).await, 0);
+}
+
+pub(super) async fn hangs(node: &Node) {
+    let donor = Site::new().await;
     let (mute, good) = (another(&donor).await, another(&donor).await);
     let (scheme, rest) = mute.split_once('@').unwrap();
     let (address, path) = rest.split_once('/').unwrap();
@@ -441,9 +475,9 @@ async fn a_purge_that_hangs_keeps_no_other_waiting_and_can_be_given_up() {
     let listens = proxy.address;
     let through = format!("{scheme}@{listens}/{path}");
     for (name, url) in [("mute", &through), ("good", &good)] {
-        let scope = make(&node, name, Some(own(url))).await.unwrap();
+        let scope = make(node, name, Some(own(url))).await.unwrap();
         node.make(&scope, "c").await.unwrap();
-        write(&node, &scope, "c", 3).await.unwrap();
+        write(node, &scope, "c", 3).await.unwrap();
     }
     let lost = node.store.find_tenant(&tenant("mute")).await.unwrap().unwrap().id;
     drop(proxy);
@@ -469,17 +503,14 @@ async fn a_purge_that_hangs_keeps_no_other_waiting_and_can_be_given_up() {
     let nobody = TenantId::new(99);
     let why = node.store.abandon(&node.operator, nobody).await.unwrap_err();
     assert_eq!(why.kind(), ErrorKind::NotFound);
-    let lives = make(&node, "lives", None).await.unwrap().tenant();
+    let lives = make(node, "lives", None).await.unwrap().tenant();
     let why = node.store.abandon(&node.operator, lives).await.unwrap_err();
     assert_eq!(why.kind(), ErrorKind::Invalid);
     assert!(why.to_string().contains("is not deleted"), "{why}");
     node.delete("lives").await.unwrap();
     let given_up = node.store.abandon(&node.operator, lost).await.unwrap();
     assert_eq!((given_up.tenant, given_up.location), (lost, Location::Own));
-    let rest = "SELECT count(*) FROM tenantry.catalog WHERE tenant > 0 OR family IN (3, 5, 6, 8, 11) \
-                AND substr(key, 1, 8) <> int8send(0)";
-    until("the rest is gone", async || site.ask(rest).await == 0).await;
-    assert_eq!(left().await, []);
+    until("the rest is gone", async || left().await.is_empty()).await;
     let log = node.store.operator_audit(&node.operator, 0, 100).await.unwrap();
     let entry = log.iter().find(|entry| entry.event.action == "tenant.abandon").unwrap();
     assert_eq!(entry.event.target, format!("{lost} at own"));
@@ -487,7 +518,7 @@ async fn a_purge_that_hangs_keeps_no_other_waiting_and_can_be_given_up() {
 }
 
 /// Takes connections there and says nothing.
-async fn until_bound(address: std::net::SocketAddr) -> tokio::net::TcpListener {
+pub(super) async fn until_bound(address: std::net::SocketAddr) -> tokio::net::TcpListener {
     loop {
         match tokio::net::TcpListener::bind(address).await {
             Ok(listener) => return listener,
@@ -497,7 +528,7 @@ async fn until_bound(address: std::net::SocketAddr) -> tokio::net::TcpListener {
 }
 
 /// The superuser's URL of the database that another URL names.
-fn superuser_in(site: &Site, url: &str) -> String {
+pub(super) fn superuser_in(site: &Site, url: &str) -> String {
     let (server, _) = site.superuser.rsplit_once('/').unwrap();
     format!("{server}/{}", url.rsplit_once('/').unwrap().1)
 }

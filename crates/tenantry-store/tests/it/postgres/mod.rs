@@ -2,10 +2,11 @@
 //!
 //! `TENANTRY_TEST_POSTGRES` is the URL of a superuser of a server for tests.
 
+pub(crate) mod beside;
 mod faults;
 mod graph;
 mod hostile;
-mod locations;
+pub(crate) mod locations;
 mod nodes;
 mod pooler;
 mod proxy;
@@ -57,7 +58,7 @@ async fn the_fewest_connections_are_enough() {
     conformance::run_all(async || {
         let site = Site::new().await;
         let mut config = site.config();
-        config.connections = std::num::NonZeroUsize::MIN;
+        config.databases.connections = std::num::NonZeroUsize::MIN;
         (Store::open_postgres(config).await.expect("a store"), site)
     })
     .await;
@@ -115,7 +116,7 @@ impl Site {
         let mut config = self.config();
         config.admin_url = Some(DatabaseUrl::parse(&self.admin_url).expect("a URL"));
         config.default_isolation = isolation;
-        config.emptied_after = std::time::Duration::from_millis(300);
+        config.databases.emptied_after = std::time::Duration::from_millis(300);
         Store::open_postgres(config).await.expect("a store")
     }
 
@@ -132,7 +133,7 @@ impl Site {
         let mut config = PostgresConfig::new(DatabaseUrl::parse(url).expect("a URL"), folder);
         config.admin_url = Some(DatabaseUrl::parse(admin_url).expect("a URL"));
         config.master_key = MasterKey::Bytes(Zeroizing::new([7; 32]));
-        config.emptied_after = std::time::Duration::from_millis(300);
+        config.databases.emptied_after = std::time::Duration::from_millis(300);
         Store::open_postgres(config).await.expect("a store")
     }
 
@@ -158,6 +159,11 @@ impl Site {
         let url = format!("{scheme}@{}/{path}", proxy.address);
         config.url = DatabaseUrl::parse(&url).expect("a URL");
         (proxy, config)
+    }
+
+    /// The URLs of the role that serves and of the admin, with a space between them.
+    pub(crate) fn urls(&self) -> String {
+        format!("{} {}", self.url, self.admin_url)
     }
 
     /// Runs a superuser's command.

@@ -110,7 +110,7 @@ async fn catalogs_conform_through_a_pooler() {
             let site = Site::new().await;
             let (pooler, mut config) = site.through_pooler(1);
             config.default_isolation = isolation;
-            config.connections = CONNECTIONS;
+            config.databases.connections = CONNECTIONS;
             (Store::open_postgres(config).await.expect("a store"), (pooler, site))
         };
         Box::pin(conformance::run_catalogs(&make)).await;
@@ -203,7 +203,7 @@ async fn tenants_that_take_turns_on_few_connections_see_their_own() {
 async fn tenants_take_turns(connections: usize) {
     let site = Site::new().await;
     let (_pooler, mut config) = site.through_pooler(connections);
-    config.connections = CONNECTIONS;
+    config.databases.connections = CONNECTIONS;
     let open =
         async || Arc::new(Node::new(Store::open_postgres(config.clone()).await.unwrap()).await);
     let (node, other) = (open().await, open().await);
@@ -277,7 +277,7 @@ async fn live(here: &Node, there: &Node, name: &str, isolation: Isolation) {
 async fn one_connection_of_the_server_is_enough() {
     let site = Site::new().await;
     let (_pooler, mut config) = site.through_pooler(1);
-    config.connections = CONNECTIONS;
+    config.databases.connections = CONNECTIONS;
     let open = async || {
         let store = Store::open_postgres(config.clone()).await.unwrap();
         Arc::new(Node::new(store).await.with_key().await)

@@ -1,0 +1,164 @@
+//! Moving tenants among files, among databases, and from one to the other.
+
+use super::{Site, SiteView, Sites, boxed, is_other};
+use crate::{
+    embedded::FilesRows,
+    pool::Turn,
+    postgres::carried::Carried,
+    tenancy::{
+        Pair, Space, View, WriteSet,
+        moving::{Carry, MoverId},
+        place::Placement,
+        tenants::OpenTenant,
+    },
+};
+use std::sync::Arc;
+use tenantry_types::Result;
+
+/// Rows of one of them, as moves see them.
+pub(crate) enum SiteRows {
+    Files(FilesRows),
+    Postgres(Carried),
+}
+
+impl View for SiteRows {
+    fn generation(&self) -> u64 {
+        match self {
+            Self::Files(rows) => rows.generation(),
+            Self::Postgres(rows) => rows.generation(),
+        }
+    }
+
+    async fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Files(rows) => rows.get(space, key).await,
+            Self::Postgres(rows) => boxed(rows.get(space, key)).await,
+        }
+    }
+
+    async fn many(&self, space: Space, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        match self {
+            Self::Files(rows) => rows.many(space, keys).await,
+            Self::Postgres(rows) => boxed(rows.many(space, keys)).await,
+        }
+    }
+
+    async fn page(
+        &self,
+        space: Space,
+        start: &[u8],
+        from: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Pair>> {
+        match self {
+            Self::Files(rows) => rows.page(space, start, from, limit).await,
+            Self::Postgres(rows) => boxed(rows.page(space, start, from, limit)).await,
+        }
+    }
+}
+
+impl Carry for Sites {
+    type Rows = SiteRows;
+
+    fn allow_moves(&self) -> Result<()> {
+        each!(self.root_site(), site => site.allow_moves())
+    }
+
+    fn is_closing(&self) -> bool {
+        each!(self.root_site(), site => site.is_closing())
+    }
+
+    fn is_decided(&self) -> bool {
+        each!(self.root_site(), site => site.is_decided())
+    }
+
+    async fn lead(&self) -> Result<bool> {
+        asked!(self.root_site(), site => site.lead())
+    }
+
+    fn mover(&self) -> Option<MoverId> {
+        each!(self.root_site(), site => site.mover())
+    }
+
+    async fn turn(&self, tenant: &OpenTenant) -> Result<Option<Turn>> {
+        asked!(self.at(tenant.placement()), site => site.turn(tenant))
+    }
+
+    async fn look(&self, tenant: &Arc<OpenTenant>) -> Result<SiteRows> {
+        match self.at(tenant.placement()) {
+            Site::Files(files) => files.look(tenant).await.map(SiteRows::Files),
+            Site::Postgres(cluster) => boxed(cluster.look(tenant)).await.map(SiteRows::Postgres),
+        }
+    }
+
+    async fn page(
+        &self,
+        rows: &SiteRows,
+        start: &[u8],
+        from: &[u8],
+        most: (usize, usize),
+    ) -> Result<Vec<Pair>> {
+        match (rows, &self.files) {
+            (SiteRows::Files(rows), Some(files)) => {
+                Carry::page(&**files, rows, start, from, most).await
+            }
+            (SiteRows::Files(_), None) => Err(is_other()),
+            (SiteRows::Postgres(rows), _) => {
+                boxed(Carry::page(&*self.cluster, rows, start, from, most)).await
+            }
+        }
+    }
+
+    fn has_ids(&self, placement: Placement) -> bool {
+        each!(self.at(placement), site => site.has_ids(placement))
+    }
+
+    async fn make(&self, arriving: &OpenTenant) -> Result<()> {
+        asked!(self.at(arriving.placement()), site => site.make(arriving))
+    }
+
+    async fn warm(&self, arriving: &OpenTenant) -> Result<()> {
+        asked!(self.at(arriving.placement()), site => site.warm(arriving))
+    }
+
+    async fn put(&self, arriving: &OpenTenant, set: WriteSet) -> Result<()> {
+        asked!(self.at(arriving.placement()), site => site.put(arriving, set))
+    }
+
+    async fn empty(&self, placement: Placement) -> Result<()> {
+        asked!(self.at(placement), site => site.empty(placement))
+    }
+
+    async fn close(&self, tenant: &OpenTenant, view: SiteView) -> Result<()> {
+        match (self.at(tenant.placement()), view) {
+            (Site::Files(files), SiteView::Files(view)) => files.close(tenant, view).await,
+            (Site::Postgres(cluster), SiteView::Postgres(view)) => {
+                boxed(cluster.close(tenant, view)).await
+            }
+            _ => Err(is_other()),
+        }
+    }
+
+    async fn reopen(&self, placement: Placement) -> Result<()> {
+        asked!(self.at(placement), site => site.reopen(placement))
+    }
+
+    async fn deciding(&self, tenant: &OpenTenant, installation: &OpenTenant) -> Result<SiteView> {
+        seen!(self.root_site(), site => site.deciding(tenant, installation))
+    }
+
+    async fn left(&self, placement: Placement, to: Placement) {
+        asked!(self.at(placement), site => site.left(placement, to));
+        let is_files = |placement| matches!(self.at(placement), Site::Files(_));
+        if let Some(files) = &self.files
+            && is_files(placement) != is_files(to)
+        {
+            // What is in memory of the files does not learn what is written in a database.
+            files.forget(placement.tenant);
+        }
+    }
+
+    fn is_unread(&self, placement: Placement) -> bool {
+        each!(self.at(placement), site => site.is_unread(placement))
+    }
+}
