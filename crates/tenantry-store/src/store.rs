@@ -100,13 +100,14 @@ pub struct Store(pub(crate) Handles);
 
 /// An operation, again if the tenant was moved at this moment.
 macro_rules! again {
-    ($what:expr) => {{
+    ($this:ident, $what:expr) => {{
         let patience = Patience::new();
         loop {
             let outcome = $what;
             if let Err(outcome) = patience.wait(outcome).await {
                 break outcome;
             }
+            $this.0.suspect();
         }
     }};
 }
@@ -114,11 +115,14 @@ macro_rules! again {
 /// An operation on records, where the tenant of the scope lives.
 macro_rules! on_records {
     ($this:ident, $scope:ident, $records:ident => $what:expr) => {
-        again!(match $this.0.records($scope.tenant()).await {
-            Ok(Records::Files($records)) => $what,
-            Ok(Records::Databases($records)) => $what,
-            Err(why) => Err(why),
-        })
+        again!(
+            $this,
+            match $this.0.records($scope.tenant()).await {
+                Ok(Records::Files($records)) => $what,
+                Ok(Records::Databases($records)) => $what,
+                Err(why) => Err(why),
+            }
+        )
     };
 }
 
@@ -176,12 +180,12 @@ impl Store {
 
     /// The tenant with this name, if one lives. Needs no scope: it is how a scope begins.
     pub async fn find_tenant(&self, name: &TenantName) -> Result<Option<Arc<TenantInfo>>> {
-        again!(self.0.tenancy.find_tenant(name).await)
+        again!(self, self.0.tenancy.find_tenant(name).await)
     }
 
     /// The tenant with this identity, if it lives.
     pub async fn tenant_by_id(&self, id: TenantId) -> Result<Option<Arc<TenantInfo>>> {
-        again!(self.0.tenancy.tenant_by_id(id).await)
+        again!(self, self.0.tenancy.tenant_by_id(id).await)
     }
 
     /// Makes a tenant: its data key, its row and, if asked for, its first database, in one commit.
@@ -200,12 +204,12 @@ impl Store {
         after: Option<&TenantName>,
         limit: usize,
     ) -> Result<Vec<TenantInfo>> {
-        again!(self.0.tenancy.tenants(scope, after, limit).await)
+        again!(self, self.0.tenancy.tenants(scope, after, limit).await)
     }
 
     /// The number of living tenants.
     pub async fn count_tenants(&self, scope: &OperatorScope) -> Result<u64> {
-        again!(self.0.tenancy.count_tenants(scope).await)
+        again!(self, self.0.tenancy.count_tenants(scope).await)
     }
 
     /// The tenant with this name and how much it has, in numbers; `None` if nothing of it is
@@ -215,7 +219,7 @@ impl Store {
         scope: &OperatorScope,
         name: &TenantName,
     ) -> Result<(Arc<TenantInfo>, Option<TenantSizes>)> {
-        again!(self.0.tenancy.tenant_sizes(scope, name).await)
+        again!(self, self.0.tenancy.tenant_sizes(scope, name).await)
     }
 
     /// Deleted tenants whose data are still to be removed: the first thousand by number.
@@ -240,13 +244,13 @@ impl Store {
         name: &TenantName,
         change: &TenantChange,
     ) -> Result<TenantInfo> {
-        again!(self.0.tenancy.change_tenant(scope, name, change).await)
+        again!(self, self.0.tenancy.change_tenant(scope, name, change).await)
     }
 
     /// Erases a tenant: its data key is destroyed before this returns, its name is free, its keys
     /// are refused; its bytes are removed in the background.
     pub async fn delete_tenant(&self, scope: &OperatorScope, name: &TenantName) -> Result<()> {
-        again!(self.0.tenancy.delete_tenant(scope, name).await)
+        again!(self, self.0.tenancy.delete_tenant(scope, name).await)
     }
 
     /// Begins to move a tenant to another place, while it works: it is copied in the background, and
@@ -257,7 +261,7 @@ impl Store {
         name: &TenantName,
         to: MoveTarget,
     ) -> Result<MoveStatus> {
-        again!(self.0.tenancy.start_move(scope, name, to).await)
+        again!(self, self.0.tenancy.start_move(scope, name, to).await)
     }
 
     /// The move of a tenant that is under way, or was the last one.
@@ -266,7 +270,7 @@ impl Store {
         scope: &OperatorScope,
         name: &TenantName,
     ) -> Result<Option<MoveStatus>> {
-        again!(self.0.tenancy.move_status(scope, name).await)
+        again!(self, self.0.tenancy.move_status(scope, name).await)
     }
 
     /// Cancels the move of a tenant, which stays where it is; refused with
@@ -276,7 +280,7 @@ impl Store {
         scope: &OperatorScope,
         name: &TenantName,
     ) -> Result<MoveStatus> {
-        again!(self.0.tenancy.cancel_move(scope, name).await)
+        again!(self, self.0.tenancy.cancel_move(scope, name).await)
     }
 
     /// The moves that are not over, in the order in which they were asked for: the first thousand.
@@ -292,17 +296,17 @@ impl Store {
         label: &str,
         expires_at: Option<Timestamp>,
     ) -> Result<(KeyRow, ApiKey)> {
-        again!(self.0.tenancy.create_operator_key(scope, act_as, label, expires_at).await)
+        again!(self, self.0.tenancy.create_operator_key(scope, act_as, label, expires_at).await)
     }
 
     /// The operator's keys.
     pub async fn operator_keys(&self, scope: &OperatorScope) -> Result<Vec<KeyRow>> {
-        again!(self.0.tenancy.operator_keys(scope).await)
+        again!(self, self.0.tenancy.operator_keys(scope).await)
     }
 
     /// Revokes an operator key.
     pub async fn revoke_operator_key(&self, scope: &OperatorScope, id: KeyId) -> Result<()> {
-        again!(self.0.tenancy.revoke_operator_key(scope, id).await)
+        again!(self, self.0.tenancy.revoke_operator_key(scope, id).await)
     }
 
     /// The operator's audit log, from the first entry after `after`.
@@ -312,22 +316,22 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
-        again!(self.0.tenancy.operator_audit(scope, after, limit).await)
+        again!(self, self.0.tenancy.operator_audit(scope, after, limit).await)
     }
 
     /// Makes a key of the tenant.
     pub async fn create_key(&self, scope: &Scope<Admin>, key: NewKey) -> Result<(KeyRow, ApiKey)> {
-        again!(self.0.tenancy.create_key(scope, key.clone()).await)
+        again!(self, self.0.tenancy.create_key(scope, key.clone()).await)
     }
 
     /// The tenant's keys in the order of their ids.
     pub async fn keys(&self, scope: &Scope<Admin>) -> Result<Vec<KeyRow>> {
-        again!(self.0.tenancy.keys(scope).await)
+        again!(self, self.0.tenancy.keys(scope).await)
     }
 
     /// Revokes a key of the tenant; refused from the moment this returns.
     pub async fn revoke_key(&self, scope: &Scope<Admin>, id: KeyId) -> Result<()> {
-        again!(self.0.tenancy.revoke_key(scope, id).await)
+        again!(self, self.0.tenancy.revoke_key(scope, id).await)
     }
 
     /// The tenant's audit log, from the first entry after `after`.
@@ -337,7 +341,7 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
-        again!(self.0.tenancy.audit(scope, after, limit).await)
+        again!(self, self.0.tenancy.audit(scope, after, limit).await)
     }
 
     /// Appends refusals and other events that have no commit of their own to the logs of these
@@ -355,7 +359,7 @@ impl Store {
     /// it, databases and collections that another node has made over may be found as they were up
     /// to a second ago; operations on records look for themselves.
     pub async fn confirm<L: Level>(&self, scope: &Scope<L>) -> Result<()> {
-        again!(self.0.tenancy.confirm(scope).await)
+        again!(self, self.0.tenancy.confirm(scope).await)
     }
 
     /// Databases in the order of their names.
@@ -364,7 +368,7 @@ impl Store {
         scope: &Scope<L>,
         page: Page,
     ) -> Result<Vec<DatabaseRef>> {
-        again!(self.0.tenancy.databases(scope, page).await)
+        again!(self, self.0.tenancy.databases(scope, page).await)
     }
 
     /// The database with this name.
@@ -373,7 +377,7 @@ impl Store {
         scope: &Scope<L>,
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
-        again!(self.0.tenancy.database(scope, name).await)
+        again!(self, self.0.tenancy.database(scope, name).await)
     }
 
     /// Makes a database.
@@ -382,12 +386,12 @@ impl Store {
         scope: &Scope<Admin>,
         name: &DatabaseName,
     ) -> Result<DatabaseRef> {
-        again!(self.0.tenancy.create_database(scope, name).await)
+        again!(self, self.0.tenancy.create_database(scope, name).await)
     }
 
     /// Removes a database with all it holds.
     pub async fn delete_database(&self, scope: &Scope<Admin>, name: &DatabaseName) -> Result<()> {
-        again!(self.0.tenancy.delete_database(scope, name).await)
+        again!(self, self.0.tenancy.delete_database(scope, name).await)
     }
 
     /// Collections in the order of their names.
@@ -397,7 +401,7 @@ impl Store {
         database: &DatabaseRef,
         page: Page,
     ) -> Result<Vec<CollectionRef>> {
-        again!(self.0.tenancy.collections(scope, database, page).await)
+        again!(self, self.0.tenancy.collections(scope, database, page).await)
     }
 
     /// The number of collections.
@@ -406,7 +410,7 @@ impl Store {
         scope: &Scope<L>,
         database: &DatabaseRef,
     ) -> Result<usize> {
-        again!(self.0.tenancy.count_collections(scope, database).await)
+        again!(self, self.0.tenancy.count_collections(scope, database).await)
     }
 
     /// The collection with this name.
@@ -416,7 +420,7 @@ impl Store {
         database: &DatabaseRef,
         name: &CollectionName,
     ) -> Result<CollectionRef> {
-        again!(self.0.tenancy.collection(scope, database, name).await)
+        again!(self, self.0.tenancy.collection(scope, database, name).await)
     }
 
     /// The collection with this public id, if it is in this database.
@@ -426,7 +430,7 @@ impl Store {
         database: &DatabaseRef,
         id: CollectionId,
     ) -> Result<CollectionRef> {
-        again!(self.0.tenancy.collection_by_id(scope, database, id).await)
+        again!(self, self.0.tenancy.collection_by_id(scope, database, id).await)
     }
 
     /// The collection, for whoever works with its records: each operation on them sees whether the
@@ -438,7 +442,7 @@ impl Store {
         database: &DatabaseName,
         wanted: Wanted<'_>,
     ) -> Result<CollectionRef> {
-        again!(self.0.tenancy.records_of(scope, database, wanted).await)
+        again!(self, self.0.tenancy.records_of(scope, database, wanted).await)
     }
 
     /// What was found as it is stored now; none if it cannot be older than that.
@@ -447,7 +451,7 @@ impl Store {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<Option<CollectionRef>> {
-        again!(self.0.tenancy.look_again(scope, collection).await)
+        again!(self, self.0.tenancy.look_again(scope, collection).await)
     }
 
     /// Makes a collection; `true` if it did not exist. With `get_or_create`, an existing one is
@@ -459,7 +463,7 @@ impl Store {
         spec: &CollectionSpec,
         get_or_create: bool,
     ) -> Result<(CollectionRef, bool)> {
-        again!(self.0.tenancy.create_collection(scope, database, spec, get_or_create).await)
+        again!(self, self.0.tenancy.create_collection(scope, database, spec, get_or_create).await)
     }
 
     /// Changes a collection.
@@ -469,7 +473,7 @@ impl Store {
         collection: &CollectionRef,
         change: &CollectionChange,
     ) -> Result<CollectionRef> {
-        again!(self.0.tenancy.change_collection(scope, collection, change).await)
+        again!(self, self.0.tenancy.change_collection(scope, collection, change).await)
     }
 
     /// Removes a collection with all it holds.
@@ -478,7 +482,7 @@ impl Store {
         scope: &Scope<L>,
         collection: &CollectionRef,
     ) -> Result<()> {
-        again!(self.0.tenancy.delete_collection(scope, collection).await)
+        again!(self, self.0.tenancy.delete_collection(scope, collection).await)
     }
 
     /// Applies a batch of records, whole or not at all; durable when it returns.
@@ -562,7 +566,7 @@ impl Store {
 
 impl KeyDirectory for Store {
     async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
-        again!(self.0.tenancy.find_key(id).await)
+        again!(self, self.0.tenancy.find_key(id).await)
     }
 
     fn revocations(&self) -> u64 {

@@ -158,6 +158,19 @@ impl Shared {
         if placement.location == Location::Own {
             return self.leave_own(placement, was_made).await;
         }
+        self.drop_if(placement, async || Ok(())).await
+    }
+
+    /// The same of one where a tenant does not live whose move this node works on.
+    pub(super) async fn drop_place_of_moved(self: &Arc<Self>, placement: Placement) -> Result<()> {
+        self.drop_if(placement, async || self.must_move(placement.tenant).await).await
+    }
+
+    async fn drop_if(
+        self: &Arc<Self>,
+        placement: Placement,
+        may: impl AsyncFnOnce() -> Result<()> + Send,
+    ) -> Result<()> {
         self.is_named_here(placement).await?;
         let located = self.located(placement).await?;
         let (name, tenant) = (self.name_of(placement), placement.tenant);
@@ -169,7 +182,7 @@ impl Shared {
                 let by = located.provisioner()?;
                 let remove = by.with(async |client| {
                     prove(client, &located).await?;
-                    drop_schema(client, &name, tenant).await
+                    drop_schema(client, &name, tenant, may).await
                 });
                 within(CHANGE, "remove a tenant's schema", remove).await
             }
@@ -178,7 +191,7 @@ impl Shared {
                 let by = located.provisioner()?;
                 let remove = async {
                     by.with(async |client| prove(client, &located).await).await?;
-                    drop_database(&by.way, &name, tenant).await
+                    drop_database(&by.way, &name, tenant, may).await
                 };
                 within(CHANGE, "remove a tenant's database", Box::pin(remove)).await
             }

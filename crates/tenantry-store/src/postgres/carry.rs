@@ -18,8 +18,8 @@ use crate::{
     tenancy::{
         Backend as _, Pair, Space, WriteSet,
         keys::{self, Prefix},
-        moving::{Carry, MoverId},
-        place::Placement,
+        moving::{Carry, MoverId, moved},
+        place::{PlaceRow, Placement},
         tenants::OpenTenant,
     },
 };
@@ -30,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Resource, Result};
 use tokio_postgres::types::Type;
 
 /// It is remembered for so long that a place was left.
@@ -111,6 +111,7 @@ impl Carry for Cluster {
         let mut view = PgView::putting(&self.shared, place);
         Box::pin(view.hold_claim()).await?;
         let head = view.lock(&[id]).await?.pop().and_then(|(head, _)| head);
+        self.shared.must_move(id).await?;
         let mut set = WriteSet::new(placement, 0);
         let key = keys::Head {}.encode(arriving.prefix());
         set.operations.push((Space::Data, key, Some(fence::arriving(by, &[]))));
@@ -156,19 +157,20 @@ impl Carry for Cluster {
     }
 
     async fn empty(&self, placement: Placement) -> Result<()> {
-        if placement.is_apart() {
-            return Box::pin(self.shared.drop_place(placement, true)).await;
+        if placement.isolation != Isolation::Shared {
+            return Box::pin(self.shared.drop_place_of_moved(placement)).await;
         }
-        purge::empty_of_moved(&self.shared, placement.tenant).await
+        let place = self.shared.place_of(placement).await?;
+        purge::empty_of_moved(&self.shared, &place, placement.tenant).await
     }
 
     async fn close(&self, tenant: &OpenTenant, view: PgView) -> Result<()> {
-        // A node that hung has not been told so yet.
-        self.shared.must_lead().await?;
         let id = tenant.id();
         let locked = view.heads.iter().find(|(locked, _)| *locked == id);
         let (_, head) = locked.ok_or_else(no_head)?;
         let place = view.home().clone();
+        // The counters are locked: whoever takes the move over waits for what is done here.
+        self.shared.must_move(id).await?;
         let step = put_head(&place, id, head, fence::closed(head))?;
         commit_steps(view, vec![Step::Enter(place.right(id)), Step::Run(step)], 0).await
     }
@@ -179,6 +181,7 @@ impl Carry for Cluster {
         let head = view.lock(&[id]).await?.pop().and_then(|(head, _)| head);
         let Some(head) = head else { return Ok(()) };
         let Some(open) = fence::opened(&head) else { return Ok(()) };
+        self.shared.must_move(id).await?;
         let step = put_head(&place, id, &head, open.to_vec())?;
         let steps = vec![Step::Enter(place.right(id)), Step::Run(step)];
         commit_steps(view, steps, 0).await
@@ -216,6 +219,41 @@ fn put_head(place: &Place, tenant: TenantId, old: &[u8], new: Vec<u8>) -> Result
         .with(i16::from(keys::Head::FAMILY), Type::INT2)
         .with(old.to_vec(), Type::BYTEA)
         .with(new, Type::BYTEA))
+}
+
+impl Shared {
+    /// Fails unless the root says that this node works on the move of a tenant. Whoever holds a lock
+    /// at a place that others need who take it over is safe from them.
+    pub(super) async fn must_move(self: &Arc<Self>, tenant: TenantId) -> Result<()> {
+        if self.home_here().is_none() {
+            return Ok(());
+        }
+        let by = PgView::root(self)?.mover_in(tenant).await?;
+        if by.is_some() && by == self.lead.mover() { Ok(()) } else { Err(not_leading()) }
+    }
+
+    /// Why a place has no counters of a tenant.
+    pub(super) async fn headless(self: &Arc<Self>, place: &Place, tenant: TenantId) -> Error {
+        let find = async {
+            let prefix = Prefix::of(tenant);
+            if self.root_row(&keys::Tenant {}.encode(prefix)).await?.is_none() {
+                return Err(Error::not_found(Resource::Tenant, tenant.to_string()));
+            }
+            let installation = Prefix::of(TenantId::INSTALLATION);
+            let row = keys::Place { tenant: tenant.get() }.encode(installation);
+            let row = self.root_row(&row).await?;
+            let row = row.map(|row| PlaceRow::decode(tenant, &row)).transpose()?;
+            let lives = row.map_or(Placement::shared(tenant), |row| row.placement);
+            self.place_of(lives).await
+        };
+        match Box::pin(find).await {
+            Err(why) => why,
+            Ok(lives) if lives == *place => {
+                Error::corrupt(format!("the counters of tenant {tenant} are gone"))
+            }
+            Ok(_) => moved(),
+        }
+    }
 }
 
 impl PgView {

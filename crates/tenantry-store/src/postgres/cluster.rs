@@ -24,7 +24,6 @@ use crate::{
         Backend, WriteSet,
         disk::DiskHead,
         keys,
-        moving::moved,
         place::Placement,
         seal::SealingKey,
         slot::{Slot, SlotWrite},
@@ -189,6 +188,11 @@ impl Cluster {
         self.shared.place_of(tenant.placement()).await
     }
 
+    /// Has the next one who relies on what is in memory ask first.
+    pub(crate) fn suspect(&self) {
+        self.shared.watch.suspect();
+    }
+
     /// What is in memory of rights may be believed.
     pub(crate) fn is_trusted(&self) -> bool {
         self.shared.watch.is_trusted()
@@ -230,7 +234,7 @@ impl Backend for Cluster {
         let lookups = if is_near { &self.shared.lookups } else { &self.shared.far };
         let answers = lookups.with(&place.target, None, read).await?;
         let row = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
-        let row = row.ok_or_else(moved)?;
+        let Some(row) = row else { return Err(self.shared.headless(&place, tenant.id()).await) };
         let head: DiskHead = tenant.open_row(&key, fence::counters(&row)?)?;
         let head = head.into_head();
         tenant.catalog_is_at(head.sequence, asked);

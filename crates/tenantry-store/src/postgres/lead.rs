@@ -18,17 +18,18 @@ use std::{
 use tenantry_types::Result;
 
 /// How often a session that leads speaks, and after which silence the server ends it.
-const SPEAK_EVERY: Duration = Duration::from_secs(3);
-const SILENCE_MAX: &str = "10s";
+const SPEAK_EVERY: Duration = Duration::from_secs(1);
+const SILENCE_MAX: &str = "4s";
+const DOING: &str = "ask to move tenants";
 /// How long the server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Lead {
     held: Mutex<Option<(Arc<Session>, MoverId)>>,
-    /// Held by whoever asks for the lock.
-    asking: tokio::sync::Mutex<()>,
+    /// Held by whoever asks for the lock, in a session that is kept while another node leads.
+    asking: tokio::sync::Mutex<Option<Session>>,
     /// What the only process signs with.
     alone: OnceLock<MoverId>,
 }
@@ -51,34 +52,50 @@ impl Lead {
     pub(super) fn let_go(&self) {
         *self.held.lock() = None;
     }
+
+    /// The same, if it is with this signature that this node leads.
+    fn let_go_of(&self, by: MoverId) {
+        self.held.lock().take_if(|(_, held)| *held == by);
+    }
 }
 
 impl Shared {
     /// True if this node leads, or does from now on because no other does. One without the admin's
     /// URL never does.
-    pub(super) async fn lead(&self) -> Result<bool> {
-        let _asking = self.lead.asking.lock().await;
+    pub(super) async fn lead(self: &Arc<Self>) -> Result<bool> {
+        let mut asking = self.lead.asking.lock().await;
         if self.lead.is_held() {
             return Ok(true);
         }
         let Some(provisioner) = &self.home()?.provisioner else { return Ok(false) };
         let database = &self.root()?.target.database;
+        let kept = asking.take().filter(|session| !session.is_closed());
         let ask = async {
-            let session = provisioner.enter(database).await?;
-            let settings =
-                format!("SET search_path = pg_catalog; SET idle_session_timeout = '{SILENCE_MAX}'");
-            session.batch_execute(&settings).await.map_err(failed("ask to move tenants"))?;
+            let session = match kept {
+                Some(session) => session,
+                None => {
+                    let session = provisioner.enter(database).await?;
+                    let settings = format!(
+                        "SET search_path = pg_catalog; SET idle_session_timeout = '{SILENCE_MAX}'"
+                    );
+                    session.batch_execute(&settings).await.map_err(failed(DOING))?;
+                    session
+                }
+            };
             let lock = try_lock_work_of_session(Work::Moves);
-            let row = session.query_one(&lock, &[]).await.map_err(failed("ask to move tenants"))?;
-            let is_ours = row.try_get(0).map_err(failed("ask to move tenants"))?;
-            Ok(if is_ours { Some(Arc::new(session)) } else { None })
+            let row = session.query_one(&lock, &[]).await.map_err(failed(DOING))?;
+            let is_ours: bool = row.try_get(0).map_err(failed(DOING))?;
+            Ok((session, is_ours))
         };
-        let Some(session) = within(LOOK, "ask to move tenants", Box::pin(ask)).await? else {
+        let (session, is_ours) = within(LOOK, DOING, Box::pin(ask)).await?;
+        if !is_ours {
+            *asking = Some(session);
             return Ok(false);
-        };
+        }
         let mut by = MoverId::default();
         self.secrets()?.entropy.fill("mover", &mut by);
-        tokio::spawn(speak(Arc::downgrade(&session)));
+        let session = Arc::new(session);
+        tokio::spawn(speak(Arc::downgrade(self), Arc::downgrade(&session), by));
         *self.lead.held.lock() = Some((session, by));
         Ok(true)
     }
@@ -96,34 +113,18 @@ impl Shared {
             by
         }))
     }
-
-    /// Fails unless the server still takes this node for the one that leads.
-    pub(super) async fn must_lead(&self) -> Result<()> {
-        if self.home_here().is_none() {
-            return Ok(());
-        }
-        let session = self.lead.held.lock().as_ref().map(|(session, _)| Arc::clone(session));
-        let asked = async {
-            match session {
-                Some(session) => session.batch_execute("SELECT 1").await.is_ok(),
-                None => false,
-            }
-        };
-        if tokio::time::timeout(PATIENCE, asked).await.unwrap_or(false) {
-            return Ok(());
-        }
-        self.lead.let_go();
-        Err(super::carry::not_leading())
-    }
 }
 
-/// Speaks now and then for as long as the session is held.
-async fn speak(session: Weak<Session>) {
+/// Speaks now and then for as long as the session is held. One that is not answered leads no more.
+async fn speak(shared: Weak<Shared>, session: Weak<Session>, by: MoverId) {
     loop {
         tokio::time::sleep(SPEAK_EVERY).await;
         let Some(session) = session.upgrade() else { return };
         let said = tokio::time::timeout(PATIENCE, session.batch_execute("SELECT 1")).await;
         if !matches!(said, Ok(Ok(()))) {
+            if let Some(shared) = shared.upgrade() {
+                shared.lead.let_go_of(by);
+            }
             return;
         }
     }

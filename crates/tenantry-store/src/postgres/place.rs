@@ -31,15 +31,18 @@ pub(crate) async fn make_schema(
     commit(transaction, "make a tenant's schema").await
 }
 
-/// Removes a tenant's schema and role, whatever of them is there.
+/// Removes a tenant's schema and role, whatever of them is there, if it `may` once others who work
+/// on the tenant wait.
 pub(crate) async fn drop_schema(
     client: &mut Client,
     place: &PlaceName,
     tenant: TenantId,
+    may: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<()> {
     stop_graphs(client, place).await?;
     let transaction = begin(client).await?;
     lock_tenant(&transaction, tenant).await?;
+    may().await?;
     let name = quoted(place.as_str())?;
     let sql = format!("DROP SCHEMA IF EXISTS {name} CASCADE; DROP ROLE IF EXISTS {name}");
     run(&transaction, &sql, "remove a tenant's schema").await?;
@@ -129,22 +132,24 @@ pub(super) async fn make_database_steps(
 }
 
 /// Removes a tenant's database and role, whatever of them is there, and ends everybody's sessions
-/// in it.
+/// in it, if it `may` once others who work on the tenant wait.
 pub(crate) async fn drop_database(
     way: &Cluster,
     place: &PlaceName,
     tenant: TenantId,
+    may: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<()> {
-    drop_database_steps(way, place, tenant, Removing::Role).await
+    drop_database_steps(way, place, (tenant, may), Removing::Role).await
 }
 
 pub(super) async fn drop_database_steps(
     way: &Cluster,
     place: &PlaceName,
-    tenant: TenantId,
+    (tenant, may): (TenantId, impl AsyncFnOnce() -> Result<()>),
     last: Removing,
 ) -> Result<()> {
     let admin = locked(way, tenant).await?;
+    may().await?;
     let name = quoted(place.as_str())?;
     // Closed first, so that nobody comes back while sessions are ended.
     if state(&admin, place).await? == State::Usable {

@@ -27,6 +27,10 @@ async fn as_role(client: &mut Client, role: &str, sql: &str) -> Option<SqlState>
     transaction.batch_execute(sql).await.err().and_then(|why| why.code().cloned())
 }
 
+async fn anybody() -> Result<()> {
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schema_is_made_and_removed_any_number_of_times() {
     Stand::with(async |stand| {
@@ -40,7 +44,7 @@ async fn a_schema_is_made_and_removed_any_number_of_times() {
         let other = make_schema(&mut admin, &stand.names, &place, TenantId::new(8)).await;
         assert_eq!(other.unwrap_err().kind(), ErrorKind::Corrupt);
         for _ in 0..2 {
-            drop_schema(&mut admin, &place, TENANT).await.unwrap();
+            drop_schema(&mut admin, &place, TENANT, anybody).await.unwrap();
             assert_eq!(exists(&admin, &place).await, (false, false, false));
         }
     })
@@ -134,18 +138,18 @@ async fn a_database_that_was_cut_off_at_any_step_is_finished() {
             let code = as_role(&mut service, "none", &sql).await;
             assert_eq!(code, Some(SqlState::INSUFFICIENT_PRIVILEGE));
             // Removing ends the session that is still there.
-            drop_database(url, &place, TENANT).await.unwrap();
+            drop_database(url, &place, TENANT, anybody).await.unwrap();
             assert!(service.query("SELECT 1", &[]).await.is_err());
             assert_eq!(exists(&admin, &place).await, (false, false, false));
         }
         for last in [Removing::Closing, Removing::Database, Removing::Role] {
             make_database(url, &stand.names, &place, TENANT).await.unwrap();
-            drop_database_steps(url, &place, TENANT, last).await.unwrap();
+            drop_database_steps(url, &place, (TENANT, anybody), last).await.unwrap();
             if last == Removing::Closing {
                 let error = make_database(url, &stand.names, &place, TENANT).await.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "making undoes no removal");
             }
-            drop_database(url, &place, TENANT).await.unwrap();
+            drop_database(url, &place, TENANT, anybody).await.unwrap();
             assert_eq!(exists(&admin, &place).await, (false, false, false));
         }
     })
@@ -164,7 +168,7 @@ async fn a_database_that_the_server_left_half_removed_can_be_removed() {
         superuser.execute(mark, &[&place.as_str()]).await.unwrap();
         let error = make_database(url, &stand.names, &place, TENANT).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        drop_database(url, &place, TENANT).await.unwrap();
+        drop_database(url, &place, TENANT, anybody).await.unwrap();
         assert_eq!(exists(&superuser, &place).await, (false, false, false));
     })
     .await;
@@ -182,7 +186,7 @@ async fn many_who_make_the_same_database_make_one() {
         // One that is given up on leaves no lock behind.
         let gives_up = tokio::time::timeout(std::time::Duration::from_millis(5), make());
         let _ = gives_up.await;
-        drop_database(url, &place, TENANT).await.unwrap();
+        drop_database(url, &place, TENANT, anybody).await.unwrap();
     })
     .await;
 }

@@ -448,41 +448,50 @@ pub(super) async fn empty(shared: &Arc<Shared>, place: &Place, tenant: TenantId)
     }
 }
 
-/// Removes everything of a living tenant from the shared tables of the root, where it does not live
-/// any more, but what the root knows of it. Its counters go first: nobody writes after that.
-pub(super) async fn empty_of_moved(shared: &Arc<Shared>, tenant: TenantId) -> Result<()> {
-    let (root, number) = (shared.root()?, signed(tenant)?);
-    let families = |is_first: bool| -> Vec<i16> {
+/// Removes everything of a living tenant from shared tables where it does not live, but what the root
+/// knows of it. Its counters, which nobody else may lock who is not the mover, go last: without them
+/// there is nothing.
+pub(super) async fn empty_of_moved(
+    shared: &Arc<Shared>,
+    place: &Place,
+    tenant: TenantId,
+) -> Result<()> {
+    let number = signed(tenant)?;
+    let is_root = shared.root_here() == Some(place);
+    let families = |is_last: bool| -> Vec<i16> {
         let is_of_place = |family: &&Family| {
             let role = family.role();
             match role {
-                Role::Root | Role::Keys => false,
-                Role::Counters => is_first,
-                _ => !is_first,
+                Role::Root | Role::Keys => !is_root && !is_last,
+                Role::Counters => is_last,
+                _ => !is_last,
             }
         };
         let all = Family::ALL.iter().filter(is_of_place);
         all.map(|family| i16::from(*family as u8)).collect()
     };
-    let mut is_first = true;
     loop {
-        let view = PgView::putting(shared, root.clone());
-        let tables = || {
-            let catalog = chunk(root, REMOVE_FAMILIES, "catalog", number);
-            let mut all = vec![catalog.with(families(is_first), Type::INT2_ARRAY)];
-            if !is_first {
-                all.extend(["vectors", "records"].map(|of| chunk(root, REMOVE_ALL, of, number)));
-            }
-            all.into_iter().map(Step::Run).collect()
-        };
-        let removed = largest(&view.run(root, tenant, tables).await?)?;
-        let none = chunk(root, REMOVE_FAMILIES, "catalog", number);
-        let none = none.with(Vec::<i16>::new(), Type::INT2_ARRAY);
-        commit_steps(view, vec![Step::Run(none)], 0).await?;
-        if !is_first && removed < CHUNK {
+        let view = PgView::putting(shared, place.clone());
+        view.hold_claim().await?;
+        if view.lock(&[tenant]).await?.pop().is_none_or(|(head, _)| head.is_none()) {
             return Ok(());
         }
-        is_first = false;
+        shared.must_move(tenant).await?;
+        let tables = || {
+            let catalog = chunk(place, REMOVE_FAMILIES, "catalog", number);
+            let mut all = vec![catalog.with(families(false), Type::INT2_ARRAY)];
+            all.extend(["vectors", "records"].map(|of| chunk(place, REMOVE_ALL, of, number)));
+            all.into_iter().map(Step::Run).collect()
+        };
+        let removed = largest(&view.run(place, tenant, tables).await?)?;
+        let is_done = removed < CHUNK;
+        let last = if is_done { families(true) } else { Vec::new() };
+        let head = chunk(place, REMOVE_FAMILIES, "catalog", number).with(last, Type::INT2_ARRAY);
+        let steps = vec![Step::Enter(place.right(tenant)), Step::Run(head)];
+        commit_steps(view, steps, 0).await?;
+        if is_done {
+            return Ok(());
+        }
     }
 }
 

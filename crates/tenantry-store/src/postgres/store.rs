@@ -49,7 +49,7 @@ use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 
 /// Connections of whoever moves a tenant, beside all others, while he does.
-const MOVERS: usize = 4;
+const MOVERS: usize = 8;
 
 /// Records in databases of PostgreSQL. All operations on them are those of [`crate::Store`].
 #[derive(Debug, Clone)]

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::tenancy::{
     Pair, Space, View,
-    disk::{DiskHead, DiskTenant},
+    disk::{self, DiskHead, DiskTenant},
     keys::{self, PREFIX_BYTES, Prefix},
-    moving::moved,
+    moving::{MoverId, moved, row::DiskMove},
     place::{Fresh, PlaceRow},
     tenants::OpenTenant,
 };
@@ -158,8 +158,9 @@ impl PgView {
         let (rows, answers) = self.lock_and(&ids, more).await?;
         for (tenant, (head, info)) in tenants.iter().zip(rows) {
             let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
-            // It may have been emptied because the tenant lives elsewhere.
-            let head = head.ok_or_else(moved)?;
+            let Some(head) = head else {
+                return Err(self.shared.headless(&self.home, tenant.id()).await);
+            };
             Self::learn(tenant, &head)?;
             if self.with_root().is_some() {
                 self.learn_info(tenant, &info.ok_or_else(gone)?)?;
@@ -196,13 +197,16 @@ impl PgView {
             let key = place(tenant).encode(Prefix::of(TenantId::INSTALLATION));
             let row = view.lock_row(&key).await?;
             let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
-            let row = PlaceRow::decode(tenant.id(), &row.ok_or_else(gone)?)?;
+            let row = row.map(|row| PlaceRow::decode(tenant.id(), &row)).transpose()?;
+            let info = view.get(Space::Catalog, &keys::Tenant {}.encode(tenant.prefix())).await?;
+            let info = info.ok_or_else(gone)?;
+            // What is put back from memory must not undo a move.
+            let is_here = |row: &PlaceRow| row.placement == tenant.placement();
+            let row = row.filter(is_here).ok_or_else(moved)?;
             tenant.set_told(row.told);
             if row.fresh == Fresh::Made {
                 tenant.set_made();
             }
-            let key = keys::Tenant {}.encode(tenant.prefix());
-            let info = view.get(Space::Catalog, &key).await?.ok_or_else(gone)?;
             view.learn_info(tenant, &info)?;
         }
         let rest: Vec<&OpenTenant> =
@@ -333,6 +337,9 @@ impl PgView {
         let head = fence::counters(head)?;
         let head: DiskHead = tenant.open_row(&keys::Head {}.encode(tenant.prefix()), head)?;
         let head = head.into_head();
+        if head.stay != tenant.placement().stay {
+            return Err(moved());
+        }
         if tenant.head().is_none_or(|known| known.sequence != head.sequence) {
             tenant.catalog_changed();
         }
@@ -469,6 +476,15 @@ impl PgView {
             State::Open { transaction, entered, .. } => Ok((transaction, entered)),
             State::New | State::Ended => Err(Failure::internal("a view that failed is committed")),
         }
+    }
+
+    /// Whoever works on the move of a tenant, as the root says it now.
+    pub(super) async fn mover_in(&self, tenant: TenantId) -> Result<Option<MoverId>> {
+        let key = keys::Move { tenant: tenant.get() }.encode(Prefix::of(TenantId::INSTALLATION));
+        let Some(sealed) = self.get(Space::Catalog, &key).await? else { return Ok(None) };
+        let row = self.shared.secrets()?.key.open(&key, &sealed)?;
+        let row: DiskMove = disk::decode(&row, "a move")?;
+        Ok(row.into_move(tenant)?.by)
     }
 
     /// True if these rows are in the root.

@@ -73,6 +73,11 @@ impl Watch {
         self.root.is_none() || self.asked.lock().is_some_and(|asked| asked.elapsed() < TRUSTED)
     }
 
+    /// What is in memory is not to be believed before it was asked for.
+    pub(super) fn suspect(&self) {
+        *self.asked.lock() = None;
+    }
+
     /// Asks if nobody has asked a moment ago: one question for all who wait for its answer. Whoever
     /// holds a transaction asks within it, and waits for nobody: others may wait for its end.
     pub(crate) async fn refresh(&self, held: Option<&PgView>) -> Outcome<()> {

@@ -98,6 +98,11 @@ impl Handles {
         self.databases.close();
     }
 
+    /// What is in memory may be older than what another process has just written.
+    pub(crate) fn suspect(&self) {
+        self.databases.inner.suspect();
+    }
+
     /// Who has the records of a tenant, as it is known now. Whoever is asked sees whether that is
     /// still so.
     pub(crate) async fn records(&self, tenant: TenantId) -> Result<Records<'_>> {
@@ -123,11 +128,12 @@ impl Handles {
     ) -> Result<WriteOutcome> {
         let patience = Patience::new();
         loop {
-            let outcome = match self.records(scope.tenant()).await? {
-                Records::Files(files) => {
+            let outcome = match self.records(scope.tenant()).await {
+                Err(error) => Err(error),
+                Ok(Records::Files(files)) => {
                     Box::pin(files.write(scope, collection, mode, &mut batch)).await
                 }
-                Records::Databases(databases) => {
+                Ok(Records::Databases(databases)) => {
                     databases.write(scope, collection, mode, &mut batch).await
                 }
             };
@@ -138,6 +144,7 @@ impl Handles {
             if let Err(outcome) = patience.wait(outcome).await {
                 return outcome;
             }
+            self.suspect();
         }
     }
 }

@@ -5,6 +5,7 @@ use super::{
     commit::Commit,
     disk::Head,
     keys::{self, Prefix},
+    moving,
     place::{Fresh, PlaceRow, Placement},
     tenants::OpenTenant,
 };
@@ -58,9 +59,14 @@ impl<B: Backend> Tenancy<B> {
     /// What the root says now of a tenant's place; another node may have made it.
     pub(super) async fn ask_place(&self, tenant: &OpenTenant) -> Result<()> {
         let key = keys::Place { tenant: tenant.id().get() }.encode(INSTALLATION);
-        let row = self.root(None).await?.get(Space::Catalog, &key).await?;
-        let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
-        let row = PlaceRow::decode(tenant.id(), &row.ok_or_else(gone)?)?;
+        let root = self.root(None).await?;
+        if root.get(Space::Catalog, &keys::Tenant {}.encode(tenant.prefix())).await?.is_none() {
+            return Err(Error::not_found(Resource::Tenant, tenant.info().name.as_str()));
+        }
+        let row = root.get(Space::Catalog, &key).await?;
+        let row = row.map(|row| PlaceRow::decode(tenant.id(), &row)).transpose()?;
+        let is_here = |row: &PlaceRow| row.placement == tenant.placement();
+        let row = row.filter(is_here).ok_or_else(moving::moved)?;
         tenant.set_told(row.told);
         if row.fresh == Fresh::Made {
             tenant.set_made();

@@ -206,18 +206,40 @@ impl<B: Carry> Tenancy<B> {
         } else {
             None
         };
-        {
-            let mut queue = self.moves.queue.lock();
+        let is_new = {
+            let queue = self.moves.queue.lock();
             if queue.is_known && queue.head == head {
                 return Ok(());
             }
-            queue.head = head;
-        }
+            !queue.is_known
+        };
         let found = moves_in(&root, &installation).await?;
+        drop(root);
+        if is_new {
+            self.reopen_all(&found).await;
+        }
         let mut queue = self.moves.queue.lock();
         queue.waiting.extend(found.iter().map(Move::turn));
-        queue.is_known = true;
+        (queue.is_known, queue.head) = (true, head);
         Ok(())
+    }
+
+    /// Whoever has worked on these before may have ended in a pause: nobody waits for the turn of a
+    /// tenant to be read and written again.
+    async fn reopen_all(&self, found: &[Move]) {
+        for one in found.iter().filter(|one| one.phase == Phase::Begun) {
+            let reopen = async {
+                let _working = self.moves.working(one.tenant()).lock_owned().await;
+                self.check_known(one.tenant())?;
+                if one.by != self.mover() {
+                    self.take(one.tenant()).await?;
+                }
+                self.reopen(one.from).await
+            };
+            if let Err(error) = reopen.await {
+                tracing::warn!(?error, tenant = %one.tenant(), "look at a move");
+            }
+        }
     }
 
     /// One step of a move; true if nothing is left to do.
@@ -376,7 +398,9 @@ impl<B: Carry> Tenancy<B> {
     async fn hold(&self, mover: &mut Mover, one: &Move) -> Result<()> {
         let tenant = self.source(one).await?;
         let is_held = |tenant: &OpenTenant| tenant.head().and_then(|head| head.hold);
-        if is_held(&tenant).is_none() {
+        // As it is stored: what is in memory may be of before another process ended a move.
+        let stored = tenant.read_head(&self.look(&tenant).await?).await?;
+        if stored.hold.is_none() {
             // What an earlier attempt has copied may be of records whose changes are not known.
             self.empty_unused(one.to).await?;
             mover.cursor = Cursor::default();
@@ -397,7 +421,9 @@ impl<B: Carry> Tenancy<B> {
         } else {
             mover.cursor = one.cursor;
         }
-        let floor = is_held(&tenant).ok_or_else(|| Error::internal("changes are not held"))?;
+        let floor = is_held(&tenant)
+            .or(stored.hold)
+            .ok_or_else(|| Error::internal("changes are not held"))?;
         mover.replayed = floor.saturating_sub(1);
         let collection = tenant.head().map_or(u32::MAX, |head| head.last_collection);
         mover.ends = Ends::of(collection);

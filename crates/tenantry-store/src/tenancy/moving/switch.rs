@@ -113,7 +113,9 @@ impl<B: Carry> Tenancy<B> {
         now.phase = Phase::Leaving;
         now.cursor = mover.cursor;
         now.pause = mover.pause;
-        let info = arriving.info();
+        // As it is now: it may have been renamed or suspended since.
+        let (isolation, location) = (one.to.isolation, one.to.location);
+        let info = TenantInfo { isolation, location, ..(*tenant.info()).clone() };
         let mut log = self.begin(&installation)?;
         put_move(&mut log, &now);
         self.put_flip(&mut log, (tenant, &info), one, told);
