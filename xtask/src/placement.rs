@@ -51,6 +51,7 @@ impl Placement {
         Self::USUAL,
         Self::new(Backend::Embedded, "schema"),
         Self::new(Backend::Embedded, "database"),
+        Self { location: Location::Named, ..Self::new(Backend::Embedded, "shared") },
         Self::new(Backend::Postgres, "shared"),
         Self::new(Backend::Postgres, "schema"),
         Self::new(Backend::Postgres, "database"),
@@ -78,7 +79,7 @@ impl Placement {
 
     /// True if a PostgreSQL must run.
     pub(crate) fn needs_postgres(self) -> bool {
-        self.backend == Backend::Postgres
+        self.backend == Backend::Postgres || self.location != Location::Home
     }
 
     /// Prepares it for one server; on PostgreSQL the database `name` is made.
@@ -89,15 +90,21 @@ impl Placement {
         name: &str,
     ) -> Result<Variables> {
         let mut all = vec![("TENANTRY_DEFAULT_ISOLATION", self.isolation.to_owned())];
-        if self.needs_postgres() {
-            let postgres = postgres.context("PostgreSQL was not started")?;
-            let name = format!("{name}_{}", self.isolation);
+        if !self.needs_postgres() {
+            return Ok(all);
+        }
+        let postgres = postgres.context("PostgreSQL was not started")?;
+        let name = match self.backend {
+            Backend::Embedded => format!("{name}_beside"),
+            Backend::Postgres => format!("{name}_{}", self.isolation),
+        };
+        if self.backend == Backend::Postgres {
             let (url, admin_url) = set_up(program, postgres, &name)?;
             all.push(("TENANTRY_BACKEND", "postgres".to_owned()));
             all.push(("TENANTRY_DATABASE_URL", url));
             all.push(("TENANTRY_DATABASE_ADMIN_URL", admin_url));
-            self.locate(program, postgres, &name, &mut all)?;
         }
+        self.locate(program, postgres, &name, &mut all)?;
         Ok(all)
     }
 
@@ -158,6 +165,7 @@ mod tests {
     fn placements_are_named_as_they_are_shown() {
         assert_eq!(Placement::parse("embedded-shared"), Ok(Placement::USUAL));
         assert_eq!(Placement::parse("postgres-shared").unwrap().to_string(), "postgres shared");
+        assert!(Placement::parse("embedded-location").unwrap().needs_postgres());
         for (name, takes) in [("postgres-location", true), ("postgres-own", false)] {
             assert_eq!(Placement::parse(name).unwrap().takes_any_tenant(), takes);
         }

@@ -78,3 +78,7 @@ impl Shared {
 fn is_elsewhere() -> Error {
     Error::internal("the installation is asked for in PostgreSQL, and is not there")
 }
+
+#[cfg(test)]
+#[path = "root_tests.rs"]
+mod tests;
