@@ -69,6 +69,14 @@ impl Ground {
         }
     }
 
+    /// How often a word of the mover is waited for: each costs seconds where there is a database.
+    pub(super) fn times(&self) -> u32 {
+        match self {
+            Self::Files(_) => 2,
+            Self::Postgres(_) | Self::Across(..) => 1,
+        }
+    }
+
     /// What a process needs to know to open it.
     pub(super) fn word(&self) -> String {
         match self {

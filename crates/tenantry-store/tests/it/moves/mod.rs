@@ -283,7 +283,7 @@ async fn a_tenant_is_renamed_suspended_and_given_keys_while_it_is_moved(ground: 
             let state = [TenantState::Suspended, TenantState::Active][changes % 2];
             let change = TenantChange { state: Some(state), ..TenantChange::default() };
             stand.store.change_tenant(&stand.operator, &old, &change).await.expect("change");
-            if kept.len() >= 100 * (round + 1) {
+            if kept.len() >= 50 * (round + 1) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }

@@ -235,7 +235,7 @@ async fn every_step(ground: Ground, from: Target, to: Target, cancel: bool) {
         ]
     };
     for step in steps {
-        for time in 1..=2 {
+        for time in 1..=ground.times() {
             let stand = ground.open().await;
             let scope = stand.create_at("a", from).await.expect("tenant");
             super::fill(&stand, &scope, RECORDS).await;
