@@ -13,6 +13,9 @@ use futures_core::Stream;
 use std::{future::poll_fn, pin::pin, sync::Arc};
 use tokio_postgres::{Client, Row};
 
+/// Bytes of one answer. A database may be its tenant's own, and answer without end.
+const ANSWER_BYTES_MAX: usize = 512 << 20;
+
 /// The rows of each [`Step::Run`], in their order.
 pub(crate) type Answers = Vec<Vec<Row>>;
 
@@ -281,6 +284,7 @@ pub(super) async fn exchange(conn: &mut Conn, limits: &Limits, parts: Vec<Part>)
             Err(Trouble::Silence) => {
                 ended = ended.with(Failure::silent(stage, patience));
             }
+            Err(Trouble::TooMuch) => ended = ended.with(Failure::too_much()),
         }
     }
     ended
@@ -305,9 +309,13 @@ fn call(client: &Client, statement: Statement, is_asked: bool) -> Call<'_, Vec<R
             None => client.query_typed_raw(text.as_str(), values).await?,
         };
         let mut stream = pin!(stream);
-        let mut rows = Vec::new();
+        let (mut rows, mut bytes) = (Vec::new(), 0_usize);
         while let Some(row) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
             let row = row?;
+            bytes = bytes.saturating_add(row.raw_size_bytes() + size_of::<Row>());
+            if bytes > ANSWER_BYTES_MAX {
+                return Err(Trouble::TooMuch);
+            }
             if is_asked {
                 rows.push(row);
             }

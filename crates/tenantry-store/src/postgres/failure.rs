@@ -107,6 +107,12 @@ impl Failure {
         Self { cause: Cause::Lost, is_answer: false, error }
     }
 
+    /// An answer is larger than any that a database of ours gives.
+    pub(super) fn too_much() -> Self {
+        let message = "the database answers with more than it was asked for";
+        Self { cause: Cause::Other, is_answer: false, error: Error::corrupt(message) }
+    }
+
     /// The server has no connection left.
     pub(super) fn full() -> Self {
         let (cause, error) = full();

@@ -4,8 +4,7 @@ use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 use tokio::time::timeout;
 
 /// A statement that is sent when it is first polled, and its answer.
-pub(super) type Call<'a, T> =
-    Pin<Box<dyn Future<Output = Result<T, tokio_postgres::Error>> + Send + 'a>>;
+pub(super) type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, Trouble>> + Send + 'a>>;
 
 /// How one call ended.
 pub(super) type Ended<T> = Result<T, Trouble>;
@@ -17,6 +16,14 @@ pub(super) enum Trouble {
     Said(tokio_postgres::Error),
     /// Nothing came in time.
     Silence,
+    /// More came than any answer has.
+    TooMuch,
+}
+
+impl From<tokio_postgres::Error> for Trouble {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Said(error)
+    }
 }
 
 /// Sends all calls in their order, then waits for their answers in the same order.
@@ -28,7 +35,8 @@ pub(super) enum Trouble {
 ///
 /// Answers must be taken front to back, because the connection stops reading at the first that
 /// nobody takes; and all of them, because COMMIT also succeeds where it rolls back. Each may take
-/// `patience`; after the first that takes longer, `give_up` must end the connection.
+/// `patience`; after the first that takes longer, or is too large, `give_up` must end the
+/// connection.
 pub(super) async fn in_order<T>(
     mut calls: Vec<Call<'_, T>>,
     patience: Duration,
@@ -40,8 +48,8 @@ pub(super) async fn in_order<T>(
             match call.as_mut().poll(cx) {
                 Poll::Pending => early.push(None),
                 Poll::Ready(Ok(answer)) => early.push(Some(Ok(answer))),
-                Poll::Ready(Err(error)) => {
-                    early.push(Some(Err(Trouble::Said(error))));
+                Poll::Ready(Err(trouble)) => {
+                    early.push(Some(Err(trouble)));
                     break;
                 }
             }
@@ -54,7 +62,12 @@ pub(super) async fn in_order<T>(
         ended.push(match early.take() {
             Some(ended) => ended,
             None => match timeout(patience, call).await {
-                Ok(answer) => answer.map_err(Trouble::Said),
+                Ok(answer) => {
+                    if matches!(answer, Err(Trouble::TooMuch)) {
+                        give_up();
+                    }
+                    answer
+                }
                 Err(_) => {
                     give_up();
                     Err(Trouble::Silence)

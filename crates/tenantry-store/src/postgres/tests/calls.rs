@@ -40,6 +40,21 @@ async fn what_always_says_that_nothing_is_prepared_is_not_asked_for_ever() {
     assert_eq!((error.cause(), error.error().kind()), (Cause::NotPrepared, ErrorKind::Unavailable));
 }
 
+/// A database may be its tenant's own, and say anything.
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off() {
+    let world = World::new(1).await;
+    let (connections, target) = (world.connections(1), world.target(0));
+    let conn = connections.get(&target).await.expect("a connection");
+    let limits = Limits { statement: Duration::from_secs(60), ..LIMITS };
+    let endless = "SELECT repeat('x', 4000000) FROM generate_series(1, 100000)";
+    let error = read(conn, limits, right(1), vec![sql(endless)]).await.expect_err("cut off");
+    assert_eq!((error.cause(), error.error().kind()), (Cause::Other, ErrorKind::Corrupt));
+    // Its connection has ended, and the next one is open.
+    let conn = connections.get(&target).await.expect("another connection");
+    read(conn, LIMITS, right(1), vec![sql("SELECT 1")]).await.expect("an answer");
+}
+
 #[tokio::test]
 async fn several_rights_write_in_one_commit() {
     let world = World::new(1).await;

@@ -227,7 +227,8 @@ impl<B: Carry> Tenancy<B> {
     /// Whoever has worked on these before may have ended in a pause: nobody waits for the turn of a
     /// tenant to be read and written again.
     async fn reopen_all(&self, found: &[Move]) {
-        for one in found.iter().filter(|one| one.phase == Phase::Begun) {
+        // One that was left lives elsewhere by now.
+        for one in found.iter().filter(|one| one.phase != Phase::Leaving) {
             let reopen = async {
                 let _working = self.moves.working(one.tenant()).lock_owned().await;
                 self.check_known(one.tenant())?;
