@@ -2,6 +2,7 @@
 
 mod ground;
 mod load;
+mod nodes;
 mod steps;
 
 use ground::Ground;
