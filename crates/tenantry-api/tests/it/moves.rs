@@ -57,7 +57,8 @@ async fn moves_that_make_no_sense_are_refused() {
         (json!({"isolation": "room"}), 400, "invalid", "isolation"),
         (json!({"isolation": 1}), 400, "invalid", "expected a string"),
         (json!({"location": "A"}), 400, "invalid", "location: home"),
-        (json!({"location": "eu"}), 501, "unsupported", "cannot be moved yet"),
+        (json!({"location": "eu"}), 400, "invalid", "there is no location eu"),
+        (json!({"location": "own"}), 501, "unsupported", "a database of their own"),
         (json!({"to": "schema"}), 400, "invalid", "to"),
     ] {
         let why = server.call(&op, &post, body.clone()).await.refused(status, kind);

@@ -95,8 +95,14 @@ fn tenants_live_in_files_and_at_locations_of_one_server() {
     }
     let unknown = [&["tenant", "create", "x", "--location", "us"][..], &to].concat();
     fails(&mut tenantry(&unknown), &["no location us", "given are: eu", "--location us=URL"]);
-    let refused = [&["tenant", "move", "here", "--location", "eu"][..], &to].concat();
-    fails(&mut tenantry(&refused), &["cannot be moved yet"]);
+    let moved = done(&[&["tenant", "move", "here", "--location", "eu"][..], &to].concat());
+    assert!(moved.starts_with("here: shared → shared at eu, done"), "{moved}");
+    fill(&to, "here");
+    let back = ["tenant", "move", "here", "--location", "home", "--isolation", "schema"];
+    let moved = done(&[&back[..], &to].concat());
+    assert!(moved.starts_with("here: shared at eu → schema, done"), "{moved}");
+    let never = [&["tenant", "move", "alone", "--location", "eu"][..], &to].concat();
+    fails(&mut tenantry(&never), &["a database of their own"]);
     let log = server.stop();
     assert!(log.contains("eu"), "{log}");
     world.is_silent(&log);
