@@ -316,37 +316,6 @@ async fn files_without_their_location_serve_the_others() {
     node.store.close();
 }
 
-/// Tenants cannot be moved to databases yet, nor from there.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn moves_to_databases_are_refused() {
-    let there = Site::new().await;
-    let folder = tempfile::tempdir().unwrap();
-    let node = open(config(folder.path(), &there, Isolation::Shared)).await;
-    make(&node, "away", None).await.unwrap();
-    let home = make_at(&node, "home", Location::Home).await.unwrap();
-    let to = |location| tenantry_store::MoveTarget {
-        isolation: Some(Isolation::Shared),
-        location: Some(location),
-    };
-    let names: [(TenantName, Location); 2] =
-        [(tenant("away"), Location::Home), (tenant("home"), Location::Named(eu()))];
-    for (name, location) in &names {
-        let why = node.store.start_move(&node.operator, name, to(*location)).await.unwrap_err();
-        assert_eq!(why.kind(), ErrorKind::Unsupported, "{why}");
-    }
-    node.store.start_move(&node.operator, &names[1].0, Isolation::Schema.into()).await.unwrap();
-    until("it is moved", async || {
-        let found = node.store.tenant_by_id(home.tenant()).await.unwrap().unwrap();
-        found.isolation == Isolation::Schema
-    })
-    .await;
-    node.make(&home, "c").await.unwrap();
-    let batch = vec![record("r", 1.0, &[])];
-    let collection = node.collection(&home, "c").await.unwrap();
-    node.store.write(&home, &collection, UPSERT, batch).await.unwrap();
-    node.store.close();
-}
-
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
