@@ -62,6 +62,18 @@ fn format(world: &World) -> String {
     std::fs::read_to_string(format!("{}/format", world.home.path())).unwrap()
 }
 
+/// From the folder to the location and back, and not from a tenant's own database.
+fn moves(to: &[&str]) {
+    let moved = done(&[&["tenant", "move", "here", "--location", "eu"][..], to].concat());
+    assert!(moved.starts_with("here: shared → shared at eu, done"), "{moved}");
+    fill(to, "here");
+    let back = ["tenant", "move", "here", "--location", "home", "--isolation", "schema"];
+    let moved = done(&[&back[..], to].concat());
+    assert!(moved.starts_with("here: shared at eu → schema, done"), "{moved}");
+    let never = [&["tenant", "move", "alone", "--location", "eu"][..], to].concat();
+    fails(&mut tenantry(&never), &["a database of their own"]);
+}
+
 #[test]
 fn tenants_live_in_files_and_at_locations_of_one_server() {
     let world = World::new();
@@ -95,14 +107,7 @@ fn tenants_live_in_files_and_at_locations_of_one_server() {
     }
     let unknown = [&["tenant", "create", "x", "--location", "us"][..], &to].concat();
     fails(&mut tenantry(&unknown), &["no location us", "given are: eu", "--location us=URL"]);
-    let moved = done(&[&["tenant", "move", "here", "--location", "eu"][..], &to].concat());
-    assert!(moved.starts_with("here: shared → shared at eu, done"), "{moved}");
-    fill(&to, "here");
-    let back = ["tenant", "move", "here", "--location", "home", "--isolation", "schema"];
-    let moved = done(&[&back[..], &to].concat());
-    assert!(moved.starts_with("here: shared at eu → schema, done"), "{moved}");
-    let never = [&["tenant", "move", "alone", "--location", "eu"][..], &to].concat();
-    fails(&mut tenantry(&never), &["a database of their own"]);
+    moves(&to);
     let log = server.stop();
     assert!(log.contains("eu"), "{log}");
     world.is_silent(&log);
