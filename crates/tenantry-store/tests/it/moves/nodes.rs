@@ -3,7 +3,7 @@
 use super::{Ground, all, fill, new_key, target};
 use crate::stand::tenant;
 use std::time::Duration;
-use tenantry_store::TenantChange;
+use tenantry_store::{MovePhase, TenantChange};
 use tenantry_types::TenantState;
 
 /// What the root knows of a tenant is what was acknowledged last, wherever, whenever it was moved.
@@ -19,7 +19,9 @@ async fn what_is_changed_at_another_node_meanwhile_stays_so() {
         stand.store.start_move(&stand.operator, &name, target(to)).await.expect("a move");
         loop {
             let status = other.store.move_status(&other.operator, &name).await.expect("status");
-            if status.expect("a move").phase.is_over() {
+            let status = status.expect("a move");
+            if status.phase.is_over() {
+                assert_eq!(status.phase, MovePhase::Done, "{status:?}");
                 break;
             }
             let weight = 100 + u16::try_from(names % 100).expect("small");
@@ -40,7 +42,7 @@ async fn what_is_changed_at_another_node_meanwhile_stays_so() {
             let info =
                 other.store.find_tenant(&name).await.expect("find").expect("it is called so");
             assert_eq!((info.state, info.weight), (change.state.expect("one"), weight));
-            tokio::time::sleep(Duration::from_millis(3)).await;
+            tokio::time::sleep(Duration::from_millis(40)).await;
         }
         // What one node knows of rights may be so old at another one.
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -51,7 +53,7 @@ async fn what_is_changed_at_another_node_meanwhile_stays_so() {
         assert_eq!(all(&stand, &scope).await.len(), 300);
         stand.verify_audit(&scope).await;
     }
-    assert!(names > 20, "{names} changes");
+    assert!(names > 12, "{names} changes");
     let id = scope.tenant();
     stand.close();
     other.close();

@@ -10,15 +10,14 @@ use super::{
     proxy::Proxy,
 };
 use crate::{
-    conformance::{self, BoxFuture, OWN, UPSERT, record},
+    conformance::{self, BoxFuture, OWN},
     stand::{tenant, verify_chain},
 };
 use std::{path::Path, sync::Arc, time::Duration};
 use tenantry_auth::{Admin, Scope};
 use tenantry_store::{EmbeddedConfig, LocationConfig, Store, TenantChange};
 use tenantry_types::{
-    DatabaseName, Error, ErrorKind, Isolation, Location, OwnDatabase, Selector, TenantName,
-    TenantSpec,
+    DatabaseName, Error, ErrorKind, Isolation, Location, OwnDatabase, Selector, TenantSpec,
 };
 use tokio_postgres::NoTls;
 
