@@ -35,10 +35,13 @@ pub(crate) struct Sites {
 }
 
 /// Rows of one of them.
-pub(crate) enum SiteView {
-    Files(FilesView),
-    Postgres(PgView),
+pub(crate) enum Rows<F, P> {
+    Files(F),
+    Postgres(P),
 }
+
+/// Rows as operations see them.
+pub(crate) type SiteView = Rows<FilesView, PgView>;
 
 /// One of them.
 enum Site<'a> {
@@ -154,17 +157,17 @@ impl From<PgView> for SiteView {
     }
 }
 
-impl View for SiteView {
+impl<F: View, P: View> View for Rows<F, P> {
     fn generation(&self) -> u64 {
         match self {
-            Self::Files(view) => View::generation(view),
+            Self::Files(view) => view.generation(),
             Self::Postgres(view) => view.generation(),
         }
     }
 
     async fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>> {
         match self {
-            Self::Files(view) => View::get(view, space, key).await,
+            Self::Files(view) => view.get(space, key).await,
             Self::Postgres(view) => boxed(view.get(space, key)).await,
         }
     }

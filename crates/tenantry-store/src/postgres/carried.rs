@@ -12,6 +12,7 @@ use super::{
     statement::{Statement, Step},
     vector::{self, Wire},
     view::{PgView, bytes, odd},
+    write::PUT_VECTORS,
 };
 use crate::tenancy::{
     Pair, Space, View, WriteSet,
@@ -61,9 +62,6 @@ const PUT_RECORDS: &str = "INSERT INTO {schema}.records \
      unnest($6::text[]) AS fields, unnest($7::bytea[]) AS body) AS g \
      ON CONFLICT (tenant, collection, ordinal) DO UPDATE \
      SET key = excluded.key, id = excluded.id, fields = excluded.fields, body = excluded.body";
-const PUT_VECTORS: &str = "INSERT INTO {schema}.vectors (tenant, collection, field, ordinal, v) \
-     SELECT $1, $2, unnest($3::smallint[]), unnest($4::bigint[]), unnest($5) \
-     ON CONFLICT (tenant, collection, field, ordinal) DO UPDATE SET v = excluded.v";
 
 /// See the module. One transaction, which sees one state of the database.
 pub(crate) struct Carried {
@@ -441,7 +439,7 @@ impl Changes {
         }
         let ask =
             || Ok(on(view, tenant, IDS, collection)?.with(self.keys.clone(), Type::BYTEA_ARRAY));
-        let _: Result<Statement> = ask();
+        ask()?;
         let steps = || {
             let asked: Result<Statement> = ask();
             asked.map(Statement::into_steps).unwrap_or_default()

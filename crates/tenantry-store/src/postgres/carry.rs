@@ -10,8 +10,8 @@ use super::{
     cluster::{Cluster, Place, Shared, signed},
     fence, purge,
     statement::{Statement, Step},
-    submit::commit_steps,
-    view::{Key, PgView, first_bytes},
+    submit::{PUT_HEAD, commit_steps},
+    view::PgView,
 };
 use crate::{
     pool::Turn,
@@ -35,12 +35,6 @@ use tokio_postgres::types::Type;
 
 /// It is remembered for so long that a place was left.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
-const PUT_HEAD: &str = "WITH head AS (UPDATE {schema}.catalog SET row = $4 \
-     WHERE tenant = $1 AND family = $2 AND key = '' AND row = $3 RETURNING 1) \
-     SELECT 1 / count(*) FROM head";
-const LOCK: &str = "SELECT row FROM {schema}.catalog \
-     WHERE tenant = $1 AND family = $2 AND key = '' FOR UPDATE";
-
 /// When this node's tenants have left places.
 #[derive(Default)]
 pub(super) struct Left(Mutex<HashMap<Placement, Instant>>);
@@ -233,11 +227,11 @@ impl Shared {
     }
 
     /// Why a place has no counters of a tenant.
-    pub(super) async fn headless(self: &Arc<Self>, place: &Place, tenant: TenantId) -> Error {
+    pub(super) async fn headless(self: &Arc<Self>, place: &Place, of: &OpenTenant) -> Error {
+        let tenant = of.id();
         let find = async {
-            let prefix = Prefix::of(tenant);
-            if self.root_row(&keys::Tenant {}.encode(prefix)).await?.is_none() {
-                return Err(Error::not_found(Resource::Tenant, tenant.to_string()));
+            if self.root_row(&keys::Tenant {}.encode(of.prefix())).await?.is_none() {
+                return Err(Error::not_found(Resource::Tenant, of.info().name.as_str()));
             }
             let installation = Prefix::of(TenantId::INSTALLATION);
             let row = keys::Place { tenant: tenant.get() }.encode(installation);
@@ -264,17 +258,8 @@ impl PgView {
         installation: &OpenTenant,
     ) -> Result<Self> {
         let (id, root) = (tenant.id(), shared.root()?.clone());
-        let key = keys::Head {}.encode(Prefix::of(id));
-        let split = Key::split(&key)?;
-        let mut view = Self::writing(shared, root.clone());
-        let ask = || {
-            let lock = Statement::new(root.text(LOCK))
-                .with(split.number, Type::INT8)
-                .with(split.family, Type::INT2);
-            vec![Step::Run(lock)]
-        };
-        let answers = view.run(&root, id, ask).await?;
-        let head = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
+        let mut view = Self::writing(shared, root);
+        let head = view.lock(&[id]).await?.pop().and_then(|(head, _)| head);
         let head = head.filter(|head| fence::opened(head).is_some()).ok_or_else(no_head)?;
         view.lock_also(&[installation]).await?;
         view.heads.push((id, head));

@@ -234,7 +234,7 @@ impl Backend for Cluster {
         let lookups = if is_near { &self.shared.lookups } else { &self.shared.far };
         let answers = lookups.with(&place.target, None, read).await?;
         let row = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
-        let Some(row) = row else { return Err(self.shared.headless(&place, tenant.id()).await) };
+        let Some(row) = row else { return Err(self.shared.headless(&place, tenant).await) };
         let head: DiskHead = tenant.open_row(&key, fence::counters(&row)?)?;
         let head = head.into_head();
         tenant.catalog_is_at(head.sequence, asked);

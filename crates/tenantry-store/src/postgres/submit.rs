@@ -37,7 +37,7 @@ const REMOVE: &str = "DELETE FROM {schema}.catalog AS c \
      USING unnest($2::smallint[], $3::bytea[]) AS g (family, key) \
      WHERE c.tenant = $1 AND c.family = g.family AND c.key = g.key";
 /// Each of these divides by zero unless the head is as it was read.
-const PUT_HEAD: &str = "WITH head AS (UPDATE {schema}.catalog SET row = $4 \
+pub(super) const PUT_HEAD: &str = "WITH head AS (UPDATE {schema}.catalog SET row = $4 \
      WHERE tenant = $1 AND family = $2 AND key = '' AND row = $3 RETURNING 1) \
      SELECT 1 / count(*) FROM head";
 const KEEP_HEAD: &str = "SELECT 1 / count(*) FROM {schema}.catalog \

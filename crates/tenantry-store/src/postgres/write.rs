@@ -54,7 +54,7 @@ const UPDATE: &str = "UPDATE {schema}.records AS r SET fields = g.fields::jsonb,
 /// Of records that are new.
 const VECTORS: &str = "INSERT INTO {schema}.vectors (tenant, collection, field, ordinal, v) \
      SELECT $1, $2, unnest($3::smallint[]), unnest($4::bigint[]), unnest($5)";
-const PUT_VECTORS: &str = "INSERT INTO {schema}.vectors (tenant, collection, field, ordinal, v) \
+pub(super) const PUT_VECTORS: &str = "INSERT INTO {schema}.vectors (tenant, collection, field, ordinal, v) \
      SELECT $1, $2, unnest($3::smallint[]), unnest($4::bigint[]), unnest($5) \
      ON CONFLICT (tenant, collection, field, ordinal) DO UPDATE SET v = excluded.v";
 

@@ -1,12 +1,12 @@
 //! Moving tenants among files, among databases, and from one to the other.
 
-use super::{Site, SiteView, Sites, boxed, is_other};
+use super::{Rows, Site, SiteView, Sites, boxed, is_other};
 use crate::{
     embedded::FilesRows,
     pool::Turn,
     postgres::carried::Carried,
     tenancy::{
-        Pair, Space, View, WriteSet,
+        Pair, WriteSet,
         moving::{Carry, MoverId},
         place::Placement,
         tenants::OpenTenant,
@@ -15,47 +15,8 @@ use crate::{
 use std::sync::Arc;
 use tenantry_types::Result;
 
-/// Rows of one of them, as moves see them.
-pub(crate) enum SiteRows {
-    Files(FilesRows),
-    Postgres(Carried),
-}
-
-impl View for SiteRows {
-    fn generation(&self) -> u64 {
-        match self {
-            Self::Files(rows) => rows.generation(),
-            Self::Postgres(rows) => rows.generation(),
-        }
-    }
-
-    async fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        match self {
-            Self::Files(rows) => rows.get(space, key).await,
-            Self::Postgres(rows) => boxed(rows.get(space, key)).await,
-        }
-    }
-
-    async fn many(&self, space: Space, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
-        match self {
-            Self::Files(rows) => rows.many(space, keys).await,
-            Self::Postgres(rows) => boxed(rows.many(space, keys)).await,
-        }
-    }
-
-    async fn page(
-        &self,
-        space: Space,
-        start: &[u8],
-        from: &[u8],
-        limit: usize,
-    ) -> Result<Vec<Pair>> {
-        match self {
-            Self::Files(rows) => rows.page(space, start, from, limit).await,
-            Self::Postgres(rows) => boxed(rows.page(space, start, from, limit)).await,
-        }
-    }
-}
+/// Rows as moves see them.
+type SiteRows = Rows<FilesRows, Carried>;
 
 impl Carry for Sites {
     type Rows = SiteRows;
