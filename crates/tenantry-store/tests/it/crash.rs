@@ -88,6 +88,7 @@ fn config(folder: &Path, location: Option<&str>) -> EmbeddedConfig {
 async fn work(stand: Arc<Stand>, name: String, isolation: Isolation, mut chance: Chance) {
     loop {
         if let Some(old) = stand.store.find_tenant(&tenant(&name)).await.expect("find") {
+            say(&format!("=t {name} {}", old.id));
             // Half of the old ones are kept under another name, for the later rounds to look at.
             if chance.below(2) == 0 {
                 rename(&stand, &name, old.id, &mut chance).await;
@@ -202,6 +203,14 @@ impl Model {
                 assert!(self.ids.insert(id(2)), "tenant id {} was given twice", id(2));
                 let known = self.tenants.entry(id(2)).or_default();
                 known.names = vec![words[1].to_owned()];
+            }
+            // Found, and perhaps made by a life that ended before it could say so.
+            "=t" => {
+                let (id, name) = (id(2), words[1].to_owned());
+                self.ids.insert(id);
+                let new = || Known { names: vec![name], ..Known::default() };
+                let known = self.tenants.entry(id).or_insert_with(new);
+                assert!(!known.is_gone, "tenant {id} came back");
             }
             "?t" => self.tenant(id(2)).may_be_gone = true,
             "-t" => self.tenant(id(2)).is_gone = true,
