@@ -153,7 +153,7 @@ fn start(options: &Options, tenants: &Tenants) -> Result<Vec<Contestant>> {
     all.push(Contestant::new("tenantry", Server::Chroma(ours)));
     for (number, other) in (2..).zip(others) {
         let folder = format!("server-tenantry-{number}");
-        let target = Target::tenantry_in(&tenantry_program(Some(other))?, tenants, &folder)?;
+        let target = Target::tenantry_in(&tenantry_program(Some(other))?, tenants, &folder, &[])?;
         all.push(Contestant::new(&format!("tenantry {number}"), Server::Chroma(target)));
     }
     if options.peers.is_empty() {

@@ -7,8 +7,11 @@
 use crate::{
     chart::{Axis, Chart, Scale, Series},
     http::{Connection, request},
+    natives::Installation,
     neighbour::open_loop,
+    postgres::Instance,
     process::tenantry_program,
+    psycopg,
     random::Random,
     report::{self, Goal, Row},
     statistics::percentile,
@@ -35,7 +38,18 @@ const REST: Duration = Duration::from_millis(5);
 /// Questions of the neighbour a second, and how many different ones.
 const RATE: u32 = 50;
 const QUERIES: usize = 500;
-const CIRCLE: [&str; 3] = ["schema", "database", "shared"];
+/// Locations and isolations, one after the other: among files, and with databases of PostgreSQL.
+const CIRCLE: [(&str, &str); 3] = [("home", "schema"), ("home", "database"), ("home", "shared")];
+const WIDE_CIRCLE: [(&str, &str); 6] = [
+    ("home", "schema"),
+    ("home", "database"),
+    ("pg", "shared"),
+    ("pg", "schema"),
+    ("pg", "database"),
+    ("home", "shared"),
+];
+/// What a move may add to the longest operation of the tenant.
+const DELAY_MS: f64 = 50.0;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -53,6 +67,9 @@ pub(crate) struct Options {
     /// Seconds of each measurement without moves
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=120))]
     seconds: u64,
+    /// Move it through a database of PostgreSQL as well, in all isolations there
+    #[arg(long)]
+    postgres: bool,
     /// A built `tenantry` to start, instead of building one
     #[arg(long)]
     program: Option<PathBuf>,
@@ -61,18 +78,64 @@ pub(crate) struct Options {
 /// One measurement, in milliseconds.
 #[derive(Debug, Default)]
 struct Span {
-    operations: Vec<f64>,
+    /// When each operation was begun, and how long it took.
+    operations: Vec<(Instant, f64)>,
     neighbour: Vec<f64>,
-    /// Of each move: how long it took, and its longest pause of writes.
-    moves: Vec<(f64, f64)>,
+    moves: Vec<Move>,
+}
+
+impl Span {
+    fn took(&self) -> Vec<f64> {
+        self.operations.iter().map(|(_, took)| *took).collect()
+    }
+
+    /// The longest operation that was under way in some part of the measurement.
+    fn longest(&self, from: Instant, to: Instant) -> f64 {
+        let ended = |begun: &Instant, took: &f64| *begun + Duration::from_secs_f64(took / 1e3);
+        let within = self
+            .operations
+            .iter()
+            .filter(|(begun, took)| *begun <= to && ended(begun, took) >= from);
+        within.map(|(_, took)| *took).fold(0.0, f64::max)
+    }
+}
+
+/// One move.
+#[derive(Debug, Clone)]
+struct Move {
+    from: Instant,
+    to: Instant,
+    place: String,
+    /// The longest pause of writes, by the server's account.
+    pause_ms: f64,
+}
+
+impl Move {
+    fn took_ms(&self) -> f64 {
+        (self.to - self.from).as_secs_f64() * 1e3
+    }
+}
+
+/// A server in files, and the database of PostgreSQL that it knows as `pg`.
+fn start(options: &Options, tenants: &Tenants) -> Result<(Target, Option<Instance>)> {
+    let program = tenantry_program(options.program.as_deref())?;
+    if !options.postgres {
+        return Ok((Target::tenantry(&program, tenants)?, None));
+    }
+    let instance = Instance::start(&psycopg::environment()?)?;
+    let made = Installation::set_up(&program, &instance, "bench_moves")?;
+    let (url, admin) = (format!("pg={}", made.url), format!("pg={}", made.admin_url));
+    let more = ["--location", &url, "--location-admin", &admin];
+    let target = Target::tenantry_in(&program, tenants, "server-tenantry", &more)?;
+    Ok((target, Some(instance)))
 }
 
 /// The command.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let tenants = options.choice.pair(options.records)?;
-    let program = tenantry_program(options.program.as_deref())?;
     println!("two tenants of {} records: {}", options.records, tenants.origin);
-    let target = Target::tenantry(&program, &tenants)?;
+    let (target, _postgres) = start(options, &tenants)?;
+    let circle = if options.postgres { &WIDE_CIRCLE[..] } else { &CIRCLE[..] };
     target.insert(&tenants.inserts(), 4)?;
     target.check_counts(&tenants)?;
     let queries = tenants.queries_of(NEIGHBOUR, QUERIES, options.choice.seed);
@@ -87,11 +150,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         })?);
         let some = options.each.min(options.moves - done);
         moved.push(span(&target, &tenants, &queries, || {
-            (done..done + some).map(|n| go(&target, &tenants, CIRCLE[n as usize % 3])).collect()
+            let stops = circle.iter().cycle().skip(done as usize).take(some as usize);
+            stops.map(|stop| go(&target, &tenants, *stop)).collect()
         })?);
         done += some;
-        let last = moved.last().map_or(&[][..], |span| &span.moves);
-        println!("{done} of {} moves, the last {:?}", options.moves, last.last());
+        println!("{done} of {} moves", options.moves);
+        moved.last().iter().for_each(|span| tell(span));
     }
     report::finish(
         "moves",
@@ -101,22 +165,35 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     )
 }
 
-/// Moves the tenant; milliseconds of all and of the longest pause.
-fn go(target: &Target, tenants: &Tenants, to: &str) -> Result<(f64, f64)> {
+fn tell(span: &Span) {
+    for one in &span.moves {
+        let longest = span.longest(one.from, one.to);
+        println!(
+            "  to {}: {:.0} ms, {:.1} ms pause of writes, {longest:.1} ms longest operation",
+            one.place,
+            one.took_ms(),
+            one.pause_ms
+        );
+    }
+}
+
+/// Moves the tenant.
+fn go(target: &Target, tenants: &Tenants, (location, isolation): (&str, &str)) -> Result<Move> {
     let (address, operator) = target.operator.as_ref().context("the server has no operator")?;
     let name = &tenants.all.get(MOVED).context("no tenant")?.name;
     let path = format!("/v1/admin/tenants/{name}/move");
     let mut connection = Connection::open(*address)?;
-    let begun = Instant::now();
-    let body = json!({ "isolation": to }).to_string();
+    let from = Instant::now();
+    let body = json!({ "isolation": isolation, "location": location }).to_string();
     connection.send(&request("POST", &path, operator, Some(body.as_bytes())))?.success()?;
     loop {
         thread::sleep(Duration::from_millis(20));
         let status = connection.send(&request("GET", &path, operator, None))?.json()?;
         if status["over"] == true {
             ensure!(status["phase"] == "done", "{status}");
-            let pause = status["longest_pause_ms"].as_f64().context("no pause")?;
-            return Ok((begun.elapsed().as_secs_f64() * 1e3, pause));
+            let pause_ms = status["longest_pause_ms"].as_f64().context("no pause")?;
+            let place = format!("{location} {isolation}");
+            return Ok(Move { from, to: Instant::now(), place, pause_ms });
         }
     }
 }
@@ -126,7 +203,7 @@ fn span(
     target: &Target,
     tenants: &Tenants,
     queries: &[Vec<u8>],
-    work: impl FnOnce() -> Result<Vec<(f64, f64)>>,
+    work: impl FnOnce() -> Result<Vec<Move>>,
 ) -> Result<Span> {
     let is_over = AtomicBool::new(false);
     let until = || is_over.load(Ordering::Relaxed);
@@ -181,13 +258,13 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Milliseconds of each operation.
-    fn run(mut self, until: impl Fn() -> bool) -> Result<Vec<f64>> {
+    /// When each operation was begun, and its milliseconds.
+    fn run(mut self, until: impl Fn() -> bool) -> Result<Vec<(Instant, f64)>> {
         let mut took = Vec::new();
         while !until() {
             let begun = Instant::now();
             self.step()?;
-            took.push(begun.elapsed().as_secs_f64() * 1e3);
+            took.push((begun, begun.elapsed().as_secs_f64() * 1e3));
             thread::sleep(REST);
         }
         Ok(took)
@@ -249,21 +326,28 @@ fn rows(alone: &[Span], moved: &[Span]) -> Vec<Row> {
     vec![
         row("neighbour's p50", &|one| percentile(&one.neighbour, 50.0), Goal::Shown),
         row("neighbour's p99", &|one| percentile(&one.neighbour, 99.0), Goal::AtMost(1.2)),
-        row("moved tenant's p50", &|one| percentile(&one.operations, 50.0), Goal::Shown),
-        row("moved tenant's p99", &|one| percentile(&one.operations, 99.0), Goal::Shown),
-        row("moved tenant's longest", &|one| percentile(&one.operations, 100.0), Goal::Shown),
+        row("moved tenant's p50", &|one| percentile(&one.took(), 50.0), Goal::Shown),
+        row("moved tenant's p99", &|one| percentile(&one.took(), 99.0), Goal::Shown),
+        row("moved tenant's longest", &|one| percentile(&one.took(), 100.0), Goal::Shown),
     ]
 }
 
 fn details(options: &Options, alone: &[Span], moved: &[Span]) -> Value {
-    let moves: Vec<_> = moved.iter().flat_map(|span| &span.moves).collect();
-    let longest = |spans| each(spans, |one| percentile(&one.operations, 100.0));
+    let without = alone.iter().map(|span| percentile(&span.took(), 99.0)).fold(0.0, f64::max);
+    let mut moves = Vec::new();
+    for (span, one) in moved.iter().flat_map(|span| span.moves.iter().map(move |one| (span, one))) {
+        let longest = span.longest(one.from, one.to);
+        moves.push(json!({
+            "to": one.place, "took_ms": one.took_ms(), "pause_ms": one.pause_ms,
+            "longest_ms": longest, "is_within_goal": longest - without <= DELAY_MS,
+        }));
+    }
+    let longest = |spans| each(spans, |one| percentile(&one.took(), 100.0));
     json!({
         "records": options.records,
-        "moves": moves.len(),
         "operations": moved.iter().map(|span| span.operations.len()).sum::<usize>(),
-        "move_ms": moves.iter().map(|(took, _)| took).collect::<Vec<_>>(),
-        "pause_ms": moves.iter().map(|(_, pause)| pause).collect::<Vec<_>>(),
+        "moves": moves,
+        "without_moves_p99_ms": without,
         "longest_ms": longest(moved),
         "longest_without_ms": longest(alone),
     })
@@ -271,8 +355,8 @@ fn details(options: &Options, alone: &[Span], moved: &[Span]) -> Value {
 
 fn chart(alone: &[Span], moved: &[Span]) -> Chart {
     let percents = [1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 100.0];
-    let line = |name: &str, spans: &[Span], of: fn(&Span) -> &Vec<f64>| {
-        let all: Vec<f64> = spans.iter().flat_map(of).copied().collect();
+    let line = |name: &str, spans: &[Span], of: fn(&Span) -> Vec<f64>| {
+        let all: Vec<f64> = spans.iter().flat_map(of).collect();
         Series {
             name: name.to_owned(),
             points: percents.map(|p| (p, percentile(&all, p))).to_vec(),
@@ -283,10 +367,10 @@ fn chart(alone: &[Span], moved: &[Span]) -> Chart {
         x: Axis { label: "percentile", scale: Scale::Linear },
         y: Axis { label: "milliseconds", scale: Scale::Logarithmic },
         series: vec![
-            line("tenant", alone, |span| &span.operations),
-            line("tenant, moved", moved, |span| &span.operations),
-            line("neighbour", alone, |span| &span.neighbour),
-            line("neighbour, beside a move", moved, |span| &span.neighbour),
+            line("tenant", alone, Span::took),
+            line("tenant, moved", moved, Span::took),
+            line("neighbour", alone, |span| span.neighbour.clone()),
+            line("neighbour, beside a move", moved, |span| span.neighbour.clone()),
         ],
     }
 }

@@ -22,7 +22,7 @@ const SETUP_CONNECTIONS: usize = 4;
 /// An installation's databases on a PostgreSQL server.
 #[derive(Debug)]
 pub(crate) struct Installation {
-    url: String,
+    pub(crate) url: String,
     pub(crate) admin_url: String,
 }
 

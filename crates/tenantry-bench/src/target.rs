@@ -91,14 +91,19 @@ impl Target {
 
     /// Tenantry with authentication on; every tenant uses a key of its own.
     pub(crate) fn tenantry(program: &Path, tenants: &Tenants) -> Result<Self> {
-        Self::tenantry_in(program, tenants, "server-tenantry")
+        Self::tenantry_in(program, tenants, "server-tenantry", &[])
     }
 
-    /// The same in a folder of this name.
-    pub(crate) fn tenantry_in(program: &Path, tenants: &Tenants, folder: &str) -> Result<Self> {
+    /// The same in a folder of this name, with more arguments.
+    pub(crate) fn tenantry_in(
+        program: &Path,
+        tenants: &Tenants,
+        folder: &str,
+        more: &[&str],
+    ) -> Result<Self> {
         let folder = empty_folder(folder)?;
         let Tenantry { server, native, chroma, operator_key, .. } =
-            Tenantry::start(program, &folder)?;
+            Tenantry::start_with(program, &folder, more)?;
         let keys = each(native, SETUP_CONNECTIONS, &tenants.all, |connection, tenant| {
             let body = json!({"name": tenant.name});
             post(connection, "/v1/admin/tenants", &operator_key, &body)?;
