@@ -112,6 +112,12 @@ impl Authority {
         }
     }
 
+    /// The operator's right for what a server does by itself because he has told it to, audited under
+    /// this name. It opens no tenant.
+    pub fn by_order(&self, name: &'static str) -> OperatorScope {
+        OperatorScope::new(name, false, Principal::local().standing())
+    }
+
     /// The right of background work; `reason` says what for.
     pub fn system(&self, reason: &'static str) -> SystemScope {
         SystemScope::new(reason)

@@ -125,6 +125,8 @@ pub struct Numbers {
     pub largest_collection: u64,
     /// Components of its largest vectors, if it has any.
     pub dimension: Option<u32>,
+    /// Bytes of all its vectors, four for each component.
+    pub vector_bytes: u64,
     /// Which of these are the operator's word, by name.
     pub given: Vec<&'static str>,
 }
@@ -278,6 +280,7 @@ impl<'a> Facts<'a> {
             records: needs.records.unwrap_or(sizes.records),
             largest_collection,
             dimension: needs.dimension.or(widest),
+            vector_bytes: sizes.vector_bytes,
             given: said.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect(),
         };
         let (graphable, backend) = (graphable.unwrap_or_default(), backend_of(case, location));

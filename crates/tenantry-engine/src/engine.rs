@@ -4,6 +4,7 @@ use crate::{
     Operator, Session,
     compute::Bodies,
     denials::{CROSS_TENANT, Denials},
+    placement::{self, Policy},
 };
 use std::sync::{
     Arc,
@@ -134,6 +135,12 @@ impl Engine {
         }));
         crate::denials::spawn_flusher(&engine.0);
         engine
+    }
+
+    /// Moves tenants by themselves as this policy says, from now on, if this is the process that moves
+    /// tenants. Called once, at start.
+    pub fn follow(&self, policy: Policy) {
+        placement::spawn(&self.0, policy);
     }
 
     /// Who presents this token; `None` means that nothing was presented. Must precede everything

@@ -20,6 +20,7 @@ mod database;
 mod denials;
 mod engine;
 mod operator;
+pub mod placement;
 mod session;
 mod validate;
 

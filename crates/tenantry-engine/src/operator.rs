@@ -9,9 +9,12 @@ use crate::{
 use std::sync::Arc;
 use tenantry_auth::{KeyId, KeyRow, OperatorScope, TenantId};
 use tenantry_store::{
-    AuditEntry, AuditOutcome, Leftover, MoveStatus, MoveTarget, TenantChange, TenantInfo,
+    AuditEntry, AuditOutcome, BackendKind, Leftover, MoveStatus, MoveTarget, TenantChange,
+    TenantInfo,
 };
-use tenantry_types::{Error, Resource, Result, TenantName, TenantSpec, TenantState, Timestamp};
+use tenantry_types::{
+    Error, Location, Resource, Result, TenantName, TenantSpec, TenantState, Timestamp,
+};
 
 /// Manages tenants. Reaches no tenant's data: for that the operator opens a
 /// [`crate::Session`], which the tenant can see.
@@ -108,6 +111,36 @@ impl Operator {
     /// background, also after a restart.
     pub async fn start_move(&self, name: &TenantName, to: MoveTarget) -> Result<MoveStatus> {
         self.inner.store.start_move(&self.scope, name, to).await
+    }
+
+    /// Fails unless this backend keeps the place where a tenant is to be moved.
+    pub async fn check_backend(
+        &self,
+        name: &TenantName,
+        to: MoveTarget,
+        backend: BackendKind,
+    ) -> Result<()> {
+        let location = match to.location {
+            Some(location) => location,
+            None => self.tenant(name).await?.location,
+        };
+        let sites = self.inner.store.sites(&self.scope);
+        // A location that is not known is refused by whoever moves.
+        let there = sites.iter().find(|site| site.location == location);
+        let Some(there) = there.filter(|site| site.backend != backend) else { return Ok(()) };
+        let fit = sites.iter().filter(|site| site.backend == backend);
+        let names: Vec<_> = fit
+            .filter(|site| site.location != Location::Own)
+            .map(|site| site.location.to_string())
+            .collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        Err(Error::invalid(format!(
+            "the location {location} is kept by {}, not by {}: name another location; by {} are \
+             kept: {names}",
+            there.backend.word(),
+            backend.word(),
+            backend.word()
+        )))
     }
 
     /// The move of a tenant that is under way, or was the last one; `None` if it was never moved.

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 use tenantry_auth::TenantId;
-use tenantry_types::{Isolation, Location, TenantName, Timestamp};
+use tenantry_types::{Error, Isolation, Location, Result, TenantName, Timestamp};
 
 /// What keeps a tenant's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,6 +21,15 @@ impl BackendKind {
             Self::Embedded => "embedded",
             Self::Postgres => "postgres",
         }
+    }
+
+    /// The backend of a word.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](tenantry_types::ErrorKind::Invalid) if it is none of them.
+    pub fn parse(word: &str) -> Result<Self> {
+        let found = [Self::Embedded, Self::Postgres].into_iter().find(|one| one.word() == word);
+        found.ok_or_else(|| Error::invalid("backend must be embedded or postgres"))
     }
 }
 
@@ -62,6 +71,8 @@ pub struct TenantSizes {
     /// By a vector's components: records of the collection that has most, among those with such
     /// vectors.
     pub by_dimension: BTreeMap<u32, u64>,
+    /// Bytes of all vectors, four for each component, if every record has all that it may have.
+    pub vector_bytes: u64,
 }
 
 impl TenantSizes {
@@ -71,6 +82,8 @@ impl TenantSizes {
         self.records = self.records.saturating_add(records);
         self.largest_collection = self.largest_collection.max(records);
         for dimension in dimensions {
+            let bytes = records.saturating_mul(u64::from(dimension)).saturating_mul(4);
+            self.vector_bytes = self.vector_bytes.saturating_add(bytes);
             let most = self.by_dimension.entry(dimension).or_default();
             *most = records.max(*most);
         }

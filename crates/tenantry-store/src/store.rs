@@ -6,7 +6,10 @@ use crate::{
     Wanted,
     pool::{Pool, PoolTotals},
     sites::{Handles, Records},
-    tenancy::{complete, moving::Patience},
+    tenancy::{
+        complete,
+        moving::{Carry as _, Patience},
+    },
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{
@@ -281,6 +284,11 @@ impl Store {
         name: &TenantName,
     ) -> Result<MoveStatus> {
         again!(self, self.0.tenancy.cancel_move(scope, name).await)
+    }
+
+    /// True if this process is the one that moves tenants.
+    pub fn moves_tenants(&self) -> bool {
+        self.0.tenancy.leads()
     }
 
     /// The moves that are not over, in the order in which they were asked for: the first thousand.

@@ -42,6 +42,9 @@ impl Server {
         };
         let authority = if config.dev { Authority::development() } else { Authority::new() };
         let engine = open_engine(&config.store, authority, "stop that one first").await?;
+        if let Some(policy) = &config.policy {
+            engine.follow(policy.clone());
+        }
         if config.dev {
             tenantry_compat::chroma::ensure_development_tenant(&engine)
                 .await

@@ -21,7 +21,11 @@ pub(crate) async fn start_move(
     Names(tenant): Names<String>,
     Body(body): Body<MoveIn>,
 ) -> Result<(StatusCode, Json<MoveOut>)> {
-    let begun = operator.start_move(&TenantName::parse(tenant)?, body.target()?).await?;
+    let (name, to) = (TenantName::parse(tenant)?, body.target()?);
+    if let Some(backend) = body.backend()? {
+        operator.check_backend(&name, to, backend).await?;
+    }
+    let begun = operator.start_move(&name, to).await?;
     Ok((StatusCode::ACCEPTED, Json(begun.into())))
 }
 

@@ -161,6 +161,8 @@ pub(crate) struct NumbersOut {
     largest_collection: u64,
     /// Components of its largest vectors; null if it has none.
     dimension: Option<u32>,
+    /// Bytes of all its vectors, four for each component.
+    vector_bytes: u64,
     /// Which of these were given with the request: `tenants`, `records`, `dimension`.
     given: Vec<&'static str>,
 }
@@ -168,8 +170,17 @@ pub(crate) struct NumbersOut {
 impl From<Numbers> for NumbersOut {
     fn from(numbers: Numbers) -> Self {
         let Numbers { tenants, databases, collections, .. } = numbers;
-        let Numbers { records, largest_collection, dimension, given, .. } = numbers;
-        Self { tenants, databases, collections, records, largest_collection, dimension, given }
+        let Numbers { records, largest_collection, dimension, vector_bytes, given, .. } = numbers;
+        Self {
+            tenants,
+            databases,
+            collections,
+            records,
+            largest_collection,
+            dimension,
+            vector_bytes,
+            given,
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::own_database::location;
 use serde::{Deserialize, Serialize};
-use tenantry_engine::{Error, Isolation, Location, MovePhase, MoveStatus, MoveTarget, Result};
+use tenantry_engine::{
+    BackendKind, Error, Isolation, Location, MovePhase, MoveStatus, MoveTarget, Result,
+};
 use utoipa::ToSchema;
 
 /// Where a tenant is to be moved; what is not said stays as it is.
@@ -13,6 +15,9 @@ pub(crate) struct MoveIn {
     isolation: Option<String>,
     /// `home`, or the name of one of the servers' locations.
     location: Option<String>,
+    /// `embedded` or `postgres`: refused if that is not what keeps the location. The location says it;
+    /// this is for whoever wants to be sure.
+    backend: Option<String>,
 }
 
 impl MoveIn {
@@ -24,6 +29,10 @@ impl MoveIn {
             return Err(Error::invalid("say where to: give isolation, location, or both"));
         }
         Ok(MoveTarget { isolation, location })
+    }
+
+    pub(crate) fn backend(&self) -> Result<Option<BackendKind>> {
+        self.backend.as_deref().map(BackendKind::parse).transpose()
     }
 }
 

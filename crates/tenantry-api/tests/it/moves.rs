@@ -60,6 +60,9 @@ async fn moves_that_make_no_sense_are_refused() {
         (json!({"location": "eu"}), 400, "invalid", "there is no location eu"),
         (json!({"location": "own"}), 501, "unsupported", "a database of their own"),
         (json!({"to": "schema"}), 400, "invalid", "to"),
+        (json!({"backend": "embedded"}), 400, "invalid", "isolation, location, or both"),
+        (json!({"isolation": "schema", "backend": "disk"}), 400, "invalid", "backend must be"),
+        (json!({"isolation": "schema", "backend": "postgres"}), 400, "invalid", "kept by embedded"),
     ] {
         let why = server.call(&op, &post, body.clone()).await.refused(status, kind);
         assert!(why.contains(says), "{body}: {why}");

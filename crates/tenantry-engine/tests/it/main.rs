@@ -12,6 +12,7 @@ mod keys;
 mod limited_keys;
 mod names;
 mod order;
+mod placement;
 mod policy;
 mod records;
 mod search;

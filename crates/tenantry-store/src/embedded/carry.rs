@@ -113,7 +113,7 @@ impl View for FilesRows {
 impl Carry for Files {
     type Rows = FilesRows;
 
-    fn allow_moves(&self) -> Result<()> {
+    async fn allow_moves(&self) -> Result<()> {
         // One at a time writes the file.
         let _lock = self.lock.lock();
         config::allow_moves(&self.folder)
@@ -131,6 +131,18 @@ impl Carry for Files {
     /// The folder is one process's.
     async fn lead(&self) -> Result<bool> {
         Ok(true)
+    }
+
+    fn leads(&self) -> bool {
+        true
+    }
+
+    fn can_lead(&self) -> bool {
+        true
+    }
+
+    async fn stand_in(&self) -> Result<Option<Box<dyn Send>>> {
+        Ok(None)
     }
 
     fn mover(&self) -> Option<MoverId> {
@@ -176,6 +188,10 @@ impl Carry for Files {
     }
 
     /// It is open already.
+    async fn survey(&self, _arriving: &OpenTenant) -> Result<()> {
+        Ok(())
+    }
+
     async fn warm(&self, _arriving: &OpenTenant) -> Result<()> {
         Ok(())
     }
@@ -216,6 +232,10 @@ impl Carry for Files {
         let placement = tenant.placement();
         self.fences.change(placement, |fence| fence.closed = Some(placement.stay));
         Ok(())
+    }
+
+    async fn is_shut(&self, placement: Placement) -> Result<bool> {
+        Ok(self.fences.is_closed(placement))
     }
 
     async fn reopen(&self, placement: Placement) -> Result<()> {

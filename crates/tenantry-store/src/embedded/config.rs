@@ -9,6 +9,7 @@ use crate::{
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
+    num::NonZeroU64,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -55,6 +56,9 @@ pub struct EmbeddedConfig {
     pub open_databases: usize,
     /// Databases of PostgreSQL that tenants may be in too.
     pub databases: DatabasesConfig,
+    /// Bytes a second that are copied, and then compared, of tenants that are moved: at most, and one
+    /// piece at once. Without it moves rest three times as long as they work.
+    pub move_rate: Option<NonZeroU64>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where random bytes come from.
@@ -76,6 +80,7 @@ impl EmbeddedConfig {
             default_isolation: Isolation::Shared,
             open_databases: 64,
             databases: DatabasesConfig::default(),
+            move_rate: None,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
         }

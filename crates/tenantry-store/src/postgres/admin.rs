@@ -194,6 +194,11 @@ pub(crate) fn try_lock_work_of_session(work: Work) -> String {
     format!("SELECT pg_try_advisory_lock({LOCK_CLASS}, {})", work as i32)
 }
 
+/// The same to the end of the transaction.
+pub(crate) fn try_lock_work(work: Work) -> String {
+    format!("SELECT pg_catalog.pg_try_advisory_xact_lock({LOCK_CLASS}, {})", work as i32)
+}
+
 /// An URL with another database.
 pub(crate) fn with_database(url: &str, database: &str) -> Result<String> {
     let parts = Parts::of(url)?;

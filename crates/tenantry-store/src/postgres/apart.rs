@@ -6,7 +6,8 @@ use super::{
     claim,
     cluster::{Place, Schema, Shared},
     locations::Located,
-    names::{Names, PlaceName},
+    migrate::{mark_moved, run},
+    names::{Names, PlaceName, quoted},
     place::{drop_database, drop_schema, make_database, make_schema},
     purge,
     target::Target,
@@ -129,6 +130,44 @@ impl Shared {
 
     /// Makes what is missing of a tenant's place.
     pub(super) async fn make_place(self: &Arc<Self>, placement: Placement) -> Result<()> {
+        self.make_if(placement, async || Ok(())).await
+    }
+
+    /// The same of one where a tenant does not live whose move this node works on.
+    pub(super) async fn make_place_of_moved(self: &Arc<Self>, placement: Placement) -> Result<()> {
+        self.make_if(placement, async || self.must_move(placement.tenant).await).await
+    }
+
+    /// Says in the root that tenants are moved: programs that know nothing of it are refused from then
+    /// on.
+    pub(super) async fn allow_moves(&self) -> Result<()> {
+        let Some(home) = self.home_here() else { return Ok(()) };
+        let note = home.provisioner()?.with(async |client| mark_moved(client).await);
+        within(LOOK, "note that tenants are moved", Box::pin(note)).await
+    }
+
+    /// Lets the server learn what was copied to a tenant's place, so that it plans for it.
+    pub(super) async fn survey_place(self: &Arc<Self>, placement: Placement) -> Result<()> {
+        if placement.isolation == Isolation::Shared || placement.location == Location::Own {
+            // The server does so by itself, and for all who are there.
+            return Ok(());
+        }
+        let located = self.located(placement).await?;
+        let name = quoted(self.name_of(placement).as_str())?;
+        let database = self.place_in(&located, placement).target.database;
+        let survey = async {
+            let client = located.provisioner()?.enter(&database).await?;
+            let sql = format!("ANALYZE {name}.catalog, {name}.records, {name}.vectors");
+            run(&*client, &sql, "survey a tenant's tables").await
+        };
+        within(MAKE, "survey a tenant's tables", Box::pin(survey)).await
+    }
+
+    async fn make_if(
+        self: &Arc<Self>,
+        placement: Placement,
+        may: impl AsyncFnOnce() -> Result<()> + Send,
+    ) -> Result<()> {
         let located = self.located_new(placement).await?;
         if placement.isolation == Isolation::Shared || placement.location == Location::Own {
             return Ok(());
@@ -140,10 +179,12 @@ impl Shared {
             match placement.isolation {
                 Isolation::Shared => Ok(()),
                 Isolation::Schema => {
-                    by.with(async |client| make_schema(client, &by.names, &name, tenant).await)
-                        .await
+                    let whose = (tenant, may);
+                    by.with(async |client| make_schema(client, &by.names, &name, whose).await).await
                 }
-                Isolation::Database => make_database(&by.way, &by.names, &name, tenant).await,
+                Isolation::Database => {
+                    make_database(&by.way, &by.names, &name, (tenant, may)).await
+                }
             }
         };
         within(MAKE, "make a tenant's place", Box::pin(make)).await.map_err(out_of_reach)

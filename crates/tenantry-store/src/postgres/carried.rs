@@ -153,7 +153,8 @@ impl Carried {
         let is_of = |family: Family| start.starts_with(&prefix.family(family));
         let of_record = is_of(Family::Body) || is_of(Family::Vector) || is_of(Family::Id);
         if !of_record {
-            return self.view.page(Space::Data, start, from, rows).await;
+            let most = (rows, Some(bytes_most));
+            return self.view.page_within(Space::Data, (start, from), most).await;
         }
         let from = from.max(start);
         if !from.starts_with(start) {

@@ -16,10 +16,9 @@ use super::{
 use crate::{
     pool::Turn,
     tenancy::{
-        Backend as _, Pair, Space, WriteSet,
-        keys::{self, Prefix},
-        moving::{Carry, MoverId, moved},
-        place::{PlaceRow, Placement},
+        Backend as _, Pair, Space, WriteSet, keys,
+        moving::{Carry, MoverId},
+        place::Placement,
         tenants::OpenTenant,
     },
 };
@@ -30,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Isolation, Resource, Result};
+use tenantry_types::{Error, ErrorKind, Isolation, Result};
 use tokio_postgres::types::Type;
 
 /// It is remembered for so long that a place was left.
@@ -46,10 +45,9 @@ pub(super) fn not_leading() -> Error {
 impl Carry for Cluster {
     type Rows = Carried;
 
-    fn allow_moves(&self) -> Result<()> {
-        let Some(root) = self.shared.home_here() else { return Ok(()) };
-        if root.provisioner.is_some() {
-            return Ok(());
+    async fn allow_moves(&self) -> Result<()> {
+        if self.can_lead() {
+            return self.shared.allow_moves().await;
         }
         let message = "tenants are moved by servers with --database-admin-url, which `tenantry \
                        postgres setup` has printed; a command asks one by --server";
@@ -67,6 +65,19 @@ impl Carry for Cluster {
 
     async fn lead(&self) -> Result<bool> {
         self.shared.lead().await
+    }
+
+    fn leads(&self) -> bool {
+        self.shared.lead.is_held()
+    }
+
+    fn can_lead(&self) -> bool {
+        self.shared.home_here().is_none_or(|home| home.provisioner.is_some())
+    }
+
+    async fn stand_in(&self) -> Result<Option<Box<dyn Send>>> {
+        let held = self.shared.stand_in().await?;
+        Ok(held.map(|held| Box::new(held) as Box<dyn Send>))
     }
 
     fn mover(&self) -> Option<MoverId> {
@@ -100,7 +111,7 @@ impl Carry for Cluster {
     async fn make(&self, arriving: &OpenTenant) -> Result<()> {
         let (placement, id) = (arriving.placement(), arriving.id());
         let by = self.shared.signature()?;
-        self.shared.make_place(placement).await?;
+        Box::pin(self.shared.make_place_of_moved(placement)).await?;
         let place = self.shared.place_of(placement).await?;
         let mut view = PgView::putting(&self.shared, place);
         Box::pin(view.hold_claim()).await?;
@@ -121,6 +132,10 @@ impl Carry for Cluster {
             return self.empty(placement).await;
         }
         Ok(())
+    }
+
+    async fn survey(&self, arriving: &OpenTenant) -> Result<()> {
+        self.shared.survey_place(arriving.placement()).await
     }
 
     async fn warm(&self, arriving: &OpenTenant) -> Result<()> {
@@ -167,6 +182,12 @@ impl Carry for Cluster {
         self.shared.must_move(id).await?;
         let step = put_head(&place, id, head, fence::closed(head))?;
         commit_steps(view, vec![Step::Enter(place.right(id)), Step::Run(step)], 0).await
+    }
+
+    async fn is_shut(&self, placement: Placement) -> Result<bool> {
+        let place = self.shared.place_of(placement).await?;
+        let row = self.shared.stored_counters(&place, placement.tenant).await?;
+        Ok(row.is_some_and(|row| fence::opened(&row).is_some()))
     }
 
     async fn reopen(&self, placement: Placement) -> Result<()> {
@@ -224,29 +245,6 @@ impl Shared {
         }
         let by = PgView::root(self)?.mover_in(tenant).await?;
         if by.is_some() && by == self.lead.mover() { Ok(()) } else { Err(not_leading()) }
-    }
-
-    /// Why a place has no counters of a tenant.
-    pub(super) async fn headless(self: &Arc<Self>, place: &Place, of: &OpenTenant) -> Error {
-        let tenant = of.id();
-        let find = async {
-            if self.root_row(&keys::Tenant {}.encode(of.prefix())).await?.is_none() {
-                return Err(Error::not_found(Resource::Tenant, of.info().name.as_str()));
-            }
-            let installation = Prefix::of(TenantId::INSTALLATION);
-            let row = keys::Place { tenant: tenant.get() }.encode(installation);
-            let row = self.root_row(&row).await?;
-            let row = row.map(|row| PlaceRow::decode(tenant, &row)).transpose()?;
-            let lives = row.map_or(Placement::shared(tenant), |row| row.placement);
-            self.place_of(lives).await
-        };
-        match Box::pin(find).await {
-            Err(why) => why,
-            Ok(lives) if lives == *place => {
-                Error::corrupt(format!("the counters of tenant {tenant} are gone"))
-            }
-            Ok(_) => moved(),
-        }
     }
 }
 

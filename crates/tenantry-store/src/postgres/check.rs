@@ -7,7 +7,7 @@
 use super::{
     admin::failed,
     installed::COLUMNS,
-    migrate::VERSION,
+    migrate::{VERSION, tables_of},
     names::{PLACE_PATTERN, ROOT_SCHEMA, TABLES, pgvector_refusal, server_refusal},
 };
 use tenantry_types::{Error, Result};
@@ -226,7 +226,7 @@ async fn problem(client: &Client, of: Where, seen: &Seen) -> Result<Option<Strin
     }
     let sql = format!("SELECT version FROM {ROOT_SCHEMA}.installation");
     let version = first(client, &sql).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
-    Ok(version_refusal(version))
+    Ok(version_refusal(tables_of(version)))
 }
 
 /// Looks at the admin's connection: it must be another role, able to do its work and no more, in

@@ -38,7 +38,7 @@ macro_rules! refusals {
                 let made = stand.set_up().await;
                 let mut admin = connect(&made.database_admin_url).await.unwrap();
                 let place = stand.place(7);
-                make_schema(&mut admin, &stand.names, &place, TenantId::new(7)).await.unwrap();
+                make_schema(&mut admin, &stand.names, &place, (TenantId::new(7), async || Ok(()))).await.unwrap();
                 refused(&stand, &made.database_url, &$cases).await;
             })
             .await;
@@ -158,7 +158,14 @@ async fn a_tenants_own_database_is_looked_at_too() {
         let made = stand.set_up().await;
         let place = stand.place(7);
         let tenant = TenantId::new(7);
-        make_database(&way(&made.database_admin_url), &stand.names, &place, tenant).await.unwrap();
+        make_database(
+            &way(&made.database_admin_url),
+            &stand.names,
+            &place,
+            (tenant, async || Ok(())),
+        )
+        .await
+        .unwrap();
         let service = with_database(&made.database_url, place.as_str()).unwrap();
         let service = connect(&service).await.unwrap();
         check_own(&service).await.unwrap();

@@ -1,7 +1,6 @@
 //! PostgreSQL as a place for rows.
 
 use super::{
-    call,
     carry::Left,
     connections::Connections,
     fence,
@@ -11,10 +10,10 @@ use super::{
     names::{PlaceName, ROOT_SCHEMA, VECTOR_SCHEMA, quoted},
     purging::Purging,
     root::Root,
-    statement::{Limits, Right, Step, Text},
+    statement::{Limits, Right, Text},
     target::Target,
     url::DatabaseUrl,
-    view::{Key, PgView, first_bytes},
+    view::PgView,
     watch::Watch,
 };
 use crate::{
@@ -224,17 +223,7 @@ impl Backend for Cluster {
         let asked = Instant::now();
         let place = self.place(tenant).await?;
         let key = keys::Head {}.encode(tenant.prefix());
-        let split = Key::split(&key)?;
-        let read = |conn| {
-            let steps = vec![Step::Run(split.get(&place))];
-            call::read(conn, self.shared.limits, place.right(tenant.id()), steps)
-        };
-        let root = self.shared.root_here();
-        let is_near = root.is_some_and(|root| place.target.server == root.target.server);
-        let lookups = if is_near { &self.shared.lookups } else { &self.shared.far };
-        let answers = lookups.with(&place.target, None, read).await?;
-        let row = first_bytes(answers.first().map_or(&[], Vec::as_slice))?;
-        let Some(row) = row else { return Err(self.shared.headless(&place, tenant).await) };
+        let row = self.counters(&place, tenant).await?;
         let head: DiskHead = tenant.open_row(&key, fence::counters(&row)?)?;
         let head = head.into_head();
         tenant.catalog_is_at(head.sequence, asked);

@@ -6,7 +6,12 @@ use crate::{
     pool::{Pool, PoolConfig},
     tenancy::master::MasterKey,
 };
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    num::{NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 use tenantry_types::{Clock, Isolation, Location, LocationName};
 
 /// How to open a store on PostgreSQL.
@@ -32,6 +37,9 @@ pub struct PostgresConfig {
     pub default_isolation: Isolation,
     /// Where tenants' work waits for its turn.
     pub pool: Pool,
+    /// Bytes a second that are copied, and then compared, of tenants that are moved: at most, and one
+    /// piece at once. Without it moves rest three times as long as they work.
+    pub move_rate: Option<NonZeroU64>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where random bytes come from.
@@ -116,6 +124,7 @@ impl PostgresConfig {
             key_folder: key_folder.into(),
             may_found: true,
             default_isolation: Isolation::Shared,
+            move_rate: None,
             pool: Pool::new(PoolConfig::default()),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),

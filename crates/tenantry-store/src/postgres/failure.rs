@@ -2,6 +2,7 @@
 //!
 //! Texts of the server may hold values of tenants: they go into the log and nowhere else.
 
+use crate::tenancy::moving::moved;
 use std::{fmt, result::Result, time::Duration};
 use tenantry_types::{Error, ErrorKind};
 use tokio_postgres::error::{DbError, Severity, SqlState};
@@ -34,6 +35,8 @@ pub(crate) enum Cause {
     Taken,
     /// A role, schema, table or database is not there, or not for us (any more).
     Gone,
+    /// The place has no counters of the tenant.
+    Empty,
     /// The session may not take a role on. While roles are being granted, PostgreSQL may go on
     /// with an older list of them in one session until the next grant; a new session knows.
     NotGranted,
@@ -113,6 +116,11 @@ impl Failure {
         Self { cause: Cause::Other, is_answer: false, error: Error::corrupt(message) }
     }
 
+    /// The place has no counters of the tenant: it lives elsewhere, unless it is asked why.
+    pub(super) fn empty() -> Self {
+        Self { cause: Cause::Empty, is_answer: false, error: moved() }
+    }
+
     /// The server has no connection left.
     pub(super) fn full() -> Self {
         let (cause, error) = full();
@@ -164,6 +172,10 @@ fn classify(code: &SqlState, stage: Stage, is_end: bool) -> (Cause, Error) {
     // In the order of the meaning: whose fault, and what helps.
     match text {
         "3D000" => gone(text),
+        // A database that is being removed; an administrator may have closed another one.
+        "55000" if stage == Stage::Connect => {
+            unavailable(Cause::Gone, "the database takes no connections now; try again")
+        }
         "53300" if stage == Stage::Connect => full(),
         _ if is_end || text.starts_with("08") || text.starts_with("57P") => lost(),
         // A server that is only read from, after another took over.
@@ -218,8 +230,8 @@ fn full() -> (Cause, Error) {
     (Cause::Full, Error::new(ErrorKind::Unavailable, message))
 }
 
-/// Operations on records look the tenant up again, and answer that it is not there; what is left
-/// is damage.
+/// Whoever meets it asks whether the tenant lives elsewhere ([`missing`](super::missing)), and operations
+/// on records whether it lives; what is left is damage.
 fn gone(code: &str) -> (Cause, Error) {
     (Cause::Gone, Error::corrupt(format!("what the database should have is missing: {code}")))
 }
@@ -326,6 +338,14 @@ mod tests {
         let (cause, error) = classify(&code, Stage::Connect, true);
         assert_eq!((cause, error.kind()), (Cause::Full, ErrorKind::Unavailable));
         assert!(error.public_message().contains("no connection left"), "{error}");
+    }
+
+    #[test]
+    fn a_database_that_is_being_removed_is_gone() {
+        let code = SqlState::from_code("55000");
+        let (cause, error) = classify(&code, Stage::Connect, true);
+        assert_eq!((cause, error.kind()), (Cause::Gone, ErrorKind::Unavailable));
+        assert_eq!(kind("55000", Stage::Statement), (Cause::Other, ErrorKind::Internal));
     }
 
     #[test]

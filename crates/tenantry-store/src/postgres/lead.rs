@@ -6,8 +6,10 @@
 //! what its predecessor still commits to a place or to the root is refused there.
 
 use super::{
-    admin::{LOOK, Session, Work, failed, try_lock_work_of_session, within},
+    admin::{LOOK, Session, Work, failed, try_lock_work, try_lock_work_of_session, within},
     cluster::Shared,
+    statement::{Statement, Step},
+    view::PgView,
 };
 use crate::tenancy::moving::MoverId;
 use parking_lot::Mutex;
@@ -15,6 +17,7 @@ use std::{
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
+use tenantry_auth::TenantId;
 use tenantry_types::Result;
 
 /// How often a session that leads speaks, and after which silence the server ends it.
@@ -32,15 +35,31 @@ pub(super) struct Lead {
     asking: tokio::sync::Mutex<Option<Session>>,
     /// What the only process signs with.
     alone: OnceLock<MoverId>,
+    /// What a node that never leads signs with while nobody else may lead.
+    standing_in: Mutex<Option<MoverId>>,
+}
+
+/// Nobody leads as long as it is held.
+pub(super) struct StandIn {
+    shared: Arc<Shared>,
+    /// Has the lock to its end.
+    _lock: PgView,
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        *self.shared.lead.standing_in.lock() = None;
+    }
 }
 
 impl Lead {
-    /// What this node signs with, if it leads.
+    /// What this node signs with, if it leads or stands in.
     pub(super) fn mover(&self) -> Option<MoverId> {
-        self.held.lock().as_ref().map(|(_, by)| *by)
+        let held = self.held.lock().as_ref().map(|(_, by)| *by);
+        held.or(*self.standing_in.lock())
     }
 
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         let mut held = self.held.lock();
         if held.as_ref().is_some_and(|(session, _)| session.is_closed()) {
             *held = None;
@@ -92,8 +111,7 @@ impl Shared {
             *asking = Some(session);
             return Ok(false);
         }
-        let mut by = MoverId::default();
-        self.secrets()?.entropy.fill("mover", &mut by);
+        let by = self.new_signature()?;
         let session = Arc::new(session);
         tokio::spawn(speak(Arc::downgrade(self), Arc::downgrade(&session), by));
         *self.lead.held.lock() = Some((session, by));
@@ -106,12 +124,30 @@ impl Shared {
         if self.home_here().is_some() {
             return self.lead.mover().ok_or_else(super::carry::not_leading);
         }
-        let secrets = self.secrets()?;
-        Ok(*self.lead.alone.get_or_init(|| {
-            let mut by = MoverId::default();
-            secrets.entropy.fill("mover", &mut by);
-            by
-        }))
+        let new = self.new_signature()?;
+        Ok(*self.lead.alone.get_or_init(|| new))
+    }
+
+    fn new_signature(&self) -> Result<MoverId> {
+        let mut by = MoverId::default();
+        self.secrets()?.entropy.fill("mover", &mut by);
+        Ok(by)
+    }
+
+    /// For a node that never leads: none if another one does. The lock is that of a transaction, because
+    /// a pooler may be between; if it is lost, whoever leads then signs, and what this node does is
+    /// refused.
+    pub(super) async fn stand_in(self: &Arc<Self>) -> Result<Option<StandIn>> {
+        let root = self.root()?.clone();
+        let lock = PgView::putting(self, root.clone());
+        let ask = || vec![Step::Run(Statement::new(try_lock_work(Work::Moves)))];
+        let answers = lock.run(&root, TenantId::INSTALLATION, ask).await?;
+        let is_ours = answers.iter().flatten().next().and_then(|row| row.try_get(0).ok());
+        if is_ours != Some(true) {
+            return Ok(None);
+        }
+        *self.lead.standing_in.lock() = Some(self.new_signature()?);
+        Ok(Some(StandIn { shared: Arc::clone(self), _lock: lock }))
     }
 }
 

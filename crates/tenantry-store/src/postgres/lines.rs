@@ -11,7 +11,6 @@ use crate::{
         catalog::PARTITION,
         disk::{Body, DiskCollection, DiskStatistics, Statistics},
         keys,
-        moving::moved,
         tenants::OpenTenant,
     },
 };
@@ -139,8 +138,8 @@ pub(super) struct Lines {
     pub(super) near: Vec<Line>,
     /// What was counted.
     pub(super) count: Option<u64>,
-    /// The tenant lives where it was asked.
-    is_here: bool,
+    /// The tenant's counters are where it was asked, and the place is not closed.
+    pub(super) is_here: bool,
 }
 
 impl Lines {
@@ -173,9 +172,6 @@ impl Lines {
                 part::COUNT => lines.count = Some(line.total()?),
                 _ => return Err(Error::internal("a line of no kind")),
             }
-        }
-        if !lines.is_here {
-            return Err(moved());
         }
         let mut records =
             lines.records.into_iter().map(|l| Ok((l.n()?, l))).collect::<Result<Vec<_>>>()?;

@@ -254,7 +254,7 @@ impl Shared {
     }
 
     /// The database of a placement, whatever it is like.
-    async fn find(self: &Arc<Self>, placement: Placement) -> Result<Arc<Located>> {
+    pub(super) async fn find(self: &Arc<Self>, placement: Placement) -> Result<Arc<Located>> {
         match placement.location {
             Location::Home => self.home().map(Arc::clone),
             Location::Named(name) => {

@@ -42,6 +42,29 @@ const fn version_of(all: &[Migration]) -> u32 {
     all.len() as u32
 }
 
+/// What is added to the version of a root whose installation has had a tenant moved. A program that does
+/// not know the mark of moves takes it for a newer version, and refuses it.
+const MOVED: u32 = 1_000;
+
+/// What a stored version says of the tables. If the installation has something that only newer programs
+/// know, it is a version that only they know.
+pub(super) fn tables_of(stored: u32) -> u32 {
+    if is_known(stored) { stored % MOVED } else { stored }
+}
+
+/// True unless the installation has something that only newer programs know, beside the tables.
+pub(super) fn is_known(stored: u32) -> bool {
+    stored < 2 * MOVED
+}
+
+/// Says in the root that tenants are moved. The client is the admin's, in the installation's database.
+pub(super) async fn mark_moved(client: &Client) -> Result<()> {
+    let sql = format!(
+        "UPDATE {ROOT_SCHEMA}.installation SET version = version + {MOVED} WHERE version < {MOVED}"
+    );
+    run(client, &sql, "note that tenants are moved").await
+}
+
 /// How far the migration of all places is.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
@@ -126,15 +149,16 @@ async fn migrate_root_by(client: &mut Client, all: &[Migration]) -> Result<()> {
         run(&transaction, &into.fill(migration.place)?, "change the tables of the root").await?;
         run(&transaction, &into.fill(migration.root)?, "change the root").await?;
         let set = format!(
-            "INSERT INTO {ROOT_SCHEMA}.installation (one, version) VALUES (true, {number}) \
-             ON CONFLICT (one) DO UPDATE SET version = EXCLUDED.version"
+            "INSERT INTO {ROOT_SCHEMA}.installation AS i (one, version) VALUES (true, {number}) \
+             ON CONFLICT (one) DO UPDATE \
+             SET version = EXCLUDED.version + i.version / {MOVED} * {MOVED}"
         );
         run(&transaction, &set, "note the version of the root").await?;
     }
     commit(transaction, "change the root").await
 }
 
-/// The version of the root; 0 if there is none.
+/// The version of the root's tables; 0 if there is none.
 pub(crate) async fn root_version(client: &impl GenericClient) -> Result<u32> {
     if !has_table(client, ROOT_SCHEMA, "installation").await? {
         return Ok(0);
@@ -144,6 +168,7 @@ pub(crate) async fn root_version(client: &impl GenericClient) -> Result<u32> {
     let Some(row) = row else { return Ok(0) };
     // The owner of a tenant's database may have made another table of it.
     let version = row.try_get::<_, i32>(0).ok().and_then(|version| u32::try_from(version).ok());
+    let version = version.map(tables_of);
     version.ok_or_else(|| Error::corrupt("the version of the root cannot be read"))
 }
 
@@ -301,10 +326,12 @@ impl Into<'_> {
     }
 }
 
-/// A transaction in which names mean the same whatever the role's settings are.
+/// A transaction in which names mean the same whatever the role's settings are. Of one that hangs the
+/// server lets go.
 pub(crate) async fn begin(client: &mut Client) -> Result<Transaction<'_>> {
     let transaction = client.transaction().await.map_err(failed("begin"))?;
-    let settings = "SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '30s'";
+    let settings = "SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '30s'; \
+                    SET LOCAL idle_in_transaction_session_timeout = '30s'";
     run(&transaction, settings, "begin").await?;
     Ok(transaction)
 }

@@ -40,7 +40,9 @@ async fn migrating_brings_every_place_to_the_newest_version_once() {
         let mut places = Vec::new();
         for tenant in 1..=30 {
             let place = stand.place(tenant);
-            make_schema(&mut admin, &stand.names, &place, TenantId::new(tenant)).await.unwrap();
+            make_schema(&mut admin, &stand.names, &place, (TenantId::new(tenant), async || Ok(())))
+                .await
+                .unwrap();
             places.push(place);
         }
         let gone = stand.place(31);
@@ -86,8 +88,17 @@ async fn the_command_finds_schemas_and_databases() {
         let made = stand.set_up().await;
         let url = &made.database_admin_url;
         let mut admin = connect(url).await.unwrap();
-        make_schema(&mut admin, &stand.names, &stand.place(1), TenantId::new(1)).await.unwrap();
-        make_database(&way(url), &stand.names, &stand.place(2), TenantId::new(2)).await.unwrap();
+        make_schema(&mut admin, &stand.names, &stand.place(1), (TenantId::new(1), async || Ok(())))
+            .await
+            .unwrap();
+        make_database(
+            &way(url),
+            &stand.names,
+            &stand.place(2),
+            (TenantId::new(2), async || Ok(())),
+        )
+        .await
+        .unwrap();
         let mut told = Vec::new();
         let done = migrate(url, |at| told.push((at.done, at.of))).await.unwrap();
         assert_eq!(done, Migrated { version: VERSION, places: 2, changed: 0 });

@@ -50,6 +50,7 @@ mod lead;
 mod lines;
 mod locations;
 mod migrate;
+mod missing;
 mod named;
 mod names;
 mod nearest;

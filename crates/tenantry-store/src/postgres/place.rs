@@ -16,16 +16,17 @@ use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Result};
 use tokio_postgres::{Client, GenericClient};
 
-/// Makes a tenant's role and schema with the newest tables, whatever of it is missing. The client
-/// is the admin's, in the installation's database.
+/// Makes a tenant's role and schema with the newest tables, whatever of it is missing, if it `may` once
+/// others who work on the tenant wait. The client is the admin's, in the installation's database.
 pub(crate) async fn make_schema(
     client: &mut Client,
     names: &Names,
     place: &PlaceName,
-    tenant: TenantId,
+    (tenant, may): (TenantId, impl AsyncFnOnce() -> Result<()>),
 ) -> Result<()> {
     let transaction = begin(client).await?;
     lock_tenant(&transaction, tenant).await?;
+    may().await?;
     make_role(&transaction, names, place).await?;
     migrate_place_in(&transaction, place, VECTOR_SCHEMA, tenant).await?;
     commit(transaction, "make a tenant's schema").await
@@ -77,25 +78,27 @@ pub(super) enum Removing {
     Role,
 }
 
-/// Makes a tenant's role and database with the newest tables, whatever of it is missing.
-/// The way is that of the admin role, directly at the server, to the database of the shared tables.
+/// Makes a tenant's role and database with the newest tables, whatever of it is missing, if it `may`
+/// once others who work on the tenant wait. The way is that of the admin role, directly at the
+/// server, to the database of the shared tables.
 pub(crate) async fn make_database(
     way: &Cluster,
     names: &Names,
     place: &PlaceName,
-    tenant: TenantId,
+    (tenant, may): (TenantId, impl AsyncFnOnce() -> Result<()>),
 ) -> Result<()> {
-    make_database_steps(way, names, place, tenant, Making::Tables).await
+    make_database_steps(way, names, place, (tenant, may), Making::Tables).await
 }
 
 pub(super) async fn make_database_steps(
     way: &Cluster,
     names: &Names,
     place: &PlaceName,
-    tenant: TenantId,
+    (tenant, may): (TenantId, impl AsyncFnOnce() -> Result<()>),
     last: Making,
 ) -> Result<()> {
     let mut admin = locked(way, tenant).await?;
+    may().await?;
     let transaction = begin(&mut admin).await?;
     make_role(&transaction, names, place).await?;
     commit(transaction, "make a tenant's role").await?;
@@ -168,11 +171,13 @@ pub(super) async fn drop_database_steps(
     run(&*admin, &format!("DROP ROLE IF EXISTS {name}"), "remove a tenant's role").await
 }
 
-/// A connection of the admin's that holds the tenant's lock to its end.
+/// A connection of the admin's that holds the tenant's lock to its end. One that hangs in between
+/// is ended by the server.
 async fn locked(way: &Cluster, tenant: TenantId) -> Result<Session> {
     let admin = enter(way).await?;
     let sql = format!(
-        "SET search_path = pg_catalog; SET lock_timeout = '30s'; SELECT pg_advisory_lock({})",
+        "SET search_path = pg_catalog; SET lock_timeout = '30s'; SET idle_session_timeout = '90s'; \
+         SELECT pg_advisory_lock({})",
         signed(tenant)?
     );
     run(&*admin, &sql, "wait for others who work on this tenant").await?;

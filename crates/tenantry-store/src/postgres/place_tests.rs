@@ -38,10 +38,11 @@ async fn a_schema_is_made_and_removed_any_number_of_times() {
         let mut admin = connect(&made.database_admin_url).await.unwrap();
         let place = stand.place(7);
         for _ in 0..2 {
-            make_schema(&mut admin, &stand.names, &place, TENANT).await.unwrap();
+            make_schema(&mut admin, &stand.names, &place, (TENANT, anybody)).await.unwrap();
             assert_eq!(exists(&admin, &place).await, (true, true, false));
         }
-        let other = make_schema(&mut admin, &stand.names, &place, TenantId::new(8)).await;
+        let other =
+            make_schema(&mut admin, &stand.names, &place, (TenantId::new(8), anybody)).await;
         assert_eq!(other.unwrap_err().kind(), ErrorKind::Corrupt);
         for _ in 0..2 {
             drop_schema(&mut admin, &place, TENANT, anybody).await.unwrap();
@@ -57,8 +58,8 @@ async fn a_tenants_role_reaches_its_own_tables_only() {
         let made = stand.set_up().await;
         let mut admin = connect(&made.database_admin_url).await.unwrap();
         let (place, other) = (stand.place(7), stand.place(8));
-        make_schema(&mut admin, &stand.names, &place, TENANT).await.unwrap();
-        make_schema(&mut admin, &stand.names, &other, TenantId::new(8)).await.unwrap();
+        make_schema(&mut admin, &stand.names, &place, (TENANT, anybody)).await.unwrap();
+        make_schema(&mut admin, &stand.names, &other, (TenantId::new(8), anybody)).await.unwrap();
         let mut service = connect(&made.database_url).await.unwrap();
         let count = |schema: &str| format!("SELECT count(*) FROM {schema}.records");
         let (own, foreign) = (count(place.as_str()), count(other.as_str()));
@@ -128,8 +129,8 @@ async fn a_database_that_was_cut_off_at_any_step_is_finished() {
         let making = [Making::Role, Making::Database, Making::Privileges, Making::Tables];
         let place = stand.place(7);
         for last in making {
-            make_database_steps(url, &stand.names, &place, TENANT, last).await.unwrap();
-            make_database(url, &stand.names, &place, TENANT).await.unwrap();
+            make_database_steps(url, &stand.names, &place, (TENANT, anybody), last).await.unwrap();
+            make_database(url, &stand.names, &place, (TENANT, anybody)).await.unwrap();
             assert!(is_closed_to_the_public(&admin, place.as_str()).await);
             let service = with_database(&made.database_url, place.as_str()).unwrap();
             let mut service = connect(&service).await.unwrap();
@@ -143,10 +144,11 @@ async fn a_database_that_was_cut_off_at_any_step_is_finished() {
             assert_eq!(exists(&admin, &place).await, (false, false, false));
         }
         for last in [Removing::Closing, Removing::Database, Removing::Role] {
-            make_database(url, &stand.names, &place, TENANT).await.unwrap();
+            make_database(url, &stand.names, &place, (TENANT, anybody)).await.unwrap();
             drop_database_steps(url, &place, (TENANT, anybody), last).await.unwrap();
             if last == Removing::Closing {
-                let error = make_database(url, &stand.names, &place, TENANT).await.unwrap_err();
+                let error =
+                    make_database(url, &stand.names, &place, (TENANT, anybody)).await.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "making undoes no removal");
             }
             drop_database(url, &place, TENANT, anybody).await.unwrap();
@@ -162,11 +164,11 @@ async fn a_database_that_the_server_left_half_removed_can_be_removed() {
         let made = stand.set_up().await;
         let url = &way(&made.database_admin_url);
         let place = stand.place(7);
-        make_database(url, &stand.names, &place, TENANT).await.unwrap();
+        make_database(url, &stand.names, &place, (TENANT, anybody)).await.unwrap();
         let superuser = stand.superuser(stand.names.database()).await;
         let mark = "UPDATE pg_database SET datconnlimit = -2 WHERE datname = $1";
         superuser.execute(mark, &[&place.as_str()]).await.unwrap();
-        let error = make_database(url, &stand.names, &place, TENANT).await.unwrap_err();
+        let error = make_database(url, &stand.names, &place, (TENANT, anybody)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         drop_database(url, &place, TENANT, anybody).await.unwrap();
         assert_eq!(exists(&superuser, &place).await, (false, false, false));
@@ -180,7 +182,7 @@ async fn many_who_make_the_same_database_make_one() {
         let made = stand.set_up().await;
         let (url, names) = (&way(&made.database_admin_url), &stand.names);
         let place = stand.place(7);
-        let make = || make_database(url, names, &place, TENANT);
+        let make = || make_database(url, names, &place, (TENANT, anybody));
         let (a, b, c) = tokio::join!(make(), make(), make());
         assert!(a.is_ok() && b.is_ok() && c.is_ok(), "{a:?} {b:?} {c:?}");
         // One that is given up on leaves no lock behind.

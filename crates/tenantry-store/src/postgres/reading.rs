@@ -69,8 +69,10 @@ pub(super) struct Reading<'a> {
     /// How a graph is walked by the next statement, if it does.
     pub(super) walk: Option<Walk>,
     way: Way<'a>,
-    /// Of the records that this attempt has seen.
+    /// Of the records that this attempt has seen, if it has. Counts that nobody has changed since they
+    /// were given stamps have none.
     stamp: Option<Stamp>,
+    has_seen: bool,
     attempts: u32,
     pub(super) cpu: Duration,
     pub(super) waited: Duration,
@@ -102,6 +104,7 @@ impl<'a> Reading<'a> {
             walk: None,
             way: Way::Apart,
             stamp: None,
+            has_seen: false,
             attempts: 0,
             cpu: Duration::ZERO,
             waited: Duration::ZERO,
@@ -111,7 +114,7 @@ impl<'a> Reading<'a> {
     /// The same in a transaction that has the tenant locked: nothing changes meanwhile.
     pub(super) fn within(mut self, view: &'a PgView) -> Self {
         self.way = Way::Within(view);
-        self.stamp = None;
+        (self.stamp, self.has_seen) = (None, false);
         self
     }
 
@@ -143,7 +146,7 @@ impl<'a> Reading<'a> {
             Err(Halt::Failed(error)) => Err(error),
             Err(Halt::Changed) => {
                 self.attempts += 1;
-                self.stamp = None;
+                (self.stamp, self.has_seen) = (None, false);
                 if !matches!(self.way, Way::Apart) {
                     return Err(Error::internal("records change within a transaction"));
                 }
@@ -160,8 +163,18 @@ impl<'a> Reading<'a> {
         &mut self,
         make: impl Fn(Option<&VectorType>) -> Result<Statement> + Send + Sync,
     ) -> std::result::Result<(Lines, Statistics), Halt> {
-        let rows = self.run(make).await?;
+        let rows = match self.run(make).await {
+            Ok(rows) => rows,
+            Err(why) => {
+                // Whoever asks for another connection has none.
+                self.way = Way::Apart;
+                return Err(self.explain(why).await.into());
+            }
+        };
         let lines = Lines::of(rows, self.tenant, self.number())?;
+        if !lines.is_here {
+            return Err(self.inner.shared.headless(&self.place, self.tenant).await.into());
+        }
         let info = named::check(self.tenant, self.collection, lines.info.as_ref())?;
         self.learn(info);
         let statistics = lines.statistics.ok_or_else(|| {
@@ -171,12 +184,15 @@ impl<'a> Reading<'a> {
                 self.tenant.id()
             ))
         })?;
-        let stamp = statistics.stamp.ok_or_else(|| Error::corrupt("counts without a stamp"))?;
-        if self.stamp.is_some_and(|before| before != stamp) {
+        if self.has_seen && self.stamp != statistics.stamp {
             return Err(Halt::Changed);
         }
-        self.stamp = Some(stamp);
+        (self.stamp, self.has_seen) = (statistics.stamp, true);
         Ok((lines, statistics))
+    }
+
+    async fn explain(&self, why: Failure) -> Failure {
+        self.inner.shared.explain(&self.place, self.tenant.id(), why).await
     }
 
     /// What is cached of a tenant's catalog is forgotten if it is not what is stored.

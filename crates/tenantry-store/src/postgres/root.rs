@@ -67,10 +67,12 @@ impl Shared {
     }
 
     /// A row of the installation's catalog, wherever that is.
-    pub(super) async fn root_row(self: &Arc<Self>, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub(super) fn root_row<'a>(self: &'a Arc<Self>, key: &'a [u8]) -> Asked<'a, Option<Vec<u8>>> {
         match &self.root {
-            Root::Here(_) => PgView::root(self)?.get(Space::Catalog, key).await,
-            Root::Elsewhere(elsewhere) => elsewhere.row(key).await,
+            Root::Here(_) => {
+                Box::pin(async move { PgView::root(self)?.get(Space::Catalog, key).await })
+            }
+            Root::Elsewhere(elsewhere) => elsewhere.row(key),
         }
     }
 }

@@ -95,9 +95,14 @@ async fn a_newer_pgvector_comes_to_every_database() {
     Stand::with(async |stand| {
         let made = stand.set_up().await;
         let place = stand.place(1);
-        make_place(&way(&made.database_admin_url), &stand.names, &place, TenantId::new(1))
-            .await
-            .unwrap();
+        make_place(
+            &way(&made.database_admin_url),
+            &stand.names,
+            &place,
+            (TenantId::new(1), async || Ok(())),
+        )
+        .await
+        .unwrap();
         let age = "UPDATE pg_extension SET extversion = '0.8.0' WHERE extname = 'vector'";
         for database in [stand.names.database(), place.as_str()] {
             stand.superuser(database).await.batch_execute(age).await.unwrap();

@@ -303,6 +303,7 @@ async fn found(
         entropy,
         (config.default_isolation, location),
     ));
+    tenancy.moves.limit(config.move_rate);
     if is_new {
         let set = tenancy.founding(view.generation())?;
         // What came of it is seen when it is opened.

@@ -14,7 +14,7 @@ use super::{
 use crate::tenancy::{
     Pair, Space, View, disk,
     keys::{self, PREFIX_BYTES, Prefix},
-    moving::{MoverId, moved, row::DiskMove},
+    moving::{MoverId, row::DiskMove},
 };
 use std::{fmt, mem, sync::Arc};
 use tenantry_auth::TenantId;
@@ -30,6 +30,11 @@ const MANY: &str = "SELECT c.row \
 const PAGE: &str = "SELECT key, row FROM {schema}.catalog \
      WHERE tenant = $1 AND family = $2 AND key >= $3 AND ($4::bytea IS NULL OR key < $4) \
      ORDER BY key LIMIT $5";
+/// The same, and no more than take so many bytes together; one at least if there is one.
+const PAGE_WITHIN: &str = "SELECT key, row FROM (SELECT key, row, sum(octet_length(row)) \
+     OVER (ORDER BY key) - octet_length(row) AS before FROM (SELECT key, row FROM {schema}.catalog \
+     WHERE tenant = $1 AND family = $2 AND key >= $3 AND ($4::bytea IS NULL OR key < $4) \
+     ORDER BY key LIMIT $5) AS p) AS q WHERE before < $6 ORDER BY key";
 
 /// One transaction, which begins with the first row that is asked for. Dropped, it is rolled back.
 pub(crate) struct PgView {
@@ -142,6 +147,21 @@ impl PgView {
         tenant: TenantId,
         steps: impl Fn() -> Vec<Step> + Send + Sync,
     ) -> Outcome<Answers> {
+        match self.run_there(place, tenant, steps).await {
+            // Whoever moves knows where the tenant lives.
+            Err(why) if matches!(self.kind, Kind::Data | Kind::Change) => {
+                Err(self.shared.explain(place, tenant, why).await)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn run_there(
+        &self,
+        place: &Place,
+        tenant: TenantId,
+        steps: impl Fn() -> Vec<Step> + Send + Sync,
+    ) -> Outcome<Answers> {
         let right = place.right(tenant);
         let mut state = self.state.lock().await;
         let is_of_place = self.kind == Kind::Data && place == &self.home;
@@ -156,9 +176,9 @@ impl PgView {
         let seen = |mut answers: Answers| {
             if is_of_place && !answers.is_empty() {
                 let head = first_bytes(&answers.remove(0))?;
-                fence::counters(&head.ok_or_else(moved)?)?;
+                fence::counters(&head.ok_or_else(Failure::empty)?)?;
             }
-            Ok::<_, Error>(answers)
+            Ok::<_, Failure>(answers)
         };
         match mem::replace(&mut *state, State::Ended) {
             State::Ended => Err(Failure::internal("a view that failed is used")),
@@ -275,6 +295,44 @@ impl PgView {
             Space::Data => self.home_of(tenant),
         }
     }
+
+    /// [`View::page`], with a bound of bytes too.
+    pub(super) async fn page_within(
+        &self,
+        space: Space,
+        (start, from): (&[u8], &[u8]),
+        (limit, bytes_most): (usize, Option<usize>),
+    ) -> Result<Vec<Pair>> {
+        let start_key = Key::split(start)?;
+        let from = Key::split(from.max(start))?;
+        if (from.tenant, from.family) != (start_key.tenant, start_key.family) {
+            return Ok(Vec::new());
+        }
+        let place = self.place(space, start_key.tenant)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let page = || {
+            let text = if bytes_most.is_some() { PAGE_WITHIN } else { PAGE };
+            let statement = Statement::new(place.text(text))
+                .with(from.number, Type::INT8)
+                .with(from.family, Type::INT2)
+                .with(from.rest.to_vec(), Type::BYTEA)
+                .with(behind(start_key.rest), Type::BYTEA)
+                .with(limit, Type::INT8);
+            let bytes = bytes_most.map(|most| i64::try_from(most).unwrap_or(i64::MAX));
+            vec![Step::Run(match bytes {
+                Some(most) => statement.with(most, Type::INT8),
+                None => statement,
+            })]
+        };
+        let answers = self.run(place, start_key.tenant, page).await?;
+        let mut pairs = Vec::new();
+        for row in answers.into_iter().flatten() {
+            let mut key = start.get(..PREFIX_BYTES).unwrap_or_default().to_vec();
+            key.extend_from_slice(&bytes(&row, 0)?);
+            pairs.push((key, bytes(&row, 1)?));
+        }
+        Ok(pairs)
+    }
 }
 
 impl View for PgView {
@@ -338,30 +396,7 @@ impl View for PgView {
         from: &[u8],
         limit: usize,
     ) -> Result<Vec<Pair>> {
-        let start_key = Key::split(start)?;
-        let from = Key::split(from.max(start))?;
-        if (from.tenant, from.family) != (start_key.tenant, start_key.family) {
-            return Ok(Vec::new());
-        }
-        let place = self.place(space, start_key.tenant)?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let page = || {
-            let statement = Statement::new(place.text(PAGE))
-                .with(from.number, Type::INT8)
-                .with(from.family, Type::INT2)
-                .with(from.rest.to_vec(), Type::BYTEA)
-                .with(behind(start_key.rest), Type::BYTEA)
-                .with(limit, Type::INT8);
-            vec![Step::Run(statement)]
-        };
-        let answers = self.run(place, start_key.tenant, page).await?;
-        let mut pairs = Vec::new();
-        for row in answers.into_iter().flatten() {
-            let mut key = start.get(..PREFIX_BYTES).unwrap_or_default().to_vec();
-            key.extend_from_slice(&bytes(&row, 0)?);
-            pairs.push((key, bytes(&row, 1)?));
-        }
-        Ok(pairs)
+        self.page_within(space, (start, from), (limit, None)).await
     }
 }
 

@@ -3,7 +3,8 @@
 //! Whatever takes a right away raises the installation's epoch in its own commit. Each node asks
 //! for that number several times a second, on a connection of its own, and believes what it has
 //! in memory only if it has asked a moment ago. A moment of its own running time: a machine that
-//! was suspended may go on for one with what it knew.
+//! was suspended may go on for one with what it knew. Beside the number stands whether the installation
+//! has something that this program does not know: then it believes nothing any more.
 
 use super::{
     background,
@@ -11,6 +12,7 @@ use super::{
     cluster::{IDLE, Place, Shared},
     connections::Connections,
     failure::{Failure, Outcome},
+    migrate::is_known,
     statement::{Limits, Statement, Step},
     view::PgView,
 };
@@ -24,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
+use tenantry_types::{Error, ErrorKind};
 
 /// How often is asked.
 pub(super) const EVERY: Duration = Duration::from_millis(300);
@@ -132,6 +135,11 @@ impl Watch {
         let epoch: i64 = row
             .and_then(|row| row.try_get(0).ok())
             .ok_or_else(|| Failure::internal("the installation's epoch is gone"))?;
+        let version = row.and_then(|row| row.try_get::<_, i32>(1).ok());
+        if !version.and_then(|stored| u32::try_from(stored).ok()).is_some_and(is_known) {
+            let message = "the installation has what only newer programs know: replace this one";
+            return Err(Error::new(ErrorKind::Unavailable, message).into());
+        }
         let mut asked = self.asked.lock();
         // What was asked later may have been answered sooner.
         if asked.is_none_or(|asked| asked <= since) {
@@ -181,7 +189,7 @@ impl Watch {
 }
 
 fn question(root: &Place) -> Statement {
-    Statement::new(root.text("SELECT epoch FROM {schema}.installation"))
+    Statement::new(root.text("SELECT epoch, version FROM {schema}.installation"))
 }
 
 /// Asks again and again; it ends with the store.

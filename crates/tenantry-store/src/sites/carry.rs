@@ -21,8 +21,8 @@ type SiteRows = Rows<FilesRows, Carried>;
 impl Carry for Sites {
     type Rows = SiteRows;
 
-    fn allow_moves(&self) -> Result<()> {
-        each!(self.root_site(), site => site.allow_moves())
+    async fn allow_moves(&self) -> Result<()> {
+        asked!(self.root_site(), site => site.allow_moves())
     }
 
     fn is_closing(&self) -> bool {
@@ -35,6 +35,18 @@ impl Carry for Sites {
 
     async fn lead(&self) -> Result<bool> {
         asked!(self.root_site(), site => site.lead())
+    }
+
+    fn leads(&self) -> bool {
+        each!(self.root_site(), site => site.leads())
+    }
+
+    fn can_lead(&self) -> bool {
+        each!(self.root_site(), site => site.can_lead())
+    }
+
+    async fn stand_in(&self) -> Result<Option<Box<dyn Send>>> {
+        asked!(self.root_site(), site => site.stand_in())
     }
 
     fn mover(&self) -> Option<MoverId> {
@@ -78,6 +90,10 @@ impl Carry for Sites {
         asked!(self.at(arriving.placement()), site => site.make(arriving))
     }
 
+    async fn survey(&self, arriving: &OpenTenant) -> Result<()> {
+        asked!(self.at(arriving.placement()), site => site.survey(arriving))
+    }
+
     async fn warm(&self, arriving: &OpenTenant) -> Result<()> {
         asked!(self.at(arriving.placement()), site => site.warm(arriving))
     }
@@ -98,6 +114,10 @@ impl Carry for Sites {
             }
             _ => Err(is_other()),
         }
+    }
+
+    async fn is_shut(&self, placement: Placement) -> Result<bool> {
+        asked!(self.at(placement), site => site.is_shut(placement))
     }
 
     async fn reopen(&self, placement: Placement) -> Result<()> {

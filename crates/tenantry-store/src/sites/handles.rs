@@ -48,6 +48,7 @@ impl Handles {
             Arc::clone(&config.entropy),
             (config.default_isolation, config.databases.default_location()),
         ));
+        tenancy.moves.limit(config.move_rate);
         let files = Embedded::open(files, &tenancy)?;
         cluster.know(&*files.installation()?, &config.entropy);
         files.spawn();

@@ -7,6 +7,7 @@ mod import;
 mod key;
 mod moving;
 mod output;
+mod policy;
 mod postgres;
 mod quickstart;
 mod tenant;

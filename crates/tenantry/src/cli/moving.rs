@@ -5,7 +5,7 @@ use super::{
     output::{print, print_json, printable, table, utc},
     tenant::{Common, path, text, with},
 };
-use crate::config::IsolationWord;
+use crate::config::{BackendWord, IsolationWord};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
@@ -47,6 +47,10 @@ pub(super) struct MoveArgs {
     /// Where it is to live: `home`, or one of the servers' locations; as now if not given
     #[arg(long, value_name = "NAME")]
     location: Option<String>,
+    /// Which backend keeps that place; the location says it already, and a move is refused if it is
+    /// another one
+    #[arg(long, value_name = "BACKEND", conflicts_with_all = ["cancel", "status"])]
+    backend: Option<BackendWord>,
     /// End once the server knows of it
     #[arg(long, conflicts_with_all = ["cancel", "status"])]
     no_wait: bool,
@@ -71,6 +75,9 @@ pub(super) fn run(args: MoveArgs) -> Result<()> {
     }
     if !args.cancel && !args.status && body == json!({}) {
         bail!("say where to: --isolation, --location, or both");
+    }
+    if let Some(backend) = args.backend {
+        body["backend"] = backend.word().into();
     }
     with(args.common, |client, json| {
         let begun = match (args.status, args.cancel) {

@@ -5,6 +5,7 @@ use super::{
     client::{Client, Defaults, Target, segment},
     moving::{self, MoveArgs},
     output::{print, print_json, printable, table, utc},
+    policy::{self, PolicyArgs},
 };
 use crate::config::{IsolationWord, Secret};
 use anyhow::{Context, Result, bail};
@@ -78,6 +79,8 @@ enum Command {
     },
     /// Say where a tenant should live, and why; nothing is changed
     Advise(Box<AdviseArgs>),
+    /// Say what a placement policy would do with the tenants as they are; nothing is changed
+    Policy(Box<PolicyArgs>),
     /// Move a tenant to another isolation or location while it works
     Move(Box<MoveArgs>),
     /// List moves that are not over, in the order in which they are done
@@ -227,6 +230,7 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
             print(&details(&tenant))
         }),
         Command::Advise(args) => advise::run(*args),
+        Command::Policy(args) => policy::run(*args),
         Command::Move(args) => moving::run(*args),
         Command::Moves { common } => with(common, moving::list),
         Command::Suspend { name, common } => turn(&name, "suspend", common),
@@ -306,7 +310,8 @@ fn show(tenant: &Value, json: bool, done: &str) -> Result<()> {
     print(&format!("{done} tenant {name} ({state}{location})\n"))
 }
 
-fn list(client: &Client, json: bool) -> Result<()> {
+/// Every tenant.
+pub(super) fn all(client: &Client) -> Result<Vec<Value>> {
     let mut all = Vec::new();
     let mut after = String::new();
     loop {
@@ -316,9 +321,13 @@ fn list(client: &Client, json: bool) -> Result<()> {
         all.append(tenants);
         match page["next"].as_str() {
             Some(next) => after = format!("&after={}", segment(next)),
-            None => break,
+            None => return Ok(all),
         }
     }
+}
+
+fn list(client: &Client, json: bool) -> Result<()> {
+    let all = all(client)?;
     if json {
         return print_json(&Value::Array(all));
     }

@@ -3,12 +3,14 @@
 
 mod address;
 mod location;
+mod policy;
 mod secret;
 mod settings;
 mod store;
 mod units;
 
 pub(crate) use address::Address;
+pub(crate) use policy::read_policy;
 pub(crate) use secret::Secret;
 pub(crate) use settings::{IsolationWord, LogFormat, Settings};
 pub(crate) use store::{Backend, BackendWord, Existing, Opening, StoreConfig};
@@ -21,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tenantry::MasterKey;
+use tenantry::{Location, MasterKey, placement::Policy};
 
 const CONNECTIONS_MAX: u32 = 4_096;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,6 +38,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) connections_max: u32,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) policy: Option<Policy>,
     pub(crate) log: LogConfig,
 }
 
@@ -100,6 +103,10 @@ impl Config {
                  behind_proxy)"
             );
         }
+        let policy = match &given.placement_policy {
+            Some(path) => Some(policy_of(path, &store)?),
+            None => None,
+        };
         let connections_max = given.connections_max.unwrap_or(CONNECTIONS_MAX);
         ensure!(connections_max > 0, "connections_max must be at least 1");
         Ok(Self {
@@ -110,12 +117,31 @@ impl Config {
             tls,
             connections_max,
             shutdown_timeout: given.shutdown_timeout.map_or(SHUTDOWN_TIMEOUT, |s| s.0),
+            policy,
             log: LogConfig {
                 format: given.log_format.unwrap_or_default(),
                 filter: given.log.unwrap_or_else(|| "info".into()),
             },
         })
     }
+}
+
+/// A policy that leads only to where tenants can be.
+fn policy_of(path: &Path, store: &StoreConfig) -> Result<Policy> {
+    let policy = read_policy(path)?;
+    let is_known = |location: &Location| match location {
+        Location::Home | Location::Own => true,
+        Location::Named(name) => store.databases.locations.iter().any(|one| one.name == *name),
+    };
+    let mut all = policy.rules().iter().filter_map(|rule| rule.to_location);
+    if let Some(location) = all.find(|location| !is_known(location)) {
+        let shown = path.display();
+        bail!(
+            "placement policy {shown}: there is no location {location}; give its URL by --location \
+             {location}=URL"
+        );
+    }
+    Ok(policy)
 }
 
 fn read_file(path: &Path) -> Result<Settings> {

@@ -123,6 +123,16 @@ pub(crate) struct Settings {
     #[arg(long, env = "TENANTRY_OPEN_DATABASES", value_name = "COUNT")]
     pub(crate) open_databases: Option<u32>,
 
+    /// Bytes a second that are copied, and then compared, of tenants that are moved, at least 1KiB
+    /// [default: no bound but rests, three times as long as the work]
+    #[arg(long, env = "TENANTRY_MOVE_RATE", value_name = "SIZE")]
+    pub(crate) move_rate: Option<ByteSize>,
+
+    /// Move tenants by themselves as the rules of this file say; see docs/guides/moving.md
+    /// [default: nothing is moved that nobody asks for]
+    #[arg(long, env = "TENANTRY_PLACEMENT_POLICY", value_name = "FILE")]
+    pub(crate) placement_policy: Option<PathBuf>,
+
     /// Take the master key (64 hexadecimal digits) from the environment variable of this name
     /// instead of the file master.key in the data folder
     #[arg(long, env = "TENANTRY_MASTER_KEY_ENV", value_name = "NAME")]
@@ -171,6 +181,8 @@ impl Settings {
             cache_size: self.cache_size.or(lower.cache_size),
             default_isolation: self.default_isolation.or(lower.default_isolation),
             open_databases: self.open_databases.or(lower.open_databases),
+            move_rate: self.move_rate.or(lower.move_rate),
+            placement_policy: self.placement_policy.or(lower.placement_policy),
             master_key_env: self.master_key_env.or(lower.master_key_env),
             master_key_command: self.master_key_command.or(lower.master_key_command),
             log_format: self.log_format.or(lower.log_format),

@@ -4,9 +4,12 @@ use super::{ByteSize, IsolationWord, MasterKeySource, Secret, Settings, location
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde::Deserialize;
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{
+    num::{NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+};
 use tenantry::{
-    EmbeddedConfig, Isolation,
+    BackendKind, EmbeddedConfig, Isolation,
     postgres::{DatabaseUrl, DatabasesConfig, PostgresConfig},
 };
 
@@ -15,6 +18,8 @@ const MEMORY_BUDGET: ByteSize = ByteSize(1 << 30);
 /// Below it hardly one tenant's vectors fit; what is given is then most likely meant in MiB.
 pub(super) const MEMORY_BUDGET_MIN: ByteSize = ByteSize(16 << 20);
 const CACHE_SIZE: ByteSize = ByteSize(4 << 20);
+/// Below it a piece takes a minute; what is given is then most likely meant in MB.
+const MOVE_RATE_MIN: ByteSize = ByteSize(1 << 10);
 const OPEN_DATABASES: u32 = 64;
 const DATABASE_CONNECTIONS_MIN: u32 = 2;
 
@@ -29,6 +34,16 @@ pub(crate) enum BackendWord {
     Postgres,
 }
 
+impl BackendWord {
+    /// Its word in the protocol.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Embedded => BackendKind::Embedded.word(),
+            Self::Postgres => BackendKind::Postgres.word(),
+        }
+    }
+}
+
 /// Where data lives and with how much memory.
 #[derive(Debug, Clone)]
 pub(crate) struct StoreConfig {
@@ -39,6 +54,8 @@ pub(crate) struct StoreConfig {
     pub(crate) backend: Backend,
     /// Databases that tenants may be in beside the backend's own place, and how all are used.
     pub(crate) databases: DatabasesConfig,
+    /// Bytes a second that moves may copy.
+    pub(crate) move_rate: Option<NonZeroU64>,
     /// For a server, and not for a command: it makes an installation if there is none, and looks at
     /// all databases before it serves.
     pub(crate) is_server: bool,
@@ -89,6 +106,13 @@ impl StoreConfig {
             Backend::Postgres(database) => Some(&database.url),
         };
         let databases = databases(home, given)?;
+        if let Some(rate) = given.move_rate {
+            ensure!(
+                rate >= MOVE_RATE_MIN,
+                "move_rate is {rate}, at least {MOVE_RATE_MIN} is needed; a number without a unit \
+                 counts bytes, so write it like 20MB"
+            );
+        }
         let master_key = MasterKeySource::choose(
             given.master_key_env.clone(),
             given.master_key_command.clone(),
@@ -99,6 +123,7 @@ impl StoreConfig {
             default_isolation: given.default_isolation.map_or(Isolation::Shared, Into::into),
             backend,
             databases,
+            move_rate: given.move_rate.and_then(|rate| NonZeroU64::new(rate.0)),
             is_server: true,
         })
     }
@@ -149,6 +174,7 @@ impl StoreConfig {
                 config.default_isolation = self.default_isolation;
                 config.open_databases = *open_databases as usize;
                 config.databases = self.databases.clone();
+                config.move_rate = self.move_rate;
                 Ok(Opening::Embedded(Box::new(config)))
             }
             Backend::Postgres(database) => {
@@ -157,6 +183,7 @@ impl StoreConfig {
                 config.master_key = master_key;
                 config.admin_url.clone_from(&database.admin_url);
                 config.databases = self.databases.clone();
+                config.move_rate = self.move_rate;
                 config.default_isolation = self.default_isolation;
                 config.may_found = self.is_server;
                 Ok(Opening::Postgres(Box::new(config)))

@@ -33,7 +33,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key_of_one_name() {
         assert!(!refusal.message().contains("unknown field"), "{refusal}");
         count += 1;
     }
-    assert_eq!(count, 27);
+    assert_eq!(count, 29);
 }
 
 #[test]
@@ -269,4 +269,12 @@ fn what_would_expose_data_is_refused() {
     assert!(!check(&["--dev=false", "--listen", "0.0.0.0:1", "--behind-proxy"]).unwrap().dev);
     assert!(check(&["--listen", "0.0.0.0:1", "--tls-cert", "c", "--tls-key", "k"]).is_ok());
     assert!(check(&["--dev", "--listen", "[::1]:1", "--chroma-listen", "127.0.0.2:0"]).is_ok());
+}
+
+#[test]
+fn moves_have_a_rate_if_one_is_given() {
+    assert_eq!(check(&[]).unwrap().store.move_rate, None);
+    let config = check(&["--move-rate", "5MB"]).unwrap();
+    assert_eq!(config.store.move_rate.unwrap().get(), 5_000_000);
+    assert!(check(&["--move-rate", "10"]).unwrap_err().contains("at least 1KiB"));
 }

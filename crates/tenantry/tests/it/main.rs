@@ -12,6 +12,7 @@ mod installation;
 mod isolation;
 mod locations;
 mod on_postgres;
+mod placement;
 mod postgres;
 mod program;
 mod quickstart;

@@ -18,7 +18,7 @@ pub(crate) trait Carry: Backend {
 
     /// Fails if nothing can be moved here, and makes sure that programs that know nothing of moves
     /// do not open the store any more.
-    fn allow_moves(&self) -> Result<()>;
+    fn allow_moves(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// True if the store takes no more commits.
     fn is_closing(&self) -> bool;
@@ -28,6 +28,16 @@ pub(crate) trait Carry: Backend {
 
     /// True if this process is the one that moves tenants.
     fn lead(&self) -> impl Future<Output = Result<bool>> + Send;
+
+    /// The same without asking anybody.
+    fn leads(&self) -> bool;
+
+    /// False if this process never is.
+    fn can_lead(&self) -> bool;
+
+    /// For a process that never moves tenants: if no other one does, none begins to for as long as what
+    /// this gives is held, and what this one signs meanwhile it signs anew.
+    fn stand_in(&self) -> impl Future<Output = Result<Option<Box<dyn Send>>>> + Send;
 
     /// What it signs its work with; none if there is no other process.
     fn mover(&self) -> Option<MoverId>;
@@ -57,6 +67,9 @@ pub(crate) trait Carry: Backend {
     /// process puts, and nothing from whoever has led before.
     fn make(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
+    /// Lets the place learn what was copied there, so that it is found as fast as before.
+    fn survey(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
+
     /// Makes sure that whoever asks first for what is in a new place does not wait for what that
     /// needs.
     fn warm(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
@@ -73,6 +86,9 @@ pub(crate) trait Carry: Backend {
         tenant: &OpenTenant,
         view: Self::View,
     ) -> impl Future<Output = Result<()>> + Send;
+
+    /// True if [`Carry::close`] was not ended, whoever has closed it.
+    fn is_shut(&self, placement: Placement) -> impl Future<Output = Result<bool>> + Send;
 
     /// Ends [`Carry::close`], whoever has closed it.
     fn reopen(&self, placement: Placement) -> impl Future<Output = Result<()>> + Send;

@@ -130,12 +130,14 @@ impl<B: Carry> Tenancy<B> {
                 }
                 pass(&mut turn).await;
                 if is_full(&differences) {
+                    self.moves.pace.count(differences.bytes);
                     let mut following = differences.last.clone();
                     following.push(0);
                     check.left.push_front((start, Some(following)));
                     return Ok(true);
                 }
             }
+            self.moves.pace.count(differences.bytes);
             rows += differences.rows;
             bytes += differences.bytes;
         }

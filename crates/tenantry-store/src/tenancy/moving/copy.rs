@@ -173,6 +173,7 @@ impl<B: Carry> Tenancy<B> {
         if rows.rows.is_empty() {
             return Ok(());
         }
+        self.moves.pace.count(rows.bytes);
         let mut set = WriteSet::new(arriving.placement(), arriving.generation());
         set.operations.extend(rows.into_operations());
         self.put(arriving, set).await

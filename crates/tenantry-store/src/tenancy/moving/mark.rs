@@ -17,11 +17,15 @@ use crate::{
         tenants::OpenTenant,
     },
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_types::{Error, ErrorKind, Isolation, Location, Resource, Result, TenantName};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
+const NOBODY_LEADS: &str = "no server runs that moves tenants: start one with --database-admin-url";
 /// Moves of one answer.
 const LISTED_MAX: usize = 1_000;
 
@@ -120,7 +124,11 @@ impl<B: Backend> Tenancy<B> {
     }
 
     fn status_of(&self, name: &TenantName, one: &Move) -> MoveStatus {
-        one.status(name.clone(), self.moves.progress.lock().get(&one.tenant()))
+        let mut status = one.status(name.clone(), self.moves.progress.lock().get(&one.tenant()));
+        if !one.phase.is_over() && self.moves.nobody_leads.load(Ordering::Relaxed) {
+            status.error = Some(NOBODY_LEADS.to_owned());
+        }
+        status
     }
 
     /// Changes the row of a move, if `change` says so, with an entry of the operator's log. Gives
@@ -189,6 +197,9 @@ impl<B: Carry> Tenancy<B> {
             let message = "tenants are not moved to a database of their own, nor away from it, yet";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
+        check_new(from, (to, location), None)?;
+        // Before anything is locked: it may take a while.
+        self.allow_moves().await?;
         // A place that was never opened is made first: there is nothing to copy before.
         self.at_home(&tenant).await?;
         let _rooting = self.rooting(&tenant).await?;
@@ -201,7 +212,6 @@ impl<B: Carry> Tenancy<B> {
         }
         let before = move_in(&view, &installation, tenant.id()).await?;
         check_new(from, (to, location), before.as_ref())?;
-        self.allow_moves()?;
         // Also of a move that came to nothing: something may still be called by its name.
         let last = before.as_ref().map_or(0, |one| one.to.stay.max(one.from.stay)).max(from.stay);
         let stay = last.checked_add(1).ok_or_else(|| Error::internal("there are no more stays"))?;

@@ -9,11 +9,13 @@
 //! The steps: [`mark`] → [`run`]: hold and make → [`copy`] → [`replay`] → [`check`] → [`switch`] →
 //! [`leave`], which also undoes.
 
+mod aside;
 mod carry;
 mod check;
 mod copy;
 mod leave;
 mod mark;
+mod pace;
 mod replay;
 pub(crate) mod row;
 mod run;
@@ -28,7 +30,10 @@ use row::Progress;
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
@@ -43,7 +48,10 @@ pub(crate) struct Moves {
     /// Tenants of which nobody knows whether the commit that decides was done, by the attempt.
     unknown: Mutex<HashMap<TenantId, u64>>,
     attempts: AtomicU64,
+    /// No process moves tenants, as far as one knows that never does.
+    nobody_leads: AtomicBool,
     queue: Mutex<Queue>,
+    pace: pace::Pace,
     /// Of moves that were worked on.
     progress: Mutex<HashMap<TenantId, Progress>>,
 }
@@ -55,8 +63,9 @@ struct Queue {
     waiting: BTreeSet<(Timestamp, TenantId)>,
     /// False if the root may know of more.
     is_known: bool,
-    /// The installation's counters when it was read, where other processes ask for moves too.
-    head: Option<Vec<u8>>,
+    /// Entries of the operator's log when it was read, where other processes ask for moves too:
+    /// whoever does makes one.
+    entries: Option<u64>,
 }
 
 impl Moves {
@@ -118,18 +127,21 @@ fn said(step: &'static str) {
     tracing::debug!(target: "tenantry_store::moving", step, "move a tenant");
 }
 
-/// How often something was tried because the tenant was being moved.
-pub(crate) struct Patience(Instant);
+/// Since when something is tried again because the tenant was being moved. What an operation has
+/// worked before is not counted: it may have worked for long where the tenant lived.
+pub(crate) struct Patience(OnceLock<Instant>);
 
 impl Patience {
     pub(crate) fn new() -> Self {
-        Self(Instant::now())
+        Self(OnceLock::new())
     }
 
     /// Waits a moment if this is a reason to try again; otherwise hands it back.
     pub(crate) async fn wait<T>(&self, outcome: Result<T>) -> std::result::Result<(), Result<T>> {
         match &outcome {
-            Err(error) if is_moved(error) && self.0.elapsed() < PATIENCE => {
+            Err(error)
+                if is_moved(error) && self.0.get_or_init(Instant::now).elapsed() < PATIENCE =>
+            {
                 tokio::time::sleep(PAUSE).await;
                 Ok(())
             }

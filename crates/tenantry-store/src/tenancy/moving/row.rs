@@ -84,6 +84,11 @@ impl Move {
         self.from.tenant
     }
 
+    /// True if the tenant lives in the old place, and the move is not over.
+    pub(crate) fn is_at_home(&self) -> bool {
+        matches!(self.phase, Phase::Begun | Phase::Cancelling | Phase::Failing)
+    }
+
     /// Its place in the queue.
     pub(crate) fn turn(&self) -> (Timestamp, TenantId) {
         (self.begun, self.tenant())

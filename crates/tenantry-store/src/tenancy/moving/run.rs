@@ -4,18 +4,20 @@
 
 use super::{
     Carry,
+    aside::Aside,
     check::Check,
     copy::{Ends, Rows},
     mark::{move_in, moves_in},
+    pace,
     row::{Cursor, Move, Phase, Progress},
     said,
 };
 use crate::{
     MovePhase, TenantInfo,
     tenancy::{
-        Space, Tenancy, View as _,
+        Tenancy,
         commit::Commit,
-        done, keys,
+        done,
         place::{Fresh, PlaceRow, Placement},
         slot::Slot,
         tenants::OpenTenant,
@@ -42,10 +44,6 @@ const LEAD_EVERY: Duration = Duration::from_secs(1);
 const RESTING_MAX: usize = 8;
 /// How often the cursor is stored.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
-/// After work for which nobody waits, others have the disk for so many times as long as it took, and
-/// no longer than this.
-const BREATHS: u32 = 3;
-const BREATH_MAX: Duration = Duration::from_millis(100);
 /// The tenant's writes are stopped when no more is left to replay, and to compare.
 const COMMITS_LEFT: u64 = 32;
 const MARKS_LEFT: usize = 512;
@@ -117,6 +115,7 @@ pub(crate) fn spawn<B: Carry>(tenancy: &Arc<Tenancy<B>>) {
 async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
     let mut rests: HashMap<TenantId, Instant> = HashMap::new();
     let mut movers: HashMap<TenantId, Mover> = HashMap::new();
+    let mut aside = Aside::default();
     loop {
         let Some(tenancy) = tenancy.upgrade() else { return };
         if tenancy.is_closing() {
@@ -132,6 +131,7 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
                 }
                 tenancy.moves.queue.lock().is_known = false;
                 movers.clear();
+                tenancy.stand_aside(&mut aside).await;
                 drop(tenancy);
                 let _ = tokio::time::timeout(LEAD_EVERY, woken.notified()).await;
                 continue;
@@ -174,12 +174,11 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
                 }
             }
         }
-        let breath = mover.is_patient().then(|| (BREATHS * begun.elapsed()).min(BREATH_MAX));
+        let rest = tenancy.moves.pace.rest(begun.elapsed(), mover.is_patient());
         movers.insert(id, mover);
+        let weak = Arc::downgrade(&tenancy);
         drop(tenancy);
-        if let Some(breath) = breath {
-            tokio::time::sleep(breath).await;
-        }
+        pace::rest(weak, id, rest, &woken).await;
     }
 }
 
@@ -200,15 +199,15 @@ impl<B: Carry> Tenancy<B> {
         }
         let installation = self.installation().await?;
         let root = self.root(None).await?;
-        // Whoever asks for a move, here or elsewhere, changes the installation's counters.
-        let head = if self.is_shared() {
-            root.get(Space::Data, &keys::Head {}.encode(installation.prefix())).await?
+        // Whoever asks for a move, here or elsewhere, says so in the operator's log.
+        let entries = if self.is_shared() {
+            Some(installation.read_head(&root).await?.audit_sequence)
         } else {
             None
         };
         let is_new = {
             let queue = self.moves.queue.lock();
-            if queue.is_known && queue.head == head {
+            if queue.is_known && queue.entries == entries {
                 return Ok(());
             }
             !queue.is_known
@@ -220,7 +219,7 @@ impl<B: Carry> Tenancy<B> {
         }
         let mut queue = self.moves.queue.lock();
         queue.waiting.extend(found.iter().map(Move::turn));
-        (queue.is_known, queue.head) = (true, head);
+        (queue.is_known, queue.entries) = (true, entries);
         Ok(())
     }
 
@@ -233,7 +232,11 @@ impl<B: Carry> Tenancy<B> {
                 let _working = self.moves.working(one.tenant()).lock_owned().await;
                 self.check_known(one.tenant())?;
                 if one.by != self.mover() {
-                    self.take(one.tenant()).await?;
+                    // Whoever signed before may have moved it since the row was read.
+                    let taken = self.take(one.tenant()).await?;
+                    if !taken.is_some_and(|taken| taken.is_at_home()) {
+                        return Ok(());
+                    }
                 }
                 self.reopen(one.from).await
             };
@@ -280,7 +283,7 @@ impl<B: Carry> Tenancy<B> {
     }
 
     /// Says that from now on this process works on a move.
-    async fn take(&self, id: TenantId) -> Result<Option<Move>> {
+    pub(super) async fn take(&self, id: TenantId) -> Result<Option<Move>> {
         let by = self.mover();
         self.change_any_move(None, id, |one, _| {
             one.by = by;
@@ -289,7 +292,7 @@ impl<B: Carry> Tenancy<B> {
         .await
     }
 
-    async fn move_of(&self, id: TenantId) -> Result<Option<Move>> {
+    pub(super) async fn move_of(&self, id: TenantId) -> Result<Option<Move>> {
         let installation = self.installation().await?;
         move_in(&self.root(None).await?, &installation, id).await
     }

@@ -47,7 +47,13 @@ impl<B: Carry> Tenancy<B> {
     /// long.
     pub(super) async fn switch(self: &Arc<Self>, mover: &mut Mover, one: &Move) -> Result<bool> {
         let tenant = self.source(one).await?;
-        self.warm(&*self.arriving(&tenant, one.to).await?).await?;
+        let arriving = self.arriving(&tenant, one.to).await?;
+        if mover.attempts == 0
+            && let Err(error) = self.survey(&arriving).await
+        {
+            tracing::warn!(?error, tenant = %one.tenant(), "survey the place of a tenant");
+        }
+        self.warm(&arriving).await?;
         let (outcome, stays) = {
             let _rooting = tenant.rooting.lock().await;
             let waited = tokio::time::timeout(PATIENCE, self.writer(&tenant)).await;

@@ -1,6 +1,10 @@
 //! Tenants that are moved while they work.
 
+mod alone;
+mod child;
+mod faults;
 mod ground;
+mod late;
 mod load;
 mod nodes;
 mod steps;

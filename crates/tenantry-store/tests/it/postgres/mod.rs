@@ -20,7 +20,7 @@ use tenantry_store::{
     postgres::{DatabaseUrl, Names, Setup, setup},
 };
 use tenantry_types::Isolation;
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
 use zeroize::Zeroizing;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,22 +166,23 @@ impl Site {
         format!("{} {}", self.url, self.admin_url)
     }
 
-    /// Runs a superuser's command.
-    pub(crate) async fn run(&self, sql: &str) {
+    /// A superuser's session.
+    pub(crate) async fn session(&self) -> Client {
         let mut config: tokio_postgres::Config = self.superuser.parse().expect("a URL");
         config.dbname(self.names.database());
         let (client, connection) = config.connect(NoTls).await.expect("connect");
         tokio::spawn(connection);
-        client.batch_execute(sql).await.expect("a command");
+        client
+    }
+
+    /// Runs a superuser's command.
+    pub(crate) async fn run(&self, sql: &str) {
+        self.session().await.batch_execute(sql).await.expect("a command");
     }
 
     /// The number that a superuser's query answers with.
     pub(crate) async fn ask(&self, sql: &str) -> i64 {
-        let mut config: tokio_postgres::Config = self.superuser.parse().expect("a URL");
-        config.dbname(self.names.database());
-        let (client, connection) = config.connect(NoTls).await.expect("connect");
-        tokio::spawn(connection);
-        client.query_one(sql, &[]).await.expect("a query").get(0)
+        self.session().await.query_one(sql, &[]).await.expect("a query").get(0)
     }
 }
 

@@ -1,0 +1,137 @@
+//! Tenants that are moved as a policy says.
+
+use crate::support::*;
+use std::time::{Duration, Instant};
+use tenantry_engine::{
+    placement::{Policy, Rule, Timing},
+    *,
+};
+
+const UP: Rule = Rule {
+    from: Isolation::Shared,
+    from_location: None,
+    to: Isolation::Schema,
+    to_location: None,
+    records_over: Some(10),
+    records_under: None,
+    bytes_over: None,
+    bytes_under: None,
+};
+const DOWN: Rule = Rule {
+    from: Isolation::Schema,
+    to: Isolation::Shared,
+    records_over: None,
+    records_under: Some(5),
+    ..UP
+};
+
+fn policy(moves_per_day: u32) -> Policy {
+    let timing = Timing { every: Duration::from_secs(1), stay: Duration::ZERO, moves_per_day };
+    Policy::new(vec![UP, DOWN], timing).unwrap()
+}
+
+/// A tenant with so many records; its key.
+async fn with_records(world: &World, name: &str, records: usize) -> String {
+    let key = world.tenant(name).await;
+    let batch = (0..records).map(|n| write(&format!("r{n}")).vector(&[1.0, 2.0])).collect();
+    let collection = world.collection(&key, "c").await;
+    collection.write(WriteMode::Upsert, batch).await.unwrap();
+    key
+}
+
+async fn remove(world: &World, key: &str, records: std::ops::Range<usize>) {
+    let ids: Vec<_> = records.map(|n| format!("r{n}")).collect();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    world.collection(key, "c").await.delete(&by_ids(&ids), None).await.unwrap();
+}
+
+async fn lives(world: &World, name: &str) -> Isolation {
+    world.operator().tenant(&tenant(name)).await.unwrap().isolation
+}
+
+async fn until(world: &World, name: &str, isolation: Isolation) {
+    let begun = Instant::now();
+    while lives(world, name).await != isolation {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{name} is not moved");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Longer than a round takes.
+async fn some_rounds() {
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+}
+
+fn actions(log: &[AuditEntry]) -> Vec<(&str, &str, &str)> {
+    let of = |entry: &'_ AuditEntry| entry.event.actor == "policy";
+    log.iter()
+        .filter(|entry| of(entry))
+        .map(|entry| {
+            let event = &entry.event;
+            (event.actor.as_str(), event.action.as_str(), event.target.as_str())
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_are_moved_up_and_down_as_the_policy_says_and_no_others() {
+    let world = World::new().await;
+    let large = with_records(&world, "large", 12).await;
+    with_records(&world, "small", 3).await;
+    with_records(&world, "fixed", 12).await;
+    let fixed = Some("fixed".to_owned());
+    let settings = [("placement".to_owned(), fixed)].into();
+    let change = TenantChange { settings, ..TenantChange::default() };
+    world.operator().change_tenant(&tenant("fixed"), &change).await.unwrap();
+    // Nothing is moved that nobody asks for.
+    some_rounds().await;
+    assert_eq!(lives(&world, "large").await, Isolation::Shared);
+
+    world.engine.follow(policy(10));
+    until(&world, "large", Isolation::Schema).await;
+    // Between the bounds it stays.
+    remove(&world, &large, 0..4).await;
+    some_rounds().await;
+    assert_eq!(lives(&world, "large").await, Isolation::Schema);
+    remove(&world, &large, 4..8).await;
+    until(&world, "large", Isolation::Shared).await;
+    some_rounds().await;
+    for name in ["large", "small", "fixed"] {
+        assert_eq!(lives(&world, name).await, Isolation::Shared, "{name}");
+    }
+
+    let log = world.operator().audit(0, 1_000).await.unwrap();
+    let said = actions(&log);
+    for what in [
+        ("policy", "tenant.move", "large: shared → schema"),
+        ("policy", "tenant.policy", "large: rule 1: 12 records are more than 10"),
+        ("policy", "tenant.policy", "large: rule 2: 4 records are fewer than 5"),
+    ] {
+        assert!(said.contains(&what), "{what:?} is missing: {said:?}");
+    }
+    let moves = said.iter().filter(|(_, action, _)| *action == "tenant.move").count();
+    assert_eq!(moves, 2, "{said:?}");
+    let log = world.session::<Admin>(&large).await.audit(0, 1_000).await.unwrap();
+    let said = actions(&log);
+    let why = ("policy", "tenant.policy", "rule 1: 12 records are more than 10");
+    assert!(said.contains(&why), "{said:?}");
+    let begun = ("policy", "tenant.move.begin", "shared → schema");
+    assert!(said.contains(&begun), "{said:?}");
+    world.engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_moves_so_many_tenants_a_day() {
+    let world = World::new().await;
+    for n in 0..4 {
+        with_records(&world, &format!("t{n}"), 12).await;
+    }
+    world.engine.follow(policy(2));
+    until(&world, "t0", Isolation::Schema).await;
+    until(&world, "t1", Isolation::Schema).await;
+    some_rounds().await;
+    assert_eq!(lives(&world, "t2").await, Isolation::Shared);
+    world.clock.set(START + 86_400_000);
+    until(&world, "t3", Isolation::Schema).await;
+    world.engine.shutdown().await.unwrap();
+}

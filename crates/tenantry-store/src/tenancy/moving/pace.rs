@@ -1,0 +1,107 @@
+//! How fast a move goes: others have the disk and the connections too.
+
+use super::{Moves, row::Phase};
+use crate::tenancy::{Tenancy, moving::Carry};
+use std::{
+    num::NonZeroU64,
+    sync::{
+        Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tenantry_auth::TenantId;
+use tokio::sync::Notify;
+
+/// After work for which nobody waits, others have the disk for so many times as long as it took, and
+/// no longer than this.
+const BREATHS: u32 = 3;
+const BREATH_MAX: Duration = Duration::from_millis(100);
+/// How often it is looked, in a longer rest, whether the move was cancelled.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Bytes that were moved, and how many a second may be.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// None if it is zero.
+    rate: AtomicU64,
+    /// Since it was asked last.
+    bytes: AtomicU64,
+}
+
+impl Moves {
+    /// Moves no more bytes a second than this.
+    pub(crate) fn limit(&self, rate: Option<NonZeroU64>) {
+        self.pace.rate.store(rate.map_or(0, NonZeroU64::get), Ordering::Relaxed);
+    }
+}
+
+impl Pace {
+    /// So many bytes were copied, or compared.
+    pub(super) fn count(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How long to rest after a piece of work that took so long, and for which nobody waits.
+    pub(super) fn rest(&self, took: Duration, is_patient: bool) -> Duration {
+        let bytes = self.bytes.swap(0, Ordering::Relaxed);
+        if !is_patient {
+            return Duration::ZERO;
+        }
+        let breath = (BREATHS * took).min(BREATH_MAX);
+        let Some(rate) = NonZeroU64::new(self.rate.load(Ordering::Relaxed)) else { return breath };
+        let due = Duration::try_from_secs_f64(bytes as f64 / rate.get() as f64);
+        breath.max(due.unwrap_or(Duration::MAX).saturating_sub(took))
+    }
+}
+
+/// Rests, for less if the move is cancelled or the store closes. It does not keep the store open.
+pub(super) async fn rest<B: Carry>(
+    tenancy: Weak<Tenancy<B>>,
+    tenant: TenantId,
+    rest: Duration,
+    woken: &Notify,
+) {
+    if rest <= BREATH_MAX {
+        tokio::time::sleep(rest).await;
+        return;
+    }
+    let begun = Instant::now();
+    while let Some(left) = rest.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+        let _ = tokio::time::timeout(left.min(LOOK_EVERY), woken.notified()).await;
+        let Some(tenancy) = tenancy.upgrade() else { return };
+        let goes_on = match tenancy.move_of(tenant).await {
+            Ok(one) => one.is_some_and(|one| one.phase == Phase::Begun),
+            Err(_) => true,
+        };
+        if tenancy.is_closing() || !goes_on {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_takes_as_long_as_its_bytes_may_and_breathes_at_least() {
+        let moves = Moves::default();
+        let took = Duration::from_millis(10);
+        moves.pace.count(1 << 20);
+        assert_eq!(moves.pace.rest(took, true), 3 * took);
+        assert_eq!(moves.pace.rest(Duration::from_secs(1), true), BREATH_MAX);
+        moves.limit(NonZeroU64::new(1 << 20));
+        moves.pace.count(1 << 19);
+        assert_eq!(moves.pace.rest(took, true), Duration::from_millis(490));
+        // What was counted is counted once, also if somebody waited for it.
+        assert_eq!(moves.pace.rest(took, true), 3 * took);
+        moves.pace.count(1 << 30);
+        assert_eq!(moves.pace.rest(took, false), Duration::ZERO);
+        moves.pace.count(1);
+        assert_eq!(moves.pace.rest(took, true), 3 * took);
+        moves.limit(None);
+        moves.pace.count(1 << 30);
+        assert_eq!(moves.pace.rest(took, true), 3 * took);
+    }
+}
