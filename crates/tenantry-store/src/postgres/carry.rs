@@ -16,7 +16,7 @@ use super::{
 use crate::{
     pool::Turn,
     tenancy::{
-        Backend as _, Pair, Space, WriteSet,
+        Backend as _, Pair, Space, View as _, WriteSet,
         keys::{self, Prefix},
         moving::{Carry, MoverId, moved},
         place::{PlaceRow, Placement},
@@ -76,6 +76,22 @@ impl Carry for Cluster {
     /// Another machine reads, and this one mostly waits for it.
     async fn turn(&self, _tenant: &OpenTenant) -> Result<Option<Turn>> {
         Ok(None)
+    }
+
+    async fn whole(&self, tenant: &Arc<OpenTenant>) -> Result<Carried> {
+        let view = PgView::whole(&self.shared, self.place(tenant).await?);
+        // The transaction begins with the first question, which is whether the tenant lives here.
+        let head = keys::Head {}.encode(tenant.prefix());
+        view.get(Space::Data, &head).await?.ok_or_else(moved)?;
+        Ok(Carried::new(view, tenant))
+    }
+
+    fn may_hold(&self, _rows: &Carried) -> bool {
+        !self.shared.is_closed()
+    }
+
+    fn arrival_patience(&self) -> Duration {
+        self.shared.arrival_patience
     }
 
     async fn look(&self, tenant: &Arc<OpenTenant>) -> Result<Carried> {

@@ -62,6 +62,8 @@ enum Kind {
     Carry,
     /// Puts them where it does not live.
     Put,
+    /// Reads all of them where it lives.
+    Whole,
 }
 
 enum State {
@@ -109,6 +111,11 @@ impl PgView {
         Self::new(shared, Kind::Carry, home)
     }
 
+    /// All that is where a tenant lives, for long.
+    pub(super) fn whole(shared: &Arc<Shared>, home: Place) -> Self {
+        Self::new(shared, Kind::Whole, home)
+    }
+
     /// The same for changes, without any lock yet.
     pub(super) fn putting(shared: &Arc<Shared>, home: Place) -> Self {
         Self::new(shared, Kind::Put, home)
@@ -144,7 +151,7 @@ impl PgView {
     ) -> Outcome<Answers> {
         let right = place.right(tenant);
         let mut state = self.state.lock().await;
-        let is_of_place = self.kind == Kind::Data && place == &self.home;
+        let is_of_place = matches!(self.kind, Kind::Data | Kind::Whole) && place == &self.home;
         // In the same round trip: whether the tenant still lives here.
         let probe = || is_of_place.then(|| self.probe(tenant)).transpose();
         probe()?;
@@ -206,6 +213,7 @@ impl PgView {
             Kind::Change => (&self.shared.connections, Mode::Write),
             Kind::Carry => (&self.shared.movers, Mode::Read),
             Kind::Put => (&self.shared.movers, Mode::Write),
+            Kind::Whole => (&self.shared.exporters, Mode::Read),
         };
         let limits = self.shared.limits;
         let begin = |conn| Transaction::begin(conn, mode, limits, right.clone(), steps());

@@ -2,6 +2,7 @@
 
 use super::{
     advise::{self, AdviseArgs},
+    archive::{self, CopyArgs, ExportArgs, ImportArgs},
     client::{Client, Defaults, Target, segment},
     moving::{self, MoveArgs},
     output::{print, print_json, printable, table, utc},
@@ -32,6 +33,8 @@ Examples:
       Which isolation, backend and location, and by which rules.
   tenantry tenant move acme --isolation database
       While it works; `tenantry tenant move --help` says more.
+  tenantry tenant export acme --to acme.tar.gz
+      Everything in one signed file, which `tenantry tenant import` takes.
   tenantry tenant suspend acme
       With TENANTRY_SERVER and TENANTRY_KEY set, no address or key is needed.")]
 pub(super) struct TenantArgs {
@@ -85,6 +88,12 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Write all that a tenant has to a file
+    Export(Box<ExportArgs>),
+    /// Make a new tenant from such a file
+    Import(Box<ImportArgs>),
+    /// Make a new tenant that has what another one has
+    Copy(Box<CopyArgs>),
     /// Refuse a tenant's keys until it is resumed; nothing is lost
     Suspend {
         /// Its name
@@ -228,6 +237,9 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
         }),
         Command::Advise(args) => advise::run(*args),
         Command::Move(args) => moving::run(*args),
+        Command::Export(args) => archive::export(*args),
+        Command::Import(args) => archive::import(*args),
+        Command::Copy(args) => archive::copy(*args),
         Command::Moves { common } => with(common, moving::list),
         Command::Suspend { name, common } => turn(&name, "suspend", common),
         Command::Resume { name, common } => turn(&name, "resume", common),
@@ -306,7 +318,8 @@ fn show(tenant: &Value, json: bool, done: &str) -> Result<()> {
     print(&format!("{done} tenant {name} ({state}{location})\n"))
 }
 
-fn list(client: &Client, json: bool) -> Result<()> {
+/// All tenants, as the server describes them.
+pub(super) fn listed(client: &Client) -> Result<Vec<Value>> {
     let mut all = Vec::new();
     let mut after = String::new();
     loop {
@@ -316,9 +329,13 @@ fn list(client: &Client, json: bool) -> Result<()> {
         all.append(tenants);
         match page["next"].as_str() {
             Some(next) => after = format!("&after={}", segment(next)),
-            None => break,
+            None => return Ok(all),
         }
     }
+}
+
+fn list(client: &Client, json: bool) -> Result<()> {
+    let all = listed(client)?;
     if json {
         return print_json(&Value::Array(all));
     }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     AuditEvent, MoveStatus, MoveTarget,
     tenancy::{
-        Backend, Space, Tenancy, View,
+        Backend, Space, Tenancy, View, arrival,
         backend::Scan,
         commit::Commit,
         complete, done,
@@ -199,6 +199,7 @@ impl<B: Carry> Tenancy<B> {
         if tenant.info().name != *name {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));
         }
+        arrival::check_whole(&tenant.info())?;
         let before = move_in(&view, &installation, tenant.id()).await?;
         check_new(from, (to, location), before.as_ref())?;
         self.allow_moves()?;
