@@ -12,6 +12,7 @@ use percent_encoding::percent_decode;
 use std::sync::{Arc, OnceLock};
 use tenantry_engine::{
     Engine, Error, ErrorKind, Level, Operator, Principal, Select, Session, TenantId, TenantName,
+    archive::Importer,
 };
 
 const TENANT: &str = "x-tenant-id";
@@ -116,6 +117,17 @@ impl FromRequestParts<Engine> for AsOperator {
 
     async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
         Ok(Self(engine.operator(&caller(parts)?.who)?))
+    }
+}
+
+/// Extractor: the handle that makes tenants from archives, for an operator who may open tenants.
+pub(crate) struct AsImporter(pub(crate) Importer);
+
+impl FromRequestParts<Engine> for AsImporter {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
+        Ok(Self(engine.importer(&caller(parts)?.who)?))
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::{
     caller::authenticate,
     error::{Failure, render},
-    handlers::{admin, collection, database, moves, record, server, tenant},
+    handlers::{admin, archive, collection, database, moves, record, server, tenant},
     observe::{REQUEST_ID, request_id},
 };
 use axum::{
@@ -90,6 +90,8 @@ routes! {
     Operator GET "/v1/admin/tenants/{tenant}/move" moves::show_move;
     Operator DELETE "/v1/admin/tenants/{tenant}/move" moves::cancel_move;
     Operator GET "/v1/admin/moves" moves::list_moves;
+    Operator POST "/v1/admin/tenants/{tenant}/import" archive::import_tenant;
+    Operator POST "/v1/admin/tenants/{tenant}/copy" archive::copy_tenant;
     Operator GET "/v1/admin/leftovers" admin::list_leftovers;
     Operator DELETE "/v1/admin/leftovers/{tenant}" admin::abandon_leftover;
     Operator POST "/v1/admin/keys" admin::create_operator_key;
@@ -102,6 +104,7 @@ routes! {
     Admin GET "/v1/keys" tenant::list_keys;
     Admin DELETE "/v1/keys/{key}" tenant::revoke_key;
     Admin GET "/v1/audit" tenant::tenant_audit;
+    Admin GET "/v1/archive" archive::export_tenant;
 
     Admin POST "/v1/databases" database::create_database;
     Read GET "/v1/databases" database::list_databases;

@@ -2,6 +2,7 @@
 
 use crate::{
     Operator, Session,
+    archive::{ArchiveConfig, Archives},
     compute::Bodies,
     denials::{CROSS_TENANT, Denials},
     placement::{self, Policy},
@@ -79,6 +80,7 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     pub(crate) denials: Denials,
     pub(crate) bodies: Bodies,
+    pub(crate) archives: Archives,
 }
 
 impl Inner {
@@ -125,6 +127,11 @@ pub struct Engine(pub(crate) Arc<Inner>);
 impl Engine {
     /// Starts an engine. Must be called inside a tokio runtime, which runs its background work.
     pub fn start(config: EngineConfig) -> Self {
+        Self::start_with(config, ArchiveConfig::default())
+    }
+
+    /// [`Engine::start`] with a place of its own for archives.
+    pub fn start_with(config: EngineConfig, archives: ArchiveConfig) -> Self {
         let engine = Self(Arc::new(Inner {
             bodies: Bodies::new(config.store.pool().places()),
             store: config.store,
@@ -132,6 +139,7 @@ impl Engine {
             clock: config.clock,
             counters: Counters::default(),
             denials: Denials::default(),
+            archives: Archives::new(archives),
         }));
         crate::denials::spawn_flusher(&engine.0);
         engine
@@ -217,7 +225,9 @@ impl Engine {
                 let error = Error::new(ErrorKind::Suspended, why);
                 return Err(self.refused::<L>(who, &tenant, error));
             }
-            TenantState::Deleted => return Err(Error::not_found(Resource::Tenant, name)),
+            TenantState::Deleted | TenantState::Provisioning => {
+                return Err(Error::not_found(Resource::Tenant, name));
+            }
         }
         if who.is_operator() && !who.is_development() {
             let (actor, done) = (who.to_string(), AuditOutcome::Done);

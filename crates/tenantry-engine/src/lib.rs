@@ -13,6 +13,7 @@
 //! reading handle has no writing methods. No function takes a tenant's name and data.
 
 pub mod advise;
+pub mod archive;
 mod check;
 mod collection;
 mod compute;
@@ -35,9 +36,9 @@ pub use tenantry_auth::{
     Principal, Read, Restriction, Role, TenantId, Write,
 };
 pub use tenantry_store::{
-    AuditEntry, AuditEvent, AuditOutcome, BackendKind, CollectionInfo, DatabaseInfo,
+    ArchiveKey, AuditEntry, AuditEvent, AuditOutcome, BackendKind, CollectionInfo, DatabaseInfo,
     EmbeddedConfig, Entropy, GraphBounds, Health, Leftover, MasterKey, MovePhase, MoveStatus,
-    MoveTarget, NewKey, Obstacle, Site, Store, StoreTotals, SystemClock, SystemEntropy,
+    MoveTarget, NewKey, Obstacle, PublicKey, Site, Store, StoreTotals, SystemClock, SystemEntropy,
     TenantChange, TenantInfo, TenantSizes, VectorInfo, Wanted, postgres,
 };
 pub use tenantry_types::*;

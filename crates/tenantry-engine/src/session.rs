@@ -9,8 +9,8 @@ use tenantry_types::{CollectionName, DatabaseName, Page, Result};
 /// A principal's access to one tenant at level `L`; everything of the tenant is reached from here.
 #[derive(Debug)]
 pub struct Session<L: Level> {
-    inner: Arc<Inner>,
-    scope: Scope<L>,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) scope: Scope<L>,
     tenant: Arc<TenantInfo>,
 }
 

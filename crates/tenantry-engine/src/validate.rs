@@ -90,6 +90,10 @@ pub(crate) fn collection_spec(spec: &CollectionSpec) -> Result<()> {
     if named > most {
         return Err(too_large(format!("vectors: {named} names, at most {most} are allowed")));
     }
+    if let Some(bad) = spec.dimension.filter(|d| !is_dimension(*d as usize)) {
+        let most = Limits::DIMENSION_MAX;
+        return Err(Error::invalid(format!("a dimension is 1 to {most}, got {bad}")));
+    }
     for (name, vector) in &spec.vectors {
         if let Some(bad) = vector.dimension.filter(|d| !is_dimension(*d as usize)) {
             return Err(Error::invalid(format!(

@@ -4,23 +4,29 @@
 //! `tests/it/conformance` is the executable specification that each backend passes. Disk types are
 //! private to their backend.
 
+mod arrival;
 mod audit;
 mod embedded;
 mod facts;
 mod pace;
 mod pool;
 pub mod postgres;
+mod signature;
 mod sites;
+mod snapshot;
 mod store;
 mod surface;
 mod tenancy;
 
+pub use arrival::{Arrival, Arrived};
 pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
 pub use embedded::{EmbeddedConfig, SavedConfig};
 pub use facts::{BackendKind, GraphBounds, MovePhase, MoveStatus, MoveTarget, Site, TenantSizes};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use postgres::DatabaseUrl;
 pub use postgres::{DatabasesConfig, LocationConfig, PostgresConfig};
+pub use signature::{ArchiveKey, PublicKey, Signature, is_signed};
+pub use snapshot::{Snapshot, SnapshotPage};
 pub use store::{ConnectionTotals, Health, Store, StoreTotals};
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, Leftover, NewKey,

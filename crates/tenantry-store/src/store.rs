@@ -1,9 +1,9 @@
 //! The operations of a store.
 
 use crate::{
-    Answer, AuditEntry, AuditEvent, CollectionRef, DatabaseRef, EmbeddedConfig, Leftover,
-    MoveStatus, MoveTarget, NewKey, PostgresConfig, Site, TenantChange, TenantInfo, TenantSizes,
-    Wanted,
+    Answer, ArchiveKey, Arrival, AuditEntry, AuditEvent, CollectionRef, DatabaseRef,
+    EmbeddedConfig, Leftover, MoveStatus, MoveTarget, NewKey, PostgresConfig, Site, Snapshot,
+    TenantChange, TenantInfo, TenantSizes, Wanted,
     pool::{Pool, PoolTotals},
     sites::{Handles, Records},
     tenancy::{
@@ -254,6 +254,23 @@ impl Store {
     /// are refused; its bytes are removed in the background.
     pub async fn delete_tenant(&self, scope: &OperatorScope, name: &TenantName) -> Result<()> {
         again!(self, self.0.tenancy.delete_tenant(scope, name).await)
+    }
+
+    /// All that a tenant has, as it is now, for whoever may read all of it.
+    pub async fn snapshot(&self, scope: &Scope<Admin>) -> Result<Snapshot> {
+        again!(self, Box::pin(Snapshot::take(&self.0.tenancy, scope)).await)
+    }
+
+    /// What signs this installation's archives.
+    pub async fn archive_key(&self) -> Result<ArchiveKey> {
+        ArchiveKey::of(&*self.0.tenancy.installation().await?)
+    }
+
+    /// Makes a tenant that is to be filled before anybody reaches it.
+    pub async fn begin_arrival(&self, scope: &OperatorScope, spec: &TenantSpec) -> Result<Arrival> {
+        let tenancy = Arc::clone(&self.0.tenancy);
+        let (info, arriving) = tenancy.begin_arrival(scope, spec).await?;
+        Ok(Arrival { tenancy, arriving, info })
     }
 
     /// Begins to move a tenant to another place, while it works: it is copied in the background, and

@@ -26,6 +26,8 @@ pub struct CollectionSpec {
     pub metric: Metric,
     /// How precisely unnamed vectors are kept in memory; cannot be changed later.
     pub storage: VectorStorage,
+    /// Components of each unnamed vector; `None` leaves it to the first write that has one.
+    pub dimension: Option<u32>,
     /// The named vectors that a record may have, at most
     /// [`NAMED_VECTORS_MAX`](crate::Limits::NAMED_VECTORS_MAX); cannot be changed later.
     pub vectors: BTreeMap<VectorName, VectorSpec>,
@@ -42,6 +44,7 @@ impl CollectionSpec {
             name,
             metric: Metric::default(),
             storage: VectorStorage::default(),
+            dimension: None,
             vectors: BTreeMap::new(),
             metadata: None,
             attributes: BTreeMap::new(),

@@ -10,6 +10,8 @@ pub enum TenantState {
     Active,
     /// Refused with [`crate::ErrorKind::Suspended`] until resumed; nothing is lost.
     Suspended,
+    /// Being filled by an import or as a copy: its name is taken, and it answers like no tenant.
+    Provisioning,
     /// Erased: its data key is gone and its bytes are being removed. Answers like no tenant.
     Deleted,
 }

@@ -142,7 +142,8 @@ pub(crate) async fn open_engine(
             opened.map_err(|error| anyhow!("{error}"))?
         }
     };
-    Ok(Engine::start(EngineConfig { store, authority, clock: Arc::new(SystemClock) }))
+    let engine = EngineConfig { store, authority, clock: Arc::new(SystemClock) };
+    Ok(Engine::start_with(engine, config.archives.clone()))
 }
 
 /// Runs a server until it is told to stop.

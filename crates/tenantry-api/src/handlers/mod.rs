@@ -4,6 +4,7 @@
 //! [`crate::caller::Open`] at the level that the route needs.
 
 pub(crate) mod admin;
+pub(crate) mod archive;
 pub(crate) mod collection;
 pub(crate) mod database;
 pub(crate) mod moves;

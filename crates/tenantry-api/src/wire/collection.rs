@@ -133,6 +133,7 @@ impl CollectionCreateIn {
             name: CollectionName::parse(self.name)?,
             metric: self.metric.map(Metric::from).unwrap_or_default(),
             storage: self.storage.map(VectorStorage::from).unwrap_or_default(),
+            dimension: None,
             vectors: self.vectors.specs(),
             metadata: self.metadata.map(MetadataIn::whole).transpose()?,
             attributes: BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! The JSON shapes of requests and answers, and their conversions to and from the engine's types.
 
 mod advice;
+mod archive;
 mod audit;
 mod capped;
 mod collection;
@@ -14,6 +15,7 @@ mod value;
 mod vector;
 
 pub(crate) use advice::{AdviceOut, AdviceSearch};
+pub(crate) use archive::{ArchiveBytes, CopyIn, ImportSearch, ImportedOut};
 pub(crate) use audit::{AuditPageOut, AuditSearch};
 pub(crate) use collection::{
     CollectionCreateIn, CollectionOut, CollectionPatchIn, CollectionsOut, DatabaseCreateIn,

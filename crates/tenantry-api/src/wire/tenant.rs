@@ -168,7 +168,7 @@ pub(crate) struct TenantOut {
     /// Assigned once, never reused.
     id: u64,
     name: String,
-    /// `active`, `suspended` or `deleted`.
+    /// `active`, `suspended`, `deleted`, or `provisioning` while an import or a copy fills it.
     state: &'static str,
     /// `shared`, `schema` or `database`.
     isolation: &'static str,
@@ -279,5 +279,6 @@ fn state(state: TenantState) -> &'static str {
         TenantState::Active => "active",
         TenantState::Suspended => "suspended",
         TenantState::Deleted => "deleted",
+        TenantState::Provisioning => "provisioning",
     }
 }

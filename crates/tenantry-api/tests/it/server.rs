@@ -94,7 +94,8 @@ impl Server {
         Answer {
             status: parts.status,
             headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
+            // An archive is no text.
+            text: String::from_utf8_lossy(&bytes).into_owned(),
         }
     }
 

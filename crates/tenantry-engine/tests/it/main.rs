@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod advise;
+mod archive;
 mod audit;
 mod catalog;
 mod compile_fail;

@@ -3,7 +3,7 @@
 
 use crate::support::*;
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, sync::Arc};
-use tenantry_engine::{advise::Needs, *};
+use tenantry_engine::{advise::Needs, archive::NewTenant, *};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,8 @@ const ACTIONS: [(&str, &[&str]); 5] = [
             "ask where the tenant should live",
             "suspend the tenant",
             "erase the tenant",
+            "copy the tenant",
+            "import an archive",
             "make an operator key",
             "make an operator key, act_as",
             "read the operator's log",
@@ -63,6 +65,7 @@ const ACTIONS: [(&str, &[&str]); 5] = [
             "make a key",
             "revoke a key",
             "read the audit log",
+            "export it",
         ],
     ),
     (
@@ -191,6 +194,17 @@ impl Cell {
                 operator().await?.suspend_tenant(&self.tenant).await.map(drop)?;
             }
             "erase the tenant" => operator().await?.delete_tenant(&self.tenant).await?,
+            "copy the tenant" => {
+                let to = NewTenant { name: new, isolation: None, location: None };
+                let importer = self.engine.importer(&self.who().await?)?;
+                importer.copy(&self.tenant, &to).await.map(drop)?;
+            }
+            "import an archive" => {
+                let importer = self.engine.importer(&self.who().await?)?;
+                let outcome = importer.intake().await?.check(None).await;
+                // Whoever gets so far is told what is wrong with it.
+                assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
+            }
             "make an operator key" => {
                 operator().await?.create_key(false, "", None).await.map(drop)?;
             }
@@ -225,6 +239,7 @@ impl Cell {
                 admin().await?.revoke_key(row.id).await?;
             }
             "read the audit log" => admin().await?.audit(0, 1).await.map(drop)?,
+            "export it" => admin().await?.export().await.map(drop)?,
             _ => return Ok(None),
         }
         Ok(Some("yes".into()))

@@ -24,9 +24,13 @@ use crate::{
     },
 };
 use parking_lot::RwLock;
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tenantry_auth::TenantId;
 use tenantry_types::Result;
+
+/// The row of a tenant that is being filled says that it goes on a few times in this time; nobody
+/// but this process reads it.
+const ARRIVAL_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Places that are closed, or were left, by the number of the stay.
 #[derive(Debug, Default)]
@@ -176,6 +180,26 @@ impl Carry for Files {
             }
         }
         Ok(page)
+    }
+
+    async fn whole(&self, tenant: &Arc<OpenTenant>) -> Result<FilesRows> {
+        let db = self.data(tenant).await?;
+        Ok(FilesRows { db, tenant: Arc::clone(tenant) })
+    }
+
+    /// A database that is to be opened again waits for whoever reads in it.
+    fn may_hold(&self, rows: &FilesRows) -> bool {
+        let disk = Home::of(rows.tenant.placement()).map(|home| self.homes.opened(home));
+        let is_ready = match disk {
+            None => self.disk.health() == Health::Ready,
+            Some(disk) => disk.is_some_and(|disk| disk.health() == Health::Ready),
+        };
+        is_ready && !self.is_closing()
+    }
+
+    /// There is no other process.
+    fn arrival_patience(&self) -> Duration {
+        ARRIVAL_PATIENCE
     }
 
     async fn look(&self, tenant: &Arc<OpenTenant>) -> Result<FilesRows> {

@@ -36,7 +36,7 @@ use crate::{
     pool::compute,
     sites::Sites,
     tenancy::{
-        Space, Tenancy, WriteSet, catalog, commit, complete, disk, keys,
+        Space, Tenancy, WriteSet, arrival, catalog, commit, complete, disk, keys,
         keys::Prefix,
         master::open_error,
         moving, number,
@@ -176,6 +176,7 @@ impl Embedded {
         purge::spawn(&self.inner);
         saved::spawn(&self.inner);
         moving::spawn(&self.inner.tenancy);
+        arrival::spawn(&self.inner.tenancy);
     }
 
     /// The installation, which is open.
@@ -227,6 +228,7 @@ impl Embedded {
         self.inner.hot.close();
         self.inner.purge.notify_one();
         self.inner.tenancy.moves.wake.notify_one();
+        self.inner.tenancy.arrivals.wake();
         self.inner.lock.lock().take();
     }
 }

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     pool::Turn,
     tenancy::{
-        Backend as _, Pair, Space, WriteSet, keys,
-        moving::{Carry, MoverId},
+        Backend as _, Pair, Space, View as _, WriteSet, keys,
+        moving::{Carry, MoverId, moved},
         place::Placement,
         tenants::OpenTenant,
     },
@@ -87,6 +87,22 @@ impl Carry for Cluster {
     /// Another machine reads, and this one mostly waits for it.
     async fn turn(&self, _tenant: &OpenTenant) -> Result<Option<Turn>> {
         Ok(None)
+    }
+
+    async fn whole(&self, tenant: &Arc<OpenTenant>) -> Result<Carried> {
+        let view = PgView::whole(&self.shared, self.place(tenant).await?);
+        // The transaction begins with the first question, which is whether the tenant lives here.
+        let head = keys::Head {}.encode(tenant.prefix());
+        view.get(Space::Data, &head).await?.ok_or_else(moved)?;
+        Ok(Carried::new(view, tenant))
+    }
+
+    fn may_hold(&self, _rows: &Carried) -> bool {
+        !self.shared.is_closed()
+    }
+
+    fn arrival_patience(&self) -> Duration {
+        self.shared.arrival_patience
     }
 
     async fn look(&self, tenant: &Arc<OpenTenant>) -> Result<Carried> {

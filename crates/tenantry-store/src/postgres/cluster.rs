@@ -71,10 +71,14 @@ pub(crate) struct Shared {
     pub(super) far: Connections,
     /// For whoever moves tenants, who holds a few at once.
     pub(super) movers: Connections,
+    /// For whoever reads all of a tenant, each for long. Whoever holds one of them may ask for one
+    /// of any others.
+    pub(super) exporters: Connections,
     pub(super) lead: Lead,
     pub(super) left: Left,
     /// See [`PostgresConfig`](super::PostgresConfig).
     pub(super) emptied_after: Duration,
+    pub(super) arrival_patience: Duration,
     pub(crate) limits: Limits,
     pub(super) root: Root,
     pub(crate) watch: Watch,

@@ -71,6 +71,9 @@ pub struct DatabasesConfig {
     /// How long after a tenant was moved the place that it has left is emptied. Until then every
     /// node must have learned where the tenant lives, which takes it a second at most.
     pub emptied_after: Duration,
+    /// How long another node may say nothing that imports or copies a tenant, before that is given
+    /// up and the new tenant deleted. Looking after it, it says something five times as often.
+    pub arrival_patience: Duration,
 }
 
 impl Default for DatabasesConfig {
@@ -85,6 +88,7 @@ impl Default for DatabasesConfig {
             citus: false,
             graph_above: GRAPH_ABOVE,
             emptied_after: EMPTIED_AFTER,
+            arrival_patience: ARRIVAL_PATIENCE,
         }
     }
 }
@@ -111,6 +115,7 @@ pub struct LocationConfig {
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 
 const GRAPH_ABOVE: u64 = 20_000;
+const ARRIVAL_PATIENCE: Duration = Duration::from_secs(300);
 const EMPTIED_AFTER: Duration = Duration::from_secs(3);
 
 impl PostgresConfig {

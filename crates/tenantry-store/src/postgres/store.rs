@@ -24,7 +24,7 @@ use crate::{
     pool::Pool,
     sites::Sites,
     tenancy::{
-        Backend as _, Space, Tenancy, View as _,
+        Backend as _, Space, Tenancy, View as _, arrival,
         keys::{self, Prefix},
         master::{MasterKey, open_error},
         moving, number,
@@ -50,6 +50,8 @@ use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 
 /// Connections of whoever moves a tenant, beside all others, while he does.
 const MOVERS: usize = 8;
+/// The same of whoever reads all of a tenant.
+const SNAPSHOTS: usize = crate::snapshot::AT_ONCE;
 
 /// Records in databases of PostgreSQL. All operations on them are those of [`crate::Store`].
 #[derive(Debug, Clone)]
@@ -140,6 +142,7 @@ impl Postgres {
         if config.may_found {
             moving::spawn(&tenancy);
         }
+        arrival::spawn(&tenancy);
         Ok(Self { inner: Arc::new(Inner { tenancy, cluster }) })
     }
 
@@ -180,7 +183,9 @@ impl Postgres {
         let commits = shared.commits.load(Ordering::Relaxed);
         let pool = self.inner.pool.totals();
         let mut connections = ConnectionTotals::default();
-        for of in [&shared.connections, &shared.lookups, &shared.far, &shared.movers] {
+        for of in
+            [&shared.connections, &shared.lookups, &shared.far, &shared.movers, &shared.exporters]
+        {
             of.add_to(&mut connections);
         }
         StoreTotals { commits, connections, open_tenants, pool, ..StoreTotals::default() }
@@ -193,8 +198,10 @@ impl Postgres {
         shared.lookups.close();
         shared.far.close();
         shared.movers.close();
+        shared.exporters.close();
         shared.lead.let_go();
         self.inner.tenancy.moves.wake.notify_one();
+        self.inner.tenancy.arrivals.wake();
         shared.watch.close();
         shared.purge.notify_one();
         shared.graphs.wake();
@@ -227,9 +234,11 @@ fn shared(
         // With one, no database had a part of it only.
         far: connections(lookups.max(2)),
         movers: connections(MOVERS),
+        exporters: connections(SNAPSHOTS),
         lead: Lead::default(),
         left: Left::default(),
         emptied_after: config.emptied_after,
+        arrival_patience: config.arrival_patience,
         limits: Limits {
             statement: config.statement_timeout,
             lock: LOCK,

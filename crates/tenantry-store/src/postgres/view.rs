@@ -67,6 +67,8 @@ enum Kind {
     Carry,
     /// Puts them where it does not live.
     Put,
+    /// Reads all of them where it lives.
+    Whole,
 }
 
 enum State {
@@ -112,6 +114,11 @@ impl PgView {
     /// What is at a place, for whoever moves a tenant there or away.
     pub(super) fn carrying(shared: &Arc<Shared>, home: Place) -> Self {
         Self::new(shared, Kind::Carry, home)
+    }
+
+    /// All that is where a tenant lives, for long.
+    pub(super) fn whole(shared: &Arc<Shared>, home: Place) -> Self {
+        Self::new(shared, Kind::Whole, home)
     }
 
     /// The same for changes, without any lock yet.
@@ -164,7 +171,7 @@ impl PgView {
     ) -> Outcome<Answers> {
         let right = place.right(tenant);
         let mut state = self.state.lock().await;
-        let is_of_place = self.kind == Kind::Data && place == &self.home;
+        let is_of_place = matches!(self.kind, Kind::Data | Kind::Whole) && place == &self.home;
         // In the same round trip: whether the tenant still lives here.
         let probe = || is_of_place.then(|| self.probe(tenant)).transpose();
         probe()?;
@@ -226,6 +233,7 @@ impl PgView {
             Kind::Change => (&self.shared.connections, Mode::Write),
             Kind::Carry => (&self.shared.movers, Mode::Read),
             Kind::Put => (&self.shared.movers, Mode::Write),
+            Kind::Whole => (&self.shared.exporters, Mode::Read),
         };
         let limits = self.shared.limits;
         let begin = |conn| Transaction::begin(conn, mode, limits, right.clone(), steps());

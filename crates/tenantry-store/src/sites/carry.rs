@@ -12,7 +12,7 @@ use crate::{
         tenants::OpenTenant,
     },
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tenantry_types::Result;
 
 /// Rows as moves see them.
@@ -55,6 +55,26 @@ impl Carry for Sites {
 
     async fn turn(&self, tenant: &OpenTenant) -> Result<Option<Turn>> {
         asked!(self.at(tenant.placement()), site => site.turn(tenant))
+    }
+
+    async fn whole(&self, tenant: &Arc<OpenTenant>) -> Result<SiteRows> {
+        match self.at(tenant.placement()) {
+            Site::Files(files) => files.whole(tenant).await.map(SiteRows::Files),
+            Site::Postgres(cluster) => boxed(cluster.whole(tenant)).await.map(SiteRows::Postgres),
+        }
+    }
+
+    fn may_hold(&self, rows: &SiteRows) -> bool {
+        let is_closing = self.is_closing();
+        match (rows, &self.files) {
+            (SiteRows::Files(rows), Some(files)) => !is_closing && files.may_hold(rows),
+            (SiteRows::Files(_), None) => false,
+            (SiteRows::Postgres(rows), _) => !is_closing && self.cluster.may_hold(rows),
+        }
+    }
+
+    fn arrival_patience(&self) -> Duration {
+        each!(self.root_site(), site => site.arrival_patience())
     }
 
     async fn look(&self, tenant: &Arc<OpenTenant>) -> Result<SiteRows> {

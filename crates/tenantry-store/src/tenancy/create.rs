@@ -3,6 +3,7 @@
 use super::{
     Backend, Space, Tenancy, View, WriteSet,
     about::About,
+    arrival::Arriving,
     backend::Scan,
     catalog,
     commit::Commit,
@@ -59,8 +60,9 @@ impl<B: Backend> Tenancy<B> {
     pub(super) async fn make_tenant(
         self: &Arc<Self>,
         spec: &TenantSpec,
+        state: TenantState,
         scope: &OperatorScope,
-    ) -> Result<TenantInfo> {
+    ) -> Result<(TenantInfo, Option<Arriving<B>>)> {
         let _name = self.reserve(&spec.name)?;
         let (isolation, location) = self.where_to(spec)?;
         self.can_make(isolation, location)?;
@@ -77,7 +79,7 @@ impl<B: Backend> Tenancy<B> {
             Isolation::Shared | Isolation::Schema | Isolation::Database => None,
         };
         self.operator_stands(scope, Some(&view)).await?;
-        let (info, durable) = {
+        let (info, arriving, durable) = {
             // The id is assigned and the commit queued under one lock, so that the stored count
             // grows in the order of commits and an id is never given twice.
             let mut naming = self.naming.lock();
@@ -85,7 +87,7 @@ impl<B: Backend> Tenancy<B> {
             let info = TenantInfo {
                 id,
                 name: spec.name.clone(),
-                state: TenantState::Active,
+                state,
                 isolation,
                 location,
                 weight: spec.weight,
@@ -100,8 +102,11 @@ impl<B: Backend> Tenancy<B> {
                 let (key, row) = self.own_row(&installation, id, own);
                 set.operations.push((Space::Catalog, key, Some(row)));
             }
+            // Known in memory before anybody can see its row.
+            let arriving = (state == TenantState::Provisioning).then(|| self.expect_arrival(id));
+            set.operations.extend(arriving.as_ref().map(Arriving::first_row));
             naming.next_tenant = id.get() + 1;
-            (info, self.submit(view, set))
+            (info, arriving, self.submit(view, set))
         };
         durable.await?;
         if (isolation, location) != (Isolation::Shared, Location::Home) {
@@ -109,7 +114,7 @@ impl<B: Backend> Tenancy<B> {
         }
         // It is opened from disk when it is used. If it were kept open here, it could have been
         // deleted meanwhile, and would live on in memory.
-        Ok(info)
+        Ok((info, arriving))
     }
 
     /// Where a new tenant is to be.

@@ -112,6 +112,8 @@ pub(crate) enum DiskTenant {
     V1(DiskTenantV1),
     /// With the word of its location.
     V2(DiskTenantV1, String),
+    /// The same, while it is being filled; `home` is a word, too.
+    V3(DiskTenantV1, String),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -148,17 +150,20 @@ impl DiskTenant {
             schema_version: 1,
         };
         match info.location {
+            location if info.state == TenantState::Provisioning => {
+                Self::V3(row, location.to_string())
+            }
             Location::Home => Self::V1(row),
             location @ (Location::Named(_) | Location::Own) => Self::V2(row, location.to_string()),
         }
     }
 
     pub(crate) fn into_info(self, id: TenantId) -> Result<TenantInfo> {
-        let (row, location) = match self {
-            Self::V1(row) => (row, Location::Home),
-            Self::V2(row, word) => {
-                (row, Location::parse(&word).map_err(|_| unreadable("a tenant"))?)
-            }
+        let location = |word: &str| Location::parse(word).map_err(|_| unreadable("a tenant"));
+        let (row, location, is_whole) = match self {
+            Self::V1(row) => (row, Location::Home, true),
+            Self::V2(row, word) => (row, location(&word)?, true),
+            Self::V3(row, word) => (row, location(&word)?, false),
         };
         let DiskTenantV1 { name, suspended, isolation, weight, limits, settings, .. } = row;
         let small = |n: u64| u32::try_from(n).map_err(|_| unreadable("a tenant"));
@@ -166,7 +171,11 @@ impl DiskTenant {
         Ok(TenantInfo {
             id,
             name: TenantName::parse(name)?,
-            state: if suspended { TenantState::Suspended } else { TenantState::Active },
+            state: match (is_whole, suspended) {
+                (false, _) => TenantState::Provisioning,
+                (true, true) => TenantState::Suspended,
+                (true, false) => TenantState::Active,
+            },
             isolation: match isolation {
                 0 => Isolation::Shared,
                 1 => Isolation::Schema,
@@ -471,6 +480,13 @@ mod tests {
             let info = info(Location::parse(word).unwrap());
             let row = encode(&DiskTenant::from_info(&info));
             assert_eq!(row, [&[version], &old[..], location].concat());
+            let read: DiskTenant = decode(&row, "a tenant").unwrap();
+            assert_eq!(read.into_info(info.id).unwrap(), info);
+            // While it is filled, its location is said wherever it is.
+            let info = TenantInfo { state: TenantState::Provisioning, ..info };
+            let row = encode(&DiskTenant::from_info(&info));
+            assert_eq!((row[0], row[3]), (2, 0));
+            assert!(row.ends_with(word.as_bytes()));
             let read: DiskTenant = decode(&row, "a tenant").unwrap();
             assert_eq!(read.into_info(info.id).unwrap(), info);
         }

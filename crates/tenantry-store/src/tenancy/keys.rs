@@ -228,6 +228,9 @@ families! {
     /// Which database the installation's was when it claimed others: the server's identity and
     /// the database's number there (two u64, big-endian, clear). Only on PostgreSQL.
     Home = 0x0f { };
+    /// A tenant is being filled by an import or as a copy: a mark of whoever does so (16 bytes),
+    /// and a count that it raises while it works (u64, big-endian). Clear.
+    Arriving = 0x1c { tenant: u64 };
     /// A tenant's data key, wrapped with the master key (128 bytes, as in the slot file). Only on
     /// PostgreSQL: files have the slot file.
     Slot = 0x08 { tenant: u64 };

@@ -97,6 +97,7 @@ laws! {
     a_move: Move { tenant: any::<u64>() => same };
     claimed: Claimed { location: bytes() => tail };
     home: Home {};
+    arriving: Arriving { tenant: any::<u64>() => same };
     slot: Slot { tenant: any::<u64>() => same };
     tenant: Tenant {};
     head: Head {};

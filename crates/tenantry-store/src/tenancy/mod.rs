@@ -6,6 +6,7 @@
 
 mod about;
 pub(crate) mod answer;
+pub(crate) mod arrival;
 mod at_home;
 mod backend;
 pub(crate) mod batch;
@@ -33,6 +34,7 @@ pub(crate) use backend::{Backend, Pair, View};
 pub(crate) use set::{Space, WriteSet};
 
 use crate::{AuditEvent, AuditOutcome, Entropy};
+use arrival::Arrivals;
 use commit::Commit;
 use disk::Head;
 use key_rows::KeyCache;
@@ -70,6 +72,7 @@ pub(crate) struct Tenancy<B> {
     revocations: Arc<AtomicU64>,
     keys: Mutex<KeyCache>,
     pub(crate) moves: Moves,
+    pub(crate) arrivals: Arrivals,
 }
 
 /// Names and spaces that are being given at this moment, and the next tenant id.
@@ -108,8 +111,19 @@ impl<B: Backend> Tenancy<B> {
         entropy: Arc<dyn Entropy>,
         default: (Isolation, Location),
     ) -> Self {
-        let (naming, keys, moves) = Default::default();
-        Self { backend, tenants, clock, entropy, naming, default, revocations, keys, moves }
+        let (naming, keys, moves, arrivals) = Default::default();
+        Self {
+            backend,
+            tenants,
+            clock,
+            entropy,
+            naming,
+            default,
+            revocations,
+            keys,
+            moves,
+            arrivals,
+        }
     }
 
     pub(crate) fn revocations(&self) -> u64 {

@@ -3,6 +3,7 @@
 use super::{
     Backend, Space, Tenancy, View,
     about::About,
+    arrival,
     backend::Scan,
     commit::Commit,
     complete,
@@ -42,7 +43,8 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<TenantInfo> {
         self.operator_stands(scope, None).await?;
         let (inner, spec, scope) = (Arc::clone(self), spec.clone(), scope.clone());
-        complete(async move { inner.make_tenant(&spec, &scope).await }).await
+        complete(async move { Ok(inner.make_tenant(&spec, TenantState::Active, &scope).await?.0) })
+            .await
     }
 
     pub(crate) async fn tenants(
@@ -189,6 +191,37 @@ impl<B: Backend> Tenancy<B> {
     }
 }
 
+/// Which tenant is meant by whoever deletes one.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Which<'a> {
+    /// The one with this name.
+    Called(&'a TenantName),
+    /// One from whose place nothing was ever answered.
+    Unmade,
+    /// One that is being filled, of which this is the row.
+    Arriving(&'a [u8]),
+}
+
+/// Who deletes a tenant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct By<'a> {
+    /// As logs show it.
+    pub(super) actor: &'a str,
+    /// The right that must still stand; none for the store itself.
+    scope: Option<&'a OperatorScope>,
+}
+
+impl<'a> By<'a> {
+    fn operator(scope: &'a OperatorScope) -> Self {
+        Self { actor: scope.actor(), scope: Some(scope) }
+    }
+
+    /// The store itself.
+    pub(super) fn store() -> Self {
+        Self { actor: "store", scope: None }
+    }
+}
+
 /// Logs that are appended to at once.
 const LOGS_AT_ONCE: usize = 256;
 
@@ -213,7 +246,7 @@ impl<B: Backend> Drop for Reserved<B> {
 }
 
 impl<B: Backend> Tenancy<B> {
-    async fn find(&self, name: &TenantName) -> Result<Option<Arc<OpenTenant>>> {
+    pub(super) async fn find(&self, name: &TenantName) -> Result<Option<Arc<OpenTenant>>> {
         let key = name_key(name);
         let value = self.root(None).await?.get(Space::Catalog, &key).await?;
         let Some(value) = value else { return Ok(None) };
@@ -269,6 +302,7 @@ impl<B: Backend> Tenancy<B> {
         if info.name != *name {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));
         }
+        arrival::check_whole(&info)?;
         let mut told = Vec::new();
         if let Some(new) = change.name.filter(|new| *new != info.name) {
             require_free(&view, &new).await?;
@@ -281,7 +315,7 @@ impl<B: Backend> Tenancy<B> {
             let action = match state {
                 TenantState::Active => "tenant.resume",
                 TenantState::Suspended => "tenant.suspend",
-                TenantState::Deleted => {
+                TenantState::Deleted | TenantState::Provisioning => {
                     return Err(Error::invalid("a tenant is erased by deleting it"));
                 }
             };
@@ -327,7 +361,7 @@ impl<B: Backend> Tenancy<B> {
             }
             found => found?,
         };
-        self.remove_opened(&tenant, Some(name), scope).await.map(drop)
+        self.remove_opened(&tenant, Which::Called(name), By::operator(scope)).await.map(drop)
     }
 
     /// Deletes a new tenant whose place could not be made, if nobody has made it meanwhile; true
@@ -337,40 +371,49 @@ impl<B: Backend> Tenancy<B> {
         tenant: &OpenTenant,
         scope: &OperatorScope,
     ) -> Result<bool> {
-        match self.remove_opened(tenant, None, scope).await {
+        match self.remove_opened(tenant, Which::Unmade, By::operator(scope)).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             outcome => outcome,
         }
     }
 
-    /// Deletes the tenant if it is called so, or else if nothing was ever answered from its place.
-    async fn remove_opened(
+    /// Deletes the tenant if it is the one that is meant.
+    pub(super) async fn remove_opened(
         self: &Arc<Self>,
         tenant: &OpenTenant,
-        called: Option<&TenantName>,
-        scope: &OperatorScope,
+        which: Which<'_>,
+        by: By<'_>,
     ) -> Result<bool> {
         let _rooting = self.rooting(tenant).await?;
         let installation = self.installation().await?;
         let _logging = installation.writer.lock().await;
         let view = self.change_root(&[tenant, &installation]).await?;
-        self.operator_stands(scope, Some(&view)).await?;
-        let mut about = self.about(tenant)?;
-        let name = &tenant.info().name;
-        match called {
-            Some(called) if called != name => {
+        if let Some(scope) = by.scope {
+            self.operator_stands(scope, Some(&view)).await?;
+        }
+        let arriving = arrival::row_key(tenant.id());
+        match which {
+            Which::Called(called) if *called != tenant.info().name => {
                 return Err(Error::not_found(Resource::Tenant, called.as_str()));
             }
-            None if tenant.fresh() == Fresh::Made => return Ok(false),
-            Some(_) | None => {}
+            Which::Unmade if tenant.fresh() == Fresh::Made => return Ok(false),
+            Which::Arriving(row)
+                if view.get(Space::Catalog, &arriving).await?.as_deref() != Some(row) =>
+            {
+                return Ok(false);
+            }
+            Which::Called(_) | Which::Unmade | Which::Arriving(_) => {}
         }
+        let mut about = self.about(tenant)?;
+        let name = &tenant.info().name;
+        about.root(arriving, None);
         about.root(name_key(name), None);
         about.root(keys::Tenant {}.encode(tenant.prefix()), None);
         let purge = keys::Purge { tenant: tenant.id().get(), collection: 0 };
         about.root(purge.encode(INSTALLATION), Some(Vec::new()));
         about.touch(Touched::Tenant);
         let mut log = self.begin(&installation)?;
-        log.audit(done(scope.actor(), "tenant.delete", name.as_str(), 1));
+        log.audit(done(by.actor, "tenant.delete", name.as_str(), 1));
         self.commit_two(view, (tenant, about), (&installation, log)).await?;
         tenant.mark_gone();
         self.forget_tenant(tenant.id()).await?;
@@ -397,6 +440,7 @@ impl<B: Backend> Tenancy<B> {
         let mut log = self.begin(&installation)?;
         log.remove(Space::Catalog, key);
         log.remove(Space::Catalog, keys::Tenant {}.encode(Prefix::of(id)));
+        log.remove(Space::Catalog, arrival::row_key(id));
         let purge = keys::Purge { tenant: id.get(), collection: 0 };
         log.put_clear(Space::Catalog, purge.encode(INSTALLATION), Vec::new());
         log.audit(done(scope.actor(), "tenant.delete", name.as_str(), 1));
@@ -413,7 +457,7 @@ impl<B: Backend> Tenancy<B> {
 
     /// Commits changes of a tenant and of the installation as one. The locks of both are held,
     /// the installation's taken last.
-    async fn commit_two(
+    pub(super) async fn commit_two(
         &self,
         view: B::View,
         (tenant, about): (&OpenTenant, About<'_>),

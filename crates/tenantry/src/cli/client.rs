@@ -295,7 +295,12 @@ impl Client {
                 runtime.block_on(local(router.clone(), request.context("make the request")?))?
             }
         };
-        let json: Option<Value> = serde_json::from_slice(&answer).ok();
+        self.outcome(status, &answer)
+    }
+
+    /// What an answer says.
+    pub(super) fn outcome(&self, status: u16, answer: &[u8]) -> Result<Value> {
+        let json: Option<Value> = serde_json::from_slice(answer).ok();
         match (status, json) {
             (200..300, Some(json)) => Ok(json),
             (200..300, None) if answer.is_empty() => Ok(Value::Null),
@@ -303,6 +308,14 @@ impl Client {
                 Some(message) => Err(Refusal { status, message: self.explained(message) }.into()),
                 None => Err(self.foreign(status)),
             },
+        }
+    }
+
+    /// A request that got no answer.
+    pub(super) fn unreached(&self, error: anyhow::Error) -> anyhow::Error {
+        match self {
+            Self::Remote { base, .. } => unreachable(base, error),
+            Self::Local { .. } => error,
         }
     }
 

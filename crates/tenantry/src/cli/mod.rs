@@ -2,6 +2,7 @@
 //! a client of the native REST protocol.
 
 mod advise;
+mod archive;
 mod client;
 mod import;
 mod key;
@@ -11,6 +12,7 @@ mod policy;
 mod postgres;
 mod quickstart;
 mod tenant;
+mod transfer;
 
 use crate::{
     config::{Config, Settings},
@@ -54,6 +56,8 @@ enum Command {
     Key(key::KeyArgs),
     /// Load records from JSON lines
     Import(import::ImportArgs),
+    /// Look into archives of tenants
+    Archive(archive::ArchiveArgs),
     /// Prepare a PostgreSQL server for Tenantry, and bring its tables to a new version
     Postgres(postgres::PostgresArgs),
 }
@@ -96,6 +100,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Tenant(args) => tenant::run(args),
         Command::Key(args) => key::run(args),
         Command::Import(args) => import::run(args),
+        Command::Archive(args) => archive::run(args),
         Command::Postgres(args) => postgres::run(args),
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     client::Client,
     output::{print, print_json, printable, table},
-    tenant::{Common, all, path, text, with},
+    tenant::{Common, listed, path, text, with},
 };
 use crate::config::read_policy;
 use anyhow::{Context, Result};
@@ -47,7 +47,7 @@ pub(super) fn run(args: PolicyArgs) -> Result<()> {
     with(args.common, |client, json| {
         let now = SystemClock.now();
         let mut moves = Vec::new();
-        for tenant in all(client)? {
+        for tenant in listed(client)? {
             if let Some(decision) = decide(client, &policy, &tenant, now)? {
                 moves.push((tenant, decision));
             }

@@ -2,6 +2,7 @@
 
 use super::{
     advise::{self, AdviseArgs},
+    archive::{self, CopyArgs, ExportArgs, ImportArgs},
     client::{Client, Defaults, Target, segment},
     moving::{self, MoveArgs},
     output::{print, print_json, printable, table, utc},
@@ -33,6 +34,8 @@ Examples:
       Which isolation, backend and location, and by which rules.
   tenantry tenant move acme --isolation database
       While it works; `tenantry tenant move --help` says more.
+  tenantry tenant export acme --to acme.tar.gz
+      Everything in one signed file, which `tenantry tenant import` takes.
   tenantry tenant suspend acme
       With TENANTRY_SERVER and TENANTRY_KEY set, no address or key is needed.")]
 pub(super) struct TenantArgs {
@@ -88,6 +91,12 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Write all that a tenant has to a file
+    Export(Box<ExportArgs>),
+    /// Make a new tenant from such a file
+    Import(Box<ImportArgs>),
+    /// Make a new tenant that has what another one has
+    Copy(Box<CopyArgs>),
     /// Refuse a tenant's keys until it is resumed; nothing is lost
     Suspend {
         /// Its name
@@ -232,6 +241,9 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
         Command::Advise(args) => advise::run(*args),
         Command::Policy(args) => policy::run(*args),
         Command::Move(args) => moving::run(*args),
+        Command::Export(args) => archive::export(*args),
+        Command::Import(args) => archive::import(*args),
+        Command::Copy(args) => archive::copy(*args),
         Command::Moves { common } => with(common, moving::list),
         Command::Suspend { name, common } => turn(&name, "suspend", common),
         Command::Resume { name, common } => turn(&name, "resume", common),
@@ -310,8 +322,8 @@ fn show(tenant: &Value, json: bool, done: &str) -> Result<()> {
     print(&format!("{done} tenant {name} ({state}{location})\n"))
 }
 
-/// Every tenant.
-pub(super) fn all(client: &Client) -> Result<Vec<Value>> {
+/// All tenants, as the server describes them.
+pub(super) fn listed(client: &Client) -> Result<Vec<Value>> {
     let mut all = Vec::new();
     let mut after = String::new();
     loop {
@@ -327,7 +339,7 @@ pub(super) fn all(client: &Client) -> Result<Vec<Value>> {
 }
 
 fn list(client: &Client, json: bool) -> Result<()> {
-    let all = all(client)?;
+    let all = listed(client)?;
     if json {
         return print_json(&Value::Array(all));
     }

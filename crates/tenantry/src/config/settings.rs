@@ -114,6 +114,15 @@ pub(crate) struct Settings {
     #[arg(long, env = "TENANTRY_CACHE_SIZE", value_name = "SIZE")]
     pub(crate) cache_size: Option<ByteSize>,
 
+    /// Folder for archives of tenants while they are written and read, as files without a name
+    /// [default: the data folder; with PostgreSQL the system's folder for such files]
+    #[arg(long, env = "TENANTRY_ARCHIVE_DIR", value_name = "DIR")]
+    pub(crate) archive_dir: Option<PathBuf>,
+
+    /// Bytes of the largest archive of a tenant, before and after it is compressed [default: 64GiB]
+    #[arg(long, env = "TENANTRY_ARCHIVE_SIZE_MAX", value_name = "SIZE")]
+    pub(crate) archive_size_max: Option<ByteSize>,
+
     /// Where tenants live that are made without a word about it [default: shared]
     #[arg(long, env = "TENANTRY_DEFAULT_ISOLATION", value_name = "ISOLATION")]
     pub(crate) default_isolation: Option<IsolationWord>,
@@ -179,6 +188,8 @@ impl Settings {
             shutdown_timeout: self.shutdown_timeout.or(lower.shutdown_timeout),
             memory_budget: self.memory_budget.or(lower.memory_budget),
             cache_size: self.cache_size.or(lower.cache_size),
+            archive_dir: self.archive_dir.or(lower.archive_dir),
+            archive_size_max: self.archive_size_max.or(lower.archive_size_max),
             default_isolation: self.default_isolation.or(lower.default_isolation),
             open_databases: self.open_databases.or(lower.open_databases),
             move_rate: self.move_rate.or(lower.move_rate),

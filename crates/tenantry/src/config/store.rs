@@ -6,10 +6,11 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use std::{
     num::{NonZeroU64, NonZeroUsize},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 use tenantry::{
     BackendKind, EmbeddedConfig, Isolation,
+    archive::ArchiveConfig,
     postgres::{DatabaseUrl, DatabasesConfig, PostgresConfig},
 };
 
@@ -56,6 +57,7 @@ pub(crate) struct StoreConfig {
     pub(crate) databases: DatabasesConfig,
     /// Bytes a second that moves may copy.
     pub(crate) move_rate: Option<NonZeroU64>,
+    pub(crate) archives: ArchiveConfig,
     /// For a server, and not for a command: it makes an installation if there is none, and looks at
     /// all databases before it serves.
     pub(crate) is_server: bool,
@@ -117,13 +119,16 @@ impl StoreConfig {
             given.master_key_env.clone(),
             given.master_key_command.clone(),
         )?;
+        let data_dir = given.data_dir.clone().unwrap_or_else(|| DATA_DIR.into());
+        let archives = archives(given, &backend, &data_dir);
         Ok(Self {
-            data_dir: given.data_dir.clone().unwrap_or_else(|| DATA_DIR.into()),
+            data_dir,
             master_key,
             default_isolation: given.default_isolation.map_or(Isolation::Shared, Into::into),
             backend,
             databases,
             move_rate: given.move_rate.and_then(|rate| NonZeroU64::new(rate.0)),
+            archives,
             is_server: true,
         })
     }
@@ -261,5 +266,19 @@ fn refuse(backend: &str, settings: &[(&str, bool)]) -> Result<()> {
             bail!("{name} has no meaning with the backend {backend}: leave it out")
         }
         None => Ok(()),
+    }
+}
+
+/// Where archives are kept while somebody works on them: on the disk that has room for the data, if
+/// it is one of this machine.
+fn archives(given: &Settings, backend: &Backend, data_dir: &Path) -> ArchiveConfig {
+    let usual = ArchiveConfig::default();
+    let folder = match backend {
+        Backend::Embedded { .. } => data_dir.to_owned(),
+        Backend::Postgres(_) => usual.folder,
+    };
+    ArchiveConfig {
+        folder: given.archive_dir.clone().unwrap_or(folder),
+        bytes_max: given.archive_size_max.map_or(usual.bytes_max, |size| size.0),
     }
 }

@@ -8,14 +8,14 @@ use serde_json::Value;
 use std::{ffi::OsString, fs};
 
 /// Where commands go.
-enum Target {
+pub(crate) enum Target {
     Folder(String),
     Server(String, String),
     Database { keys: String, url: String },
 }
 
 impl Target {
-    fn with<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn with<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         let mut all = args.to_vec();
         match self {
             Self::Folder(path) => all.extend(["--data-dir", path]),
@@ -27,21 +27,21 @@ impl Target {
         all
     }
 
-    fn done(&self, args: &[&str]) -> String {
+    pub(crate) fn done(&self, args: &[&str]) -> String {
         done(&self.with(args))
     }
 
-    fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&done(&[&self.with(args)[..], &["--json"]].concat())).unwrap()
     }
 
-    fn fails(&self, args: &[&str], words: &[&str]) {
+    pub(crate) fn fails(&self, args: &[&str], words: &[&str]) {
         fails(&mut tenantry(&self.with(args)), words);
     }
 }
 
 /// The same work on all targets, since they are the same implementation.
-fn on_all(work: impl Fn(&Target)) {
+pub(crate) fn on_all(work: impl Fn(&Target)) {
     let folder = Folder::new();
     work(&Target::Folder(folder.path()));
     let folder = Folder::new();

@@ -104,6 +104,21 @@ fn the_guide_to_moving_moves() {
 }
 
 #[test]
+fn the_guide_to_archives_exports_imports_and_copies() {
+    let guide = include_str!("../../../../docs/guides/export-import.md");
+    let (_, rest) = guide.split_once("<!-- archive -->").unwrap();
+    let (shown, _) = rest.split_once("<!-- /archive -->").unwrap();
+    let folder = Folder::new();
+    done(&["tenant", "create", "acme", "--data-dir", &folder.path()]);
+    let server = folder.serve(&[]);
+    let to = format!("export TENANTRY_SERVER={} TENANTRY_KEY={}\n", server.url, folder.key);
+    let desk = tempfile::tempdir().unwrap();
+    let go = format!("cd {}\n", desk.path().display());
+    let out = sh(&format!("{to}{go}{}", blocks(shown, "sh").concat()));
+    assert!(fits(&out, &blocks(shown, "text").concat()), "{out}");
+}
+
+#[test]
 fn a_pattern_fits_what_it_leaves_open() {
     assert!(fits("{\"a\":1}", "{\"a\":…}") && fits("ab", "ab") && fits("a1b2", "a…b…"));
     assert!(!fits("{\"a\":1}x", "{\"a\":…}") && !fits("abc", "ab") && !fits("ba", "a…"));

@@ -150,21 +150,10 @@ async fn party(
     Party { name, database, collection, collection_id, admin, reader, key_id, revoked }
 }
 
-fn native_rows() -> Vec<Row> {
-    use Access::{Admin, Operator, Public, Read, Write};
-    let record = json!({"records": [{"id": "r", "vector": [9.0, 9.0], "document": "changed"}]});
+fn operators_rows() -> Vec<Row> {
+    use Access::Operator;
     let row = |access, method, path, body| Row { access, method, path, body };
-    let c = "/v1/databases/{database}/collections/{collection}";
-    macro_rules! records {
-        ($what:literal) => {
-            concat!("/v1/databases/{database}/collections/{collection}/records/", $what)
-        };
-    }
     vec![
-        row(Public, "GET", "/healthz", None),
-        row(Public, "GET", "/readyz", None),
-        row(Public, "GET", "/openapi.json", None),
-        row(Operator, "GET", "/metrics", None),
         row(Operator, "POST", "/v1/admin/tenants", Some(json!({"name": "new"}))),
         row(Operator, "GET", "/v1/admin/tenants", None),
         row(Operator, "GET", "/v1/admin/tenants/{tenant}", None),
@@ -182,17 +171,44 @@ fn native_rows() -> Vec<Row> {
         row(Operator, "GET", "/v1/admin/tenants/{tenant}/move", None),
         row(Operator, "DELETE", "/v1/admin/tenants/{tenant}/move", None),
         row(Operator, "GET", "/v1/admin/moves", None),
+        row(Operator, "POST", "/v1/admin/tenants/{tenant}/import", Some(json!({}))),
+        row(
+            Operator,
+            "POST",
+            "/v1/admin/tenants/{tenant}/copy",
+            Some(json!({"name": "copy-of-the-victim"})),
+        ),
         row(Operator, "GET", "/v1/admin/leftovers", None),
         row(Operator, "DELETE", "/v1/admin/leftovers/{tenant}", None),
         row(Operator, "POST", "/v1/admin/keys", Some(json!({"label": "x", "act_as": true}))),
         row(Operator, "GET", "/v1/admin/keys", None),
         row(Operator, "DELETE", "/v1/admin/keys/{key}", None),
         row(Operator, "GET", "/v1/admin/audit", None),
+    ]
+}
+
+fn native_rows() -> Vec<Row> {
+    use Access::{Admin, Operator, Public, Read, Write};
+    let record = json!({"records": [{"id": "r", "vector": [9.0, 9.0], "document": "changed"}]});
+    let row = |access, method, path, body| Row { access, method, path, body };
+    let c = "/v1/databases/{database}/collections/{collection}";
+    macro_rules! records {
+        ($what:literal) => {
+            concat!("/v1/databases/{database}/collections/{collection}/records/", $what)
+        };
+    }
+    let mut rows = operators_rows();
+    rows.extend([
+        row(Public, "GET", "/healthz", None),
+        row(Public, "GET", "/readyz", None),
+        row(Public, "GET", "/openapi.json", None),
+        row(Operator, "GET", "/metrics", None),
         row(Read, "GET", "/v1/tenant", None),
         row(Admin, "POST", "/v1/keys", Some(json!({"role": "admin", "label": "x"}))),
         row(Admin, "GET", "/v1/keys", None),
         row(Admin, "DELETE", "/v1/keys/{key}", None),
         row(Admin, "GET", "/v1/audit", None),
+        row(Admin, "GET", "/v1/archive", None),
         row(Admin, "POST", "/v1/databases", Some(json!({"name": "new"}))),
         row(Read, "GET", "/v1/databases", None),
         row(Read, "GET", "/v1/databases/{database}", None),
@@ -215,7 +231,8 @@ fn native_rows() -> Vec<Row> {
         row(Write, "POST", records!("delete"), Some(json!({"ids": ["r"]}))),
         row(Read, "POST", records!("count"), Some(json!({}))),
         row(Read, "POST", records!("query"), Some(json!({"vectors": [[1.0, 2.0]], "k": 3}))),
-    ]
+    ]);
+    rows
 }
 
 fn chroma_rows() -> Vec<Row> {

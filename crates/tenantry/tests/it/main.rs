@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod advise;
+mod archives;
 mod beside;
 mod commands;
 mod config;

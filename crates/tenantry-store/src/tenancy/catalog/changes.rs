@@ -295,7 +295,7 @@ impl<B: Backend> Tenancy<B> {
             id: CollectionId(public_id(tenant, "collection", number)),
             name: spec.name,
             metric: spec.metric,
-            dimension: None,
+            dimension: spec.dimension,
             storage: spec.storage,
             last_vector: u16::try_from(spec.vectors.len())
                 .map_err(|_| Error::invalid("too many named vectors"))?,

@@ -4,7 +4,7 @@ use crate::{
     pool::Turn,
     tenancy::{Backend, Pair, View, WriteSet, keys::Family, place::Placement, tenants::OpenTenant},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tenantry_types::Result;
 
 /// Which attempt to lead it is that works on a move, where another process may take over.
@@ -45,6 +45,17 @@ pub(crate) trait Carry: Backend {
     /// The right to compute in the background for a tenant, if this process reads the disk. Nothing is
     /// committed while it is held.
     fn turn(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Option<Turn>>> + Send;
+
+    /// All that is at the place where a tenant lives, for whoever reads much of it. Fails as moved
+    /// if it does not live there when the reading begins; what is written later is not seen.
+    fn whole(&self, tenant: &Arc<OpenTenant>) -> impl Future<Output = Result<Self::Rows>> + Send;
+
+    /// True if what was read of a place since [`Carry::whole`] may still be held: nobody waits for
+    /// it to be let go.
+    fn may_hold(&self, rows: &Self::Rows) -> bool;
+
+    /// How long another process may say nothing that fills a new tenant, before that is given up.
+    fn arrival_patience(&self) -> Duration;
 
     /// What is at a place, for whoever moves its tenant there or away, closed or not.
     fn look(&self, tenant: &Arc<OpenTenant>) -> impl Future<Output = Result<Self::Rows>> + Send;
@@ -145,6 +156,7 @@ impl Family {
             | Self::Bucket
             | Self::OwnDatabase
             | Self::Move
+            | Self::Arriving
             | Self::Claimed
             | Self::Home
             | Self::Slot

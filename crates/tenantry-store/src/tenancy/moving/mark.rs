@@ -8,7 +8,7 @@ use super::{
 use crate::{
     AuditEvent, MoveStatus, MoveTarget,
     tenancy::{
-        Backend, Space, Tenancy, View,
+        Backend, Space, Tenancy, View, arrival,
         backend::Scan,
         commit::Commit,
         complete, done,
@@ -210,6 +210,7 @@ impl<B: Carry> Tenancy<B> {
         if tenant.info().name != *name {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));
         }
+        arrival::check_whole(&tenant.info())?;
         let before = move_in(&view, &installation, tenant.id()).await?;
         check_new(from, (to, location), before.as_ref())?;
         // Also of a move that came to nothing: something may still be called by its name.

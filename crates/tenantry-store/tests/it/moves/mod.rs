@@ -1,6 +1,7 @@
 //! Tenants that are moved while they work.
 
 mod alone;
+mod arrivals;
 mod child;
 mod faults;
 mod ground;
@@ -9,6 +10,7 @@ mod load;
 mod nodes;
 mod steps;
 
+use arrivals::*;
 use ground::Ground;
 use load::nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around;
 use steps::*;
@@ -70,6 +72,11 @@ everywhere! {
     killed_in_the_middle_of_the_copy
     killed_while_a_move_to_the_shared_tables_is_undone
     killed_while_a_move_to_a_database_is_undone
+    a_snapshot_is_of_one_moment
+    a_snapshot_ends_when_its_tenant_is_moved_or_deleted
+    an_arriving_tenant_is_nobodys_until_it_is_whole
+    an_arrival_that_is_dropped_or_deleted_leaves_nothing
+    killed_while_a_tenant_arrives
 }
 
 /// How and where a tenant lives.

@@ -117,6 +117,7 @@ impl Site {
         config.admin_url = Some(DatabaseUrl::parse(&self.admin_url).expect("a URL"));
         config.default_isolation = isolation;
         config.databases.emptied_after = std::time::Duration::from_millis(300);
+        config.databases.arrival_patience = std::time::Duration::from_secs(2);
         Store::open_postgres(config).await.expect("a store")
     }
 
@@ -134,6 +135,7 @@ impl Site {
         config.admin_url = Some(DatabaseUrl::parse(admin_url).expect("a URL"));
         config.master_key = MasterKey::Bytes(Zeroizing::new([7; 32]));
         config.databases.emptied_after = std::time::Duration::from_millis(300);
+        config.databases.arrival_patience = std::time::Duration::from_secs(2);
         Store::open_postgres(config).await.expect("a store")
     }
 

@@ -1,0 +1,95 @@
+//! Archives: a tenant exported, imported, copied.
+
+use crate::{
+    answer::{Created, created},
+    body::{Body, Names, Search},
+    caller::{AsImporter, Open},
+    error::{Failure, Result},
+    wire::{ArchiveBytes, CopyIn, ImportSearch, ImportedOut, TenantOut},
+};
+use axum::{
+    body::Body as Bytes,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use futures_core::Stream;
+use http_body_util::BodyExt as _;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tenantry_engine::{Admin, Error, TenantName, archive::Export};
+
+/// The media type of archives.
+const GZIP: &str = "application/gzip";
+
+/// Export all that the tenant has, as one archive
+///
+/// For a key that is limited in no way, and for operators that may act in the tenant. The archive
+/// is of one moment. One that ends early is not valid.
+#[utoipa::path(get, path = "/v1/archive", tag = "tenant",
+    responses((status = 200, description = "The archive", body = ArchiveBytes,
+        content_type = "application/gzip")))]
+pub(crate) async fn export_tenant(Open(session): Open<Admin>) -> Result<Response> {
+    let export = session.export().await?;
+    let name = "attachment; filename=\"tenant.tar.gz\"";
+    let headers = [(header::CONTENT_TYPE, GZIP), (header::CONTENT_DISPOSITION, name)];
+    Ok((headers, Bytes::from_stream(Parts(export))).into_response())
+}
+
+/// Make a new tenant from an archive
+///
+/// For operators that may act in tenants. The body is the archive. Nothing is written before all
+/// of it was checked. Ending the request cancels the import, and nothing of it stays.
+#[utoipa::path(post, path = "/v1/admin/tenants/{tenant}/import", tag = "admin",
+    params(ImportSearch),
+    request_body(content = ArchiveBytes, content_type = "application/gzip"),
+    responses((status = 201, description = "The new tenant", body = ImportedOut)))]
+pub(crate) async fn import_tenant(
+    AsImporter(importer): AsImporter,
+    Names(tenant): Names<String>,
+    Search(search): Search<ImportSearch>,
+    mut body: Bytes,
+) -> Result<Created<ImportedOut>> {
+    let to = search.tenant(TenantName::parse(tenant)?)?;
+    let trusted = search.trusted()?;
+    importer.require_free(&to.name).await?;
+    let mut intake = importer.intake().await?;
+    while let Some(frame) = body.frame().await {
+        let ended = |_| Failure::invalid("body: it ended early or came too slowly");
+        if let Ok(bytes) = frame.map_err(ended)?.into_data() {
+            intake.push(&bytes).await?;
+        }
+    }
+    let archive = intake.check(trusted).await?;
+    let summary = archive.summary().clone();
+    let made = importer.import(archive, &to).await?;
+    Ok(created(ImportedOut::new(made, &summary)))
+}
+
+/// Make a new tenant that has what another one has at this moment
+///
+/// For operators that may act in tenants. Keys and the audit log are not copied. Ending the request
+/// cancels the copy, and nothing of it stays.
+#[utoipa::path(post, path = "/v1/admin/tenants/{tenant}/copy", tag = "admin",
+    request_body = CopyIn,
+    responses((status = 201, description = "The new tenant", body = TenantOut)))]
+pub(crate) async fn copy_tenant(
+    AsImporter(importer): AsImporter,
+    Names(tenant): Names<String>,
+    Body(body): Body<CopyIn>,
+) -> Result<Created<TenantOut>> {
+    let made = importer.copy(&TenantName::parse(tenant)?, &body.tenant()?).await?;
+    Ok(created(made.into()))
+}
+
+/// The bytes of an archive, as they come.
+struct Parts(Export);
+
+impl Stream for Parts {
+    type Item = std::result::Result<Vec<u8>, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().0.poll_next(context)
+    }
+}

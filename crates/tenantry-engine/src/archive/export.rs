@@ -1,0 +1,288 @@
+//! Writing a tenant's archive, and sending it while it is written.
+
+use super::{Payer, blocking, breathe, permit, wire::TenantRow, write::Writer};
+use crate::{Session, engine::Inner};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Write},
+    os::unix::fs::FileExt as _,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+use tenantry_auth::Admin;
+use tenantry_store::{ArchiveKey, AuditEvent, AuditOutcome, Snapshot};
+use tenantry_types::{
+    CollectionNumber, DatabaseName, DatabaseNumber, Error, ErrorKind, Result, TenantName,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, watch},
+    task::JoinHandle,
+};
+
+/// Bytes that are sent at once.
+const PART: usize = 128 << 10;
+/// Parts on their way to whoever takes them.
+const PARTS: usize = 4;
+
+/// An archive on its way. Whoever drops it ends the work on it.
+#[derive(Debug)]
+pub struct Export {
+    name: TenantName,
+    parts: mpsc::Receiver<Result<Vec<u8>>>,
+}
+
+impl Export {
+    /// What the tenant was called when it was read.
+    pub fn name(&self) -> &TenantName {
+        &self.name
+    }
+
+    /// The next bytes; none at the end. After an error there is no valid archive.
+    pub async fn next(&mut self) -> Option<Result<Vec<u8>>> {
+        self.parts.recv().await
+    }
+
+    /// [`Export::next`] for whoever is asked himself.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Vec<u8>>>> {
+        self.parts.poll_recv(context)
+    }
+}
+
+impl Session<Admin> {
+    /// All that the tenant has, as it is now, as an archive. Its log says so before anything is
+    /// read.
+    ///
+    /// [`ErrorKind::Denied`] for a key that is limited in any way.
+    pub async fn export(&self) -> Result<Export> {
+        let (inner, name) = (&self.inner, self.tenant().name.clone());
+        let sent = Arc::clone(&inner.archives.sent).try_acquire_owned().map_err(|_| {
+            let message = "too many archives are being sent at this moment; try again later";
+            Error::new(ErrorKind::Unavailable, message)
+        })?;
+        let writing = permit(&inner.archives.written).await?;
+        let snapshot = self.snapshot("tenant.export").await?;
+        let key = inner.store.archive_key().await?;
+        let row = TenantRow::of(snapshot.info(), self.scope.standing().is_operator());
+        let file = inner.archives.file().await?;
+        let read = file.try_clone().map_err(unreadable)?;
+        let (parts, receiver) = mpsc::channel(PARTS);
+        let (progress, written) = watch::channel(0);
+        let (inner, bytes_max) = (Arc::clone(inner), inner.archives.config.bytes_max);
+        let file = Counted { file, bytes: 0 };
+        let writer = Writer::new(file, bytes_max);
+        let work = write(inner, snapshot, (row, writer), key, (progress, writing));
+        let work = tokio::spawn(work);
+        tokio::spawn(send(read, written, work, parts, sent));
+        Ok(Export { name, parts: receiver })
+    }
+
+    /// All that the tenant has, for whoever notes `action` in its log.
+    pub(super) async fn snapshot(&self, action: &str) -> Result<Snapshot> {
+        let (inner, scope) = (&self.inner, &self.scope);
+        let name = self.tenant().name.as_str();
+        // The right is looked at here.
+        let snapshot = inner.watched(scope, action, name, inner.store.snapshot(scope).await)?;
+        let event = AuditEvent {
+            actor: scope.actor().to_owned(),
+            action: action.to_owned(),
+            target: name.to_owned(),
+            outcome: AuditOutcome::Done,
+            count: 1,
+        };
+        let system = inner.authority.system("a tenant is exported or copied");
+        inner.store.append_audit(&system, vec![(scope.tenant(), event)]).await?;
+        Ok(snapshot)
+    }
+}
+
+fn unreadable(why: io::Error) -> Error {
+    Error::internal("read an archive that is being written").with_source(why)
+}
+
+/// A file that knows how much was written to it.
+struct Counted {
+    file: File,
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+type ArchiveWriter = Writer<Counted>;
+
+/// A writer that works beside the threads that serve requests, in its tenant's turns.
+struct Work {
+    writer: Option<ArchiveWriter>,
+    payer: Payer,
+    progress: watch::Sender<u64>,
+}
+
+impl Work {
+    async fn step(
+        &mut self,
+        work: impl FnOnce(&mut ArchiveWriter, &mut dyn FnMut()) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        if self.progress.is_closed() {
+            let message = "whoever asked for the archive is gone";
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        let lost = || Error::internal("an archive goes on that has failed");
+        let mut writer = self.writer.take().ok_or_else(lost)?;
+        let payer = self.payer.clone();
+        let writer = blocking(move || {
+            let mut turn = payer.turn();
+            work(&mut writer, &mut || {
+                if let Some(turn) = &mut turn {
+                    turn.pause();
+                }
+            })?;
+            Ok(writer)
+        });
+        let writer = writer.await?;
+        self.progress.send_replace(writer.target().bytes);
+        self.writer = Some(writer);
+        Ok(())
+    }
+}
+
+/// Writes all of an archive.
+async fn write(
+    inner: Arc<Inner>,
+    snapshot: Snapshot,
+    (row, writer): (TenantRow, ArchiveWriter),
+    key: ArchiveKey,
+    (progress, _writing): (watch::Sender<u64>, OwnedSemaphorePermit),
+) -> Result<()> {
+    let info = snapshot.info();
+    let (tenant, weight) = (info.id, info.weight.into());
+    let payer = Payer { pool: inner.store.pool().clone(), tenant, weight };
+    let mut work = Work { writer: Some(writer), payer, progress };
+    let mut databases = Vec::new();
+    let mut last = DatabaseNumber(0);
+    loop {
+        let page = snapshot.databases(last).await?;
+        let Some(end) = page.last() else { break };
+        last = end.number;
+        databases.extend(page);
+    }
+    let names: BTreeMap<DatabaseNumber, DatabaseName> =
+        databases.iter().map(|one| (one.number, one.name.clone())).collect();
+    work.step(move |writer, _| {
+        writer.begin(&row)?;
+        writer.databases(&databases)
+    })
+    .await?;
+    let mut last = CollectionNumber(0);
+    loop {
+        let page = snapshot.collections(last).await?;
+        let Some(end) = page.last() else { break };
+        last = end.number;
+        for collection in page {
+            let lost = || Error::corrupt("the database of a collection is gone");
+            let database = names.get(&collection.database).cloned().ok_or_else(lost)?;
+            let info = collection.clone();
+            work.step(move |writer, _| writer.collection(&info, &database)).await?;
+            records(&snapshot, &collection, &mut work).await?;
+        }
+    }
+    // What it was read from is not held any longer than that.
+    drop(snapshot);
+    let lost = || Error::internal("an archive ends that has failed");
+    let writer = work.writer.take().ok_or_else(lost)?;
+    let written = blocking(move || {
+        let (file, _) = writer.finish(&key)?;
+        Ok(file.bytes)
+    });
+    work.progress.send_replace(written.await?);
+    Ok(())
+}
+
+/// Writes the records of one collection.
+async fn records(
+    snapshot: &Snapshot,
+    collection: &tenantry_store::CollectionInfo,
+    work: &mut Work,
+) -> Result<()> {
+    let (mut from, mut count) = (0, 0);
+    loop {
+        let begun = Instant::now();
+        let page = snapshot.records(collection, from).await?;
+        if page.records.is_empty() {
+            break;
+        }
+        from = page.next;
+        count += page.records.len() as u64;
+        work.step(move |writer, pause| {
+            for record in &page.records {
+                writer.record(record)?;
+                pause();
+            }
+            Ok(())
+        })
+        .await?;
+        breathe(begun).await;
+    }
+    if count == snapshot.count(collection).await? {
+        return Ok(());
+    }
+    Err(Error::corrupt("a collection does not have as many records as it counts"))
+}
+
+/// Sends what is written of an archive, until all is.
+async fn send(
+    file: File,
+    mut written: watch::Receiver<u64>,
+    work: JoinHandle<Result<()>>,
+    parts: mpsc::Sender<Result<Vec<u8>>>,
+    _sent: OwnedSemaphorePermit,
+) {
+    let file = Arc::new(file);
+    let mut at = 0;
+    loop {
+        // Before what is written is asked for: at its end all of it is.
+        let is_over = written.has_changed().is_err();
+        let end = *written.borrow_and_update();
+        while at < end {
+            let part = usize::try_from(end - at).map_or(PART, |left| left.min(PART));
+            let of = Arc::clone(&file);
+            let read = blocking(move || {
+                let mut bytes = vec![0; part];
+                of.read_exact_at(&mut bytes, at).map_err(unreadable)?;
+                Ok(bytes)
+            });
+            let read = read.await;
+            let is_wrong = read.is_err();
+            // Whoever takes them may be gone: then the work ends, which looks for that.
+            if parts.send(read).await.is_err() || is_wrong {
+                return;
+            }
+            at += part as u64;
+        }
+        if is_over {
+            break;
+        }
+        tokio::select! {
+            _ = written.changed() => {}
+            () = parts.closed() => return,
+        }
+    }
+    let outcome = match work.await {
+        Ok(outcome) => outcome,
+        Err(why) => Err(Error::internal("the work on an archive was aborted").with_source(why)),
+    };
+    if let Err(error) = outcome {
+        tracing::warn!(?error, "export a tenant");
+        let _ = parts.send(Err(error)).await;
+    }
+}

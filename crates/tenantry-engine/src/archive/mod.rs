@@ -1,0 +1,133 @@
+//! Archives of tenants: written from one view of a tenant, read into a new one, and copies, which
+//! are the same without an archive in between.
+//!
+//! `docs/formats/archive.md` describes what is written. Nothing is ever unpacked: an archive is read
+//! as the one sequence of entries that it can be ([`read`]), and made into writes of the ordinary
+//! handles.
+
+mod export;
+mod fill;
+mod import;
+mod read;
+mod tar;
+mod wire;
+mod write;
+
+pub use export::Export;
+pub use import::{Checked, Importer, Intake, NewTenant, Summary, inspect};
+pub use wire::Counts;
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tenantry_auth::TenantId;
+use tenantry_store::{Class, Pool, Turn};
+use tenantry_types::{Error, ErrorKind, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Archives that are written at once, each from a view that is held meanwhile; as many as the store
+/// has connections for.
+const WRITTEN_AT_ONCE: usize = 2;
+/// Archives that are there at once, because somebody reads them slowly.
+const SENT_AT_ONCE: usize = 16;
+/// Archives that are read at once, from the first byte of the body on, and copies.
+const READ_AT_ONCE: usize = 2;
+/// How long somebody waits for one of these to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long work waits for its turn before it goes on without one: what it holds is not to be held
+/// for long.
+const TURN_PATIENCE: Duration = Duration::from_secs(4);
+/// After a piece of work others have the disk for as long as it took, and no longer than this.
+const BREATH_MAX: Duration = Duration::from_millis(50);
+
+/// Where archives are while they are written and read, and how large one may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveConfig {
+    /// A folder, for files without a name.
+    pub folder: PathBuf,
+    /// Bytes of an archive, compressed or not.
+    pub bytes_max: u64,
+}
+
+impl Default for ArchiveConfig {
+    /// The system's folder for such files, 64 GiB.
+    fn default() -> Self {
+        Self { folder: std::env::temp_dir(), bytes_max: 64 << 30 }
+    }
+}
+
+/// What an engine has for archives.
+#[derive(Debug)]
+pub(crate) struct Archives {
+    config: ArchiveConfig,
+    written: Arc<Semaphore>,
+    sent: Arc<Semaphore>,
+    read: Arc<Semaphore>,
+}
+
+impl Archives {
+    pub(crate) fn new(config: ArchiveConfig) -> Self {
+        let some = |count| Arc::new(Semaphore::new(count));
+        let (written, sent) = (some(WRITTEN_AT_ONCE), some(SENT_AT_ONCE));
+        Self { config, written, sent, read: some(READ_AT_ONCE) }
+    }
+
+    /// A file that is gone when it is closed, whatever happens.
+    async fn file(&self) -> Result<File> {
+        let folder = self.config.folder.clone();
+        let made = blocking(move || Ok(tempfile::tempfile_in(folder))).await?;
+        made.map_err(|why| {
+            let message = format!("no file for an archive can be made: {why}");
+            Error::new(ErrorKind::Unavailable, message)
+        })
+    }
+}
+
+async fn permit(of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    match tokio::time::timeout(PATIENCE, Arc::clone(of).acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(why)) => Err(Error::internal("permits are closed").with_source(why)),
+        Err(_) => {
+            let message = "too many archives are being written or read at this moment; try again";
+            Err(Error::new(ErrorKind::Unavailable, message))
+        }
+    }
+}
+
+/// Work that blocks, beside the threads that serve requests.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let aborted = |why| Err(Error::internal("work was aborted").with_source(why));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(aborted)
+}
+
+/// In whose turns something is computed.
+#[derive(Debug, Clone)]
+struct Payer {
+    pool: Pool,
+    tenant: TenantId,
+    weight: u32,
+}
+
+impl Payer {
+    /// A turn in the background, for a thread that may block; none if too much waits already.
+    fn turn(&self) -> Option<Turn> {
+        let begun = Instant::now();
+        while begun.elapsed() < TURN_PATIENCE {
+            match self.pool.turn_blocking(self.tenant, self.weight, Class::Background) {
+                Ok(turn) => return Some(turn),
+                Err(_) => std::thread::sleep(BREATH_MAX),
+            }
+        }
+        None
+    }
+}
+
+/// Leaves the disk to others for a moment.
+async fn breathe(since: Instant) {
+    tokio::time::sleep(since.elapsed().min(BREATH_MAX)).await;
+}

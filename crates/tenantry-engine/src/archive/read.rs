@@ -1,0 +1,405 @@
+//! Reading an archive. What is read is what must come next, or the archive is refused; nothing of
+//! it is ever a path.
+
+use super::{
+    tar,
+    wire::{
+        ALGORITHM, CollectionRow, Counts, DatabaseRow, EntryRow, FORMAT, FormatRow, Manifest,
+        RecordRow, SignatureRow, TenantRow, VERSION, read,
+    },
+    write::{RECORDS_MAX, collection_name, records_name},
+};
+use crate::validate;
+use data_encoding::HEXLOWER;
+use flate2::bufread::GzDecoder;
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::{BufRead, ErrorKind as IoErrorKind, Read},
+};
+use tenantry_store::{CollectionInfo, PublicKey, Signature, VectorInfo, is_signed};
+use tenantry_types::{
+    CollectionId, CollectionName, CollectionNumber, CollectionSpec, DatabaseName, DatabaseNumber,
+    Error, ErrorKind, RecordWrite, Result, TenantName, TenantSpec, Timestamp, VectorName,
+};
+
+/// Bytes of entries of each kind. Of records one alone may be as large as the limits of records
+/// allow, each of its bytes written as six.
+const SMALL_MAX: u64 = 1 << 20;
+const LIST_MAX: u64 = 64 << 20;
+const RECORDS_BYTES_MAX: u64 = 128 << 20;
+const MANIFEST_MAX: u64 = 512 << 20;
+/// Ids of one collection that are told apart before anything is written; of more the store tells.
+const IDS_MAX: usize = 4 << 20;
+
+/// Something of a tenant, in the order in which it is made again.
+#[derive(Debug)]
+pub(super) enum Item {
+    Tenant(TenantRow),
+    Database(DatabaseName),
+    Collection(DatabaseName, Box<CollectionSpec>),
+    Records(Vec<RecordWrite>),
+}
+
+/// Who has signed an archive, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Signed {
+    pub(super) by: PublicKey,
+    pub(super) counts: Counts,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Format,
+    Tenant,
+    Databases,
+    /// Records of the last collection, or what follows it.
+    InCollection {
+        part: u64,
+    },
+    End,
+}
+
+/// Reads an archive, once, from its begin to its end.
+pub(super) struct Reader<R: BufRead> {
+    gzip: GzDecoder<R>,
+    next: Next,
+    entries: Vec<EntryRow>,
+    counts: Counts,
+    databases: HashSet<DatabaseName>,
+    collections: HashSet<(DatabaseName, CollectionName)>,
+    /// The last collection, as if it were stored.
+    collection: Option<CollectionInfo>,
+    ids: HashSet<[u8; 16]>,
+    /// Items of the last entry.
+    items: std::vec::IntoIter<Item>,
+    signed: Option<Signed>,
+    /// Bytes that may still come out of the compression.
+    left: u64,
+    bytes_max: u64,
+}
+
+fn refused(why: impl std::fmt::Display) -> Error {
+    Error::invalid(format!("archive: {why}"))
+}
+
+fn unread(why: std::io::Error) -> Error {
+    match why.kind() {
+        IoErrorKind::InvalidInput | IoErrorKind::InvalidData | IoErrorKind::UnexpectedEof => {
+            refused(format!("it is damaged or cut off ({why})"))
+        }
+        _ => Error::internal("read an archive").with_source(why),
+    }
+}
+
+/// Says in which entry something is wrong.
+fn within(name: &str) -> impl Fn(Error) -> Error {
+    let name = name.to_owned();
+    move |why| match why.kind() {
+        ErrorKind::Internal => why,
+        kind => Error::new(kind, format!("archive, {name}: {why}")),
+    }
+}
+
+impl<R: BufRead> Reader<R> {
+    /// At most `bytes_max` bytes are read of what was compressed.
+    pub(super) fn new(from: R, bytes_max: u64) -> Self {
+        Self {
+            gzip: GzDecoder::new(from),
+            next: Next::Format,
+            entries: Vec::new(),
+            counts: Counts::default(),
+            databases: HashSet::new(),
+            collections: HashSet::new(),
+            collection: None,
+            ids: HashSet::new(),
+            items: Vec::new().into_iter(),
+            signed: None,
+            left: bytes_max,
+            bytes_max,
+        }
+    }
+
+    /// The next item; none at the end, when all was read and the signature is one.
+    pub(super) fn next(&mut self) -> Result<Option<Item>> {
+        loop {
+            if let Some(item) = self.items.next() {
+                return Ok(Some(item));
+            }
+            if self.next == Next::End {
+                return Ok(None);
+            }
+            self.entry()?;
+        }
+    }
+
+    /// Who has signed what was read, at the end.
+    pub(super) fn signed(&self) -> Result<&Signed> {
+        self.signed.as_ref().ok_or_else(|| refused("it was not read to its end"))
+    }
+
+    fn entry(&mut self) -> Result<()> {
+        match self.next {
+            Next::Format => self.format(),
+            Next::Tenant => {
+                let (name, content) = self.take(&[("tenant.json", SMALL_MAX)])?;
+                let row: TenantRow = read(&content).map_err(within(&name))?;
+                check_tenant(&row).map_err(within(&name))?;
+                self.next = Next::Databases;
+                self.give(vec![Item::Tenant(row)]);
+                Ok(())
+            }
+            Next::Databases => self.read_databases(),
+            Next::InCollection { part } => {
+                let (of, after) = (self.counts.collections, self.counts.collections + 1);
+                let (records, collection) = (records_name(of, part + 1), collection_name(after));
+                let mut expected = vec![("manifest.json", MANIFEST_MAX)];
+                expected.push((&collection, LIST_MAX));
+                if self.collection.is_some() {
+                    expected.push((&records, RECORDS_BYTES_MAX));
+                }
+                let (name, content) = self.take(&expected)?;
+                if name == records {
+                    self.next = Next::InCollection { part: part + 1 };
+                    self.records(&content).map_err(within(&name))
+                } else if name == collection {
+                    self.next = Next::InCollection { part: 0 };
+                    self.read_collection(&content).map_err(within(&name))
+                } else {
+                    self.end(&content)
+                }
+            }
+            Next::End => Ok(()),
+        }
+    }
+
+    fn give(&mut self, items: Vec<Item>) {
+        self.items = items.into_iter();
+    }
+
+    fn format(&mut self) -> Result<()> {
+        let (name, content) = self.take(&[("tenantry.json", SMALL_MAX)])?;
+        let row: FormatRow = read(&content).map_err(within(&name))?;
+        if row.format != FORMAT || row.version != VERSION {
+            let message = "it is of a version that this program does not know";
+            return Err(Error::new(ErrorKind::Unsupported, format!("archive: {message}")));
+        }
+        self.next = Next::Tenant;
+        Ok(())
+    }
+
+    fn read_databases(&mut self) -> Result<()> {
+        let (name, content) = self.take(&[("databases.jsonl", LIST_MAX)])?;
+        let mut items = Vec::new();
+        for line in lines(&content).map_err(within(&name))? {
+            let row: DatabaseRow = read(line).map_err(within(&name))?;
+            let database = DatabaseName::parse(row.name).map_err(within(&name))?;
+            if !self.databases.insert(database.clone()) {
+                return Err(within(&name)(Error::invalid("a database occurs twice")));
+            }
+            self.counts.databases += 1;
+            items.push(Item::Database(database));
+        }
+        self.next = Next::InCollection { part: 0 };
+        self.give(items);
+        Ok(())
+    }
+
+    fn read_collection(&mut self, content: &[u8]) -> Result<()> {
+        let row: CollectionRow = read(content)?;
+        let (database, spec) = row.spec()?;
+        if !self.databases.contains(&database) {
+            return Err(Error::invalid("its database is not in the archive"));
+        }
+        if !self.collections.insert((database.clone(), spec.name.clone())) {
+            return Err(Error::invalid("a collection of its name is in its database already"));
+        }
+        validate::collection_spec(&spec)?;
+        self.counts.collections += 1;
+        self.collection = Some(as_stored(&spec));
+        self.ids.clear();
+        self.give(vec![Item::Collection(database, Box::new(spec))]);
+        Ok(())
+    }
+
+    fn records(&mut self, content: &[u8]) -> Result<()> {
+        let info =
+            self.collection.as_ref().ok_or_else(|| Error::invalid("it has no collection"))?;
+        let mut records = Vec::new();
+        for line in lines(content)? {
+            if records.len() == RECORDS_MAX {
+                return Err(Error::invalid(format!("it has more than {RECORDS_MAX} records")));
+            }
+            let record = read::<RecordRow>(line)?.write()?;
+            let hash = blake3::hash(record.id.as_str().as_bytes());
+            let hash = *hash.as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]);
+            if self.ids.len() < IDS_MAX && !self.ids.insert(hash) {
+                return Err(Error::invalid(format!("the id {:?} occurs twice", record.id)));
+            }
+            check_dimensions(&record, info)?;
+            records.push(record);
+        }
+        if records.is_empty() {
+            return Err(Error::invalid("it is empty"));
+        }
+        validate::batch(&records, info)?;
+        self.counts.records += records.len() as u64;
+        self.give(vec![Item::Records(records)]);
+        Ok(())
+    }
+
+    /// Reads what is behind the manifest, which is compared with what was read.
+    fn end(&mut self, content: &[u8]) -> Result<()> {
+        // Its own entry is not in it.
+        self.entries.pop();
+        let manifest: Manifest = read(content).map_err(within("manifest.json"))?;
+        let entries = std::mem::take(&mut self.entries);
+        let (format, counts) = (FORMAT.to_owned(), self.counts);
+        let found = Manifest { format, version: VERSION, counts, entries };
+        if manifest != found {
+            let odd = manifest.entries.iter().zip(&found.entries).find(|(says, is)| says != is);
+            let place = odd.map_or_else(String::new, |(_, is)| format!(": {}", is.name));
+            return Err(refused(format!("its content is not what its manifest says{place}")));
+        }
+        let (name, signature) = self.take(&[("signature.json", SMALL_MAX)])?;
+        let row: SignatureRow = read(&signature).map_err(within(&name))?;
+        let by: Option<PublicKey> = hex(&row.public_key);
+        let signature: Option<Signature> = hex(&row.signature);
+        match (row.algorithm.as_str(), by, signature) {
+            (ALGORITHM, Some(by), Some(signature)) if is_signed(&by, content, &signature) => {
+                self.signed = Some(Signed { by, counts: self.counts });
+            }
+            _ => return Err(refused("its signature is not one of its manifest")),
+        }
+        self.nothing_follows()?;
+        self.next = Next::End;
+        Ok(())
+    }
+
+    /// Fails unless the tar ends here, and the compression, and the file.
+    fn nothing_follows(&mut self) -> Result<()> {
+        let mut end = [0; tar::END];
+        self.fill(&mut end)?;
+        if end.iter().any(|byte| *byte != 0) {
+            return Err(refused("something follows its last entry"));
+        }
+        // Also has the sum of the compression compared.
+        let more = self.gzip.read(&mut [0]).map_err(unread)?;
+        let is_over = self.gzip.get_mut().fill_buf().map_err(unread)?.is_empty();
+        if more == 0 && is_over { Ok(()) } else { Err(refused("something follows its end")) }
+    }
+
+    /// Reads one of the entries that may come next, each with how large it may be.
+    fn take(&mut self, expected: &[(&str, u64)]) -> Result<(String, Vec<u8>)> {
+        let mut header = [0; tar::BLOCK];
+        self.fill(&mut header)?;
+        let size = tar::size(&header);
+        let is_next = |name: &str| size.and_then(|size| tar::header(name, size)) == Some(header);
+        let found = expected.iter().find(|(name, _)| is_next(name));
+        let (Some((name, most)), Some(size)) = (found, size) else {
+            let names: Vec<&str> = expected.iter().map(|(name, _)| *name).collect();
+            let message = format!("another entry comes where it must have {}", names.join(" or "));
+            return Err(refused(message));
+        };
+        if size > *most {
+            let message = format!("archive, {name}: {size} bytes, at most {most} are allowed");
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
+        self.spend(size)?;
+        let mut content = Vec::new();
+        // It grows with what really comes, whatever the header says.
+        let read = (&mut self.gzip).take(size).read_to_end(&mut content).map_err(unread)?;
+        if read as u64 != size {
+            return Err(refused("it is cut off"));
+        }
+        let mut zeros = [0; tar::BLOCK];
+        let zeros = &mut zeros[..tar::padding(size)];
+        self.fill(zeros)?;
+        if zeros.iter().any(|byte| *byte != 0) {
+            return Err(refused(format!("something is behind {name}")));
+        }
+        let blake3 = blake3::hash(&content).to_hex().to_string();
+        let name = (*name).to_owned();
+        self.entries.push(EntryRow { name: name.clone(), bytes: size, blake3 });
+        Ok((name, content))
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
+        self.spend(bytes.len() as u64)?;
+        self.gzip.read_exact(bytes).map_err(unread)
+    }
+
+    fn spend(&mut self, bytes: u64) -> Result<()> {
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            let message = format!(
+                "archive: more than {} bytes once it is opened, which is as many as are allowed",
+                self.bytes_max
+            );
+            Error::new(ErrorKind::TooLarge, message)
+        })?;
+        Ok(())
+    }
+}
+
+/// The lines of an entry, each ended.
+fn lines(content: &[u8]) -> Result<impl Iterator<Item = &[u8]>> {
+    if content.last().is_some_and(|last| *last != b'\n') {
+        return Err(Error::invalid("its last line does not end"));
+    }
+    let lines = content.strip_suffix(b"\n").map(|lines| lines.split(|byte| *byte == b'\n'));
+    Ok(lines.into_iter().flatten())
+}
+
+fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
+}
+
+fn check_tenant(row: &TenantRow) -> Result<()> {
+    // Only what it has of a tenant is looked at.
+    let mut spec = TenantSpec::new(TenantName::parse("archive")?);
+    spec.weight = row.weight.unwrap_or(spec.weight);
+    spec.settings = row.settings.clone().unwrap_or_default();
+    validate::tenant_spec(&spec)
+}
+
+/// A record's vectors are as long as its collection says, which says it if there is one.
+fn check_dimensions(record: &RecordWrite, info: &CollectionInfo) -> Result<()> {
+    let unnamed = record.vector.iter().map(|vector| (None, vector));
+    let named = record.vectors.iter().map(|(name, vector)| (Some(name), vector));
+    for (name, vector) in unnamed.chain(named) {
+        let wants = info.vector(name)?.spec.dimension;
+        if wants.is_none_or(|wants| wants as usize != vector.len()) {
+            let name = name.map_or_else(String::new, |name: &VectorName| format!(" {name:?}"));
+            let (id, got) = (&record.id, vector.len());
+            return Err(Error::invalid(format!(
+                "the vector{name} of record {id:?} has {got} components, the collection says {}",
+                wants.map_or_else(|| "nothing".to_owned(), |wants| wants.to_string())
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A collection that is made so, for checks of its records.
+fn as_stored(spec: &CollectionSpec) -> CollectionInfo {
+    let vectors: BTreeMap<_, _> = spec
+        .vectors
+        .iter()
+        .zip(1_u16..)
+        .map(|((name, spec), number)| (name.clone(), VectorInfo { number, spec: *spec }))
+        .collect();
+    CollectionInfo {
+        database: DatabaseNumber(1),
+        number: CollectionNumber(1),
+        id: CollectionId([0; 16]),
+        name: spec.name.clone(),
+        metric: spec.metric,
+        dimension: spec.dimension,
+        storage: spec.storage,
+        last_vector: u16::try_from(vectors.len()).unwrap_or(u16::MAX),
+        vectors,
+        metadata: None,
+        attributes: BTreeMap::new(),
+        created_at: Timestamp(0),
+    }
+}

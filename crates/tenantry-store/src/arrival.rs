@@ -1,0 +1,53 @@
+//! A new tenant that is being filled, for whoever fills it.
+
+use crate::{
+    TenantInfo,
+    sites::Sites,
+    tenancy::{Tenancy, arrival::Arriving},
+};
+use std::sync::Arc;
+use tenantry_auth::OperatorScope;
+use tenantry_types::{Limits, Result};
+
+/// A tenant that nobody but its maker reaches. Dropped before [`Arrival::end`] it is deleted, and so
+/// it is if the process ends.
+#[derive(Debug)]
+pub struct Arrival {
+    pub(crate) tenancy: Arc<Tenancy<Sites>>,
+    pub(crate) arriving: Arc<Arriving<Sites>>,
+    pub(crate) info: TenantInfo,
+}
+
+/// What logs say of a tenant that is whole.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    /// The action.
+    pub action: &'static str,
+    /// The target in the tenant's own log.
+    pub told: String,
+    /// The same in the operator's log.
+    pub target: String,
+}
+
+impl Arrival {
+    /// The tenant.
+    pub fn info(&self) -> &TenantInfo {
+        &self.info
+    }
+
+    /// Makes the tenant whole: from now on it is one like any other, with these limits.
+    pub async fn end(
+        self,
+        scope: &OperatorScope,
+        limits: Limits,
+        arrived: Arrived,
+    ) -> Result<TenantInfo> {
+        let Arrived { action, told, target } = arrived;
+        self.tenancy.end_arrival(scope, self.arriving, limits, (action, told, target)).await
+    }
+
+    /// Deletes the tenant, now.
+    pub async fn give_up(self) -> Result<()> {
+        self.tenancy.forsake(self.arriving).await
+    }
+}

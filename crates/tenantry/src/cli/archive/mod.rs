@@ -1,0 +1,309 @@
+//! `tenantry tenant export`, `import` and `copy`, and `tenantry archive show`: tenants as files.
+
+mod all;
+
+use super::{
+    client::{Client, Defaults, segment},
+    output::{print, print_json, printable},
+    tenant::{Common, path, text, with},
+};
+use crate::config::IsolationWord;
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io::{IsTerminal, stderr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tempfile::NamedTempFile;
+use tenantry::{
+    Isolation,
+    archive::{Summary, inspect},
+};
+
+/// An archive on this machine may be as large as its disk.
+const BYTES_MAX: u64 = u64::MAX;
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The archive holds all databases, collections and records, as they were at one moment, and is signed
+by the installation. Keys, the audit log, public ids and times are not in it. It is a tar in gzip:
+`tar xzf` opens it. The file gets its name when all of it has come and was checked.
+
+Examples:
+  tenantry tenant export acme --to acme.tar.gz
+  tenantry archive show acme.tar.gz
+  tenantry tenant export --all --to ./archives
+      Every tenant to a file of its own; the folder's `tenants.jsonl` says which is whose.")]
+pub(super) struct ExportArgs {
+    /// The tenant's name
+    #[arg(required_unless_present = "all")]
+    name: Option<String>,
+    /// Every tenant, each to a file of its own in a folder, which also gets a list of them
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
+    /// The file to make, or the folder
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    /// Replace files that are there
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Everything in the archive is checked before anything is written; until the last record is written the
+tenant answers like none. Ending the command cancels the import, and nothing of it stays. Archives
+that this installation has signed are taken, and others if --trust names who has: the key is what
+`tenantry archive show` prints, and should come from that installation's operator.
+
+Examples:
+  tenantry tenant import acme-2 --from acme.tar.gz
+  tenantry tenant import acme --from acme.tar.gz --location eu --isolation database
+  tenantry tenant import acme --from theirs.tar.gz --trust 2f6e…
+  tenantry tenant import --all --from ./archives")]
+pub(super) struct ImportArgs {
+    /// The new tenant's name
+    #[arg(required_unless_present = "all")]
+    name: Option<String>,
+    /// Every tenant of a folder that `tenant export --all` has made, by its name
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
+    /// The archive, or the folder
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// Public key of another installation whose archives are taken, too
+    #[arg(long, value_name = "KEY")]
+    trust: Option<String>,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The new tenant has what the other one has at this moment, its weight, limits and settings included;
+keys and the audit log are its own. Ending the command cancels the copy, and nothing of it stays.
+
+Example:
+  tenantry tenant copy acme acme-test --isolation schema")]
+pub(super) struct CopyArgs {
+    /// The tenant's name
+    name: String,
+    /// The new tenant's name
+    new_name: String,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Where a new tenant is to live.
+#[derive(Debug, Args)]
+struct Place {
+    /// How it lives; the installation's default if not given
+    #[arg(long)]
+    isolation: Option<IsolationWord>,
+    /// Which of the installation's databases it is in: `home`, or a location that the servers are
+    /// given; the server's default if not given
+    #[arg(long, value_name = "NAME")]
+    location: Option<String>,
+    #[command(flatten)]
+    defaults: Defaults,
+}
+
+impl Place {
+    /// Has a command without a server know the defaults, or say that it must.
+    fn settle(&self, common: &mut Common) -> Result<()> {
+        common.target.defaults = self.defaults.clone();
+        if self.location.is_none() { common.target.check_default() } else { Ok(()) }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
+        let isolation = self.isolation.map(|word| Isolation::from(word).word().to_owned());
+        let parts = [("isolation", isolation), ("location", self.location.clone())];
+        parts.into_iter().filter_map(|(key, value)| Some((key, value?)))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ArchiveArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check an archive, and say what is in it and who has signed it; needs no server
+    Show {
+        /// The archive
+        file: PathBuf,
+        /// Write JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) fn run(args: ArchiveArgs) -> Result<()> {
+    let Command::Show { file, json } = args.command;
+    let summary = inspect(&file, BYTES_MAX)?;
+    let shown = described(&summary);
+    if json {
+        return print_json(&shown);
+    }
+    let mut out = String::new();
+    for key in ["blake3", "signed_by", "databases", "collections", "records"] {
+        let _ = writeln!(out, "{key:<12} {}", text(&shown, key));
+    }
+    if !summary.is_operators {
+        out.push_str("without the weight and the settings: a key of the tenant has exported it\n");
+    }
+    print(&out)
+}
+
+fn described(summary: &Summary) -> Value {
+    let counts = summary.counts;
+    json!({
+        "blake3": hex(&summary.hash),
+        "signed_by": hex(&summary.signed_by),
+        "databases": counts.databases,
+        "collections": counts.collections,
+        "records": counts.records,
+        "by_operator": summary.is_operators,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+pub(super) fn export(args: ExportArgs) -> Result<()> {
+    let ExportArgs { name, all, to, force, common } = args;
+    let Some(name) = name.filter(|_| !all) else {
+        return with(common, |client, json| all::export(client, &to, force, json));
+    };
+    ensure!(force || !to.exists(), "{} is there already: say --force", to.display());
+    with(common, |client, json| {
+        let summary = export_one(client, &name, &to, force)?;
+        if json {
+            return print_json(&described(&summary));
+        }
+        let counts = summary.counts;
+        print(&format!(
+            "exported tenant {} to {}: {} databases, {} collections, {} records\n",
+            printable(&name),
+            to.display(),
+            counts.databases,
+            counts.collections,
+            counts.records
+        ))
+    })
+}
+
+/// Exports a tenant to a file, which gets its name when all of it has come and was checked.
+fn export_one(client: &Client, name: &str, to: &Path, force: bool) -> Result<Summary> {
+    // In the same folder, so that giving it its name is one step.
+    let folder = match to.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let made = NamedTempFile::new_in(folder);
+    let mut file = made.with_context(|| format!("make a file in {}", folder.display()))?;
+    let bar = bar(None);
+    let mut told = |bytes| bar.inc(bytes);
+    let came = client.download(name, "/v1/archive", file.as_file_mut(), &mut told);
+    bar.finish_and_clear();
+    came?;
+    let summary = inspect(file.path(), BYTES_MAX).context("check what has come")?;
+    file.as_file().sync_all().context("write the archive")?;
+    let named = if force { file.persist(to) } else { file.persist_noclobber(to) };
+    named.with_context(|| format!("give the archive its name {}", to.display()))?;
+    Ok(summary)
+}
+
+pub(super) fn import(args: ImportArgs) -> Result<()> {
+    let ImportArgs { name, all, from, trust, place, mut common } = args;
+    place.settle(&mut common)?;
+    let mut query = String::new();
+    let trust = trust.map(|key| ("trust", key));
+    for (key, value) in place.parts().chain(trust) {
+        let sign = if query.is_empty() { '?' } else { '&' };
+        let _ = write!(query, "{sign}{key}={}", segment(&value));
+    }
+    let Some(name) = name.filter(|_| !all) else {
+        return with(common, |client, json| all::import(client, &from, &query, json));
+    };
+    with(common, |client, json| {
+        let made = import_one(client, &name, &from, &query)?;
+        if json {
+            return print_json(&made);
+        }
+        let records = &made["archive"]["records"];
+        print(&format!("imported tenant {}: {records} records\n", printable(&name)))
+    })
+}
+
+/// Makes a tenant of the archive in a file.
+fn import_one(client: &Client, name: &str, from: &Path, query: &str) -> Result<Value> {
+    let shown = from.display();
+    let file = File::open(from).with_context(|| format!("open {shown}"))?;
+    let bytes = file.metadata().with_context(|| format!("open {shown}"))?.len();
+    let bar = bar(Some(bytes));
+    let sent = bar.clone();
+    let made = client.upload(&format!("{}/import{query}", path(name)), file, move |read| {
+        sent.inc(read);
+        if read == 0 {
+            sent.set_message("is checked and written");
+        }
+    });
+    bar.finish_and_clear();
+    made
+}
+
+pub(super) fn copy(args: CopyArgs) -> Result<()> {
+    let CopyArgs { name, new_name, place, mut common } = args;
+    place.settle(&mut common)?;
+    if name == new_name {
+        bail!("the copy needs another name");
+    }
+    let mut body = json!({ "name": new_name });
+    for (key, value) in place.parts() {
+        body[key] = value.into();
+    }
+    with(common, |client, json| {
+        let bar = bar(None);
+        bar.set_message("is copied");
+        let made = client.wait_for(&format!("{}/copy", path(&name)), &body);
+        bar.finish_and_clear();
+        let made = made?;
+        if json {
+            return print_json(&made);
+        }
+        print(&format!("copied tenant {} → {}\n", printable(&name), printable(&new_name)))
+    })
+}
+
+/// How far it is, on a terminal.
+fn bar(total: Option<u64>) -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = match total {
+        Some(_) => "{bar:40} {bytes}/{total_bytes}  {msg}",
+        None => "{spinner} {bytes} {msg}  {elapsed}",
+    };
+    let style = ProgressStyle::with_template(style).expect("the template is a constant");
+    let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
