@@ -2,6 +2,7 @@
 
 use crate::{
     CollectionInfo, DatabaseInfo, TenantInfo,
+    pool::Turn,
     sites::Sites,
     tenancy::{
         Pair, Space, Tenancy, View,
@@ -13,7 +14,11 @@ use crate::{
         tenants::OpenTenant,
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tenantry_auth::{Admin, Scope};
 use tenantry_types::{
     CollectionNumber, DatabaseNumber, Error, ErrorKind, Record, RecordId, Resource, Result,
@@ -28,6 +33,10 @@ const BYTES_AT_ONCE: usize = 256 << 10;
 const VECTOR_BYTES_AT_ONCE: usize = 1 << 20;
 /// Rows of the catalog that are read at once, and their bytes.
 const ROWS_AT_ONCE: (usize, usize) = (256, 256 << 10);
+
+/// How long a tenant may have no turn left for this.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(50);
 
 type Rows = <Sites as Carry>::Rows;
 
@@ -95,10 +104,25 @@ impl Snapshot {
         if now.placement() == self.tenant.placement() { Ok(()) } else { Err(moved()) }
     }
 
+    /// The right to compute for the tenant in the background. Others of its requests may be too many
+    /// to queue at this moment: what was begun does not end because of that.
+    async fn turn(&self) -> Result<Option<Turn>> {
+        let begun = Instant::now();
+        loop {
+            match self.tenancy.turn(&self.tenant).await {
+                Err(why) if why.kind() == ErrorKind::Busy && begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(PAUSE).await;
+                    self.check().await?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Rows of the catalog that start with `start`, from `from` on.
     async fn some(&self, start: &[u8], from: &[u8]) -> Result<Vec<Pair>> {
         // Waits for its turn, and does not hold it longer than one page takes.
-        let turn = self.tenancy.turn(&self.tenant).await?;
+        let turn = self.turn().await?;
         let page = self.tenancy.page(&self.rows, start, from, ROWS_AT_ONCE).await?;
         drop(turn);
         self.check().await?;
@@ -149,7 +173,7 @@ impl Snapshot {
         let bodies = keys::bodies_of(prefix, collection.number.0, PARTITION);
         let first =
             keys::Body { collection: collection.number.0, partition: PARTITION, ordinal: from };
-        let turn = self.tenancy.turn(&self.tenant).await?;
+        let turn = self.turn().await?;
         let most = (records_at_once(collection), BYTES_AT_ONCE);
         let page = self.tenancy.page(&self.rows, &bodies, &first.encode(prefix), most).await?;
         let page = self.whole(collection, page, from).await?;
