@@ -185,7 +185,7 @@ async fn where_a_tenant_should_live_is_told_and_nothing_is_changed() {
     assert_eq!((&advice["present"], &advice["recommended"]), (&home("shared"), &home("shared")));
     let numbers = json!({
         "tenants": 2, "databases": 1, "collections": 1, "records": 2, "largest_collection": 2,
-        "dimension": 3, "given": [],
+        "dimension": 3, "vector_bytes": 24, "given": [],
     });
     assert_eq!(advice["numbers"], numbers);
     let rules = |advice: &Value| -> Vec<String> {

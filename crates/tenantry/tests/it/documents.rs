@@ -103,6 +103,19 @@ fn the_guide_to_moving_moves() {
     assert!(fits(&out, &blocks(shown, "text").concat()), "{out}");
 }
 
+/// The policy that the guide shows is one.
+#[test]
+fn the_guide_to_moving_shows_a_policy() {
+    let guide = include_str!("../../../../docs/guides/moving.md");
+    let shown = blocks(guide, "toml");
+    let [policy] = shown.as_slice() else { panic!("one policy") };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("placement.toml");
+    std::fs::write(&file, policy).unwrap();
+    let file = file.display().to_string();
+    assert_eq!(done(&["tenant", "policy", &file, "--check"]), "2 rules fit together\n");
+}
+
 #[test]
 fn the_guide_to_archives_exports_imports_and_copies() {
     let guide = include_str!("../../../../docs/guides/export-import.md");
