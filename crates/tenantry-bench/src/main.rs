@@ -4,6 +4,7 @@
 //! within a run. Start reading in `vectors.rs`, the smallest comparison; `README.md` says what is
 //! measured how.
 
+mod archives;
 mod backend;
 mod catalog;
 mod chart;
@@ -81,6 +82,8 @@ enum Command {
     Backend(backend::Options),
     /// A tenant that is moved between its isolations under load, and its neighbour
     Moves(moves::Options),
+    /// All tenants exported, imported and exported again, which gives the same bytes
+    Archives(archives::Options),
     /// Very many tenants with schemas, and with databases, of their own
     Schemas(schemas::Options),
 }
@@ -107,6 +110,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Replace(options) => replace::run(options),
         Command::Memory(options) => memory::run(options),
         Command::Backend(options) => backend::run(options),
+        Command::Archives(options) => archives::run(options),
         Command::Moves(options) => moves::run(options),
         Command::Schemas(options) => schemas::run(options),
     }
