@@ -7,6 +7,7 @@ use crate::{
     tenancy::{
         Pair, Space, Tenancy, View,
         catalog::PARTITION,
+        check_page,
         disk::{Body, DiskCollection, DiskDatabase, DiskStatistics, Statistics, decode_vector},
         keys::{self, Decode as _, Family},
         moving::{Carry, Role, moved},
@@ -19,7 +20,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tenantry_auth::{Admin, Scope};
+use tenantry_auth::{Admin, Scope, Standing};
 use tenantry_types::{
     CollectionNumber, DatabaseNumber, Error, ErrorKind, Record, RecordId, Resource, Result,
 };
@@ -46,6 +47,8 @@ pub struct Snapshot {
     tenancy: Arc<Tenancy<Sites>>,
     tenant: Arc<OpenTenant>,
     info: Arc<TenantInfo>,
+    /// What the right rests on by which it is read.
+    standing: Standing,
     rows: Rows,
 }
 
@@ -72,8 +75,8 @@ impl Snapshot {
         }
         let tenant = tenancy.tenant(scope).await?;
         let rows = tenancy.whole(&tenant).await?;
-        let info = tenant.info();
-        let snapshot = Self { tenancy: Arc::clone(tenancy), tenant, info, rows };
+        let (info, standing) = (tenant.info(), scope.standing());
+        let snapshot = Self { tenancy: Arc::clone(tenancy), tenant, info, standing, rows };
         snapshot.check().await?;
         for family in Family::of(Role::Unused) {
             let start = snapshot.tenant.prefix().family(family);
@@ -90,8 +93,8 @@ impl Snapshot {
         &self.info
     }
 
-    /// Fails if the tenant does not live any more where this is read, or if it must not be held any
-    /// longer.
+    /// Fails if the tenant does not live any more where this is read, if the right to read it has
+    /// ended, or if it must not be held any longer.
     async fn check(&self) -> Result<()> {
         if !self.tenancy.may_hold(&self.rows) {
             let message = "the store is being reopened or closed; try again";
@@ -101,6 +104,7 @@ impl Snapshot {
         self.tenant.check_alive()?;
         let now = self.tenancy.open_tenant(self.info.id).await?.ok_or_else(gone)?;
         now.check_alive()?;
+        self.tenancy.stands(self.standing, Some(&now), None).await?;
         if now.placement() == self.tenant.placement() { Ok(()) } else { Err(moved()) }
     }
 
@@ -125,6 +129,7 @@ impl Snapshot {
         let turn = self.turn().await?;
         let page = self.tenancy.page(&self.rows, start, from, ROWS_AT_ONCE).await?;
         drop(turn);
+        check_page(&page, start, from, ROWS_AT_ONCE.0)?;
         self.check().await?;
         Ok(page)
     }
@@ -175,7 +180,9 @@ impl Snapshot {
             keys::Body { collection: collection.number.0, partition: PARTITION, ordinal: from };
         let turn = self.turn().await?;
         let most = (records_at_once(collection), BYTES_AT_ONCE);
-        let page = self.tenancy.page(&self.rows, &bodies, &first.encode(prefix), most).await?;
+        let first = first.encode(prefix);
+        let page = self.tenancy.page(&self.rows, &bodies, &first, most).await?;
+        check_page(&page, &bodies, &first, most.0)?;
         let page = self.whole(collection, page, from).await?;
         drop(turn);
         self.check().await?;

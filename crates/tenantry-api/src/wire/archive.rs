@@ -65,9 +65,9 @@ pub(crate) struct ArchiveBytes(#[expect(dead_code, reason = "it is only describe
 pub(crate) struct CopyIn {
     /// The new tenant's name.
     name: String,
-    /// `shared`, `schema` or `database`; the installation's default if absent.
+    /// `shared`, `schema` or `database`; the original's if absent.
     isolation: Option<String>,
-    /// `home`, or the name of one of the servers' locations; the installation's default if absent.
+    /// `home`, or the name of one of the servers' locations; the original's if absent.
     location: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! Writing a tenant's archive, and sending it while it is written.
 
-use super::{Payer, blocking, breathe, permit, wire::TenantRow, write::Writer};
+use super::{Payer, Sending, blocking, breathe, permit, wire::TenantRow, write::Writer};
 use crate::{Session, engine::Inner};
 use std::{
     collections::BTreeMap,
@@ -57,14 +57,17 @@ impl Session<Admin> {
     /// [`ErrorKind::Denied`] for a key that is limited in any way.
     pub async fn export(&self) -> Result<Export> {
         let (inner, name) = (&self.inner, self.tenant().name.clone());
-        let sent = Arc::clone(&inner.archives.sent).try_acquire_owned().map_err(|_| {
-            let message = "too many archives are being sent at this moment; try again later";
-            Error::new(ErrorKind::Unavailable, message)
-        })?;
+        if !self.scope.restriction().is_none() {
+            // Before anything is taken that others need, too.
+            let refused = Err(Error::denied("a limited key cannot read all of a tenant"));
+            return inner.watched(&self.scope, "tenant.export", name.as_str(), refused);
+        }
+        let is_operator = self.scope.standing().is_operator();
+        let sent = inner.archives.send(self.scope.tenant(), is_operator)?;
         let writing = permit(&inner.archives.written).await?;
         let snapshot = self.snapshot("tenant.export").await?;
         let key = inner.store.archive_key().await?;
-        let row = TenantRow::of(snapshot.info(), self.scope.standing().is_operator());
+        let row = TenantRow::of(snapshot.info(), is_operator);
         let file = inner.archives.file().await?;
         let read = file.try_clone().map_err(unreadable)?;
         let (parts, receiver) = mpsc::channel(PARTS);
@@ -245,7 +248,7 @@ async fn send(
     mut written: watch::Receiver<u64>,
     work: JoinHandle<Result<()>>,
     parts: mpsc::Sender<Result<Vec<u8>>>,
-    _sent: OwnedSemaphorePermit,
+    _sent: Sending,
 ) {
     let file = Arc::new(file);
     let mut at = 0;

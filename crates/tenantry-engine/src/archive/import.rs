@@ -260,6 +260,13 @@ impl Importer {
         let info = snapshot.info().clone();
         let mut spec = new(to);
         (spec.weight, spec.settings) = (info.weight, info.settings);
+        // Where data may be is no matter of the server's default.
+        if spec.location.is_none() && info.location == Location::Own {
+            let message = "the tenant is in a database of its own: say where the copy is to be";
+            return Err(Error::invalid(message));
+        }
+        spec.location = spec.location.or(Some(info.location));
+        spec.isolation = spec.isolation.or(Some(info.isolation));
         // No tenant learns from its log what another one is called.
         let arrived = Arrived {
             action: "tenant.copy",

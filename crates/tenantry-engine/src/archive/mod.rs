@@ -17,7 +17,9 @@ pub use export::Export;
 pub use import::{Checked, Importer, Intake, NewTenant, Summary, inspect};
 pub use wire::Counts;
 
+use parking_lot::Mutex;
 use std::{
+    collections::HashSet,
     fs::File,
     path::PathBuf,
     sync::Arc,
@@ -66,13 +68,42 @@ pub(crate) struct Archives {
     written: Arc<Semaphore>,
     sent: Arc<Semaphore>,
     read: Arc<Semaphore>,
+    sending: Arc<Mutex<HashSet<(TenantId, bool)>>>,
+}
+
+/// One of what is being sent at once, of which a tenant has one, and the operator one of the same
+/// tenant.
+#[derive(Debug)]
+struct Sending {
+    all: Arc<Mutex<HashSet<(TenantId, bool)>>>,
+    whose: (TenantId, bool),
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.whose);
+    }
 }
 
 impl Archives {
     pub(crate) fn new(config: ArchiveConfig) -> Self {
         let some = |count| Arc::new(Semaphore::new(count));
         let (written, sent) = (some(WRITTEN_AT_ONCE), some(SENT_AT_ONCE));
-        Self { config, written, sent, read: some(READ_AT_ONCE) }
+        Self { config, written, sent, read: some(READ_AT_ONCE), sending: Arc::default() }
+    }
+
+    /// The right to have an archive on its way: whoever reads slowly has no other one meanwhile.
+    fn send(&self, tenant: TenantId, by_operator: bool) -> Result<Sending> {
+        let busy =
+            |why: &str| Error::new(ErrorKind::Unavailable, format!("{why}; try again later"));
+        let permit = Arc::clone(&self.sent).try_acquire_owned();
+        let permit = permit.map_err(|_| busy("too many archives are being sent at this moment"))?;
+        let (all, whose) = (Arc::clone(&self.sending), (tenant, by_operator));
+        if !all.lock().insert(whose) {
+            return Err(busy("an archive of this tenant is being sent already"));
+        }
+        Ok(Sending { all, whose, _permit: permit })
     }
 
     /// A file that is gone when it is closed, whatever happens.

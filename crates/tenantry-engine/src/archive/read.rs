@@ -7,7 +7,7 @@ use super::{
         ALGORITHM, CollectionRow, Counts, DatabaseRow, EntryRow, FORMAT, FormatRow, Manifest,
         RecordRow, SignatureRow, TenantRow, VERSION, read,
     },
-    write::{RECORDS_MAX, collection_name, records_name},
+    write::{ENTRIES_MAX, RECORDS_MAX, collection_name, records_name},
 };
 use crate::validate;
 use data_encoding::HEXLOWER;
@@ -25,9 +25,10 @@ use tenantry_types::{
 /// Bytes of entries of each kind. Of records one alone may be as large as the limits of records
 /// allow, each of its bytes written as six.
 const SMALL_MAX: u64 = 1 << 20;
+const COLLECTION_MAX: u64 = 10 << 20;
 const LIST_MAX: u64 = 64 << 20;
 const RECORDS_BYTES_MAX: u64 = 128 << 20;
-const MANIFEST_MAX: u64 = 512 << 20;
+const MANIFEST_MAX: u64 = 64 << 20;
 /// Ids of one collection that are told apart before anything is written; of more the store tells.
 const IDS_MAX: usize = 4 << 20;
 
@@ -154,7 +155,7 @@ impl<R: BufRead> Reader<R> {
                 let (of, after) = (self.counts.collections, self.counts.collections + 1);
                 let (records, collection) = (records_name(of, part + 1), collection_name(after));
                 let mut expected = vec![("manifest.json", MANIFEST_MAX)];
-                expected.push((&collection, LIST_MAX));
+                expected.push((&collection, COLLECTION_MAX));
                 if self.collection.is_some() {
                     expected.push((&records, RECORDS_BYTES_MAX));
                 }
@@ -237,6 +238,8 @@ impl<R: BufRead> Reader<R> {
                 return Err(Error::invalid(format!("the id {:?} occurs twice", record.id)));
             }
             check_dimensions(&record, info)?;
+            // One by one: what all of them could take before they are looked at is too much.
+            validate::batch(std::slice::from_ref(&record), info)?;
             records.push(record);
         }
         if records.is_empty() {
@@ -320,6 +323,10 @@ impl<R: BufRead> Reader<R> {
         }
         let blake3 = blake3::hash(&content).to_hex().to_string();
         let name = (*name).to_owned();
+        // And the manifest and the signature.
+        if self.entries.len() >= ENTRIES_MAX + 2 {
+            return Err(refused(format!("it has more than {ENTRIES_MAX} parts")));
+        }
         self.entries.push(EntryRow { name: name.clone(), bytes: size, blake3 });
         Ok((name, content))
     }

@@ -16,6 +16,8 @@ use tenantry_types::{
 
 pub(super) const FORMAT: &str = "tenantry-archive";
 pub(super) const VERSION: u32 = 1;
+/// Items of a list: no metadata can have more, since each takes a byte at least.
+const LIST_ITEMS_MAX: usize = Limits::METADATA_BYTES_MAX;
 pub(super) const ALGORITHM: &str = "ed25519";
 
 /// `tenantry.json`
@@ -427,6 +429,9 @@ impl<'de> Visitor<'de> for ValueVisitor {
         }
         let mut list = Vec::new();
         while let Some(Scalar(item)) = items.next_element()? {
+            if list.len() == LIST_ITEMS_MAX {
+                return Err(de::Error::custom("a list has too many items"));
+            }
             list.push(item);
         }
         Ok(ValueRow(Value::List(list)))

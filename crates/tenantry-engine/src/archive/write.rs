@@ -18,6 +18,8 @@ use tenantry_types::{DatabaseName, Error, ErrorKind, Record, Result};
 /// archive of the same data.
 pub(super) const RECORDS_MAX: usize = 1_000;
 const RECORDS_BYTES: usize = 1 << 20;
+/// Entries of an archive: the manifest, which says some 150 bytes of each, is read at once.
+pub(super) const ENTRIES_MAX: usize = 400_000;
 
 /// Writes an archive to `W`.
 pub(super) struct Writer<W: Write> {
@@ -141,6 +143,11 @@ impl<W: Write> Writer<W> {
         let header = tar::header(name, bytes);
         let header = header.ok_or_else(|| Error::internal("an entry that no tar can have"))?;
         self.put(&header)?;
+        if self.entries.len() >= ENTRIES_MAX {
+            let message =
+                format!("an archive has {ENTRIES_MAX} parts at most, this tenant has more");
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
         self.put(content)?;
         self.put(&[0; tar::BLOCK][..tar::padding(bytes)])?;
         let blake3 = blake3::hash(content).to_hex().to_string();

@@ -186,6 +186,8 @@ async fn decide(
     let begun = Instant::now();
     let (now_is, sizes) = inner.store.tenant_sizes(scope, &info.name).await?;
     tokio::time::sleep((BREATHS * begun.elapsed()).min(BREATH_MAX)).await;
+    // It may have been set since the page of tenants was read.
+    case.is_fixed = now_is.settings.get(key).is_some_and(|found| found == value);
     let stands = now_is.id == info.id
         && (now_is.isolation, now_is.location) == (info.isolation, info.location);
     // Of one whose place was never made there is nothing to move.

@@ -30,7 +30,7 @@ mod tenant_rows;
 pub(crate) mod tenants;
 pub(crate) mod writers;
 
-pub(crate) use backend::{Backend, Pair, View};
+pub(crate) use backend::{Backend, Pair, View, check_page};
 pub(crate) use set::{Space, WriteSet};
 
 use crate::{AuditEvent, AuditOutcome, Entropy};

@@ -406,19 +406,50 @@ async fn an_export_that_nobody_reads_holds_no_other_up() {
         let records = (batch * 250..(batch + 1) * 250).map(record).collect();
         c.write(WriteMode::Upsert, records).await.unwrap();
     }
-    let session = world.acting_in("a").await;
-    let mut held = Vec::new();
-    // Each is written whole, at the server's pace, and waits for whoever takes it.
-    for _ in 0..16 {
-        held.push(session.export().await.unwrap());
+    let (own, operators) = (world.session::<Admin>(&key).await, world.acting_in("a").await);
+    // Both are written whole, at the server's pace, and wait for whoever takes them.
+    let held = own.export().await.unwrap();
+    let _other = operators.export().await.unwrap();
+    for session in [&own, &operators] {
+        let refused = session.export().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
     }
-    let refused = session.export().await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Unavailable);
-    held.pop();
+    fill(&world, "b").await;
+    for _ in 0..2 {
+        assert!(!world.archive("b").await.is_empty());
+    }
+    drop(held);
     let begun = std::time::Instant::now();
-    while let Err(error) = session.export().await {
+    while let Err(error) = own.export().await {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(begun.elapsed().as_secs() < 10, "{error}");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+}
+
+/// The right is looked at until the last page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_revoked_ends_its_export() {
+    let world = World::new().await;
+    let key = world.tenant("a").await;
+    let c = world.collection(&key, "c").await;
+    for batch in 0..40 {
+        let record = |n| RecordWrite {
+            document: Some(format!("{n} ").repeat(200)),
+            ..RecordWrite::new(id(&format!("r{n}")))
+        };
+        let records = (batch * 250..(batch + 1) * 250).map(record).collect();
+        c.write(WriteMode::Upsert, records).await.unwrap();
+    }
+    let session = world.session::<Admin>(&key).await;
+    let mut export = session.export().await.unwrap();
+    let keys = world.acting_in("a").await;
+    for row in keys.keys().await.unwrap() {
+        keys.revoke_key(row.id).await.unwrap();
+    }
+    let mut outcome = Ok(());
+    while let Some(part) = export.next().await {
+        outcome = outcome.and(part.map(drop));
+    }
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Unauthenticated);
 }

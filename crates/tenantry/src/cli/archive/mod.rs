@@ -90,7 +90,8 @@ pub(super) struct ImportArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 The new tenant has what the other one has at this moment, its weight, limits and settings included;
-keys and the audit log are its own. Ending the command cancels the copy, and nothing of it stays.
+keys and the audit log are its own. It lives where and how the other one does, unless you say
+otherwise. Ending the command cancels the copy, and nothing of it stays.
 
 Example:
   tenantry tenant copy acme acme-test --isolation schema")]
@@ -108,11 +109,11 @@ pub(super) struct CopyArgs {
 /// Where a new tenant is to live.
 #[derive(Debug, Args)]
 struct Place {
-    /// How it lives; the installation's default if not given
+    /// How it lives; as the installation's default says if not given, a copy as its original
     #[arg(long)]
     isolation: Option<IsolationWord>,
     /// Which of the installation's databases it is in: `home`, or a location that the servers are
-    /// given; the server's default if not given
+    /// given; the server's default if not given, and a copy's original's
     #[arg(long, value_name = "NAME")]
     location: Option<String>,
     #[command(flatten)]
