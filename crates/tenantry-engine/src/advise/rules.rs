@@ -378,10 +378,7 @@ pub(super) fn notes(facts: &Facts<'_>, recommended: Place, present: Place) -> Ve
         notes.push("load was not given and is not measured yet: it counts as none".into());
     }
     if recommended != present {
-        notes.push(
-            "a tenant's place cannot be changed yet: make a tenant there and copy the data into it"
-                .into(),
-        );
+        notes.push("it can be moved there while it works: tenantry tenant move".into());
     }
     notes
 }

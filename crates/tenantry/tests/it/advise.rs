@@ -136,7 +136,7 @@ It is to live in: database, embedded, at home.
 ## Consequences
 
 - database: idle it costs a folder, in use an open database: for some hundreds of tenants at most.
-- a tenant's place cannot be changed yet: make a tenant there and copy the data into it.
+- it can be moved there while it works: tenantry tenant move.
 
 ## What would change it
 
