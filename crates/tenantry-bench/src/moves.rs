@@ -107,7 +107,8 @@ impl Span {
     fn added_ms(&self, at: usize) -> f64 {
         let Some(one) = self.moves.get(at) else { return 0.0 };
         let usual = |from, to| percentile(&self.by_id(from, to), 99.0);
-        let here = usual(one.from - STAY, one.from);
+        let before = one.from.checked_sub(STAY).unwrap_or(one.from);
+        let here = usual(before, one.from);
         let there = usual(one.to, one.to + STAY);
         percentile(&self.by_id(one.from, one.to), 100.0) - here.max(there)
     }
