@@ -2,7 +2,7 @@
 //! are the same without an archive in between.
 //!
 //! `docs/formats/archive.md` describes what is written. Nothing is ever unpacked: an archive is read
-//! as the one sequence of entries that it can be ([`read`]), and made into writes of the ordinary
+//! as the one sequence of entries that it can be (`read.rs`), and made into writes of the ordinary
 //! handles.
 
 mod export;
