@@ -1,21 +1,24 @@
 //! Writing a tenant's archive, and sending it while it is written.
 
-use super::{Payer, Sending, blocking, breathe, permit, wire::TenantRow, write::Writer};
+use super::{
+    Payer, Sending, blocking, permit,
+    walk::{Sink, walk},
+    wire::TenantRow,
+    write::Writer,
+};
 use crate::{Session, engine::Inner};
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, Write},
     os::unix::fs::FileExt as _,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 use tenantry_auth::Admin;
-use tenantry_store::{ArchiveKey, AuditEvent, AuditOutcome, Snapshot};
-use tenantry_types::{
-    CollectionNumber, DatabaseName, DatabaseNumber, Error, ErrorKind, Result, TenantName,
+use tenantry_store::{
+    ArchiveKey, AuditEvent, AuditOutcome, CollectionInfo, DatabaseInfo, Snapshot,
 };
+use tenantry_types::{DatabaseName, Error, ErrorKind, Record, Result, TenantName};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, watch},
     task::JoinHandle,
@@ -159,6 +162,28 @@ impl Work {
     }
 }
 
+impl Sink for Work {
+    async fn databases(&mut self, all: Vec<DatabaseInfo>) -> Result<()> {
+        self.step(move |writer, _| writer.databases(&all)).await
+    }
+
+    async fn collection(&mut self, info: &CollectionInfo, database: &DatabaseName) -> Result<()> {
+        let (info, database) = (info.clone(), database.clone());
+        self.step(move |writer, _| writer.collection(&info, &database)).await
+    }
+
+    async fn records(&mut self, records: Vec<Record>) -> Result<()> {
+        self.step(move |writer, pause| {
+            for record in &records {
+                writer.record(record)?;
+                pause();
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
 /// Writes all of an archive.
 async fn write(
     inner: Arc<Inner>,
@@ -171,36 +196,8 @@ async fn write(
     let (tenant, weight) = (info.id, info.weight.into());
     let payer = Payer { pool: inner.store.pool().clone(), tenant, weight };
     let mut work = Work { writer: Some(writer), payer, progress };
-    let mut databases = Vec::new();
-    let mut last = DatabaseNumber(0);
-    loop {
-        let page = snapshot.databases(last).await?;
-        let Some(end) = page.last() else { break };
-        last = end.number;
-        databases.extend(page);
-    }
-    let names: BTreeMap<DatabaseNumber, DatabaseName> =
-        databases.iter().map(|one| (one.number, one.name.clone())).collect();
-    work.step(move |writer, _| {
-        writer.begin(&row)?;
-        writer.databases(&databases)
-    })
-    .await?;
-    let mut last = CollectionNumber(0);
-    loop {
-        let page = snapshot.collections(last).await?;
-        let Some(end) = page.last() else { break };
-        last = end.number;
-        for collection in page {
-            let lost = || Error::corrupt("the database of a collection is gone");
-            let database = names.get(&collection.database).cloned().ok_or_else(lost)?;
-            let info = collection.clone();
-            work.step(move |writer, _| writer.collection(&info, &database)).await?;
-            records(&snapshot, &collection, &mut work).await?;
-        }
-    }
-    // What it was read from is not held any longer than that.
-    drop(snapshot);
+    work.step(move |writer, _| writer.begin(&row)).await?;
+    walk(snapshot, &mut work).await?;
     let lost = || Error::internal("an archive ends that has failed");
     let writer = work.writer.take().ok_or_else(lost)?;
     let written = blocking(move || {
@@ -209,37 +206,6 @@ async fn write(
     });
     work.progress.send_replace(written.await?);
     Ok(())
-}
-
-/// Writes the records of one collection.
-async fn records(
-    snapshot: &Snapshot,
-    collection: &tenantry_store::CollectionInfo,
-    work: &mut Work,
-) -> Result<()> {
-    let (mut from, mut count) = (0, 0);
-    loop {
-        let begun = Instant::now();
-        let page = snapshot.records(collection, from).await?;
-        if page.records.is_empty() {
-            break;
-        }
-        from = page.next;
-        count += page.records.len() as u64;
-        work.step(move |writer, pause| {
-            for record in &page.records {
-                writer.record(record)?;
-                pause();
-            }
-            Ok(())
-        })
-        .await?;
-        breathe(begun).await;
-    }
-    if count == snapshot.count(collection).await? {
-        return Ok(());
-    }
-    Err(Error::corrupt("a collection does not have as many records as it counts"))
 }
 
 /// Sends what is written of an archive, until all is.

@@ -1,14 +1,21 @@
 //! Filling a new tenant, by the ordinary handles.
 
-use super::{breathe, read::Item};
+use super::{
+    breathe,
+    read::Item,
+    walk::Sink,
+    wire::{CollectionRow, copied},
+};
 use crate::{Collection, Database, Session};
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 use tenantry_auth::Admin;
+use tenantry_store::{CollectionInfo, DatabaseInfo};
 use tenantry_types::{
-    CollectionSpec, DatabaseName, Error, ErrorKind, Existing, RecordWrite, Result, WriteMode,
+    CollectionSpec, DatabaseName, Error, ErrorKind, Existing, Record, RecordWrite, Result,
+    WriteMode,
 };
 
 /// How long a batch waits for other work of its tenant.
@@ -31,19 +38,24 @@ impl Filling {
         match item {
             // Part of what the tenant was made with.
             Item::Tenant(_) => Ok(()),
-            Item::Database(name) => self.database(name).await,
-            Item::Collection(database, spec) => self.collection(&database, &spec).await,
-            Item::Records(records) => self.records(records).await,
+            Item::Database(name) => self.make_database(name).await,
+            Item::Collection(database, spec) => self.make_collection(&database, &spec).await,
+            Item::Records(records) => {
+                let begun = Instant::now();
+                self.add(records).await?;
+                breathe(begun).await;
+                Ok(())
+            }
         }
     }
 
-    pub(super) async fn database(&mut self, name: DatabaseName) -> Result<()> {
+    async fn make_database(&mut self, name: DatabaseName) -> Result<()> {
         let made = self.session.create_database(&name).await?;
         self.databases.insert(name, made);
         Ok(())
     }
 
-    pub(super) async fn collection(
+    async fn make_collection(
         &mut self,
         database: &DatabaseName,
         spec: &CollectionSpec,
@@ -55,7 +67,7 @@ impl Filling {
     }
 
     /// Records of the last collection; none of them is there already.
-    pub(super) async fn records(&self, records: Vec<RecordWrite>) -> Result<()> {
+    async fn add(&self, records: Vec<RecordWrite>) -> Result<()> {
         let lost = || Error::internal("records come before their collection");
         let collection = self.collection.as_ref().ok_or_else(lost)?;
         let begun = Instant::now();
@@ -66,13 +78,27 @@ impl Filling {
                 Err(why) if why.kind() == ErrorKind::Busy && begun.elapsed() < PATIENCE => {
                     tokio::time::sleep(PAUSE).await;
                 }
-                outcome => {
-                    outcome?;
-                    break;
-                }
+                outcome => return outcome.map(drop),
             }
         }
-        breathe(begun).await;
+    }
+}
+
+impl Sink for Filling {
+    async fn databases(&mut self, all: Vec<DatabaseInfo>) -> Result<()> {
+        for database in all {
+            self.make_database(database.name).await?;
+        }
         Ok(())
+    }
+
+    /// By the words of an archive, so that a copy is what an import would be.
+    async fn collection(&mut self, info: &CollectionInfo, database: &DatabaseName) -> Result<()> {
+        let (database, spec) = CollectionRow::of(info, database).spec()?;
+        self.make_collection(&database, &spec).await
+    }
+
+    async fn records(&mut self, records: Vec<Record>) -> Result<()> {
+        self.add(records.into_iter().map(copied).collect()).await
     }
 }

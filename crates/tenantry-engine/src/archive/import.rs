@@ -5,11 +5,11 @@ use super::{
     fill::Filling,
     permit,
     read::{Item, Reader, Signed},
-    wire::{CollectionRow, TenantRow, copied},
+    walk::walk,
+    wire::TenantRow,
 };
 use crate::{Engine, Select, Session, engine::Inner, validate};
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{BufReader, Seek as _, Write as _},
     path::Path,
@@ -17,10 +17,9 @@ use std::{
     sync::{Arc, Weak},
 };
 use tenantry_auth::{Admin, OperatorScope, Principal, TenantId};
-use tenantry_store::{Arrival, Arrived, PublicKey, Snapshot, TenantInfo};
+use tenantry_store::{Arrival, Arrived, PublicKey, TenantInfo};
 use tenantry_types::{
-    CollectionNumber, DatabaseName, DatabaseNumber, Error, ErrorKind, Isolation, Limits, Location,
-    Resource, Result, TenantName, TenantSpec,
+    Error, ErrorKind, Isolation, Limits, Location, Resource, Result, TenantName, TenantSpec,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -274,7 +273,7 @@ impl Importer {
             target: format!("{name} → {}", to.name),
         };
         let (arrival, mut filling) = self.begin(&spec).await?;
-        let filled = boxed(async { copy(snapshot, &mut filling).await }).await;
+        let filled = boxed(async { walk(snapshot, &mut filling).await }).await;
         self.end(arrival, filled, info.limits, arrived).await
     }
 
@@ -346,49 +345,6 @@ fn read_into(mut file: File, bytes_max: u64, to: &mpsc::Sender<Item>) -> Result<
     while let Some(item) = reader.next()? {
         if to.blocking_send(item).is_err() {
             return Err(Error::new(ErrorKind::Unavailable, "nobody writes it any more"));
-        }
-    }
-    Ok(())
-}
-
-/// Writes all that a snapshot has.
-async fn copy(snapshot: Snapshot, filling: &mut Filling) -> Result<()> {
-    let mut names: BTreeMap<DatabaseNumber, DatabaseName> = BTreeMap::new();
-    let mut last = DatabaseNumber(0);
-    loop {
-        let page = snapshot.databases(last).await?;
-        let Some(end) = page.last() else { break };
-        last = end.number;
-        for database in page {
-            filling.database(database.name.clone()).await?;
-            names.insert(database.number, database.name);
-        }
-    }
-    let mut last = CollectionNumber(0);
-    loop {
-        let page = snapshot.collections(last).await?;
-        let Some(end) = page.last() else { break };
-        last = end.number;
-        for collection in page {
-            let lost = || Error::corrupt("the database of a collection is gone");
-            let database = names.get(&collection.database).ok_or_else(lost)?;
-            // By the words of an archive, so that a copy is what an import would be.
-            let (database, spec) = CollectionRow::of(&collection, database).spec()?;
-            filling.collection(&database, &spec).await?;
-            let (mut from, mut count) = (0, 0);
-            loop {
-                let page = snapshot.records(&collection, from).await?;
-                if page.records.is_empty() {
-                    break;
-                }
-                from = page.next;
-                count += page.records.len() as u64;
-                filling.records(page.records.into_iter().map(copied).collect()).await?;
-            }
-            if count != snapshot.count(&collection).await? {
-                let message = "a collection does not have as many records as it counts";
-                return Err(Error::corrupt(message));
-            }
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ mod fill;
 mod import;
 mod read;
 mod tar;
+mod walk;
 mod wire;
 mod write;
 
