@@ -7,7 +7,7 @@ use crate::{
     process::{empty_folder, output, tenantry_program},
     report::{self, Goal, Row},
     target::{Target, each},
-    tenants::{Choice, Tenants},
+    tenants::{Crowd, Tenants},
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -26,13 +26,7 @@ const CONNECTIONS: usize = 4;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    choice: Choice,
-    /// How many tenants at most
-    #[arg(long, default_value_t = 2_249, value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    tenants: u16,
-    /// How many records synthetic tenants have together
-    #[arg(long, default_value_t = 63_000)]
-    records: usize,
+    crowd: Crowd,
     /// A built `tenantry` to start, instead of building one
     #[arg(long)]
     program: Option<PathBuf>,
@@ -70,7 +64,7 @@ fn archives(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
 
 /// The command.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let tenants = options.choice.maintainers(options.tenants.into(), options.records)?;
+    let tenants = options.crowd.tenants()?;
     let program = tenantry_program(options.program.as_deref())?;
     let count = tenants.all.len();
     println!("{count} tenants, {} records: {}", tenants.records(), tenants.origin);

@@ -9,7 +9,7 @@ use crate::{
     report::{self, Goal, Row},
     statistics::percentile,
     target::{self, Asked, Target},
-    tenants::{Choice, Insert, NEIGHBOURS, Query, Tenants},
+    tenants::{Crowd, Insert, NEIGHBOURS, Query, Tenants},
     wrk::{Load, Prepared},
 };
 use anyhow::{Context, Result};
@@ -28,13 +28,7 @@ const MIB: f64 = 1_048_576.0;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    choice: Choice,
-    /// How many tenants at most
-    #[arg(long, default_value_t = 2_249, value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    tenants: u16,
-    /// How many records synthetic tenants have together
-    #[arg(long, default_value_t = 63_000)]
-    records: usize,
+    crowd: Crowd,
     /// Zipf's exponent of how often tenants ask; 0 lets all ask alike
     #[arg(long, default_value_t = 1.0)]
     skew: f64,
@@ -250,9 +244,9 @@ impl Contestant {
 
 /// The command.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let tenants = options.choice.maintainers(options.tenants.into(), options.records)?;
+    let tenants = options.crowd.tenants()?;
     println!("{} tenants, {} records: {}", tenants.all.len(), tenants.records(), tenants.origin);
-    let queries = tenants.queries(options.queries, options.skew, options.choice.seed);
+    let queries = tenants.queries(options.queries, options.skew, options.crowd.choice.seed);
     let mut all = start(options, &tenants)?;
     println!("inserting over {INSERT_CONNECTIONS} connections");
     let inserts = tenants.inserts();

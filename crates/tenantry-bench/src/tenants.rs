@@ -40,6 +40,26 @@ pub(crate) struct Choice {
     pub(crate) seed: u64,
 }
 
+/// As many tenants as there are maintainers, or fewer.
+#[derive(Debug, Args)]
+pub(crate) struct Crowd {
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    /// How many tenants at most
+    #[arg(long, default_value_t = 2_249, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    tenants: u16,
+    /// How many records synthetic tenants have together
+    #[arg(long, default_value_t = 63_000)]
+    records: usize,
+}
+
+impl Crowd {
+    /// All of them.
+    pub(crate) fn tenants(&self) -> Result<Tenants> {
+        self.choice.maintainers(self.tenants.into(), self.records)
+    }
+}
+
 /// One record to store.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Record {
@@ -67,7 +87,7 @@ pub(crate) struct Tenants {
 impl Choice {
     /// A tenant for each maintainer, or as many synthetic ones; `most` of them at most, of all
     /// sizes.
-    pub(crate) fn maintainers(&self, most: usize, synthetic_records: usize) -> Result<Tenants> {
+    fn maintainers(&self, most: usize, synthetic_records: usize) -> Result<Tenants> {
         let Some(folder) = &self.data else {
             return Ok(synthetic(self.seed, most, synthetic_records));
         };

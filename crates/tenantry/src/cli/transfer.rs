@@ -67,14 +67,9 @@ impl Client {
         match self {
             Self::Remote { agent, base, key } => {
                 let request = authorized(request, key.as_deref()).uri(format!("{base}{path}"));
-                let request = request.body(()).context("make the request")?;
-                let request = agent.configure_request(request).timeout_global(None).build();
-                let mut answer = agent.run(request).map_err(|why| self.unreached(why.into()))?;
-                let status = answer.status().as_u16();
-                if status != 200 {
-                    let mut text = Vec::new();
-                    answer.body_mut().as_reader().take(JSON_MAX).read_to_end(&mut text)?;
-                    return self.outcome(status, &text).map(drop);
+                let mut answer = self.ask(agent, request.body(()))?;
+                if answer.status() != 200 {
+                    return self.told(answer).map(drop);
                 }
                 let mut from = answer.body_mut().with_config().limit(u64::MAX).reader();
                 let mut part = vec![0; PART];
@@ -127,12 +122,7 @@ impl Client {
                 // Whoever refuses it does so before it is sent.
                 let request = request.header(http::header::EXPECT, "100-continue");
                 let body = ureq::SendBody::from_owned_reader(sending);
-                let request = request.body(body).context("make the request")?;
-                let request = agent.configure_request(request).timeout_global(None).build();
-                let mut answer = agent.run(request).map_err(|why| self.unreached(why.into()))?;
-                let mut text = Vec::new();
-                answer.body_mut().as_reader().take(JSON_MAX).read_to_end(&mut text)?;
-                self.outcome(answer.status().as_u16(), &text)
+                self.told(self.ask(agent, request.body(body))?)
             }
             Self::Local { runtime, router, .. } => {
                 let body = Body::from_stream(sending);
@@ -154,15 +144,28 @@ impl Client {
         match self {
             Self::Remote { agent, base, key } => {
                 let request = authorized(request, key.as_deref()).uri(format!("{base}{path}"));
-                let request = request.body(body.to_string()).context("make the request")?;
-                let request = agent.configure_request(request).timeout_global(None).build();
-                let mut answer = agent.run(request).map_err(|why| self.unreached(why.into()))?;
-                let mut text = Vec::new();
-                answer.body_mut().as_reader().take(JSON_MAX).read_to_end(&mut text)?;
-                self.outcome(answer.status().as_u16(), &text)
+                self.told(self.ask(agent, request.body(body.to_string()))?)
             }
             Self::Local { .. } => self.call("POST", path, Some(body)),
         }
+    }
+
+    /// Sends a request, and waits as long as it takes.
+    fn ask(
+        &self,
+        agent: &ureq::Agent,
+        request: http::Result<http::Request<impl ureq::AsSendBody>>,
+    ) -> Result<http::Response<ureq::Body>> {
+        let request = request.context("make the request")?;
+        let request = agent.configure_request(request).timeout_global(None).build();
+        agent.run(request).map_err(|why| self.unreached(why.into()))
+    }
+
+    /// What an answer of JSON says.
+    fn told(&self, mut answer: http::Response<ureq::Body>) -> Result<Value> {
+        let mut text = Vec::new();
+        answer.body_mut().as_reader().take(JSON_MAX).read_to_end(&mut text)?;
+        self.outcome(answer.status().as_u16(), &text)
     }
 }
 
