@@ -262,7 +262,7 @@ impl Store {
     }
 
     /// What signs this installation's archives.
-    pub async fn archive_key(&self) -> Result<ArchiveKey> {
+    pub async fn archive_key(&self, _scope: &SystemScope) -> Result<ArchiveKey> {
         ArchiveKey::of(&*self.0.tenancy.installation().await?)
     }
 

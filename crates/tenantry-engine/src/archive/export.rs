@@ -69,7 +69,7 @@ impl Session<Admin> {
         let sent = inner.archives.send(self.scope.tenant(), is_operator)?;
         let writing = permit(&inner.archives.written).await?;
         let snapshot = self.snapshot("tenant.export").await?;
-        let key = inner.store.archive_key().await?;
+        let key = inner.archive_key().await?;
         let row = TenantRow::of(snapshot.info(), is_operator);
         let file = inner.archives.file().await?;
         let read = file.try_clone().map_err(unreadable)?;

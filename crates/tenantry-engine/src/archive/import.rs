@@ -139,7 +139,7 @@ impl Intake {
         self.flush().await?;
         let lost = || Error::internal("an archive is checked that could not be kept");
         let mut file = self.file.take().ok_or_else(lost)?;
-        let own = self.inner.store.archive_key().await?.public()?;
+        let own = self.inner.archive_key().await?.public()?;
         let most = self.inner.archives.config.bytes_max;
         let hash = *self.hash.finalize().as_bytes();
         let payer = Payer {

@@ -18,6 +18,7 @@ pub use export::Export;
 pub use import::{Checked, Importer, Intake, NewTenant, Summary, inspect};
 pub use wire::Counts;
 
+use crate::engine::Inner;
 use parking_lot::Mutex;
 use std::{
     collections::HashSet,
@@ -27,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
-use tenantry_store::{Class, Pool, Turn};
+use tenantry_store::{ArchiveKey, Class, Pool, Turn};
 use tenantry_types::{Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -115,6 +116,13 @@ impl Archives {
             let message = format!("no file for an archive can be made: {why}");
             Error::new(ErrorKind::Unavailable, message)
         })
+    }
+}
+
+impl Inner {
+    /// What signs this installation's archives.
+    async fn archive_key(&self) -> Result<ArchiveKey> {
+        self.store.archive_key(&self.authority.system("archives are signed and checked")).await
     }
 }
 

@@ -82,7 +82,8 @@ impl Forger {
         let mut config = EmbeddedConfig::new(folder.path());
         config.master_key = MasterKey::Bytes(zeroize::Zeroizing::new([66; 32]));
         let store = Store::open_embedded(config).unwrap();
-        let key = store.archive_key().await.unwrap();
+        let key =
+            store.archive_key(&tenantry_auth::Authority::new().system("a test")).await.unwrap();
         store.close();
         Self { key, _folder: folder }
     }
