@@ -20,6 +20,7 @@ use tenantry_store::{
     postgres::{DatabaseUrl, Names, Setup, setup},
 };
 use tenantry_types::Isolation;
+use tokio::runtime::RuntimeFlavor;
 use tokio_postgres::{Client, NoTls};
 use zeroize::Zeroizing;
 
@@ -195,7 +196,14 @@ impl Drop for Site {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(remove(&superuser, &names));
         });
-        let removed = removing.join();
+        // A session of this process that is being opened would hold up the removal for a minute, and
+        // waits for a thread itself.
+        let on_worker = tokio::runtime::Handle::try_current()
+            .is_ok_and(|of| of.runtime_flavor() == RuntimeFlavor::MultiThread);
+        let removed = match on_worker {
+            true => tokio::task::block_in_place(|| removing.join()),
+            false => removing.join(),
+        };
         assert!(removed.is_ok() || std::thread::panicking(), "a database was not removed");
     }
 }
