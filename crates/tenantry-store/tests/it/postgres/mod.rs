@@ -200,9 +200,10 @@ impl Drop for Site {
         // waits for a thread itself.
         let on_worker = tokio::runtime::Handle::try_current()
             .is_ok_and(|of| of.runtime_flavor() == RuntimeFlavor::MultiThread);
-        let removed = match on_worker {
-            true => tokio::task::block_in_place(|| removing.join()),
-            false => removing.join(),
+        let removed = if on_worker && !std::thread::panicking() {
+            tokio::task::block_in_place(|| removing.join())
+        } else {
+            removing.join()
         };
         assert!(removed.is_ok() || std::thread::panicking(), "a database was not removed");
     }
