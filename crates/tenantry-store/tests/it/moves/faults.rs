@@ -25,8 +25,8 @@ fn steps() -> impl Iterator<Item = &'static str> {
     STEPS.into_iter().filter(|step| !["mark", "marked"].contains(step))
 }
 
-/// Every second one, which each of two ways is tried with, since they take seconds; or all of them, if
-/// the variable says so.
+/// Every second one, since they take seconds: the tests divide them. All of them, if the variable says
+/// so.
 fn some_steps(first: usize) -> impl Iterator<Item = &'static str> {
     let (skipped, every) = match std::env::var_os("TENANTRY_TEST_ALL_STEPS") {
         Some(_) => (0, 1),
