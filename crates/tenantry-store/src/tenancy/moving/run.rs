@@ -26,11 +26,15 @@ use crate::{
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
+    thread,
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
-use tokio::sync::Notify;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+};
 
 /// How long a move rests after a step of it has failed, at first and at most, and how often it is
 /// looked for new ones.
@@ -106,10 +110,52 @@ enum Stage {
     Switch,
 }
 
-/// Starts whoever moves; it ends with the store.
+/// Starts whoever moves; it ends with the store. Work for which nobody waits is done on a thread of its
+/// own: on one of the runtime's, requests would wait behind each piece of it.
 pub(crate) fn spawn<B: Carry>(tenancy: &Arc<Tenancy<B>>) {
-    let woken = Arc::clone(&tenancy.moves.wake);
-    tokio::spawn(run(Arc::downgrade(tenancy), woken));
+    let (weak, woken) = (Arc::downgrade(tenancy), Arc::clone(&tenancy.moves.wake));
+    let runtime = Handle::current();
+    // Dropped with the runtime, after which no timer may be asked.
+    let (alive, gone) = oneshot::channel::<()>();
+    let alive = tokio::spawn(async move {
+        std::future::pending::<()>().await;
+        drop(alive);
+    });
+    let work = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = gone => {}
+                () = run(weak, woken) => {}
+            }
+        });
+        alive.abort();
+    };
+    if let Err(error) = thread::Builder::new().name("tenantry-move".to_owned()).spawn(work) {
+        tracing::error!(%error, "start the thread that moves tenants");
+    }
+}
+
+/// A step for which somebody waits has a turn among the runtime's other work.
+async fn step<B: Carry>(
+    tenancy: &Arc<Tenancy<B>>,
+    id: TenantId,
+    mut mover: Mover,
+) -> (Mover, Result<bool>) {
+    if mover.is_patient() {
+        let outcome = tenancy.step(id, &mut mover).await;
+        return (mover, outcome);
+    }
+    let tenancy = Arc::clone(tenancy);
+    let stepping = tokio::spawn(async move {
+        let outcome = tenancy.step(id, &mut mover).await;
+        (mover, outcome)
+    });
+    match stepping.await {
+        Ok(stepped) => stepped,
+        // The row says how to go on.
+        Err(why) => (Mover::default(), Err(Error::internal("a step of a move").with_source(why))),
+    }
 }
 
 async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
@@ -154,9 +200,10 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
             }
         };
         let id = turn.1;
-        let mut mover = movers.remove(&id).unwrap_or_default();
+        let mover = movers.remove(&id).unwrap_or_default();
         let begun = Instant::now();
-        match tenancy.step(id, &mut mover).await {
+        let (mut mover, outcome) = step(&tenancy, id, mover).await;
+        match outcome {
             Ok(true) => {
                 tenancy.moves.over(turn);
                 continue;
