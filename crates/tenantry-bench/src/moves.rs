@@ -35,6 +35,8 @@ const CLIENTS: usize = 4;
 const IDS: usize = 20;
 /// Rests between operations of a client: what is measured is delay, not how much the machine can do.
 const REST: Duration = Duration::from_millis(5);
+/// Records from which on a collection certainly gets a graph, which is waited for.
+const GRAPH_RECORDS: usize = 20_000;
 /// Questions of the neighbour a second, and how many different ones.
 const RATE: u32 = 50;
 const QUERIES: usize = 500;
@@ -163,6 +165,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let queries = tenants.queries_of(NEIGHBOUR, QUERIES, options.choice.seed);
     target.ask(&queries)?;
     let queries = target.requests(&queries)?;
+    if options.records >= GRAPH_RECORDS {
+        target.ask(&tenants.queries_of(MOVED, 1, options.choice.seed))?;
+        let took = target.settle(MOVED)? + target.settle(NEIGHBOUR)?;
+        println!("graphs built after {took:.0} s");
+    }
     let (mut alone, mut moved, mut done) = (Vec::new(), Vec::new(), 0);
     while done < options.moves {
         let rest = Duration::from_secs(options.seconds);

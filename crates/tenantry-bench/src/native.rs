@@ -79,29 +79,33 @@ impl Collection {
         Ok(())
     }
 
-    /// How far the index is; nothing if the collection is not in memory.
-    pub(crate) fn progress(&self, connection: &mut Connection) -> Result<Progress> {
-        let path = format!("{COLLECTIONS}/{COLLECTION}/statistics");
-        let found = connection.send(&request("GET", &path, &self.token, None))?.json()?;
-        let number = |key| found.pointer(key).and_then(Value::as_u64).unwrap_or_default();
-        Ok(Progress { linked: number("/memory/linked"), pending: number("/memory/pending") })
-    }
-
-    /// Waits until the graph of a collection that was asked before finds every vector; the seconds
-    /// that it took.
+    /// As [`settle`].
     pub(crate) fn settle(&self, address: SocketAddr) -> Result<f64> {
-        let started = Instant::now();
-        let mut connection = Connection::open(address)?;
-        loop {
-            let Progress { linked, pending } = self.progress(&mut connection)?;
-            let waited = started.elapsed();
-            if linked > 0 && pending == 0 {
-                return Ok(waited.as_secs_f64());
-            }
-            ensure!(linked > 0 || waited < BEGIN_TIMEOUT, "{pending} vectors get no graph");
-            ensure!(waited < SETTLE_TIMEOUT, "{pending} vectors wait after {waited:?}");
-            thread::sleep(POLL_EVERY);
+        settle(address, COLLECTION, &self.token)
+    }
+}
+
+fn progress(connection: &mut Connection, collection: &str, token: &str) -> Result<Progress> {
+    let path = format!("{COLLECTIONS}/{collection}/statistics");
+    let found = connection.send(&request("GET", &path, token, None))?.json()?;
+    let number = |key| found.pointer(key).and_then(Value::as_u64).unwrap_or_default();
+    Ok(Progress { linked: number("/memory/linked"), pending: number("/memory/pending") })
+}
+
+/// Waits until the graph of a collection that was asked before finds every vector; the seconds
+/// that it took.
+pub(crate) fn settle(address: SocketAddr, collection: &str, token: &str) -> Result<f64> {
+    let started = Instant::now();
+    let mut connection = Connection::open(address)?;
+    loop {
+        let Progress { linked, pending } = progress(&mut connection, collection, token)?;
+        let waited = started.elapsed();
+        if linked > 0 && pending == 0 {
+            return Ok(waited.as_secs_f64());
         }
+        ensure!(linked > 0 || waited < BEGIN_TIMEOUT, "{pending} vectors get no graph");
+        ensure!(waited < SETTLE_TIMEOUT, "{pending} vectors wait after {waited:?}");
+        thread::sleep(POLL_EVERY);
     }
 }
 

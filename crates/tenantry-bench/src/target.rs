@@ -2,6 +2,7 @@
 
 use crate::{
     http::{Connection, request, request_with},
+    native,
     process::{Stopwatch, Took, Venv, empty_folder},
     server::{Server, Tenantry, free_address},
     statistics::mean,
@@ -21,6 +22,7 @@ use std::{
 
 const REQUIREMENTS: &str = include_str!("../peers/servers.txt");
 const DATABASE: &str = "default_database";
+const COLLECTION: &str = "packages";
 /// Connections while tenants are made, which is not measured.
 const SETUP_CONNECTIONS: usize = 8;
 /// Sent to Chroma, which ignores it, so that both servers read a key of the same length.
@@ -187,6 +189,14 @@ impl Target {
         Ok(())
     }
 
+    /// Waits until Tenantry's graph of a tenant that was asked before finds every vector; the
+    /// seconds that it took.
+    pub(crate) fn settle(&self, tenant: usize) -> Result<f64> {
+        let (address, _) = self.operator.as_ref().context("the server has no operator")?;
+        let place = self.places.get(tenant).context("no such tenant")?;
+        native::settle(*address, COLLECTION, &place.token)
+    }
+
     pub(crate) fn resident_bytes(&self) -> u64 {
         self.server.resident_bytes()
     }
@@ -237,7 +247,7 @@ pub(crate) fn post(
 /// Makes a collection with default settings for a tenant.
 pub(crate) fn place(connection: &mut Connection, tenant: &str, token: &str) -> Result<Place> {
     let collections = format!("/api/v2/tenants/{tenant}/databases/{DATABASE}/collections");
-    let made = post(connection, &collections, token, &json!({"name": "packages"}))?;
+    let made = post(connection, &collections, token, &json!({"name": COLLECTION}))?;
     let id = made.get("id").and_then(Value::as_str).context("a collection without id")?;
     Ok(Place { path: format!("{collections}/{id}"), token: token.to_owned() })
 }
