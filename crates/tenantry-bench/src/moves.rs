@@ -184,7 +184,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         })?);
         done += some;
         println!("{done} of {} moves", options.moves);
-        moved.last().iter().for_each(|span| tell(span));
+        alone.last().into_iter().chain(moved.last()).for_each(tell);
     }
     report::finish(
         "moves",
@@ -195,6 +195,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn tell(span: &Span) {
+    println!("  neighbour's p99 {:.2} ms", percentile(&span.neighbour, 99.0));
     for (at, one) in span.moves.iter().enumerate() {
         println!(
             "  to {}: {:.0} ms, {:.1} ms pause of writes, {:.1} ms added to the longest operation",
@@ -367,6 +368,7 @@ fn rows(alone: &[Span], moved: &[Span]) -> Vec<Row> {
 fn details(options: &Options, alone: &[Span], moved: &[Span]) -> Value {
     let mut moves = Vec::new();
     for span in moved {
+        println!("  neighbour's p99 {:.2} ms", percentile(&span.neighbour, 99.0));
         for (at, one) in span.moves.iter().enumerate() {
             moves.push(json!({
                 "to": one.place, "took_ms": one.took_ms(), "pause_ms": one.pause_ms,

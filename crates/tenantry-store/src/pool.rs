@@ -359,6 +359,26 @@ impl Turn {
         }
     }
 
+    /// As [`Turn::pass`], for work that others should not feel: once it has computed for `burst`
+    /// without a rest, it gives the place up and rests for `times` as long. How long it was away.
+    pub async fn breathe(&mut self, burst: Duration, times: u32) -> Duration {
+        let passed = Duration::from_nanos(self.mark.wall_until(self.place.pool.0.meter.wall()));
+        if self.is_within || (self.place.is_held && passed < burst) {
+            return Duration::ZERO;
+        }
+        let begun = tokio::time::Instant::now();
+        if self.place.is_held {
+            self.settle();
+            self.release();
+            tokio::time::sleep(passed * times).await;
+        }
+        if let Some(mut waiting) = self.ask_again() {
+            let place = waiting.place().await;
+            self.resume(place);
+        }
+        begun.elapsed()
+    }
+
     /// [`Turn::pass`] for a thread that may block; panics on a runtime's own thread.
     pub fn pause(&mut self) {
         let waiting = if self.place.is_held {
@@ -437,7 +457,14 @@ impl Turn {
         Some(Waiting { pool, who, number, receiver: Some(receiver) })
     }
 
-    /// Asks for a place after a wait for it was cancelled.
+    /// Charges what was noted and gives the place up.
+    fn release(&mut self) {
+        let mut none = self.place.pool.place(self.place.who);
+        none.is_held = false;
+        drop(std::mem::replace(&mut self.place, none));
+    }
+
+    /// Asks for a place that is not held.
     fn ask_again(&mut self) -> Option<Waiting> {
         let (pool, who) = (self.place.pool.clone(), self.place.who);
         let mut gate = pool.0.gate.lock();

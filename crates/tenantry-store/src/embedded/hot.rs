@@ -4,17 +4,20 @@
 //! and what another tenant uses changes only whether a partition must be loaded again. Who gives
 //! way is decided in `shares`; what is being loaded is counted before it is there (`reservation`).
 
+mod loading;
 mod recency;
 mod reservation;
 mod shares;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use loading::{Begun, Kept, Load};
 pub(crate) use reservation::Reservation;
 
 use super::{maintenance::Maintenance, partition::Partition, saved::Marks, tenants::OpenTenant};
 use crate::{StoreTotals, pool::INLINE_BYTES};
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use loading::Loads;
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use reservation::{Grant, Queue};
 use shares::{Place, Shares};
 use std::{
@@ -119,7 +122,8 @@ struct State {
     generation: u64,
     shares: Shares<Hot>,
     queue: Queue,
-    loads: u64,
+    loads: Loads,
+    loaded: u64,
     evictions: u64,
 }
 
@@ -135,7 +139,8 @@ impl HotSet {
                 generation: 0,
                 shares: Shares::new(budget),
                 queue: Queue::default(),
-                loads: 0,
+                loads: Loads::default(),
+                loaded: 0,
                 evictions: 0,
             }),
         }
@@ -183,6 +188,16 @@ impl HotSet {
         self: &Arc<Self>,
         tenant: &OpenTenant,
         partition: Partition,
+        reservation: Reservation,
+    ) -> Hot {
+        self.keep_in(self.state.lock(), tenant, partition, reservation)
+    }
+
+    fn keep_in(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        tenant: &OpenTenant,
+        partition: Partition,
         mut reservation: Reservation,
     ) -> Hot {
         let place = (partition.origin().tenant, partition.origin().collection);
@@ -197,8 +212,9 @@ impl HotSet {
             marks: Marks::default(),
         });
         let now = self.now();
-        let mut state = self.state.lock();
-        state.loads += 1;
+        state.loaded += 1;
+        // A load beside this one is in vain.
+        let given_up = state.loads.give_up_of(place);
         let mut dropped = Vec::new();
         let is_kept = state.generation == tenant.generation() && bytes <= self.budget;
         if is_kept {
@@ -214,6 +230,7 @@ impl HotSet {
         }
         let granted = self.grant(&mut state, now);
         drop(state);
+        drop(given_up);
         reservation::send(granted);
         discard(dropped);
         if is_kept {
@@ -237,8 +254,9 @@ impl HotSet {
         discard(dropped);
     }
 
-    /// Changes a hot partition, if it is one. Waits for queries that read it on a thread that may
-    /// block, where what is `large` runs as well: texts and graphs make many changes long.
+    /// Changes a hot partition, if it is one, or the one that is being loaded. Waits for queries that
+    /// read it on a thread that may block, where what is `large` runs as well: texts and graphs make
+    /// many changes long.
     pub(crate) async fn change(
         self: &Arc<Self>,
         tenant: &OpenTenant,
@@ -246,7 +264,7 @@ impl HotSet {
         large: bool,
         change: impl FnOnce(&mut Partition) + Send + 'static,
     ) {
-        let Some(hot) = self.get(tenant, collection) else { return };
+        let Some((hot, change)) = self.target(tenant, collection, large, change) else { return };
         hot.marks.changed();
         if !large && let Some(mut partition) = hot.try_write() {
             change(&mut partition);
@@ -272,6 +290,31 @@ impl HotSet {
             tracing::error!(?error, "apply a commit in memory");
             self.forget(tenant.id(), collection);
         }
+    }
+
+    /// The partition that is to be changed; none if it is not there, and then the change is noted for
+    /// whoever loads it.
+    fn target<C: FnOnce(&mut Partition) + Send + 'static>(
+        &self,
+        tenant: &OpenTenant,
+        collection: CollectionNumber,
+        large: bool,
+        change: C,
+    ) -> Option<(Hot, C)> {
+        let (weight, now) = (u32::from(tenant.info().weight), self.now());
+        let place = (tenant.id(), collection);
+        let mut state = self.state.lock();
+        if state.generation != tenant.generation() {
+            return None;
+        }
+        if let Some(hot) = state.shares.get(&place, weight, now) {
+            hot.weight.store(weight, Ordering::Relaxed);
+            return Some((Arc::clone(hot), change));
+        }
+        let given_up = state.loads.note(place, large, change);
+        drop(state);
+        drop(given_up);
+        None
     }
 
     /// What was committed and is not in memory yet: unless it is [`Unapplied::done`], even after a
@@ -300,13 +343,21 @@ impl HotSet {
 
     /// Drops one partition.
     pub(crate) fn forget(&self, tenant: TenantId, collection: CollectionNumber) {
-        let dropped = self.state.lock().shares.remove(&(tenant, collection));
+        let mut state = self.state.lock();
+        let given_up = state.loads.give_up_of((tenant, collection));
+        let dropped = state.shares.remove(&(tenant, collection));
+        drop(state);
+        drop(given_up);
         discard(dropped.into_iter().collect());
     }
 
     /// Drops all partitions of a tenant.
     pub(crate) fn forget_tenant(&self, tenant: TenantId) {
-        let dropped = self.state.lock().shares.remove_tenant(tenant);
+        let mut state = self.state.lock();
+        let given_up = state.loads.give_up(tenant);
+        let dropped = state.shares.remove_tenant(tenant);
+        drop(state);
+        drop(given_up);
         discard(dropped);
     }
 
@@ -314,8 +365,10 @@ impl HotSet {
     pub(crate) fn forget_all(&self, generation: u64) {
         let mut state = self.state.lock();
         state.generation = generation;
+        let given_up = state.loads.give_up_all();
         let dropped = state.shares.clear();
         drop(state);
+        drop(given_up);
         discard(dropped);
     }
 
@@ -327,7 +380,7 @@ impl HotSet {
             hot_budget_bytes: self.budget as u64,
             loading_bytes: state.shares.reserved() as u64,
             leaving_bytes: self.leaving(&state) as u64,
-            loads: state.loads,
+            loads: state.loaded,
             loads_waited: state.queue.waited(),
             loads_refused: state.queue.refused(),
             loads_waiting: state.queue.len() as u64,

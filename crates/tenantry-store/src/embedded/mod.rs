@@ -15,6 +15,7 @@ mod footprint;
 mod homes;
 mod hot;
 mod journal;
+mod load;
 mod maintenance;
 mod manifest;
 mod opened;
@@ -296,6 +297,8 @@ fn ready<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     }
 }
 
+#[cfg(test)]
+mod load_tests;
 #[cfg(test)]
 #[path = "moves_tests.rs"]
 mod moves_tests;

@@ -1,16 +1,14 @@
 //! Counting, getting and querying records.
 
 use super::{
-    Embedded, Inner, Space,
-    ahead::ahead,
-    complete, compute,
-    disk::{self, Body},
+    Embedded, Inner, Space, compute,
+    disk::Body,
     fetch::{self, Given},
-    hot::{Hot, Reservation},
+    hot::Hot,
     keys::{self, Decode as _},
     opened::Db,
     pace::Pace,
-    partition::{Got, Hits, Partition, PartitionConfig},
+    partition::{Got, Hits, Partition},
     select::Ask,
     tenants::OpenTenant,
     write::{self, PARTITION},
@@ -22,14 +20,12 @@ use crate::{
 };
 use std::{
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
-use tenantry_auth::{Level, Read, Scope};
-use tenantry_index::{IndexConfig, VectorIndex};
+use tenantry_auth::{Level, Scope};
 use tenantry_types::{
     CollectionNumber, CollectionStatistics, Error, ErrorKind, Explain, Filter, Found, GetRequest,
-    Order, QueryRequest, Record, Result, Selector, VectorSpec, VectorStorage,
+    Order, QueryRequest, Record, Result, Selector,
 };
 
 /// A get of at most this many records is answered from disk if the collection is not hot.
@@ -38,10 +34,6 @@ const COLD_RECORDS_MAX: usize = 1_000;
 const INLINE_NS: usize = 300_000;
 /// A regular expression reads a text of so many bytes in some ten milliseconds at worst.
 const LONG_TEXT: usize = 64 << 10;
-/// A record's bytes in memory without its vector, at least: to refuse what cannot fit.
-const ROW_BYTES_MIN: u64 = 256;
-/// The same with a short text and a few keys of metadata: to make room before it is known.
-const ROW_BYTES: u64 = 1_280;
 
 impl Embedded {
     pub(crate) async fn count<L: Level>(
@@ -319,90 +311,6 @@ fn cheap_from_disk(request: &GetRequest) -> Option<usize> {
     (simple && records <= COLD_RECORDS_MAX).then_some(records)
 }
 
-impl Inner {
-    /// The collection's partition in memory, loaded if it is not there.
-    pub(super) async fn hot(
-        self: &Arc<Self>,
-        _scope: Scope<Read>,
-        tenant: &Arc<OpenTenant>,
-        collection: &CollectionRef,
-    ) -> Result<Hot> {
-        if let Some(hot) = self.hot.get(tenant, collection.info.number) {
-            return Ok(hot);
-        }
-        let writing = Arc::clone(&tenant.writer).lock_owned().await;
-        // To its end, even if the caller goes away: whoever asks and leaves, again and again, must
-        // not have several loads under way.
-        let (inner, tenant, collection) =
-            (Arc::clone(self), Arc::clone(tenant), collection.clone());
-        complete(async move {
-            let _writing = writing;
-            inner.load_locked(&tenant, &collection).await
-        })
-        .await
-    }
-
-    /// [`Inner::hot`] for whoever holds the tenant's writer lock: no write can come between
-    /// reading the disk and being found in memory.
-    pub(super) async fn load_locked(
-        self: &Arc<Self>,
-        tenant: &Arc<OpenTenant>,
-        collection: &CollectionRef,
-    ) -> Result<Hot> {
-        if let Some(hot) = self.hot.get(tenant, collection.info.number) {
-            return Ok(hot);
-        }
-        tenant.check_alive()?;
-        let info = self.tenancy.present(tenant, collection).await?;
-        let records = write::statistics(&*self.data(tenant).await?, tenant, &info)?.records;
-        let budget = self.hot.budget() as u64;
-        let least = memory_estimate(records, &info);
-        if least > budget {
-            return Err(too_large(least, budget));
-        }
-        let about = records.saturating_mul(vectors_bytes(&info) + ROW_BYTES).min(budget);
-        let bytes = usize::try_from(about).unwrap_or(usize::MAX);
-        let mut room = self.hot.reserve(tenant, bytes).await?;
-        // Not before the wait: while somebody has it, the database cannot be reopened. The writer
-        // lock is held, so it says the same.
-        let db = self.data(tenant).await?;
-        let info = self.tenancy.present(tenant, collection).await?;
-        let (partition, room, is_saved) = {
-            let (inner, tenant) = (Arc::clone(self), Arc::clone(tenant));
-            let index = IndexConfig { seed: index_seed(&tenant, info.number), ..self.index };
-            compute(bytes.max(room.leaving_bytes()), move || {
-                room.make_room();
-                let mut partition = load(&db, &tenant, &info, index, &mut room)?;
-                let is_saved = inner.restore_saved(&db, &tenant, &info, &mut partition);
-                // In this order, so that memory is given back before the room for it.
-                Ok((partition, room, is_saved))
-            })
-            .await?
-        };
-        let hot = self.hot.keep(tenant, partition, room);
-        if is_saved {
-            hot.marks.loaded_current();
-        }
-        Ok(hot)
-    }
-}
-
-/// The bytes that a collection takes in memory at least.
-pub(super) fn memory_estimate(records: u64, info: &CollectionInfo) -> u64 {
-    records.saturating_mul(vectors_bytes(info) + ROW_BYTES_MIN)
-}
-
-/// Bytes of a record's vectors, if it has all of them.
-fn vectors_bytes(info: &CollectionInfo) -> u64 {
-    info.fields().iter().map(|(.., spec)| vector_bytes(spec)).sum()
-}
-
-/// What is random about an index is the collection's own, so that nothing elsewhere can change
-/// it.
-pub(super) fn index_seed(tenant: &OpenTenant, collection: CollectionNumber) -> u64 {
-    tenant.id().get() << 32 | u64::from(collection.0)
-}
-
 /// Answers a get from disk.
 fn get_cold(
     db: &Db,
@@ -446,125 +354,13 @@ fn get_cold(
     Ok(Answer::new(origin, answer.records))
 }
 
-fn too_large(bytes: u64, budget: u64) -> Error {
-    let message = format!(
-        "this collection needs about {} MiB of memory to be searched, the server's budget is {} MiB",
-        bytes >> 20,
-        budget >> 20
-    );
-    Error::new(ErrorKind::Unavailable, message)
-}
-
-/// Records of a partition whose vectors are worth a thread that reads them ahead.
-const READ_AHEAD_MIN: u64 = 512;
-
-/// A vector as it is stored.
-struct StoredVector {
-    number: u16,
-    ordinal: u64,
-    vector: Vec<f32>,
-}
-
-/// The vectors of a partition, opened, in the order of their keys: name by name.
-fn vectors_of(
-    db: &Db,
-    tenant: &OpenTenant,
-    info: &CollectionInfo,
-) -> impl Iterator<Item = Result<StoredVector>> {
-    let fields = info.fields().into_iter().map(|(number, _, spec)| (number, spec.dimension));
-    fields.flat_map(move |(number, dimension)| {
-        let all = keys::vectors_of(tenant.prefix(), info.number.0, PARTITION, number);
-        db.scan(Space::Data, &all, None).map(move |item| {
-            let (key, sealed) = item?;
-            let place = keys::Vector::decode(tenant.prefix(), &key)
-                .ok_or_else(|| Error::corrupt("a key of a vector cannot be read"))?;
-            let vector = disk::decode_vector(&tenant.key().open(&key, &sealed)?)?;
-            fetch::check_dimension(dimension, &vector)?;
-            Ok(StoredVector { number, ordinal: place.ordinal, vector })
-        })
-    })
-}
-
-/// Reads a whole partition: bodies here, vectors meanwhile on another thread if they are many.
-fn load(
-    db: &Db,
-    tenant: &OpenTenant,
-    info: &CollectionInfo,
-    index: IndexConfig,
-    room: &mut Reservation,
-) -> Result<Partition> {
-    if write::statistics(db, tenant, info)?.records < READ_AHEAD_MIN {
-        return load_with(db, tenant, info, index, room, vectors_of(db, tenant, info));
-    }
-    thread::scope(|threads| {
-        let widest = info.fields().iter().filter_map(|(.., spec)| spec.dimension).max();
-        let bytes = widest.unwrap_or(0) as usize * size_of::<f32>();
-        let vectors = ahead(threads, bytes, || vectors_of(db, tenant, info))?;
-        load_with(db, tenant, info, index, room, vectors)
-    })
-}
-
-/// Reads bodies, then vectors, both in the order of their keys. Gives up when the partition has
-/// grown beyond the budget: texts may be far larger than was estimated.
-fn load_with(
-    db: &Db,
-    tenant: &OpenTenant,
-    info: &CollectionInfo,
-    index: IndexConfig,
-    room: &mut Reservation,
-    vectors: impl Iterator<Item = Result<StoredVector>>,
-) -> Result<Partition> {
-    let budget = room.budget();
-    let origin = Origin { tenant: tenant.id(), collection: info.number };
-    let mut partition =
-        Partition::new(origin, info, PartitionConfig { index, metadata_bytes_max: budget / 4 });
-    let records = write::statistics(db, tenant, info)?.records;
-    partition.reserve(usize::try_from(records).unwrap_or(0));
-    let all = keys::bodies_of(tenant.prefix(), info.number.0, PARTITION);
-    for item in db.scan(Space::Data, &all, None) {
-        let (key, sealed) = item?;
-        let ordinal = ordinal_in(tenant, &key)?;
-        partition.put(ordinal, open_body(tenant, &key, &sealed)?, &[]);
-        let bytes = partition.bytes();
-        if bytes > budget {
-            return Err(too_large(bytes as u64, budget as u64));
-        }
-        room.cover(bytes);
-    }
-    for item in vectors {
-        let StoredVector { number, ordinal, vector } = item?;
-        let slot = partition
-            .slot_of_ordinal(ordinal)
-            .ok_or_else(|| Error::corrupt("a stored vector belongs to no record"))?;
-        partition.set_vector(slot, number, &vector);
-        let bytes = partition.bytes();
-        if bytes > budget {
-            return Err(too_large(bytes as u64, budget as u64));
-        }
-        room.cover(bytes);
-    }
-    Ok(partition)
-}
-
-/// Bytes that a vector takes in memory, with its codes.
-fn vector_bytes(spec: &VectorSpec) -> u64 {
-    let Some(dimension) = spec.dimension else { return 0 };
-    let codes = VectorIndex::code_bytes(dimension as usize) as u64;
-    let kept = match spec.storage {
-        VectorStorage::Full => u64::from(dimension) * 4,
-        VectorStorage::Half => codes + 4,
-        VectorStorage::Int8 => 4,
-    };
-    codes + VectorIndex::TERM_BYTES as u64 + kept
-}
-
-fn ordinal_in(tenant: &OpenTenant, key: &[u8]) -> Result<u64> {
+pub(super) fn ordinal_in(tenant: &OpenTenant, key: &[u8]) -> Result<u64> {
     keys::Body::decode(tenant.prefix(), key)
         .map(|place| place.ordinal)
         .ok_or_else(|| Error::corrupt("a key of a record cannot be read"))
 }
 
-fn open_body(tenant: &OpenTenant, key: &[u8], sealed: &[u8]) -> Result<Body> {
+pub(super) fn open_body(tenant: &OpenTenant, key: &[u8], sealed: &[u8]) -> Result<Body> {
     Body::decode(&tenant.key().open(key, sealed)?)
 }
 

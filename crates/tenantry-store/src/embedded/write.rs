@@ -9,10 +9,10 @@ use super::{
     disk::{Body, DiskCollection, DiskStatistics, Statistics},
     hot::Hot,
     keys::{self, Tail},
+    load::memory_estimate,
     number,
     opened::Db,
     pace::Pace,
-    read::memory_estimate,
     select::Selection,
     tenants::OpenTenant,
 };

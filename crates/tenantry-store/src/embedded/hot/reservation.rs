@@ -2,8 +2,8 @@
 //! once stay within the budget together.
 //!
 //! What does not fit beside the loads under way waits, in order of arrival. Nobody overtakes, so a
-//! large one is not starved by small ones. A tenant loads one partition at a time (it holds its
-//! writer lock meanwhile), so no tenant is in the queue twice.
+//! large one is not starved by small ones. A tenant loads one partition at a time beside its writes,
+//! and one under its writer lock, so no tenant is in the queue more than twice.
 
 use super::{Hot, HotSet, OpenTenant, discard, shares::Shares};
 use std::{collections::VecDeque, sync::Arc};
@@ -115,6 +115,11 @@ impl Reservation {
         self.set.budget
     }
 
+    /// Bytes that it has room for.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Bytes that [`Reservation::make_room`] will give back.
     pub(crate) fn leaving_bytes(&self) -> usize {
         self.evicted.iter().map(|hot| hot.counted.own.load(super::Ordering::Relaxed)).sum()
@@ -198,8 +203,8 @@ impl HotSet {
     /// Reserves room for a partition that is to be loaded, which takes about `bytes`; waits while
     /// loads under way leave too little. [`ErrorKind::Busy`] if too many wait already.
     ///
-    /// Whoever asks holds its tenant's writer lock. Waiting is safe all the same: those who have
-    /// room only read the disk, and wait neither for a lock nor for more room.
+    /// Whoever asks may hold its tenant's writer lock. Waiting is safe all the same: those who have
+    /// room wait for their own tenant's writer lock at most, which nobody keeps who waits behind them.
     pub(crate) async fn reserve(
         self: &Arc<Self>,
         tenant: &OpenTenant,

@@ -1,5 +1,6 @@
 //! What must hold of recency and shares, against models that look at everything each time.
 
+mod beside;
 mod held;
 mod loads;
 

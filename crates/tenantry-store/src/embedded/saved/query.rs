@@ -12,9 +12,11 @@ use crate::{
     Answer, CollectionInfo, CollectionRef, Origin,
     embedded::{
         Inner, compute, fetch,
+        hot::Begun,
+        load::{index_seed, memory_estimate},
         opened::Db,
         partition::Hits,
-        read::{body_at, index_seed, memory_estimate},
+        read::body_at,
         tenants::OpenTenant,
         write::{self, VECTOR},
     },
@@ -111,8 +113,8 @@ impl Inner {
     }
 
     /// Loads a collection in the background, unless the tenant's writer or another load of its is
-    /// at work: then the next query does. Whoever suspends or erases the tenant must not find a
-    /// queue of loads before it.
+    /// at work, or it is given up: then the next query does. Whoever suspends or erases the tenant
+    /// must not find a queue of loads before it.
     fn warm(self: &Arc<Self>, tenant: &Arc<OpenTenant>, collection: &CollectionRef) {
         let place = tenant.id();
         if !self.saved.warming.lock().insert(place) {
@@ -122,12 +124,16 @@ impl Inner {
             (Arc::clone(self), Arc::clone(tenant), collection.clone());
         tokio::spawn(async move {
             let warming = Warming { inner: &inner, place };
-            let Ok(writing) = tenant.writer.try_lock() else { return };
-            if let Err(why) = inner.load_locked(&tenant, &collection).await {
+            let begun = {
+                let Ok(_writing) = tenant.writer.try_lock() else { return };
+                inner.hot.begin_load(&tenant, collection.info.number)
+            };
+            let Begun::Load(load) = begun else { return };
+            if let Err(why) = inner.load_beside(load, &tenant, &collection).await {
                 // Whoever needs it in memory is told.
                 tracing::debug!(%why, "load a collection that was searched on disk");
             }
-            drop((writing, warming));
+            drop(warming);
         });
     }
 }

@@ -204,3 +204,36 @@ async fn background_work_lets_a_request_go_first() {
     drop(other);
     assert!(poll(&mut pass).is_ready());
 }
+
+#[tokio::test]
+async fn whoever_breathes_lets_others_have_the_place_meanwhile() {
+    let (pool, hand) = pool(1);
+    let burst = Duration::from_nanos(SLICE);
+    let mut turn = pool.turn(tenant(1), 100, Class::Background).await.unwrap();
+    hand.spend(SLICE - 1);
+    assert_eq!(turn.breathe(burst, 100).await, Duration::ZERO);
+    assert!(pool.try_turn(tenant(2), 100, Class::Request).is_none());
+    hand.spend(1);
+    let mut breath: Pin<Box<dyn Future<Output = Duration> + '_>> =
+        Box::pin(turn.breathe(burst, 100));
+    assert!(poll(&mut breath).is_pending());
+    assert_eq!(pool.charged(tenant(1)), SLICE);
+    // Nobody waits, and yet the place is free; whoever has it is not disturbed.
+    let other = pool.try_turn(tenant(2), 100, Class::Request).unwrap();
+    tokio::time::sleep(100 * burst + Duration::from_millis(5)).await;
+    assert!(poll(&mut breath).is_pending());
+    drop(other);
+    assert!(breath.await >= 100 * burst);
+    assert!(pool.try_turn(tenant(2), 100, Class::Request).is_none());
+    // A rest that is cut off leaves nothing taken; the next one ends with a place.
+    hand.spend(SLICE);
+    let mut breath: Pin<Box<dyn Future<Output = Duration> + '_>> =
+        Box::pin(turn.breathe(burst, 100));
+    assert!(poll(&mut breath).is_pending());
+    drop(breath);
+    drop(pool.try_turn(tenant(2), 100, Class::Request).unwrap());
+    turn.breathe(burst, 100).await;
+    assert!(pool.try_turn(tenant(2), 100, Class::Request).is_none());
+    drop(turn);
+    assert_idle(&pool);
+}

@@ -5,7 +5,7 @@
 use super::{
     Carry,
     carry::Role,
-    copy::{Differences, Rows, pass},
+    copy::{Differences, Rows},
     replay::late,
     run::Mover,
 };
@@ -128,7 +128,7 @@ impl<B: Carry> Tenancy<B> {
                 if differs {
                     check.marks.insert(differences.last.clone());
                 }
-                pass(&mut turn).await;
+                self.moves.pace.pass(&mut turn).await;
                 if is_full(&differences) {
                     self.moves.pace.count(differences.bytes);
                     let mut following = differences.last.clone();

@@ -349,7 +349,7 @@ impl<B: Carry> Tenancy<B> {
                 cursor.records += 1;
                 cursor.ordinal = ordinal.saturating_add(1);
             }
-            pass(turn).await;
+            self.moves.pace.pass(turn).await;
         }
         Ok(())
     }
@@ -369,13 +369,6 @@ impl<B: Carry> Tenancy<B> {
         let is_more = next - cursor.audit >= ENTRIES_AT_ONCE as u64;
         cursor.audit = next;
         Ok(is_more)
-    }
-}
-
-/// Lets others compute, if somebody waits.
-pub(super) async fn pass(turn: &mut Option<Turn>) {
-    if let Some(turn) = turn {
-        turn.pass().await;
     }
 }
 

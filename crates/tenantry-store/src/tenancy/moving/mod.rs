@@ -6,7 +6,7 @@
 //! ([`super::disk::Head::hold`]) from before the first page is read, and are replayed until little
 //! is left. Then its writer waits for one last replay and that commit.
 //!
-//! The steps: [`mark`] → [`run`]: hold and make → [`copy`] → [`replay`] → [`check`] → [`switch`] →
+//! The steps: [`mark`] → [`queue`] → [`run`]: hold and make → [`copy`] → [`replay`] → [`check`] → [`switch`] →
 //! [`leave`], which also undoes.
 
 mod aside;
@@ -16,6 +16,7 @@ mod copy;
 mod leave;
 mod mark;
 mod pace;
+mod queue;
 mod replay;
 pub(crate) mod row;
 mod run;
@@ -23,7 +24,7 @@ mod switch;
 
 pub(crate) use carry::{Carry, MoverId, Role};
 pub(crate) use mark::move_in;
-pub(crate) use run::spawn;
+pub(crate) use queue::spawn;
 
 use parking_lot::Mutex;
 use row::Progress;

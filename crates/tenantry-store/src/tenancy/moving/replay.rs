@@ -70,15 +70,32 @@ struct Sink<'a, B: Carry> {
     rows: Rows,
     /// When writes have waited for too long.
     until: Option<Instant>,
+    /// When it has rested last.
+    rested: Instant,
 }
 
-impl<B: Carry> Sink<'_, B> {
+impl<'a, B: Carry> Sink<'a, B> {
+    fn new(
+        tenancy: &'a Tenancy<B>,
+        arriving: &'a Arc<OpenTenant>,
+        mover: &'a mut Mover,
+        until: Option<Instant>,
+    ) -> Self {
+        Self { tenancy, arriving, mover, rows: Rows::default(), until, rested: Instant::now() }
+    }
+
     /// Between any two things that belong together.
     async fn pass(&mut self) -> Result<()> {
         if self.until.is_some_and(|until| Instant::now() > until) {
             return Err(late());
         }
-        if self.rows.is_full() { self.flush().await } else { Ok(()) }
+        if self.rows.is_full() {
+            self.flush().await?;
+        }
+        if self.mover.is_behind {
+            self.tenancy.moves.pace.breathe(&mut self.rested).await;
+        }
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -102,8 +119,7 @@ impl<B: Carry> Tenancy<B> {
             return Err(not_held());
         }
         let (replayed, audit) = (mover.replayed, mover.audit);
-        let rows = Rows::default();
-        let mut sink = Sink { tenancy: self, arriving, mover, rows, until: None };
+        let mut sink = Sink::new(self, arriving, mover, None);
         let changed = self.replay((tenant, &view), &head, (replayed, false), &mut sink).await?;
         let audit = entries(&view, tenant, audit, &mut sink.rows).await?;
         sink.flush().await?;
@@ -123,8 +139,7 @@ impl<B: Carry> Tenancy<B> {
         head: &Head,
     ) -> Result<Rows> {
         let (replayed, mut audit) = (mover.replayed, mover.audit);
-        let (rows, until) = (Rows::default(), Some(until));
-        let mut sink = Sink { tenancy: self, arriving, mover, rows, until };
+        let mut sink = Sink::new(self, arriving, mover, Some(until));
         self.replay((tenant, view), head, (replayed, true), &mut sink).await?;
         while audit < head.audit_sequence {
             let next = entries(view, tenant, audit, &mut sink.rows).await?;

@@ -24,12 +24,12 @@ use zeroize::Zeroizing;
 
 const BUDGET: usize = 1 << 20;
 
-fn set() -> Arc<HotSet> {
+pub(super) fn set() -> Arc<HotSet> {
     let maintenance = Maintenance::new(Pool::new(PoolConfig::default()));
     Arc::new(HotSet::new(BUDGET as u64, maintenance))
 }
 
-fn tenant(number: u64) -> Arc<OpenTenant> {
+pub(super) fn tenant(number: u64) -> Arc<OpenTenant> {
     let info = TenantInfo {
         id: TenantId::new(number),
         name: TenantName::parse("n").unwrap(),
@@ -45,7 +45,7 @@ fn tenant(number: u64) -> Arc<OpenTenant> {
 }
 
 /// A partition of about so many bytes.
-fn partition(tenant: &OpenTenant, bytes: usize) -> Partition {
+pub(super) fn partition(tenant: &OpenTenant, bytes: usize) -> Partition {
     let origin = Origin { tenant: tenant.id(), collection: CollectionNumber(1) };
     let config = PartitionConfig { index: IndexConfig::default(), metadata_bytes_max: 0 };
     let mut partition = Partition::new(origin, &collection(1), config);

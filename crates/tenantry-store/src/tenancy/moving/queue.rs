@@ -1,0 +1,221 @@
+//! The queue of moves, and the thread that works on it: one move after the other, also after a
+//! restart. Where several processes serve, one of them moves tenants.
+
+use super::{
+    Carry,
+    aside::Aside,
+    mark::moves_in,
+    pace,
+    row::{Move, Phase},
+    run::Mover,
+};
+use crate::tenancy::Tenancy;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    thread,
+    time::{Duration, Instant},
+};
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, Result, Timestamp};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+};
+
+/// How long a move rests after a step of it has failed, at first and at most, and how often it is
+/// looked for new ones.
+const REST: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// The same where other processes may ask for moves, and how often it is asked whether one of them
+/// moves tenants.
+const LEAD_EVERY: Duration = Duration::from_secs(1);
+/// Moves that rest and of which memory knows how far they have come; others go on from their rows.
+const RESTING_MAX: usize = 8;
+/// When a move was asked for, and whose it is.
+type Turn = (Timestamp, TenantId);
+
+/// Starts whoever moves; it ends with the store. Work for which nobody waits is done on a thread of its
+/// own: on one of the runtime's, requests would wait behind each piece of it.
+pub(crate) fn spawn<B: Carry>(tenancy: &Arc<Tenancy<B>>) {
+    let (weak, woken) = (Arc::downgrade(tenancy), Arc::clone(&tenancy.moves.wake));
+    let runtime = Handle::current();
+    // Dropped with the runtime, after which no timer may be asked.
+    let (alive, gone) = oneshot::channel::<()>();
+    let alive = tokio::spawn(async move {
+        std::future::pending::<()>().await;
+        drop(alive);
+    });
+    let work = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = gone => {}
+                () = run(weak, woken) => {}
+            }
+        });
+        alive.abort();
+    };
+    if let Err(error) = thread::Builder::new().name("tenantry-move".to_owned()).spawn(work) {
+        tracing::error!(%error, "start the thread that moves tenants");
+    }
+}
+
+/// A step for which somebody waits has a turn among the runtime's other work.
+async fn step<B: Carry>(
+    tenancy: &Arc<Tenancy<B>>,
+    id: TenantId,
+    mut mover: Mover,
+) -> (Mover, Result<bool>) {
+    if mover.is_patient() {
+        let outcome = tenancy.step(id, &mut mover).await;
+        return (mover, outcome);
+    }
+    let tenancy = Arc::clone(tenancy);
+    let stepping = tokio::spawn(async move {
+        let outcome = tenancy.step(id, &mut mover).await;
+        (mover, outcome)
+    });
+    match stepping.await {
+        Ok(stepped) => stepped,
+        // The row says how to go on.
+        Err(why) => (Mover::default(), Err(Error::internal("a step of a move").with_source(why))),
+    }
+}
+
+async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
+    let mut rests: HashMap<TenantId, Instant> = HashMap::new();
+    let mut movers: HashMap<TenantId, Mover> = HashMap::new();
+    let mut aside = Aside::default();
+    loop {
+        let Some(tenancy) = tenancy.upgrade() else { return };
+        if tenancy.is_closing() {
+            return;
+        }
+        rests.retain(|_, until| *until > Instant::now());
+        let is_shared = tenancy.is_shared();
+        match tenancy.lead().await {
+            Ok(true) => {}
+            outcome => {
+                if let Err(error) = outcome {
+                    tracing::debug!(?error, "ask whether another process moves tenants");
+                }
+                tenancy.moves.queue.lock().is_known = false;
+                movers.clear();
+                tenancy.stand_aside(&mut aside).await;
+                drop(tenancy);
+                let _ = tokio::time::timeout(LEAD_EVERY, woken.notified()).await;
+                continue;
+            }
+        }
+        let turn = match tenancy.next_move(&rests).await {
+            Ok(Some(turn)) => turn,
+            outcome => {
+                if let Err(error) = outcome {
+                    tracing::warn!(?error, "look for moves; it will be tried again");
+                }
+                drop(tenancy);
+                let alone = if is_shared { LEAD_EVERY } else { LOOK_EVERY };
+                let pause = if rests.is_empty() { alone } else { REST };
+                if tokio::time::timeout(pause, woken.notified()).await.is_ok() {
+                    // One that rests may have been cancelled.
+                    rests.clear();
+                }
+                continue;
+            }
+        };
+        let id = turn.1;
+        let mover = movers.remove(&id).unwrap_or_default();
+        let begun = Instant::now();
+        let (mut mover, outcome) = step(&tenancy, id, mover).await;
+        match outcome {
+            Ok(true) => {
+                tenancy.moves.over(turn);
+                continue;
+            }
+            Ok(false) => mover.failures = 0,
+            Err(_) if tenancy.is_closing() => return,
+            Err(error) => {
+                tracing::warn!(?error, tenant = %id, "move a tenant; it will be tried again");
+                tenancy.moves.trouble(id, &error);
+                let rest = REST.saturating_mul(1 << mover.failures.min(10)).min(REST_MAX);
+                mover.failures += 1;
+                rests.insert(id, Instant::now() + rest);
+                if movers.len() >= RESTING_MAX {
+                    movers.clear();
+                }
+            }
+        }
+        let rest = tenancy.moves.pace.rest(begun.elapsed(), mover.is_patient());
+        movers.insert(id, mover);
+        let weak = Arc::downgrade(&tenancy);
+        drop(tenancy);
+        pace::rest(weak, id, rest, &woken).await;
+    }
+}
+
+impl<B: Carry> Tenancy<B> {
+    /// The next move to work on: the oldest that does not rest.
+    async fn next_move(&self, rests: &HashMap<TenantId, Instant>) -> Result<Option<Turn>> {
+        self.learn_queue().await?;
+        let queue = self.moves.queue.lock();
+        let next = queue.waiting.iter().find(|(_, id)| !rests.contains_key(id));
+        Ok(next.copied())
+    }
+
+    /// Reads the queue from the root if there may be more in it than memory knows.
+    async fn learn_queue(&self) -> Result<()> {
+        // What is read while the fate of a commit is open may not have it.
+        if !self.is_decided() {
+            return Ok(());
+        }
+        let installation = self.installation().await?;
+        let root = self.root(None).await?;
+        // Whoever asks for a move, here or elsewhere, says so in the operator's log.
+        let entries = if self.is_shared() {
+            Some(installation.read_head(&root).await?.audit_sequence)
+        } else {
+            None
+        };
+        let is_new = {
+            let queue = self.moves.queue.lock();
+            if queue.is_known && queue.entries == entries {
+                return Ok(());
+            }
+            !queue.is_known
+        };
+        let found = moves_in(&root, &installation).await?;
+        drop(root);
+        if is_new {
+            self.reopen_all(&found).await;
+        }
+        let mut queue = self.moves.queue.lock();
+        queue.waiting.extend(found.iter().map(Move::turn));
+        (queue.is_known, queue.entries) = (true, entries);
+        Ok(())
+    }
+
+    /// Whoever has worked on these before may have ended in a pause: nobody waits for the turn of a
+    /// tenant to be read and written again.
+    async fn reopen_all(&self, found: &[Move]) {
+        // One that was left lives elsewhere by now.
+        for one in found.iter().filter(|one| one.phase != Phase::Leaving) {
+            let reopen = async {
+                let _working = self.moves.working(one.tenant()).lock_owned().await;
+                self.check_known(one.tenant())?;
+                if one.by != self.mover() {
+                    // Whoever signed before may have moved it since the row was read.
+                    let taken = self.take(one.tenant()).await?;
+                    if !taken.is_some_and(|taken| taken.is_at_home()) {
+                        return Ok(());
+                    }
+                }
+                self.reopen(one.from).await
+            };
+            if let Err(error) = reopen.await {
+                tracing::warn!(?error, tenant = %one.tenant(), "look at a move");
+            }
+        }
+    }
+}
