@@ -152,11 +152,14 @@ pub struct MoveStatus {
     pub phase: MovePhase,
     /// Records copied.
     pub records_copied: u64,
+    /// Records of both copies that were compared, while that can be told: once comparing has begun,
+    /// and until the tenant lives in the new place.
+    pub records_compared: Option<u64>,
     /// Records that there were when it began.
     pub records_total: u64,
-    /// Records copied a second.
+    /// Records copied a second; compared, while they are.
     pub records_per_second: f64,
-    /// How long copying will take, if that can be told.
+    /// How long copying, or comparing, will take, if that can be told.
     pub left: Option<Duration>,
     /// The longest time for which the tenant's writes had to wait.
     pub longest_pause: Duration,

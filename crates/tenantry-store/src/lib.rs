@@ -33,3 +33,4 @@ pub use surface::{
     Obstacle, Origin, SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo, Wanted,
 };
 pub use tenancy::master::MasterKey;
+pub use tenancy::moving::{MoveTotals, PauseTotals};

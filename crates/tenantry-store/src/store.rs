@@ -2,8 +2,8 @@
 
 use crate::{
     Answer, ArchiveKey, Arrival, AuditEntry, AuditEvent, CollectionRef, DatabaseRef,
-    EmbeddedConfig, Leftover, MoveStatus, MoveTarget, NewKey, PostgresConfig, Site, Snapshot,
-    TenantChange, TenantInfo, TenantSizes, Wanted,
+    EmbeddedConfig, Leftover, MoveStatus, MoveTarget, MoveTotals, NewKey, PostgresConfig, Site,
+    Snapshot, TenantChange, TenantInfo, TenantSizes, Wanted,
     pool::{Pool, PoolTotals},
     sites::{Handles, Records},
     tenancy::{
@@ -80,6 +80,8 @@ pub struct StoreTotals {
     pub saved_bytes: u64,
     /// Turns.
     pub pool: PoolTotals,
+    /// Moves of tenants.
+    pub moves: MoveTotals,
 }
 
 /// This process's pooled connections to all databases of PostgreSQL.

@@ -181,6 +181,59 @@ async fn nobody_writes_until_it_is_known_where_a_tenant_lives() {
     }
 }
 
+/// What operators are told of a move under way, and what is counted of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_told_how_far_comparing_has_come_and_all_is_counted() {
+    let World { _dir, store, scope, operator, name, made } = World::new().await;
+    // More than are compared in one step.
+    for from in [0, 650] {
+        let record = |n| RecordWrite {
+            vector: Some(vec![n as f32, 1.0]),
+            ..RecordWrite::new(RecordId::parse(format!("r{n}")).unwrap())
+        };
+        let batch = (from..from + 650).map(record).collect();
+        store.write(&scope, &made, WriteMode::Upsert, batch).await.unwrap();
+    }
+    let idle = store.totals().moves;
+    assert_eq!(idle, crate::MoveTotals::default());
+    inner(&store).tenancy.moves.limit(std::num::NonZeroU64::new(150_000));
+    store.start_move(&operator, &name, Isolation::Schema.into()).await.unwrap();
+    let again = store.start_move(&operator, &name, Isolation::Database.into()).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Conflict);
+    let why = "a move of the tenant a is not over yet: shared → schema";
+    assert_eq!(again.public_message(), why);
+    let (mut told, mut seen) = (Vec::new(), store.totals().moves);
+    loop {
+        let status = store.move_status(&operator, &name).await.unwrap().unwrap();
+        match status.phase {
+            MovePhase::Copying => assert_eq!(status.records_compared, None, "{status:?}"),
+            MovePhase::Checking => {
+                seen = store.totals().moves;
+                let now = status.records_compared.map(|so_far| (so_far, status.left));
+                if told.last().map(|(so_far, _)| *so_far) != now.map(|(so_far, _)| so_far) {
+                    told.extend(now);
+                }
+            }
+            MovePhase::Done => {
+                assert_eq!(status.records_compared, None, "{status:?}");
+                break;
+            }
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(told.is_sorted_by_key(|(so_far, _)| *so_far), "{told:?}");
+    assert!(told.iter().all(|(so_far, _)| *so_far <= 1_300), "{told:?}");
+    let mut between = told.iter().filter(|(so_far, _)| (1..1_300).contains(so_far));
+    assert!(between.any(|(_, left)| left.is_some()), "{told:?}");
+    assert_eq!((seen.running, seen.queued, seen.done), (1, 0, 0));
+    let totals = store.totals().moves;
+    assert_eq!((totals.running, totals.done, totals.cancelled, totals.failed), (0, 1, 0, 0));
+    assert!(totals.bytes_copied > 10_000 && totals.bytes_compared > 10_000, "{totals:?}");
+    assert!(totals.pauses.count() >= 1 && !totals.pauses.sum.is_zero(), "{totals:?}");
+    store.close();
+}
+
 async fn isolation(store: &Store, scope: &Scope<Admin>) -> Isolation {
     store.tenant_by_id(scope.tenant()).await.unwrap().unwrap().isolation
 }
@@ -222,6 +275,7 @@ async fn a_copy_that_differs_is_given_up() {
     let phase = over(&store, &operator).await;
     spoiler.await.unwrap();
     assert_eq!(phase, MovePhase::Failed);
+    assert_eq!(store.totals().moves.failed, 1);
     assert_eq!(isolation(&store, &scope).await, Isolation::Shared);
     assert!(inner.homes.open(home).await.is_err(), "the copy is gone");
     write(&store, &scope, &made, 3).await.unwrap();

@@ -6,7 +6,12 @@ use crate::{
     embedded::{Embedded, Files},
     pool::Pool,
     postgres::{Postgres, cluster::Cluster},
-    tenancy::{Tenancy, batch::Offered, moving::Patience, tenants::Tenants},
+    tenancy::{
+        Tenancy,
+        batch::Offered,
+        moving::{Carry as _, Patience},
+        tenants::Tenants,
+    },
 };
 use std::sync::{Arc, atomic::AtomicU64};
 use tenantry_auth::{Scope, TenantId, Write};
@@ -73,14 +78,15 @@ impl Handles {
 
     pub(crate) fn totals(&self) -> StoreTotals {
         let far = self.databases.totals();
-        match &self.files {
+        let totals = match &self.files {
             None => far,
             Some(files) => {
                 let totals = files.totals();
                 let commits = totals.commits + far.commits;
                 StoreTotals { commits, connections: far.connections, ..totals }
             }
-        }
+        };
+        StoreTotals { moves: self.tenancy.moves.totals(self.tenancy.leads()), ..totals }
     }
 
     pub(crate) fn pool(&self) -> &Pool {

@@ -37,6 +37,8 @@ pub(super) struct Check {
     left: VecDeque<(Vec<u8>, Option<Vec<u8>>)>,
     /// Keys that were not the same, or were replayed since.
     marks: BTreeSet<Vec<u8>>,
+    /// Records that were compared.
+    records: u64,
 }
 
 impl Check {
@@ -51,6 +53,10 @@ impl Check {
 
     pub(super) fn marks(&self) -> usize {
         self.marks.len()
+    }
+
+    pub(super) fn records(&self) -> u64 {
+        self.records
     }
 
     /// True if everything was compared once.
@@ -128,20 +134,28 @@ impl<B: Carry> Tenancy<B> {
                 if differs {
                     check.marks.insert(differences.last.clone());
                 }
+                // A record has one body, whatever else it has.
+                let family = differences.last.get(PREFIX_BYTES - 1);
+                check.records += u64::from(family == Some(&(Family::Body as u8)));
                 self.moves.pace.pass(&mut turn).await;
                 if is_full(&differences) {
-                    self.moves.pace.count(differences.bytes);
+                    self.count_compared(differences.bytes);
                     let mut following = differences.last.clone();
                     following.push(0);
                     check.left.push_front((start, Some(following)));
                     return Ok(true);
                 }
             }
-            self.moves.pace.count(differences.bytes);
+            self.count_compared(differences.bytes);
             rows += differences.rows;
             bytes += differences.bytes;
         }
         Ok(true)
+    }
+
+    fn count_compared(&self, bytes: usize) {
+        self.moves.pace.count(bytes);
+        self.moves.compared(bytes);
     }
 
     /// Takes the marks off what is the same now, and off rows of collections that are gone: there

@@ -55,6 +55,10 @@ impl Rows {
         self.bytes >= BYTES_AT_ONCE || self.rows.len() >= 8 * RECORDS_AT_ONCE
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.rows.iter().filter(|(_, (space, _))| *space == Space::Data).map(|(key, _)| key)
     }
@@ -174,6 +178,7 @@ impl<B: Carry> Tenancy<B> {
             return Ok(());
         }
         self.moves.pace.count(rows.bytes);
+        self.moves.copied(rows.bytes);
         let mut set = WriteSet::new(arriving.placement(), arriving.generation());
         set.operations.extend(rows.into_operations());
         self.put(arriving, set).await

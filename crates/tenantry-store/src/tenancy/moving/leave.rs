@@ -42,6 +42,7 @@ impl<B: Carry> Tenancy<B> {
         said("left");
         let ended = self.now();
         let pause = mover.pause;
+        let mut is_ours = false;
         let change = |one: &mut Move, log: &mut Commit<'_>| {
             if one.phase != Phase::Leaving {
                 return Ok(false);
@@ -51,9 +52,14 @@ impl<B: Carry> Tenancy<B> {
             one.pause = one.pause.max(pause);
             free(log, one.from);
             said("done");
+            is_ours = true;
             Ok(true)
         };
-        self.change_move(one.tenant(), change).await.map(drop)
+        self.change_move(one.tenant(), change).await?;
+        if is_ours {
+            self.moves.ended(Phase::Done);
+        }
+        Ok(())
     }
 
     /// Lets the tenant stay where it is, and empties the place that it was to move to.
@@ -79,6 +85,7 @@ impl<B: Carry> Tenancy<B> {
         self.empty_unused(one.to).await?;
         said("undone");
         let ended = self.now();
+        let mut outcome = None;
         let change = |one: &mut Move, log: &mut Commit<'_>| {
             one.phase = match one.phase {
                 Phase::Cancelling => Phase::Cancelled,
@@ -90,9 +97,14 @@ impl<B: Carry> Tenancy<B> {
             };
             one.ended = Some(ended);
             free(log, one.to);
+            outcome = Some(one.phase);
             Ok(true)
         };
-        self.change_move(one.tenant(), change).await.map(drop)
+        self.change_move(one.tenant(), change).await?;
+        if let Some(phase) = outcome {
+            self.moves.ended(phase);
+        }
+        Ok(())
     }
 
     /// The source's changes are not held any more, and its log says why.

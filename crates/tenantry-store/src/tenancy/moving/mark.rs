@@ -189,21 +189,17 @@ impl<B: Carry> Tenancy<B> {
         target: MoveTarget,
     ) -> Result<MoveStatus> {
         let tenant = self.require(name).await?;
+        // Before anything else is asked: where it lives may be another place in a moment.
+        let installation = self.installation().await?;
+        let before = move_in(&self.root(None).await?, &installation, tenant.id()).await?;
+        check_over(name, before.as_ref())?;
         let from = tenant.placement();
-        let to = target.isolation.unwrap_or(from.isolation);
-        let location = target.location.unwrap_or(from.location);
-        self.can_make(to, location)?;
-        if [from.location, location].contains(&Location::Own) {
-            let message = "tenants are not moved to a database of their own, nor away from it, yet";
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
-        check_new(from, (to, location), None)?;
+        let (to, location) = self.check_target(name, from, target)?;
         // Before anything is locked: it may take a while.
         self.allow_moves().await?;
         // A place that was never opened is made first: there is nothing to copy before.
         self.at_home(&tenant).await?;
         let _rooting = self.rooting(&tenant).await?;
-        let installation = self.installation().await?;
         let _logging = installation.writer.lock().await;
         let view = self.change_root(&[&tenant, &installation]).await?;
         self.operator_stands(scope, Some(&view)).await?;
@@ -212,7 +208,7 @@ impl<B: Carry> Tenancy<B> {
         }
         arrival::check_whole(&tenant.info())?;
         let before = move_in(&view, &installation, tenant.id()).await?;
-        check_new(from, (to, location), before.as_ref())?;
+        check_over(name, before.as_ref())?;
         // Also of a move that came to nothing: something may still be called by its name.
         let last = before.as_ref().map_or(0, |one| one.to.stay.max(one.from.stay)).max(from.stay);
         let stay = last.checked_add(1).ok_or_else(|| Error::internal("there are no more stays"))?;
@@ -263,6 +259,41 @@ impl<B: Carry> Tenancy<B> {
         Ok(self.status_of(name, &one))
     }
 
+    /// Where a tenant is to go, if it can go there from here.
+    fn check_target(
+        &self,
+        name: &TenantName,
+        from: Placement,
+        target: MoveTarget,
+    ) -> Result<(Isolation, Location)> {
+        let to = target.isolation.unwrap_or(from.isolation);
+        let location = target.location.unwrap_or(from.location);
+        self.can_make(to, location)?;
+        self.check_given(name, from.location)?;
+        if [from.location, location].contains(&Location::Own) {
+            let message = "tenants are not moved to a database of their own, nor away from it, yet";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        if (from.isolation, from.location) == (to, location) {
+            let message = format!("the tenant lives in {} there already", to.word());
+            return Err(Error::invalid(message));
+        }
+        Ok((to, location))
+    }
+
+    /// Fails if a tenant lives at a location that this process was not given. Its operator is told
+    /// which, and which there are; whoever asks for its data is not.
+    fn check_given(&self, name: &TenantName, location: Location) -> Result<()> {
+        // Nothing but the location can be missing for this.
+        self.can_make(Isolation::Shared, location).map_err(|why| match why.kind() {
+            ErrorKind::Invalid => {
+                let message = format!("the tenant {name} cannot be moved from here: {why}");
+                Error::new(ErrorKind::Unavailable, message)
+            }
+            _ => why,
+        })
+    }
+
     /// Cancels the move of a tenant: it stays where it is.
     pub(crate) async fn cancel_move(
         self: &Arc<Self>,
@@ -300,20 +331,11 @@ impl<B: Carry> Tenancy<B> {
     }
 }
 
-fn check_new(
-    from: Placement,
-    (to, location): (Isolation, Location),
-    before: Option<&Move>,
-) -> Result<()> {
-    if before.is_some_and(|one| !one.phase.is_over()) {
-        let message = "a move of this tenant is not over yet";
-        return Err(Error::new(ErrorKind::Conflict, message));
-    }
-    if (from.isolation, from.location) == (to, location) {
-        let message = format!("the tenant lives in {} there already", to.word());
-        return Err(Error::invalid(message));
-    }
-    Ok(())
+/// The one refusal of another move while there is one, wherever that is noticed.
+fn check_over(name: &TenantName, before: Option<&Move>) -> Result<()> {
+    let Some(one) = before.filter(|one| !one.phase.is_over()) else { return Ok(()) };
+    let message = format!("a move of the tenant {name} is not over yet: {}", one.words());
+    Err(Error::new(ErrorKind::Conflict, message))
 }
 
 /// Fails unless a move is in these hands.

@@ -13,6 +13,7 @@ mod aside;
 mod carry;
 mod check;
 mod copy;
+mod count;
 mod leave;
 mod mark;
 mod pace;
@@ -23,6 +24,7 @@ mod run;
 mod switch;
 
 pub(crate) use carry::{Carry, MoverId, Role};
+pub use count::{MoveTotals, PauseTotals};
 pub(crate) use mark::move_in;
 pub(crate) use queue::spawn;
 
@@ -53,6 +55,7 @@ pub(crate) struct Moves {
     nobody_leads: AtomicBool,
     queue: Mutex<Queue>,
     pace: pace::Pace,
+    count: Mutex<MoveTotals>,
     /// Of moves that were worked on.
     progress: Mutex<HashMap<TenantId, Progress>>,
 }

@@ -110,10 +110,16 @@ impl Move {
             Phase::Failed => MovePhase::Failed,
         };
         let copied = progress.map_or(self.cursor.records, |progress| progress.records);
-        let total = self.total.max(copied);
-        let rate = progress.map_or(0.0, Progress::rate);
-        let left = total.saturating_sub(copied) as f64 / rate;
-        let left = (left.is_finite() && phase == MovePhase::Copying).then_some(left);
+        let compared = progress.and_then(|progress| progress.compared);
+        let total = self.total.max(copied).max(compared.unwrap_or(0));
+        // Of what is being done: copying, or comparing.
+        let (rate, so_far) = match (phase, progress) {
+            (MovePhase::Checking, Some(progress)) => (progress.compare_rate(), compared),
+            (_, progress) => (progress.map_or(0.0, Progress::rate), Some(copied)),
+        };
+        let left = total.saturating_sub(so_far.unwrap_or(0)) as f64 / rate;
+        let is_told = matches!(phase, MovePhase::Copying | MovePhase::Checking);
+        let left = (left.is_finite() && is_told).then_some(left);
         MoveStatus {
             tenant: self.tenant(),
             name,
@@ -121,6 +127,7 @@ impl Move {
             to: (self.to.isolation, self.to.location),
             phase,
             records_copied: copied,
+            records_compared: compared,
             records_total: total,
             records_per_second: rate,
             left: left.and_then(|left| Duration::try_from_secs_f64(left).ok()),
@@ -149,27 +156,50 @@ fn word(placement: Placement) -> String {
 pub(crate) struct Progress {
     pub(crate) phase: MovePhase,
     pub(crate) records: u64,
+    /// Records of both copies that were compared, once that has begun.
+    compared: Option<u64>,
     pub(crate) pause: Duration,
     /// Why it is being tried again.
     pub(crate) trouble: Option<String>,
     since: Instant,
     records_then: u64,
+    compared_since: Option<Instant>,
 }
 
 impl Progress {
     pub(crate) fn new(phase: MovePhase, records: u64) -> Self {
-        let (pause, trouble) = (Duration::ZERO, None);
-        Self { phase, records, pause, trouble, since: Instant::now(), records_then: records }
+        Self {
+            phase,
+            records,
+            compared: None,
+            pause: Duration::ZERO,
+            trouble: None,
+            since: Instant::now(),
+            records_then: records,
+            compared_since: None,
+        }
+    }
+
+    /// So many records were compared; none before that is begun, or begun anew.
+    pub(crate) fn compare(&mut self, compared: Option<u64>) {
+        self.compared = compared;
+        self.compared_since = compared.and(self.compared_since.or_else(|| Some(Instant::now())));
     }
 
     /// Records a second since this process has taken it up.
     fn rate(&self) -> f64 {
-        let seconds = self.since.elapsed().as_secs_f64();
-        if seconds <= 0.0 {
-            return 0.0;
-        }
-        self.records.saturating_sub(self.records_then) as f64 / seconds
+        per_second(self.records.saturating_sub(self.records_then), self.since)
     }
+
+    /// Records a second since comparing was begun.
+    fn compare_rate(&self) -> f64 {
+        self.compared_since.map_or(0.0, |since| per_second(self.compared.unwrap_or(0), since))
+    }
+}
+
+fn per_second(records: u64, since: Instant) -> f64 {
+    let seconds = since.elapsed().as_secs_f64();
+    if seconds > 0.0 { records as f64 / seconds } else { 0.0 }
 }
 
 /// A move as it is stored. Append variants only.

@@ -345,6 +345,7 @@ impl<B: Carry> Tenancy<B> {
         let progress = all.entry(one.tenant()).or_insert_with(|| Progress::new(phase, records));
         progress.phase = phase;
         progress.records = progress.records.max(records);
+        progress.compare(mover.check.as_ref().map(Check::records));
         progress.pause = progress.pause.max(mover.pause);
         progress.trouble = None;
     }

@@ -75,7 +75,9 @@ impl<B: Carry> Tenancy<B> {
             if !stays && let Err(error) = self.reopen(one.from).await {
                 (outcome, stays) = (outcome.and(Err(error)), true);
             }
-            mover.pause = mover.pause.max(begun.elapsed());
+            let pause = begun.elapsed();
+            self.moves.paused(pause);
+            mover.pause = mover.pause.max(pause);
             (outcome, stays)
         };
         mover.attempts += 1;
@@ -207,6 +209,7 @@ impl<B: Carry> Tenancy<B> {
     ) -> Result<Head> {
         let view = self.look(tenant).await?;
         let rows = self.rest(tenant, &view, arriving, (mover, until), &head).await?;
+        self.moves.copied(rows.bytes());
         let mut head = Head { stay: one.to.stay, hold: None, ..head };
         if !one.to.is_apart() {
             let listed = self.listed(tenant, &self.root(None).await?).await?.len();
