@@ -3,12 +3,12 @@
 use crate::HttpTotals;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text::encode},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
-use std::fmt;
-use tenantry_engine::{Engine, Error, Health, Result, Totals};
+use std::{fmt, time::Duration};
+use tenantry_engine::{Engine, Error, Health, MoveTotals, PauseTotals, Result, Totals};
 
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -56,6 +56,8 @@ impl Collector for EngineTotals {
             ("turns_waited", "Turns that had to wait", store.pool.waits),
             ("turns_refused", "Work refused because too much waited", store.pool.refused),
             ("turns_cpu_nanoseconds", "CPU time used in turns", store.pool.cpu_ns),
+            ("move_bytes_copied", "Bytes written at new places", store.moves.bytes_copied),
+            ("move_bytes_compared", "Bytes of copies compared", store.moves.bytes_compared),
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(
@@ -80,11 +82,32 @@ impl Collector for EngineTotals {
             ("saved_indexes_bytes", "Bytes of saved index files", store.saved_bytes),
             ("turns_waiting", "Turns waited for", store.pool.waiting as u64),
             ("turns_busy", "Turns being used", store.pool.busy as u64),
+            ("moves_running", "Moves of tenants that were begun", store.moves.running),
+            ("moves_queued", "Moves of tenants that others are before", store.moves.queued),
             ("ready", "1 if the server reads and writes", u64::from(self.ready)),
         ] {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
-        Ok(())
+        moves(&mut encoder, &store.moves)
     }
+}
+
+/// How moves of tenants ended, and for how long writes waited.
+fn moves(encoder: &mut DescriptorEncoder<'_>, moves: &MoveTotals) -> fmt::Result {
+    let help = "Moves of tenants that are over, by how they ended";
+    let mut all = encoder.encode_descriptor("moves", help, None, MetricType::Counter)?;
+    for (outcome, count) in
+        [("done", moves.done), ("cancelled", moves.cancelled), ("failed", moves.failed)]
+    {
+        ConstCounter::new(count).encode(all.encode_family(&[("outcome", outcome)])?)?;
+    }
+    let help = "Seconds for which writes of a tenant that is moved waited";
+    let name = "move_pause_seconds";
+    let mut pauses = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    let bounds = PauseTotals::BOUNDS.iter().map(Duration::as_secs_f64);
+    let bounds = bounds.chain([f64::INFINITY]);
+    let buckets: Vec<_> = bounds.zip(moves.pauses.by_length).collect();
+    let (sum, count) = (moves.pauses.sum.as_secs_f64(), moves.pauses.count());
+    pauses.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
 }

@@ -38,7 +38,8 @@ pub use tenantry_auth::{
 pub use tenantry_store::{
     ArchiveKey, AuditEntry, AuditEvent, AuditOutcome, BackendKind, CollectionInfo, DatabaseInfo,
     EmbeddedConfig, Entropy, GraphBounds, Health, Leftover, MasterKey, MovePhase, MoveStatus,
-    MoveTarget, NewKey, Obstacle, PublicKey, Site, Store, StoreTotals, SystemClock, SystemEntropy,
-    TenantChange, TenantInfo, TenantSizes, VectorInfo, Wanted, postgres,
+    MoveTarget, MoveTotals, NewKey, Obstacle, PauseTotals, PublicKey, Site, Store, StoreTotals,
+    SystemClock, SystemEntropy, TenantChange, TenantInfo, TenantSizes, VectorInfo, Wanted,
+    postgres,
 };
 pub use tenantry_types::*;

@@ -67,11 +67,15 @@ pub(crate) struct MoveOut {
     over: bool,
     /// Records copied.
     records_copied: u64,
+    /// Records of both copies that were compared; null before that, from `leaving` on, and if another
+    /// server moves it.
+    records_compared: Option<u64>,
     /// Records that there were when it began; 0 before that.
     records_total: u64,
-    /// Records copied a second.
+    /// Records copied a second; while it is `checking`, those compared.
     records_per_second: f64,
-    /// Seconds that copying will still take; null if that cannot be told.
+    /// Seconds that copying, or while it is `checking` comparing, will still take; null if that
+    /// cannot be told.
     seconds_left: Option<f64>,
     /// The longest time for which the tenant's writes had to wait, in milliseconds.
     longest_pause_ms: f64,
@@ -92,6 +96,7 @@ impl From<MoveStatus> for MoveOut {
             phase: word(status.phase),
             over: status.phase.is_over(),
             records_copied: status.records_copied,
+            records_compared: status.records_compared,
             records_total: status.records_total,
             records_per_second: status.records_per_second,
             seconds_left: status.left.map(|left| left.as_secs_f64()),

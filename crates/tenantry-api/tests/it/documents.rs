@@ -1,7 +1,8 @@
 //! The reference is what the program says. `UPDATE_EXPECT=1` rewrites it.
 
+use crate::server::Server;
 use serde_json::Value;
-use std::{fmt::Write, fs, path::PathBuf};
+use std::{collections::BTreeSet, fmt::Write, fs, path::PathBuf};
 use tenantry_api::{GET_RECORDS_DEFAULT, GET_RECORDS_MAX, ROUTES, openapi};
 use tenantry_engine::{Limits, NAME_BYTES_MAX, RecordId, VectorName};
 
@@ -16,6 +17,31 @@ fn check(file: &str, expect: &str) {
     }
     let found = fs::read_to_string(&path).unwrap();
     assert!(found == expect, "docs/reference/{file} is out of date; run with UPDATE_EXPECT=1");
+}
+
+/// Names of metrics that a text has as code, without the ends that Prometheus adds.
+fn metrics_of(text: &str) -> BTreeSet<String> {
+    let names = text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("tenantry_"));
+    names.map(|name| name.strip_suffix("_total").unwrap_or(name).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_metrics_that_are_documented_are_there() {
+    let server = Server::start().await;
+    // What is counted by method is there from the first request on.
+    server.call(&server.operator, "GET /healthz", Value::Null).await.expect(200);
+    let text = server.call(&server.operator, "GET /metrics", Value::Null).await.text;
+    let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let there: BTreeSet<_> = kinds.map(str::to_owned).collect();
+    let guide = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/operating.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let (_, section) = guide.split_once("\n## Logs and metrics\n").unwrap();
+    let told = metrics_of(section.split_once("\n## ").map_or(section, |(section, _)| section));
+    assert!(told.len() > 8, "{told:?}");
+    let missing: Vec<_> = told.difference(&there).collect();
+    assert!(missing.is_empty(), "{missing:?} are not among {there:?}");
+    let untold = there.difference(&told).filter(|name| name.starts_with("tenantry_move"));
+    assert_eq!(untold.count(), 0, "what is counted of moves is documented: {there:?}");
 }
 
 /// The text between `<!-- what -->` and `<!-- /what -->`, replaced.

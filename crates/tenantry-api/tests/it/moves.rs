@@ -31,12 +31,36 @@ async fn a_tenant_is_moved_and_keeps_its_keys() {
         let status = over(&server).await;
         assert_eq!(status["phase"], "done", "{status}");
         assert_eq!(status["error"], Value::Null);
+        assert_eq!(status["records_compared"], Value::Null, "nothing is compared any more");
         assert!(status["longest_pause_ms"].as_f64().unwrap() > 0.0, "{status}");
         assert!(status["ended_at_ms"].is_u64());
         let shown = server.call(&op, "GET /v1/admin/tenants/acme", Value::Null).await.expect(200);
         assert_eq!(shown["isolation"], to);
         server.call(&admin, "GET /v1/databases", Value::Null).await.expect(200);
     }
+    let metrics = server.call(&op, "GET /metrics", Value::Null).await.text;
+    for line in [
+        "# TYPE tenantry_moves counter\n",
+        "tenantry_moves_total{outcome=\"done\"} 3\n",
+        "tenantry_moves_total{outcome=\"cancelled\"} 0\n",
+        "tenantry_moves_total{outcome=\"failed\"} 0\n",
+        "tenantry_moves_running 0\n",
+        "tenantry_moves_queued 0\n",
+        "# TYPE tenantry_move_pause_seconds histogram\n",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
+    }
+    let number = |name: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is missing in\n{metrics}")).parse().unwrap()
+    };
+    assert!(number("tenantry_move_bytes_copied_total") > 0.0);
+    assert!(number("tenantry_move_bytes_compared_total") > 0.0);
+    let pauses = number("tenantry_move_pause_seconds_count");
+    assert!(pauses >= 3.0, "each move has one at least");
+    let last = format!("tenantry_move_pause_seconds_bucket{{le=\"+Inf\"}} {pauses}\n");
+    assert!(metrics.contains(&last), "{last} is missing in\n{metrics}");
+    assert!(number("tenantry_move_pause_seconds_sum") > 0.0);
     let list = server.call(&op, "GET /v1/admin/moves", Value::Null).await.expect(200);
     assert_eq!(list, json!({"moves": []}));
     let log = server.call(&admin, "GET /v1/audit?limit=1000", Value::Null).await.expect(200);

@@ -19,7 +19,7 @@ use tenantry::Isolation;
 
 /// How often it is asked how far a move has come, and how often that is said where no terminal is.
 const ASK_EVERY: Duration = Duration::from_millis(250);
-const SAY_EVERY: Duration = Duration::from_secs(10);
+const SAY_EVERY: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -103,8 +103,9 @@ fn follow(client: &Client, path: &str, mut status: Value, json: bool) -> Result<
     let (mut said, mut at) = (String::new(), Instant::now());
     while status["over"] != true {
         let line = progress(&status);
-        let is_news = line != said && (is_terminal || said.is_empty() || at.elapsed() > SAY_EVERY);
-        if is_news && !json {
+        // A line of its own says also that nothing is new: whoever reads a log knows that it goes on.
+        let is_due = said.is_empty() || at.elapsed() >= SAY_EVERY;
+        if !json && (is_due || (is_terminal && line != said)) {
             let mut err = stderr().lock();
             if is_terminal {
                 write!(err, "\r\x1b[K{line}")?;
@@ -126,14 +127,15 @@ fn follow(client: &Client, path: &str, mut status: Value, json: bool) -> Result<
 /// How far a move has come, on one line.
 fn progress(status: &Value) -> String {
     let number = |field: &str| status[field].as_f64().unwrap_or(0.0);
-    let mut line = format!(
-        "{}: {} of {} records",
-        text(status, "phase").replace('_', " "),
-        status["records_copied"],
-        status["records_total"]
-    );
+    let phase = text(status, "phase");
+    let (field, verb) = match phase.as_str() {
+        "checking" if status["records_compared"].is_u64() => ("records_compared", " compared"),
+        _ => ("records_copied", ""),
+    };
+    let (records, total) = (&status[field], &status["records_total"]);
+    let mut line = format!("{}: {records} of {total} records{verb}", phase.replace('_', " "));
     let rate = number("records_per_second");
-    if rate >= 1.0 && text(status, "phase") == "copying" {
+    if rate >= 1.0 && matches!(phase.as_str(), "copying" | "checking") {
         let _ = write!(line, ", {rate:.0}/s");
     }
     if status["seconds_left"].is_number() {
@@ -186,4 +188,27 @@ pub(super) fn list(client: &Client, json: bool) -> Result<()> {
     };
     let rows: Vec<_> = all.iter().map(row).collect();
     print(&table(&["TENANT", "FROM", "TO", "PHASE", "BEGUN"], &rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_that_of_what_is_being_done() {
+        let told = |phase: &str, compared: Value| {
+            progress(&json!({
+                "phase": phase, "records_copied": 9, "records_compared": compared,
+                "records_total": 10, "records_per_second": 3.0, "seconds_left": 1.2,
+            }))
+        };
+        let null = Value::Null;
+        assert_eq!(told("copying", null.clone()), "copying: 9 of 10 records, 3/s, 2 s left");
+        let checking = told("checking", json!(4));
+        assert_eq!(checking, "checking: 4 of 10 records compared, 3/s, 2 s left");
+        // Servers from before this say nothing of it.
+        assert_eq!(told("checking", null), "checking: 9 of 10 records, 3/s, 2 s left");
+        let queued = json!({"phase": "catching_up", "records_copied": 0, "records_total": 0});
+        assert_eq!(progress(&queued), "catching up: 0 of 0 records");
+    }
 }

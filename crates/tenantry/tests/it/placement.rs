@@ -1,6 +1,6 @@
 //! Placement policies, and the pace of moves.
 
-use crate::program::{Folder, done, fails, tenantry};
+use crate::program::{Folder, done, fails, run, tenantry};
 use serde_json::Value;
 use std::{
     fs,
@@ -101,12 +101,19 @@ fn a_move_takes_as_long_as_its_rate_says() {
         let to = ["--server", server.url.as_str(), "--key", &key];
         let begun = Instant::now();
         let what = ["tenant", "move", "acme", "--isolation", isolation];
-        done(&[&what[..], &to].concat());
+        let (code, out, err) = run(&[&what[..], &to].concat());
+        assert!(code == 0 && out.starts_with("acme: "), "{out}{err}");
         server.stop();
-        begun.elapsed()
+        (begun.elapsed(), err)
     };
-    let free = took(&[], "schema");
-    let bound = took(&["--move-rate", "30KB"], "shared");
+    let (free, _) = took(&[], "schema");
+    let (bound, err) = took(&["--move-rate", "30KB"], "shared");
+    // No terminal is there: a line now and then.
+    let lines = err.lines().count();
+    assert!((2..2 + bound.as_secs() / 3).contains(&(lines as u64)), "{bound:?}: {err}");
+    let compared = |line: &&str| line.starts_with("checking: ") && line.contains(" compared");
+    let line = err.lines().find(compared).unwrap_or_else(|| panic!("it is not told: {err}"));
+    assert!(line.contains(" of 1200 records compared"), "{line}");
     println!("{free:?}, {bound:?} with a bound");
     // 1,200 records of some hundred bytes each, copied and then compared.
     assert!(bound > Duration::from_secs(6) && bound > 2 * free, "{free:?} {bound:?}");
