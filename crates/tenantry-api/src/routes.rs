@@ -4,7 +4,7 @@
 use crate::{
     caller::authenticate,
     error::{Failure, render},
-    handlers::{admin, archive, collection, database, moves, record, server, tenant},
+    handlers::{admin, archive, collection, database, moves, placement, record, server, tenant},
     observe::{REQUEST_ID, request_id},
 };
 use axum::{
@@ -90,6 +90,7 @@ routes! {
     Operator GET "/v1/admin/tenants/{tenant}/move" moves::show_move;
     Operator DELETE "/v1/admin/tenants/{tenant}/move" moves::cancel_move;
     Operator GET "/v1/admin/moves" moves::list_moves;
+    Operator POST "/v1/admin/placement/plan" placement::plan_moves;
     Operator POST "/v1/admin/tenants/{tenant}/import" archive::import_tenant;
     Operator POST "/v1/admin/tenants/{tenant}/copy" archive::copy_tenant;
     Operator GET "/v1/admin/leftovers" admin::list_leftovers;

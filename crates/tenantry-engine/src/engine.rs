@@ -8,7 +8,7 @@ use crate::{
     placement::{self, Policy},
 };
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 use tenantry_auth::{Authority, Credential, Level, Principal, Scope, TenantId};
@@ -81,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) denials: Denials,
     pub(crate) bodies: Bodies,
     pub(crate) archives: Archives,
+    /// The policy that is followed.
+    pub(crate) policy: OnceLock<Arc<Policy>>,
 }
 
 impl Inner {
@@ -140,6 +142,7 @@ impl Engine {
             counters: Counters::default(),
             denials: Denials::default(),
             archives: Archives::new(archives),
+            policy: OnceLock::new(),
         }));
         crate::denials::spawn_flusher(&engine.0);
         engine
@@ -148,6 +151,7 @@ impl Engine {
     /// Moves tenants by themselves as this policy says, from now on, if this is the process that moves
     /// tenants. Called once, at start.
     pub fn follow(&self, policy: Policy) {
+        let policy = Arc::clone(self.0.policy.get_or_init(|| Arc::new(policy)));
         placement::spawn(&self.0, policy);
     }
 

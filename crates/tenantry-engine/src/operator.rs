@@ -4,6 +4,7 @@ use crate::{
     advise::{self, Advice, Case, Needs},
     denials,
     engine::Inner,
+    placement::{self, Plan, Policy},
     validate,
 };
 use std::sync::Arc;
@@ -32,6 +33,7 @@ impl Operator {
     /// Makes a tenant. Nothing is left behind if it fails.
     pub async fn create_tenant(&self, spec: &TenantSpec) -> Result<TenantInfo> {
         validate::tenant_spec(spec)?;
+        validate::meant(spec.settings.iter())?;
         let made = self.inner.store.create_tenant(&self.scope, spec).await?;
         // The commit carries it in the new tenant's log; tenants made at once must not wait for
         // each other in the operator's.
@@ -87,6 +89,8 @@ impl Operator {
         change: &TenantChange,
     ) -> Result<TenantInfo> {
         validate::tenant_change(change)?;
+        let set = change.settings.iter();
+        validate::meant(set.filter_map(|(key, value)| Some((key, value.as_ref()?))))?;
         self.inner.store.change_tenant(&self.scope, name, change).await
     }
 
@@ -146,6 +150,22 @@ impl Operator {
     /// The move of a tenant that is under way, or was the last one; `None` if it was never moved.
     pub async fn move_status(&self, name: &TenantName) -> Result<Option<MoveStatus>> {
         self.inner.store.move_status(&self.scope, name).await
+    }
+
+    /// What a policy would do with tenants, in the order of their names from the first after `after`;
+    /// with the policy that is followed if none is given. Nothing is moved. A part of it may have
+    /// fewer tenants than `limit`, because measuring them takes its time.
+    pub async fn plan(
+        &self,
+        policy: Option<&Policy>,
+        after: Option<&TenantName>,
+        limit: usize,
+    ) -> Result<Plan> {
+        let followed = self.inner.policy.get();
+        let Some(policy) = policy.or(followed.map(Arc::as_ref)) else {
+            return Err(Error::invalid("no placement policy is followed here: give rules"));
+        };
+        placement::plan(policy, &self.inner, &self.scope, (after, limit)).await
     }
 
     /// Cancels the move of a tenant, which stays where it is.

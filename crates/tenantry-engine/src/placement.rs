@@ -4,12 +4,17 @@
 //! The first rule that applies counts. Rules that could send a tenant back and forth are refused: no
 //! size of a tenant, and none a fifth below a bound that it has to pass, may lead around a circle.
 
+mod plan;
 mod run;
+mod verdict;
 
+pub(crate) use plan::plan;
+pub use plan::{Plan, Planned};
 pub(crate) use run::spawn;
+pub use verdict::{Decision, Stay, Verdict};
 
 use std::time::Duration;
-use tenantry_store::{MoveTarget, TenantSizes};
+use tenantry_store::{MoveTarget, Site, TenantSizes};
 use tenantry_types::{Isolation, Location, Timestamp};
 
 /// A tenant whose setting of this name has this value is never moved by a policy.
@@ -83,19 +88,12 @@ pub struct Case {
     pub location: Location,
     /// It has the [`SETTING`].
     pub is_fixed: bool,
+    /// An import or a copy still fills it.
+    pub is_arriving: bool,
+    /// A move of it is not over.
+    pub is_moving: bool,
     /// Since when it is there: when it was made, or its last move was over.
     pub since: Timestamp,
-}
-
-/// What a rule says of a tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
-    /// Which rule, from zero.
-    pub rule: usize,
-    /// Where the tenant is to live.
-    pub to: MoveTarget,
-    /// Why, in words.
-    pub why: String,
 }
 
 impl Policy {
@@ -136,24 +134,65 @@ impl Policy {
         &self.timing
     }
 
-    /// True if the tenant's size decides; otherwise it need not be measured.
-    pub fn is_open(&self, case: &Case, now: Timestamp) -> bool {
+    /// Why the tenant stays whatever its size is; none if that decides, so that it must be measured.
+    pub fn stays(&self, case: &Case, sites: &[Site], now: Timestamp) -> Option<Stay> {
         let stayed = Duration::from_millis(now.0.saturating_sub(case.since.0));
-        !case.is_fixed
-            && stayed >= self.timing.stay
-            && self.rules.iter().any(|rule| rule.is_of(case))
+        let left = self.timing.stay.saturating_sub(stayed);
+        if case.location == Location::Own {
+            Some(Stay::Own)
+        } else if case.is_arriving {
+            Some(Stay::Arriving)
+        } else if case.is_moving {
+            Some(Stay::Moving)
+        } else if case.is_fixed {
+            Some(Stay::Fixed)
+        } else if !self.rules.iter().any(|rule| rule.is_of(case)) {
+            Some(Stay::NoRule)
+        } else if !left.is_zero() {
+            Some(Stay::Recent(left))
+        } else if site_of(sites, case.location).is_none() {
+            Some(Stay::Away(case.location))
+        } else {
+            None
+        }
     }
 
-    /// What the first rule that applies says; none if the tenant stays.
-    pub fn decide(&self, case: &Case, sizes: &TenantSizes, now: Timestamp) -> Option<Decision> {
-        if !self.is_open(case, now) {
-            return None;
+    /// What the first rule that applies says; `sizes` are those of the tenant, none if its place was
+    /// never made. The one decision: for what is done, and for what is only told.
+    pub fn decide(
+        &self,
+        case: &Case,
+        sizes: Option<&TenantSizes>,
+        sites: &[Site],
+        now: Timestamp,
+    ) -> Verdict {
+        if let Some(why) = self.stays(case, sites, now) {
+            return Verdict::Stay(why);
         }
-        let (rule, one) =
-            self.rules.iter().enumerate().find(|(_, rule)| rule.applies(case, sizes))?;
+        let Some(sizes) = sizes else { return Verdict::Stay(Stay::Empty) };
+        let first = self.rules.iter().enumerate().find(|(_, rule)| rule.applies(case, sizes));
+        let Some((rule, one)) = first else { return Verdict::Stay(Stay::fits(sizes)) };
         let to = MoveTarget { isolation: Some(one.to), location: one.to_location };
-        Some(Decision { rule, to, why: format!("rule {}: {}", rule + 1, one.words(sizes)) })
+        let why = format!("rule {}: {}", rule + 1, one.words(sizes));
+        let decision = Decision { rule, to, why };
+        match cannot(sites, one.to, one.to_location.unwrap_or(case.location)) {
+            None => Verdict::Move(decision),
+            Some(why) => Verdict::Blocked(decision, why),
+        }
     }
+}
+
+fn site_of(sites: &[Site], location: Location) -> Option<&Site> {
+    sites.iter().find(|site| site.location == location)
+}
+
+/// Why no tenant can be made so in this place.
+fn cannot(sites: &[Site], isolation: Isolation, location: Location) -> Option<String> {
+    let Some(site) = site_of(sites, location) else {
+        return Some(format!("there is no location {location} here"));
+    };
+    let can = site.isolations.contains(&isolation);
+    (!can).then(|| format!("isolation {} cannot be made at {location} here", isolation.word()))
 }
 
 impl Rule {

@@ -1,5 +1,6 @@
 //! What callers may send. Everything here is refused before the store is asked.
 
+use crate::placement::SETTING;
 use std::collections::{BTreeMap, HashSet};
 use tenantry_index::CompiledFilter;
 use tenantry_store::{CollectionInfo, NewKey, TenantChange};
@@ -43,6 +44,25 @@ fn settings<'a>(entries: impl Iterator<Item = (&'a String, usize)>) -> Result<()
     if bytes > SETTINGS_BYTES_MAX {
         return Err(too_large(format!(
             "settings: {bytes} bytes, at most {SETTINGS_BYTES_MAX} are allowed"
+        )));
+    }
+    Ok(())
+}
+
+/// Settings that mean something to the server, with the values that they may have.
+const MEANT: [(&str, &[&str]); 1] = [(SETTING.0, &[SETTING.1])];
+
+/// A mistyped value would be believed to do something. Asked of whoever sets it, and not of archives
+/// and copies, which are of what was set already.
+pub(crate) fn meant<'a>(settings: impl Iterator<Item = (&'a String, &'a String)>) -> Result<()> {
+    for (key, value) in settings {
+        let known = MEANT.iter().find(|(known, _)| known == key);
+        let Some((_, allowed)) = known.filter(|(_, all)| !all.contains(&value.as_str())) else {
+            continue;
+        };
+        let allowed = allowed.join("\" or \"");
+        return Err(Error::invalid(format!(
+            "settings, {key}: it may be \"{allowed}\", or not be set"
         )));
     }
     Ok(())
@@ -372,4 +392,32 @@ fn operand(key: &str, test: &FieldTest) -> Result<()> {
 /// At most 100 characters of a caller's text, for messages.
 fn shown(text: &str) -> String {
     text.chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tenantry_types::TenantName;
+
+    #[test]
+    fn a_setting_with_a_meaning_has_one_of_its_values_where_it_is_set() {
+        let check =
+            |key: &str, value: &str| meant([(&key.to_owned(), &value.to_owned())].into_iter());
+        check("placement", "fixed").unwrap();
+        check("Placement", "anywhere").unwrap();
+        for value in ["Fixed", "fixed ", "", "anywhere"] {
+            let why = check("placement", value).unwrap_err();
+            assert_eq!(why.kind(), ErrorKind::Invalid);
+            let words = "settings, placement: it may be \"fixed\", or not be set";
+            assert_eq!(why.public_message(), words);
+        }
+    }
+
+    /// Archives of tenants that were made before that come back.
+    #[test]
+    fn what_was_set_before_is_no_reason_to_refuse_a_tenant() {
+        let mut spec = TenantSpec::new(TenantName::parse("a").unwrap());
+        spec.settings.insert("placement".into(), "anywhere".into());
+        tenant_spec(&spec).unwrap();
+    }
 }

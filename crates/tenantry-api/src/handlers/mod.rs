@@ -8,6 +8,7 @@ pub(crate) mod archive;
 pub(crate) mod collection;
 pub(crate) mod database;
 pub(crate) mod moves;
+pub(crate) mod placement;
 pub(crate) mod record;
 pub(crate) mod server;
 pub(crate) mod tenant;

@@ -9,6 +9,7 @@ mod floats;
 mod key;
 mod moves;
 mod own_database;
+mod placement;
 mod record;
 mod tenant;
 mod value;
@@ -26,6 +27,7 @@ pub(crate) use key::{
     OperatorKeyCreateIn, OperatorKeyCreatedOut, OperatorKeyOut, OperatorKeysOut,
 };
 pub(crate) use moves::{MoveIn, MoveOut, MovesOut};
+pub(crate) use placement::{PlanIn, PlanOut};
 pub(crate) use record::{
     AddIn, CountIn, CountOut, DeleteIn, DeleteOut, GetIn, HitOut, QueryIn, QueryOut, RecordOut,
     RecordsOut, UpdateIn, UpsertIn, WriteOut,

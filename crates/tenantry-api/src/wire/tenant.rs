@@ -48,7 +48,8 @@ pub(crate) struct TenantCreateIn {
     weight: Option<u16>,
     /// Limits; defaults where absent.
     limits: Option<LimitsIn>,
-    /// Free settings, at most 64 KiB.
+    /// Free settings, at most 64 KiB. One means something: `placement` may only be `fixed`, and then
+    /// no placement policy moves the tenant.
     #[serde(default)]
     settings: BTreeMap<String, String>,
     /// Whether the tenant starts with the database `default_database`; true if absent.
@@ -89,7 +90,8 @@ pub(crate) struct TenantPatchIn {
     weight: Option<u16>,
     /// New limits.
     limits: Option<LimitsIn>,
-    /// Settings to set; `null` removes one, others stay.
+    /// Settings to set; `null` removes one, others stay. `placement` may only be `fixed`, and then no
+    /// placement policy moves the tenant.
     #[serde(default)]
     settings: BTreeMap<String, Option<String>>,
     /// Other URLs of the database that the tenant carries: the same database, with another

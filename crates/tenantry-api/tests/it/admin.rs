@@ -41,6 +41,25 @@ async fn a_tenant_is_made_changed_and_erased() {
 }
 
 #[tokio::test]
+async fn a_setting_that_means_something_is_not_mistyped() {
+    let server = Server::start().await;
+    let op = server.operator.clone();
+    let wrong = json!({"name": "acme", "settings": {"placement": "Fixed"}});
+    let why = server.call(&op, "POST /v1/admin/tenants", wrong).await.refused(400, "invalid");
+    assert!(why.contains("placement: it may be \"fixed\""), "{why}");
+    let line = "PATCH /v1/admin/tenants/acme";
+    server.call(&op, line, Value::Null).await.refused(404, "not_found");
+    let right = json!({"name": "acme", "settings": {"placement": "fixed", "plan": "Fixed"}});
+    server.call(&op, "POST /v1/admin/tenants", right).await.expect(201);
+    let wrong = json!({"settings": {"plan": "gold", "placement": "home"}});
+    let why = server.call(&op, line, wrong).await.refused(400, "invalid");
+    assert!(why.contains("\"fixed\", or not be set"), "{why}");
+    let free = json!({"settings": {"placement": null}});
+    let changed = server.call(&op, line, free).await.expect(200);
+    assert_eq!(changed["settings"], json!({"plan": "Fixed"}), "nothing of what was refused is set");
+}
+
+#[tokio::test]
 async fn tenants_are_listed_page_by_page() {
     let server = Server::start().await;
     let op = server.operator.clone();

@@ -11,6 +11,7 @@ mod keys;
 mod moves;
 mod names;
 mod observing;
+mod placement;
 mod records;
 mod server;
 mod vectors;

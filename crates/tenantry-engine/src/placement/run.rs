@@ -1,16 +1,19 @@
 //! Follows a policy: looks at all tenants, page by page, now and then, and asks for moves, one after
 //! the other, in the process that moves tenants.
 
-use super::{Case, Decision, Policy, SETTING};
+use super::{
+    Decision, Policy, Verdict,
+    plan::{breathe, look},
+};
 use crate::engine::Inner;
 use std::{
     collections::VecDeque,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
-use tenantry_auth::{OperatorScope, TenantId};
+use tenantry_auth::TenantId;
 use tenantry_store::{AuditOutcome, TenantInfo};
-use tenantry_types::{ErrorKind, Location, Result, Timestamp};
+use tenantry_types::{ErrorKind, Result, Timestamp};
 
 /// Who has asked for a move, as logs say it.
 const ACTOR: &str = "policy";
@@ -21,19 +24,16 @@ const FIRST: Duration = Duration::from_secs(60);
 /// How often it is asked whether a move is over.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 const DAY_MS: u64 = 86_400_000;
-/// After a tenant was measured others have the disk for so many times as long as it took.
-const BREATHS: u32 = 3;
-const BREATH_MAX: Duration = Duration::from_millis(100);
 
 /// Starts it; it ends with the engine.
-pub(crate) fn spawn(inner: &Arc<Inner>, policy: Policy) {
+pub(crate) fn spawn(inner: &Arc<Inner>, policy: Arc<Policy>) {
     let follower = Follower { inner: Arc::downgrade(inner), policy, asked: VecDeque::new() };
     tokio::spawn(follower.run());
 }
 
 struct Follower {
     inner: Weak<Inner>,
-    policy: Policy,
+    policy: Arc<Policy>,
     /// When moves were asked for, the last day.
     asked: VecDeque<Timestamp>,
 }
@@ -121,15 +121,20 @@ impl Follower {
     async fn move_one(&self, inner: &Inner, info: &TenantInfo) -> Result<bool> {
         let scope = inner.authority.by_order(ACTOR);
         let begun = Instant::now();
-        let Some(decision) = decide(&self.policy, inner, &scope, info).await? else {
-            return Ok(false);
+        let Decision { to, why, .. } = match look(&self.policy, inner, &scope, info).await?.verdict
+        {
+            Verdict::Move(decision) => decision,
+            verdict @ Verdict::Blocked(..) => {
+                // For instance a server without the admin's URL of a location.
+                tracing::warn!(tenant = %info.id, why = %verdict, "the placement policy cannot move");
+                return Ok(false);
+            }
+            Verdict::Stay(_) => return Ok(false),
         };
-        let Decision { to, why, .. } = decision;
         let why_not = inner.store.start_move(&scope, &info.name, to).await.err();
         if let Some(error) = why_not {
-            // For instance a server without the admin's URL of a location.
             tracing::warn!(?error, tenant = %info.id, why, "the placement policy asks for a move");
-            tokio::time::sleep((BREATHS * begun.elapsed()).min(BREATH_MAX)).await;
+            breathe(begun.elapsed()).await;
             return Ok(false);
         }
         tracing::info!(tenant = %info.id, why, "the placement policy moves a tenant");
@@ -154,42 +159,4 @@ impl Follower {
             }
         }
     }
-}
-
-/// What a policy says of a tenant now.
-async fn decide(
-    policy: &Policy,
-    inner: &Inner,
-    scope: &OperatorScope,
-    info: &TenantInfo,
-) -> Result<Option<Decision>> {
-    let now = inner.clock.now();
-    let (key, value) = SETTING;
-    let mut case = Case {
-        isolation: info.isolation,
-        location: info.location,
-        is_fixed: info.settings.get(key).is_some_and(|found| found == value),
-        since: info.created_at,
-    };
-    if info.location == Location::Own || !policy.is_open(&case, now) {
-        return Ok(None);
-    }
-    let last = inner.store.move_status(scope, &info.name).await?;
-    if let Some(last) = last {
-        // One that is under way is not disturbed.
-        let Some(ended) = last.ended_at.filter(|_| last.phase.is_over()) else { return Ok(None) };
-        case.since = case.since.max(ended);
-    }
-    if !policy.is_open(&case, now) {
-        return Ok(None);
-    }
-    let begun = Instant::now();
-    let (now_is, sizes) = inner.store.tenant_sizes(scope, &info.name).await?;
-    tokio::time::sleep((BREATHS * begun.elapsed()).min(BREATH_MAX)).await;
-    // It may have been set since the page of tenants was read.
-    case.is_fixed = now_is.settings.get(key).is_some_and(|found| found == value);
-    let stands = now_is.id == info.id
-        && (now_is.isolation, now_is.location) == (info.isolation, info.location);
-    // Of one whose place was never made there is nothing to move.
-    Ok(sizes.filter(|_| stands).and_then(|sizes| policy.decide(&case, &sizes, now)))
 }

@@ -1,4 +1,5 @@
 use super::*;
+use tenantry_store::BackendKind;
 
 const NONE: Rule = Rule {
     from: Isolation::Shared,
@@ -21,6 +22,31 @@ fn down(under: u64) -> Rule {
 
 fn policy(rules: &[Rule]) -> Result<Policy, Refusal> {
     Policy::new(rules.to_vec(), Timing::default())
+}
+
+const NOW: Timestamp = Timestamp(100 * 86_400_000);
+
+const CASE: Case = Case {
+    isolation: Isolation::Shared,
+    location: Location::Home,
+    is_fixed: false,
+    is_arriving: false,
+    is_moving: false,
+    since: Timestamp(0),
+};
+
+fn site(location: Location) -> Site {
+    Site {
+        location,
+        backend: BackendKind::Embedded,
+        isolations: vec![Isolation::Shared, Isolation::Schema, Isolation::Database],
+        dimension_max: 4_096,
+        graphs: None,
+    }
+}
+
+fn sizes(records: u64, vector_bytes: u64) -> TenantSizes {
+    TenantSizes { records, vector_bytes, ..TenantSizes::default() }
 }
 
 fn eu() -> Location {
@@ -77,32 +103,73 @@ fn rules_that_would_send_a_tenant_back_and_forth_are_refused() {
 fn the_first_rule_that_applies_counts() {
     let to_eu = Rule { to_location: Some(eu()), bytes_over: Some(1_000), ..up(100) };
     let policy = policy(&[to_eu, up(100), down(50)]).unwrap();
-    let now = Timestamp(100 * 86_400_000);
-    let case = Case {
-        isolation: Isolation::Shared,
-        location: Location::Home,
-        is_fixed: false,
-        since: Timestamp(0),
+    let (case, sites) = (CASE, [site(Location::Home), site(eu())]);
+    let decide = |case: &Case, sizes: &TenantSizes| {
+        let verdict = policy.decide(case, Some(sizes), &sites, NOW);
+        verdict.decision().map(|decision| (decision.rule, decision.to, decision.why.clone()))
     };
-    let sizes =
-        |records, vector_bytes| TenantSizes { records, vector_bytes, ..TenantSizes::default() };
-    let decide = |case: &Case, sizes: &TenantSizes| policy.decide(case, sizes, now);
     assert_eq!(decide(&case, &sizes(100, 9_999)), None);
-    let found = decide(&case, &sizes(101, 1_000)).unwrap();
-    assert_eq!((found.rule, found.to.location), (1, None));
-    assert_eq!(found.why, "rule 2: 101 records are more than 100");
-    let found = decide(&case, &sizes(101, 1_001)).unwrap();
-    assert_eq!((found.rule, found.to.location), (0, Some(eu())));
+    let (rule, to, why) = decide(&case, &sizes(101, 1_000)).unwrap();
+    assert_eq!((rule, to.location), (1, None));
+    assert_eq!(why, "rule 2: 101 records are more than 100");
+    let (rule, to, _) = decide(&case, &sizes(101, 1_001)).unwrap();
+    assert_eq!((rule, to.location), (0, Some(eu())));
     let schema = Case { isolation: Isolation::Schema, ..case };
     assert_eq!(decide(&schema, &sizes(50, 0)), None);
-    assert_eq!(decide(&schema, &sizes(49, 0)).unwrap().to, Isolation::Shared.into());
-    // It stays a while, and one that is fixed for ever.
+    assert_eq!(decide(&schema, &sizes(49, 0)).unwrap().1, Isolation::Shared.into());
+}
+
+#[test]
+fn why_a_tenant_stays_is_told() {
+    let policy = policy(&[up(100)]).unwrap();
     let large = sizes(1_000, 0);
-    let fixed = Case { is_fixed: true, ..case };
-    let recent = Case { since: Timestamp(now.0 - 86_400_000 + 1), ..case };
-    let own = Case { location: Location::Own, ..case };
-    for case in [fixed, recent, own] {
-        assert_eq!(decide(&case, &large), None);
+    let sites = [site(Location::Home), site(Location::Own)];
+    let day = 86_400_000;
+    let decide = |case: Case| match policy.decide(&case, Some(&large), &sites, NOW) {
+        Verdict::Stay(why) => Some(why),
+        _ => None,
+    };
+    let since = |ms| Case { since: Timestamp(NOW.0 - ms), ..CASE };
+    assert_eq!(decide(CASE), None);
+    // It stays a while, and one that is fixed for ever.
+    assert_eq!(decide(since(day)), None);
+    assert_eq!(decide(since(day - 1)), Some(Stay::Recent(Duration::from_millis(1))));
+    // Of the future, by another clock.
+    assert!(matches!(decide(Case { since: Timestamp(u64::MAX), ..CASE }), Some(Stay::Recent(_))));
+    for (case, why) in [
+        (Case { is_fixed: true, ..CASE }, Stay::Fixed),
+        (Case { is_moving: true, ..CASE }, Stay::Moving),
+        (Case { is_arriving: true, ..CASE }, Stay::Arriving),
+        (Case { location: Location::Own, ..CASE }, Stay::Own),
+        (Case { location: eu(), ..CASE }, Stay::Away(eu())),
+        (Case { isolation: Isolation::Schema, ..CASE }, Stay::NoRule),
+    ] {
+        // And so it need not be measured.
+        assert_eq!(policy.stays(&case, &sites, NOW).as_ref(), Some(&why));
+        assert_eq!(decide(case), Some(why));
     }
-    decide(&Case { since: Timestamp(now.0 - 86_400_000), ..case }, &large).unwrap();
+    let empty = policy.decide(&CASE, None, &sites, NOW);
+    assert_eq!(empty, Verdict::Stay(Stay::Empty));
+    let small = policy.decide(&CASE, Some(&sizes(7, 56)), &sites, NOW);
+    assert_eq!(small.to_string(), "no rule's bounds are met by 7 records, 56 bytes");
+    let recent = |seconds| Stay::Recent(Duration::from_secs(seconds)).to_string();
+    assert!(recent(119).ends_with("119 s") && recent(121).ends_with("3 min"), "{}", recent(121));
+    assert!(recent(86_399).ends_with("24 h"), "{}", recent(86_399));
+}
+
+#[test]
+fn a_rule_that_leads_where_no_tenant_can_be_made_moves_none() {
+    let to_eu = Rule { to_location: Some(eu()), ..up(100) };
+    let policy = policy(&[to_eu, up(100)]).unwrap();
+    let decide = |sites: &[Site]| policy.decide(&CASE, Some(&sizes(101, 0)), sites, NOW);
+    assert!(matches!(decide(&[site(Location::Home), site(eu())]), Verdict::Move(_)));
+    let nowhere = decide(&[site(Location::Home)]);
+    // The first rule counts all the same.
+    assert!(nowhere.word() == "blocked" && nowhere.decision().is_some_and(|one| one.rule == 0));
+    let why = "rule 1: 101 records are more than 100; but there is no location eu here";
+    assert_eq!(nowhere.to_string(), why);
+    // A server without the admin's URL.
+    let shared = Site { isolations: vec![Isolation::Shared], ..site(eu()) };
+    let weak = decide(&[site(Location::Home), shared]);
+    assert!(weak.to_string().ends_with("but isolation schema cannot be made at eu here"), "{weak}");
 }

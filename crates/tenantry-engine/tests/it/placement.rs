@@ -120,6 +120,79 @@ async fn tenants_are_moved_up_and_down_as_the_policy_says_and_no_others() {
     world.engine.shutdown().await.unwrap();
 }
 
+/// Names and words of a plan's parts, one after the other.
+async fn planned(world: &World, policy: Option<&Policy>, limit: usize) -> Vec<(String, String)> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let plan = world.operator().plan(policy, after.as_ref(), limit).await.unwrap();
+        assert!(plan.tenants.len() <= limit);
+        all.extend(plan.tenants.into_iter().map(|one| {
+            let said = format!("{}: {}", one.verdict.word(), one.verdict);
+            (one.name.to_string(), said)
+        }));
+        match plan.next {
+            Some(next) => after = Some(next),
+            None => return all,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_policy_would_do_is_told_of_every_tenant_and_then_done() {
+    let world = World::new().await;
+    let large = with_records(&world, "large", 12).await;
+    let fixed = with_records(&world, "fixed", 12).await;
+    with_records(&world, "small", 3).await;
+    let settings = [("placement".to_owned(), Some("fixed".to_owned()))].into();
+    let change = TenantChange { settings, ..TenantChange::default() };
+    world.operator().change_tenant(&tenant("fixed"), &change).await.unwrap();
+    let spec =
+        TenantSpec { isolation: Some(Isolation::Database), ..TenantSpec::new(tenant("own")) };
+    world.operator().create_tenant(&spec).await.unwrap();
+
+    let told = [
+        ("fixed", "stay: its setting placement is fixed"),
+        ("large", "move: rule 1: 12 records are more than 10"),
+        ("own", "stay: no rule is about tenants that live so"),
+        ("small", "stay: no rule's bounds are met by 3 records, 24 bytes"),
+    ];
+    let told: Vec<_> = told.map(|(name, why)| (name.to_owned(), why.to_owned())).into();
+    for limit in [1, 2, 3, 4, 100] {
+        assert_eq!(planned(&world, Some(&policy(10)), limit).await, told, "{limit} a page");
+    }
+    // Only who was measured finds that in its log, and nothing was done.
+    let measured = async |key: &str| {
+        let log = world.session::<Admin>(key).await.audit(0, 1_000).await.unwrap();
+        let looks = log.iter().filter(|entry| entry.event.action == "operator.measure");
+        looks.map(|entry| entry.event.count).sum::<u64>()
+    };
+    assert_eq!((measured(&large).await, measured(&fixed).await), (5, 0));
+    assert_eq!(lives(&world, "large").await, Isolation::Shared);
+    let none = world.operator().plan(None, None, 1).await.unwrap_err();
+    assert!(none.kind() == ErrorKind::Invalid && none.to_string().contains("give rules"), "{none}");
+
+    let eu = Some(Location::parse("eu").unwrap());
+    let away = Policy::new(vec![Rule { to_location: eu, ..UP }], policy(10).timing().clone());
+    let away = planned(&world, Some(&away.unwrap()), 100).await;
+    let why = "blocked: rule 1: 12 records are more than 10; but there is no location eu here";
+    assert_eq!(away[1].1, why);
+
+    world.engine.follow(policy(10));
+    until(&world, "large", Isolation::Schema).await;
+    let mut after = told;
+    after[1].1 = "stay: no rule's bounds are met by 12 records, 96 bytes".to_owned();
+    let begun = Instant::now();
+    loop {
+        let now = planned(&world, None, 100).await;
+        if now[1].1 != "stay: it is being moved" {
+            break assert_eq!(now, after);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "its move is not over");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.engine.shutdown().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_moves_so_many_tenants_a_day() {
     let world = World::new().await;

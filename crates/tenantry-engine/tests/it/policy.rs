@@ -3,7 +3,12 @@
 
 use crate::support::*;
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, sync::Arc};
-use tenantry_engine::{advise::Needs, archive::NewTenant, *};
+use tenantry_engine::{
+    advise::Needs,
+    archive::NewTenant,
+    placement::{Policy, Rule, Timing},
+    *,
+};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +47,7 @@ const ACTIONS: [(&str, &[&str]); 5] = [
             "list tenants",
             "change the tenant's weight",
             "ask where the tenant should live",
+            "ask what a placement policy would do",
             "suspend the tenant",
             "erase the tenant",
             "copy the tenant",
@@ -189,6 +195,20 @@ impl Cell {
             }
             "ask where the tenant should live" => {
                 operator().await?.advise(&self.tenant, &Needs::default()).await.map(drop)?;
+            }
+            "ask what a placement policy would do" => {
+                let rule = Rule {
+                    from: Isolation::Shared,
+                    from_location: None,
+                    to: Isolation::Schema,
+                    to_location: None,
+                    records_over: Some(1_000),
+                    records_under: None,
+                    bytes_over: None,
+                    bytes_under: None,
+                };
+                let policy = Policy::new(vec![rule], Timing::default()).unwrap();
+                operator().await?.plan(Some(&policy), None, 1).await.map(drop)?;
             }
             "suspend the tenant" => {
                 operator().await?.suspend_tenant(&self.tenant).await.map(drop)?;

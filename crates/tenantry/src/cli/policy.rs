@@ -3,40 +3,47 @@
 use super::{
     client::Client,
     output::{print, print_json, printable, table},
-    tenant::{Common, listed, path, text, with},
+    tenant::{Common, text, with},
 };
 use crate::config::read_policy;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use tenantry::{
-    Clock as _, Isolation, Location, SystemClock, TenantSizes, Timestamp,
-    placement::{Case, Decision, Policy, SETTING},
-};
+use tenantry::placement::{Policy, Rule};
+
+/// Tenants of one page.
+const PAGE: usize = 100;
 
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Rules are read as `tenantry serve --placement-policy FILE` reads them, and every tenant is looked at
-that one of them is about: its log says so. Tenants that a rule would move are listed with the
-reason; a server moves them one after the other, so many a day at most.
+Rules are read as `tenantry serve --placement-policy FILE` reads them; without a file it is the policy
+that the server follows. The server decides as if it followed them, and every tenant is measured that
+one of them is about: its log says so. Tenants that a rule would move are listed with the reason, and
+those that it would move and the server cannot; a server moves them one after the other, so many a day
+at most.
 
 Examples:
   tenantry tenant policy placement.toml --server http://127.0.0.1:7700 --key tnt_…
+  tenantry tenant policy --all
   tenantry tenant policy placement.toml --check")]
 pub(super) struct PolicyArgs {
-    /// The policy
-    file: PathBuf,
+    /// The policy; the one that the server follows if not given
+    file: Option<PathBuf>,
     /// Only see whether the file is right; no server is asked
-    #[arg(long)]
+    #[arg(long, requires = "file", conflicts_with = "all")]
     check: bool,
+    /// Say of the other tenants too why they stay
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     common: Common,
 }
 
 pub(super) fn run(args: PolicyArgs) -> Result<()> {
-    let policy = read_policy(&args.file)?;
+    let policy = args.file.as_deref().map(read_policy).transpose()?;
     if args.check {
+        let Some(policy) = policy else { bail!("say which file") };
         let rules = policy.rules().len();
         if args.common.json {
             return print_json(&json!({ "rules": rules }));
@@ -45,86 +52,59 @@ pub(super) fn run(args: PolicyArgs) -> Result<()> {
         return print(&format!("{rules} {words}\n"));
     }
     with(args.common, |client, json| {
-        let now = SystemClock.now();
-        let mut moves = Vec::new();
-        for tenant in listed(client)? {
-            if let Some(decision) = decide(client, &policy, &tenant, now)? {
-                moves.push((tenant, decision));
-            }
+        let mut found = planned(client, policy.as_ref())?;
+        if !args.all {
+            found.retain(|one| one["verdict"] != "stay");
         }
         if json {
-            return print_json(&moves.iter().map(shown).collect());
+            return print_json(&Value::Array(found));
         }
-        if moves.is_empty() {
+        if found.is_empty() {
             return print("every tenant stays where it is\n");
         }
-        let row = |one: &(Value, Decision)| {
-            let shown = shown(one);
-            let place = |key: &str| {
-                let place = &shown[key];
-                format!("{} at {}", text(place, "isolation"), text(place, "location"))
-            };
-            vec![
-                printable(&text(&shown, "tenant")),
-                place("from"),
-                place("to"),
-                text(&shown, "why"),
-            ]
-        };
-        let rows: Vec<_> = moves.iter().map(row).collect();
+        let rows: Vec<_> = found.iter().map(row).collect();
         print(&table(&["TENANT", "FROM", "TO", "WHY"], &rows))
     })
 }
 
-fn shown((tenant, decision): &(Value, Decision)) -> Value {
-    let to = decision.to;
-    let location = to.location.map_or_else(|| text(tenant, "location"), |to| to.to_string());
-    let isolation = to.isolation.map_or_else(|| text(tenant, "isolation"), |to| to.word().into());
+/// What would be done with each tenant.
+fn planned(client: &Client, policy: Option<&Policy>) -> Result<Vec<Value>> {
+    let mut body = json!({ "limit": PAGE });
+    if let Some(policy) = policy {
+        let stay = u64::try_from(policy.timing().stay.as_millis()).unwrap_or(u64::MAX);
+        body["stay_ms"] = stay.into();
+        body["rules"] = policy.rules().iter().map(spelled).collect();
+    }
+    let mut all = Vec::new();
+    loop {
+        let mut page = client.call("POST", "/v1/admin/placement/plan", Some(&body))?;
+        all.append(page["tenants"].as_array_mut().context("read the answer")?);
+        match page["next"].take() {
+            Value::Null => return Ok(all),
+            next => body["after"] = next,
+        }
+    }
+}
+
+/// A rule as the server reads it.
+fn spelled(rule: &Rule) -> Value {
     json!({
-        "tenant": tenant["name"],
-        "from": { "isolation": tenant["isolation"], "location": tenant["location"] },
-        "to": { "isolation": isolation, "location": location },
-        "why": decision.why,
+        "from": rule.from.word(),
+        "from_location": rule.from_location.map(|location| location.to_string()),
+        "to": rule.to.word(),
+        "to_location": rule.to_location.map(|location| location.to_string()),
+        "records_over": rule.records_over,
+        "records_under": rule.records_under,
+        "bytes_over": rule.bytes_over,
+        "bytes_under": rule.bytes_under,
     })
 }
 
-/// What the policy says of a tenant; one that no rule is about is not looked at.
-fn decide(
-    client: &Client,
-    policy: &Policy,
-    tenant: &Value,
-    now: Timestamp,
-) -> Result<Option<Decision>> {
-    let (key, value) = SETTING;
-    let path = path(&text(tenant, "name"));
-    let mut case = Case {
-        isolation: Isolation::parse(&text(tenant, "isolation")).context("read the answer")?,
-        location: Location::parse(&text(tenant, "location")).context("read the answer")?,
-        is_fixed: tenant["settings"][key] == value,
-        since: time(tenant, "created_at_ms"),
+fn row(one: &Value) -> Vec<String> {
+    let place = |key: &str| {
+        let place = &one[key];
+        format!("{} at {}", text(place, "isolation"), text(place, "location"))
     };
-    if !policy.is_open(&case, now) {
-        return Ok(None);
-    }
-    if let Some(last) = client.find(&format!("{path}/move"))? {
-        if last["over"] != true {
-            return Ok(None);
-        }
-        case.since = case.since.max(time(&last, "ended_at_ms"));
-    }
-    if !policy.is_open(&case, now) {
-        return Ok(None);
-    }
-    let advice = client.call("GET", &format!("{path}/advice?tenants=1"), None)?;
-    let number = |key: &str| advice["numbers"][key].as_u64().context("read the answer");
-    let sizes = TenantSizes {
-        records: number("records")?,
-        vector_bytes: number("vector_bytes")?,
-        ..TenantSizes::default()
-    };
-    Ok(policy.decide(&case, &sizes, now))
-}
-
-fn time(of: &Value, key: &str) -> Timestamp {
-    Timestamp(of[key].as_u64().unwrap_or(0))
+    let to = if one["to"].is_null() { "stays".to_owned() } else { place("to") };
+    vec![printable(&text(one, "tenant")), place("from"), to, printable(&text(one, "why"))]
 }

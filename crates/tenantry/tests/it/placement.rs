@@ -52,10 +52,15 @@ fn a_server_moves_tenants_as_a_policy_says_and_a_command_says_it_before() {
     assert!(line.contains("rule 1: 120 records are more than 100"), "{out}");
     assert!(!out.contains("small"), "{out}");
     assert_eq!(done(&["tenant", "policy", &file, "--check"]), "2 rules fit together\n");
+    let all = done(&[&["tenant", "policy", &file, "--all"][..], &to].concat());
+    let small = all.lines().find(|line| line.starts_with("small")).expect("also those that stay");
+    assert!(small.contains("stays") && small.contains("20 records"), "{all}");
     // Nothing was changed, and a server without it changes nothing.
     let server = folder.serve(&[]);
     let to = ["--server", server.url.as_str(), "--key", &key];
     assert_eq!(said(&to), out);
+    let followed = [&["tenant", "policy"][..], &to].concat();
+    fails(&mut tenantry(&followed), &["no placement policy is followed"]);
     std::thread::sleep(Duration::from_millis(2_500));
     assert_eq!(isolation(&to, "large"), "shared");
     server.stop();
@@ -69,7 +74,24 @@ fn a_server_moves_tenants_as_a_policy_says_and_a_command_says_it_before() {
     }
     assert_eq!(isolation(&to, "small"), "shared");
     assert_eq!(said(&to), "every tenant stays where it is\n");
+    // The one that the server follows.
+    let followed = done(&[&["tenant", "policy", "--all", "--json"][..], &to].concat());
+    let followed: Value = serde_json::from_str(&followed).unwrap();
+    assert_eq!(followed[0]["why"], "no rule's bounds are met by 120 records, 960 bytes");
     server.stop();
+}
+
+#[test]
+fn a_place_that_is_not_there_is_told_before_a_policy_is_followed() {
+    let folder = Folder::new();
+    let away = POLICY.replace("to = \"schema\"", "to = \"schema\"\nto_location = \"eu\"");
+    let file = write(folder.temporary.path(), &away);
+    let path = folder.path();
+    let to = ["--data-dir", path.as_str()];
+    fill(&to, "large", 120);
+    let out = done(&[&["tenant", "policy", &file][..], &to].concat());
+    let line = out.lines().find(|line| line.starts_with("large")).expect("a rule would move it");
+    assert!(line.contains("schema at eu") && line.contains("but there is no location eu"), "{out}");
 }
 
 #[test]
