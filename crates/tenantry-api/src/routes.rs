@@ -93,6 +93,8 @@ routes! {
     Operator POST "/v1/admin/placement/plan" placement::plan_moves;
     Operator POST "/v1/admin/tenants/{tenant}/import" archive::import_tenant;
     Operator POST "/v1/admin/tenants/{tenant}/copy" archive::copy_tenant;
+    Operator GET "/v1/admin/signer" archive::show_signer;
+    Operator POST "/v1/admin/signer" archive::sign_list;
     Operator GET "/v1/admin/leftovers" admin::list_leftovers;
     Operator DELETE "/v1/admin/leftovers/{tenant}" admin::abandon_leftover;
     Operator POST "/v1/admin/keys" admin::create_operator_key;

@@ -86,16 +86,20 @@ impl Authority {
     }
 
     /// The right of `who` to act in `tenant` at level `L`. `called` is the name that the caller
-    /// used for the tenant, for the answer: a foreign tenant and a missing one are the same.
+    /// used for the tenant, for the answer: a foreign tenant and a missing one are the same. Only to
+    /// an operator, who may list them, it is said that the key may not open tenants.
     pub fn authorize<L: Level>(
         &self,
         who: &Principal,
         tenant: TenantId,
         called: &str,
     ) -> Result<Scope<L>> {
-        let allowed = who.tenant() == Some(tenant) || who.may_act_as();
+        let allowed = who.tenant() == Some(tenant) || who.is_operator();
         if !allowed || tenant == TenantId::INSTALLATION {
             return Err(Error::not_found(Resource::Tenant, called));
+        }
+        if who.is_operator() && !who.may_act_as() {
+            return Err(Error::denied("this operator key may not open tenants"));
         }
         if who.role() < L::ROLE {
             return Err(Error::denied(format!("this needs a key with role {}", L::ROLE.word())));

@@ -56,6 +56,10 @@ fn archives(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut all = BTreeMap::new();
     for line in list.lines() {
         let line: Value = serde_json::from_str(line)?;
+        // The last line is the signature.
+        if line.get("name").is_none() {
+            continue;
+        }
         let text = |key: &str| line[key].as_str().map(str::to_owned).context("an odd line");
         all.insert(text("name")?, fs::read(folder.join(text("file")?))?);
     }

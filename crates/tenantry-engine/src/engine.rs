@@ -207,7 +207,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] for a tenant that does not exist or is not the caller's: the two
-    /// cannot be told apart. [`ErrorKind::Denied`] if the role does not reach `L`.
+    /// cannot be told apart. [`ErrorKind::Denied`] if the role does not reach `L`, or for an operator
+    /// key that may not open tenants.
     /// [`ErrorKind::Suspended`] for the caller's own suspended tenant.
     pub async fn session<L: Level>(
         &self,

@@ -5,10 +5,14 @@ use crate::{
     body::{Body, Names, Search},
     caller::{AsImporter, Open},
     error::{Failure, Result},
-    wire::{ArchiveBytes, CopyIn, ImportSearch, ImportedOut, TenantOut},
+    wire::{
+        ArchiveBytes, CopyIn, ImportSearch, ImportedOut, ListIn, ListSignatureOut, SignerOut,
+        TenantOut,
+    },
 };
 use axum::{
-    body::Body as Bytes,
+    Json,
+    body::{Body as Bytes, HttpBody as _},
     http::header,
     response::{IntoResponse, Response},
 };
@@ -52,19 +56,43 @@ pub(crate) async fn import_tenant(
     mut body: Bytes,
 ) -> Result<Created<ImportedOut>> {
     let to = search.tenant(TenantName::parse(tenant)?)?;
-    let trusted = search.trusted()?;
+    let terms = search.terms()?;
     importer.require_free(&to.name).await?;
-    let mut intake = importer.intake().await?;
-    while let Some(frame) = body.frame().await {
+    // Whoever waits to be told to send has not sent anything yet.
+    let mut intake = importer.intake(&to.name, body.size_hint().exact()).await?;
+    while let Some(frame) = intake.wait(body.frame()).await? {
         let ended = |_| Failure::invalid("body: it ended early or came too slowly");
         if let Ok(bytes) = frame.map_err(ended)?.into_data() {
             intake.push(&bytes).await?;
         }
     }
-    let archive = intake.check(trusted).await?;
+    let archive = intake.check(terms).await?;
     let summary = archive.summary().clone();
     let made = importer.import(archive, &to).await?;
     Ok(created(ImportedOut::new(made, &summary)))
+}
+
+/// Show whose signature the installation's archives have
+///
+/// For operators that may act in tenants.
+#[utoipa::path(get, path = "/v1/admin/signer", tag = "admin",
+    responses((status = 200, description = "Its public key", body = SignerOut)))]
+pub(crate) async fn show_signer(AsImporter(importer): AsImporter) -> Result<Json<SignerOut>> {
+    Ok(Json(importer.signer().await?.into()))
+}
+
+/// Sign a list that says of which tenant each of some archives is
+///
+/// For operators that may act in tenants. What the list says is the operator's word; only its hash
+/// is sent. The answer is its last line.
+#[utoipa::path(post, path = "/v1/admin/signer", tag = "admin",
+    request_body = ListIn,
+    responses((status = 200, description = "The signature", body = ListSignatureOut)))]
+pub(crate) async fn sign_list(
+    AsImporter(importer): AsImporter,
+    Body(body): Body<ListIn>,
+) -> Result<Json<ListSignatureOut>> {
+    Ok(Json(importer.sign_list(body.hash()?).await?.into()))
 }
 
 /// Make a new tenant that has what another one has at this moment

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use tenantry_engine::{
     Error, Isolation, PublicKey, Result, TenantInfo, TenantName,
-    archive::{NewTenant, Summary},
+    archive::{ListSignature, NewTenant, Summary, Terms},
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -21,6 +21,8 @@ pub(crate) struct ImportSearch {
     /// The public key of another installation, 64 hexadecimal digits: archives that it has signed
     /// are taken, too.
     trust: Option<String>,
+    /// BLAKE3 of the body, 64 hexadecimal digits: another one is refused.
+    blake3: Option<String>,
 }
 
 fn new(name: TenantName, isolation: Option<&str>, place: Option<&str>) -> Result<NewTenant> {
@@ -36,22 +38,71 @@ impl ImportSearch {
         new(name, self.isolation.as_deref(), self.location.as_deref())
     }
 
-    pub(crate) fn trusted(&self) -> Result<Option<PublicKey>> {
-        self.trust.as_deref().map(public_key).transpose()
+    pub(crate) fn terms(&self) -> Result<Terms> {
+        let trusted = self.trust.as_deref().map(|text| digits("trust", "a public key", text));
+        let hash = self.blake3.as_deref().map(|text| digits("blake3", "a hash", text));
+        Ok(Terms { trusted: trusted.transpose()?, hash: hash.transpose()? })
     }
 }
 
-fn public_key(text: &str) -> Result<PublicKey> {
-    let wrong = || Error::invalid("trust: a public key has 64 hexadecimal digits");
-    let mut key = PublicKey::default();
-    if text.len() != 2 * key.len() || !text.is_ascii() {
+/// 32 bytes that a member or parameter gives.
+fn digits(field: &str, what: &str, text: &str) -> Result<[u8; 32]> {
+    let wrong = || Error::invalid(format!("{field}: {what} has 64 hexadecimal digits"));
+    let mut bytes = [0; 32];
+    if text.len() != 2 * bytes.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Err(wrong());
     }
-    for (at, byte) in key.iter_mut().enumerate() {
+    for (at, byte) in bytes.iter_mut().enumerate() {
         let digits = text.get(2 * at..2 * at + 2).ok_or_else(wrong)?;
         *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
     }
-    Ok(key)
+    Ok(bytes)
+}
+
+/// A list of archives that is to be signed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListIn {
+    /// BLAKE3 of its lines, 64 hexadecimal digits.
+    blake3: String,
+}
+
+impl ListIn {
+    pub(crate) fn hash(&self) -> Result<[u8; 32]> {
+        digits("blake3", "a hash", &self.blake3)
+    }
+}
+
+/// A signature over a list of archives: its last line.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ListSignatureOut {
+    /// `ed25519`.
+    algorithm: &'static str,
+    /// Whose it is, in hexadecimal digits.
+    public_key: String,
+    /// In hexadecimal digits.
+    signature: String,
+}
+
+impl From<ListSignature> for ListSignatureOut {
+    fn from(signed: ListSignature) -> Self {
+        let ListSignature { public_key, signature } = signed;
+        let (public_key, signature) = (hex(&public_key), hex(&signature));
+        Self { algorithm: "ed25519", public_key, signature }
+    }
+}
+
+/// Whose signature the installation's archives have.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SignerOut {
+    /// In hexadecimal digits.
+    public_key: String,
+}
+
+impl From<PublicKey> for SignerOut {
+    fn from(key: PublicKey) -> Self {
+        Self { public_key: hex(&key) }
+    }
 }
 
 /// The bytes of an archive, as the description of this protocol has them.
@@ -125,9 +176,9 @@ mod tests {
     #[test]
     fn a_public_key_is_read_as_it_is_written() {
         let key: PublicKey = std::array::from_fn(|at| u8::try_from(at * 7).unwrap());
-        assert_eq!(public_key(&hex(&key)).unwrap(), key);
-        for bad in ["", "00", &"g".repeat(64), &"é".repeat(32), &"+1".repeat(32)[..63]] {
-            assert!(public_key(bad).is_err(), "{bad}");
+        assert_eq!(digits("x", "y", &hex(&key)).unwrap(), key);
+        for bad in ["", "00", &"g".repeat(64), &"é".repeat(32), &"+1".repeat(32)] {
+            assert!(digits("x", "y", bad).is_err(), "{bad}");
         }
     }
 }

@@ -16,7 +16,9 @@ mod value;
 mod vector;
 
 pub(crate) use advice::{AdviceOut, AdviceSearch};
-pub(crate) use archive::{ArchiveBytes, CopyIn, ImportSearch, ImportedOut};
+pub(crate) use archive::{
+    ArchiveBytes, CopyIn, ImportSearch, ImportedOut, ListIn, ListSignatureOut, SignerOut,
+};
 pub(crate) use audit::{AuditPageOut, AuditSearch};
 pub(crate) use collection::{
     CollectionCreateIn, CollectionOut, CollectionPatchIn, CollectionsOut, DatabaseCreateIn,

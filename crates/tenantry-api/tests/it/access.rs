@@ -173,7 +173,9 @@ async fn an_operator_names_the_tenant_it_enters() {
     // An operator key without `act_as` enters no tenant.
     let made = server.call(&op, "POST /v1/admin/keys", json!({})).await.expect(201);
     let key = crate::server::key_of(&made);
-    enter(key, Some("a%2F%C3%9F")).await.refused(404, "not_found");
+    let why = enter(key.clone(), Some("a%2F%C3%9F")).await.refused(403, "denied");
+    assert!(why.contains("may not open tenants"), "{why}");
+    enter(key, Some("nobody")).await.refused(404, "not_found");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod archives;
 mod bad_input;
 mod catalog;
 mod documents;

@@ -12,7 +12,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 use tenantry_api::{HttpTotals, observe, router};
-use tenantry_engine::{Authority, Clock, EmbeddedConfig, Engine, EngineConfig, Store, Timestamp};
+use tenantry_engine::{
+    Authority, Clock, EmbeddedConfig, Engine, EngineConfig, Store, Timestamp,
+    archive::ArchiveConfig,
+};
 use tower::ServiceExt;
 
 /// A clock that the test moves.
@@ -73,15 +76,18 @@ impl Answer {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(ArchiveConfig::default()).await
+    }
+
+    pub(crate) async fn start_with(archives: ArchiveConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(HandClock(AtomicU64::new(1_800_000_000_000)));
         let mut config = EmbeddedConfig::new(folder.path().join("data"));
         config.clock = clock.clone();
-        let engine = Engine::start(EngineConfig {
-            store: Store::open_embedded(config).unwrap(),
-            authority: Authority::new(),
-            clock: clock.clone(),
-        });
+        let store = Store::open_embedded(config).unwrap();
+        let (authority, handed) = (Authority::new(), clock.clone());
+        let config = EngineConfig { store, authority, clock: handed };
+        let engine = Engine::start_with(config, archives);
         let operator = engine.first_operator_key().await.unwrap().unwrap();
         let router = observe(router(engine.clone()), &HttpTotals::new());
         Self { engine, clock, operator, router, _folder: folder }

@@ -1,7 +1,10 @@
 //! Writing a tenant's archive, and sending it while it is written.
 
 use super::{
-    Payer, Sending, blocking, permit,
+    Payer, Sending, blocking,
+    pace::Pace,
+    permit,
+    room::{self, Room},
     walk::{Sink, walk},
     wire::TenantRow,
     write::Writer,
@@ -11,7 +14,10 @@ use std::{
     fs::File,
     io::{self, Write},
     os::unix::fs::FileExt as _,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 use tenantry_auth::Admin;
@@ -29,11 +35,13 @@ const PART: usize = 128 << 10;
 /// Parts on their way to whoever takes them.
 const PARTS: usize = 4;
 
-/// An archive on its way. Whoever drops it ends the work on it.
+/// An archive on its way. Whoever drops it ends the work on it, and so does whoever takes it too
+/// slowly ([`super::ArchiveConfig::wait_max`]).
 #[derive(Debug)]
 pub struct Export {
     name: TenantName,
     parts: mpsc::Receiver<Result<Vec<u8>>>,
+    is_cut: Arc<AtomicBool>,
 }
 
 impl Export {
@@ -44,12 +52,40 @@ impl Export {
 
     /// The next bytes; none at the end. After an error there is no valid archive.
     pub async fn next(&mut self) -> Option<Result<Vec<u8>>> {
-        self.parts.recv().await
+        self.parts.recv().await.or_else(|| self.cut())
     }
 
     /// [`Export::next`] for whoever is asked himself.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Vec<u8>>>> {
-        self.parts.poll_recv(context)
+        self.parts.poll_recv(context).map(|next| next.or_else(|| self.cut()))
+    }
+
+    /// What follows the last part of an archive that was not sent to its end: there was no room to
+    /// say it in.
+    fn cut(&self) -> Option<Result<Vec<u8>>> {
+        let why = || Error::new(ErrorKind::Unavailable, "the archive was taken too slowly");
+        self.is_cut.swap(false, Ordering::AcqRel).then(|| Err(why()))
+    }
+}
+
+/// Whoever takes an archive, as seen from here.
+struct Taker {
+    parts: mpsc::Sender<Result<Vec<u8>>>,
+    pace: Pace,
+    is_cut: Arc<AtomicBool>,
+}
+
+impl Taker {
+    /// Gives him the next part; false if he is gone, or too slow.
+    async fn give(&mut self, part: Result<Vec<u8>>) -> bool {
+        let bytes = part.as_ref().map_or(0, Vec::len);
+        let Some(given) = self.pace.wait(self.parts.send(part)).await else {
+            tracing::warn!("an archive is not sent to its end: it is taken too slowly");
+            self.is_cut.store(true, Ordering::Release);
+            return false;
+        };
+        self.pace.earn(bytes as u64);
+        given.is_ok()
     }
 }
 
@@ -68,20 +104,23 @@ impl Session<Admin> {
         let is_operator = self.scope.standing().is_operator();
         let sent = inner.archives.send(self.scope.tenant(), is_operator)?;
         let writing = permit(&inner.archives.written).await?;
+        // Without room for it nothing is read, and nothing said.
+        let file = inner.archives.file(room::STEP).await?;
         let snapshot = self.snapshot("tenant.export").await?;
         let key = inner.archive_key().await?;
         let row = TenantRow::of(snapshot.info(), is_operator);
-        let file = inner.archives.file().await?;
         let read = file.try_clone().map_err(unreadable)?;
         let (parts, receiver) = mpsc::channel(PARTS);
         let (progress, written) = watch::channel(0);
         let (inner, bytes_max) = (Arc::clone(inner), inner.archives.config.bytes_max);
-        let file = Counted { file, bytes: 0 };
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let taker = Taker { parts, pace: inner.archives.pace(), is_cut: Arc::clone(&is_cut) };
+        let file = Counted { file, bytes: 0, room: inner.archives.room(), looked: 0 };
         let writer = Writer::new(file, bytes_max);
         let work = write(inner, snapshot, (row, writer), key, (progress, writing));
         let work = tokio::spawn(work);
-        tokio::spawn(send(read, written, work, parts, sent));
-        Ok(Export { name, parts: receiver })
+        tokio::spawn(send(read, written, work, taker, sent));
+        Ok(Export { name, parts: receiver, is_cut })
     }
 
     /// All that the tenant has, for whoever notes `action` in its log.
@@ -107,14 +146,22 @@ fn unreadable(why: io::Error) -> Error {
     Error::internal("read an archive that is being written").with_source(why)
 }
 
-/// A file that knows how much was written to it.
+/// A file that knows how much was written to it, and grows while its disk has room.
 struct Counted {
     file: File,
     bytes: u64,
+    room: Room,
+    /// How large it was when the disk was looked at.
+    looked: u64,
 }
 
 impl Write for Counted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes - self.looked >= room::STEP {
+            let full = |why: Error| io::Error::new(io::ErrorKind::StorageFull, why.to_string());
+            self.room.look(room::STEP).map_err(full)?;
+            self.looked = self.bytes;
+        }
         let written = self.file.write(bytes)?;
         self.bytes += written as u64;
         Ok(written)
@@ -213,7 +260,7 @@ async fn send(
     file: File,
     mut written: watch::Receiver<u64>,
     work: JoinHandle<Result<()>>,
-    parts: mpsc::Sender<Result<Vec<u8>>>,
+    mut taker: Taker,
     _sent: Sending,
 ) {
     let file = Arc::new(file);
@@ -233,7 +280,7 @@ async fn send(
             let read = read.await;
             let is_wrong = read.is_err();
             // Whoever takes them may be gone: then the work ends, which looks for that.
-            if parts.send(read).await.is_err() || is_wrong {
+            if !taker.give(read).await || is_wrong {
                 return;
             }
             at += part as u64;
@@ -243,7 +290,7 @@ async fn send(
         }
         tokio::select! {
             _ = written.changed() => {}
-            () = parts.closed() => return,
+            () = taker.parts.closed() => return,
         }
     }
     let outcome = match work.await {
@@ -252,6 +299,23 @@ async fn send(
     };
     if let Err(error) = outcome {
         tracing::warn!(?error, "export a tenant");
-        let _ = parts.send(Err(error)).await;
+        taker.give(Err(error)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_grows_only_while_its_disk_has_room() {
+        let file = tempfile::tempfile().unwrap();
+        // More than any disk has.
+        let room = Room { folder: std::env::temp_dir(), free_min: u64::MAX };
+        let mut file = Counted { file, bytes: 0, room, looked: 0 };
+        file.write_all(&vec![0; usize::try_from(room::STEP).unwrap()]).unwrap();
+        let refused = file.write_all(&[0]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(file.bytes, room::STEP);
     }
 }

@@ -8,18 +8,26 @@
 mod export;
 mod fill;
 mod import;
+mod intake;
+mod list;
+mod pace;
 mod read;
+mod room;
 mod tar;
 mod walk;
 mod wire;
 mod write;
 
 pub use export::Export;
-pub use import::{Checked, Importer, Intake, NewTenant, Summary, inspect};
+pub use import::{Importer, NewTenant};
+pub use intake::{Checked, Intake, Summary, Terms, inspect};
+pub use list::{ListSignature, signed_list};
 pub use wire::Counts;
 
 use crate::engine::Inner;
+use pace::Pace;
 use parking_lot::Mutex;
+use room::Room;
 use std::{
     collections::HashSet,
     fs::File,
@@ -54,12 +62,23 @@ pub struct ArchiveConfig {
     pub folder: PathBuf,
     /// Bytes of an archive, compressed or not.
     pub bytes_max: u64,
+    /// Bytes that are left free on that folder's disk: what would take some of them is refused. 0
+    /// does not look.
+    pub free_min: u64,
+    /// How long somebody may be waited for who takes or sends an archive. 64 KiB earn him another
+    /// second of it, and he never has more.
+    pub wait_max: Duration,
 }
 
 impl Default for ArchiveConfig {
-    /// The system's folder for such files, 64 GiB.
+    /// The system's folder for such files, 64 GiB, 256 MiB, one minute.
     fn default() -> Self {
-        Self { folder: std::env::temp_dir(), bytes_max: 64 << 30 }
+        Self {
+            folder: std::env::temp_dir(),
+            bytes_max: 64 << 30,
+            free_min: 256 << 20,
+            wait_max: Duration::from_secs(60),
+        }
     }
 }
 
@@ -108,14 +127,37 @@ impl Archives {
         Ok(Sending { all, whose, _permit: permit })
     }
 
-    /// A file that is gone when it is closed, whatever happens.
-    async fn file(&self) -> Result<File> {
-        let folder = self.config.folder.clone();
-        let made = blocking(move || Ok(tempfile::tempfile_in(folder))).await?;
-        made.map_err(|why| {
+    /// A file that is gone when it is closed, whatever happens; fails if there is no room for so
+    /// many bytes.
+    async fn file(&self, bytes: u64) -> Result<File> {
+        let room = self.room();
+        let made = blocking(move || {
+            room.look(bytes)?;
+            Ok(tempfile::tempfile_in(room.folder))
+        });
+        made.await?.map_err(|why| {
             let message = format!("no file for an archive can be made: {why}");
             Error::new(ErrorKind::Unavailable, message)
         })
+    }
+
+    /// Fails if an archive that comes has more bytes than one may have.
+    fn may_have(&self, bytes: u64) -> Result<()> {
+        let most = self.config.bytes_max;
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!("archive: at most {most} bytes are allowed");
+        Err(Error::new(ErrorKind::TooLarge, message))
+    }
+
+    fn room(&self) -> Room {
+        Room { folder: self.config.folder.clone(), free_min: self.config.free_min }
+    }
+
+    /// The pace of somebody who takes or sends an archive from now on.
+    fn pace(&self) -> Pace {
+        Pace::new(self.config.wait_max)
     }
 }
 

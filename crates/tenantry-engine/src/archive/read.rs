@@ -4,19 +4,18 @@
 use super::{
     tar,
     wire::{
-        ALGORITHM, CollectionRow, Counts, DatabaseRow, EntryRow, FORMAT, FormatRow, Manifest,
-        RecordRow, SignatureRow, TenantRow, VERSION, read,
+        CollectionRow, Counts, DatabaseRow, EntryRow, FORMAT, FormatRow, Manifest, RecordRow,
+        SignatureRow, TenantRow, VERSION, read,
     },
-    write::{ENTRIES_MAX, RECORDS_MAX, collection_name, records_name},
+    write::{ENTRIES_MAX, GZIP, RECORDS_MAX, collection_name, records_name},
 };
 use crate::validate;
-use data_encoding::HEXLOWER;
 use flate2::bufread::GzDecoder;
 use std::{
     collections::{BTreeMap, HashSet},
-    io::{BufRead, ErrorKind as IoErrorKind, Read},
+    io::{BufRead, Chain, ErrorKind as IoErrorKind, Read},
 };
-use tenantry_store::{CollectionInfo, PublicKey, Signature, VectorInfo, is_signed};
+use tenantry_store::{CollectionInfo, PublicKey, VectorInfo};
 use tenantry_types::{
     CollectionId, CollectionName, CollectionNumber, CollectionSpec, DatabaseName, DatabaseNumber,
     Error, ErrorKind, RecordWrite, Result, TenantName, TenantSpec, Timestamp, VectorName,
@@ -63,7 +62,7 @@ enum Next {
 
 /// Reads an archive, once, from its begin to its end.
 pub(super) struct Reader<R: BufRead> {
-    gzip: GzDecoder<R>,
+    gzip: GzDecoder<Chain<&'static [u8], R>>,
     next: Next,
     entries: Vec<EntryRow>,
     counts: Counts,
@@ -104,9 +103,14 @@ fn within(name: &str) -> impl Fn(Error) -> Error {
 
 impl<R: BufRead> Reader<R> {
     /// At most `bytes_max` bytes are read of what was compressed.
-    pub(super) fn new(from: R, bytes_max: u64) -> Self {
-        Self {
-            gzip: GzDecoder::new(from),
+    pub(super) fn new(mut from: R, bytes_max: u64) -> Result<Self> {
+        let mut header = [0; GZIP.len()];
+        from.read_exact(&mut header).map_err(unread)?;
+        if header != *GZIP {
+            return Err(refused("it does not begin as every archive does"));
+        }
+        Ok(Self {
+            gzip: GzDecoder::new(GZIP.as_slice().chain(from)),
             next: Next::Format,
             entries: Vec::new(),
             counts: Counts::default(),
@@ -118,7 +122,7 @@ impl<R: BufRead> Reader<R> {
             signed: None,
             left: bytes_max,
             bytes_max,
-        }
+        })
     }
 
     /// The next item; none at the end, when all was read and the signature is one.
@@ -266,14 +270,9 @@ impl<R: BufRead> Reader<R> {
         }
         let (name, signature) = self.take(&[("signature.json", SMALL_MAX)])?;
         let row: SignatureRow = read(&signature).map_err(within(&name))?;
-        let by: Option<PublicKey> = hex(&row.public_key);
-        let signature: Option<Signature> = hex(&row.signature);
-        match (row.algorithm.as_str(), by, signature) {
-            (ALGORITHM, Some(by), Some(signature)) if is_signed(&by, content, &signature) => {
-                self.signed = Some(Signed { by, counts: self.counts });
-            }
-            _ => return Err(refused("its signature is not one of its manifest")),
-        }
+        let by = row.signer(content);
+        let by = by.ok_or_else(|| refused("its signature is not one of its manifest"))?;
+        self.signed = Some(Signed { by, counts: self.counts });
         self.nothing_follows()?;
         self.next = Next::End;
         Ok(())
@@ -355,10 +354,6 @@ fn lines(content: &[u8]) -> Result<impl Iterator<Item = &[u8]>> {
     }
     let lines = content.strip_suffix(b"\n").map(|lines| lines.split(|byte| *byte == b'\n'));
     Ok(lines.into_iter().flatten())
-}
-
-fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
 fn check_tenant(row: &TenantRow) -> Result<()> {

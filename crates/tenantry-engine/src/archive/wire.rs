@@ -2,13 +2,14 @@
 //! of the format. `docs/formats/archive.md` describes it.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use data_encoding::HEXLOWER;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, MapAccess, SeqAccess, Visitor},
     ser::SerializeSeq as _,
 };
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
-use tenantry_store::{CollectionInfo, TenantInfo};
+use tenantry_store::{ArchiveKey, CollectionInfo, PublicKey, Signature, TenantInfo, is_signed};
 use tenantry_types::{
     CollectionName, CollectionSpec, DatabaseName, Error, Limits, Metadata, Metric, Record,
     RecordId, RecordWrite, Result, Value, VectorName, VectorSpec, VectorStorage,
@@ -18,7 +19,7 @@ pub(super) const FORMAT: &str = "tenantry-archive";
 pub(super) const VERSION: u32 = 1;
 /// Items of a list: no metadata can have more, since each takes a byte at least.
 const LIST_ITEMS_MAX: usize = Limits::METADATA_BYTES_MAX;
-pub(super) const ALGORITHM: &str = "ed25519";
+const ALGORITHM: &str = "ed25519";
 
 /// `tenantry.json`
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -333,13 +334,34 @@ pub(super) struct Manifest {
     pub(super) entries: Vec<EntryRow>,
 }
 
-/// `signature.json`
+/// `signature.json`, and the last line of a list of archives
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SignatureRow {
-    pub(super) algorithm: String,
-    pub(super) public_key: String,
-    pub(super) signature: String,
+    algorithm: String,
+    public_key: String,
+    signature: String,
+}
+
+impl SignatureRow {
+    pub(super) fn of(key: &ArchiveKey, message: &[u8]) -> Result<Self> {
+        Ok(Self {
+            algorithm: ALGORITHM.to_owned(),
+            public_key: HEXLOWER.encode(&key.public()?),
+            signature: HEXLOWER.encode(&key.sign(message)?),
+        })
+    }
+
+    /// Who has signed this message, if it is that one which was signed.
+    pub(super) fn signer(&self, message: &[u8]) -> Option<PublicKey> {
+        let by: PublicKey = hex(&self.public_key)?;
+        let signature: Signature = hex(&self.signature)?;
+        (self.algorithm == ALGORITHM && is_signed(&by, message, &signature)).then_some(by)
+    }
+}
+
+fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
 /// A metadata value: JSON's own kinds tell them apart, a float by its point or its exponent.

@@ -3,11 +3,10 @@
 use super::{
     tar,
     wire::{
-        ALGORITHM, CollectionRow, Counts, DatabaseRow, EntryRow, FORMAT, FormatRow, Manifest,
-        SignatureRow, TenantRow, VERSION, put_line, put_record,
+        CollectionRow, Counts, DatabaseRow, EntryRow, FORMAT, FormatRow, Manifest, SignatureRow,
+        TenantRow, VERSION, put_line, put_record,
     },
 };
-use data_encoding::HEXLOWER;
 use flate2::{Compression, GzBuilder, write::GzEncoder};
 use serde::Serialize;
 use std::io::Write;
@@ -20,6 +19,10 @@ pub(super) const RECORDS_MAX: usize = 1_000;
 const RECORDS_BYTES: usize = 1 << 20;
 /// Entries of an archive: the manifest, which says some 150 bytes of each, is read at once.
 pub(super) const ENTRIES_MAX: usize = 400_000;
+
+/// The header of gzip: deflate, no flags, no time, nothing of the system and the compression. Part of
+/// the format; a reader takes no other one.
+pub(super) const GZIP: &[u8; 10] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff";
 
 /// Writes an archive to `W`.
 pub(super) struct Writer<W: Write> {
@@ -41,7 +44,7 @@ fn failed(why: std::io::Error) -> Error {
 
 impl<W: Write> Writer<W> {
     pub(super) fn new(to: W, bytes_max: u64) -> Self {
-        // No time and no system: nothing in it depends on when and where it is made.
+        // As `GZIP` says: nothing in it depends on when and where it is made.
         let gzip = GzBuilder::new().mtime(0).operating_system(255);
         Self {
             gzip: gzip.write(to, Compression::new(6)),
@@ -121,11 +124,7 @@ impl<W: Write> Writer<W> {
         let format = FORMAT.to_owned();
         let mut manifest = Vec::new();
         put_line(&mut manifest, &Manifest { format, version: VERSION, counts, entries })?;
-        let signature = SignatureRow {
-            algorithm: ALGORITHM.to_owned(),
-            public_key: HEXLOWER.encode(&key.public()?),
-            signature: HEXLOWER.encode(&key.sign(&manifest)?),
-        };
+        let signature = SignatureRow::of(key, &manifest)?;
         self.entry("manifest.json", &manifest)?;
         self.json("signature.json", &signature)?;
         self.put(&[0; tar::END])?;

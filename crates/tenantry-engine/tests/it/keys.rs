@@ -146,7 +146,8 @@ async fn an_operator_without_act_as_manages_tenants_and_opens_none() {
         let name = tenant(name);
         shown(world.engine.session::<Read>(&who, Select::Named(&name)).await)
     };
-    assert_eq!(refused("acme").await, (ErrorKind::NotFound, "Tenant [acme] does not exist".into()));
+    let words = "this operator key may not open tenants";
+    assert_eq!(refused("acme").await, (ErrorKind::Denied, words.into()));
     assert_eq!(refused("none").await, (ErrorKind::NotFound, "Tenant [none] does not exist".into()));
     assert_eq!(kind(world.engine.session::<Read>(&who, Select::Own).await), ErrorKind::Invalid);
 

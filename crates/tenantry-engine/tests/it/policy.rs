@@ -5,7 +5,7 @@ use crate::support::*;
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, sync::Arc};
 use tenantry_engine::{
     advise::Needs,
-    archive::NewTenant,
+    archive::{NewTenant, Terms},
     placement::{Policy, Rule, Timing},
     *,
 };
@@ -52,6 +52,7 @@ const ACTIONS: [(&str, &[&str]); 5] = [
             "erase the tenant",
             "copy the tenant",
             "import an archive",
+            "sign a list of archives",
             "make an operator key",
             "make an operator key, act_as",
             "read the operator's log",
@@ -221,9 +222,13 @@ impl Cell {
             }
             "import an archive" => {
                 let importer = self.engine.importer(&self.who().await?)?;
-                let outcome = importer.intake().await?.check(None).await;
+                let outcome = importer.intake(&new, None).await?.check(Terms::default()).await;
                 // Whoever gets so far is told what is wrong with it.
                 assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
+            }
+            "sign a list of archives" => {
+                let importer = self.engine.importer(&self.who().await?)?;
+                importer.sign_list([7; 32]).await.map(drop)?;
             }
             "make an operator key" => {
                 operator().await?.create_key(false, "", None).await.map(drop)?;

@@ -41,6 +41,17 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut EmbeddedConfig)) -> Self {
+        Self::built(change, archive::ArchiveConfig::default()).await
+    }
+
+    pub(crate) async fn with_archives(archives: archive::ArchiveConfig) -> Self {
+        Self::built(|_| {}, archives).await
+    }
+
+    async fn built(
+        change: impl FnOnce(&mut EmbeddedConfig),
+        archives: archive::ArchiveConfig,
+    ) -> Self {
         let dir = TempDir::new().unwrap();
         let clock = Arc::new(TestClock(AtomicU64::new(START)));
         let mut config = EmbeddedConfig::new(dir.path().join("data"));
@@ -48,11 +59,9 @@ impl World {
         config.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         change(&mut config);
         let store = Store::open_embedded(config).unwrap();
-        let engine = Engine::start(EngineConfig {
-            store,
-            authority: Authority::new(),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-        });
+        let (authority, handed) = (Authority::new(), Arc::clone(&clock) as Arc<dyn Clock>);
+        let config = EngineConfig { store, authority, clock: handed };
+        let engine = Engine::start_with(config, archives);
         let key = engine.first_operator_key().await.unwrap().unwrap();
         let operator = engine.authenticate(Some(&key)).await.unwrap();
         Self { engine, clock, operator, dir }

@@ -106,11 +106,12 @@ impl Client {
         }
     }
 
-    /// Sends a file as the body of `POST path`; the answer's JSON.
+    /// Sends a file of so many bytes as the body of `POST path`; the answer's JSON.
     pub(super) fn upload(
         &self,
         path: &str,
         file: File,
+        bytes: u64,
         told: impl FnMut(u64) + Send + Unpin + 'static,
     ) -> Result<Value> {
         let request = http::Request::builder().method("POST");
@@ -119,7 +120,8 @@ impl Client {
         match self {
             Self::Remote { agent, base, key } => {
                 let request = authorized(request, key.as_deref()).uri(format!("{base}{path}"));
-                // Whoever refuses it does so before it is sent.
+                // Whoever refuses it, for its size too, does so before it is sent.
+                let request = request.header(http::header::CONTENT_LENGTH, bytes);
                 let request = request.header(http::header::EXPECT, "100-continue");
                 let body = ureq::SendBody::from_owned_reader(sending);
                 self.told(self.ask(agent, request.body(body))?)

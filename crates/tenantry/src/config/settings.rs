@@ -123,6 +123,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "TENANTRY_ARCHIVE_SIZE_MAX", value_name = "SIZE")]
     pub(crate) archive_size_max: Option<ByteSize>,
 
+    /// Bytes that archives leave free on the disk of that folder; 0 does not look [default: 256MiB]
+    #[arg(long, env = "TENANTRY_ARCHIVE_FREE_MIN", value_name = "SIZE")]
+    pub(crate) archive_free_min: Option<ByteSize>,
+
     /// Where tenants live that are made without a word about it [default: shared]
     #[arg(long, env = "TENANTRY_DEFAULT_ISOLATION", value_name = "ISOLATION")]
     pub(crate) default_isolation: Option<IsolationWord>,
@@ -190,6 +194,7 @@ impl Settings {
             cache_size: self.cache_size.or(lower.cache_size),
             archive_dir: self.archive_dir.or(lower.archive_dir),
             archive_size_max: self.archive_size_max.or(lower.archive_size_max),
+            archive_free_min: self.archive_free_min.or(lower.archive_free_min),
             default_isolation: self.default_isolation.or(lower.default_isolation),
             open_databases: self.open_databases.or(lower.open_databases),
             move_rate: self.move_rate.or(lower.move_rate),

@@ -280,5 +280,7 @@ fn archives(given: &Settings, backend: &Backend, data_dir: &Path) -> ArchiveConf
     ArchiveConfig {
         folder: given.archive_dir.clone().unwrap_or(folder),
         bytes_max: given.archive_size_max.map_or(usual.bytes_max, |size| size.0),
+        free_min: given.archive_free_min.map_or(usual.free_min, |size| size.0),
+        wait_max: usual.wait_max,
     }
 }

@@ -242,6 +242,16 @@ fn an_export_that_fails_leaves_no_file() {
     assert!(Path::new(&folder.path()).is_dir());
 }
 
+fn hashes(list: &Path) -> Vec<(String, String)> {
+    let list = fs::read_to_string(list).unwrap();
+    let lines = list.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let named = lines.filter(|line| line.get("name").is_some());
+    let mut all: Vec<_> =
+        named.map(|line| (line["name"].to_string(), line["blake3"].to_string())).collect();
+    all.sort();
+    all
+}
+
 #[test]
 fn all_tenants_leave_and_come_back() {
     let (desk, folder, other) = (Desk::new(), Folder::new(), Folder::new());
@@ -254,13 +264,15 @@ fn all_tenants_leave_and_come_back() {
     let (one, two) = (desk.text("one"), desk.text("two"));
     assert_eq!(target.done(&["tenant", "export", "--all", "--to", &one]), "exported 4 tenants\n");
     target.fails(&["tenant", "export", "--all", "--to", &one], &["--force"]);
-    other.fails(&["tenant", "import", "--all", "--from", &one], &["4 tenants"]);
+    let key = target.done(&["archive", "signer"]);
+    let key = key.trim();
+    // Before anything is sent.
+    let strange = ["another installation", "--trust", key];
+    other.fails(&["tenant", "import", "--all", "--from", &one], &strange);
     other.fails(&["tenant", "import", "--all", "--from", &two], &["tenants.jsonl"]);
-    let list = fs::read_to_string(desk.path("one/tenants.jsonl")).unwrap();
-    let first: serde_json::Value = serde_json::from_str(list.lines().next().unwrap()).unwrap();
-    let key = first["signed_by"].as_str().unwrap();
     let back = ["tenant", "import", "--all", "--from", &one, "--trust", key];
     assert_eq!(other.done(&back), "imported 4 tenants\n");
+    // Those that were not made from these archives are nobody's to overwrite.
     target.fails(&["tenant", "import", "--all", "--from", &one], &["4 tenants"]);
     // With the same key the second time is byte for byte the first.
     for name in names {
@@ -268,19 +280,153 @@ fn all_tenants_leave_and_come_back() {
     }
     target.done(&["tenant", "import", "--all", "--from", &one]);
     target.done(&["tenant", "export", "--all", "--to", &two]);
-    let hashes = |name: &str| {
-        let list = fs::read_to_string(desk.path(name).join("tenants.jsonl")).unwrap();
-        let mut lines: Vec<_> = list
-            .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-            .map(|line| (line["name"].to_string(), line["blake3"].to_string()))
-            .collect();
-        lines.sort();
-        lines
+    let [first, second] =
+        [&one, &two].map(|folder| hashes(&Path::new(folder).join("tenants.jsonl")));
+    assert_eq!((first.len(), first), (4, second));
+}
+
+#[test]
+fn a_second_import_of_all_leaves_out_what_is_there() {
+    on_all(|target| {
+        let desk = Desk::new();
+        let from = desk.text("all");
+        for name in ["a", "b", "c"] {
+            target.done(&["tenant", "create", name]);
+        }
+        desk.fill(target, "a", 10);
+        target.done(&["tenant", "export", "--all", "--to", &from]);
+        for name in ["a", "b", "c"] {
+            target.done(&["tenant", "delete", name, "--yes"]);
+        }
+        let back = ["tenant", "import", "--all", "--from", &from];
+        assert_eq!(target.done(&back), "imported 3 tenants\n");
+        // As after a run that was cut short; what was written to one since then is not lost.
+        target.done(&["tenant", "delete", "c", "--yes"]);
+        desk.fill(target, "b", 5);
+        let (code, out, err) = run(&target.with(&back));
+        let said = "tenant a: is there already\ntenant b: is there already\n";
+        assert_eq!(
+            (code, out.as_str()),
+            (0, "imported 1 tenants, 2 were there already\n"),
+            "{err}"
+        );
+        assert!(err.contains(said), "{err}");
+        let told = target.json(&back);
+        let counts = serde_json::json!({ "imported": 0, "failed": 0, "already_there": 3 });
+        assert_eq!(told, counts);
+        target.done(&["tenant", "export", "b", "--to", &desk.text("b.tar.gz")]);
+        assert!(done(&["archive", "show", &desk.text("b.tar.gz")]).contains("records      5\n"));
+        // One of the same name that is another one is a failure, and stays as it is.
+        target.done(&["tenant", "delete", "b", "--yes"]);
+        target.done(&["tenant", "create", "b", "--weight", "77"]);
+        let (code, out, err) = run(&target.with(&back));
+        assert_eq!((code, out.as_str()), (1, "imported 0 tenants, 2 were there already\n"));
+        assert!(err.contains("tenant b: ") && err.contains("not made from this archive"), "{err}");
+        assert_eq!(target.json(&["tenant", "show", "b"])["weight"], 77);
+    });
+}
+
+#[test]
+fn a_list_that_was_changed_is_not_imported() {
+    let (desk, folder) = (Desk::new(), Folder::new());
+    let target = Target::Folder(folder.path());
+    for name in ["a", "b"] {
+        target.done(&["tenant", "create", name]);
+    }
+    desk.fill(&target, "b", 10);
+    let (from, path) = (desk.text("all"), desk.path("all/tenants.jsonl"));
+    target.done(&["tenant", "export", "--all", "--to", &from]);
+    for name in ["a", "b"] {
+        target.done(&["tenant", "delete", name, "--yes"]);
+    }
+    let back = ["tenant", "import", "--all", "--from", &from];
+    let list = fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = list.lines().collect();
+    // Whose data a tenant gets, and where it gets them, is what was signed.
+    let swapped =
+        list.replace("1.tar.gz", "x").replace("2.tar.gz", "1.tar.gz").replace('x', "2.tar.gz");
+    for (lie, words) in [
+        (swapped, "changed after it was signed"),
+        (list.replacen("\"location\":\"home\"", "\"location\":\"eu\"", 1), "changed after"),
+        (format!("{}\n{}\n", lines[0], lines[2]), "changed after"),
+        (format!("{}\n{}\n", lines[0], lines[1]), "does not end with a signature"),
+        (String::new(), "does not end with a signature"),
+    ] {
+        assert_ne!(lie, list);
+        fs::write(&path, lie).unwrap();
+        target.fails(&back, &["tenants.jsonl", words]);
+    }
+    fs::write(&path, &list).unwrap();
+    // So is which archive it is: the files are swapped, and neither is taken for the other.
+    for (from, to) in [("1", "x"), ("2", "1"), ("x", "2")] {
+        let file = |name: &str| desk.path(&format!("all/{name}.tar.gz"));
+        fs::rename(file(from), file(to)).unwrap();
+    }
+    let (code, _, err) = run(&target.with(&back));
+    assert!(code == 1 && err.matches("another one than is meant").count() == 2, "{err}");
+    assert_eq!(target.json(&["tenant", "list"]), serde_json::json!([]));
+}
+
+#[test]
+fn a_signed_list_leads_nowhere_but_to_its_own_folder() {
+    let (desk, folder) = (Desk::new(), Folder::new());
+    let server = folder.serve(&[]);
+    let target = Target::Server(server.url.clone(), folder.key.clone());
+    target.done(&["tenant", "create", "a"]);
+    let from = desk.text("all");
+    target.done(&["tenant", "export", "--all", "--to", &from]);
+    let list = fs::read_to_string(desk.path("all/tenants.jsonl")).unwrap();
+    let line = list.lines().next().unwrap().replace("1.tar.gz", "../1.tar.gz") + "\n";
+    let body = serde_json::json!({ "blake3": blake3::hash(line.as_bytes()).to_hex().as_str() });
+    let bearer = format!("Bearer {}", folder.key);
+    let asked =
+        ureq::post(format!("{}/v1/admin/signer", server.url)).header("authorization", bearer);
+    let signature = asked.send_json(body).unwrap().body_mut().read_to_string().unwrap();
+    fs::write(desk.path("all/tenants.jsonl"), format!("{line}{signature}\n")).unwrap();
+    target.fails(&["tenant", "import", "--all", "--from", &from], &["no file of the folder"]);
+    server.stop();
+}
+
+#[test]
+fn tenants_come_back_where_and_how_they_were_if_that_is_said() {
+    let (desk, folder) = (Desk::new(), Folder::new());
+    let target = Target::Folder(folder.path());
+    for (name, isolation) in [("a", "shared"), ("b", "schema"), ("c", "database")] {
+        target.done(&["tenant", "create", name, "--isolation", isolation]);
+    }
+    let from = desk.text("all");
+    target.done(&["tenant", "export", "--all", "--to", &from]);
+    let isolations = || {
+        let listed = target.json(&["tenant", "list"]);
+        let word = |one: &serde_json::Value| one["isolation"].as_str().unwrap().to_owned();
+        listed.as_array().unwrap().iter().map(word).collect::<Vec<_>>()
     };
-    assert_eq!((hashes("one").len(), hashes("one")), (4, hashes("two")));
-    let lies = list.replacen("\"file\":\"1.tar.gz\"", "\"file\":\"../1.tar.gz\"", 1);
-    assert_ne!(lies, list);
-    fs::write(desk.path("one/tenants.jsonl"), lies).unwrap();
-    target.fails(&["tenant", "import", "--all", "--from", &one], &["no file of the folder"]);
+    let back = ["tenant", "import", "--all", "--from", &from];
+    let recorded = [&back[..], &["--as-recorded"]].concat();
+    for (back, expect) in
+        [(&back[..], ["shared"; 3]), (&recorded[..], ["shared", "schema", "database"])]
+    {
+        for name in ["a", "b", "c"] {
+            target.done(&["tenant", "delete", name, "--yes"]);
+        }
+        target.done(back);
+        assert_eq!(isolations(), expect);
+    }
+    let (code, _, err) = run(&target.with(&[&recorded[..], &["--isolation", "shared"]].concat()));
+    assert!(code == 2 && err.contains("--as-recorded"), "{err}");
+}
+
+#[test]
+fn an_operator_key_that_may_not_open_tenants_is_told_so_when_it_exports() {
+    let (desk, folder) = (Desk::new(), Folder::new());
+    let server = folder.serve(&[]);
+    let operator = Target::Server(server.url.clone(), folder.key.clone());
+    operator.done(&["tenant", "create", "a"]);
+    let key = operator.done(&["key", "create", "--operator", "--no-act-as"]);
+    let limited = Target::Server(server.url.clone(), key.trim().to_owned());
+    let to = desk.text("a.tar.gz");
+    limited.fails(&["tenant", "export", "a", "--to", &to], &["may not open tenants"]);
+    limited.fails(&["tenant", "export", "x", "--to", &to], &["does not exist"]);
+    assert_eq!(desk.names(), Vec::<String>::new());
+    server.stop();
 }

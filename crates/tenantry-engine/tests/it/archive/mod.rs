@@ -1,12 +1,14 @@
 //! Tenants that leave as archives and come back.
 
 mod hostile;
+mod list;
+mod slow;
 mod tar;
 
 use crate::support::*;
 use std::{collections::BTreeMap, fmt::Write as _};
 use tenantry_engine::{
-    archive::{Checked, Importer, NewTenant, Summary, inspect},
+    archive::{Checked, Importer, NewTenant, Summary, Terms, inspect},
     *,
 };
 
@@ -45,11 +47,12 @@ impl World {
         archive: &[u8],
         trusted: Option<PublicKey>,
     ) -> Result<Checked> {
-        let mut intake = self.importer().intake().await?;
+        let bytes = Some(archive.len() as u64);
+        let mut intake = self.importer().intake(&tenant("new"), bytes).await?;
         for part in archive.chunks(100_000) {
             intake.push(part).await?;
         }
-        intake.check(trusted).await
+        intake.check(Terms { trusted, hash: None }).await
     }
 
     pub(crate) async fn import(&self, archive: &[u8], name: &str) -> Result<TenantInfo> {

@@ -17,7 +17,7 @@ pub(super) fn opened(archive: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn packed(tar: &[u8]) -> Vec<u8> {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::new(6));
     gzip.write_all(tar).unwrap();
     gzip.finish().unwrap()
 }

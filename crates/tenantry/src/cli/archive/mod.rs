@@ -25,6 +25,8 @@ use tenantry::{
     archive::{Summary, inspect},
 };
 
+/// Whose signature archives and lists have, and how a list gets one.
+const SIGNER: &str = "/v1/admin/signer";
 /// An archive on this machine may be as large as its disk.
 const BYTES_MAX: u64 = u64::MAX;
 
@@ -67,7 +69,8 @@ Examples:
   tenantry tenant import acme-2 --from acme.tar.gz
   tenantry tenant import acme --from acme.tar.gz --location eu --isolation database
   tenantry tenant import acme --from theirs.tar.gz --trust 2f6e…
-  tenantry tenant import --all --from ./archives")]
+  tenantry tenant import --all --from ./archives
+      Every tenant of the folder's signed list. Run again, it leaves out those that it has made.")]
 pub(super) struct ImportArgs {
     /// The new tenant's name
     #[arg(required_unless_present = "all")]
@@ -81,6 +84,9 @@ pub(super) struct ImportArgs {
     /// Public key of another installation whose archives are taken, too
     #[arg(long, value_name = "KEY")]
     trust: Option<String>,
+    /// With --all: each where and how it was in the installation that has exported it
+    #[arg(long, requires = "all", conflicts_with_all = ["isolation", "location"])]
+    as_recorded: bool,
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
@@ -150,11 +156,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say whose signature the installation's archives have: what others give by --trust
+    Signer(Box<Common>),
 }
 
 pub(super) fn run(args: ArchiveArgs) -> Result<()> {
-    let Command::Show { file, json } = args.command;
-    let summary = inspect(&file, BYTES_MAX)?;
+    match args.command {
+        Command::Show { file, json } => show(&file, json),
+        Command::Signer(common) => with(*common, |client, json| {
+            let signer = client.call("GET", SIGNER, None)?;
+            if json { print_json(&signer) } else { print(&(text(&signer, "public_key") + "\n")) }
+        }),
+    }
+}
+
+fn show(file: &Path, json: bool) -> Result<()> {
+    let summary = inspect(file, BYTES_MAX)?;
     let shown = described(&summary);
     if json {
         return print_json(&shown);
@@ -233,19 +250,20 @@ fn export_one(client: &Client, name: &str, to: &Path, force: bool) -> Result<Sum
 }
 
 pub(super) fn import(args: ImportArgs) -> Result<()> {
-    let ImportArgs { name, all, from, trust, place, mut common } = args;
-    place.settle(&mut common)?;
-    let mut query = String::new();
-    let trust = trust.map(|key| ("trust", key));
-    for (key, value) in place.parts().chain(trust) {
-        let sign = if query.is_empty() { '?' } else { '&' };
-        let _ = write!(query, "{sign}{key}={}", segment(&value));
+    let ImportArgs { name, all, from, trust, as_recorded, place, mut common } = args;
+    if !as_recorded {
+        place.settle(&mut common)?;
     }
+    let mut asked: Vec<_> = place.parts().collect();
+    asked.extend(trust.clone().map(|key| ("trust", key)));
     let Some(name) = name.filter(|_| !all) else {
-        return with(common, |client, json| all::import(client, &from, &query, json));
+        return with(common, |client, json| {
+            let order = all::Order { client, from: &from, trust, as_recorded, asked };
+            order.import(json)
+        });
     };
     with(common, |client, json| {
-        let made = import_one(client, &name, &from, &query)?;
+        let made = import_one(client, &name, &from, &asked)?;
         if json {
             return print_json(&made);
         }
@@ -254,14 +272,25 @@ pub(super) fn import(args: ImportArgs) -> Result<()> {
     })
 }
 
+/// The part of a path that asks for something.
+fn query(asked: &[(&str, String)]) -> String {
+    let mut query = String::new();
+    for (key, value) in asked {
+        let sign = if query.is_empty() { '?' } else { '&' };
+        let _ = write!(query, "{sign}{key}={}", segment(value));
+    }
+    query
+}
+
 /// Makes a tenant of the archive in a file.
-fn import_one(client: &Client, name: &str, from: &Path, query: &str) -> Result<Value> {
+fn import_one(client: &Client, name: &str, from: &Path, asked: &[(&str, String)]) -> Result<Value> {
     let shown = from.display();
     let file = File::open(from).with_context(|| format!("open {shown}"))?;
     let bytes = file.metadata().with_context(|| format!("open {shown}"))?.len();
     let bar = bar(Some(bytes));
     let sent = bar.clone();
-    let made = client.upload(&format!("{}/import{query}", path(name)), file, move |read| {
+    let to = format!("{}/import{}", path(name), query(asked));
+    let made = client.upload(&to, file, bytes, move |read| {
         sent.inc(read);
         if read == 0 {
             sent.set_message("is checked and written");
