@@ -79,7 +79,9 @@ impl Denials {
         self.add(tenant, event);
     }
 
-    fn add(&self, tenant: TenantId, event: AuditEvent) {
+    /// [`Denials::note`] with all of the target: for whoever knows that it is not long, and that it
+    /// says nothing without its end.
+    pub(crate) fn add(&self, tenant: TenantId, event: AuditEvent) {
         let pending = &mut *self.0.lock();
         let log = pending.logs.entry(tenant).or_default();
         let full = log.len >= LOG_EVENTS_MAX;

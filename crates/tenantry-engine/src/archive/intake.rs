@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Weak},
 };
 use tenantry_auth::TenantId;
-use tenantry_store::{AuditOutcome, PublicKey};
+use tenantry_store::{AuditEvent, AuditOutcome, PublicKey};
 use tenantry_types::{Error, ErrorKind, Result};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -62,9 +62,15 @@ impl Notes {
                 | ErrorKind::Internal
                 | ErrorKind::Corrupt => {}
                 kind => {
-                    let outcome = AuditOutcome::Refused(kind);
-                    let (log, denials) = (TenantId::INSTALLATION, &self.inner.denials);
-                    denials.note(log, &self.actor, self.action, &self.target, outcome);
+                    let event = AuditEvent {
+                        actor: self.actor.clone(),
+                        action: self.action.to_owned(),
+                        target: self.target.clone(),
+                        outcome: AuditOutcome::Refused(kind),
+                        count: 1,
+                    };
+                    // A key that is cut off names nobody, however long the tenant's name is.
+                    self.inner.denials.add(TenantId::INSTALLATION, event);
                 }
             }
         }

@@ -124,6 +124,29 @@ async fn the_operators_log_has_refused_imports_and_who_has_signed_what_was_trust
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_name_cuts_nothing_off_what_the_operators_log_has_of_a_refusal() {
+    let (world, other) = (World::new().await, Forger::new().await);
+    world.tenant("a").await;
+    let own = world.archive("a").await;
+    let content = super::tar::entries(&own);
+    let content = content[..content.len() - 2].to_vec();
+    let archive = other.archive(content, [1, 0, 0]);
+    let (hash, named) = (blake3::hash(&archive).to_hex(), HEXLOWER.encode(&other.public()));
+    let (long, longer) = ("ä".repeat(256), "ö".repeat(256));
+    let mut intake = world.importer().intake(&tenant(&long), None).await.unwrap();
+    intake.push(&archive).await.unwrap();
+    intake.check(Terms::default()).await.unwrap_err();
+    world.importer().copy(&tenant(&long), &new(&longer)).await.unwrap_err();
+    let log = world.operator().audit(0, 1_000).await.unwrap();
+    let targets: Vec<_> = log.iter().map(|one| one.event.target.as_str()).collect();
+    let expected =
+        [format!("{long}: archive {hash}, signed by {named}"), format!("{long} → {longer}")];
+    for target in expected {
+        assert!(targets.contains(&target.as_str()), "{target}: {targets:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_archive_that_is_not_the_one_that_is_meant_is_refused() {
     let world = World::new().await;
     for name in ["a", "b"] {
