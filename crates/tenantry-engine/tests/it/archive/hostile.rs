@@ -126,6 +126,8 @@ impl Attack {
         assert_eq!(after.keys().collect::<Vec<_>>(), self.before.keys().collect::<Vec<_>>());
         let changed = changed(&self.before, &after);
         assert!(changed.is_subset(&self.noted), "{changed:?}");
+        // The file that has the log has more, which is as it was.
+        assert!(self.world.archive("a").await == self.archive);
     }
 }
 
