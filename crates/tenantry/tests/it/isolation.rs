@@ -178,6 +178,8 @@ fn operators_rows() -> Vec<Row> {
             "/v1/admin/tenants/{tenant}/copy",
             Some(json!({"name": "copy-of-the-victim"})),
         ),
+        row(Operator, "GET", "/v1/admin/signer", None),
+        row(Operator, "POST", "/v1/admin/signer", Some(json!({"blake3": "7".repeat(64)}))),
         row(Operator, "GET", "/v1/admin/leftovers", None),
         row(Operator, "DELETE", "/v1/admin/leftovers/{tenant}", None),
         row(Operator, "POST", "/v1/admin/keys", Some(json!({"label": "x", "act_as": true}))),
