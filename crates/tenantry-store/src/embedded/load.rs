@@ -103,11 +103,13 @@ impl Inner {
                     return Ok(Some(hot));
                 }
                 Kept::GivenUp => return Ok(None),
-                Kept::Behind(mut read, of, changes) => {
+                Kept::Behind(mut read, changes) => {
                     is_behind = true;
                     (partition, room) = compute(usize::MAX, move || {
-                        changes.into_iter().for_each(|change| change(&mut read));
-                        Ok((read, of))
+                        for change in changes {
+                            change(&mut read.0);
+                        }
+                        Ok(*read)
                     })
                     .await?;
                 }

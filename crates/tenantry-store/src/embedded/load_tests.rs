@@ -18,7 +18,7 @@ const WIDTH: usize = 32;
 fn record(id: usize, version: usize) -> RecordWrite {
     RecordWrite {
         vector: Some((0..WIDTH).map(|at| ((id * 31 + at * 7 + version) % 97) as f32).collect()),
-        document: Some(format!("{id} in version {version}").into()),
+        document: Some(format!("{id} in version {version}")),
         ..RecordWrite::new(RecordId::parse(id.to_string()).unwrap())
     }
 }
@@ -116,7 +116,7 @@ async fn loads_with_and_without_the_lock_do_not_wait_for_each_other() {
         }
         let all = async {
             while let Some(found) = asking.join_next().await {
-                assert_eq!(found.unwrap(), 5)
+                assert_eq!(found.unwrap(), 5);
             }
         };
         tokio::time::timeout(Duration::from_secs(60), all).await.expect("they wait for each other");

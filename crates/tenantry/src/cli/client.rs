@@ -245,6 +245,16 @@ impl Client {
         self.send(method, None, path, body.map(Value::to_string).unwrap_or_default())
     }
 
+    /// Asks for something; none if it is not there.
+    pub(crate) fn find(&self, path: &str) -> Result<Option<Value>> {
+        match self.call("GET", path, None) {
+            Err(why) if why.downcast_ref().is_some_and(|why: &Refusal| why.status == 404) => {
+                Ok(None)
+            }
+            found => found.map(Some),
+        }
+    }
+
     /// [`Client::call`] within the named tenant.
     pub(crate) fn call_in(
         &self,

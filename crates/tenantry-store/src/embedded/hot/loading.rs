@@ -107,7 +107,7 @@ pub(crate) enum Begun {
 pub(crate) enum Kept {
     Hot(Hot),
     /// What is to be applied before.
-    Behind(Partition, Reservation, Vec<Change>),
+    Behind(Box<(Partition, Reservation)>, Vec<Change>),
     GivenUp,
 }
 
@@ -209,7 +209,7 @@ impl HotSet {
             }
             Some(changes) => {
                 drop(state);
-                Kept::Behind(partition, reservation, changes)
+                Kept::Behind(Box::new((partition, reservation)), changes)
             }
         }
     }

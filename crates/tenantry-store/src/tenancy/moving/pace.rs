@@ -135,7 +135,7 @@ mod tests {
         moves.limit(None);
         // What it has rested meanwhile was no work, and is no rest that is still due.
         moves.pace.rested(2 * took);
-        assert_eq!(moves.pace.rest(3 * took, true), BREATHS * took - 2 * took);
+        assert_eq!(moves.pace.rest(3 * took, true), (BREATHS - 2) * took);
         moves.pace.rested(9 * took);
         assert_eq!(moves.pace.rest(10 * took, true), Duration::ZERO);
         moves.pace.count(1 << 30);

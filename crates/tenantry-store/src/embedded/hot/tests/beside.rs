@@ -3,7 +3,7 @@
 use super::loads::{partition, set, tenant};
 use crate::embedded::{
     disk::Body,
-    hot::{Begun, HotSet, Kept, Load, loading::Change},
+    hot::{Begun, HotSet, Kept, Load},
     partition::Partition,
     tenants::OpenTenant,
 };
@@ -44,10 +44,12 @@ async fn end(set: &Arc<HotSet>, tenant: &OpenTenant, load: Load) -> Option<(usiz
     loop {
         match set.keep_loaded(tenant, read, &load) {
             Kept::GivenUp => return None,
-            Kept::Behind(mut partition, room, changes) => {
+            Kept::Behind(mut behind_by, changes) => {
                 behind += changes.len();
-                changes.into_iter().for_each(|change: Change| change(&mut partition));
-                read = (partition, room);
+                for change in changes {
+                    change(&mut behind_by.0);
+                }
+                read = *behind_by;
             }
             Kept::Hot(hot) => {
                 let partition = hot.read();
