@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use std::{
     fmt,
     num::NonZero,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, LazyLock, atomic::AtomicU64},
     thread::available_parallelism,
     time::Duration,
 };
@@ -360,8 +360,9 @@ impl Turn {
     }
 
     /// As [`Turn::pass`], for work that others should not feel: once it has computed for `burst`
-    /// without a rest, it gives the place up and rests for `times` as long. How long it was away.
-    pub async fn breathe(&mut self, burst: Duration, times: u32) -> Duration {
+    /// without a rest, it gives the place up and rests for `times` as long, but no longer than `most`.
+    /// How long it was away.
+    pub async fn breathe(&mut self, burst: Duration, (times, most): (u32, Duration)) -> Duration {
         let passed = Duration::from_nanos(self.mark.wall_until(self.place.pool.0.meter.wall()));
         if self.is_within || (self.place.is_held && passed < burst) {
             return Duration::ZERO;
@@ -370,7 +371,7 @@ impl Turn {
         if self.place.is_held {
             self.settle();
             self.release();
-            tokio::time::sleep(passed * times).await;
+            tokio::time::sleep((passed * times).min(most)).await;
         }
         if let Some(mut waiting) = self.ask_again() {
             let place = waiting.place().await;
@@ -492,6 +493,12 @@ impl Drop for Turn {
             self.settle();
         }
     }
+}
+
+/// CPU time of this thread since some fixed moment.
+pub(crate) fn thread_cpu() -> Duration {
+    static METER: LazyLock<ThreadMeter> = LazyLock::new(ThreadMeter::new);
+    Duration::from_nanos(METER.cpu())
 }
 
 /// Work below this many bytes to read is done where it is asked for; above, on a thread that may

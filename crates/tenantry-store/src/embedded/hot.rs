@@ -216,7 +216,9 @@ impl HotSet {
         // A load beside this one is in vain.
         let given_up = state.loads.give_up_of(place);
         let mut dropped = Vec::new();
-        let is_kept = state.generation == tenant.generation() && bytes <= self.budget;
+        // One that was erased while its last load went on must leave nothing in memory.
+        let is_current = state.generation == tenant.generation() && !tenant.is_gone();
+        let is_kept = is_current && bytes <= self.budget;
         if is_kept {
             dropped.extend(state.shares.remove(&place));
             // Others make room for its true size before it is one of those that may give way.
@@ -261,10 +263,10 @@ impl HotSet {
         self: &Arc<Self>,
         tenant: &OpenTenant,
         collection: CollectionNumber,
-        large: bool,
+        (large, bytes): (bool, usize),
         change: impl FnOnce(&mut Partition) + Send + 'static,
     ) {
-        let Some((hot, change)) = self.target(tenant, collection, large, change) else { return };
+        let Some((hot, change)) = self.target(tenant, collection, bytes, change) else { return };
         hot.marks.changed();
         if !large && let Some(mut partition) = hot.try_write() {
             change(&mut partition);
@@ -298,7 +300,7 @@ impl HotSet {
         &self,
         tenant: &OpenTenant,
         collection: CollectionNumber,
-        large: bool,
+        bytes: usize,
         change: C,
     ) -> Option<(Hot, C)> {
         let (weight, now) = (u32::from(tenant.info().weight), self.now());
@@ -311,9 +313,11 @@ impl HotSet {
             hot.weight.store(weight, Ordering::Relaxed);
             return Some((Arc::clone(hot), change));
         }
-        let given_up = state.loads.note(place, large, change);
+        // A whole batch: whoever does not take it drops it without the set's lock.
+        let mut change = Some(change);
+        let given_up = state.loads.note(place, bytes, &mut change);
         drop(state);
-        drop(given_up);
+        drop((given_up, change));
         None
     }
 

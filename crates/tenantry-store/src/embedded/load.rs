@@ -92,7 +92,12 @@ impl Inner {
             () = load.given_up() => return Ok(None),
             begun = begin => begun?,
         };
-        let (mut partition, mut room, is_saved) = self.read_all(tenant, db, info, room).await?;
+        let is_vain = load.is_vain();
+        let read = self.read_all(tenant, (db, info, room), is_vain).await;
+        if load.is_vain()() {
+            return Ok(None);
+        }
+        let (mut partition, mut room, is_saved) = read?;
         let mut is_behind = false;
         loop {
             match self.hot.keep_loaded(tenant, (partition, room), &load) {
@@ -102,7 +107,16 @@ impl Inner {
                     }
                     return Ok(Some(hot));
                 }
-                Kept::GivenUp => return Ok(None),
+                Kept::GivenUp(read) => {
+                    return compute(usize::MAX, move || {
+                        let (partition, room) = *read;
+                        // In this order, so that memory is given back before the room for it.
+                        drop(partition);
+                        drop(room);
+                        Ok(None)
+                    })
+                    .await;
+                }
                 Kept::Behind(mut read, changes) => {
                     is_behind = true;
                     (partition, room) = compute(usize::MAX, move || {
@@ -135,7 +149,7 @@ impl Inner {
         // lock is held, so it says the same.
         let db = self.data(tenant).await?;
         let info = self.tenancy.present(tenant, collection).await?;
-        let (partition, room, is_saved) = self.read_all(tenant, db, info, room).await?;
+        let (partition, room, is_saved) = self.read_all(tenant, (db, info, room), || false).await?;
         let hot = self.hot.keep(tenant, partition, room);
         if is_saved {
             hot.marks.loaded_current();
@@ -160,18 +174,18 @@ impl Inner {
         self.hot.reserve(tenant, usize::try_from(about).unwrap_or(usize::MAX)).await
     }
 
+    /// Reads a partition; fails soon when it is read in vain.
     async fn read_all(
         self: &Arc<Self>,
         tenant: &Arc<OpenTenant>,
-        db: Arc<Db>,
-        info: Arc<CollectionInfo>,
-        mut room: Reservation,
+        (db, info, mut room): (Arc<Db>, Arc<CollectionInfo>, Reservation),
+        is_vain: impl Fn() -> bool + Send + 'static,
     ) -> Result<Loaded> {
         let (inner, tenant) = (Arc::clone(self), Arc::clone(tenant));
         let index = IndexConfig { seed: index_seed(&tenant, info.number), ..self.index };
         compute(room.bytes().max(room.leaving_bytes()), move || {
             room.make_room();
-            let mut partition = load(&db, &tenant, &info, index, &mut room)?;
+            let mut partition = load(&db, &tenant, &info, index, (&mut room, &is_vain))?;
             let is_saved = inner.restore_saved(&db, &tenant, &info, &mut partition);
             // In this order, so that memory is given back before the room for it.
             Ok((partition, room, is_saved))
@@ -241,16 +255,16 @@ fn load(
     tenant: &OpenTenant,
     info: &CollectionInfo,
     index: IndexConfig,
-    room: &mut Reservation,
+    (room, is_vain): (&mut Reservation, &dyn Fn() -> bool),
 ) -> Result<Partition> {
     if write::statistics(db, tenant, info)?.records < READ_AHEAD_MIN {
-        return load_with(db, tenant, info, index, room, vectors_of(db, tenant, info));
+        return load_with(db, tenant, info, index, (room, is_vain), vectors_of(db, tenant, info));
     }
     thread::scope(|threads| {
         let widest = info.fields().iter().filter_map(|(.., spec)| spec.dimension).max();
         let bytes = widest.unwrap_or(0) as usize * size_of::<f32>();
         let vectors = ahead(threads, bytes, || vectors_of(db, tenant, info))?;
-        load_with(db, tenant, info, index, room, vectors)
+        load_with(db, tenant, info, index, (room, is_vain), vectors)
     })
 }
 
@@ -261,7 +275,7 @@ fn load_with(
     tenant: &OpenTenant,
     info: &CollectionInfo,
     index: IndexConfig,
-    room: &mut Reservation,
+    (room, is_vain): (&mut Reservation, &dyn Fn() -> bool),
     vectors: impl Iterator<Item = Result<StoredVector>>,
 ) -> Result<Partition> {
     let budget = room.budget();
@@ -280,6 +294,9 @@ fn load_with(
             return Err(too_large(bytes as u64, budget as u64));
         }
         room.cover(bytes);
+        if is_vain() {
+            return Err(Error::internal("a load that was given up"));
+        }
     }
     for item in vectors {
         let StoredVector { number, ordinal, vector } = item?;
@@ -292,6 +309,9 @@ fn load_with(
             return Err(too_large(bytes as u64, budget as u64));
         }
         room.cover(bytes);
+        if is_vain() {
+            return Err(Error::internal("a load that was given up"));
+        }
     }
     Ok(partition)
 }

@@ -62,7 +62,7 @@ impl Embedded {
     }
 }
 
-/// Records, and bytes of their texts and vectors, that are applied in memory where they were
+/// Records, and their bytes, that are applied in memory where they were
 /// written; more are applied on a thread that may block.
 const INLINE_CHANGES: usize = 128;
 const INLINE_CHANGE_BYTES: usize = 512 << 10;
@@ -125,10 +125,10 @@ impl Inner {
             self.hot.forget(tenant.id(), number);
         }
         let applied = prepared.place;
-        let large = applied.len() > INLINE_CHANGES
-            || applied.iter().map(Applied::bytes).sum::<usize>() > INLINE_CHANGE_BYTES;
+        let bytes = applied.iter().map(Applied::bytes).sum();
+        let large = applied.len() > INLINE_CHANGES || bytes > INLINE_CHANGE_BYTES;
         self.hot
-            .change(&tenant, number, large, move |partition| {
+            .change(&tenant, number, (large, bytes), move |partition| {
                 for one in applied {
                     partition.put(one.ordinal, one.body, &one.vectors);
                 }
@@ -188,8 +188,9 @@ impl Inner {
         let unapplied = self.hot.unapplied(&tenant, info.number);
         self.forget_codes(&tenant, info.number).await?;
         let count = doomed.len();
+        let bytes = doomed.iter().map(|(_, id)| size_of::<(u64, String)>() + id.len()).sum();
         self.hot
-            .change(&tenant, info.number, count > INLINE_CHANGES, move |partition| {
+            .change(&tenant, info.number, (count > INLINE_CHANGES, bytes), move |partition| {
                 for (_, id) in &doomed {
                     partition.remove(id);
                 }

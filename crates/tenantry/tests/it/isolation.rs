@@ -178,6 +178,12 @@ fn operators_rows() -> Vec<Row> {
             "/v1/admin/tenants/{tenant}/copy",
             Some(json!({"name": "copy-of-the-victim"})),
         ),
+        row(
+            Operator,
+            "POST",
+            "/v1/admin/placement/plan",
+            Some(json!({"rules": [{"from": "shared", "to": "schema", "records_over": 1}]})),
+        ),
         row(Operator, "GET", "/v1/admin/signer", None),
         row(Operator, "POST", "/v1/admin/signer", Some(json!({"blake3": "7".repeat(64)}))),
         row(Operator, "GET", "/v1/admin/leftovers", None),

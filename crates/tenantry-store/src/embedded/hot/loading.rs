@@ -6,7 +6,14 @@
 //! it is not kept.
 
 use super::{Hot, HotSet, OpenTenant, Partition, Place, Reservation};
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tenantry_auth::TenantId;
 use tenantry_types::CollectionNumber;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
@@ -14,25 +21,41 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 /// A commit as memory learns of it.
 pub(super) type Change = Box<dyn FnOnce(&mut Partition) + Send>;
 
-/// Changes that one load may be behind; a large one counts as many.
+/// Changes that one load may be behind, and their bytes.
 const CHANGES_MAX: usize = 512;
-const LARGE_COUNTS: usize = 64;
+const CHANGE_BYTES_MAX: usize = 32 << 20;
 
 struct Loading {
     collection: CollectionNumber,
     number: u64,
     changes: Vec<Change>,
+    /// Of those that were noted since the disk is read.
     count: usize,
+    bytes: usize,
     /// False until the writer lock is not waited for any more.
     is_reading: bool,
     over: Arc<Mutex<()>>,
-    given_up: Arc<Notify>,
+    end: Arc<End>,
+}
+
+/// Whether a load was given up.
+#[derive(Debug, Default)]
+pub(super) struct End {
+    is_given_up: AtomicBool,
+    told: Notify,
 }
 
 impl Loading {
-    fn end(self) -> Vec<Change> {
-        self.given_up.notify_one();
-        self.changes
+    /// It stays known until it has ended, so that the tenant has no other one meanwhile.
+    fn give_up(&mut self) -> Vec<Change> {
+        if !self.end.is_given_up.swap(true, Ordering::AcqRel) {
+            self.end.told.notify_one();
+        }
+        std::mem::take(&mut self.changes)
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.end.is_given_up.load(Ordering::Acquire)
     }
 }
 
@@ -50,47 +73,57 @@ impl fmt::Debug for Loads {
 }
 
 /// What was noted for a load that was given up, to be dropped without the set's lock.
-pub(super) type GivenUp = Option<Vec<Change>>;
+pub(super) type GivenUp = Vec<Change>;
 
 impl Loads {
-    /// Notes a change, if its collection is being loaded.
-    pub(super) fn note(
+    /// Takes a change that its load must learn of, if its collection is being read.
+    pub(super) fn note<C: FnOnce(&mut Partition) + Send + 'static>(
         &mut self,
         (tenant, collection): Place,
-        large: bool,
-        change: impl FnOnce(&mut Partition) + Send + 'static,
+        bytes: usize,
+        change: &mut Option<C>,
     ) -> GivenUp {
-        let load = self.all.get_mut(&tenant).filter(|load| load.collection == collection)?;
-        load.count += if large { LARGE_COUNTS } else { 1 };
-        if load.count > CHANGES_MAX {
-            return self.give_up(tenant);
+        let is_told = |load: &&mut Loading| {
+            // What is written before the disk is read is found there.
+            load.collection == collection && load.is_reading && !load.is_given_up()
+        };
+        let Some(load) = self.all.get_mut(&tenant).filter(is_told) else { return Vec::new() };
+        load.count += 1;
+        load.bytes = load.bytes.saturating_add(bytes);
+        if load.count > CHANGES_MAX || load.bytes > CHANGE_BYTES_MAX {
+            return load.give_up();
         }
-        load.changes.push(Box::new(change));
-        None
+        if let Some(change) = change.take() {
+            load.changes.push(Box::new(change));
+        }
+        Vec::new()
     }
 
     pub(super) fn give_up(&mut self, tenant: TenantId) -> GivenUp {
-        self.all.remove(&tenant).map(Loading::end)
+        self.all.get_mut(&tenant).map(Loading::give_up).unwrap_or_default()
     }
 
     pub(super) fn give_up_of(&mut self, (tenant, collection): Place) -> GivenUp {
-        self.all.get(&tenant).filter(|load| load.collection == collection)?;
-        self.give_up(tenant)
+        let load = self.all.get_mut(&tenant).filter(|load| load.collection == collection);
+        load.map(Loading::give_up).unwrap_or_default()
     }
 
     /// One that may wait for the writer lock, or does what its holder is about to do.
     fn overtake(&mut self, (tenant, collection): Place) -> GivenUp {
-        let is_in_the_way = |load: &&Loading| load.collection == collection || !load.is_reading;
-        self.all.get(&tenant).filter(is_in_the_way)?;
-        self.give_up(tenant)
+        let is_in_the_way =
+            |load: &&mut Loading| load.collection == collection || !load.is_reading;
+        let load = self.all.get_mut(&tenant).filter(is_in_the_way);
+        load.map(Loading::give_up).unwrap_or_default()
     }
 
     pub(super) fn give_up_all(&mut self) -> Vec<GivenUp> {
-        self.all.drain().map(|(_, load)| Some(load.end())).collect()
+        self.all.values_mut().map(Loading::give_up).collect()
     }
 
+    /// A load that was not given up.
     fn of(&mut self, load: &Load) -> Option<&mut Loading> {
-        self.all.get_mut(&load.place.0).filter(|loading| loading.number == load.number)
+        let loading = self.all.get_mut(&load.place.0)?;
+        (loading.number == load.number && !loading.is_given_up()).then_some(loading)
     }
 }
 
@@ -108,7 +141,8 @@ pub(crate) enum Kept {
     Hot(Hot),
     /// What is to be applied before.
     Behind(Box<(Partition, Reservation)>, Vec<Change>),
-    GivenUp,
+    /// To be dropped where that may take long, in this order.
+    GivenUp(Box<(Partition, Reservation)>),
 }
 
 /// A load under way. Dropping it ends it.
@@ -116,34 +150,37 @@ pub(crate) struct Load {
     set: Arc<HotSet>,
     place: Place,
     number: u64,
-    given_up: Arc<Notify>,
+    end: Arc<End>,
     _over: OwnedMutexGuard<()>,
 }
 
 impl Load {
     /// Waits until it was given up. Once only.
     pub(crate) async fn given_up(&self) {
-        self.given_up.notified().await;
+        self.end.told.notified().await;
     }
 
-    /// Call under the tenant's writer lock, when the disk is seen as it is: what was committed before
-    /// is there.
+    /// Whether what is read is read in vain.
+    pub(crate) fn is_vain(&self) -> impl Fn() -> bool + Send + use<> {
+        let end = Arc::clone(&self.end);
+        move || end.is_given_up.load(Ordering::Acquire)
+    }
+
+    /// Call under the tenant's writer lock, before the disk is seen as it is: what was committed
+    /// before is there.
     pub(crate) fn begin(&self) {
-        let mut state = self.set.state.lock();
-        let seen = state.loads.of(self).map(|loading| {
-            (loading.count, loading.is_reading) = (0, true);
-            std::mem::take(&mut loading.changes)
-        });
-        drop(state);
-        drop(seen);
+        if let Some(loading) = self.set.state.lock().loads.of(self) {
+            loading.is_reading = true;
+        }
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
         let mut state = self.set.state.lock();
-        let is_there = state.loads.of(self).is_some();
-        let rest = if is_there { state.loads.give_up(self.place.0) } else { None };
+        let is_it = |loading: &Loading| loading.number == self.number;
+        let is_there = state.loads.all.get(&self.place.0).is_some_and(is_it);
+        let rest = is_there.then(|| state.loads.all.remove(&self.place.0));
         drop(state);
         drop(rest);
     }
@@ -168,19 +205,20 @@ impl HotSet {
         }
         state.loads.number += 1;
         let number = state.loads.number;
-        let given_up = Arc::<Notify>::default();
+        let end = Arc::<End>::default();
         let loading = Loading {
             collection,
             number,
             changes: Vec::new(),
             count: 0,
+            bytes: 0,
             is_reading: false,
             over,
-            given_up: Arc::clone(&given_up),
+            end: Arc::clone(&end),
         };
         state.loads.all.insert(place.0, loading);
         drop(state);
-        Begun::Load(Load { set: Arc::clone(self), place, number, given_up, _over: held })
+        Begun::Load(Load { set: Arc::clone(self), place, number, end, _over: held })
     }
 
     /// Call before anything is waited for with the tenant's writer lock: a load that has room may
@@ -202,7 +240,7 @@ impl HotSet {
         match changes {
             None => {
                 drop(state);
-                Kept::GivenUp
+                Kept::GivenUp(Box::new((partition, reservation)))
             }
             Some(changes) if changes.is_empty() => {
                 Kept::Hot(self.keep_in(state, tenant, partition, reservation))

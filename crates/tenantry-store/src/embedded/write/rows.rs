@@ -7,6 +7,7 @@ use crate::{
         Space,
         commit::Commit,
         disk::{self, Body},
+        footprint,
         hot::Hot,
         keys::{self, Tail},
         opened::Db,
@@ -38,9 +39,9 @@ pub(super) struct Applied {
 }
 
 impl Applied {
-    /// Bytes of text and vectors.
+    /// Bytes of all its parts.
     pub(super) fn bytes(&self) -> usize {
-        self.body.document.as_ref().map_or(0, |text| text.len())
+        footprint::of_row(&self.body)
             + self.vectors.iter().map(|(_, vector)| size_of_val(vector.as_slice())).sum::<usize>()
     }
 }

@@ -6,6 +6,7 @@ use super::{
     Carry,
     carry::Role,
     copy::{Differences, Rows},
+    pace::Rested,
     replay::late,
     run::Mover,
 };
@@ -121,7 +122,7 @@ impl<B: Carry> Tenancy<B> {
         let mut turn = self.turn(tenant).await?;
         let ours = self.look(tenant).await?;
         let theirs = self.look(arriving).await?;
-        let (mut rows, mut bytes) = (0, 0);
+        let (mut rows, mut bytes, mut rested) = (0, 0, Rested::now());
         for _ in 0..STARTS_AT_ONCE {
             let Some((start, from)) = check.left.pop_front() else { break };
             let mut differences =
@@ -137,7 +138,7 @@ impl<B: Carry> Tenancy<B> {
                 // A record has one body, whatever else it has.
                 let family = differences.last.get(PREFIX_BYTES - 1);
                 check.records += u64::from(family == Some(&(Family::Body as u8)));
-                self.moves.pace.pass(&mut turn).await;
+                self.moves.pace.pass(&mut turn, &mut rested).await;
                 if is_full(&differences) {
                     self.count_compared(differences.bytes);
                     let mut following = differences.last.clone();

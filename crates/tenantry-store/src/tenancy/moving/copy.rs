@@ -2,7 +2,7 @@
 //! the order of ordinals. Records and rows are copied as they are sealed: what is authenticated
 //! with them says nothing of a place.
 
-use super::{Carry, carry::Role, row::Cursor};
+use super::{Carry, carry::Role, pace::Rested, row::Cursor};
 use crate::pool::Turn;
 use crate::tenancy::{
     Pair, Space, Tenancy, View, WriteSet,
@@ -218,6 +218,7 @@ impl<B: Carry> Tenancy<B> {
                 return Err(Error::new(ErrorKind::Unsupported, message));
             }
         }
+        let mut rested = Rested::now();
         for family in Family::of(Role::Catalog) {
             let start = tenant.prefix().family(family);
             let mut rows = Rows::default();
@@ -229,6 +230,7 @@ impl<B: Carry> Tenancy<B> {
                 if rows.is_full() {
                     self.put_rows(arriving, std::mem::take(&mut rows)).await?;
                 }
+                self.moves.pace.breathe(&mut rested).await;
             }
             self.put_rows(arriving, rows).await?;
         }
@@ -347,14 +349,14 @@ impl<B: Carry> Tenancy<B> {
             };
             return Ok(());
         }
-        let mut page = page.into_iter().peekable();
+        let (mut page, mut rested) = (page.into_iter().peekable(), Rested::now());
         while page.peek().is_some() && !rows.is_full() {
             let some = page.by_ref().take(RECORDS_TOGETHER).collect();
             for ordinal in reader.put(view, some, rows).await? {
                 cursor.records += 1;
                 cursor.ordinal = ordinal.saturating_add(1);
             }
-            self.moves.pace.pass(turn).await;
+            self.moves.pace.pass(turn, &mut rested).await;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::{Moves, row::Phase};
 use crate::{
-    pool::Turn,
+    pool::{Turn, thread_cpu},
     tenancy::{Tenancy, moving::Carry},
 };
 use std::{
@@ -37,6 +37,16 @@ pub(super) struct Pace {
     rested: AtomicU64,
 }
 
+/// The CPU time of the mover's thread when it has rested last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rested(Duration);
+
+impl Rested {
+    pub(super) fn now() -> Self {
+        Self(thread_cpu())
+    }
+}
+
 impl Moves {
     /// Moves no more bytes a second than this.
     pub(crate) fn limit(&self, rate: Option<NonZeroU64>) {
@@ -51,20 +61,21 @@ impl Pace {
     }
 
     /// Between two slices of a piece of work for which nobody waits: lets others compute.
-    pub(super) async fn pass(&self, turn: &mut Option<Turn>) {
-        if let Some(turn) = turn {
-            self.rested(turn.breathe(BURST, BREATHS).await);
+    pub(super) async fn pass(&self, turn: &mut Option<Turn>, since: &mut Rested) {
+        match turn {
+            Some(turn) => self.rested(turn.breathe(BURST, (BREATHS, BREATH_MAX)).await),
+            None => self.breathe(since).await,
         }
     }
 
-    /// The same where no turn is held. It has worked since then.
-    pub(super) async fn breathe(&self, since: &mut Instant) {
-        let took = since.elapsed();
-        if took >= BURST {
+    /// The same where no turn is held. What waits for a database does not compute.
+    pub(super) async fn breathe(&self, since: &mut Rested) {
+        let used = thread_cpu().saturating_sub(since.0);
+        if used >= BURST {
             let begun = Instant::now();
-            tokio::time::sleep((BREATHS * took).min(BREATH_MAX)).await;
-            *since = Instant::now();
-            self.rested(*since - begun);
+            tokio::time::sleep((BREATHS * used).min(BREATH_MAX)).await;
+            *since = Rested::now();
+            self.rested(begun.elapsed());
         }
     }
 

@@ -12,6 +12,7 @@ use super::{
 use crate::tenancy::Tenancy;
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     thread,
     time::{Duration, Instant},
@@ -47,14 +48,24 @@ pub(crate) fn spawn<B: Carry>(tenancy: &Arc<Tenancy<B>>) {
         std::future::pending::<()>().await;
         drop(alive);
     });
+    let mut gone = gone;
     let work = move || {
-        runtime.block_on(async {
-            tokio::select! {
-                biased;
-                _ = gone => {}
-                () = run(weak, woken) => {}
+        loop {
+            let moving = async {
+                tokio::select! {
+                    biased;
+                    _ = &mut gone => {}
+                    () = run(weak.clone(), Arc::clone(&woken)) => {}
+                }
+            };
+            // Rows say how to go on, and nobody else would end a move that is under way.
+            let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(moving)));
+            if outcome.is_ok() {
+                break;
             }
-        });
+            tracing::error!("what moves tenants has panicked; it goes on");
+            thread::sleep(REST);
+        }
         alive.abort();
     };
     if let Err(error) = thread::Builder::new().name("tenantry-move".to_owned()).spawn(work) {
@@ -72,7 +83,7 @@ async fn step<B: Carry>(
         let outcome = tenancy.step(id, &mut mover).await;
         return (mover, outcome);
     }
-    let tenancy = Arc::clone(tenancy);
+    let (tenancy, again) = (Arc::clone(tenancy), mover.begin_again());
     let stepping = tokio::spawn(async move {
         let outcome = tenancy.step(id, &mut mover).await;
         (mover, outcome)
@@ -80,7 +91,7 @@ async fn step<B: Carry>(
     match stepping.await {
         Ok(stepped) => stepped,
         // The row says how to go on.
-        Err(why) => (Mover::default(), Err(Error::internal("a step of a move").with_source(why))),
+        Err(why) => (again, Err(Error::internal("a step of a move").with_source(why))),
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     Carry,
     copy::{Reader, Rows, entries},
     not_held,
+    pace::Rested,
     run::Mover,
 };
 use crate::tenancy::{
@@ -71,7 +72,7 @@ struct Sink<'a, B: Carry> {
     /// When writes have waited for too long.
     until: Option<Instant>,
     /// When it has rested last.
-    rested: Instant,
+    rested: Rested,
 }
 
 impl<'a, B: Carry> Sink<'a, B> {
@@ -81,7 +82,7 @@ impl<'a, B: Carry> Sink<'a, B> {
         mover: &'a mut Mover,
         until: Option<Instant>,
     ) -> Self {
-        Self { tenancy, arriving, mover, rows: Rows::default(), until, rested: Instant::now() }
+        Self { tenancy, arriving, mover, rows: Rows::default(), until, rested: Rested::now() }
     }
 
     /// Between any two things that belong together.

@@ -56,9 +56,11 @@ pub(super) struct Mover {
     pub(super) audit: u64,
     pub(super) check: Option<Check>,
     rounds: u32,
-    /// True until what was committed during a copy, or while it was compared, is replayed once: it is
-    /// much, and nobody waits for it.
+    /// True until most of what was committed during a copy, or while it was compared, is replayed:
+    /// nobody waits for it.
     pub(super) is_behind: bool,
+    /// Commits that were left to replay after the last round.
+    left: u64,
     /// How often writes were stopped.
     pub(super) attempts: u32,
     pub(super) pause: Duration,
@@ -74,6 +76,17 @@ impl Mover {
         if let Some(check) = &mut self.check {
             check.mark(rows);
         }
+    }
+
+    /// What was committed meanwhile is replayed next.
+    fn catch_up(&mut self) {
+        (self.stage, self.is_behind, self.left) = (Stage::Follow, true, u64::MAX);
+    }
+
+    /// What it is to go on from after a step of which nothing is left, so that it comes to an end.
+    pub(super) fn begin_again(&self) -> Self {
+        let Self { pause, failures, attempts, restarts, .. } = *self;
+        Self { pause, failures, attempts, restarts, ..Self::default() }
     }
 
     /// True if nobody waits for the next step.
@@ -184,7 +197,7 @@ impl<B: Carry> Tenancy<B> {
                 said("copy");
                 if !self.copy(&tenant, &arriving, (&mut mover.cursor, &mut mover.ends)).await? {
                     mover.audit = mover.cursor.audit;
-                    (mover.stage, mover.is_behind) = (Stage::Follow, true);
+                    mover.catch_up();
                     mover.saved = None;
                 }
                 said("copied");
@@ -201,7 +214,7 @@ impl<B: Carry> Tenancy<B> {
                     said("checked");
                 }
                 if !is_more || check.marks() > MARKS_MAX {
-                    (mover.stage, mover.is_behind) = (Stage::Follow, true);
+                    mover.catch_up();
                 }
                 Ok(())
             }
@@ -218,8 +231,10 @@ impl<B: Carry> Tenancy<B> {
         said("follow");
         let (view, commits) = self.round(tenant, arriving, mover).await?;
         said("followed");
-        mover.is_behind = false;
-        mover.rounds += 1;
+        // Whoever writes faster than this must not keep it from going on.
+        let is_nearing = commits < mover.left;
+        mover.is_behind &= is_nearing && commits > COMMITS_LEFT_AT_MOST;
+        (mover.left, mover.rounds) = (commits, mover.rounds + 1);
         let is_late = mover.rounds > ROUNDS_MAX;
         let enough = if is_late { COMMITS_LEFT_AT_MOST } else { COMMITS_LEFT };
         if let Some(check) = &mut mover.check

@@ -561,7 +561,7 @@ pub(super) async fn keys_are_found_until_revoked(w: &World<'_>) {
     let (row, key) = w.store.create_operator_key(&w.operator, false, "op", None).await.unwrap();
     let who = authority.authenticate(Credential::Key(key), w.store, Timestamp(0)).await.unwrap();
     assert!(authority.authorize_operator(&who).is_ok());
-    assert_eq!(kind(authority.authorize::<Read>(&who, scope.tenant(), "t")), ErrorKind::NotFound);
+    assert_eq!(kind(authority.authorize::<Read>(&who, scope.tenant(), "t")), ErrorKind::Denied);
     assert_eq!(w.store.operator_keys(&w.operator).await.unwrap(), std::slice::from_ref(&row));
     assert_eq!(kind(w.store.revoke_key(&scope, row.id).await), ErrorKind::NotFound);
     w.store.revoke_operator_key(&w.operator, row.id).await.unwrap();
