@@ -25,7 +25,7 @@ use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 use tokio::sync::Notify;
 
 /// Keys removed in one commit.
-const CHUNK: usize = 256;
+const CHUNK: usize = 500;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the purger waits for a step of whoever moves tenants.
 const MOVER_PATIENCE: Duration = Duration::from_secs(2);

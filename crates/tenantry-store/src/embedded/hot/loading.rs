@@ -110,8 +110,7 @@ impl Loads {
 
     /// One that may wait for the writer lock, or does what its holder is about to do.
     fn overtake(&mut self, (tenant, collection): Place) -> GivenUp {
-        let is_in_the_way =
-            |load: &&mut Loading| load.collection == collection || !load.is_reading;
+        let is_in_the_way = |load: &&mut Loading| load.collection == collection || !load.is_reading;
         let load = self.all.get_mut(&tenant).filter(is_in_the_way);
         load.map(Loading::give_up).unwrap_or_default()
     }

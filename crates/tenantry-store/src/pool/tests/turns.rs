@@ -208,15 +208,15 @@ async fn background_work_lets_a_request_go_first() {
 #[tokio::test]
 async fn whoever_breathes_lets_others_have_the_place_meanwhile() {
     let (pool, hand) = pool(1);
-    const MOST: Duration = Duration::from_millis(200);
+    let most = Duration::from_millis(200);
     let burst = Duration::from_nanos(SLICE);
     let mut turn = pool.turn(tenant(1), 100, Class::Background).await.unwrap();
     hand.spend(SLICE - 1);
-    assert_eq!(turn.breathe(burst, (100, MOST)).await, Duration::ZERO);
+    assert_eq!(turn.breathe(burst, (100, most)).await, Duration::ZERO);
     assert!(pool.try_turn(tenant(2), 100, Class::Request).is_none());
     hand.spend(1);
     let mut breath: Pin<Box<dyn Future<Output = Duration> + '_>> =
-        Box::pin(turn.breathe(burst, (100, MOST)));
+        Box::pin(turn.breathe(burst, (100, most)));
     assert!(poll(&mut breath).is_pending());
     assert_eq!(pool.charged(tenant(1)), SLICE);
     // Nobody waits, and yet the place is free; whoever has it is not disturbed.
@@ -229,11 +229,11 @@ async fn whoever_breathes_lets_others_have_the_place_meanwhile() {
     // A rest that is cut off leaves nothing taken; the next one ends with a place.
     hand.spend(SLICE);
     let mut breath: Pin<Box<dyn Future<Output = Duration> + '_>> =
-        Box::pin(turn.breathe(burst, (100, MOST)));
+        Box::pin(turn.breathe(burst, (100, most)));
     assert!(poll(&mut breath).is_pending());
     drop(breath);
     drop(pool.try_turn(tenant(2), 100, Class::Request).unwrap());
-    turn.breathe(burst, (100, MOST)).await;
+    turn.breathe(burst, (100, most)).await;
     assert!(pool.try_turn(tenant(2), 100, Class::Request).is_none());
     drop(turn);
     assert_idle(&pool);

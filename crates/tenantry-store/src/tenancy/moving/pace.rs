@@ -11,14 +11,15 @@ use std::{
         Weak,
         atomic::{AtomicU64, Ordering},
     },
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
 use tokio::sync::Notify;
 
-/// After work for which nobody waits, others have the machine for so many times as long as it took,
-/// after a piece of it no longer than this.
-const BREATHS: u32 = 4;
+/// In and after a piece of work for which nobody waits, others have the machine for so many times as
+/// long as it took, and no longer than this.
+const BREATHS: u32 = 3;
 const BREATH_MAX: Duration = Duration::from_millis(100);
 /// Computing without a rest. Who wakes up meanwhile may have to wait for as long, and up to the next
 /// tick of a system's scheduler (4 ms at 250 Hz) behind what computes on.
@@ -37,13 +38,13 @@ pub(super) struct Pace {
     rested: AtomicU64,
 }
 
-/// The CPU time of the mover's thread when it has rested last.
+/// When it has rested last, by the CPU time of a thread.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rested(Duration);
+pub(super) struct Rested(ThreadId, Duration);
 
 impl Rested {
     pub(super) fn now() -> Self {
-        Self(thread_cpu())
+        Self(thread::current().id(), thread_cpu())
     }
 }
 
@@ -63,6 +64,7 @@ impl Pace {
     /// Between two slices of a piece of work for which nobody waits: lets others compute.
     pub(super) async fn pass(&self, turn: &mut Option<Turn>, since: &mut Rested) {
         match turn {
+            Some(turn) if self.has_rested() => turn.pass().await,
             Some(turn) => self.rested(turn.breathe(BURST, (BREATHS, BREATH_MAX)).await),
             None => self.breathe(since).await,
         }
@@ -70,13 +72,27 @@ impl Pace {
 
     /// The same where no turn is held. What waits for a database does not compute.
     pub(super) async fn breathe(&self, since: &mut Rested) {
-        let used = thread_cpu().saturating_sub(since.0);
+        if self.has_rested() {
+            return;
+        }
+        let now = Rested::now();
+        if since.0 != now.0 {
+            // It goes on elsewhere, and has waited at least.
+            *since = now;
+            return;
+        }
+        let used = now.1.saturating_sub(since.1);
         if used >= BURST {
             let begun = Instant::now();
             tokio::time::sleep((BREATHS * used).min(BREATH_MAX)).await;
             *since = Rested::now();
             self.rested(begun.elapsed());
         }
+    }
+
+    /// True if it has rested for as long as a piece may.
+    fn has_rested(&self) -> bool {
+        u128::from(self.rested.load(Ordering::Relaxed)) >= BREATH_MAX.as_nanos()
     }
 
     fn rested(&self, rested: Duration) {

@@ -73,13 +73,14 @@ pub(crate) fn spawn<B: Carry>(tenancy: &Arc<Tenancy<B>>) {
     }
 }
 
-/// A step for which somebody waits has a turn among the runtime's other work.
+/// A step for which somebody waits has a turn among the runtime's other work, and so has one that
+/// waits for a database most of its time: on another thread each answer would be waited for twice.
 async fn step<B: Carry>(
     tenancy: &Arc<Tenancy<B>>,
     id: TenantId,
     mut mover: Mover,
 ) -> (Mover, Result<bool>) {
-    if mover.is_patient() {
+    if mover.is_patient() && mover.is_on_files {
         let outcome = tenancy.step(id, &mut mover).await;
         return (mover, outcome);
     }

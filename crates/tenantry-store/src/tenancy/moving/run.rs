@@ -57,10 +57,12 @@ pub(super) struct Mover {
     pub(super) check: Option<Check>,
     rounds: u32,
     /// True until most of what was committed during a copy, or while it was compared, is replayed:
-    /// nobody waits for it.
+    /// nobody waits for it. Not where it waits for a database, which is rest enough.
     pub(super) is_behind: bool,
     /// Commits that were left to replay after the last round.
     left: u64,
+    /// True if both places are files: a step computes more than it waits.
+    pub(super) is_on_files: bool,
     /// How often writes were stopped.
     pub(super) attempts: u32,
     pub(super) pause: Duration,
@@ -80,13 +82,13 @@ impl Mover {
 
     /// What was committed meanwhile is replayed next.
     fn catch_up(&mut self) {
-        (self.stage, self.is_behind, self.left) = (Stage::Follow, true, u64::MAX);
+        (self.stage, self.is_behind, self.left) = (Stage::Follow, self.is_on_files, u64::MAX);
     }
 
     /// What it is to go on from after a step of which nothing is left, so that it comes to an end.
     pub(super) fn begin_again(&self) -> Self {
         let Self { pause, failures, attempts, restarts, .. } = *self;
-        Self { pause, failures, attempts, restarts, ..Self::default() }
+        Self { attempts, pause, failures, restarts, ..Self::default() }
     }
 
     /// True if nobody waits for the next step.
@@ -118,6 +120,7 @@ impl<B: Carry> Tenancy<B> {
             };
             *mover = Mover::default();
         }
+        mover.is_on_files = self.has_ids(one.from) && self.has_ids(one.to);
         self.say(mover, &one);
         match one.phase {
             Phase::Begun => {}
