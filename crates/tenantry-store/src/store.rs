@@ -382,6 +382,12 @@ impl Store {
         self.0.tenancy.append_audit(scope, events).await
     }
 
+    /// Fails if the operator's right no longer stands, for what is done between a request's beginning
+    /// and its end and has no commit that asks.
+    pub async fn operator_stands(&self, scope: &OperatorScope) -> Result<()> {
+        self.0.tenancy.operator_stands(scope, None).await
+    }
+
     /// Makes sure that what is looked up next of the scope's tenant is as it is stored now. Without
     /// it, databases and collections that another node has made over may be found as they were up
     /// to a second ago; operations on records look for themselves.

@@ -7,6 +7,7 @@ use crate::{
     wire::{PlanIn, PlanOut},
 };
 use axum::Json;
+use tenantry_engine::Error;
 
 /// Say what a placement policy would do, and why
 ///
@@ -20,6 +21,9 @@ pub(crate) async fn plan_moves(
     Body(body): Body<PlanIn>,
 ) -> Result<Json<PlanOut>> {
     let (after, limit) = (body.after()?, body.limit()?);
-    let plan = operator.plan(body.policy()?.as_ref(), after.as_ref(), limit).await?;
+    // Many rules take long to be looked at together.
+    let policy = tokio::task::spawn_blocking(move || body.policy()).await;
+    let policy = policy.map_err(|why| Error::internal("a policy is read").with_source(why))??;
+    let plan = operator.plan(policy.as_ref(), after.as_ref(), limit).await?;
     Ok(Json(plan.into()))
 }

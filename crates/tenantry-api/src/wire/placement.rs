@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tenantry_engine::{
     Error, Isolation, Result, TenantName,
-    placement::{Plan, Planned, Policy, Rule, Timing},
+    placement::{Plan, Planned, Policy, RULES_MAX, Rule, Timing},
 };
 use utoipa::ToSchema;
 
@@ -77,6 +77,9 @@ impl PlanIn {
                 None => Ok(None),
             };
         };
+        if rules.len() > RULES_MAX {
+            return Err(Error::invalid(format!("rules: there are more than {RULES_MAX}")));
+        }
         let of = |at: usize, why: &str| Error::invalid(format!("rules, {}: {why}", at + 1));
         let read =
             |(at, rule): (usize, &RuleIn)| rule.rule().map_err(|why| of(at, why.public_message()));

@@ -82,7 +82,7 @@ impl Importer {
         notes.watch(self.inner.archives.may_have(bytes))?;
         let permit = permit(&self.inner.archives.read).await?;
         let file = self.inner.archives.file(bytes).await?;
-        Ok(Intake::new(notes, file, permit))
+        Ok(Intake::new(notes, self.scope.clone(), file, permit))
     }
 
     /// Makes a tenant of an archive. Whoever drops this before it is done leaves nothing behind.

@@ -14,7 +14,7 @@ use std::{
     path::Path,
     sync::{Arc, Weak},
 };
-use tenantry_auth::TenantId;
+use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_store::{AuditEvent, AuditOutcome, PublicKey};
 use tenantry_types::{Error, ErrorKind, Result};
 use tokio::sync::OwnedSemaphorePermit;
@@ -82,6 +82,7 @@ impl Notes {
 #[derive(Debug)]
 pub struct Intake {
     notes: Notes,
+    scope: OperatorScope,
     inner: Arc<Inner>,
     file: Option<File>,
     room: Room,
@@ -112,11 +113,16 @@ impl Checked {
 
 impl Intake {
     /// Takes an archive into a file.
-    pub(super) fn new(notes: Notes, file: File, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(
+        notes: Notes,
+        scope: OperatorScope,
+        file: File,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         let inner = Arc::clone(&notes.inner);
         let (room, pace) = (inner.archives.room(), inner.archives.pace());
         let (hash, buffer) = (blake3::Hasher::new(), Vec::new());
-        Self { notes, inner, file: Some(file), room, pace, hash, buffer, bytes: 0, permit }
+        Self { notes, scope, inner, file: Some(file), room, pace, hash, buffer, bytes: 0, permit }
     }
 
     /// Waits for whoever sends it, but not longer than he may take.
@@ -135,6 +141,8 @@ impl Intake {
     }
 
     async fn flush(&mut self) -> Result<()> {
+        // An archive may come for days.
+        self.inner.store.operator_stands(&self.scope).await?;
         let lost = || Error::internal("an archive goes on that could not be kept");
         let mut file = self.file.take().ok_or_else(lost)?;
         let (buffer, mut hash) = (std::mem::take(&mut self.buffer), self.hash.clone());

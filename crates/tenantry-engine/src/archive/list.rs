@@ -44,12 +44,15 @@ fn statement(hash: &[u8; 32]) -> Result<Vec<u8>> {
 impl Importer {
     /// The public key of what signs this installation's archives and lists.
     pub async fn signer(&self) -> Result<PublicKey> {
+        self.inner.store.operator_stands(&self.scope).await?;
         self.inner.archive_key().await?.public()
     }
 
     /// Signs a list whose lines have this BLAKE3. The operator's log says so before: what a list
     /// says is the operator's word.
     pub async fn sign_list(&self, hash: [u8; 32]) -> Result<ListSignature> {
+        // It was looked at before the body came, which may take minutes.
+        self.inner.store.operator_stands(&self.scope).await?;
         let key = self.inner.archive_key().await?;
         let event = AuditEvent {
             actor: self.scope.actor().to_owned(),

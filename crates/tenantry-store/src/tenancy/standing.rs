@@ -53,7 +53,7 @@ impl<B: Backend> Tenancy<B> {
     }
 
     /// Fails if the operator's right no longer stands.
-    pub(super) async fn operator_stands(
+    pub(crate) async fn operator_stands(
         &self,
         scope: &OperatorScope,
         held: Option<&B::View>,

@@ -2,7 +2,7 @@
 
 use super::{
     fill,
-    tar::{Entry, Forger, entries, header, opened, packed, tar},
+    tar::{Entry, Forger, entries, header, opened, packed, tar, unpacked},
 };
 use crate::support::*;
 use std::{
@@ -146,11 +146,16 @@ fn random(seed: &mut u64) -> usize {
 async fn a_damaged_or_cut_archive_is_refused() {
     let attack = Attack::new().await;
     let archive = &attack.archive;
+    let plain = opened(archive);
     let mut seed = 1;
     for _ in 0..400 {
         let mut damaged = archive.clone();
         let at = random(&mut seed) % damaged.len();
         damaged[at] ^= 1 << (random(&mut seed) % 8);
+        // A few bits of deflate say nothing, such as the length of a code that is not used.
+        if unpacked(&damaged).is_ok_and(|bytes| bytes == plain) {
+            continue;
+        }
         attack.refused(&damaged, &format!("a bit of byte {at}")).await;
     }
     // Nor is there another header of gzip: not one that says a time, or who has made it.
@@ -160,7 +165,6 @@ async fn a_damaged_or_cut_archive_is_refused() {
         let message = attack.refused(&other, &format!("byte {at} of gzip's header")).await;
         assert!(message.contains("does not begin as every archive"), "{message}");
     }
-    let plain = opened(archive);
     for _ in 0..400 {
         let mut damaged = plain.clone();
         let at = random(&mut seed) % damaged.len();

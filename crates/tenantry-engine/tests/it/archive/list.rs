@@ -164,3 +164,24 @@ async fn an_archive_that_is_not_the_one_that_is_meant_is_refused() {
     let refused = take(&b, &a).await.unwrap_err();
     assert!(refused.to_string().contains("another one than is meant"), "{refused}");
 }
+
+/// What is asked for may be begun long before the body has come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_revoked_signs_nothing_and_sends_no_more() {
+    let world = World::new().await;
+    let (row, key) = world.operator().create_key(true, "second", None).await.unwrap();
+    let importer = world.engine.importer(&world.who(&key).await).unwrap();
+    let mut intake = importer.intake(&tenant("new"), None).await.unwrap();
+    intake.push(&[0; 100]).await.unwrap();
+    importer.sign_list([1; 32]).await.unwrap();
+    world.operator().revoke_key(row.id).await.unwrap();
+    for refused in [
+        importer.sign_list([2; 32]).await.map(drop),
+        importer.signer().await.map(drop),
+        intake.push(&vec![0; 1 << 20]).await,
+    ] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unauthenticated);
+    }
+    let log = world.operator().audit(0, 1_000).await.unwrap();
+    assert_eq!(log.iter().filter(|one| one.event.action == "archives.sign").count(), 1);
+}

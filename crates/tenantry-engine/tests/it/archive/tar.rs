@@ -11,9 +11,13 @@ pub(super) type Entry = (String, Vec<u8>);
 
 /// The tar in an archive.
 pub(super) fn opened(archive: &[u8]) -> Vec<u8> {
+    unpacked(archive).unwrap()
+}
+
+pub(super) fn unpacked(archive: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    GzDecoder::new(archive).read_to_end(&mut bytes).unwrap();
-    bytes
+    GzDecoder::new(archive).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 pub(super) fn packed(tar: &[u8]) -> Vec<u8> {
