@@ -17,6 +17,7 @@ mod snapshot;
 mod store;
 mod surface;
 mod tenancy;
+mod totals;
 
 pub use arrival::{Arrival, Arrived};
 pub use audit::{AuditEntry, AuditEvent, AuditOutcome};
@@ -27,10 +28,11 @@ pub use postgres::DatabaseUrl;
 pub use postgres::{DatabasesConfig, LocationConfig, PostgresConfig};
 pub use signature::{ArchiveKey, PublicKey, Signature, is_signed};
 pub use snapshot::{Snapshot, SnapshotPage};
-pub use store::{ConnectionTotals, Health, Store, StoreTotals};
+pub use store::Store;
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, Leftover, NewKey,
     Obstacle, Origin, SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo, Wanted,
 };
 pub use tenancy::master::MasterKey;
 pub use tenancy::moving::{MoveTotals, PauseTotals};
+pub use totals::{ConnectionTotals, Health, StoreTotals};

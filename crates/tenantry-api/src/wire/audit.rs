@@ -1,9 +1,10 @@
 //! Audit logs.
 
+use super::page::limited;
 use crate::error::word;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
-use tenantry_engine::{AuditEntry, AuditOutcome, Error, Result};
+use tenantry_engine::{AuditEntry, AuditOutcome, Result};
 use utoipa::{IntoParams, ToSchema};
 
 const LIMIT_MAX: usize = 10_000;
@@ -22,12 +23,7 @@ pub(crate) struct AuditSearch {
 
 impl AuditSearch {
     pub(crate) fn limit(&self) -> Result<usize> {
-        match self.limit.unwrap_or(100) {
-            limit @ 1..=LIMIT_MAX => Ok(limit),
-            other => {
-                Err(Error::invalid(format!("limit: {other} is not between 1 and {LIMIT_MAX}")))
-            }
-        }
+        limited(self.limit, 100, LIMIT_MAX)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     Change,
+    page::limited,
     value::{MetadataIn, MetadataOut},
     vector::{self, ByName, StorageName, VectorCreateIn, VectorMemoryOut, VectorOut},
 };
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tenantry_engine::{
     CollectionChange, CollectionInfo, CollectionName, CollectionSpec, CollectionStatistics,
-    DatabaseInfo, Error, Metric, Page, Result, VectorStorage,
+    DatabaseInfo, Metric, Page, Result, VectorStorage,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -29,12 +30,8 @@ pub(crate) struct PageSearch {
 
 impl PageSearch {
     pub(crate) fn page(&self) -> Result<Page> {
-        match self.limit.unwrap_or(1_000) {
-            limit @ 1..=LIMIT_MAX => Ok(Page { limit: Some(limit), offset: self.offset }),
-            other => {
-                Err(Error::invalid(format!("limit: {other} is not between 1 and {LIMIT_MAX}")))
-            }
-        }
+        let limit = limited(self.limit, 1_000, LIMIT_MAX)?;
+        Ok(Page { limit: Some(limit), offset: self.offset })
     }
 }
 

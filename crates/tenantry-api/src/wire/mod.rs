@@ -9,6 +9,7 @@ mod floats;
 mod key;
 mod moves;
 mod own_database;
+mod page;
 mod placement;
 mod record;
 mod tenant;

@@ -1,6 +1,11 @@
 //! Plans of placement policies.
 
-use super::{moves::MovePlaceOut, own_database::location};
+use super::{
+    capped::capped_option,
+    moves::MovePlaceOut,
+    own_database::location,
+    page::{limited, tenant_before},
+};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tenantry_engine::{
@@ -58,6 +63,7 @@ impl RuleIn {
 pub(crate) struct PlanIn {
     /// Rules to try, of which the first that applies counts; the policy that the server follows if
     /// absent.
+    #[serde(default, deserialize_with = "capped_option::<_, _, RULES_MAX>")]
     rules: Option<Vec<RuleIn>>,
     /// With `rules`: for how many milliseconds a tenant is left alone after it was made or moved; a
     /// day if absent.
@@ -94,16 +100,11 @@ impl PlanIn {
     }
 
     pub(crate) fn after(&self) -> Result<Option<TenantName>> {
-        self.after.as_deref().map(TenantName::parse).transpose()
+        tenant_before(self.after.as_deref())
     }
 
     pub(crate) fn limit(&self) -> Result<usize> {
-        match self.limit.unwrap_or(100) {
-            limit @ 1..=LIMIT_MAX => Ok(limit),
-            other => {
-                Err(Error::invalid(format!("limit: {other} is not between 1 and {LIMIT_MAX}")))
-            }
-        }
+        limited(self.limit, 100, LIMIT_MAX)
     }
 }
 

@@ -1,10 +1,13 @@
 //! Tenants, as their operator sees them and as they see themselves.
 
-use super::own_database::{OwnDatabaseIn, location};
+use super::{
+    own_database::{OwnDatabaseIn, location},
+    page::{limited, tenant_before},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tenantry_engine::{
-    Error, Isolation, Leftover, Limits, Obstacle, OwnDatabase, Result, TenantChange, TenantInfo,
+    Isolation, Leftover, Limits, Obstacle, OwnDatabase, Result, TenantChange, TenantInfo,
     TenantName, TenantSpec, TenantState,
 };
 use utoipa::{IntoParams, ToSchema};
@@ -131,16 +134,11 @@ pub(crate) struct TenantSearch {
 
 impl TenantSearch {
     pub(crate) fn after(&self) -> Result<Option<TenantName>> {
-        self.after.as_deref().map(TenantName::parse).transpose()
+        tenant_before(self.after.as_deref())
     }
 
     pub(crate) fn limit(&self) -> Result<usize> {
-        match self.limit.unwrap_or(100) {
-            limit @ 1..=LIMIT_MAX => Ok(limit),
-            other => {
-                Err(Error::invalid(format!("limit: {other} is not between 1 and {LIMIT_MAX}")))
-            }
-        }
+        limited(self.limit, 100, LIMIT_MAX)
     }
 }
 

@@ -94,7 +94,7 @@ impl Inner {
         };
         let is_vain = load.is_vain();
         let read = self.read_all(tenant, (db, info, room), is_vain).await;
-        if load.is_vain()() {
+        if read.is_err() && load.is_vain()() {
             return Ok(None);
         }
         let (mut partition, mut room, is_saved) = read?;
@@ -284,19 +284,20 @@ fn load_with(
         Partition::new(origin, info, PartitionConfig { index, metadata_bytes_max: budget / 4 });
     let records = write::statistics(db, tenant, info)?.records;
     partition.reserve(usize::try_from(records).unwrap_or(0));
-    let all = keys::bodies_of(tenant.prefix(), info.number.0, PARTITION);
-    for item in db.scan(Space::Data, &all, None) {
-        let (key, sealed) = item?;
-        let ordinal = ordinal_in(tenant, &key)?;
-        partition.put(ordinal, open_body(tenant, &key, &sealed)?, &[]);
+    let mut grown = |partition: &Partition| {
         let bytes = partition.bytes();
         if bytes > budget {
             return Err(too_large(bytes as u64, budget as u64));
         }
         room.cover(bytes);
-        if is_vain() {
-            return Err(Error::internal("a load that was given up"));
-        }
+        if is_vain() { Err(Error::internal("a load that was given up")) } else { Ok(()) }
+    };
+    let all = keys::bodies_of(tenant.prefix(), info.number.0, PARTITION);
+    for item in db.scan(Space::Data, &all, None) {
+        let (key, sealed) = item?;
+        let ordinal = ordinal_in(tenant, &key)?;
+        partition.put(ordinal, open_body(tenant, &key, &sealed)?, &[]);
+        grown(&partition)?;
     }
     for item in vectors {
         let StoredVector { number, ordinal, vector } = item?;
@@ -304,14 +305,7 @@ fn load_with(
             .slot_of_ordinal(ordinal)
             .ok_or_else(|| Error::corrupt("a stored vector belongs to no record"))?;
         partition.set_vector(slot, number, &vector);
-        let bytes = partition.bytes();
-        if bytes > budget {
-            return Err(too_large(bytes as u64, budget as u64));
-        }
-        room.cover(bytes);
-        if is_vain() {
-            return Err(Error::internal("a load that was given up"));
-        }
+        grown(&partition)?;
     }
     Ok(partition)
 }

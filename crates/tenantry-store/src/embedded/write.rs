@@ -62,8 +62,8 @@ impl Embedded {
     }
 }
 
-/// Records, and their bytes, that are applied in memory where they were
-/// written; more are applied on a thread that may block.
+/// Records, and their bytes, that are applied in memory where they were written; more are applied
+/// on a thread that may block.
 const INLINE_CHANGES: usize = 128;
 const INLINE_CHANGE_BYTES: usize = 512 << 10;
 

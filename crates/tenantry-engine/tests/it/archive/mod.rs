@@ -394,21 +394,7 @@ async fn a_tenant_with_more_than_its_limits_comes_back() {
 async fn an_export_that_nobody_reads_holds_no_other_up() {
     let world = World::new().await;
     let key = world.tenant("a").await;
-    // More than is on its way at once, and not to be compressed.
-    let c = world.collection(&key, "c").await;
-    let mut seed = 1_u32;
-    let mut random = || {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (seed >> 8) as f32
-    };
-    for batch in 0..4 {
-        let record = |n| RecordWrite {
-            vector: Some((0..512).map(|_| random()).collect()),
-            ..RecordWrite::new(id(&format!("r{n}")))
-        };
-        let records = (batch * 250..(batch + 1) * 250).map(record).collect();
-        c.write(WriteMode::Upsert, records).await.unwrap();
-    }
+    slow::much(&world, &key).await;
     let (own, operators) = (world.session::<Admin>(&key).await, world.acting_in("a").await);
     // Both are written whole, at the server's pace, and wait for whoever takes them.
     let held = own.export().await.unwrap();

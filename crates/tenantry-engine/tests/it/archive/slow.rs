@@ -33,7 +33,7 @@ async fn hasty(folder: &Path) -> World {
 }
 
 /// Records that are more than is on its way at once, and not to be compressed.
-async fn much(world: &World, key: &str) {
+pub(super) async fn much(world: &World, key: &str) {
     let c = world.collection(key, "c").await;
     let mut seed = 1_u32;
     let mut random = || {

@@ -6,8 +6,8 @@
 //! ([`super::disk::Head::hold`]) from before the first page is read, and are replayed until little
 //! is left. Then its writer waits for one last replay and that commit.
 //!
-//! The steps: [`mark`] → [`queue`] → [`run`]: hold and make → [`copy`] → [`replay`] → [`check`] → [`switch`] →
-//! [`leave`], which also undoes.
+//! The steps: [`mark`] → [`queue`] → [`run`]: hold and make → [`copy`] → [`replay`] → [`check`] →
+//! [`switch`] → [`leave`], which also undoes.
 
 mod aside;
 mod carry;

@@ -43,12 +43,11 @@ pub(crate) fn spawn<B: Carry>(tenancy: &Arc<Tenancy<B>>) {
     let (weak, woken) = (Arc::downgrade(tenancy), Arc::clone(&tenancy.moves.wake));
     let runtime = Handle::current();
     // Dropped with the runtime, after which no timer may be asked.
-    let (alive, gone) = oneshot::channel::<()>();
+    let (alive, mut gone) = oneshot::channel::<()>();
     let alive = tokio::spawn(async move {
         std::future::pending::<()>().await;
         drop(alive);
     });
-    let mut gone = gone;
     let work = move || {
         loop {
             let moving = async {
