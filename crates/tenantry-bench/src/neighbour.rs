@@ -189,7 +189,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     report::finish("neighbour", &rows(&all), details, &chart(&all))
 }
 
-/// Asks at fixed times for a while: the microseconds from each intended time to the answer.
+/// Microseconds of each question, asked at fixed times for so long.
 pub(crate) fn open_loop(
     address: SocketAddr,
     requests: &[Vec<u8>],
@@ -197,6 +197,20 @@ pub(crate) fn open_loop(
     span: Duration,
 ) -> Result<Vec<f64>> {
     Loop { rate, span, connections: QUIET_CONNECTIONS, is_flood: false }.ask(address, requests)
+}
+
+/// When each question was due, and its microseconds, until it is over.
+pub(crate) fn open_loop_until(
+    address: SocketAddr,
+    requests: &[Vec<u8>],
+    rate: u32,
+    is_over: impl Fn() -> bool + Sync,
+) -> Result<Vec<(Instant, f64)>> {
+    Loop { rate, span: Duration::MAX, connections: QUIET_CONNECTIONS, is_flood: false }.ask_until(
+        address,
+        requests,
+        |_| is_over(),
+    )
 }
 
 /// Questions at fixed times.
@@ -212,9 +226,20 @@ struct Loop {
 
 impl Loop {
     fn ask(&self, address: SocketAddr, requests: &[Vec<u8>]) -> Result<Vec<f64>> {
+        let all = self.ask_until(address, requests, |due| due >= self.span)?;
+        Ok(all.into_iter().map(|(_, micros)| micros).collect())
+    }
+
+    /// `is_over` is asked before each question, with the time since the start at which it is due.
+    fn ask_until(
+        &self,
+        address: SocketAddr,
+        requests: &[Vec<u8>],
+        is_over: impl Fn(Duration) -> bool + Sync,
+    ) -> Result<Vec<(Instant, f64)>> {
         let next = AtomicUsize::new(0);
         let started = Instant::now();
-        let worker = || -> Result<Vec<f64>> {
+        let worker = || -> Result<Vec<(Instant, f64)>> {
             if self.is_flood {
                 // Of this thread alone: Linux keeps priorities by thread.
                 rustix::process::setpriority_process(None, 19)?;
@@ -223,15 +248,16 @@ impl Loop {
             let mut took = Vec::new();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
-                let intended = Duration::from_secs_f64(index as f64 / f64::from(self.rate));
-                let is_over = self.is_flood && started.elapsed() >= self.span;
-                if intended >= self.span || is_over || requests.is_empty() {
+                let due = Duration::from_secs_f64(index as f64 / f64::from(self.rate));
+                let is_late = self.is_flood && started.elapsed() >= self.span;
+                if is_late || requests.is_empty() || is_over(due) {
                     return Ok(took);
                 }
-                thread::sleep(intended.saturating_sub(started.elapsed()));
+                thread::sleep(due.saturating_sub(started.elapsed()));
                 let Some(request) = requests.get(index % requests.len()) else { return Ok(took) };
                 connection.send(request)?.success()?;
-                took.push(started.elapsed().saturating_sub(intended).as_secs_f64() * 1e6);
+                let micros = started.elapsed().saturating_sub(due).as_secs_f64() * 1e6;
+                took.push((started + due, micros));
             }
         };
         let all = thread::scope(|scope| {
