@@ -58,8 +58,8 @@ impl Failure {
 
     fn kind(&self) -> &'static str {
         match self {
-            Self::Engine(error) => word(error.kind()),
-            Self::NoRoute | Self::ChromaRoute => word(ErrorKind::NotFound),
+            Self::Engine(error) => error.kind().word(),
+            Self::NoRoute | Self::ChromaRoute => ErrorKind::NotFound.word(),
             Self::NoMethod => "method_not_allowed",
             Self::NotJson => "unsupported_media_type",
         }
@@ -100,26 +100,6 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Corrupt | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-/// The kind as answers and audit logs spell it.
-pub(crate) fn word(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Invalid => "invalid",
-        ErrorKind::Unauthenticated => "unauthenticated",
-        ErrorKind::Denied => "denied",
-        ErrorKind::Suspended => "suspended",
-        ErrorKind::NotFound => "not_found",
-        ErrorKind::AlreadyExists => "already_exists",
-        ErrorKind::Conflict => "conflict",
-        ErrorKind::TooLarge => "too_large",
-        ErrorKind::LimitExceeded => "limit_exceeded",
-        ErrorKind::Busy => "busy",
-        ErrorKind::Unsupported => "unsupported",
-        ErrorKind::Unavailable => "unavailable",
-        ErrorKind::Corrupt => "corrupt",
-        ErrorKind::Internal => "internal",
     }
 }
 

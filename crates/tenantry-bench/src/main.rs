@@ -5,6 +5,7 @@
 //! measured how.
 
 mod archives;
+mod audit;
 mod backend;
 mod catalog;
 mod chart;
@@ -84,6 +85,8 @@ enum Command {
     Moves(moves::Options),
     /// All tenants exported, imported and exported again, which gives the same bytes
     Archives(archives::Options),
+    /// An exported audit log of a million entries, verified without a server
+    Audit(audit::Options),
     /// Very many tenants with schemas, and with databases, of their own
     Schemas(schemas::Options),
 }
@@ -111,6 +114,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Memory(options) => memory::run(options),
         Command::Backend(options) => backend::run(options),
         Command::Archives(options) => archives::run(options),
+        Command::Audit(options) => audit::run(options),
         Command::Moves(options) => moves::run(options),
         Command::Schemas(options) => schemas::run(options),
     }

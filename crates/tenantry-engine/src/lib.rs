@@ -36,10 +36,10 @@ pub use tenantry_auth::{
     Principal, Read, Restriction, Role, TenantId, Write,
 };
 pub use tenantry_store::{
-    ArchiveKey, AuditEntry, AuditEvent, AuditOutcome, BackendKind, CollectionInfo, DatabaseInfo,
-    EmbeddedConfig, Entropy, GraphBounds, Health, Leftover, MasterKey, MovePhase, MoveStatus,
-    MoveTarget, MoveTotals, NewKey, Obstacle, PauseTotals, PublicKey, Site, Store, StoreTotals,
-    SystemClock, SystemEntropy, TenantChange, TenantInfo, TenantSizes, VectorInfo, Wanted,
-    postgres,
+    ArchiveKey, AuditEntry, AuditEvent, AuditOutcome, BackendKind, ChainBreak, ChainVerifier,
+    CollectionInfo, DatabaseInfo, EmbeddedConfig, Entropy, GraphBounds, Health, Leftover,
+    MasterKey, MovePhase, MoveStatus, MoveTarget, MoveTotals, NewKey, Obstacle, PauseTotals,
+    PublicKey, Site, Store, StoreTotals, SystemClock, SystemEntropy, TenantChange, TenantInfo,
+    TenantSizes, VectorInfo, Wanted, postgres,
 };
 pub use tenantry_types::*;

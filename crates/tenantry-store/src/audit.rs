@@ -1,5 +1,9 @@
 //! What the audit log says.
 
+mod verify;
+
+pub use verify::{ChainBreak, ChainVerifier};
+
 use tenantry_types::{ErrorKind, Timestamp};
 
 /// Whether the action was done.
@@ -9,6 +13,22 @@ pub enum AuditOutcome {
     Done,
     /// Refused, with the kind of refusal.
     Refused(ErrorKind),
+}
+
+impl AuditOutcome {
+    /// `done`, or the word of the kind of refusal.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused(kind) => kind.word(),
+        }
+    }
+
+    /// The outcome with this word, if there is one.
+    pub fn from_word(word: &str) -> Option<Self> {
+        // The numbers have no holes, and none of them is forgotten: `outcome_code` matches all.
+        (0..=u8::MAX).map_while(outcome_from_code).find(|outcome| outcome.word() == word)
+    }
 }
 
 /// One thing that happened, as its author hands it in.
@@ -105,4 +125,20 @@ pub(crate) fn outcome_from_code(code: u8) -> Option<AuditOutcome> {
         14 => ErrorKind::Busy,
         _ => return None,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_a_number_and_a_word_of_its_own() {
+        let all: Vec<_> = (0..=u8::MAX).map_while(outcome_from_code).collect();
+        assert_eq!(all.len(), 15);
+        for (code, outcome) in all.iter().enumerate() {
+            assert_eq!(usize::from(outcome_code(*outcome)), code);
+            assert_eq!(AuditOutcome::from_word(outcome.word()), Some(*outcome));
+        }
+        assert_eq!(AuditOutcome::from_word("Done"), None);
+    }
 }

@@ -38,6 +38,29 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    /// The word for programs, as answers and audit logs spell it. Logs that were exported have it:
+    /// never change one.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Denied => "denied",
+            Self::Suspended => "suspended",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::Conflict => "conflict",
+            Self::TooLarge => "too_large",
+            Self::LimitExceeded => "limit_exceeded",
+            Self::Busy => "busy",
+            Self::Unsupported => "unsupported",
+            Self::Unavailable => "unavailable",
+            Self::Corrupt => "corrupt",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// The kinds of thing that can be missing or taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Resource {

@@ -1,10 +1,9 @@
 //! Audit logs.
 
 use super::page::limited;
-use crate::error::word;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
-use tenantry_engine::{AuditEntry, AuditOutcome, Result};
+use tenantry_engine::{AuditEntry, Result};
 use utoipa::{IntoParams, ToSchema};
 
 const LIMIT_MAX: usize = 10_000;
@@ -76,10 +75,7 @@ impl From<AuditEntry> for AuditOut {
             actor: entry.event.actor,
             action: entry.event.action,
             target: entry.event.target,
-            outcome: match entry.event.outcome {
-                AuditOutcome::Done => "done",
-                AuditOutcome::Refused(kind) => word(kind),
-            },
+            outcome: entry.event.outcome.word(),
             count: entry.event.count,
             hash,
         }

@@ -3,6 +3,7 @@
 
 mod advise;
 mod archive;
+mod audit;
 mod client;
 mod import;
 mod key;
@@ -56,6 +57,8 @@ enum Command {
     Key(key::KeyArgs),
     /// Load records from JSON lines
     Import(import::ImportArgs),
+    /// Write audit logs to files, and check such files offline
+    Audit(audit::AuditArgs),
     /// Look into archives of tenants
     Archive(archive::ArchiveArgs),
     /// Prepare a PostgreSQL server for Tenantry, and bring its tables to a new version
@@ -100,6 +103,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Tenant(args) => tenant::run(args),
         Command::Key(args) => key::run(args),
         Command::Import(args) => import::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Archive(args) => archive::run(args),
         Command::Postgres(args) => postgres::run(args),
     }

@@ -4,6 +4,7 @@
 
 mod advise;
 mod archives;
+mod audit;
 mod beside;
 mod commands;
 mod config;
