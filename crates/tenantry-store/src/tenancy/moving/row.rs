@@ -110,7 +110,9 @@ impl Move {
             Phase::Failed => MovePhase::Failed,
         };
         let copied = progress.map_or(self.cursor.records, |progress| progress.records);
+        // What memory knows of the last comparing may outlive it.
         let compared = progress.and_then(|progress| progress.compared);
+        let compared = compared.filter(|_| phase == MovePhase::Checking);
         let total = self.total.max(copied).max(compared.unwrap_or(0));
         // Of what is being done: copying, or comparing.
         let (rate, so_far) = match (phase, progress) {
