@@ -8,6 +8,7 @@
 mod ahead;
 mod carry;
 mod config;
+mod courtesy;
 mod db;
 mod fetch;
 mod files;

@@ -1,6 +1,6 @@
 //! One fjall database, opened, and what is read of it.
 
-use super::{Space, journal};
+use super::{Space, courtesy::courteous, journal};
 use crate::tenancy::place::Placement;
 use fjall::{
     AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _,
@@ -98,6 +98,7 @@ impl Opened {
         let failed = |why| fjall_open_error(&layout.folder, why);
         let mut config = Database::builder(&layout.folder)
             .worker_threads(WORKERS)
+            .with_compaction_filter_factories(courteous())
             .max_journaling_size(64 << 20)
             .max_cached_files(Some(match layout.kind {
                 Kind::Root => 900,
