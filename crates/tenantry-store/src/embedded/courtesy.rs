@@ -3,7 +3,8 @@
 //! A thread that computes on keeps its core until its slice is over, and on a kernel with a tick
 //! of 4 ms for as long: a request that wakes up there waits. Merging goes on for tens of
 //! milliseconds, so every few hundred microseconds the thread gives its turn away. If nobody waits
-//! for the core, that costs a call of the system.
+//! for the core, that costs a call of the system; if others compute all the time, the thread gets
+//! less than its share, and writers wait for it at the marks of `opened.rs`.
 
 use fjall::compaction::filter::{
     CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,

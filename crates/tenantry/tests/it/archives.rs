@@ -2,42 +2,20 @@
 
 use crate::{
     commands::{Target, on_all},
+    desk::Desk,
     installation::Installation,
     program::{Folder, done, fails, run, tenantry},
 };
 use std::{
     fmt::Write as _,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     thread::sleep,
     time::{Duration, Instant},
 };
 
-/// A folder for archives, and the paths in it.
-struct Desk(tempfile::TempDir);
-
 impl Desk {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let names = fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<_> =
-            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
     /// Writes records of a tenant with `import`.
     fn fill(&self, target: &Target, tenant: &str, records: usize) {
         let mut lines = String::new();

@@ -2,6 +2,7 @@
 
 use crate::{
     commands::{Target, on_all},
+    desk::Desk,
     program::{Folder, done, fails, tenantry},
 };
 use serde_json::{Value, json};
@@ -10,31 +11,10 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
-    path::PathBuf,
     thread,
 };
 
-/// A folder for logs.
-struct Desk(tempfile::TempDir);
-
 impl Desk {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let names = fs::read_dir(self.0.path()).unwrap();
-        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
-
     /// A file with these entries.
     fn write(&self, name: &str, entries: &[Value]) -> String {
         let mut lines = String::new();

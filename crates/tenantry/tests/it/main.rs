@@ -8,6 +8,7 @@ mod audit;
 mod beside;
 mod commands;
 mod config;
+mod desk;
 mod documents;
 mod import;
 mod installation;
