@@ -1,6 +1,9 @@
 //! Who calls, and what it may open: settled from headers alone, before a body is read.
 
-use crate::error::{Failure, Result};
+use crate::{
+    error::{Failure, Result},
+    observe::REQUEST_ID,
+};
 use axum::{
     body::HttpBody,
     extract::{FromRequestParts, Request, State},
@@ -11,8 +14,8 @@ use axum::{
 use percent_encoding::percent_decode;
 use std::sync::{Arc, OnceLock};
 use tenantry_engine::{
-    Engine, Error, ErrorKind, Level, Operator, Principal, Select, Session, TenantId, TenantName,
-    archive::Importer,
+    Engine, Error, ErrorKind, Level, Operator, Principal, RequestId, Select, Session, TenantId,
+    TenantName, archive::Importer,
 };
 
 const TENANT: &str = "x-tenant-id";
@@ -40,7 +43,7 @@ pub(crate) async fn authenticate(
         Err(error) => Err(error),
     };
     let who = match outcome {
-        Ok(who) => who,
+        Ok(who) => who.in_request(request_id(request.headers())),
         Err(error) => return Failure::from(error).into_response(),
     };
     let opened = Arc::new(OnceLock::new());
@@ -53,6 +56,11 @@ pub(crate) async fn authenticate(
         response.extensions_mut().insert(*tenant);
     }
     response
+}
+
+/// The request's id, which the observing layer has put there if its caller has not.
+fn request_id(headers: &HeaderMap) -> Option<RequestId> {
+    headers.get(REQUEST_ID)?.to_str().ok().and_then(RequestId::parse)
 }
 
 /// True if whoever serves the request waits for its body before anything else.

@@ -1,8 +1,8 @@
 //! The only maker of scopes.
 
 use crate::{
-    Credential, KeyId, KeyRow, Level, OperatorScope, Principal, Scope, SystemScope, TenantId,
-    key::invalid_key,
+    Author, Credential, KeyId, KeyRow, Level, OperatorScope, Principal, Scope, SystemScope,
+    TenantId, key::invalid_key,
 };
 use std::sync::Arc;
 use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
@@ -104,13 +104,15 @@ impl Authority {
         if who.role() < L::ROLE {
             return Err(Error::denied(format!("this needs a key with role {}", L::ROLE.word())));
         }
-        Ok(Scope::new(tenant, &who.to_string(), who.restriction().clone(), who.standing()))
+        Ok(Scope::new(tenant, who))
     }
 
     /// The right of `who` to manage tenants.
     pub fn authorize_operator(&self, who: &Principal) -> Result<OperatorScope> {
         if who.is_operator() {
-            Ok(OperatorScope::new(&who.to_string(), who.may_act_as(), who.standing()))
+            let actor = who.to_string();
+            let author = Author::new(&actor, who.request());
+            Ok(OperatorScope::new(author, who.may_act_as(), who.standing()))
         } else {
             Err(Error::denied("this needs an operator key"))
         }
@@ -119,7 +121,7 @@ impl Authority {
     /// The operator's right for what a server does by itself because he has told it to, audited under
     /// this name. It opens no tenant.
     pub fn by_order(&self, name: &'static str) -> OperatorScope {
-        OperatorScope::new(name, false, Principal::local().standing())
+        OperatorScope::new(Author::work(name), false, Principal::local().standing())
     }
 
     /// The right of background work; `reason` says what for.

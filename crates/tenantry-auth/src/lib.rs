@@ -9,6 +9,7 @@ mod credential;
 mod key;
 mod level;
 mod principal;
+mod request;
 mod scope;
 mod tenant;
 
@@ -17,5 +18,6 @@ pub use credential::Credential;
 pub use key::{Allowed, ApiKey, KeyId, KeyOwner, KeyRow, Restriction, Role};
 pub use level::{Admin, CanAdmin, CanWrite, Level, Read, Write};
 pub use principal::{Principal, Standing};
+pub use request::{Author, RequestId};
 pub use scope::{OperatorScope, Scope, SystemScope};
 pub use tenant::TenantId;

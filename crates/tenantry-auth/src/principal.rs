@@ -1,6 +1,6 @@
 //! The authenticated caller.
 
-use crate::{KeyId, KeyOwner, KeyRow, Restriction, Role, TenantId};
+use crate::{KeyId, KeyOwner, KeyRow, RequestId, Restriction, Role, TenantId};
 use std::{fmt, sync::Arc};
 use tenantry_types::Timestamp;
 
@@ -15,6 +15,7 @@ pub struct Principal {
     role: Role,
     restriction: Arc<Restriction>,
     standing: Standing,
+    request: Option<RequestId>,
 }
 
 /// What must still hold when a right is used, some time after it was given: a request can be held
@@ -71,6 +72,7 @@ impl Principal {
                 expires_at: row.expires_at,
                 revocations,
             },
+            request: None,
         }
     }
 
@@ -91,7 +93,19 @@ impl Principal {
             role: Role::Admin,
             restriction: Arc::default(),
             standing: Standing { key: None, operator: true, expires_at: None, revocations: 0 },
+            request: None,
         }
+    }
+
+    /// The same in this request. It gives no right; logs say it of what is done with one.
+    #[must_use]
+    pub fn in_request(self, request: Option<RequestId>) -> Self {
+        Self { request, ..self }
+    }
+
+    /// In which request it acts, if it is one.
+    pub fn request(&self) -> Option<&RequestId> {
+        self.request.as_ref()
     }
 
     pub(crate) fn standing(&self) -> Standing {

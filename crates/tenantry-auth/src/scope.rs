@@ -1,6 +1,8 @@
 //! Proofs of access. See the crate's documentation.
 
-use crate::{CanWrite, Level, Read, Restriction, Standing, TenantId, Write};
+use crate::{
+    Author, CanWrite, Level, Principal, Read, RequestId, Restriction, Standing, TenantId, Write,
+};
 use std::{marker::PhantomData, sync::Arc};
 
 /// The proof that a principal may act in one tenant at level `L`.
@@ -8,6 +10,7 @@ use std::{marker::PhantomData, sync::Arc};
 pub struct Scope<L: Level> {
     tenant: TenantId,
     actor: Arc<str>,
+    request: Option<RequestId>,
     restriction: Arc<Restriction>,
     standing: Standing,
     level: PhantomData<fn() -> L>,
@@ -20,19 +23,22 @@ impl<L: Level> Clone for Scope<L> {
 }
 
 impl<L: Level> Scope<L> {
-    pub(crate) fn new(
-        tenant: TenantId,
-        actor: &str,
-        restriction: Arc<Restriction>,
-        standing: Standing,
-    ) -> Self {
-        Self { tenant, actor: actor.into(), restriction, standing, level: PhantomData }
+    pub(crate) fn new(tenant: TenantId, who: &Principal) -> Self {
+        Self {
+            tenant,
+            actor: who.to_string().into(),
+            request: who.request().cloned(),
+            restriction: Arc::clone(who.restriction()),
+            standing: who.standing(),
+            level: PhantomData,
+        }
     }
 
     fn at<M: Level>(&self) -> Scope<M> {
         Scope {
             tenant: self.tenant,
             actor: Arc::clone(&self.actor),
+            request: self.request.clone(),
             restriction: Arc::clone(&self.restriction),
             standing: self.standing,
             level: PhantomData,
@@ -47,6 +53,11 @@ impl<L: Level> Scope<L> {
     /// Who acts, as the audit log shows it.
     pub fn actor(&self) -> &str {
         &self.actor
+    }
+
+    /// Who acts, and in which request.
+    pub fn author(&self) -> Author<'_> {
+        Author::new(&self.actor, self.request.as_ref())
     }
 
     /// What narrows the scope within the tenant.
@@ -76,13 +87,15 @@ impl<L: CanWrite> Scope<L> {
 #[derive(Debug, Clone)]
 pub struct OperatorScope {
     actor: Arc<str>,
+    request: Option<RequestId>,
     may_act_as: bool,
     standing: Standing,
 }
 
 impl OperatorScope {
-    pub(crate) fn new(actor: &str, may_act_as: bool, standing: Standing) -> Self {
-        Self { actor: actor.into(), may_act_as, standing }
+    pub(crate) fn new(author: Author<'_>, may_act_as: bool, standing: Standing) -> Self {
+        let request = author.request().cloned();
+        Self { actor: author.actor().into(), request, may_act_as, standing }
     }
 
     /// What must still hold when the scope is used.
@@ -98,6 +111,11 @@ impl OperatorScope {
     /// Who acts, as the audit log shows it.
     pub fn actor(&self) -> &str {
         &self.actor
+    }
+
+    /// Who acts, and in which request.
+    pub fn author(&self) -> Author<'_> {
+        Author::new(&self.actor, self.request.as_ref())
     }
 }
 

@@ -12,8 +12,8 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
-use tenantry_auth::TenantId;
-use tenantry_store::{AuditEvent, AuditOutcome};
+use tenantry_auth::{Author, RequestId, TenantId};
+use tenantry_store::{AuditEvent, AuditNote, AuditOutcome, AuditReason};
 use tenantry_types::{Error, Location, Result};
 
 /// Different events of one actor in one log between two writes; beyond it, targets are no longer
@@ -28,6 +28,9 @@ const TARGET_BYTES_MAX: usize = 200;
 const MANY: &str = "(many)";
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
+/// What was done, of which the outcome says all.
+pub(crate) const DONE: (AuditOutcome, AuditReason) = (AuditOutcome::Done, AuditReason::None);
+
 /// The action of an attempt at another tenant.
 pub(crate) const CROSS_TENANT: &str = "cross_tenant_attempt";
 
@@ -36,13 +39,22 @@ struct What {
     action: String,
     target: String,
     outcome: AuditOutcome,
+    reason: AuditReason,
+}
+
+/// How often, and the first request of which one knows: a new id each time must not be a new entry
+/// each time.
+#[derive(Debug, Default)]
+struct Sum {
+    count: u64,
+    request: Option<RequestId>,
 }
 
 /// What is to be written to one log.
 #[derive(Debug, Default)]
 struct Log {
     /// By actor.
-    events: HashMap<String, HashMap<What, u64>>,
+    events: HashMap<String, HashMap<What, Sum>>,
     /// Different ones.
     len: usize,
     /// Held while events of this log are on their way to the store.
@@ -63,30 +75,53 @@ impl Denials {
     /// Counts one event; it reaches the tenant's audit log within a second.
     pub(crate) fn note(
         &self,
-        tenant: TenantId,
-        actor: &str,
+        (tenant, by): (TenantId, Author<'_>),
         action: &str,
         target: &str,
-        outcome: AuditOutcome,
+        (outcome, reason): (AuditOutcome, AuditReason),
     ) {
         let event = AuditEvent {
-            actor: actor.to_owned(),
+            actor: by.actor().to_owned(),
             action: action.to_owned(),
             target: shorten(target),
             outcome,
             count: 1,
         };
-        self.add(tenant, event);
+        let request = by.request().cloned();
+        self.add(tenant, AuditNote { event, reason, request });
     }
 
     /// [`Denials::note`] with all of the target: for whoever knows that it is not long, and that it
     /// says nothing without its end.
-    pub(crate) fn add(&self, tenant: TenantId, event: AuditEvent) {
+    pub(crate) fn add(&self, tenant: TenantId, note: AuditNote) {
+        self.sum(tenant, note, |sum, request| {
+            if sum.request.is_none() {
+                sum.request = request;
+            }
+        });
+    }
+
+    /// The same of what could not be written: its requests were before those that came since.
+    fn put_back(&self, tenant: TenantId, note: AuditNote) {
+        self.sum(tenant, note, |sum, request| {
+            if request.is_some() {
+                sum.request = request;
+            }
+        });
+    }
+
+    fn sum(
+        &self,
+        tenant: TenantId,
+        note: AuditNote,
+        first: impl FnOnce(&mut Sum, Option<RequestId>),
+    ) {
+        let AuditNote { event, reason, request } = note;
         let pending = &mut *self.0.lock();
         let log = pending.logs.entry(tenant).or_default();
         let full = log.len >= LOG_EVENTS_MAX;
         let AuditEvent { mut actor, action, target, outcome, count } = event;
-        let mut what = What { action, target, outcome };
+        let mut what = What { action, target, outcome, reason };
         let known = |log: &Log, actor: &str, what: &What| {
             log.events.get(actor).is_some_and(|events| events.contains_key(what))
         };
@@ -109,7 +144,9 @@ impl Denials {
             pending.events += 1;
             log.len += 1;
         }
-        *log.events.entry(actor).or_default().entry(what).or_insert(0) += count;
+        let sum = log.events.entry(actor).or_default().entry(what).or_default();
+        sum.count += count;
+        first(sum, request);
     }
 
     /// Logs with something to write or being written.
@@ -124,20 +161,23 @@ impl Denials {
     }
 
     /// What is pending of one log, in a fixed order.
-    fn take(&self, tenant: TenantId) -> Vec<AuditEvent> {
+    fn take(&self, tenant: TenantId) -> Vec<AuditNote> {
         let pending = &mut *self.0.lock();
         let Some(log) = pending.logs.get_mut(&tenant) else { return Vec::new() };
-        let mut events = Vec::new();
+        let mut notes = Vec::new();
         for (actor, whats) in std::mem::take(&mut log.events) {
-            for (What { action, target, outcome }, count) in whats {
-                events.push(AuditEvent { actor: actor.clone(), action, target, outcome, count });
+            for (What { action, target, outcome, reason }, Sum { count, request }) in whats {
+                let actor = actor.clone();
+                let event = AuditEvent { actor, action, target, outcome, count };
+                notes.push(AuditNote { event, reason, request });
             }
         }
         pending.events -= std::mem::take(&mut log.len);
-        events.sort_by_cached_key(|e| {
-            (e.actor.clone(), e.action.clone(), e.target.clone(), format!("{:?}", e.outcome))
+        notes.sort_by_cached_key(|AuditNote { event: e, reason, .. }| {
+            let outcome = format!("{:?}", e.outcome);
+            (e.actor.clone(), e.action.clone(), e.target.clone(), outcome, *reason)
         });
-        events
+        notes
     }
 
     /// Forgets a log that has nothing to write and that nobody else waits for.
@@ -167,16 +207,16 @@ fn shorten(text: &str) -> String {
 pub(crate) async fn flush_log(inner: &Inner, tenant: TenantId) -> Result<()> {
     let Some(turn) = inner.denials.turn(tenant) else { return Ok(()) };
     let mine = turn.lock().await;
-    let events = inner.denials.take(tenant);
+    let notes = inner.denials.take(tenant);
     let mut outcome = Ok(());
-    if !events.is_empty() {
-        warn_operator(tenant, &events);
+    if !notes.is_empty() {
+        warn_operator(tenant, &notes);
         let scope = inner.authority.system("append refusals to audit logs");
-        let addressed = events.iter().map(|event| (tenant, event.clone())).collect();
+        let addressed = notes.iter().map(|note| (tenant, note.clone())).collect();
         outcome = inner.store.append_audit(&scope, addressed).await;
         if outcome.is_err() {
-            for event in events {
-                inner.denials.add(tenant, event);
+            for note in notes {
+                inner.denials.put_back(tenant, note);
             }
         }
     }
@@ -194,12 +234,12 @@ pub(crate) async fn flush_before_reading(inner: &Inner, tenant: TenantId) {
 }
 
 /// One line of the server's log for each kind of attempt, not for each attempt.
-fn warn_operator(tenant: TenantId, events: &[AuditEvent]) {
+fn warn_operator(tenant: TenantId, notes: &[AuditNote]) {
     if tenant != TenantId::INSTALLATION {
         return;
     }
     for AuditEvent { actor, target, count, .. } in
-        events.iter().filter(|e| e.action == CROSS_TENANT)
+        notes.iter().map(|note| &note.event).filter(|e| e.action == CROSS_TENANT)
     {
         tracing::warn!(actor, target, count, "cross-tenant attempts refused");
     }
@@ -281,14 +321,16 @@ mod tests {
     use super::*;
     use tenantry_types::ErrorKind;
 
-    const DENIED: AuditOutcome = AuditOutcome::Refused(ErrorKind::Denied);
+    const DENIED: (AuditOutcome, AuditReason) =
+        (AuditOutcome::Refused(ErrorKind::Denied), AuditReason::Role);
+    const A: Author<'static> = Author::work("key:a");
 
     fn note(denials: &Denials, tenant: u64, actor: &str, target: &str) {
-        denials.note(TenantId::new(tenant), actor, "session", target, DENIED);
+        denials.note((TenantId::new(tenant), Author::work(actor)), "session", target, DENIED);
     }
 
-    fn total(events: &[AuditEvent]) -> u64 {
-        events.iter().map(|e| e.count).sum()
+    fn total(notes: &[AuditNote]) -> u64 {
+        notes.iter().map(|note| note.event.count).sum()
     }
 
     #[test]
@@ -301,6 +343,32 @@ mod tests {
         assert_eq!((events.len(), total(&events)), (1, 1_000));
         assert!(denials.take(TenantId::new(1)).is_empty());
         assert_eq!(denials.0.lock().events, 0);
+    }
+
+    #[test]
+    fn a_new_id_each_time_is_no_new_entry_and_the_first_stays() {
+        let (denials, tenant) = (Denials::default(), TenantId::new(1));
+        let ids: Vec<_> = (0..100).map(|n| RequestId::parse(&format!("r-{n}")).unwrap()).collect();
+        let refuse = |id: &RequestId, reason| {
+            let log = (tenant, Author::new("key:a", Some(id)));
+            denials.note(log, "session", "x", (DENIED.0, reason));
+        };
+        for id in &ids {
+            refuse(id, AuditReason::Role);
+        }
+        refuse(&ids[7], AuditReason::Filter);
+        let notes = denials.take(tenant);
+        let said: Vec<_> = notes.iter().map(|n| (n.event.count, n.reason, &n.request)).collect();
+        let [first, other] = [0, 7].map(|at| Some(ids[at].clone()));
+        let expected = [(100, AuditReason::Role, &first), (1, AuditReason::Filter, &other)];
+        assert_eq!(said, expected);
+        // What could not be written was before what came meanwhile.
+        refuse(&ids[9], AuditReason::Role);
+        for note in notes {
+            denials.put_back(tenant, note);
+        }
+        let notes = denials.take(tenant);
+        assert_eq!((notes[0].event.count, &notes[0].request), (101, &first));
     }
 
     #[test]
@@ -321,7 +389,7 @@ mod tests {
         }
         note(&denials, 2, "key:b", "x");
         let quiet = denials.take(TenantId::new(2));
-        assert_eq!((quiet[0].actor.as_str(), quiet[0].target.as_str()), ("key:b", "x"));
+        assert_eq!((quiet[0].event.actor.as_str(), quiet[0].event.target.as_str()), ("key:b", "x"));
         let loud = denials.take(TenantId::new(1));
         assert!(loud.len() <= LOG_EVENTS_MAX + 1, "{}", loud.len());
         assert_eq!(total(&loud), 100_000);
@@ -331,9 +399,9 @@ mod tests {
     fn targets_are_cut_at_a_character() {
         let denials = Denials::default();
         note(&denials, 1, "key:a", &"🦀".repeat(100));
-        assert_eq!(denials.take(TenantId::new(1))[0].target, "🦀".repeat(50));
+        assert_eq!(denials.take(TenantId::new(1))[0].event.target, "🦀".repeat(50));
         note(&denials, 1, "key:a", &format!("x{}", "🦀".repeat(100)));
-        assert_eq!(denials.take(TenantId::new(1))[0].target.len(), 197);
+        assert_eq!(denials.take(TenantId::new(1))[0].event.target.len(), 197);
     }
 
     fn engine(folder: &std::path::Path) -> crate::Engine {
@@ -350,9 +418,9 @@ mod tests {
     async fn what_was_written_is_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         let inner = engine(folder.path()).0;
-        inner.denials.note(TenantId::INSTALLATION, "key:a", "session", "x", DENIED);
+        inner.denials.note((TenantId::INSTALLATION, A), "session", "x", DENIED);
         // A tenant that is gone has no log to write to.
-        inner.denials.note(TenantId::new(99), "key:a", "session", "x", DENIED);
+        inner.denials.note((TenantId::new(99), A), "session", "x", DENIED);
         flush(&inner).await.unwrap();
         assert!(inner.denials.logs().is_empty());
     }
@@ -362,7 +430,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let inner = engine(folder.path()).0;
         for _ in 0..3 {
-            inner.denials.note(TenantId::INSTALLATION, "key:a", "session", "x", DENIED);
+            inner.denials.note((TenantId::INSTALLATION, A), "session", "x", DENIED);
         }
         inner.store.close();
         assert!(flush(&inner).await.is_err());

@@ -4,15 +4,17 @@ use crate::{
     Operator, Session,
     archive::{ArchiveConfig, Archives},
     compute::Bodies,
-    denials::{CROSS_TENANT, Denials},
+    denials::{CROSS_TENANT, DONE, Denials},
     placement::{self, Policy},
 };
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
-use tenantry_auth::{Authority, Credential, Level, Principal, Scope, TenantId};
-use tenantry_store::{AuditOutcome, Health, Store, StoreTotals, TenantInfo};
+use tenantry_auth::{
+    Author, Authority, Credential, Level, Principal, Restriction, Scope, TenantId,
+};
+use tenantry_store::{AuditOutcome, AuditReason, Health, Store, StoreTotals, TenantInfo};
 use tenantry_types::{
     Clock, Error, ErrorKind, Resource, Result, TenantName, TenantState, Timestamp,
 };
@@ -98,27 +100,48 @@ impl Inner {
         if let Err(error) = &outcome
             && error.kind() == ErrorKind::Denied
         {
-            self.refuse(scope.tenant(), scope.actor(), action, target, error);
+            let reason = narrowed(scope.restriction());
+            self.refuse((scope.tenant(), scope.author()), action, target, (error, reason));
         }
         outcome
     }
 
     pub(crate) fn refuse(
         &self,
-        tenant: TenantId,
-        actor: &str,
+        (tenant, by): (TenantId, Author<'_>),
         action: &str,
         target: &str,
-        why: &Error,
+        (why, reason): (&Error, AuditReason),
     ) {
         Counters::add(&self.counters.denied, 1);
-        let outcome = AuditOutcome::Refused(why.kind());
-        self.denials.note(tenant, actor, action, target, outcome);
+        let outcome = (AuditOutcome::Refused(why.kind()), reason);
+        self.denials.note((tenant, by), action, target, outcome);
     }
 
     /// What [`KeyRow::verify`](tenantry_auth::KeyRow::verify) says of a wrong key.
     fn invalid_key() -> Error {
         Error::new(ErrorKind::Unauthenticated, "the API key is not valid")
+    }
+}
+
+/// Why a session refuses what its level allows. Whoever is bound to a filter is refused for it,
+/// whatever else narrows the key.
+fn narrowed(restriction: &Restriction) -> AuditReason {
+    match (&restriction.filter, &restriction.objects) {
+        (Some(_), _) => AuditReason::Filter,
+        (None, Some(_)) => AuditReason::Objects,
+        (None, None) => AuditReason::None,
+    }
+}
+
+/// Why nobody gets a session of this level.
+fn refusal(who: &Principal, error: &Error) -> AuditReason {
+    match error.kind() {
+        ErrorKind::NotFound => AuditReason::ForeignTenant,
+        // An operator has every role.
+        ErrorKind::Denied if who.is_operator() => AuditReason::ActAs,
+        ErrorKind::Denied => AuditReason::Role,
+        _ => AuditReason::None,
     }
 }
 
@@ -197,7 +220,10 @@ impl Engine {
             Ok(scope) => Ok(Operator::new(Arc::clone(&self.0), scope)),
             Err(error) => {
                 let tenant = who.tenant().unwrap_or(TenantId::INSTALLATION);
-                self.0.refuse(tenant, &who.to_string(), "operator", "installation", &error);
+                let actor = who.to_string();
+                let by = Author::new(&actor, who.request());
+                let why = (&error, AuditReason::Role);
+                self.0.refuse((tenant, by), "operator", "installation", why);
                 Err(error)
             }
         }
@@ -235,15 +261,18 @@ impl Engine {
             }
         }
         if who.is_operator() && !who.is_development() {
-            let (actor, done) = (who.to_string(), AuditOutcome::Done);
-            self.0.denials.note(tenant.id, &actor, "operator.act_as", L::ROLE.word(), done);
+            let log = (tenant.id, scope.author());
+            self.0.denials.note(log, "operator.act_as", L::ROLE.word(), DONE);
         }
         Ok(Session::new(Arc::clone(&self.0), scope, tenant))
     }
 
     fn refused<L: Level>(&self, who: &Principal, tenant: &TenantInfo, error: Error) -> Error {
         let action = format!("session.{}", L::ROLE.word());
-        self.0.refuse(tenant.id, &who.to_string(), &action, tenant.name.as_str(), &error);
+        let actor = who.to_string();
+        let log = (tenant.id, Author::new(&actor, who.request()));
+        let why = (&error, refusal(who, &error));
+        self.0.refuse(log, &action, tenant.name.as_str(), why);
         error
     }
 
@@ -274,11 +303,13 @@ impl Engine {
     /// whether that tenant exists or not, because nobody looks.
     fn cross_tenant(&self, who: &Principal, own: TenantId, name: &TenantName) -> Error {
         let error = Error::not_found(Resource::Tenant, name.as_str());
-        let (actor, outcome) = (who.to_string(), AuditOutcome::Refused(error.kind()));
+        let (actor, reason) = (who.to_string(), AuditReason::ForeignTenant);
+        let by = Author::new(&actor, who.request());
+        let outcome = (AuditOutcome::Refused(error.kind()), reason);
         Counters::add(&self.0.counters.cross_tenant_attempts, 1);
-        self.0.refuse(own, &actor, CROSS_TENANT, name.as_str(), &error);
+        self.0.refuse((own, by), CROSS_TENANT, name.as_str(), (&error, reason));
         let told = format!("tenant {own} tried {name}");
-        self.0.denials.note(TenantId::INSTALLATION, &actor, CROSS_TENANT, &told, outcome);
+        self.0.denials.note((TenantId::INSTALLATION, by), CROSS_TENANT, &told, outcome);
         error
     }
 

@@ -33,13 +33,13 @@ pub use session::Session;
 
 pub use tenantry_auth::{
     Admin, Allowed, ApiKey, Authority, CanAdmin, CanWrite, KeyId, KeyOwner, KeyRow, Level,
-    Principal, Read, Restriction, Role, TenantId, Write,
+    Principal, Read, RequestId, Restriction, Role, TenantId, Write,
 };
 pub use tenantry_store::{
-    ArchiveKey, AuditEntry, AuditEvent, AuditOutcome, BackendKind, ChainBreak, ChainVerifier,
-    CollectionInfo, DatabaseInfo, EmbeddedConfig, Entropy, GraphBounds, Health, Leftover,
-    MasterKey, MovePhase, MoveStatus, MoveTarget, MoveTotals, NewKey, Obstacle, PauseTotals,
-    PublicKey, Site, Store, StoreTotals, SystemClock, SystemEntropy, TenantChange, TenantInfo,
-    TenantSizes, VectorInfo, Wanted, postgres,
+    ArchiveKey, AuditBinding, AuditEntry, AuditEvent, AuditNote, AuditOutcome, AuditReason,
+    BackendKind, ChainBreak, ChainVerifier, CollectionInfo, DatabaseInfo, EmbeddedConfig, Entropy,
+    GraphBounds, Health, Leftover, MasterKey, MovePhase, MoveStatus, MoveTarget, MoveTotals,
+    NewKey, Obstacle, PauseTotals, PublicKey, Site, Store, StoreTotals, SystemClock, SystemEntropy,
+    TenantChange, TenantInfo, TenantSizes, VectorInfo, Wanted, postgres,
 };
 pub use tenantry_types::*;

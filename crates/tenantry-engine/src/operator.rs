@@ -2,7 +2,7 @@
 
 use crate::{
     advise::{self, Advice, Case, Needs},
-    denials,
+    denials::{self, DONE},
     engine::Inner,
     placement::{self, Plan, Policy},
     validate,
@@ -10,7 +10,7 @@ use crate::{
 use std::sync::Arc;
 use tenantry_auth::{KeyId, KeyRow, OperatorScope, TenantId};
 use tenantry_store::{
-    AuditEntry, AuditOutcome, BackendKind, Leftover, MoveStatus, MoveTarget, TenantChange,
+    AuditEntry, AuditReason, BackendKind, Leftover, MoveStatus, MoveTarget, TenantChange,
     TenantInfo,
 };
 use tenantry_types::{
@@ -37,8 +37,8 @@ impl Operator {
         let made = self.inner.store.create_tenant(&self.scope, spec).await?;
         // The commit carries it in the new tenant's log; tenants made at once must not wait for
         // each other in the operator's.
-        let (log, name, done) = (TenantId::INSTALLATION, spec.name.as_str(), AuditOutcome::Done);
-        self.inner.denials.note(log, self.scope.actor(), "tenant.create", name, done);
+        let log = (TenantId::INSTALLATION, self.scope.author());
+        self.inner.denials.note(log, "tenant.create", spec.name.as_str(), DONE);
         Ok(made)
     }
 
@@ -63,8 +63,8 @@ impl Operator {
         let store = &self.inner.store;
         let (info, sizes) = store.tenant_sizes(&self.scope, name).await?;
         if sizes.is_some() {
-            let (actor, done) = (self.scope.actor(), AuditOutcome::Done);
-            self.inner.denials.note(info.id, actor, "operator.measure", "sizes", done);
+            let log = (info.id, self.scope.author());
+            self.inner.denials.note(log, "operator.measure", "sizes", DONE);
         }
         let tenants = match needs.tenants {
             // Counting reads all names.
@@ -201,8 +201,8 @@ impl Operator {
         if act_as && !self.scope.may_act_as() {
             let error =
                 Error::denied("this operator key may not open tenants, nor make one that may");
-            let log = TenantId::INSTALLATION;
-            self.inner.refuse(log, self.scope.actor(), "key.create", label, &error);
+            let log = (TenantId::INSTALLATION, self.scope.author());
+            self.inner.refuse(log, "key.create", label, (&error, AuditReason::ActAs));
             return Err(error);
         }
         let (row, key) =

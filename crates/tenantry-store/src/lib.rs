@@ -20,7 +20,10 @@ mod tenancy;
 mod totals;
 
 pub use arrival::{Arrival, Arrived};
-pub use audit::{AuditEntry, AuditEvent, AuditOutcome, ChainBreak, ChainVerifier};
+pub use audit::{
+    AuditBinding, AuditEntry, AuditEvent, AuditNote, AuditOutcome, AuditReason, ChainBreak,
+    ChainVerifier,
+};
 pub use embedded::{EmbeddedConfig, SavedConfig};
 pub use facts::{BackendKind, GraphBounds, MovePhase, MoveStatus, MoveTarget, Site, TenantSizes};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};

@@ -1,9 +1,9 @@
 //! The operations of a store.
 
 use crate::{
-    Answer, ArchiveKey, Arrival, AuditEntry, AuditEvent, CollectionRef, DatabaseRef,
-    EmbeddedConfig, Health, Leftover, MoveStatus, MoveTarget, NewKey, PostgresConfig, Site,
-    Snapshot, StoreTotals, TenantChange, TenantInfo, TenantSizes, Wanted,
+    Answer, ArchiveKey, Arrival, AuditEntry, AuditNote, CollectionRef, DatabaseRef, EmbeddedConfig,
+    Health, Leftover, MoveStatus, MoveTarget, NewKey, PostgresConfig, Site, Snapshot, StoreTotals,
+    TenantChange, TenantInfo, TenantSizes, Wanted,
     pool::Pool,
     sites::{Handles, Records},
     tenancy::{
@@ -304,9 +304,9 @@ impl Store {
     pub async fn append_audit(
         &self,
         scope: &SystemScope,
-        events: Vec<(TenantId, AuditEvent)>,
+        notes: Vec<(TenantId, AuditNote)>,
     ) -> Result<()> {
-        self.0.tenancy.append_audit(scope, events).await
+        self.0.tenancy.append_audit(scope, notes).await
     }
 
     /// Fails if the operator's right no longer stands, for what is done between a request's beginning

@@ -3,7 +3,7 @@
 use super::page::limited;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
-use tenantry_engine::{AuditEntry, Result};
+use tenantry_engine::{AuditBinding, AuditEntry, RequestId, Result};
 use utoipa::{IntoParams, ToSchema};
 
 const LIMIT_MAX: usize = 10_000;
@@ -42,7 +42,8 @@ impl AuditPageOut {
     }
 }
 
-/// One entry. `hash` is a BLAKE3 chain over all other members and the entry before.
+/// One entry. `hash` is a BLAKE3 chain over all other members and the entry before. Entries of
+/// version 1 do not have `origin`, `reason` and `request_id`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AuditOut {
     /// Position in the log, from 1.
@@ -59,16 +60,28 @@ pub(crate) struct AuditOut {
     outcome: &'static str,
     /// How many of it.
     count: u64,
+    /// Whose log it is, as 64 hexadecimal digits: the same in all entries of one tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
+    /// Why it came out so: `none`, `role`, `objects`, `filter`, `foreign_tenant` or `act_as`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// The id of the request, or of the first one of a sum; null if it was in none.
+    #[expect(clippy::option_option, reason = "null is not the same as absent")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    request_id: Option<Option<String>>,
     /// 64 hexadecimal digits.
     hash: String,
 }
 
 impl From<AuditEntry> for AuditOut {
     fn from(entry: AuditEntry) -> Self {
-        let hash = entry.hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a text takes everything");
-            text
-        });
+        let bound = entry.bound.as_ref();
+        let request = |bound: &AuditBinding| bound.request.as_ref().map(RequestId::to_string);
+        let (origin, reason) =
+            (bound.map(|bound| digits(&bound.origin)), bound.map(|bound| bound.reason.word()));
+        let request_id = bound.map(request);
         Self {
             sequence: entry.sequence,
             at_ms: entry.at.0,
@@ -77,7 +90,17 @@ impl From<AuditEntry> for AuditOut {
             target: entry.event.target,
             outcome: entry.event.outcome.word(),
             count: entry.event.count,
-            hash,
+            origin,
+            reason,
+            request_id,
+            hash: digits(&entry.hash),
         }
     }
+}
+
+fn digits(bytes: &[u8; 32]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a text takes everything");
+        text
+    })
 }

@@ -1,8 +1,12 @@
 //! A tenant's keys and its audit log.
 
 use crate::server::{Server, key_of, records};
+use axum::http::Request;
 use serde_json::{Value, json};
-use tenantry_engine::{AuditEntry, AuditEvent, AuditOutcome, Timestamp};
+use std::collections::HashSet;
+use tenantry_engine::{
+    AuditBinding, AuditEntry, AuditEvent, AuditOutcome, AuditReason, RequestId, Timestamp,
+};
 
 #[tokio::test]
 async fn a_key_is_shown_once() {
@@ -242,10 +246,48 @@ async fn the_audit_log_is_a_chain_that_the_tenant_can_verify() {
             outcome: AuditOutcome::Done,
             count: entry["count"].as_u64().unwrap(),
         };
+        // It is there, and null if there was no request.
+        let request = entry.as_object().unwrap()["request_id"].as_str().and_then(RequestId::parse);
+        let reason = AuditReason::from_word(&text(entry, "reason")).unwrap();
+        let binding = AuditBinding { origin: bytes(&text(entry, "origin")), reason, request };
         let at = Timestamp(entry["at_ms"].as_u64().unwrap());
-        previous = AuditEntry::chain(&previous, index as u64 + 1, at, &event);
-        let hash = text(entry, "hash");
-        let byte = |at| u8::from_str_radix(&hash[2 * at..2 * at + 2], 16).unwrap();
-        assert_eq!((hash.len(), std::array::from_fn(byte)), (64, previous));
+        previous = AuditEntry::chain_bound(&previous, index as u64 + 1, at, &event, &binding);
+        assert_eq!(bytes(&text(entry, "hash")), previous);
     }
+    let origins: HashSet<_> = entries.iter().map(|entry| text(entry, "origin")).collect();
+    assert_eq!(origins.len(), 1);
+}
+
+fn bytes(digits: &str) -> [u8; 32] {
+    assert_eq!(digits.len(), 64);
+    std::array::from_fn(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap())
+}
+
+#[tokio::test]
+async fn the_audit_log_says_the_ids_of_requests() {
+    let server = Server::start().await;
+    let admin = server.tenant("acme").await;
+    server.collection(&admin, "notes").await;
+    let call = async |id: &str, line: &str, body: Value| {
+        let (method, path) = line.split_once(' ').unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {admin}"))
+            .header("content-type", "application/json")
+            .header("x-tenant-id", "acme")
+            .header("x-request-id", id);
+        server.send(request.body(body.to_string().into()).unwrap()).await
+    };
+    let add = records("notes", "add");
+    call("mine-1", &add, json!({"records": [{"id": "a"}]})).await.expect(200);
+    // One that is not sane is replaced, here as in the answer.
+    let answer = call("not sane", &add, json!({"records": [{"id": "b"}]})).await;
+    let made = answer.headers["x-request-id"].to_str().unwrap().to_owned();
+    answer.expect(200);
+    let log = server.call(&admin, "GET /v1/audit?limit=1000", Value::Null).await.expect(200);
+    let entries = log["entries"].as_array().unwrap().iter();
+    let added: Vec<_> = entries.filter(|e| e["action"] == "records.add").collect();
+    let ids: Vec<_> = added.iter().map(|e| e["request_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["mine-1", &made]);
 }

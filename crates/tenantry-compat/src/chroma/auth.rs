@@ -1,6 +1,9 @@
 //! From headers to a principal, before anything else of a request is looked at.
 
-use super::{DEFAULT_TENANT, error::Failure};
+use super::{
+    DEFAULT_TENANT,
+    error::{Failure, REQUEST_ID},
+};
 use axum::{
     body::HttpBody,
     extract::{Request, State},
@@ -11,7 +14,7 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use std::borrow::Cow;
 use tenantry_engine::{
-    Engine, Error, ErrorKind, Level, Principal, Resource, Select, Session, TenantName,
+    Engine, Error, ErrorKind, Level, Principal, RequestId, Resource, Select, Session, TenantName,
 };
 
 /// Headers that hold a key as it is, of Chroma and of the protocols beside it: a proxy that checks
@@ -26,12 +29,18 @@ pub(crate) async fn authenticate(
 ) -> Result<Response, Failure> {
     let who = {
         let token = token(request.headers())?;
-        engine.authenticate(token.as_deref()).await?
+        let who = engine.authenticate(token.as_deref()).await?;
+        who.in_request(request_id(request.headers()))
     };
     request.extensions_mut().insert(who.clone());
     let reads_it = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     let has_body = reads_it && !request.body().is_end_stream();
     Ok(engine.in_turns(&who, has_body, next.run(request)).await?)
+}
+
+/// The request's id, which the layer around all protocols has put there if its caller has not.
+fn request_id(headers: &HeaderMap) -> Option<RequestId> {
+    headers.get(REQUEST_ID)?.to_str().ok().and_then(RequestId::parse)
 }
 
 /// The one token that the headers carry, in any of the forms that Chroma's clients send and in the

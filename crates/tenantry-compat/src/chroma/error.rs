@@ -17,7 +17,7 @@ use std::{
 use tenantry_engine::{Error, ErrorKind, Resource};
 
 const TRACE_ID: &str = "chroma-trace-id";
-const REQUEST_ID: &str = "x-request-id";
+pub(crate) const REQUEST_ID: &str = "x-request-id";
 
 /// What a handler returns.
 pub(crate) type Answer = Result<Response, Failure>;

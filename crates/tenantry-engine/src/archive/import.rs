@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 use tenantry_auth::{Admin, OperatorScope, Principal, TenantId};
-use tenantry_store::{Arrival, Arrived, TenantInfo};
+use tenantry_store::{Arrival, Arrived, AuditReason, TenantInfo};
 use tenantry_types::{
     Error, ErrorKind, Isolation, Limits, Location, Resource, Result, TenantName, TenantSpec,
 };
@@ -54,16 +54,15 @@ impl Engine {
             return Ok(Importer { inner, who: who.clone(), scope });
         }
         let error = Error::denied("this operator key may not open tenants, nor import or copy one");
-        let log = TenantId::INSTALLATION;
-        inner.refuse(log, scope.actor(), "tenant.import", "installation", &error);
+        let log = (TenantId::INSTALLATION, scope.author());
+        inner.refuse(log, "tenant.import", "installation", (&error, AuditReason::ActAs));
         Err(error)
     }
 }
 
 impl Importer {
     fn notes(&self, action: &'static str, target: String) -> Notes {
-        let (inner, actor) = (Arc::clone(&self.inner), self.scope.actor().to_owned());
-        Notes { inner, actor, action, target }
+        Notes { inner: Arc::clone(&self.inner), by: self.scope.clone(), action, target }
     }
 
     /// Fails if the name of a new tenant is taken: before an archive comes that may be large.

@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Weak},
 };
 use tenantry_auth::{OperatorScope, TenantId};
-use tenantry_store::{AuditEvent, AuditOutcome, PublicKey};
+use tenantry_store::{AuditEvent, AuditNote, AuditOutcome, PublicKey};
 use tenantry_types::{Error, ErrorKind, Result};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -48,7 +48,7 @@ pub struct Terms {
 #[derive(Debug)]
 pub(super) struct Notes {
     pub(super) inner: Arc<Inner>,
-    pub(super) actor: String,
+    pub(super) by: OperatorScope,
     pub(super) action: &'static str,
     pub(super) target: String,
 }
@@ -63,14 +63,16 @@ impl Notes {
                 | ErrorKind::Corrupt => {}
                 kind => {
                     let event = AuditEvent {
-                        actor: self.actor.clone(),
+                        actor: self.by.actor().to_owned(),
                         action: self.action.to_owned(),
                         target: self.target.clone(),
                         outcome: AuditOutcome::Refused(kind),
                         count: 1,
                     };
                     // A key that is cut off names nobody, however long the tenant's name is.
-                    self.inner.denials.add(TenantId::INSTALLATION, event);
+                    let request = self.by.author().request().cloned();
+                    let note = AuditNote { request, ..event.into() };
+                    self.inner.denials.add(TenantId::INSTALLATION, note);
                 }
             }
         }

@@ -1,10 +1,10 @@
 //! What a policy says of tenants as they are now: for whoever follows it, and for whoever only asks.
 
 use super::{Case, Policy, SETTING, Stay, Verdict};
-use crate::engine::Inner;
+use crate::{denials::DONE, engine::Inner};
 use std::time::{Duration, Instant};
 use tenantry_auth::OperatorScope;
-use tenantry_store::{AuditOutcome, TenantInfo};
+use tenantry_store::TenantInfo;
 use tenantry_types::{ErrorKind, Isolation, Location, Result, TenantName, TenantState};
 
 /// After a tenant was measured others have the disk for so many times as long as it took.
@@ -126,8 +126,8 @@ pub(crate) async fn plan(
         };
         if let Some(Looked { verdict, is_measured }) = looked {
             if is_measured {
-                let (actor, done) = (scope.actor(), AuditOutcome::Done);
-                inner.denials.note(info.id, actor, "operator.measure", "sizes", done);
+                let log = (info.id, scope.author());
+                inner.denials.note(log, "operator.measure", "sizes", DONE);
             }
             let from = (info.isolation, info.location);
             plan.tenants.push(Planned { name: info.name.clone(), from, verdict });

@@ -5,14 +5,14 @@ use super::{
     Decision, Policy, Verdict,
     plan::{breathe, look},
 };
-use crate::engine::Inner;
+use crate::{denials::DONE, engine::Inner};
 use std::{
     collections::VecDeque,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
-use tenantry_auth::TenantId;
-use tenantry_store::{AuditOutcome, TenantInfo};
+use tenantry_auth::{Author, TenantId};
+use tenantry_store::TenantInfo;
 use tenantry_types::{ErrorKind, Result, Timestamp};
 
 /// Who has asked for a move, as logs say it.
@@ -140,7 +140,7 @@ impl Follower {
         tracing::info!(tenant = %info.id, why, "the placement policy moves a tenant");
         let told = format!("{}: {why}", info.name.as_str());
         for (log, what) in [(TenantId::INSTALLATION, &told), (info.id, &why)] {
-            inner.denials.note(log, ACTOR, "tenant.policy", what, AuditOutcome::Done);
+            inner.denials.note((log, Author::work(ACTOR)), "tenant.policy", what, DONE);
         }
         Ok(true)
     }

@@ -8,7 +8,7 @@ use tenantry_engine::*;
 fn first_break(log: &[AuditEntry]) -> Option<u64> {
     let mut previous = [0; 32];
     for (expected, entry) in (1..).zip(log) {
-        let hash = AuditEntry::chain(&previous, entry.sequence, entry.at, &entry.event);
+        let hash = entry.hash_after(&previous);
         if entry.sequence != expected || entry.hash != hash {
             return Some(expected);
         }
@@ -86,7 +86,8 @@ async fn everything_done_is_in_the_log_once_and_in_order() {
 async fn the_chain_verifies_and_any_change_breaks_it() {
     let log = busy_log().await;
     assert_eq!(first_break(&log), None);
-    let changes: [(&str, Forgery); 8] = [
+    assert!(log.iter().all(|e| e.bound.is_some()), "{log:?}");
+    let changes: [(&str, Forgery); 12] = [
         ("time", |e| e.at.0 += 1),
         ("actor", |e| e.event.actor.push('x')),
         ("action", |e| e.event.action.push('x')),
@@ -94,6 +95,10 @@ async fn the_chain_verifies_and_any_change_breaks_it() {
         ("outcome", |e| e.event.outcome = AuditOutcome::Refused(ErrorKind::Internal)),
         ("count", |e| e.event.count += 1),
         ("hash", |e| e.hash[31] ^= 1),
+        ("version", |e| e.bound = None),
+        ("origin", |e| e.bound.as_mut().unwrap().origin[0] ^= 1),
+        ("reason", |e| e.bound.as_mut().unwrap().reason = AuditReason::ActAs),
+        ("request", |e| e.bound.as_mut().unwrap().request = RequestId::parse("other")),
         ("text moved between fields", |e| {
             let c = e.event.action.pop().unwrap();
             e.event.target.insert(0, c);
@@ -118,7 +123,7 @@ async fn the_chain_verifies_and_any_change_breaks_it() {
     rehashed[3].event.count += 1;
     let before = rehashed[2].hash;
     let forged = &mut rehashed[3];
-    forged.hash = AuditEntry::chain(&before, forged.sequence, forged.at, &forged.event);
+    forged.hash = forged.hash_after(&before);
     assert_eq!(first_break(&rehashed), Some(5));
 }
 
@@ -194,4 +199,72 @@ async fn what_is_pending_is_written_at_shutdown() {
     let operator = engine.operator(&engine.local_operator().await.unwrap()).unwrap();
     let log = operator.audit(0, 100).await.unwrap();
     assert!(log.iter().any(|e| e.event.action == "cross_tenant_attempt"));
+}
+
+#[tokio::test]
+async fn the_log_says_why_and_in_which_request() {
+    let world = World::new().await;
+    let admin = world.tenant("acme").await;
+    let number = world.database::<Read>(&admin).await.info().number;
+    let test = FieldTest::Eq(Value::Int(1));
+    let filter = Filter::Field { key: "user".into(), test };
+    let bound = world.key("acme", bound_key(Role::Admin, filter)).await;
+    let objects = vec![Allowed::Database(number)];
+    let limited = world.key("acme", limited_key(Role::Admin, objects)).await;
+    let reader = world.key("acme", new_key(Role::Read)).await;
+    let (_, outside) = world.operator().create_key(false, "", None).await.unwrap();
+    let engine = &world.engine;
+    let acting = async |key: &str, id: &str| world.who(key).await.in_request(RequestId::parse(id));
+
+    let who = acting(&admin, "r-done").await;
+    let session = engine.session::<Admin>(&who, Select::Own).await.unwrap();
+    session.create_database(&database("d")).await.unwrap();
+    let who = acting(&reader, "r-role").await;
+    engine.session::<Write>(&who, Select::Own).await.unwrap_err();
+    engine.operator(&who).unwrap_err();
+    for (key, id) in [(&bound, "r-filter"), (&limited, "r-objects")] {
+        let who = acting(key, id).await;
+        let session = engine.session::<Admin>(&who, Select::Own).await.unwrap();
+        session.create_database(&database("x")).await.unwrap_err();
+    }
+    let who = acting(&admin, "r-foreign").await;
+    engine.session::<Read>(&who, Select::Named(&tenant("other"))).await.unwrap_err();
+    let who = acting(&outside, "r-act").await;
+    engine.session::<Read>(&who, Select::Named(&tenant("acme"))).await.unwrap_err();
+
+    let log = session.audit(0, 1_000).await.unwrap();
+    let said = |id: &str| {
+        let of = |bound: &&AuditBinding| bound.request.as_ref().is_some_and(|r| r.as_str() == id);
+        let found = log.iter().filter(|e| e.bound.as_ref().is_some_and(|b| of(&b)));
+        let mut found: Vec<_> =
+            found.map(|e| (e.event.action.as_str(), e.bound.as_ref().unwrap().reason)).collect();
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(said("r-done"), [("database.create", AuditReason::None)]);
+    let role = [("operator", AuditReason::Role), ("session.write", AuditReason::Role)];
+    assert_eq!(said("r-role"), role);
+    assert_eq!(said("r-filter"), [("database.create", AuditReason::Filter)]);
+    assert_eq!(said("r-objects"), [("database.create", AuditReason::Objects)]);
+    assert_eq!(said("r-foreign"), [("cross_tenant_attempt", AuditReason::ForeignTenant)]);
+    assert_eq!(said("r-act"), [("session.read", AuditReason::ActAs)]);
+    // What was done in no request says none.
+    assert!(log.iter().any(|e| e.bound.as_ref().is_some_and(|b| b.request.is_none())));
+}
+
+#[tokio::test]
+async fn what_the_root_tells_a_log_elsewhere_says_its_request() {
+    let world = World::new().await;
+    let isolation = Some(Isolation::Database);
+    let spec = TenantSpec { isolation, ..TenantSpec::new(tenant("apart")) };
+    world.operator().create_tenant(&spec).await.unwrap();
+    let who = world.operator.clone().in_request(RequestId::parse("r-1"));
+    world.engine.operator(&who).unwrap().suspend_tenant(&tenant("apart")).await.unwrap();
+    let session = world.engine.session::<Admin>(&who, Select::Named(&tenant("apart"))).await;
+    let log = session.unwrap().audit(0, 1_000).await.unwrap();
+    assert_eq!(first_break(&log), None);
+    let told = log.iter().find(|e| e.event.action == "tenant.suspend").unwrap();
+    let bound = told.bound.as_ref().unwrap();
+    assert_eq!(bound.request, RequestId::parse("r-1"));
+    assert!(log.iter().all(|e| e.bound.as_ref().is_some_and(|b| b.origin == bound.origin)));
 }

@@ -17,6 +17,16 @@ pub enum ChainBreak {
         /// Of which entry.
         sequence: u64,
     },
+    /// It has no origin, and those before have one: versions only go up in a chain.
+    Version {
+        /// Of which entry.
+        sequence: u64,
+    },
+    /// Its origin is not that of the entries before: it is of another log.
+    Origin {
+        /// Of which entry.
+        sequence: u64,
+    },
     /// All entries follow from each other, but the last is not the one that was noted.
     Head {
         /// The last entry; 0 if there is none.
@@ -32,6 +42,7 @@ pub enum ChainBreak {
 pub struct ChainVerifier {
     last: u64,
     hash: [u8; 32],
+    origin: Option<[u8; 32]>,
 }
 
 impl ChainVerifier {
@@ -47,11 +58,20 @@ impl ChainVerifier {
         if entry.sequence != expected {
             return Err(ChainBreak::Sequence { expected, found: entry.sequence });
         }
-        let hash = AuditEntry::chain(&self.hash, entry.sequence, entry.at, &entry.event);
-        if hash != entry.hash {
-            return Err(ChainBreak::Hash { sequence: entry.sequence });
+        let sequence = expected;
+        let origin = entry.bound.as_ref().map(|bound| bound.origin);
+        match (self.origin, origin) {
+            (Some(_), None) => return Err(ChainBreak::Version { sequence }),
+            (Some(one), Some(other)) if one != other => {
+                return Err(ChainBreak::Origin { sequence });
+            }
+            _ => {}
         }
-        (self.last, self.hash) = (expected, hash);
+        let hash = entry.hash_after(&self.hash);
+        if hash != entry.hash {
+            return Err(ChainBreak::Hash { sequence });
+        }
+        *self = Self { last: sequence, hash, origin };
         Ok(())
     }
 
@@ -66,6 +86,11 @@ impl ChainVerifier {
         self.last
     }
 
+    /// What binds the log to one tenant of one installation; none if all of it is of version 1.
+    pub fn origin(&self) -> Option<&[u8; 32]> {
+        self.origin.as_ref()
+    }
+
     /// The hash of the last entry; zeros before the first.
     pub fn head(&self) -> &[u8; 32] {
         &self.hash
@@ -75,7 +100,8 @@ impl ChainVerifier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AuditEvent, AuditOutcome};
+    use crate::{AuditBinding, AuditEvent, AuditOutcome, AuditReason};
+    use tenantry_auth::RequestId;
     use tenantry_types::{ErrorKind, Timestamp};
 
     fn log(actor: &str, len: u64) -> Vec<AuditEntry> {
@@ -91,9 +117,21 @@ mod tests {
             let at = Timestamp(1_000 + sequence);
             let hash = AuditEntry::chain(&previous, sequence, at, &event);
             previous = hash;
-            AuditEntry { sequence, at, event, hash }
+            AuditEntry { sequence, at, event, bound: None, hash }
         };
         (1..=len).map(entry).collect()
+    }
+
+    /// The same log, of version 2 from this entry on.
+    fn bound(mut log: Vec<AuditEntry>, from: usize, origin: u8) -> Vec<AuditEntry> {
+        let mut previous = if from == 0 { [0; 32] } else { log[from - 1].hash };
+        for entry in &mut log[from..] {
+            let (reason, request) = (AuditReason::Role, RequestId::parse("r-1"));
+            entry.bound = Some(AuditBinding { origin: [origin; 32], reason, request });
+            entry.hash = entry.hash_after(&previous);
+            previous = entry.hash;
+        }
+        log
     }
 
     fn follow(log: &[AuditEntry]) -> Result<ChainVerifier, ChainBreak> {
@@ -174,5 +212,48 @@ mod tests {
         let mut entry = log("key:a", 1).remove(0);
         entry.sequence = u64::MAX;
         assert!(follow(&[entry]).is_err());
+    }
+
+    #[test]
+    fn what_an_entry_of_version_2_has_besides_is_covered() {
+        let whole = bound(log("key:a", 3), 0, 7);
+        assert_eq!(follow(&whole).unwrap().origin(), Some(&[7; 32]));
+        let changes: [fn(&mut AuditBinding); 5] = [
+            |bound| bound.origin[0] ^= 1,
+            |bound| bound.reason = AuditReason::None,
+            |bound| bound.request = None,
+            |bound| bound.request = RequestId::parse("r-2"),
+            |bound| bound.request = RequestId::parse("r-11"),
+        ];
+        for at in 0..whole.len() {
+            for (change, apply) in changes.iter().enumerate() {
+                let mut log = whole.clone();
+                apply(log[at].bound.as_mut().unwrap());
+                assert!(follow(&log).is_err(), "change {change} of entry {at}");
+            }
+            let mut log = whole.clone();
+            log[at].bound = None;
+            assert!(follow(&log).is_err(), "entry {at} as of version 1");
+        }
+    }
+
+    #[test]
+    fn versions_only_go_up_and_an_origin_stays() {
+        let old = log("key:a", 9);
+        assert_eq!(follow(&old).unwrap().origin(), None);
+        let grown = bound(old.clone(), 4, 7);
+        assert_eq!(follow(&grown).unwrap().origin(), Some(&[7; 32]));
+        // Whoever can compute hashes, and goes on as an older program would.
+        let mut back = grown.clone();
+        back[6].bound = None;
+        back[6].hash = back[6].hash_after(&back[5].hash);
+        assert_eq!(follow(&back), Err(ChainBreak::Version { sequence: 7 }));
+        let other = bound(grown.clone(), 6, 8);
+        assert_eq!(follow(&other), Err(ChainBreak::Origin { sequence: 7 }));
+        // What was of version 1 is bound by the first of version 2.
+        let mut changed = grown;
+        changed[3].event.count += 1;
+        changed[3].hash = changed[3].hash_after(&changed[2].hash);
+        assert_eq!(follow(&changed), Err(ChainBreak::Hash { sequence: 5 }));
     }
 }

@@ -26,8 +26,11 @@ const FORMAT_APART: &str = "tenantry-embedded 2\n";
 const FORMAT_MOVES: &str = "tenantry-embedded 3\n";
 /// The same of a folder with tenants whose data are in databases of PostgreSQL.
 const FORMAT_DATABASES: &str = "tenantry-embedded 4\n";
+/// The same of a folder with logs of version 2, in which an older program would go on with version 1.
+/// Every folder gets it when this program opens it.
+const FORMAT_BOUND: &str = "tenantry-embedded 5\n";
 /// All of them.
-const FORMATS: [&str; 4] = [FORMAT, FORMAT_APART, FORMAT_MOVES, FORMAT_DATABASES];
+const FORMATS: [&str; 5] = [FORMAT, FORMAT_APART, FORMAT_MOVES, FORMAT_DATABASES, FORMAT_BOUND];
 /// What a folder without `format` may hold: what a first start that was cut short has left, a
 /// master key that was put there for it, and what a fresh file system brings.
 const BEFORE_FORMAT: &[&str] =
@@ -196,7 +199,7 @@ fn has_format(folder: &Path) -> Result<bool> {
                     folder.display(),
                     text.trim().chars().take(80).collect::<String>(),
                     FORMAT.trim(),
-                    FORMAT_DATABASES.trim()
+                    FORMAT_BOUND.trim()
                 ),
             ));
         }
@@ -241,6 +244,11 @@ pub(super) fn allow_moves(folder: &Path) -> Result<()> {
 /// know of them would leave all of one behind when it deletes it.
 pub(super) fn allow_databases(folder: &Path) -> Result<()> {
     raise_format(folder, FORMAT_DATABASES)
+}
+
+/// Lets a folder have logs of version 2.
+pub(super) fn allow_bound(folder: &Path) -> Result<()> {
+    raise_format(folder, FORMAT_BOUND)
 }
 
 /// Writes the format, unless it is a later one already.

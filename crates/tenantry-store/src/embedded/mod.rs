@@ -241,6 +241,16 @@ impl Inner {
         self.disk.db(0)
     }
 
+    /// Logs are of version 2 from now on. Before the first entry, and after all that would refuse
+    /// to open the folder: of a folder that is refused nothing is changed.
+    fn bind_logs(&self) -> Result<()> {
+        // One at a time writes the file.
+        let _lock = self.lock.lock();
+        config::allow_bound(&self.folder)?;
+        self.tenancy.tenants.origins.open_gate();
+        Ok(())
+    }
+
     /// Makes the installation's own slot and row on first start; finds the next tenant id.
     fn start(&self) -> Result<()> {
         let db = self.db()?;
@@ -252,9 +262,11 @@ impl Inner {
             Ok(Slot::Live(_)) if has_row => {
                 // Opened now, so that damage shows at the start and not at the first key.
                 ready(self.tenancy.installation())?;
+                self.bind_logs()?;
             }
             // A first start that was cut short may have left the installation's slot, no other.
             Ok(Slot::Live(_) | Slot::Empty) if !has_row && slots <= 1 => {
+                self.bind_logs()?;
                 self.disk.commit_blocking(self.tenancy.founding(db.generation())?)?;
             }
             Ok(Slot::Live(_) | Slot::Erased) if !has_row => {

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use std::time::{Duration, Instant};
-use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope};
+use tenantry_auth::{Admin, Author, Authority, Credential, OperatorScope, Principal, Scope};
 use tenantry_types::{
     CollectionName, CollectionSpec, DatabaseName, ErrorKind, Isolation, Limits, Location, RecordId,
     RecordWrite, Selector, TenantName, TenantSpec, TenantState, Timestamp, WriteMode,
@@ -121,7 +121,7 @@ async fn what_was_read_before_a_reopening_is_not_written_after() {
     let old = inner(&store).tenancy.open_tenant(scope.tenant()).await.unwrap().unwrap();
     let writing = Arc::clone(&old.writer).lock_owned().await;
     let mut stale = inner(&store).tenancy.begin(&old).unwrap();
-    stale.audit(done("test", "late", "x", 1));
+    stale.audit(done(Author::work("test"), "late", "x", 1));
     reopen(&inner(&store).disk);
     let error = inner(&store)
         .tenancy
@@ -135,7 +135,7 @@ async fn what_was_read_before_a_reopening_is_not_written_after() {
     let new = inner(&store).tenancy.open_tenant(scope.tenant()).await.unwrap().unwrap();
     assert!(!Arc::ptr_eq(&old, &new));
     let mut commit = inner(&store).tenancy.begin(&new).unwrap();
-    commit.audit(done("test", "in time", "x", 1));
+    commit.audit(done(Author::work("test"), "in time", "x", 1));
     inner(&store)
         .tenancy
         .commit(&new, inner(&store).tenancy.root(None).await.unwrap(), commit)
@@ -188,11 +188,13 @@ async fn every_commit_removes_the_change_row_that_falls_out() {
         settings: std::collections::BTreeMap::new(),
         created_at: Timestamp(0),
     };
-    let tenant = OpenTenant::new(info, inner(&store).tenancy.new_data_key(), 0);
+    let origin = crate::tenancy::origin::Origins::of_nobody().of(info.id).unwrap();
+    let key = inner(&store).tenancy.new_data_key();
+    let tenant = OpenTenant::new(info, (key, origin), 0);
     let head = Head { sequence: 4_999, ..Head::default() };
     // It touches nothing, as the summed-up refusals of an audit log do.
     let mut commit = Commit::new(&tenant, head, &SystemEntropy, Timestamp(0));
-    commit.audit(done("test", "x", "x", 1));
+    commit.audit(done(Author::work("test"), "x", "x", 1));
     let (set, _) = commit.finish();
     let old = keys::Change { sequence: 5_000 - 1_024 }.encode(tenant.prefix());
     assert!(set.operations.contains(&(Space::Data, old, None)));

@@ -28,7 +28,7 @@ use crate::{
 use rows::{Applied, Rows};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-use tenantry_auth::{CanWrite, Scope, Write};
+use tenantry_auth::{Author, CanWrite, Scope, Write};
 use tenantry_types::{CollectionNumber, Error, Filter, Result, Selector, WriteMode, WriteOutcome};
 
 pub(super) use catalog::PARTITION;
@@ -100,7 +100,7 @@ impl Inner {
                 let (commit, bound) =
                     (inner.tenancy.begin(&tenant)?, scope.restriction().filter.as_ref());
                 let batch = Batch::new(&tenant, commit, &info, statistics, bound, mode, rows)?;
-                let prepared = batch.prepare(records, attributes, scope.actor())?;
+                let prepared = batch.prepare(records, attributes, scope.author())?;
                 // The rows have the tenant, which does not leave.
                 Ok(prepared.map(|rows| rows.applied))
             })
@@ -183,7 +183,7 @@ impl Inner {
             return Ok(0);
         }
         let db = self.data(&tenant).await?;
-        let commit = self.deletion(&tenant, &db, &info, &doomed, scope.actor())?;
+        let commit = self.deletion(&tenant, &db, &info, &doomed, scope.author())?;
         self.tenancy.commit(&tenant, db.into(), commit).await?;
         let unapplied = self.hot.unapplied(&tenant, info.number);
         self.forget_codes(&tenant, info.number).await?;
@@ -206,7 +206,7 @@ impl Inner {
         db: &Db,
         info: &CollectionInfo,
         doomed: &[(u64, String)],
-        actor: &str,
+        by: Author<'_>,
     ) -> Result<Commit<'a>> {
         let mut commit = self.tenancy.begin(tenant)?;
         let (prefix, collection, partition) = (tenant.prefix(), info.number.0, PARTITION);
@@ -223,7 +223,7 @@ impl Inner {
             }
         }
         let ordinals = doomed.iter().map(|(ordinal, _)| *ordinal).collect();
-        batch::note_deleted(&mut commit, info, statistics(db, tenant, info)?, ordinals, actor);
+        batch::note_deleted(&mut commit, info, statistics(db, tenant, info)?, ordinals, by);
         Ok(commit)
     }
 }

@@ -133,7 +133,7 @@ impl Inner {
         let ordinals = doomed.iter().map(|ordinal| ordinal.cast_unsigned()).collect();
         let before = statistics.records;
         let mut commit = self.tenancy.begin(tenant)?;
-        note_deleted(&mut commit, &info, statistics, ordinals, scope.actor());
+        note_deleted(&mut commit, &info, statistics, ordinals, scope.author());
         let every = Include { vector: true, vectors: true, ..Include::default() };
         let (fields, _) = asked(&info, every);
         let place = view.home().clone();

@@ -46,6 +46,10 @@ const fn version_of(all: &[Migration]) -> u32 {
 /// not know the mark of moves takes it for a newer version, and refuses it.
 const MOVED: u32 = 1_000;
 
+/// What is added besides to the version of a root whose installation may have logs of version 2, which
+/// programs do not know that would go on with version 1.
+const BOUND: u32 = 2 * MOVED;
+
 /// What a stored version says of the tables. If the installation has something that only newer programs
 /// know, it is a version that only they know.
 pub(super) fn tables_of(stored: u32) -> u32 {
@@ -54,15 +58,30 @@ pub(super) fn tables_of(stored: u32) -> u32 {
 
 /// True unless the installation has something that only newer programs know, beside the tables.
 pub(super) fn is_known(stored: u32) -> bool {
-    stored < 2 * MOVED
+    stored < 2 * BOUND
+}
+
+/// True if logs may be of version 2: older programs refuse the root.
+pub(super) fn is_bound(stored: u32) -> bool {
+    is_known(stored) && stored >= BOUND
 }
 
 /// Says in the root that tenants are moved. The client is the admin's, in the installation's database.
 pub(super) async fn mark_moved(client: &Client) -> Result<()> {
     let sql = format!(
-        "UPDATE {ROOT_SCHEMA}.installation SET version = version + {MOVED} WHERE version < {MOVED}"
+        "UPDATE {ROOT_SCHEMA}.installation SET version = version + {MOVED} \
+         WHERE version % {BOUND} < {MOVED}"
     );
     run(client, &sql, "note that tenants are moved").await
+}
+
+/// Says in the root that logs may be of version 2: programs that know nothing of it are refused
+/// from then on. The client is the admin's, in the installation's database.
+async fn mark_bound(client: &impl GenericClient) -> Result<()> {
+    let sql = format!(
+        "UPDATE {ROOT_SCHEMA}.installation SET version = version + {BOUND} WHERE version < {BOUND}"
+    );
+    run(client, &sql, "note that logs may be of version 2").await
 }
 
 /// How far the migration of all places is.
@@ -112,6 +131,8 @@ pub async fn migrate(admin_url: &str, mut progress: impl FnMut(Progress)) -> Res
         changed += migrate_schemas(&mut own, one, VECTOR_SCHEMA, &mut |_| {}).await?;
         tell(schemas.len() + done + 1);
     }
+    // Last: nodes of before serve until all places are what this program expects.
+    mark_bound(&*client).await?;
     Ok(Migrated { version: VERSION, places: of, changed })
 }
 
@@ -154,6 +175,10 @@ async fn migrate_root_by(client: &mut Client, all: &[Migration]) -> Result<()> {
              SET version = EXCLUDED.version + i.version / {MOVED} * {MOVED}"
         );
         run(&transaction, &set, "note the version of the root").await?;
+    }
+    if version == 0 {
+        // Nobody serves it yet.
+        mark_bound(&transaction).await?;
     }
     commit(transaction, "change the root").await
 }

@@ -144,3 +144,72 @@ async fn a_version_of_another_type_is_refused() {
     })
     .await;
 }
+
+#[test]
+fn a_stored_version_says_its_tables_and_what_else_there_is() {
+    for (stored, tables, moved_known, bound) in [
+        (0, 0, true, false),
+        (1, 1, true, false),
+        (1_001, 1, true, false),
+        (2_001, 1, true, true),
+        (3_001, 1, true, true),
+        // What later programs may say.
+        (4_001, 4_001, false, false),
+        (7_001, 7_001, false, false),
+    ] {
+        assert_eq!(tables_of(stored), tables, "{stored}");
+        assert_eq!(is_known(stored), moved_known, "{stored}");
+        assert_eq!(is_bound(stored), bound, "{stored}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn marks_are_set_once_each_and_stay_when_tables_change() {
+    Stand::with(async |stand| {
+        let made = stand.set_up().await;
+        let url = &made.database_admin_url;
+        let mut admin = connect(url).await.unwrap();
+        // As a program of before has left it, in either order of the marks.
+        for (before, after) in [(1, [1_001, 3_001]), (1_001, [1_001, 3_001])] {
+            set(&admin, before).await;
+            for _ in 0..2 {
+                mark_moved(&admin).await.unwrap();
+                assert_eq!(stored(&admin).await, after[0]);
+            }
+            for _ in 0..2 {
+                migrate(url, |_| {}).await.unwrap();
+                assert_eq!(stored(&admin).await, after[1]);
+            }
+        }
+        set(&admin, 1).await;
+        for expected in [2_001, 2_001] {
+            migrate(url, |_| {}).await.unwrap();
+            assert_eq!(stored(&admin).await, expected);
+        }
+        for _ in 0..2 {
+            mark_moved(&admin).await.unwrap();
+            assert_eq!(stored(&admin).await, 3_001);
+        }
+        migrate_root_by(&mut admin, LATER).await.unwrap();
+        assert_eq!(stored(&admin).await, 3_002);
+        // Serving with the admin's URL is no migration: nodes of before may serve beside.
+        set(&admin, 1).await;
+        migrate_root(&mut admin).await.unwrap();
+        assert_eq!(stored(&admin).await, 1);
+        // What a later program has said is not touched.
+        set(&admin, 4_001).await;
+        assert_eq!(migrate(url, |_| {}).await.unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(stored(&admin).await, 4_001);
+    })
+    .await;
+}
+
+async fn set(admin: &Client, version: u32) {
+    let sql = format!("UPDATE tenantry.installation SET version = {version}");
+    admin.batch_execute(&sql).await.unwrap();
+}
+
+async fn stored(admin: &Client) -> i32 {
+    let row = admin.query_one("SELECT version FROM tenantry.installation", &[]).await;
+    row.unwrap().get(0)
+}

@@ -7,7 +7,7 @@ use crate::{
     tenancy::{Backend as _, disk::Touched, done, tenants::OpenTenant},
 };
 use std::sync::Arc;
-use tenantry_auth::{Authority, Credential};
+use tenantry_auth::{Author, Authority, Credential};
 use tenantry_types::{ErrorKind, Location, LocationName, TenantName, TenantSpec, Timestamp};
 
 /// A store in a folder, and a tenant of it in a database.
@@ -38,7 +38,7 @@ async fn a_commit_beside_files_is_of_their_generation_and_of_its_own_place() {
         let set = || {
             let mut commit = tenancy.begin(&tenant).unwrap();
             commit.touch(Touched::Tenant);
-            commit.audit(done("a", "test", "t", 1));
+            commit.audit(done(Author::work("a"), "test", "t", 1));
             commit.finish().0
         };
         let sequence = async || {

@@ -12,7 +12,7 @@ use super::{
     cluster::{IDLE, Place, Shared},
     connections::Connections,
     failure::{Failure, Outcome},
-    migrate::is_known,
+    migrate::{is_bound, is_known},
     statement::{Limits, Statement, Step},
     view::PgView,
 };
@@ -136,9 +136,14 @@ impl Watch {
             .and_then(|row| row.try_get(0).ok())
             .ok_or_else(|| Failure::internal("the installation's epoch is gone"))?;
         let version = row.and_then(|row| row.try_get::<_, i32>(1).ok());
-        if !version.and_then(|stored| u32::try_from(stored).ok()).is_some_and(is_known) {
+        let version = version.and_then(|stored| u32::try_from(stored).ok());
+        if !version.is_some_and(is_known) {
             let message = "the installation has what only newer programs know: replace this one";
             return Err(Error::new(ErrorKind::Unavailable, message).into());
+        }
+        // It is never taken back, so an old answer is as good as a new one.
+        if version.is_some_and(is_bound) {
+            self.tenants.origins.open_gate();
         }
         let mut asked = self.asked.lock();
         // What was asked later may have been answered sooner.

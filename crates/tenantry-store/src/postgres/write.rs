@@ -107,7 +107,7 @@ impl Inner {
             let tenancy = &self.tenancy;
             let (now, entropy) = (tenancy.now(), Arc::clone(&tenancy.entropy));
             // A bound filter may read stored texts, which are larger than what is written.
-            let (bound, actor) = (scope.restriction().filter.clone(), scope.actor().to_owned());
+            let (bound, scope) = (scope.restriction().filter.clone(), scope.clone());
             let bytes =
                 if bound.as_ref().is_some_and(Filter::needs_text) { usize::MAX } else { bytes };
             compute(bytes, move || {
@@ -115,7 +115,7 @@ impl Inner {
                 let columns = Columns::new(&tenant, number, met);
                 let batch =
                     Batch::new(&tenant, commit, &info, statistics, bound.as_ref(), mode, columns)?;
-                let prepared = batch.prepare(records, attributes, &actor)?;
+                let prepared = batch.prepare(records, attributes, scope.author())?;
                 Ok(prepared.map(|columns| columns.rows))
             })
             .await?

@@ -14,7 +14,7 @@ use super::{
     seal::Nonces,
     tenants::OpenTenant,
 };
-use crate::{AuditEvent, Entropy, TenantInfo};
+use crate::{AuditNote, Entropy, TenantInfo};
 use std::time::Duration;
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, Result, Timestamp};
@@ -103,19 +103,20 @@ impl<'a> About<'a> {
     }
 
     /// What the log is to say.
-    pub(super) fn tell(&mut self, event: AuditEvent, touched: Option<Touched>) {
+    pub(super) fn tell(&mut self, note: AuditNote, touched: Option<Touched>) {
         match &mut self.kind {
             Kind::Together(commit) => {
                 if let Some(touched) = touched {
                     commit.touch(touched);
                 }
-                commit.audit(event);
+                commit.audit(note);
             }
             Kind::Apart { set, row, nonces } => {
                 row.told += 1;
                 let key = keys::Told { tenant: self.tenant.id().get(), number: row.told };
                 let key = key.encode(INSTALLATION);
-                let note = disk::encode(&DiskTold::new(self.now, &event, touched));
+                let is_bound = self.tenant.origin().is_open();
+                let note = disk::encode(&DiskTold::new(self.now, &note, touched, is_bound));
                 let sealed = self.tenant.key().seal(&key, &note, true, nonces);
                 set.operations.push((Space::Catalog, key, Some(sealed)));
             }
@@ -203,8 +204,8 @@ impl<B: Backend> Tenancy<B> {
             let note = <keys::Told as keys::Decode>::decode(INSTALLATION, &key)
                 .ok_or_else(|| Error::corrupt("a note for a log cannot be read"))?;
             let told: DiskTold = tenant.open_row(&key, &sealed)?;
-            let (at, event, touched) = told.into_parts()?;
-            commit.audit_at(at, event);
+            let (at, told, touched) = told.into_parts()?;
+            commit.audit_at(at, told);
             if let Some(touched) = touched {
                 commit.touch(touched);
             }

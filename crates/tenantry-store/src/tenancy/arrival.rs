@@ -183,9 +183,9 @@ impl<B: Carry> Tenancy<B> {
             let mut about = inner.about(&tenant)?;
             about.root(row_key(arriving.id), None);
             about.put_tenant(&info);
-            about.tell(done(scope.actor(), action, &told, 1), Some(Touched::Tenant));
+            about.tell(done(scope.author(), action, &told, 1), Some(Touched::Tenant));
             let mut log = inner.begin(&installation)?;
-            log.audit(done(scope.actor(), action, &target, 1));
+            log.audit(done(scope.author(), action, &target, 1));
             inner.commit_two(view, (&tenant, about), (&installation, log)).await?;
             tenant.set_info(info.clone());
             inner.revoked();

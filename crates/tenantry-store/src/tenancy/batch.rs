@@ -16,6 +16,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
 };
+use tenantry_auth::Author;
 use tenantry_index::CompiledFilter;
 use tenantry_types::{
     Error, ErrorKind, Existing, Filter, Limits, Metadata, Missing, RecordWrite, Resource, Result,
@@ -117,7 +118,7 @@ impl<'a, P: Place> Batch<'a, P> {
         mut self,
         records: Vec<RecordWrite>,
         attributes: BTreeMap<String, String>,
-        actor: &str,
+        by: Author<'_>,
     ) -> Result<Prepared<P>> {
         for record in records {
             self.record(record)?;
@@ -142,7 +143,7 @@ impl<'a, P: Place> Batch<'a, P> {
             ));
         }
         let (collection, partition) = (self.info.number.0, PARTITION);
-        self.note(attributes, actor);
+        self.note(attributes, by);
         if self.row_changed {
             catalog::put_collection(&mut self.commit, &self.info);
         }
@@ -154,7 +155,7 @@ impl<'a, P: Place> Batch<'a, P> {
             WriteMode::Upsert => "records.upsert",
             WriteMode::Update(_) => "records.update",
         };
-        self.commit.audit(done(actor, action, self.info.name.as_str(), changed as u64));
+        self.commit.audit(done(by, action, self.info.name.as_str(), changed as u64));
         self.outcome.version = self.commit.sequence();
         let (set, head) = self.commit.finish();
         Ok(Prepared {
@@ -170,7 +171,7 @@ impl<'a, P: Place> Batch<'a, P> {
 
     /// Adds attributes to the collection in the same commit, unless the key is bound to a filter
     /// or there would be too many.
-    fn note(&mut self, attributes: BTreeMap<String, String>, actor: &str) {
+    fn note(&mut self, attributes: BTreeMap<String, String>, by: Author<'_>) {
         let is_known = |name: &String, info: &CollectionInfo| info.attributes.contains_key(name);
         if self.bound.is_some() || attributes.keys().all(|name| is_known(name, &self.info)) {
             return;
@@ -182,7 +183,7 @@ impl<'a, P: Place> Batch<'a, P> {
         if catalog::check_attributes(&noted).is_ok() {
             self.info = noted;
             self.row_changed = true;
-            self.commit.audit(done(actor, "collection.change", self.info.name.as_str(), 1));
+            self.commit.audit(done(by, "collection.change", self.info.name.as_str(), 1));
         }
     }
 
@@ -295,13 +296,13 @@ pub(crate) fn note_deleted(
     info: &CollectionInfo,
     mut statistics: Statistics,
     ordinals: Vec<u64>,
-    actor: &str,
+    by: Author<'_>,
 ) {
     let (collection, partition, count) = (info.number.0, PARTITION, ordinals.len() as u64);
     statistics.records = statistics.records.saturating_sub(count);
     commit.put_statistics(keys::Statistics { collection, partition }, statistics);
     commit.touch(Touched::Deleted { collection, partition, ordinals });
-    commit.audit(done(actor, "records.delete", info.name.as_str(), count));
+    commit.audit(done(by, "records.delete", info.name.as_str(), count));
 }
 
 /// The record as it is after a write.

@@ -10,7 +10,7 @@ use super::{
     set::{Space, WriteSet},
     tenants::OpenTenant,
 };
-use crate::{AuditEntry, AuditEvent, Entropy, TenantInfo};
+use crate::{AuditBinding, AuditEntry, AuditNote, Entropy, TenantInfo};
 use serde::Serialize;
 use tenantry_types::{Error, Result, Timestamp};
 
@@ -117,19 +117,25 @@ impl<'a> Commit<'a> {
     }
 
     /// Appends an audit entry to this tenant's chain.
-    pub(crate) fn audit(&mut self, event: AuditEvent) {
-        self.audit_at(self.now, event);
+    pub(crate) fn audit(&mut self, note: AuditNote) {
+        self.audit_at(self.now, note);
     }
 
     /// The same of something that was done before.
-    pub(crate) fn audit_at(&mut self, at: Timestamp, event: AuditEvent) {
+    pub(crate) fn audit_at(&mut self, at: Timestamp, note: AuditNote) {
         let sequence = self.head.audit_sequence + 1;
-        let hash = AuditEntry::chain(&self.head.audit_hash, sequence, at, &event);
-        let entry = AuditEntry { sequence, at, event, hash };
+        let AuditNote { event, reason, request } = note;
+        let origin = self.tenant.origin();
+        // Another node may know of the gate already when this one does not.
+        self.head.is_bound |= origin.is_open();
+        let bound = AuditBinding { origin: *origin.bytes(), reason, request };
+        let bound = self.head.is_bound.then_some(bound);
+        let mut entry = AuditEntry { sequence, at, event, bound, hash: [0; 32] };
+        entry.hash = entry.hash_after(&self.head.audit_hash);
         let key = keys::Audit { sequence }.encode(self.prefix());
         self.put(Space::Data, key, &DiskAudit::from_entry(&entry));
         self.head.audit_sequence = sequence;
-        self.head.audit_hash = hash;
+        self.head.audit_hash = entry.hash;
     }
 
     /// Adds the change row and the head; what is returned must be committed, and then the head

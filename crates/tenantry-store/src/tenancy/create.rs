@@ -165,8 +165,10 @@ impl<B: Backend> Tenancy<B> {
         let (id, now) = (info.id, info.created_at);
         let key = self.new_data_key();
         let slot = self.wrap(id, &key, &*self.entropy)?;
-        let mut tenant = OpenTenant::new(info.clone(), key, generation);
-        let created = done(scope.actor(), "tenant.create", spec.name.as_str(), 1);
+        // The installation was opened, whose log or locks making a tenant takes.
+        let origin = self.tenants.origins.of(id)?;
+        let mut tenant = OpenTenant::new(info.clone(), (key, origin), generation);
+        let created = done(scope.author(), "tenant.create", spec.name.as_str(), 1);
         let next = keys::NextTenant {}.encode(INSTALLATION);
         let next_value = (id.get() + 1).to_be_bytes().to_vec();
         let mut set = if (info.isolation, info.location) == (Isolation::Shared, Location::Home) {

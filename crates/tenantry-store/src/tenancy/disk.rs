@@ -47,6 +47,8 @@ pub(crate) enum DiskHead {
     V2(Head, u64),
     /// The same of a tenant that was moved, or is being moved.
     V3(Head, DiskMoved),
+    /// The same of one whose log is of version 2 by now; its parts may say nothing.
+    V4(Head, DiskMoved),
 }
 
 /// What only tenants have that were moved, or are being moved.
@@ -59,8 +61,9 @@ pub(crate) struct DiskMoved {
 
 impl DiskHead {
     pub(crate) fn from_head(head: &Head) -> Self {
-        let Head { told, stay, hold, .. } = *head;
+        let Head { told, stay, hold, is_bound, .. } = *head;
         match (told, stay, hold) {
+            _ if is_bound => Self::V4(head.clone(), DiskMoved { told, stay, hold }),
             (0, 0, None) => Self::V1(head.clone()),
             (told, 0, None) => Self::V2(head.clone(), told),
             (told, stay, hold) => Self::V3(head.clone(), DiskMoved { told, stay, hold }),
@@ -72,6 +75,9 @@ impl DiskHead {
             Self::V1(head) => head,
             Self::V2(head, told) => Head { told, ..head },
             Self::V3(head, DiskMoved { told, stay, hold }) => Head { told, stay, hold, ..head },
+            Self::V4(head, DiskMoved { told, stay, hold }) => {
+                Head { told, stay, hold, is_bound: true, ..head }
+            }
         }
     }
 }
@@ -104,6 +110,9 @@ pub(crate) struct Head {
     /// Change rows from this sequence on are kept for a move.
     #[serde(skip)]
     pub(crate) hold: Option<u64>,
+    /// The last entry of the log is of version 2, and so must be all that follow.
+    #[serde(skip)]
+    pub(crate) is_bound: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -456,6 +465,16 @@ mod tests {
             let head = Head { told, stay, hold, ..head.clone() };
             let bytes = encode(&DiskHead::from_head(&head));
             assert_eq!(bytes[0], 2);
+            assert_eq!(decode::<DiskHead>(&bytes, "counters").unwrap().into_head(), head);
+        }
+    }
+
+    #[test]
+    fn counters_say_that_a_log_is_of_version_2() {
+        for (told, stay, hold) in [(0, 0, None), (7, 0, None), (9, 2, Some(u64::MAX))] {
+            let head = Head { told, stay, hold, is_bound: true, ..Head::default() };
+            let bytes = encode(&DiskHead::from_head(&head));
+            assert_eq!(bytes[0], 3);
             assert_eq!(decode::<DiskHead>(&bytes, "counters").unwrap().into_head(), head);
         }
     }

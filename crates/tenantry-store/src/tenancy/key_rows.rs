@@ -22,7 +22,8 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 use tenantry_auth::{
-    Admin, ApiKey, KeyId, KeyOwner, KeyRow, OperatorScope, Restriction, Role, Scope, TenantId,
+    Admin, ApiKey, Author, KeyId, KeyOwner, KeyRow, OperatorScope, Restriction, Role, Scope,
+    TenantId,
 };
 use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
 
@@ -49,7 +50,7 @@ impl<B: Backend> Tenancy<B> {
             let view = inner.change(&installation).await?;
             inner.operator_stands(&scope, Some(&view)).await?;
             let owner = KeyOwner::Operator { act_as };
-            inner.make_key(&installation, view, owner, key, scope.actor()).await
+            inner.make_key(&installation, view, owner, key, scope.author()).await
         })
         .await
     }
@@ -73,7 +74,7 @@ impl<B: Backend> Tenancy<B> {
             let _writing = installation.writer.lock().await;
             let view = inner.change(&installation).await?;
             inner.operator_stands(&scope, Some(&view)).await?;
-            inner.revoke(&installation, view, id, scope.actor()).await
+            inner.revoke(&installation, view, id, scope.author()).await
         })
         .await
     }
@@ -91,7 +92,7 @@ impl<B: Backend> Tenancy<B> {
             let view = inner.change_root(&[&tenant]).await?;
             inner.stands(scope.standing(), Some(&tenant), Some(&view)).await?;
             let owner = KeyOwner::Tenant(tenant.id());
-            inner.make_key(&tenant, view, owner, key, scope.actor()).await
+            inner.make_key(&tenant, view, owner, key, scope.author()).await
         })
         .await
     }
@@ -113,7 +114,7 @@ impl<B: Backend> Tenancy<B> {
             let _rooting = inner.rooting_turn(&tenant).await?;
             let view = inner.change_root(&[&tenant]).await?;
             inner.stands(scope.standing(), Some(&tenant), Some(&view)).await?;
-            inner.revoke(&tenant, view, id, scope.actor()).await
+            inner.revoke(&tenant, view, id, scope.author()).await
         })
         .await
     }
@@ -188,7 +189,7 @@ impl<B: Backend> Tenancy<B> {
         view: B::View,
         whose: KeyOwner,
         new: NewKey,
-        actor: &str,
+        by: Author<'_>,
     ) -> Result<(KeyRow, ApiKey)> {
         let mut random = zeroize::Zeroizing::new([0; ApiKey::RANDOM_BYTES]);
         self.entropy.fill(&format!("api key of tenant {}", owner.id()), &mut *random);
@@ -222,8 +223,8 @@ impl<B: Backend> Tenancy<B> {
         let sealed = installation.key().seal(&row_key, &bytes, true, &mut nonces);
         about.root(row_key, Some(sealed));
         about.list_key(*row.id.bytes(), true);
-        let event = done(actor, "key.create", &row.id.to_string(), 1);
-        about.tell(event, Some(Touched::Key(*row.id.bytes())));
+        let note = done(by, "key.create", &row.id.to_string(), 1);
+        about.tell(note, Some(Touched::Key(*row.id.bytes())));
         let (set, after) = about.finish();
         self.submit(view, set).await?;
         after.apply(owner);
@@ -274,7 +275,7 @@ impl<B: Backend> Tenancy<B> {
         owner: &Arc<OpenTenant>,
         view: B::View,
         id: KeyId,
-        actor: &str,
+        by: Author<'_>,
     ) -> Result<()> {
         let mut about = self.about(owner)?;
         let listed = keys::KeyOfTenant { id: *id.bytes() }.encode(owner.prefix());
@@ -283,8 +284,8 @@ impl<B: Backend> Tenancy<B> {
         }
         about.list_key(*id.bytes(), false);
         about.root(row_key(id), None);
-        let event = done(actor, "key.revoke", &id.to_string(), 1);
-        about.tell(event, Some(Touched::Key(*id.bytes())));
+        let note = done(by, "key.revoke", &id.to_string(), 1);
+        about.tell(note, Some(Touched::Key(*id.bytes())));
         let (set, after) = about.finish();
         self.submit(view, set).await?;
         after.apply(owner);

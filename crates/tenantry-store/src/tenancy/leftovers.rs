@@ -96,7 +96,7 @@ impl<B: Backend> Tenancy<B> {
             log.remove(Space::Catalog, key);
         }
         let target = format!("{tenant} at {}", placement.location);
-        log.audit(done(scope.actor(), "tenant.abandon", &target, 1));
+        log.audit(done(scope.author(), "tenant.abandon", &target, 1));
         self.commit(&installation, view, log).await?;
         let left = self.leftover(placement);
         self.abandoned(placement, own.as_ref());

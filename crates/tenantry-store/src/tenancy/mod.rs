@@ -20,6 +20,7 @@ pub(crate) mod keys;
 mod leftovers;
 pub(crate) mod master;
 pub(crate) mod moving;
+pub(crate) mod origin;
 pub(crate) mod place;
 pub(crate) mod seal;
 mod set;
@@ -33,12 +34,13 @@ pub(crate) mod writers;
 pub(crate) use backend::{Backend, Pair, View, check_page};
 pub(crate) use set::{Space, WriteSet};
 
-use crate::{AuditEvent, AuditOutcome, Entropy};
+use crate::{AuditEvent, AuditNote, AuditOutcome, AuditReason, Entropy};
 use arrival::Arrivals;
 use commit::Commit;
 use disk::Head;
 use key_rows::KeyCache;
 use moving::Moves;
+use origin::{Origin, Origins};
 use parking_lot::Mutex;
 use seal::SealingKey;
 use slot::Slot;
@@ -50,7 +52,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tenantry_auth::{Level, Scope, TenantId};
+use tenantry_auth::{Author, Level, Scope, TenantId};
 use tenantry_types::{
     Clock, Error, ErrorKind, Isolation, Limits, Location, Resource, Result, TenantName,
     TenantState, Timestamp,
@@ -155,10 +157,17 @@ impl<B: Backend> Tenancy<B> {
         };
         let key = self.new_data_key();
         let slot = self.backend.wrap(info.id, &key, &*self.entropy)?;
-        let tenant = OpenTenant::new(info.clone(), key, generation);
+        // A founding that was cut short may have left another key, which nothing was sealed with.
+        let origins = Origins::default();
+        origins.know(&key);
+        if self.tenants.origins.is_open() {
+            origins.open_gate();
+        }
+        let origin = origins.of(info.id)?;
+        let tenant = OpenTenant::new(info.clone(), (key, origin), generation);
         let mut commit = Commit::new(&tenant, Head::default(), &*self.entropy, self.now());
         commit.put_tenant(&info);
-        commit.audit(done("store", "installation.create", "installation", 1));
+        commit.audit(done(Author::work("store"), "installation.create", "installation", 1));
         let (mut set, _) = commit.finish();
         set.slots.push(slot);
         Ok(set)
@@ -187,12 +196,32 @@ impl<B: Backend> Tenancy<B> {
             Box::pin(async move {
                 let root = self.backend.root(held).await?;
                 match self.backend.slot(&root, id).await? {
-                    Slot::Live(key) => OpenTenant::load(&root, id, key).await,
+                    Slot::Live(key) => {
+                        if id == TenantId::INSTALLATION {
+                            self.tenants.origins.know(&key);
+                        }
+                        let origin = self.origin(&root, id).await?;
+                        OpenTenant::load(&root, id, (key, origin)).await
+                    }
                     Slot::Empty | Slot::Erased => Ok(None),
                 }
             })
         };
         self.tenants.get(id, load).await
+    }
+
+    /// The origin of a tenant's log.
+    async fn origin(&self, root: &B::View, id: TenantId) -> Result<Origin> {
+        let origins = &self.tenants.origins;
+        if !origins.are_known() {
+            match self.backend.slot(root, TenantId::INSTALLATION).await? {
+                Slot::Live(key) => origins.know(&key),
+                Slot::Empty | Slot::Erased => {
+                    return Err(Error::corrupt("the installation's data key is gone"));
+                }
+            }
+        }
+        origins.of(id)
     }
 
     /// The tenant of a scope, its place opened.
@@ -320,15 +349,16 @@ pub(crate) async fn complete<T: Send + 'static>(
     }
 }
 
-/// An audit event of something done.
-pub(crate) fn done(actor: &str, action: &str, target: &str, count: u64) -> AuditEvent {
-    AuditEvent {
-        actor: actor.to_owned(),
+/// What a log is to say of something done.
+pub(crate) fn done(by: Author<'_>, action: &str, target: &str, count: u64) -> AuditNote {
+    let event = AuditEvent {
+        actor: by.actor().to_owned(),
         action: action.to_owned(),
         target: target.to_owned(),
         outcome: AuditOutcome::Done,
         count,
-    }
+    };
+    AuditNote { event, reason: AuditReason::None, request: by.request().cloned() }
 }
 
 /// A clear number on disk.

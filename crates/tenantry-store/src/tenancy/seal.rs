@@ -57,6 +57,12 @@ impl Nonces {
 /// A key for one purpose; see [`SealingKey::derive`].
 pub(crate) struct Deriving(Zeroizing<[u8; 32]>);
 
+impl fmt::Debug for Deriving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deriving(…)")
+    }
+}
+
 impl Deriving {
     pub(crate) fn hash(&self, input: &[u8]) -> [u8; 32] {
         *blake3::keyed_hash(&self.0, input).as_bytes()

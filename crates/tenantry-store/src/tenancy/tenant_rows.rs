@@ -15,9 +15,9 @@ use super::{
     place::Fresh,
     tenants::OpenTenant,
 };
-use crate::{AuditEntry, AuditEvent, TenantChange, TenantInfo};
+use crate::{AuditEntry, AuditNote, TenantChange, TenantInfo};
 use std::{collections::BTreeMap, sync::Arc};
-use tenantry_auth::{Admin, OperatorScope, Scope, SystemScope, TenantId};
+use tenantry_auth::{Admin, Author, OperatorScope, Scope, SystemScope, TenantId};
 use tenantry_types::{
     Error, ErrorKind, Location, Resource, Result, TenantName, TenantSpec, TenantState,
 };
@@ -142,15 +142,15 @@ impl<B: Backend> Tenancy<B> {
     pub(crate) async fn append_audit(
         self: &Arc<Self>,
         _scope: &SystemScope,
-        events: Vec<(TenantId, AuditEvent)>,
+        notes: Vec<(TenantId, AuditNote)>,
     ) -> Result<()> {
-        let mut by_tenant: BTreeMap<TenantId, Vec<AuditEvent>> = BTreeMap::new();
-        for (tenant, event) in events {
-            by_tenant.entry(tenant).or_default().push(event);
+        let mut by_tenant: BTreeMap<TenantId, Vec<AuditNote>> = BTreeMap::new();
+        for (tenant, note) in notes {
+            by_tenant.entry(tenant).or_default().push(note);
         }
         let mut running = tokio::task::JoinSet::new();
         let mut outcome = Ok(());
-        for (id, events) in by_tenant {
+        for (id, notes) in by_tenant {
             // Each may need a database or a connection that others wait for.
             if running.len() >= LOGS_AT_ONCE {
                 outcome = outcome.and(joined(running.join_next().await));
@@ -159,7 +159,7 @@ impl<B: Backend> Tenancy<B> {
             running.spawn(async move {
                 let patience = Patience::new();
                 loop {
-                    let outcome = inner.append_to(id, &events).await;
+                    let outcome = inner.append_to(id, &notes).await;
                     if let Err(outcome) = patience.wait(outcome).await {
                         return outcome;
                     }
@@ -172,7 +172,7 @@ impl<B: Backend> Tenancy<B> {
         outcome
     }
 
-    async fn append_to(&self, id: TenantId, events: &[AuditEvent]) -> Result<()> {
+    async fn append_to(&self, id: TenantId, notes: &[AuditNote]) -> Result<()> {
         let Some(tenant) = self.open_tenant(id).await? else { return Ok(()) };
         let writing = match self.at_home(&tenant).await {
             Ok(()) => self.writer(&tenant).await,
@@ -184,8 +184,8 @@ impl<B: Backend> Tenancy<B> {
             Err(error) => return Err(error),
         };
         let mut commit = self.begin(&tenant)?;
-        for event in events {
-            commit.audit(event.clone());
+        for note in notes {
+            commit.audit(note.clone());
         }
         self.commit(&tenant, view, commit).await
     }
@@ -206,19 +206,19 @@ pub(super) enum Which<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct By<'a> {
     /// As logs show it.
-    pub(super) actor: &'a str,
+    pub(super) author: Author<'a>,
     /// The right that must still stand; none for the store itself.
     scope: Option<&'a OperatorScope>,
 }
 
 impl<'a> By<'a> {
     fn operator(scope: &'a OperatorScope) -> Self {
-        Self { actor: scope.actor(), scope: Some(scope) }
+        Self { author: scope.author(), scope: Some(scope) }
     }
 
     /// The store itself.
     pub(super) fn store() -> Self {
-        Self { actor: "store", scope: None }
+        Self { author: Author::work("store"), scope: None }
     }
 }
 
@@ -340,8 +340,8 @@ impl<B: Backend> Tenancy<B> {
         about.put_tenant(&info);
         let mut log = self.begin(&installation)?;
         for (action, target) in told {
-            about.tell(done(scope.actor(), action, &target, 1), Some(Touched::Tenant));
-            log.audit(done(scope.actor(), action, &target, 1));
+            about.tell(done(scope.author(), action, &target, 1), Some(Touched::Tenant));
+            log.audit(done(scope.author(), action, &target, 1));
         }
         self.commit_two(view, (&tenant, about), (&installation, log)).await?;
         tenant.set_info(info.clone());
@@ -413,7 +413,7 @@ impl<B: Backend> Tenancy<B> {
         about.root(purge.encode(INSTALLATION), Some(Vec::new()));
         about.touch(Touched::Tenant);
         let mut log = self.begin(&installation)?;
-        log.audit(done(by.actor, "tenant.delete", name.as_str(), 1));
+        log.audit(done(by.author, "tenant.delete", name.as_str(), 1));
         self.commit_two(view, (tenant, about), (&installation, log)).await?;
         tenant.mark_gone();
         self.forget_tenant(tenant.id()).await?;
@@ -443,7 +443,7 @@ impl<B: Backend> Tenancy<B> {
         log.remove(Space::Catalog, arrival::row_key(id));
         let purge = keys::Purge { tenant: id.get(), collection: 0 };
         log.put_clear(Space::Catalog, purge.encode(INSTALLATION), Vec::new());
-        log.audit(done(scope.actor(), "tenant.delete", name.as_str(), 1));
+        log.audit(done(scope.author(), "tenant.delete", name.as_str(), 1));
         self.commit(&installation, view, log).await?;
         self.forget_tenant(id).await
     }

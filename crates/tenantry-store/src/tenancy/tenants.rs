@@ -9,6 +9,7 @@ use super::{
     disk::{self, DiskHead, DiskTenant, Head},
     keys::{self, Prefix},
     moving,
+    origin::{Origin, Origins},
     place::{Fresh, PlaceRow, Placement},
     seal::SealingKey,
     set::Space,
@@ -47,6 +48,7 @@ const HEAVY_READS_MAX: usize = 2;
 pub(crate) struct OpenTenant {
     prefix: Prefix,
     key: SealingKey,
+    origin: Origin,
     info: Mutex<Arc<TenantInfo>>,
     placement: Placement,
     /// What the root says of the place; see [`PlaceRow`].
@@ -97,10 +99,15 @@ impl Catalog {
 
 impl OpenTenant {
     /// A tenant that is being made in a database of this generation.
-    pub(crate) fn new(info: TenantInfo, key: SealingKey, generation: u64) -> Self {
+    pub(crate) fn new(
+        info: TenantInfo,
+        (key, origin): (SealingKey, Origin),
+        generation: u64,
+    ) -> Self {
         Self {
             prefix: Prefix::of(info.id),
             key,
+            origin,
             placement: Placement::shared(info.id),
             fresh: Mutex::new(Fresh::Made),
             told: AtomicU64::new(0),
@@ -129,7 +136,7 @@ impl OpenTenant {
     pub(crate) async fn load(
         view: &impl View,
         id: TenantId,
-        key: SealingKey,
+        (key, origin): (SealingKey, Origin),
     ) -> Result<Option<Self>> {
         let prefix = Prefix::of(id);
         let row_key = keys::Tenant {}.encode(prefix);
@@ -142,7 +149,7 @@ impl OpenTenant {
             (Isolation::Shared, Location::Home) => None,
             _ => view.get(Space::Catalog, &place).await?,
         };
-        let mut tenant = Self::new(info, key, view.generation());
+        let mut tenant = Self::new(info, (key, origin), view.generation());
         match place.map(|row| PlaceRow::decode(id, &row)).transpose()? {
             Some(row) => {
                 tenant.place(row);
@@ -248,6 +255,11 @@ impl OpenTenant {
 
     pub(crate) fn key(&self) -> &SealingKey {
         &self.key
+    }
+
+    /// What binds its log to it.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     pub(crate) fn info(&self) -> Arc<TenantInfo> {
@@ -382,7 +394,10 @@ impl OpenTenant {
 
 /// The opened tenants, least recently used first out.
 #[derive(Debug)]
-pub(crate) struct Tenants(Mutex<Open>);
+pub(crate) struct Tenants {
+    open: Mutex<Open>,
+    pub(crate) origins: Origins,
+}
 
 #[derive(Debug)]
 struct Open {
@@ -394,7 +409,8 @@ struct Open {
 
 impl Tenants {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Open { tenants: LruCache::unbounded(), generation: 0 }))
+        let open = Mutex::new(Open { tenants: LruCache::unbounded(), generation: 0 });
+        Self { open, origins: Origins::default() }
     }
 
     /// The opened tenant, or `load` it. Of two loads at once the first is kept.
@@ -405,14 +421,14 @@ impl Tenants {
     ) -> Result<Option<Arc<OpenTenant>>> {
         loop {
             let before = {
-                let mut open = self.0.lock();
+                let mut open = self.open.lock();
                 if let Some(tenant) = open.tenants.get(&id) {
                     return Ok(Some(Arc::clone(tenant)));
                 }
                 open.generation
             };
             let loaded = load().await?;
-            let mut open = self.0.lock();
+            let mut open = self.open.lock();
             if open.generation == before {
                 return Ok(loaded.map(|tenant| open.keep(Arc::new(tenant))));
             }
@@ -421,19 +437,19 @@ impl Tenants {
 
     /// The opened tenant, if it is open.
     pub(crate) fn opened(&self, id: TenantId) -> Option<Arc<OpenTenant>> {
-        self.0.lock().tenants.get(&id).map(Arc::clone)
+        self.open.lock().tenants.get(&id).map(Arc::clone)
     }
 
     /// Tenants that are open.
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().tenants.len()
+        self.open.lock().tenants.len()
     }
 
     /// Puts a tenant that was moved in the place of what was opened before, if that is still what
     /// is open: whatever else is, or was meanwhile, may have been written to, and is not put back.
     /// What is being loaded at this moment is loaded again.
     pub(crate) fn exchange(&self, old: &Arc<OpenTenant>, new: Arc<OpenTenant>) {
-        let mut open = self.0.lock();
+        let mut open = self.open.lock();
         open.generation += 1;
         let Some(open_now) = open.tenants.peek(&old.id()) else { return };
         if Arc::ptr_eq(open_now, old) {
@@ -445,7 +461,7 @@ impl Tenants {
 
     /// Forgets one tenant.
     pub(crate) fn forget(&self, id: TenantId) {
-        let mut open = self.0.lock();
+        let mut open = self.open.lock();
         open.generation += 1;
         open.tenants.pop(&id);
     }
@@ -457,13 +473,13 @@ impl Tenants {
 
     /// Forgets what is cached of all tenants' catalogs.
     pub(crate) fn forget_catalogs(&self) {
-        self.0.lock().tenants.iter().for_each(|(_, tenant)| tenant.catalog_changed());
+        self.open.lock().tenants.iter().for_each(|(_, tenant)| tenant.catalog_changed());
     }
 
     /// Forgets all tenants that were read in an earlier generation than this. One of this
     /// generation may be in use already, and its writer lock must stay the only one.
     pub(crate) fn forget_older(&self, generation: u64) {
-        let mut open = self.0.lock();
+        let mut open = self.open.lock();
         open.generation += 1;
         let older = |tenant: &OpenTenant| tenant.generation() < generation;
         let gone: Vec<TenantId> =

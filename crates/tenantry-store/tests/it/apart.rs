@@ -4,7 +4,7 @@
 use crate::stand::{Stand, record, tenant};
 use std::{collections::HashMap, fs, path::Path, sync::Arc, time::Duration};
 use tenantry_auth::{Admin, KeyOwner, Restriction, Role, Scope};
-use tenantry_store::{EmbeddedConfig, NewKey, TenantChange};
+use tenantry_store::{EmbeddedConfig, MasterKey, NewKey, TenantChange};
 use tenantry_types::{DatabaseName, ErrorKind, Isolation, Selector, TenantState, WriteMode};
 
 const APART: [Isolation; 2] = [Isolation::Schema, Isolation::Database];
@@ -266,15 +266,27 @@ async fn a_lost_place_is_one_tenants_damage() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_folder_says_that_it_has_tenants_apart() {
+async fn the_folder_says_that_older_programs_must_not_write_its_logs() {
     let dir = tempfile::tempdir().expect("a folder");
     let stand = Stand::open(dir.path()).await;
-    stand.create("a").await.expect("tenant");
     let format = || fs::read_to_string(dir.path().join("format")).expect("format");
-    assert_eq!(format(), "tenantry-embedded 1\n");
+    assert_eq!(format(), "tenantry-embedded 5\n");
+    // What earlier formats say is in it.
     stand.create_in("b", Isolation::Database).await.expect("tenant");
-    assert_eq!(format(), "tenantry-embedded 2\n");
+    assert_eq!(format(), "tenantry-embedded 5\n");
     stand.close();
+    for older in 1..5 {
+        fs::write(dir.path().join("format"), format!("tenantry-embedded {older}\n"))
+            .expect("write");
+        Stand::open(dir.path()).await.close();
+        assert_eq!(format(), "tenantry-embedded 5\n");
+    }
+    // Whoever cannot open it changes nothing.
+    fs::write(dir.path().join("format"), "tenantry-embedded 1\n").expect("write");
+    let mut config = EmbeddedConfig::new(dir.path());
+    config.master_key = MasterKey::from_hex(&"5a".repeat(32)).expect("a key");
+    assert!(Stand::try_open(config).await.is_err());
+    assert_eq!(format(), "tenantry-embedded 1\n");
     let stand = Stand::try_open(EmbeddedConfig::new(dir.path())).await.expect("opens again");
     stand.close();
 }

@@ -77,16 +77,16 @@ fn moves(to: &[&str]) {
 #[test]
 fn tenants_live_in_files_and_at_locations_of_one_server() {
     let world = World::new();
-    assert_eq!(format(&world), "tenantry-embedded 1\n");
+    assert_eq!(format(&world), "tenantry-embedded 5\n");
     let server = world.serve(&[]);
     let to = ["--server", &server.url, "--key", &world.home.key];
     let create = |args: &[&str]| done(&[&["tenant", "create"], args, &to[..]].concat());
     assert_eq!(create(&["here"]), "created tenant here (active)\n");
-    assert_eq!(format(&world), "tenantry-embedded 1\n");
+    assert_eq!(format(&world), "tenantry-embedded 5\n");
     let near = create(&["near", "--location", "eu"]);
     assert_eq!(near, "created tenant near (active, location eu)\n");
     assert!(create(&["apart", "--location", "eu", "--isolation", "schema"]).contains("eu"));
-    assert_eq!(format(&world), "tenantry-embedded 4\n");
+    assert_eq!(format(&world), "tenantry-embedded 5\n");
     let own = Installation::new();
     let mut alone = tenantry(&[&["tenant", "create", "alone"][..], &to].concat());
     let alone = alone.env("TENANTRY_OWN_DATABASE_URL", &own.url).output().unwrap();

@@ -8,6 +8,7 @@ pub fn scope(standing: Standing) -> Scope<Admin> {
     Scope {
         tenant: TenantId::new(1), //~ E0451
         actor: "me".into(), //~ E0451
+        request: None, //~ E0451
         restriction: Arc::default(), //~ E0451
         standing, //~ E0451
         level: PhantomData, //~ E0451

@@ -1,10 +1,12 @@
 //! A scope has no public constructor, and its parts cannot be exchanged.
 
 use std::sync::Arc;
-use tenantry_auth::{Admin, OperatorScope, Restriction, Scope, Standing, SystemScope, TenantId};
+use tenantry_auth::{
+    Admin, Author, OperatorScope, Principal, Scope, Standing, SystemScope, TenantId,
+};
 
-pub fn by_constructor(standing: Standing) -> Scope<Admin> {
-    Scope::new(TenantId::new(1), "me", Arc::new(Restriction::default()), standing) //~ E0624
+pub fn by_constructor(who: &Principal) -> Scope<Admin> {
+    Scope::new(TenantId::new(1), who) //~ E0624
 }
 
 pub fn by_default() -> Scope<Admin> {
@@ -20,7 +22,7 @@ pub fn widen(scope: &mut Scope<Admin>) {
 }
 
 pub fn operator(standing: Standing) -> OperatorScope {
-    OperatorScope::new("me", true, standing) //~ E0624
+    OperatorScope::new(Author::work("me"), true, standing) //~ E0624
 }
 
 pub fn system() -> SystemScope {

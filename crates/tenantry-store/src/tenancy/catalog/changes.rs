@@ -19,7 +19,7 @@ use crate::{
     },
 };
 use std::sync::Arc;
-use tenantry_auth::{Admin, CanWrite, Scope, TenantId};
+use tenantry_auth::{Admin, Author, CanWrite, Scope, TenantId};
 use tenantry_types::{
     CollectionChange, CollectionId, CollectionNumber, CollectionSpec, DatabaseId, DatabaseName,
     DatabaseNumber, Error, ErrorKind, Limits, Resource, Result, Timestamp,
@@ -99,7 +99,7 @@ impl<B: Backend> Tenancy<B> {
                 ));
             }
             let info = put_new_database(&mut commit, &tenant, &name, inner.now());
-            commit.audit(done(scope.actor(), "database.create", name.as_str(), 1));
+            commit.audit(done(scope.author(), "database.create", name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
             Ok(DatabaseRef { tenant: tenant.id(), info: Arc::new(info) })
@@ -141,7 +141,7 @@ impl<B: Backend> Tenancy<B> {
             commit.remove(Space::Data, name_key.encode(prefix));
             commit.head.databases = commit.head.databases.saturating_sub(1);
             commit.touch(Touched::Database(number));
-            commit.audit(done(scope.actor(), "database.delete", name.as_str(), 1));
+            commit.audit(done(scope.author(), "database.delete", name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
             inner.collections_gone(tenant.placement(), gone).await
@@ -172,7 +172,7 @@ impl<B: Backend> Tenancy<B> {
             let tenant = inner.database_tenant(&scope, &database).await?;
             let (_writing, view) = inner.writing(&scope, &tenant, 0).await?;
             inner
-                .make_collection(&tenant, view, &database, spec, get_or_create, scope.actor())
+                .make_collection(&tenant, view, &database, spec, get_or_create, scope.author())
                 .await
         })
         .await
@@ -215,7 +215,7 @@ impl<B: Backend> Tenancy<B> {
             info.attributes.extend(change.attributes);
             check_attributes(&info)?;
             put_collection(&mut commit, &info);
-            commit.audit(done(scope.actor(), "collection.change", info.name.as_str(), 1));
+            commit.audit(done(scope.author(), "collection.change", info.name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
             Ok(CollectionRef { tenant: tenant.id(), info: Arc::new(info), named_in: None })
@@ -238,7 +238,7 @@ impl<B: Backend> Tenancy<B> {
             let info = inner.present_in(&view, &tenant, &collection).await?;
             let mut commit = inner.begin(&tenant)?;
             drop_collection(&mut commit, &info);
-            commit.audit(done(scope.actor(), "collection.delete", info.name.as_str(), 1));
+            commit.audit(done(scope.author(), "collection.delete", info.name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
             inner.collections_gone(tenant.placement(), vec![info.number.0]).await
@@ -264,7 +264,7 @@ impl<B: Backend> Tenancy<B> {
         database: &DatabaseRef,
         spec: CollectionSpec,
         get_or_create: bool,
-        actor: &str,
+        by: Author<'_>,
     ) -> Result<(CollectionRef, bool)> {
         let name_key = collection_name_key(tenant.prefix(), database.info.number, &spec.name);
         if let Some(value) = view.get(Space::Data, &name_key).await? {
@@ -313,7 +313,7 @@ impl<B: Backend> Tenancy<B> {
         commit.put_clear(Space::Data, name_key, number.to_be_bytes().to_vec());
         let id_key = keys::CollectionId { id: info.id.0 }.encode(tenant.prefix());
         commit.put_clear(Space::Data, id_key, number.to_be_bytes().to_vec());
-        commit.audit(done(actor, "collection.create", info.name.as_str(), 1));
+        commit.audit(done(by, "collection.create", info.name.as_str(), 1));
         self.commit(tenant, view, commit).await?;
         tenant.catalog_changed();
         Ok((CollectionRef { tenant: tenant.id(), info: Arc::new(info), named_in: None }, true))

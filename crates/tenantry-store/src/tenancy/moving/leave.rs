@@ -16,7 +16,7 @@ use crate::tenancy::{
     tenants::OpenTenant,
 };
 use std::time::{Duration, Instant};
-use tenantry_auth::TenantId;
+use tenantry_auth::{Author, TenantId};
 use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
@@ -90,7 +90,7 @@ impl<B: Carry> Tenancy<B> {
             one.phase = match one.phase {
                 Phase::Cancelling => Phase::Cancelled,
                 Phase::Failing => {
-                    log.audit(about(&one.actor, "tenant.move.failed", &name, one));
+                    log.audit(about(Author::work(&one.actor), "tenant.move.failed", &name, one));
                     Phase::Failed
                 }
                 _ => return Ok(false),
@@ -128,7 +128,7 @@ impl<B: Carry> Tenancy<B> {
                     Phase::Failing => "tenant.move.failed",
                     _ => "tenant.move.cancel",
                 };
-                commit.audit(done(&one.actor, action, &one.words(), 1));
+                commit.audit(done(Author::work(&one.actor), action, &one.words(), 1));
             }
             self.commit(tenant, view, commit).await?;
         }

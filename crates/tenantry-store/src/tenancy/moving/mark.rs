@@ -6,7 +6,7 @@ use super::{
     said,
 };
 use crate::{
-    AuditEvent, MoveStatus, MoveTarget,
+    AuditNote, MoveStatus, MoveTarget,
     tenancy::{
         Backend, Space, Tenancy, View, arrival,
         backend::Scan,
@@ -21,7 +21,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tenantry_auth::{OperatorScope, TenantId};
+use tenantry_auth::{Author, OperatorScope, TenantId};
 use tenantry_types::{Error, ErrorKind, Isolation, Location, Resource, Result, TenantName};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
@@ -237,7 +237,7 @@ impl<B: Carry> Tenancy<B> {
         };
         let mut log = self.begin(&installation)?;
         put_move(&mut log, &one);
-        log.audit(about(scope.actor(), "tenant.move", name.as_str(), &one));
+        log.audit(about(scope.author(), "tenant.move", name.as_str(), &one));
         let (mut set, head) = log.finish();
         set.generation = set.generation.min(tenant.generation());
         said("mark");
@@ -311,7 +311,7 @@ impl<B: Carry> Tenancy<B> {
                         Err(Error::not_found(Resource::Tenant, name.as_str()))
                     }
                     Phase::Begun => {
-                        log.audit(about(scope.actor(), "tenant.move.cancel", name.as_str(), one));
+                        log.audit(about(scope.author(), "tenant.move.cancel", name.as_str(), one));
                         one.phase = Phase::Cancelling;
                         Ok(true)
                     }
@@ -352,6 +352,6 @@ fn not_moved(name: &TenantName) -> Error {
 }
 
 /// What the operator's log says of a move.
-pub(super) fn about(actor: &str, action: &str, name: &str, one: &Move) -> AuditEvent {
-    done(actor, action, &format!("{name}: {}", one.words()), 1)
+pub(super) fn about(by: Author<'_>, action: &str, name: &str, one: &Move) -> AuditNote {
+    done(by, action, &format!("{name}: {}", one.words()), 1)
 }

@@ -25,7 +25,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tenantry_auth::TenantId;
+use tenantry_auth::{Author, TenantId};
 use tenantry_types::{Error, ErrorKind, Resource, Result};
 
 /// How often the cursor is stored.
@@ -284,7 +284,7 @@ impl<B: Carry> Tenancy<B> {
             let (_writing, view) = self.writer(&tenant).await?;
             let mut commit = self.begin(&tenant)?;
             commit.head.hold = Some(commit.sequence());
-            commit.audit(done(&one.actor, "tenant.move.begin", &one.words(), 1));
+            commit.audit(done(Author::work(&one.actor), "tenant.move.begin", &one.words(), 1));
             said("hold");
             self.commit(&tenant, view, commit).await?;
             said("held");
@@ -343,7 +343,8 @@ impl<B: Carry> Tenancy<B> {
         };
         let (isolation, location) = (to.isolation, to.location);
         let info = TenantInfo { isolation, location, ..(*tenant.info()).clone() };
-        let mut arriving = OpenTenant::new(info, key, tenant.generation());
+        let origin = tenant.origin().clone();
+        let mut arriving = OpenTenant::new(info, (key, origin), tenant.generation());
         arriving.place(PlaceRow { placement: to, fresh: Fresh::Made, told: 0 });
         Ok(Arc::new(arriving))
     }

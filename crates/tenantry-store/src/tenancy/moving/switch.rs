@@ -28,7 +28,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
-use tenantry_auth::TenantId;
+use tenantry_auth::{Author, TenantId};
 use tenantry_types::{Error, ErrorKind, Result};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
@@ -128,7 +128,7 @@ impl<B: Carry> Tenancy<B> {
         put_move(&mut log, &now);
         self.put_flip(&mut log, (tenant, &info), one, told);
         self.put_keys(&root, &mut log, tenant, one).await?;
-        log.audit(about(&one.actor, "tenant.move.done", info.name.as_str(), one));
+        log.audit(about(Author::work(&one.actor), "tenant.move.done", info.name.as_str(), one));
         let (mut set, log_head) = log.finish();
         set.generation = set.generation.min(tenant.generation()).min(arriving.generation());
         said("flip");
@@ -224,7 +224,7 @@ impl<B: Carry> Tenancy<B> {
             }
         }
         commit.touch(Touched::Tenant);
-        commit.audit(done(&one.actor, "tenant.move", &one.words(), 1));
+        commit.audit(done(Author::work(&one.actor), "tenant.move", &one.words(), 1));
         let (set, head) = commit.finish();
         said("last");
         self.put(arriving, set).await?;
@@ -314,7 +314,8 @@ impl<B: Carry> Tenancy<B> {
     async fn open_anew(&self, id: TenantId) -> Result<Option<Arc<OpenTenant>>> {
         let root = self.root(None).await?;
         let Slot::Live(key) = self.slot(&root, id).await? else { return Ok(None) };
-        let new = OpenTenant::load(&root, id, key).await?;
+        let origin = self.origin(&root, id).await?;
+        let new = OpenTenant::load(&root, id, (key, origin)).await?;
         drop(root);
         let new = new.map(Arc::new);
         if let Some(new) = new.as_ref().filter(|new| !new.is_counted()) {

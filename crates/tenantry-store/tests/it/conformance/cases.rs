@@ -3,7 +3,9 @@
 use super::{UPSERT, World, all_parts, id, nearest, only, record, spec};
 use std::{cell::Cell, sync::Arc};
 use tenantry_auth::{Allowed, Authority, Credential, Read, Restriction, Role, Scope, Write};
-use tenantry_store::{AuditEntry, AuditOutcome, CollectionRef, NewKey, TenantChange};
+use tenantry_store::{
+    AuditEntry, AuditOutcome, ChainVerifier, CollectionRef, NewKey, TenantChange,
+};
 use tenantry_types::{
     CollectionChange, CollectionId, CollectionName, DatabaseName, Error, ErrorKind, Existing,
     FieldTest, Filter, GetRequest, Limits, Metadata, Metric, Missing, Order, Page, QueryRequest,
@@ -758,7 +760,7 @@ pub(super) async fn audit_chains_verify(w: &World<'_>) {
         outcome: AuditOutcome::Refused(ErrorKind::Denied),
         count: 3,
     };
-    w.store.append_audit(&system, vec![(scope.tenant(), event.clone())]).await.unwrap();
+    w.store.append_audit(&system, vec![(scope.tenant(), event.clone().into())]).await.unwrap();
     let log = w.store.audit(&scope, 0, 100).await.unwrap();
     let actions: Vec<_> = log.iter().map(|e| e.event.action.as_str()).collect();
     assert_eq!(
@@ -766,13 +768,18 @@ pub(super) async fn audit_chains_verify(w: &World<'_>) {
         ["tenant.create", "collection.create", "records.upsert", "records.delete", "session"]
     );
     assert_eq!(log[4].event, event);
-    let mut previous = [0; 32];
-    for (entry, sequence) in log.iter().zip(1..) {
-        assert_eq!(entry.sequence, sequence);
-        let hash = AuditEntry::chain(&previous, entry.sequence, entry.at, &entry.event);
-        assert_eq!(entry.hash, hash);
-        previous = hash;
-    }
+    let origin = |log: &[AuditEntry]| {
+        let mut chain = ChainVerifier::new();
+        for entry in log {
+            chain.follow(entry).unwrap();
+        }
+        *chain.origin().expect("entries of version 2")
+    };
+    let own = origin(&log);
+    assert!(log.iter().all(|entry| entry.bound.as_ref().is_some_and(|b| b.origin == own)));
+    let (other, _) = w.collection("other").await;
+    assert_ne!(origin(&w.store.audit(&other, 0, 100).await.unwrap()), own);
+    assert_ne!(origin(&w.store.operator_audit(&w.operator, 0, 100).await.unwrap()), own);
     assert_eq!(w.store.audit(&scope, 3, 1).await.unwrap(), log[3..4]);
     w.store.delete_tenant(&w.operator, &name("t")).await.unwrap();
     let log = w.store.operator_audit(&w.operator, 0, 100).await.unwrap();

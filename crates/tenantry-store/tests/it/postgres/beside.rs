@@ -142,7 +142,7 @@ async fn one_store_has_tenants_in_files_and_in_databases() {
         node.store.change_tenant(&node.operator, &tenant(name), &suspended).await.unwrap();
     }
     let format = || std::fs::read_to_string(folder.path().join("format")).unwrap();
-    assert_eq!(format(), "tenantry-embedded 4\n");
+    assert_eq!(format(), "tenantry-embedded 5\n");
     let sites = node.store.sites(&node.operator);
     let sites: Vec<_> = sites.iter().map(|site| site.location).collect();
     assert_eq!(sites, [Location::Home, Location::Named(eu()), Location::Own]);

@@ -1,12 +1,15 @@
 //! Several nodes of one installation.
 
 use super::{Site, proxy::Loses};
+use crate::stand::{Stand, verify_chain};
 use std::time::{Duration, Instant};
 use tenantry_auth::{
     Admin, Authority, Credential, KeyDirectory as _, OperatorScope, Principal, Restriction, Role,
     Scope, TenantId,
 };
-use tenantry_store::{CollectionRef, MasterKey, NewKey, Store, TenantChange, Wanted};
+use tenantry_store::{
+    CollectionRef, MasterKey, NewKey, Store, TenantChange, Wanted, postgres::migrate,
+};
 use tenantry_types::{
     CollectionName, CollectionSpec, DatabaseName, Error, ErrorKind, Isolation, Page, QueryRequest,
     RecordId, RecordWrite, Result, Selector, TenantName, TenantSpec, TenantState, Timestamp,
@@ -500,4 +503,48 @@ async fn without_a_server_nothing_is_answered_from_memory() {
     assert_eq!(kind(node.make(&scope, "c").await), Some(ErrorKind::Unavailable));
     assert_eq!(kind(node.tenant("u").await), Some(ErrorKind::Unavailable));
     assert!(matches!(node.store.health(), tenantry_store::Health::Unavailable(_)));
+}
+
+/// Which entries of a log are of version 2; the log is unbroken.
+async fn versions(node: &Stand, scope: &Scope<Admin>) -> Vec<bool> {
+    let log = node.store.audit(scope, 0, usize::MAX).await.expect("log");
+    verify_chain(&log);
+    log.iter().map(|entry| entry.bound.is_some()).collect()
+}
+
+/// Makes a database, which the log says.
+async fn enter(node: &Stand, scope: &Scope<Admin>, name: &str) {
+    let name = DatabaseName::parse(name).expect("a name");
+    node.store.create_database(scope, &name).await.expect("database");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_are_of_version_2_when_older_programs_are_kept_out_and_stay_so() {
+    let site = Site::new().await;
+    let set = async |version| {
+        site.run(&format!("UPDATE tenantry.installation SET version = {version}")).await;
+    };
+    // As a program of before has set it up.
+    set(1).await;
+    let one = Stand::over(site.open().await).await;
+    let two = Stand::over(site.open().await).await;
+    let scope = one.create("a").await.expect("tenant");
+    enter(&two, &scope, "b").await;
+    assert_eq!(versions(&one, &scope).await, [false; 2]);
+    let urls = site.urls();
+    migrate(urls.split_once(' ').expect("two").1, |_| {}).await.expect("migrate");
+    tokio::time::sleep(2 * SOON).await;
+    enter(&one, &scope, "c").await;
+    enter(&two, &scope, "d").await;
+    assert_eq!(versions(&two, &scope).await, [false, false, true, true]);
+    // A node that knows nothing of it goes on as the log is.
+    set(1).await;
+    let late = Stand::over(site.open().await).await;
+    enter(&late, &scope, "e").await;
+    assert_eq!(versions(&late, &scope).await, [false, false, true, true, true]);
+    let other = late.create("b").await.expect("tenant");
+    assert_eq!(versions(&late, &other).await, [false]);
+    for node in [one, two, late] {
+        node.close();
+    }
 }

@@ -1,12 +1,15 @@
 //! A log that somebody has as a file. Nothing in it is believed before it was followed.
 
-use anyhow::{Context, Result, anyhow, ensure};
-use serde::Deserialize;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::{Deserialize, Deserializer};
 use std::{
     borrow::Cow,
     io::{BufRead, Read as _},
 };
-use tenantry::{AuditEntry, AuditEvent, AuditOutcome, ChainBreak, ChainVerifier, Timestamp};
+use tenantry::{
+    AuditBinding, AuditEntry, AuditEvent, AuditOutcome, AuditReason, ChainBreak, ChainVerifier,
+    RequestId, Timestamp,
+};
 
 /// Longer than any entry that is written; a file that is no log shall not fill the memory.
 const LINE_BYTES_MAX: usize = 1 << 20;
@@ -69,8 +72,17 @@ impl Log {
 
     /// The last one's hash.
     pub(super) fn head(&self) -> String {
-        blake3::Hash::from_bytes(*self.chain.head()).to_hex().to_string()
+        digits(self.chain.head())
     }
+
+    /// What binds it to one tenant of one installation, if something does.
+    pub(super) fn origin(&self) -> Option<String> {
+        self.chain.origin().map(digits)
+    }
+}
+
+fn digits(hash: &[u8; 32]) -> String {
+    blake3::Hash::from_bytes(*hash).to_hex().to_string()
 }
 
 fn broken(why: ChainBreak) -> anyhow::Error {
@@ -80,6 +92,12 @@ fn broken(why: ChainBreak) -> anyhow::Error {
         }
         ChainBreak::Hash { sequence } => {
             anyhow!("the chain breaks at entry {sequence}: its hash does not follow")
+        }
+        ChainBreak::Version { sequence } => anyhow!(
+            "the chain breaks at entry {sequence}: it is of version 1, and the one before is not"
+        ),
+        ChainBreak::Origin { sequence } => {
+            anyhow!("the chain breaks at entry {sequence}: it is of another log")
         }
         ChainBreak::Head { last } => {
             anyhow!("the log ends with entry {last}, and no entry has the hash of --head")
@@ -100,19 +118,51 @@ struct Line<'a> {
     #[serde(borrow)]
     outcome: Cow<'a, str>,
     count: u64,
+    /// These three are there from version 2 on, and then all of them.
+    /// Null is not the same as absent.
+    #[serde(default, deserialize_with = "present")]
+    origin: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    reason: Option<String>,
+    #[expect(clippy::option_option, reason = "null is not the same as absent")]
+    #[serde(default, deserialize_with = "present")]
+    request_id: Option<Option<String>>,
     #[serde(borrow)]
     hash: Cow<'a, str>,
+}
+
+/// A member that is there; null is one if `T` has it.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 impl Line<'_> {
     fn parse(line: &[u8]) -> Result<AuditEntry> {
         let line: Line<'_> =
             serde_json::from_slice(line).map_err(|error| anyhow!(short(&error.to_string())))?;
-        let Line { sequence, at_ms, actor, action, target, outcome, count, hash: digits } = line;
+        let bound = line.bound()?;
+        let Line { sequence, at_ms, actor, action, target, outcome, count, .. } = line;
+        let digits = line.hash;
         let outcome = AuditOutcome::from_word(&outcome)
             .with_context(|| format!("the outcome {:?} is not known", short(&outcome)))?;
         let event = AuditEvent { actor, action, target, outcome, count };
-        Ok(AuditEntry { sequence, at: Timestamp(at_ms), event, hash: hash(&digits)? })
+        Ok(AuditEntry { sequence, at: Timestamp(at_ms), event, bound, hash: hash(&digits)? })
+    }
+
+    /// What an entry of version 2 has besides.
+    fn bound(&self) -> Result<Option<AuditBinding>> {
+        let (origin, reason, request) = match (&self.origin, &self.reason, &self.request_id) {
+            (None, None, None) => return Ok(None),
+            (Some(origin), Some(reason), Some(request)) => (origin, reason, request),
+            _ => bail!("of origin, reason and request_id some are there and some are not"),
+        };
+        let origin = hash(origin).context("origin")?;
+        let reason = AuditReason::from_word(reason)
+            .with_context(|| format!("the reason {:?} is not known", short(reason)))?;
+        let request = request.as_deref().map(|text| {
+            RequestId::parse(text).context("request_id is not 1 to 64 visible ASCII characters")
+        });
+        Ok(Some(AuditBinding { origin, reason, request: request.transpose()? }))
     }
 }
 
@@ -156,6 +206,30 @@ mod tests {
         (lines, previous)
     }
 
+    /// The same log, of version 2 from this line on.
+    fn bound(lines: &[String], from: usize) -> Vec<String> {
+        let mut lines = lines.to_vec();
+        let mut previous = [0; 32];
+        for (at, line) in lines.iter_mut().enumerate() {
+            let mut entry = Line::parse(line.as_bytes()).unwrap();
+            if at >= from {
+                let (reason, request) = (AuditReason::Filter, RequestId::parse("r-1"));
+                entry.bound = Some(AuditBinding { origin: [0xab; 32], reason, request });
+                entry.hash = entry.hash_after(&previous);
+                let more = format!(
+                    r#"{{"origin":"{}","reason":"filter","request_id":"r-1","#,
+                    "ab".repeat(32)
+                );
+                let (begin, _) = line.split_once(r#""hash":""#).unwrap();
+                let rest = line[begin.len() + 73..].to_owned();
+                let hash = digits(&entry.hash);
+                *line = format!(r#"{begin}"hash":"{hash}"{rest}"#).replacen('{', &more, 1);
+            }
+            previous = entry.hash;
+        }
+        lines
+    }
+
     fn read(bytes: &[u8], head: Option<&[u8; 32]>) -> Result<Log> {
         Log::read(&mut &*bytes, head)
     }
@@ -184,6 +258,35 @@ mod tests {
                 assert!(read(&changed, Some(&head)).is_err(), "bit {bit} of byte {at}: {text}");
             }
         }
+    }
+
+    #[test]
+    fn a_log_of_version_2_says_its_origin_and_no_bit_of_it_can_be_changed() {
+        let lines = bound(&log("key:a", 3).0, 1);
+        let whole = lines.concat().into_bytes();
+        let log = read(&whole, None).unwrap();
+        assert_eq!(log.origin(), Some("ab".repeat(32)));
+        let head = hash(&log.head()).unwrap();
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut changed = whole.clone();
+                changed[at] ^= 1 << bit;
+                assert!(read(&changed, Some(&head)).is_err(), "bit {bit} of byte {at}");
+            }
+        }
+        let mut without = lines.clone();
+        without[2] = without[2].replace(r#""reason":"filter","#, "");
+        assert!(why(&without, None).contains("some are there and some are not"));
+        let mut back = lines.clone();
+        back[2] = back[2].replacen(
+            &format!(r#""origin":"{}","reason":"filter","request_id":"r-1","#, "ab".repeat(32)),
+            "",
+            1,
+        );
+        assert!(why(&back, None).contains("entry 3: it is of version 1"));
+        let mut other = lines;
+        other[2] = other[2].replace(&"ab".repeat(32), &"ac".repeat(32));
+        assert!(why(&other, None).contains("entry 3: it is of another log"));
     }
 
     #[test]
@@ -227,6 +330,11 @@ mod tests {
     fn what_no_hash_covers_is_not_believed() {
         let (lines, _) = log("key:a", 3);
         for more in [r#"{"note":1,"#, r#"{"count":2,"#, r#"{"tenant":"acme","#] {
+            let mut lines = lines.clone();
+            lines[1] = lines[1].replacen('{', more, 1);
+            assert!(why(&lines, None).contains("line 2 is no entry"), "{more}");
+        }
+        for more in [r#"{"origin":null,"#, r#"{"reason":null,"#, r#"{"request_id":null,"#] {
             let mut lines = lines.clone();
             lines[1] = lines[1].replacen('{', more, 1);
             assert!(why(&lines, None).contains("line 2 is no entry"), "{more}");

@@ -24,7 +24,7 @@ const PAGE: usize = 10_000;
 #[command(after_long_help = "\
 Each line of the file is an entry as `GET /v1/audit` gives it. Verifying needs no server and no key.
 That entries are missing at the end shows only by a hash that was noted elsewhere: give it as
---head. Nothing in such a file says whose log it is.
+--head. Whose log it is, entries of version 1 do not say; later ones have an origin for that.
 
 Examples:
   tenantry audit export acme --to acme.jsonl
@@ -83,7 +83,7 @@ fn verify(file: &Path, head: Option<&str>, json: bool) -> Result<()> {
         // `origin` is what binds entries to a tenant; those of version 1 have none.
         let told = json!({
             "entries": log.entries(), "head": log.head(), "end_checked": wanted.is_some(),
-            "origin": null,
+            "origin": log.origin(),
         });
         return print_json(&told);
     }
@@ -91,9 +91,12 @@ fn verify(file: &Path, head: Option<&str>, json: bool) -> Result<()> {
         Some(_) => "The last entry is the one of --head.",
         None => "Whether entries are missing at the end is not known without --head.",
     };
+    let whose = match log.origin() {
+        Some(origin) => format!("The log is the one with the origin {origin}."),
+        None => "Whose log this is, its entries do not say.".to_owned(),
+    };
     print(&format!(
-        "{} entries, unbroken; the last has hash {}\n{end}\n\
-         Whose log this is, its entries do not say.\n",
+        "{} entries, unbroken; the last has hash {}\n{end}\n{whose}\n",
         log.entries(),
         log.head()
     ))

@@ -41,7 +41,9 @@ pub(super) fn tenant(number: u64) -> Arc<OpenTenant> {
         settings: BTreeMap::new(),
         created_at: Timestamp(0),
     };
-    Arc::new(OpenTenant::new(info, SealingKey::new(Zeroizing::new([7; 32]), 1), 0))
+    let origin = crate::tenancy::origin::Origins::of_nobody().of(info.id).unwrap();
+    let key = SealingKey::new(Zeroizing::new([7; 32]), 1);
+    Arc::new(OpenTenant::new(info, (key, origin), 0))
 }
 
 /// A partition of about so many bytes.

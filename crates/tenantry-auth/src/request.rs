@@ -1,0 +1,76 @@
+//! In which request somebody acts, for logs.
+
+use std::{fmt, sync::Arc};
+
+/// Bytes of the longest id of a request.
+const REQUEST_BYTES_MAX: usize = 64;
+
+/// The id of a request as its caller or the server gave it. It leads to a request and proves
+/// nothing. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// 1 to 64 visible ASCII characters; anything else is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_sane = (1..=REQUEST_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_sane.then(|| Self(text.into()))
+    }
+
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who acts, and in which request: what a log says of whoever has done something.
+#[derive(Debug, Clone, Copy)]
+pub struct Author<'a> {
+    actor: &'a str,
+    request: Option<&'a RequestId>,
+}
+
+impl<'a> Author<'a> {
+    /// Of a request, if it is one.
+    pub fn new(actor: &'a str, request: Option<&'a RequestId>) -> Self {
+        Self { actor, request }
+    }
+
+    /// Work that is done in no request: the server's own, and what goes on after the request that
+    /// asked for it.
+    pub const fn work(actor: &'a str) -> Self {
+        Self { actor, request: None }
+    }
+
+    /// As logs show it.
+    pub fn actor(self) -> &'a str {
+        self.actor
+    }
+
+    /// In which request, if it is one.
+    pub fn request(self) -> Option<&'a RequestId> {
+        self.request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_a_request_is_short_and_visible() {
+        for sane in ["a", "01-abc/DEF~", &"x".repeat(64)] {
+            assert_eq!(RequestId::parse(sane).unwrap().as_str(), sane);
+        }
+        for bad in ["", " ", "a b", "\u{1b}", "\u{fc}", &"x".repeat(65)] {
+            assert_eq!(RequestId::parse(bad), None, "{bad:?}");
+        }
+    }
+}
