@@ -3,6 +3,7 @@
 use crate::{
     error::{Failure, Result},
     observe::REQUEST_ID,
+    rates,
 };
 use axum::{
     body::HttpBody,
@@ -48,9 +49,8 @@ pub(crate) async fn authenticate(
     };
     let opened = Arc::new(OnceLock::new());
     request.extensions_mut().insert(Caller { who: who.clone(), opened: Arc::clone(&opened) });
-    let has_body = has_body(&request);
-    let served = engine.in_turns(&who, has_body, next.run(request)).await;
-    let mut response = served.unwrap_or_else(|error| Failure::from(error).into_response());
+    let served = admitted(&engine, &who, request, next).await;
+    let mut response = served.unwrap_or_else(IntoResponse::into_response);
     response.extensions_mut().insert(who);
     if let Some(tenant) = opened.get() {
         response.extensions_mut().insert(*tenant);
@@ -61,6 +61,21 @@ pub(crate) async fn authenticate(
 /// The request's id, which the observing layer has put there if its caller has not.
 fn request_id(headers: &HeaderMap) -> Option<RequestId> {
     headers.get(REQUEST_ID)?.to_str().ok().and_then(RequestId::parse)
+}
+
+/// Serves a request within its tenant's rates, and tells what is left of them.
+async fn admitted(
+    engine: &Engine,
+    who: &Principal,
+    request: Request,
+    next: Next,
+) -> Result<Response> {
+    let admission = engine.admit(who).await?;
+    let has_body = has_body(&request);
+    let served = engine.in_turns(&admission, has_body, next.run(request)).await;
+    let mut response = served.unwrap_or_else(|error| Failure::from(error).into_response());
+    rates::tell(response.headers_mut(), admission.left());
+    Ok(rates::hold(response, admission))
 }
 
 /// True if whoever serves the request waits for its body before anything else.

@@ -52,8 +52,11 @@ impl Failure {
         }
     }
 
-    fn is_busy(&self) -> bool {
-        matches!(self, Self::Engine(error) if error.kind() == ErrorKind::Busy)
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Engine(error) => error.retry_after(),
+            Self::NoRoute | Self::ChromaRoute | Self::NoMethod | Self::NotJson => None,
+        }
     }
 
     fn kind(&self) -> &'static str {
@@ -138,18 +141,11 @@ pub(crate) fn render(response: &mut Response, request_id: &str) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.remove(header::CONTENT_LENGTH);
-    match failure.status() {
-        StatusCode::UNAUTHORIZED => {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        // Not every 429: what a used-up quota needs is not time.
-        StatusCode::TOO_MANY_REQUESTS if failure.is_busy() => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        _ => {}
+    if failure.status() == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(seconds) = failure.retry_after() {
+        headers.insert(header::RETRY_AFTER, seconds.into());
     }
 }
 
@@ -209,6 +205,9 @@ mod tests {
         let (response, _) = rendered(Error::new(ErrorKind::LimitExceeded, "no").into());
         assert_eq!(response.status(), 429);
         assert!(!response.headers().contains_key(header::RETRY_AFTER));
+        let rate = Error::new(ErrorKind::LimitExceeded, "no").with_retry_after(3_600);
+        let (response, _) = rendered(rate.into());
+        assert_eq!(response.headers()[header::RETRY_AFTER], "3600");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod handlers;
 mod metrics;
 mod observe;
 mod openapi;
+mod rates;
 mod routes;
 mod wire;
 

@@ -42,6 +42,7 @@ impl Collector for EngineTotals {
             ("unauthenticated", "Refusals for a missing or wrong key", totals.unauthenticated),
             ("denied", "Refusals for a missing right", totals.denied),
             ("cross_tenant_attempts", "Attempts at other tenants", totals.cross_tenant_attempts),
+            ("rate_limited", "Requests refused by their tenant's rates", totals.rate_limited),
             ("commits", "Commits acknowledged", store.commits),
             ("syncs", "Synchronised journal writes", store.syncs),
             ("partition_loads", "Partitions loaded from disk", store.loads),
@@ -68,6 +69,7 @@ impl Collector for EngineTotals {
             )?)?;
         }
         for (name, help, value) in [
+            ("rated_tenants", "Tenants with used-up parts of rates", totals.rated_tenants),
             ("open_databases", "Databases that are open", store.open_databases),
             ("read_only_databases", "Databases that take no writes", store.read_only_databases),
             ("connections_open", "Connections to PostgreSQL", store.connections.open),

@@ -16,6 +16,7 @@ use prometheus_client::{
 };
 use std::{
     future::poll_fn,
+    hash::{BuildHasher as _, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, LazyLock,
@@ -24,7 +25,7 @@ use std::{
     task::Poll,
     time::{Duration, Instant},
 };
-use tenantry_engine::{Entropy, Principal, SystemEntropy, TenantId};
+use tenantry_engine::{Principal, TenantId};
 
 /// The header that carries a request's id, in and out.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -113,13 +114,10 @@ async fn observe_one(
     response
 }
 
-/// Request ids need to be unique, not secret: half of one is drawn once for this process, the
-/// other half counts.
-static PROCESS: LazyLock<u64> = LazyLock::new(|| {
-    let mut random = [0_u8; 8];
-    SystemEntropy.fill("request id", &mut random);
-    u64::from_be_bytes(random)
-});
+/// Request ids need to be unique and no more, but are told to tenants and kept in their logs: a count
+/// that can be read would say how much others ask. Each half is a keyed hash of it, SipHash of the
+/// standard library, whose keys are drawn once for this process.
+static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// The id of a request, made or replaced if there is no sane one.
@@ -131,7 +129,9 @@ pub(crate) fn request_id(headers: &mut HeaderMap) -> HeaderValue {
     if let Some(value) = headers.get(REQUEST_ID).filter(sane) {
         return value.clone();
     }
-    let text = format!("{:016x}{:016x}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed));
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let [one, other] = KEYS.each_ref().map(|keys| keys.hash_one(count));
+    let text = format!("{one:016x}{other:016x}");
     let id = HeaderValue::from_str(&text).expect("hexadecimal digits are visible ASCII");
     headers.insert(REQUEST_ID, id.clone());
     id

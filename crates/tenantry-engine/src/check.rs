@@ -86,8 +86,8 @@ impl Bound {
         }
         let is_long = lengths.iter().any(|bytes| *bytes > LONG_TEXT);
         let class = if is_long { Class::Background } else { Class::Request };
-        let info = inner.store.tenant_by_id(tenant).await?;
-        let weight = info.map_or(1, |info| info.weight.into());
+        let has = inner.store.allowance(tenant).await?;
+        let weight = has.map_or(1, |has| has.weight.into());
         let pool = inner.store.pool().clone();
         let permit = inner.bodies.permit(tenant).await?;
         let confirmed = tokio::task::spawn_blocking(move || {

@@ -1,7 +1,7 @@
 //! A protocol's own heavy work, in a turn of the tenant that caused it: without this, large
 //! bodies would be a way around the fair order.
 
-use crate::Engine;
+use crate::{Admission, Engine};
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc};
 use tenantry_auth::{Principal, TenantId};
@@ -52,28 +52,22 @@ fn closed(why: tokio::sync::AcquireError) -> Error {
 }
 
 impl Engine {
-    /// Serves a request of `who` in turns: what is computed for it, from its body to its answer,
+    /// Serves a request in turns: what is computed for it, from its body to its answer,
     /// has its place in the fair order of tenants. `has_body`: it waits for a body before it does
     /// anything.
     ///
-    /// [`ErrorKind::Busy`](tenantry_types::ErrorKind::Busy) if too much of the caller's work
-    /// waits already.
+    /// [`ErrorKind::LimitExceeded`](tenantry_types::ErrorKind::LimitExceeded) if it was not
+    /// admitted, [`ErrorKind::Busy`](tenantry_types::ErrorKind::Busy) if too much of the caller's
+    /// work waits already.
     pub async fn in_turns<F: Future + Send>(
         &self,
-        who: &Principal,
+        admission: &Admission,
         has_body: bool,
         request: F,
     ) -> Result<F::Output> {
-        let (tenant, weight) = self.payer(who).await?;
+        admission.check()?;
+        let Admission { tenant, weight, .. } = *admission;
         self.0.store.pool().in_turns(tenant, weight, has_body, request).await
-    }
-
-    /// In whose turns a caller's work is done, and with which weight. An operator's work is the
-    /// installation's, whichever tenant it acts in.
-    async fn payer(&self, who: &Principal) -> Result<(TenantId, u32)> {
-        let Some(tenant) = who.tenant() else { return Ok((TenantId::INSTALLATION, 100)) };
-        let info = self.0.store.tenant_by_id(tenant).await?;
-        Ok((tenant, info.map_or(1, |info| info.weight.into())))
     }
 
     /// Runs work that reads or writes a body of about `bytes` bytes for `who`, once it is their
@@ -90,7 +84,8 @@ impl Engine {
         if bytes <= FREE_BYTES {
             return Ok(work());
         }
-        let (tenant, weight) = self.payer(who).await?;
+        let (tenant, allowance) = self.payer(who).await?;
+        let weight = u32::from(allowance.weight);
         let pool = self.0.store.pool().clone();
         if bytes <= INLINE_BYTES {
             let _turn = pool.turn(tenant, weight, Class::Request).await?;

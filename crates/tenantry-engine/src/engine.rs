@@ -2,6 +2,7 @@
 
 use crate::{
     Operator, Session,
+    admission::Gate,
     archive::{ArchiveConfig, Archives},
     compute::Bodies,
     denials::{CROSS_TENANT, DONE, Denials},
@@ -54,6 +55,10 @@ pub struct Totals {
     pub denied: u64,
     /// Attempts at other tenants.
     pub cross_tenant_attempts: u64,
+    /// Requests refused because a rate of their tenant was used up, or too many were under way.
+    pub rate_limited: u64,
+    /// Tenants that have used something of their rates and have not got it back.
+    pub rated_tenants: u64,
     /// The store's counters.
     pub store: StoreTotals,
 }
@@ -82,6 +87,7 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     pub(crate) denials: Denials,
     pub(crate) bodies: Bodies,
+    pub(crate) gate: Gate,
     pub(crate) archives: Archives,
     /// The policy that is followed.
     pub(crate) policy: OnceLock<Arc<Policy>>,
@@ -164,10 +170,12 @@ impl Engine {
             clock: config.clock,
             counters: Counters::default(),
             denials: Denials::default(),
+            gate: Gate::default(),
             archives: Archives::new(archives),
             policy: OnceLock::new(),
         }));
         crate::denials::spawn_flusher(&engine.0);
+        crate::admission::spawn_sweeper(&engine.0);
         engine
     }
 
@@ -329,6 +337,8 @@ impl Engine {
             unauthenticated: get(&c.unauthenticated),
             denied: get(&c.denied),
             cross_tenant_attempts: get(&c.cross_tenant_attempts),
+            rate_limited: self.0.gate.refused(),
+            rated_tenants: self.0.gate.tenants() as u64,
             store: self.0.store.totals(),
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! engine.authenticate(token)? → Principal
+//!   engine.admit(&principal)? → Admission              within its rates, for one request
 //!   engine.operator(&principal)? → Operator            manages tenants, reaches no data
 //!   engine.session::<L>(&principal, Select)? → Session<L>
 //!     session.database(&name)? → Database<L>
@@ -12,6 +13,7 @@
 //! A handle is the proof: it cannot be made otherwise, it belongs to exactly one tenant, and a
 //! reading handle has no writing methods. No function takes a tenant's name and data.
 
+mod admission;
 pub mod advise;
 pub mod archive;
 mod check;
@@ -20,11 +22,13 @@ mod compute;
 mod database;
 mod denials;
 mod engine;
+pub mod limiter;
 mod operator;
 pub mod placement;
 mod session;
 mod validate;
 
+pub use admission::Admission;
 pub use collection::Collection;
 pub use database::Database;
 pub use engine::{Engine, EngineConfig, Select, Totals};

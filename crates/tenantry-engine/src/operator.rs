@@ -14,7 +14,8 @@ use tenantry_store::{
     TenantInfo,
 };
 use tenantry_types::{
-    Error, Location, Resource, Result, TenantName, TenantSpec, TenantState, Timestamp,
+    Allowance, Error, Location, PlanName, Resource, Result, TenantName, TenantPlan, TenantSpec,
+    TenantState, Timestamp,
 };
 
 /// Manages tenants. Reaches no tenant's data: for that the operator opens a
@@ -82,7 +83,36 @@ impl Operator {
         Ok((TenantInfo::clone(&info), advise::advise(&case)?))
     }
 
-    /// Changes name, state, weight, limits or settings.
+    /// Plans in the order of their names.
+    pub async fn plans(&self) -> Result<Vec<TenantPlan>> {
+        self.inner.store.plans(&self.scope).await
+    }
+
+    /// The plan with this name.
+    pub async fn plan_called(&self, name: &PlanName) -> Result<TenantPlan> {
+        self.inner.store.plan(&self.scope, name).await
+    }
+
+    /// Makes a plan, or has it say something else from now on, for all tenants that have it.
+    pub async fn put_plan(&self, plan: &TenantPlan) -> Result<()> {
+        validate::allowance(&plan.allowance)?;
+        self.inner.store.put_plan(&self.scope, plan).await
+    }
+
+    /// Deletes a plan; [`ErrorKind::Conflict`](tenantry_types::ErrorKind::Conflict) while a tenant
+    /// has it.
+    pub async fn delete_plan(&self, name: &PlanName) -> Result<()> {
+        self.inner.store.delete_plan(&self.scope, name).await
+    }
+
+    /// What a tenant has now of its plan, its exceptions counted.
+    pub async fn allowance(&self, name: &TenantName) -> Result<Allowance> {
+        let info = self.tenant(name).await?;
+        let found = self.inner.store.allowance(info.id).await?;
+        found.ok_or_else(|| Error::not_found(Resource::Tenant, name.as_str()))
+    }
+
+    /// Changes name, state, plan, exceptions, weight, limits or settings.
     pub async fn change_tenant(
         &self,
         name: &TenantName,

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use tenantry_index::CompiledFilter;
 use tenantry_store::{CollectionInfo, NewKey, TenantChange};
 use tenantry_types::{
-    CollectionChange, CollectionSpec, Error, ErrorKind, FieldTest, Filter, Limits, Metadata,
-    QueryRequest, RecordId, RecordWrite, Result, Selector, TenantSpec, TextTest, Timestamp, Value,
-    VectorName,
+    Allowance, CollectionChange, CollectionSpec, Error, ErrorKind, FieldTest, Filter, Limits,
+    Metadata, QueryRequest, RecordId, RecordWrite, Result, Selector, TenantSpec, TextTest,
+    Timestamp, Value, VectorName,
 };
 
 const SETTINGS_BYTES_MAX: usize = 64 << 10;
@@ -29,7 +29,15 @@ pub(crate) fn tenant_change(change: &TenantChange) -> Result<()> {
     if let Some(value) = change.weight {
         weight(value)?;
     }
+    if let Some(exception) = change.exceptions.and_then(|all| all.weight) {
+        weight(exception.value)?;
+    }
     settings(change.settings.iter().map(|(k, v)| (k, v.as_ref().map_or(0, String::len))))
+}
+
+/// Rates and limits are valid as they are.
+pub(crate) fn allowance(allowance: &Allowance) -> Result<()> {
+    weight(allowance.weight)
 }
 
 fn weight(weight: u16) -> Result<()> {

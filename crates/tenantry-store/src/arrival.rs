@@ -1,7 +1,7 @@
 //! A new tenant that is being filled, for whoever fills it.
 
 use crate::{
-    TenantInfo,
+    TenantChange, TenantInfo,
     sites::Sites,
     tenancy::{Tenancy, arrival::Arriving},
 };
@@ -16,6 +16,8 @@ pub struct Arrival {
     pub(crate) tenancy: Arc<Tenancy<Sites>>,
     pub(crate) arriving: Arc<Arriving<Sites>>,
     pub(crate) info: TenantInfo,
+    /// The plan and the exceptions that it gets when it is whole.
+    pub(crate) terms: TenantChange,
 }
 
 /// What logs say of a tenant that is whole.
@@ -35,6 +37,13 @@ impl Arrival {
         &self.info
     }
 
+    /// It gets the plan and the exceptions of another one when it is whole.
+    #[must_use]
+    pub fn on_terms_of(self, other: &TenantInfo) -> Self {
+        let (plan, exceptions) = (Some(other.plan.clone()), Some(other.exceptions));
+        Self { terms: TenantChange { plan, exceptions, ..TenantChange::default() }, ..self }
+    }
+
     /// Makes the tenant whole: from now on it is one like any other, with these limits.
     pub async fn end(
         self,
@@ -43,7 +52,8 @@ impl Arrival {
         arrived: Arrived,
     ) -> Result<TenantInfo> {
         let Arrived { action, told, target } = arrived;
-        self.tenancy.end_arrival(scope, self.arriving, limits, (action, told, target)).await
+        let said = (action, told, target);
+        self.tenancy.end_arrival(scope, self.arriving, (limits, self.terms), said).await
     }
 
     /// Deletes the tenant, now.

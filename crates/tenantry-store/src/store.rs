@@ -17,9 +17,10 @@ use tenantry_auth::{
     TenantId,
 };
 use tenantry_types::{
-    CollectionChange, CollectionId, CollectionName, CollectionSpec, CollectionStatistics,
-    DatabaseName, Found, GetRequest, Page, QueryRequest, Record, RecordWrite, Result, Selector,
-    TenantName, TenantSpec, Timestamp, WriteMode, WriteOutcome,
+    Allowance, CollectionChange, CollectionId, CollectionName, CollectionSpec,
+    CollectionStatistics, DatabaseName, Found, GetRequest, Page, PlanName, QueryRequest, Record,
+    RecordWrite, Result, Selector, TenantName, TenantPlan, TenantSpec, Timestamp, WriteMode,
+    WriteOutcome,
 };
 
 /// A store: its root is in files or in a database of PostgreSQL, and tenants are there or in other
@@ -120,6 +121,33 @@ impl Store {
         again!(self, self.0.tenancy.tenant_by_id(id).await)
     }
 
+    /// What the tenant with this identity has now, if it lives.
+    pub async fn allowance(&self, id: TenantId) -> Result<Option<Allowance>> {
+        again!(self, self.0.tenancy.allowance_by_id(id).await)
+    }
+
+    /// Plans in the order of their names.
+    pub async fn plans(&self, scope: &OperatorScope) -> Result<Vec<TenantPlan>> {
+        self.0.tenancy.plan_list(scope).await
+    }
+
+    /// The plan with this name.
+    pub async fn plan(&self, scope: &OperatorScope, name: &PlanName) -> Result<TenantPlan> {
+        self.0.tenancy.plan(scope, name).await
+    }
+
+    /// Makes a plan, or has it say something else from now on, for all tenants that have it. From the
+    /// first one on, programs that know nothing of plans do not open the store.
+    pub async fn put_plan(&self, scope: &OperatorScope, plan: &TenantPlan) -> Result<()> {
+        self.0.tenancy.put_plan(scope, plan).await
+    }
+
+    /// Deletes a plan; [`ErrorKind::Conflict`](tenantry_types::ErrorKind::Conflict) while a tenant
+    /// has it. A tenant gets a plan, and exceptions, by [`Store::change_tenant`].
+    pub async fn delete_plan(&self, scope: &OperatorScope, name: &PlanName) -> Result<()> {
+        self.0.tenancy.delete_plan(scope, name).await
+    }
+
     /// Makes a tenant: its data key, its row and, if asked for, its first database, in one commit.
     pub async fn create_tenant(
         &self,
@@ -199,7 +227,7 @@ impl Store {
     pub async fn begin_arrival(&self, scope: &OperatorScope, spec: &TenantSpec) -> Result<Arrival> {
         let tenancy = Arc::clone(&self.0.tenancy);
         let (info, arriving) = tenancy.begin_arrival(scope, spec).await?;
-        Ok(Arrival { tenancy, arriving, info })
+        Ok(Arrival { tenancy, arriving, info, terms: TenantChange::default() })
     }
 
     /// Begins to move a tenant to another place, while it works: it is copied in the background, and

@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{Restriction, Role, TenantId};
 use tenantry_types::{
-    Clock, CollectionId, CollectionName, CollectionNumber, DatabaseId, DatabaseName,
-    DatabaseNumber, Error, ErrorKind, Isolation, Limits, Location, Metadata, Metric, OwnDatabase,
-    Result, TenantName, TenantState, Timestamp, VectorName, VectorSpec, VectorStorage,
+    Allowance, Clock, CollectionId, CollectionName, CollectionNumber, DatabaseId, DatabaseName,
+    DatabaseNumber, Error, ErrorKind, Exceptions, Isolation, Limits, Location, Metadata, Metric,
+    OwnDatabase, PlanName, Result, TenantName, TenantState, Timestamp, VectorName, VectorSpec,
+    VectorStorage,
 };
 
 /// A tenant as the catalog knows it. Holds no data of the tenant.
@@ -21,14 +22,27 @@ pub struct TenantInfo {
     pub isolation: Isolation,
     /// Which database has its data.
     pub location: Location,
-    /// Its share of the machine.
+    /// Its share of the machine, unless a plan or an exception says another one.
     pub weight: u16,
-    /// Its limits.
+    /// What was said of its limits when it was made, or since. See [`TenantInfo::allowance`].
     pub limits: Limits,
+    /// Its plan; `None` is [`Allowance::default`].
+    pub plan: Option<PlanName>,
+    /// What it has instead of what its plan says.
+    pub exceptions: Exceptions,
     /// Free settings by key.
     pub settings: BTreeMap<String, String>,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+impl TenantInfo {
+    /// What it has of its plan at `now`. An exception counts first, then what was said of its
+    /// limits and weight otherwise, if that is not what everybody has who is not told anything.
+    pub fn allowance(&self, plan: &Allowance, now: Timestamp) -> Allowance {
+        let of_before = Exceptions::of_before(self.limits, self.weight);
+        self.exceptions.of(&of_before.of(plan, now), now)
+    }
 }
 
 /// A change of a tenant by the operator; `None` leaves a part as it is.
@@ -42,6 +56,10 @@ pub struct TenantChange {
     pub weight: Option<u16>,
     /// New limits.
     pub limits: Option<Limits>,
+    /// Another plan, or none.
+    pub plan: Option<Option<PlanName>>,
+    /// All that it has instead of what its plan says; what is not in it ends.
+    pub exceptions: Option<Exceptions>,
     /// Settings to set (`Some`) or remove (`None`), by key.
     pub settings: BTreeMap<String, Option<String>>,
     /// Another way to the database that the tenant carries, for one at [`Location::Own`]: it is

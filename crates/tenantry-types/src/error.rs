@@ -74,6 +74,8 @@ pub enum Resource {
     Record,
     /// An API key.
     Key,
+    /// A plan of the operator.
+    Plan,
 }
 
 impl Resource {
@@ -85,6 +87,7 @@ impl Resource {
             Self::Collection => "Collection",
             Self::Record => "Record",
             Self::Key => "Key",
+            Self::Plan => "Plan",
         }
     }
 }
@@ -96,13 +99,15 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     subject: Option<(Resource, String)>,
+    retry_after: Option<u64>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// An error with a message that the caller may read.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), subject: None, source: None }))
+        let message = message.into();
+        Self(Box::new(Inner { kind, message, subject: None, retry_after: None, source: None }))
     }
 
     /// The request is wrong: say what and where.
@@ -142,9 +147,26 @@ impl Error {
         self
     }
 
+    /// Says in how many seconds the same request may succeed.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
+    /// In how many seconds the same request may succeed, if that is known: one if it only needs a
+    /// moment. What a used-up quota needs is not time.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self.0.kind {
+            ErrorKind::Busy | ErrorKind::Unavailable => Some(self.0.retry_after.unwrap_or(1)),
+            _ => self.0.retry_after,
+        }
+    }
+
     fn about(kind: ErrorKind, what: Resource, name: String, says: &str) -> Self {
         let message = format!("{} [{name}] {says}", what.word());
-        Self(Box::new(Inner { kind, message, subject: Some((what, name)), source: None }))
+        let subject = Some((what, name));
+        Self(Box::new(Inner { kind, message, subject, retry_after: None, source: None }))
     }
 
     /// What the caller should do.

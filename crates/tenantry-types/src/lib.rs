@@ -11,7 +11,9 @@ mod json_numbers;
 mod limits;
 mod location;
 mod name;
+mod plan;
 mod query;
+mod rate;
 mod record;
 mod tenant;
 mod value;
@@ -25,13 +27,15 @@ pub use limits::Limits;
 pub use location::{Location, LocationName, OwnDatabase, SecretText};
 pub use name::{
     CollectionId, CollectionName, CollectionNumber, DEFAULT_DATABASE, DatabaseId, DatabaseName,
-    DatabaseNumber, NAME_BYTES_MAX, RecordId, TenantName,
+    DatabaseNumber, NAME_BYTES_MAX, PlanName, RecordId, TenantName,
 };
+pub use plan::{Allowance, Exception, Exceptions, PLANS_MAX, TenantPlan};
 pub use query::{
     CollectionChange, CollectionSpec, CollectionStatistics, Explain, Found, GetRequest, Hit,
     Include, MemoryStatistics, Metric, Order, Page, QueryRequest, SearchPlan, SearchStep, Selector,
     VectorStatistics,
 };
+pub use rate::{Period, Rate, Rates};
 pub use record::{
     Existing, Metadata, MetadataPatch, Missing, Record, RecordWrite, WriteMode, WriteOutcome,
 };

@@ -78,6 +78,12 @@ name_type!(
     "collection"
 );
 
+name_type!(
+    /// An operator's name for what its tenants have.
+    PlanName,
+    "plan"
+);
+
 impl DatabaseName {
     /// The database that every tenant starts with.
     pub fn default_database() -> Self {

@@ -117,6 +117,7 @@ impl TenantPatchIn {
             limits: self.limits.map(|limits| limits.over(old)),
             settings: self.settings,
             own_database: self.own_database.map(OwnDatabase::from),
+            ..TenantChange::default()
         })
     }
 }

@@ -3,13 +3,14 @@
 use super::{
     DEFAULT_TENANT,
     error::{Failure, REQUEST_ID},
+    rates,
 };
 use axum::{
     body::HttpBody,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, header},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use std::borrow::Cow;
@@ -35,7 +36,11 @@ pub(crate) async fn authenticate(
     request.extensions_mut().insert(who.clone());
     let reads_it = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     let has_body = reads_it && !request.body().is_end_stream();
-    Ok(engine.in_turns(&who, has_body, next.run(request)).await?)
+    let admission = engine.admit(&who).await?;
+    let served = engine.in_turns(&admission, has_body, next.run(request)).await;
+    let mut response = served.unwrap_or_else(|error| Failure::from(error).into_response());
+    rates::tell(response.headers_mut(), admission.left());
+    Ok(response)
 }
 
 /// The request's id, which the layer around all protocols has put there if its caller has not.

@@ -47,8 +47,8 @@ pub(crate) struct Failure {
     status: StatusCode,
     kind: Kind,
     message: Cow<'static, str>,
-    /// Whether the same request may succeed in a second.
-    retry: bool,
+    /// In how many seconds the same request may succeed, if it may.
+    retry_after: Option<u64>,
     /// What the log must say and the caller must not read.
     detail: Option<Error>,
 }
@@ -59,7 +59,7 @@ impl Failure {
         kind: Kind,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, kind, message: message.into(), retry: false, detail: None }
+        Self { status, kind, message: message.into(), retry_after: None, detail: None }
     }
 
     /// The request is well-formed and wrong.
@@ -113,9 +113,9 @@ impl From<Error> for Failure {
             }
         };
         let message = message(&error);
-        let retry = matches!(error.kind(), ErrorKind::Busy | ErrorKind::Unavailable);
+        let retry_after = error.retry_after();
         let detail = status.is_server_error().then_some(error);
-        Self { status, kind, message: message.into(), retry, detail }
+        Self { status, kind, message: message.into(), retry_after, detail }
     }
 }
 
@@ -150,8 +150,8 @@ impl IntoResponse for Failure {
             let challenge = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if self.retry {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         if let Some(error) = self.detail {
             response.extensions_mut().insert(Detail(Arc::new(error)));

@@ -13,6 +13,7 @@ mod extract;
 mod filter;
 mod handler;
 mod name;
+mod rates;
 mod routes;
 mod schema;
 mod wire;

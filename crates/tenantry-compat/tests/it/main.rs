@@ -5,6 +5,7 @@
 mod access;
 mod catalog;
 mod edge;
+mod rates;
 mod reading;
 mod server;
 mod writing;

@@ -242,7 +242,8 @@ async fn write(
     (progress, _writing): (watch::Sender<u64>, OwnedSemaphorePermit),
 ) -> Result<()> {
     let info = snapshot.info();
-    let (tenant, weight) = (info.id, info.weight.into());
+    let has = inner.store.allowance(info.id).await?;
+    let (tenant, weight) = (info.id, has.map_or(info.weight, |has| has.weight).into());
     let payer = Payer { pool: inner.store.pool().clone(), tenant, weight };
     let mut work = Work { writer: Some(writer), payer, progress };
     work.step(move |writer, _| writer.begin(&row)).await?;

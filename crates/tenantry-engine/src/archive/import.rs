@@ -119,7 +119,7 @@ impl Importer {
         let snapshot = source.snapshot("tenant.copy").await?;
         let info = snapshot.info().clone();
         let mut spec = new(to);
-        (spec.weight, spec.settings) = (info.weight, info.settings);
+        (spec.weight, spec.settings) = (info.weight, info.settings.clone());
         // Where data may be is no matter of the server's default.
         if spec.location.is_none() && info.location == Location::Own {
             let message = "the tenant is in a database of its own: say where the copy is to be";
@@ -134,6 +134,7 @@ impl Importer {
             target: format!("{name} → {}", to.name),
         };
         let (arrival, mut filling) = self.begin(&spec).await?;
+        let arrival = arrival.on_terms_of(&info);
         let filled = boxed(async { walk(snapshot, &mut filling).await }).await;
         self.end(arrival, filled, info.limits, arrived).await
     }

@@ -46,6 +46,7 @@ const ACTIONS: [(&str, &[&str]); 5] = [
             "make a tenant",
             "list tenants",
             "change the tenant's weight",
+            "make a plan",
             "ask where the tenant should live",
             "ask what a placement policy would do",
             "suspend the tenant",
@@ -193,6 +194,11 @@ impl Cell {
             "list tenants" => operator().await?.tenants(None, 1).await.map(drop)?,
             "change the tenant's weight" => {
                 operator().await?.change_tenant(&self.tenant, &weight).await.map(drop)?;
+            }
+            "make a plan" => {
+                let name = PlanName::parse(new.as_str()).unwrap();
+                let plan = TenantPlan { name, allowance: Allowance::default() };
+                operator().await?.put_plan(&plan).await?;
             }
             "ask where the tenant should live" => {
                 operator().await?.advise(&self.tenant, &Needs::default()).await.map(drop)?;

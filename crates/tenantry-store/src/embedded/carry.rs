@@ -158,7 +158,7 @@ impl Carry for Files {
     }
 
     async fn turn(&self, tenant: &OpenTenant) -> Result<Option<Turn>> {
-        let weight = tenant.info().weight.into();
+        let weight = tenant.weight();
         self.pool.turn(tenant.id(), weight, Class::Background).await.map(Some)
     }
 

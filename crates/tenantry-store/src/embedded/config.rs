@@ -26,8 +26,8 @@ const FORMAT_APART: &str = "tenantry-embedded 2\n";
 const FORMAT_MOVES: &str = "tenantry-embedded 3\n";
 /// The same of a folder with tenants whose data are in databases of PostgreSQL.
 const FORMAT_DATABASES: &str = "tenantry-embedded 4\n";
-/// The same of a folder with logs of version 2, in which an older program would go on with version 1.
-/// Every folder gets it when this program opens it.
+/// The same of a folder with plans, to which an older program would not hold, and logs of version 2, in
+/// which it would go on with version 1. Every folder gets it when this program opens it.
 const FORMAT_BOUND: &str = "tenantry-embedded 5\n";
 /// All of them.
 const FORMATS: [&str; 5] = [FORMAT, FORMAT_APART, FORMAT_MOVES, FORMAT_DATABASES, FORMAT_BOUND];

@@ -92,7 +92,7 @@ impl Inner {
                         break;
                     }
                 }
-                let weight = tenant.info().weight.into();
+                let weight = tenant.weight();
                 let mut turn = pool.turn_blocking(tenant.id(), weight, Class::Request)?;
                 for (sealed, version) in piece {
                     if sealed.version(&tenant)? != Some(version) {

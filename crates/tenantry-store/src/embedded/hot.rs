@@ -153,7 +153,7 @@ impl HotSet {
     /// A hot partition, now the most recently used. None for a tenant that was opened before the
     /// database was reopened: it must neither see nor change what was loaded after.
     pub(crate) fn get(&self, tenant: &OpenTenant, collection: CollectionNumber) -> Option<Hot> {
-        let (weight, now) = (u32::from(tenant.info().weight), self.now());
+        let (weight, now) = (tenant.weight(), self.now());
         let mut state = self.state.lock();
         if state.generation != tenant.generation() {
             return None;
@@ -202,7 +202,7 @@ impl HotSet {
     ) -> Hot {
         let place = (partition.origin().tenant, partition.origin().collection);
         let (bytes, has_work) = (partition.bytes(), partition.has_work());
-        let weight = u32::from(tenant.info().weight);
+        let weight = tenant.weight();
         let hot = Arc::new(HotPartition {
             place,
             partition: RwLock::new(partition),
@@ -303,7 +303,7 @@ impl HotSet {
         bytes: usize,
         change: C,
     ) -> Option<(Hot, C)> {
-        let (weight, now) = (u32::from(tenant.info().weight), self.now());
+        let (weight, now) = (tenant.weight(), self.now());
         let place = (tenant.id(), collection);
         let mut state = self.state.lock();
         if state.generation != tenant.generation() {

@@ -185,6 +185,8 @@ async fn every_commit_removes_the_change_row_that_falls_out() {
         location: Location::Home,
         weight: 1,
         limits: Limits::default(),
+        plan: None,
+        exceptions: tenantry_types::Exceptions::default(),
         settings: std::collections::BTreeMap::new(),
         created_at: Timestamp(0),
     };

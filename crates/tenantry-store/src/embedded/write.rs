@@ -78,6 +78,8 @@ impl Inner {
         let tenant = self.tenancy.collection_tenant(scope, collection).await?;
         let bytes = batch.as_ref().map_or(0, |(records, _)| batch_bytes(records));
         let (_writing, view) = self.tenancy.writing(scope, &tenant, bytes).await?;
+        let most = self.tenancy.allowance(Some(&view), &tenant).await?.limits;
+        let most = most.records_per_collection;
         let db = view.into_files()?;
         let Some((records, attributes)) = batch.take() else {
             return Err(Error::internal("a batch was written twice"));
@@ -95,11 +97,11 @@ impl Inner {
             };
             compute(bytes, move || {
                 let (hot, collection) = (inner.hot.get(&tenant, number), number);
-                let statistics = statistics(&db, &tenant, &info)?;
+                let counts = (statistics(&db, &tenant, &info)?, most);
                 let rows = Rows { tenant: &tenant, db, hot, collection, applied: Vec::new() };
                 let (commit, bound) =
                     (inner.tenancy.begin(&tenant)?, scope.restriction().filter.as_ref());
-                let batch = Batch::new(&tenant, commit, &info, statistics, bound, mode, rows)?;
+                let batch = Batch::new(&tenant, commit, &info, counts, bound, mode, rows)?;
                 let prepared = batch.prepare(records, attributes, scope.author())?;
                 // The rows have the tenant, which does not leave.
                 Ok(prepared.map(|rows| rows.applied))

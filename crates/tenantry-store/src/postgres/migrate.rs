@@ -45,9 +45,9 @@ const fn version_of(all: &[Migration]) -> u32 {
 /// What is added to the version of a root whose installation has had a tenant moved. A program that does
 /// not know the mark of moves takes it for a newer version, and refuses it.
 const MOVED: u32 = 1_000;
-
-/// What is added besides to the version of a root whose installation may have logs of version 2, which
-/// programs do not know that would go on with version 1.
+/// What is added besides to the version of a root whose installation may have plans and logs of version
+/// 2: programs that do not know of them would not hold to the ones and go on with version 1 of the
+/// others.
 const BOUND: u32 = 2 * MOVED;
 
 /// What a stored version says of the tables. If the installation has something that only newer programs
@@ -150,12 +150,21 @@ async fn places(client: &Client, sql: &str, admin: &str) -> Result<Vec<PlaceName
 }
 
 /// Brings the root to the newest version. The client is the admin's, in the installation's
-/// database, whose name is that of the installation.
+/// database, whose name is that of the installation. Programs of before may serve it.
 pub(crate) async fn migrate_root(client: &mut Client) -> Result<()> {
-    migrate_root_by(client, MIGRATIONS).await
+    migrate_root_by(client, MIGRATIONS).await.map(drop)
 }
 
-async fn migrate_root_by(client: &mut Client, all: &[Migration]) -> Result<()> {
+/// The same for a database that may be new, which nobody serves yet: older programs are kept out.
+pub(crate) async fn make_root(client: &mut Client) -> Result<()> {
+    if migrate_root_by(client, MIGRATIONS).await? == 0 {
+        mark_bound(&*client).await?;
+    }
+    Ok(())
+}
+
+/// Returns the version that it had; 0 is none.
+async fn migrate_root_by(client: &mut Client, all: &[Migration]) -> Result<u32> {
     let row = client.query_one("SELECT current_database()::text", &[]).await;
     let names = Names::parse(row.map_err(failed("ask which database this is"))?.get(0))?;
     let service = names.service();
@@ -176,11 +185,8 @@ async fn migrate_root_by(client: &mut Client, all: &[Migration]) -> Result<()> {
         );
         run(&transaction, &set, "note the version of the root").await?;
     }
-    if version == 0 {
-        // Nobody serves it yet.
-        mark_bound(&transaction).await?;
-    }
-    commit(transaction, "change the root").await
+    commit(transaction, "change the root").await?;
+    Ok(version)
 }
 
 /// The version of the root's tables; 0 if there is none.

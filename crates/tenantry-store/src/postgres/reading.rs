@@ -282,7 +282,7 @@ impl<'a> Reading<'a> {
         }
         // Whoever waits for it must not wait while holding a place.
         let permit = self.tenant.heavy_permit().await?;
-        let (id, weight) = (self.tenant.id(), self.tenant.info().weight.into());
+        let (id, weight) = (self.tenant.id(), self.tenant.weight());
         let (pool, used) = (self.inner.pool.clone(), self.cpu);
         let (value, cpu) = compute(usize::MAX, move || {
             let _permit = permit;

@@ -6,7 +6,7 @@
 use super::{
     admin::{Work, connect, failed, lock_work_of_session, with_database, with_user},
     installed::check_whole,
-    migrate::{VERSION, begin, commit, migrate_root, place_databases, run},
+    migrate::{VERSION, begin, commit, make_root, place_databases, run},
     names::{Names, VECTOR_SCHEMA, base32, pgvector_refusal, quoted, server_refusal},
 };
 use crate::Entropy;
@@ -139,7 +139,7 @@ pub(super) async fn setup_steps(
     }
     let become_admin = format!("SET SESSION AUTHORIZATION {}", quoted(&names.admin())?);
     run(&*database, &become_admin, "act as the admin role").await?;
-    migrate_root(&mut database).await?;
+    make_root(&mut database).await?;
     check_whole(&database).await?;
     if last == Step::Root {
         return Ok(None);

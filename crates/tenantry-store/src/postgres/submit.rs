@@ -235,6 +235,8 @@ impl Sorted {
         let is_locked = view.heads.iter().any(|(tenant, _)| *tenant == split.tenant);
         self.takes |= match family {
             keys::Key::FAMILY => row.is_none(),
+            // Whoever has it on any node has what it says now.
+            keys::Plan::FAMILY => true,
             // A tenant whose data key comes with it is being made.
             keys::Tenant::FAMILY => row.is_none() || !self.born.contains(&split.tenant),
             _ => false,

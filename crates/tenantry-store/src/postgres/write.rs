@@ -95,7 +95,7 @@ impl Inner {
         let change = self.changing(scope, &tenant, collection, held, |draft| {
             Ok(Some(existing(draft, &keys, needs_bodies)))
         });
-        let Changing { writing: _writing, view, info, statistics, lines } = change.await?;
+        let Changing { writing: _writing, view, info, statistics, most, lines } = change.await?;
         let met = Met::of(lines, records, needs_bodies)?;
         let Some((records, attributes)) = batch.take() else {
             return Err(Error::internal("a batch was written twice"));
@@ -112,9 +112,9 @@ impl Inner {
                 if bound.as_ref().is_some_and(Filter::needs_text) { usize::MAX } else { bytes };
             compute(bytes, move || {
                 let commit = Commit::begin(&commit_tenant, &*entropy, now)?;
-                let columns = Columns::new(&tenant, number, met);
+                let (columns, counts) = (Columns::new(&tenant, number, met), (statistics, most));
                 let batch =
-                    Batch::new(&tenant, commit, &info, statistics, bound.as_ref(), mode, columns)?;
+                    Batch::new(&tenant, commit, &info, counts, bound.as_ref(), mode, columns)?;
                 let prepared = batch.prepare(records, attributes, scope.author())?;
                 Ok(prepared.map(|columns| columns.rows))
             })
@@ -145,6 +145,8 @@ pub(super) struct Changing<'t> {
     pub(super) view: PgView,
     pub(super) info: CollectionInfo,
     pub(super) statistics: Statistics,
+    /// Records that a collection of the tenant may have.
+    pub(super) most: u64,
     pub(super) lines: Lines,
 }
 
@@ -198,6 +200,7 @@ impl Inner {
         // A revocation takes the same lock.
         let view = SiteView::from(view);
         self.tenancy.stands(scope.standing(), Some(tenant), Some(&view)).await?;
+        let limits = self.tenancy.allowance(Some(&view), tenant).await?.limits;
         let view = view.into_postgres()?;
         let rows = answers.into_iter().next_back().unwrap_or_default();
         let lines = Lines::of(rows, tenant, number)?;
@@ -209,7 +212,8 @@ impl Inner {
                 tenant.id()
             ))
         })?;
-        Ok(Changing { writing, view, info, statistics, lines })
+        let most = limits.records_per_collection;
+        Ok(Changing { writing, view, info, statistics, most, lines })
     }
 }
 

@@ -15,9 +15,10 @@ use super::{
     done,
     keys::{self, Decode as _, Prefix},
     moving::Carry,
+    plans,
     tenant_rows::{By, Which},
 };
-use crate::TenantInfo;
+use crate::{TenantChange, TenantInfo};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -156,13 +157,13 @@ impl<B: Carry> Tenancy<B> {
         .await
     }
 
-    /// Makes a tenant whole that was filled, with these limits. Its log says `told`, and the
+    /// Makes a tenant whole that was filled, with these limits, plan and exceptions. Its log says `told`, and the
     /// operator's log that and `target`.
     pub(crate) async fn end_arrival(
         self: &Arc<Self>,
         scope: &OperatorScope,
         arriving: Arc<Arriving<B>>,
-        limits: Limits,
+        (limits, terms): (Limits, TenantChange),
         (action, told, target): (&'static str, String, String),
     ) -> Result<TenantInfo> {
         let (inner, scope) = (Arc::clone(self), scope.clone());
@@ -182,10 +183,15 @@ impl<B: Carry> Tenancy<B> {
             (info.state, info.limits) = (TenantState::Active, limits);
             let mut about = inner.about(&tenant)?;
             about.root(row_key(arriving.id), None);
+            let more = plans::change_terms(&view, &mut about, &mut info, &terms).await?;
             about.put_tenant(&info);
             about.tell(done(scope.author(), action, &told, 1), Some(Touched::Tenant));
             let mut log = inner.begin(&installation)?;
             log.audit(done(scope.author(), action, &target, 1));
+            for (action, target) in more {
+                about.tell(done(scope.author(), action, &target, 1), Some(Touched::Tenant));
+                log.audit(done(scope.author(), action, &target, 1));
+            }
             inner.commit_two(view, (&tenant, about), (&installation, log)).await?;
             tenant.set_info(info.clone());
             inner.revoked();

@@ -81,6 +81,8 @@ pub(crate) struct Batch<'a, P> {
     mode: WriteMode,
     commit: Commit<'a>,
     statistics: Statistics,
+    /// Records that a collection of the tenant may have.
+    records_max: u64,
     outcome: WriteOutcome,
     ordinals: Vec<u64>,
     /// Ids that the batch has written, so that none is inserted twice.
@@ -94,7 +96,7 @@ impl<'a, P: Place> Batch<'a, P> {
         tenant: &'a OpenTenant,
         commit: Commit<'a>,
         info: &CollectionInfo,
-        statistics: Statistics,
+        (statistics, records_max): (Statistics, u64),
         bound: Option<&Filter>,
         mode: WriteMode,
         place: P,
@@ -107,6 +109,7 @@ impl<'a, P: Place> Batch<'a, P> {
             mode,
             commit,
             statistics,
+            records_max,
             outcome: WriteOutcome::default(),
             ordinals: Vec::new(),
             written: HashSet::new(),
@@ -135,7 +138,7 @@ impl<'a, P: Place> Batch<'a, P> {
                 records: self.statistics.records,
             });
         }
-        let limit = self.tenant.info().limits.records_per_collection;
+        let limit = self.records_max;
         if self.outcome.inserted > 0 && self.statistics.records > limit {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,

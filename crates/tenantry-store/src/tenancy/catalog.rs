@@ -50,15 +50,18 @@ fn missing_database(name: &DatabaseName) -> Error {
 }
 
 /// Databases that the tenant can have: as many as it may, or more if it had them before.
-pub(super) fn databases_max(tenant: &OpenTenant) -> u64 {
+pub(super) fn databases_max(tenant: &OpenTenant, limits: Limits) -> u64 {
     let there = tenant.head().map_or(0, |head| head.databases);
-    u64::from(there.max(tenant.info().limits.databases))
+    // Another node may have made them while an exception counted that has ended.
+    let once = tenant.info().exceptions.databases.map_or(0, |one| one.value);
+    u64::from(there.max(limits.databases).max(once))
 }
 
 /// The same of collections.
-fn collections_max(tenant: &OpenTenant) -> u64 {
+fn collections_max(tenant: &OpenTenant, limits: Limits) -> u64 {
     let there = tenant.head().map_or(0, |head| head.collections);
-    u64::from(there.max(tenant.info().limits.collections))
+    let once = tenant.info().exceptions.collections.map_or(0, |one| one.value);
+    u64::from(there.max(limits.collections).max(once))
 }
 
 impl<B: Backend> Tenancy<B> {
@@ -78,9 +81,10 @@ impl<B: Backend> Tenancy<B> {
         tenant: &OpenTenant,
         page: Page,
     ) -> Result<Vec<DatabaseRef>> {
+        let most = databases_max(tenant, self.allowance(None, tenant).await?.limits);
         let view = self.view(tenant).await?;
         let all = keys::DatabaseName::all(tenant.prefix());
-        let names = Scan::new(&view, Space::Data, all, None).at_most(databases_max(tenant));
+        let names = Scan::new(&view, Space::Data, all, None).at_most(most);
         let sees = |number| scope.restriction().sees_database(DatabaseNumber(number));
         let numbers = numbers(names, page, sees).await?;
         let mut found = Vec::new();
@@ -119,10 +123,11 @@ impl<B: Backend> Tenancy<B> {
         database: &DatabaseRef,
         page: Page,
     ) -> Result<Vec<CollectionRef>> {
+        let most = collections_max(tenant, self.allowance(None, tenant).await?.limits);
         let view = self.view(tenant).await?;
         let mut found = Vec::new();
         let mut left = Limits::ANSWER_BYTES_MAX;
-        let numbers = visible(&view, tenant, scope, database, page).await?;
+        let numbers = visible((&view, most), tenant, scope, database, page).await?;
         for numbers in numbers.chunks(READ_AT_ONCE) {
             for info in load_collections(&view, tenant, numbers).await? {
                 let bytes = weight(&info);
@@ -140,8 +145,9 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<usize> {
         let tenant = self.database_tenant(scope, database).await?;
         let numbers = async {
+            let most = collections_max(&tenant, self.allowance(None, &tenant).await?.limits);
             let view = self.view(&tenant).await?;
-            visible(&view, &tenant, scope, database, Page::default()).await
+            visible((&view, most), &tenant, scope, database, Page::default()).await
         };
         let numbers = numbers.await;
         Ok(self.unless_gone(&tenant, numbers).await?.len())
@@ -277,7 +283,7 @@ fn visible_to<L: Level>(scope: &Scope<L>, info: &CollectionInfo) -> bool {
 
 /// The numbers of the page of collections that the scope may see, in the order of their names.
 async fn visible<L: Level>(
-    view: &impl View,
+    (view, most): (&impl View, u64),
     tenant: &OpenTenant,
     scope: &Scope<L>,
     database: &DatabaseRef,
@@ -285,7 +291,7 @@ async fn visible<L: Level>(
 ) -> Result<Vec<CollectionNumber>> {
     let number = database.info.number;
     let all = keys::collection_names_of(tenant.prefix(), number.0);
-    let names = Scan::new(view, Space::Data, all, None).at_most(collections_max(tenant));
+    let names = Scan::new(view, Space::Data, all, None).at_most(most);
     let sees = |one| scope.restriction().sees_collection(number, CollectionNumber(one));
     Ok(numbers(names, page, sees).await?.into_iter().map(CollectionNumber).collect())
 }

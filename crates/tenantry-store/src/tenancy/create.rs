@@ -21,7 +21,8 @@ use crate::TenantInfo;
 use std::sync::Arc;
 use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_types::{
-    DatabaseName, Error, Isolation, Location, OwnDatabase, Result, TenantSpec, TenantState,
+    DatabaseName, Error, Exceptions, Isolation, Location, OwnDatabase, Result, TenantSpec,
+    TenantState,
 };
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
@@ -92,6 +93,8 @@ impl<B: Backend> Tenancy<B> {
                 location,
                 weight: spec.weight,
                 limits: spec.limits,
+                plan: None,
+                exceptions: Exceptions::default(),
                 settings: spec.settings.clone(),
                 created_at: self.now(),
             };

@@ -5,9 +5,11 @@
 //! describes it, and a committed fixture is opened by a test for ever.
 
 mod log;
+mod plan;
 mod record;
 
 pub(crate) use log::{DiskAudit, DiskChange, DiskTold, Touched};
+pub(crate) use plan::{DiskPlan, DiskTerms};
 pub(crate) use record::{Body, DiskStatistics, Stamp, Statistics, decode_vector, encode_vector};
 
 use crate::{CollectionInfo, DatabaseInfo, TenantInfo, VectorInfo};
@@ -123,6 +125,8 @@ pub(crate) enum DiskTenant {
     V2(DiskTenantV1, String),
     /// The same, while it is being filled; `home` is a word, too.
     V3(DiskTenantV1, String),
+    /// With a plan or exceptions, wherever it is and filled or not.
+    V4(DiskTenantV1, String, DiskTerms),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -158,6 +162,9 @@ impl DiskTenant {
             created_at: info.created_at.0,
             schema_version: 1,
         };
+        if let Some(terms) = DiskTerms::of(info) {
+            return Self::V4(row, info.location.to_string(), terms);
+        }
         match info.location {
             location if info.state == TenantState::Provisioning => {
                 Self::V3(row, location.to_string())
@@ -169,11 +176,14 @@ impl DiskTenant {
 
     pub(crate) fn into_info(self, id: TenantId) -> Result<TenantInfo> {
         let location = |word: &str| Location::parse(word).map_err(|_| unreadable("a tenant"));
-        let (row, location, is_whole) = match self {
-            Self::V1(row) => (row, Location::Home, true),
-            Self::V2(row, word) => (row, location(&word)?, true),
-            Self::V3(row, word) => (row, location(&word)?, false),
+        let (row, location, is_whole, terms) = match self {
+            Self::V1(row) => (row, Location::Home, true, None),
+            Self::V2(row, word) => (row, location(&word)?, true, None),
+            Self::V3(row, word) => (row, location(&word)?, false, None),
+            Self::V4(row, word, terms) => (row, location(&word)?, terms.is_whole(), Some(terms)),
         };
+        let terms = terms.map(DiskTerms::read).transpose()?;
+        let (plan, exceptions) = terms.unwrap_or_default();
         let DiskTenantV1 { name, suspended, isolation, weight, limits, settings, .. } = row;
         let small = |n: u64| u32::try_from(n).map_err(|_| unreadable("a tenant"));
         let [databases, collections, records_per_collection, keys] = limits;
@@ -199,6 +209,8 @@ impl DiskTenant {
                 records_per_collection,
                 keys: small(keys)?,
             },
+            plan,
+            exceptions,
             settings,
             created_at: Timestamp(row.created_at),
         })
@@ -452,6 +464,7 @@ fn metadata_from_disk(metadata: BTreeMap<String, DiskValue>) -> Metadata {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tenantry_types::{Exceptions, PlanName};
 
     #[test]
     fn counters_are_written_as_before_there_were_moves_unless_there_is_one() {
@@ -489,6 +502,8 @@ mod tests {
             location,
             weight: 100,
             limits: Limits { databases: 1, collections: 2, records_per_collection: 3, keys: 4 },
+            plan: None,
+            exceptions: Exceptions::default(),
             settings: BTreeMap::new(),
             created_at: Timestamp(5),
         };
@@ -506,6 +521,14 @@ mod tests {
             let row = encode(&DiskTenant::from_info(&info));
             assert_eq!((row[0], row[3]), (2, 0));
             assert!(row.ends_with(word.as_bytes()));
+            let read: DiskTenant = decode(&row, "a tenant").unwrap();
+            assert_eq!(read.into_info(info.id).unwrap(), info);
+            // With a plan all of it is said.
+            let info = TenantInfo { plan: Some(PlanName::parse("p").unwrap()), ..info };
+            let row = encode(&DiskTenant::from_info(&info));
+            let end = [&[u8::try_from(word.len()).unwrap()], word.as_bytes(), b"\0\x01\x01p\0"];
+            assert_eq!((row[0], row[3]), (3, 0));
+            assert!(row.ends_with(&end.concat()));
             let read: DiskTenant = decode(&row, "a tenant").unwrap();
             assert_eq!(read.into_info(info.id).unwrap(), info);
         }

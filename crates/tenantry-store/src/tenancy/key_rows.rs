@@ -205,7 +205,7 @@ impl<B: Backend> Tenancy<B> {
             secret_hash: key.hash(),
         };
         let mut about = self.about(owner)?;
-        let limit = owner.info().limits.keys;
+        let limit = self.allowance(Some(&view), owner).await?.limits.keys;
         let count = match owner.head().filter(|_| !owner.placement().is_apart()) {
             Some(head) => head.keys as usize,
             None => listed(&view, owner, None, usize::MAX).await?.len(),

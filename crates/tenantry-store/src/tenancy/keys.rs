@@ -231,6 +231,11 @@ families! {
     /// A tenant is being filled by an import or as a copy: a mark of whoever does so (16 bytes),
     /// and a count that it raises while it works (u64, big-endian). Clear.
     Arriving = 0x1c { tenant: u64 };
+    /// Name of a plan → what it says, sealed with the installation's key.
+    Plan<'a> = 0x1d { name: Tail<'a> };
+    /// A tenant that has a plan. Value empty; what counts is the tenant's row. One whose tenant is
+    /// gone says nothing.
+    TenantOfPlan = 0x1e { plan: Middle, tenant: u64 };
     /// A tenant's data key, wrapped with the master key (128 bytes, as in the slot file). Only on
     /// PostgreSQL: files have the slot file.
     Slot = 0x08 { tenant: u64 };
@@ -293,6 +298,13 @@ families! {
 pub(crate) fn vectors_of(prefix: Prefix, collection: u32, partition: u32, vector: u16) -> Vec<u8> {
     let mut key = bodies_like(Vector::all(prefix), collection, partition);
     vector.put(&mut key);
+    key
+}
+
+/// The start of all tenants of a plan.
+pub(crate) fn tenants_of_plan(installation: Prefix, plan: &[u8]) -> Vec<u8> {
+    let mut key = TenantOfPlan::all(installation);
+    Middle(plan.to_vec()).put(&mut key);
     key
 }
 

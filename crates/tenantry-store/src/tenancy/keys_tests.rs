@@ -98,6 +98,8 @@ laws! {
     claimed: Claimed { location: bytes() => tail };
     home: Home {};
     arriving: Arriving { tenant: any::<u64>() => same };
+    plan: Plan { name: bytes() => tail };
+    tenant_of_plan: TenantOfPlan { plan: bytes() => middle, tenant: any::<u64>() => same };
     slot: Slot { tenant: any::<u64>() => same };
     tenant: Tenant {};
     head: Head {};

@@ -22,6 +22,7 @@ pub(crate) mod master;
 pub(crate) mod moving;
 pub(crate) mod origin;
 pub(crate) mod place;
+mod plans;
 pub(crate) mod seal;
 mod set;
 mod sizes;
@@ -42,6 +43,7 @@ use key_rows::KeyCache;
 use moving::Moves;
 use origin::{Origin, Origins};
 use parking_lot::Mutex;
+use plans::PlanCache;
 use seal::SealingKey;
 use slot::Slot;
 use std::{
@@ -54,7 +56,7 @@ use std::{
 };
 use tenantry_auth::{Author, Level, Scope, TenantId};
 use tenantry_types::{
-    Clock, Error, ErrorKind, Isolation, Limits, Location, Resource, Result, TenantName,
+    Clock, Error, ErrorKind, Exceptions, Isolation, Limits, Location, Resource, Result, TenantName,
     TenantState, Timestamp,
 };
 use tenants::{OpenTenant, Tenants};
@@ -73,6 +75,7 @@ pub(crate) struct Tenancy<B> {
     /// Keys revoked and tenants suspended since the store was opened.
     revocations: Arc<AtomicU64>,
     keys: Mutex<KeyCache>,
+    plans: Mutex<PlanCache>,
     pub(crate) moves: Moves,
     pub(crate) arrivals: Arrivals,
 }
@@ -113,7 +116,7 @@ impl<B: Backend> Tenancy<B> {
         entropy: Arc<dyn Entropy>,
         default: (Isolation, Location),
     ) -> Self {
-        let (naming, keys, moves, arrivals) = Default::default();
+        let (naming, keys, plans, moves, arrivals) = Default::default();
         Self {
             backend,
             tenants,
@@ -123,6 +126,7 @@ impl<B: Backend> Tenancy<B> {
             default,
             revocations,
             keys,
+            plans,
             moves,
             arrivals,
         }
@@ -152,6 +156,8 @@ impl<B: Backend> Tenancy<B> {
             location: Location::Home,
             weight: 100,
             limits: Limits { keys: u32::MAX, ..Limits::default() },
+            plan: None,
+            exceptions: Exceptions::default(),
             settings: std::collections::BTreeMap::new(),
             created_at: self.now(),
         };

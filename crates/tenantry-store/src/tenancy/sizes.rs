@@ -64,10 +64,11 @@ impl<B: Backend> Tenancy<B> {
     }
 
     pub(super) async fn measure(&self, tenant: &OpenTenant) -> Result<TenantSizes> {
+        let most = databases_max(tenant, self.allowance(None, tenant).await?.limits);
         let view = self.view(tenant).await?;
         let mut sizes = TenantSizes::default();
         let all = keys::DatabaseName::all(tenant.prefix());
-        let mut names = Scan::new(&view, Space::Data, all, None).at_most(databases_max(tenant));
+        let mut names = Scan::new(&view, Space::Data, all, None).at_most(most);
         while names.next().await?.is_some() {
             sizes.databases += 1;
         }

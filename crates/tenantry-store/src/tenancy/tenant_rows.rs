@@ -13,6 +13,7 @@ use super::{
     moving::Patience,
     number,
     place::Fresh,
+    plans,
     tenants::OpenTenant,
 };
 use crate::{AuditEntry, AuditNote, TenantChange, TenantInfo};
@@ -280,6 +281,9 @@ impl<B: Backend> Tenancy<B> {
         scope: &OperatorScope,
     ) -> Result<TenantInfo> {
         let tenant = self.require(name).await?;
+        if change.plan.is_some() || change.exceptions.is_some() {
+            self.check_gate()?;
+        }
         if let Some(own) = &change.own_database {
             if tenant.placement().location != Location::Own {
                 let message = format!("the tenant {name} carries no database URL of its own");
@@ -303,7 +307,7 @@ impl<B: Backend> Tenancy<B> {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));
         }
         arrival::check_whole(&info)?;
-        let mut told = Vec::new();
+        let mut told = plans::change_terms(&view, &mut about, &mut info, &change).await?;
         if let Some(new) = change.name.filter(|new| *new != info.name) {
             require_free(&view, &new).await?;
             told.push(("tenant.rename", format!("{name} → {new}")));
@@ -312,14 +316,7 @@ impl<B: Backend> Tenancy<B> {
             info.name = new;
         }
         if let Some(state) = change.state.filter(|state| *state != info.state) {
-            let action = match state {
-                TenantState::Active => "tenant.resume",
-                TenantState::Suspended => "tenant.suspend",
-                TenantState::Deleted | TenantState::Provisioning => {
-                    return Err(Error::invalid("a tenant is erased by deleting it"));
-                }
-            };
-            told.push((action, name.to_string()));
+            told.push((word_of(state)?, name.to_string()));
             info.state = state;
         }
         let before = info.clone();
@@ -408,6 +405,7 @@ impl<B: Backend> Tenancy<B> {
         let name = &tenant.info().name;
         about.root(arriving, None);
         about.root(name_key(name), None);
+        plans::leave_plan(&mut about, &tenant.info());
         about.root(keys::Tenant {}.encode(tenant.prefix()), None);
         let purge = keys::Purge { tenant: tenant.id().get(), collection: 0 };
         about.root(purge.encode(INSTALLATION), Some(Vec::new()));
@@ -504,6 +502,17 @@ impl<B: Backend> Tenancy<B> {
             entries.push(row.into_entry(sequence)?);
         }
         Ok(entries)
+    }
+}
+
+/// What logs say of a tenant that is given this state.
+fn word_of(state: TenantState) -> Result<&'static str> {
+    match state {
+        TenantState::Active => Ok("tenant.resume"),
+        TenantState::Suspended => Ok("tenant.suspend"),
+        TenantState::Deleted | TenantState::Provisioning => {
+            Err(Error::invalid("a tenant is erased by deleting it"))
+        }
     }
 }
 

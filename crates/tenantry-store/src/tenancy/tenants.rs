@@ -23,7 +23,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -50,6 +50,8 @@ pub(crate) struct OpenTenant {
     key: SealingKey,
     origin: Origin,
     info: Mutex<Arc<TenantInfo>>,
+    /// Its share of compute and memory, as its plan and exceptions said last.
+    weight: AtomicU16,
     placement: Placement,
     /// What the root says of the place; see [`PlaceRow`].
     fresh: Mutex<Fresh>,
@@ -111,6 +113,7 @@ impl OpenTenant {
             placement: Placement::shared(info.id),
             fresh: Mutex::new(Fresh::Made),
             told: AtomicU64::new(0),
+            weight: AtomicU16::new(info.weight),
             info: Mutex::new(Arc::new(info)),
             head: Mutex::new(Some(Head::default())),
             writer: Arc::default(),
@@ -264,6 +267,15 @@ impl OpenTenant {
 
     pub(crate) fn info(&self) -> Arc<TenantInfo> {
         Arc::clone(&self.info.lock())
+    }
+
+    /// Its share of compute and memory; until it was asked what its plan says, what its row does.
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed).into()
+    }
+
+    pub(crate) fn set_weight(&self, weight: u16) {
+        self.weight.store(weight, Ordering::Relaxed);
     }
 
     pub(crate) fn set_info(&self, info: TenantInfo) {

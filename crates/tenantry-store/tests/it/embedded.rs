@@ -12,6 +12,7 @@ async fn the_embedded_backend_conforms() {
         (store, folder)
     };
     conformance::run_all(&make).await;
+    conformance::run_plans(&make).await;
     let mut bytes = Vec::new();
     for memory in conformance::run_large(&make).await {
         let memory = memory.expect("it is in memory");
@@ -57,6 +58,7 @@ async fn conforms_apart(isolation: Isolation) {
         config.open_databases = 1;
         (Store::open_embedded(config).expect("a new store"), folder)
     };
+    conformance::run_plans(&make).await;
     conformance::run_all(make).await;
     conformance::run_large(make).await;
 }

@@ -210,7 +210,7 @@ impl HotSet {
         tenant: &OpenTenant,
         bytes: usize,
     ) -> Result<Reservation> {
-        let ask = Ask { tenant: tenant.id(), weight: tenant.info().weight.into(), bytes };
+        let ask = Ask { tenant: tenant.id(), weight: tenant.weight(), bytes };
         let now = self.now();
         let (number, receiver) = {
             let mut state = self.state.lock();

@@ -296,7 +296,7 @@ impl Cold<'_> {
 
     fn turn(&self) -> Result<Turn> {
         let begun = Instant::now();
-        let weight = self.tenant.info().weight.into();
+        let weight = self.tenant.weight();
         let turn = self.inner.pool.turn_blocking(self.tenant.id(), weight, Class::Request);
         self.waited.set(self.waited.get() + begun.elapsed());
         turn

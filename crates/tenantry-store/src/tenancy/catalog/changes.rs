@@ -91,7 +91,7 @@ impl<B: Backend> Tenancy<B> {
             if view.get(Space::Data, &name_key.encode(tenant.prefix())).await?.is_some() {
                 return Err(Error::already_exists(Resource::Database, name.as_str()));
             }
-            let limit = tenant.info().limits.databases;
+            let limit = inner.allowance(Some(&view), &tenant).await?.limits.databases;
             if commit.head.databases >= limit {
                 return Err(Error::new(
                     ErrorKind::LimitExceeded,
@@ -279,7 +279,7 @@ impl<B: Backend> Tenancy<B> {
             return Err(missing_database(&database.info.name));
         }
         let mut commit = self.begin(tenant)?;
-        let limit = tenant.info().limits.collections;
+        let limit = self.allowance(Some(&view), tenant).await?.limits.collections;
         if commit.head.collections >= limit {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,

@@ -159,6 +159,8 @@ impl Family {
             | Self::Arriving
             | Self::Claimed
             | Self::Home
+            | Self::Plan
+            | Self::TenantOfPlan
             | Self::Slot
             | Self::Tenant => Role::Root,
             Self::Database

@@ -2,6 +2,7 @@
 //! is written down beside its call.
 
 mod cases;
+mod plans;
 mod vectors;
 
 use std::{pin::Pin, sync::Arc};
@@ -9,8 +10,8 @@ use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scop
 use tenantry_store::{CollectionRef, DatabaseRef, Store};
 use tenantry_types::{
     CollectionName, CollectionSpec, DatabaseName, GetRequest, Include, MemoryStatistics,
-    OwnDatabase, QueryRequest, RecordId, RecordWrite, Selector, TenantName, TenantSpec, Timestamp,
-    Value, WriteMode,
+    OwnDatabase, QueryRequest, RecordId, RecordWrite, Result, Selector, TenantName, TenantSpec,
+    Timestamp, Value, WriteMode,
 };
 
 tokio::task_local! {
@@ -49,6 +50,34 @@ pub(crate) async fn run_catalogs<K>(make: &impl AsyncFn() -> (Store, K)) {
         keys_are_found_until_revoked,
         an_operator_who_waits_is_looked_at_again,
     );
+}
+
+/// Cases of plans.
+pub(crate) async fn run_plans<K>(make: &impl AsyncFn() -> (Store, K)) {
+    run!(
+        make, plans:
+        plans_come_and_go,
+        a_tenant_without_a_plan_has_what_it_was_given,
+        a_plan_counts_from_the_moment_it_is_changed,
+        every_stock_of_a_plan_is_asked_in_the_commit,
+        an_exception_counts_before_the_plan_until_it_ends,
+        a_plan_that_a_tenant_has_is_not_deleted,
+    );
+}
+
+/// Makes a tenant of a store.
+pub(crate) async fn made_tenant(store: &Store, name: &str) -> TenantId {
+    World::new(store).await.tenant(name).await.tenant()
+}
+
+/// Gives a tenant a plan with so many databases, which is made for it.
+pub(crate) async fn try_plan(store: &Store, name: &str, databases: u32) -> Result<()> {
+    plans::give(&World::new(store).await, name, databases).await
+}
+
+/// Takes that plan from it again, and deletes it.
+pub(crate) async fn take_plan(store: &Store, name: &str) -> Result<()> {
+    plans::take(&World::new(store).await, name).await
 }
 
 /// Cases with records.

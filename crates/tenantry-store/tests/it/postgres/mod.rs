@@ -65,6 +65,58 @@ async fn the_fewest_connections_are_enough() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_on_postgresql_conform() {
+    for isolation in Isolation::ALL {
+        let make = async || {
+            let site = Site::new().await;
+            (site.open_apart(isolation).await, site)
+        };
+        Box::pin(conformance::run_plans(&make)).await;
+    }
+}
+
+/// A plan is made when older programs are kept out; any node changes it, and all of them know within
+/// a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_nodes_have_the_plan_that_one_changes() {
+    let site = Site::new().await;
+    // As a program of before has set it up.
+    site.run("UPDATE tenantry.installation SET version = 1").await;
+    let (plain, admin) = (site.open().await, site.open_apart(Isolation::Shared).await);
+    let id = conformance::made_tenant(&plain, "t").await;
+    for node in [&plain, &admin] {
+        let refused = conformance::try_plan(node, "t", 2).await.expect_err("not migrated");
+        assert_eq!(refused.kind(), tenantry_types::ErrorKind::Unsupported);
+    }
+    let urls = site.urls();
+    let url = urls.split_once(' ').expect("two").1;
+    tenantry_store::postgres::migrate(url, |_| {}).await.expect("migrate");
+    for (databases, node) in [(2, &plain), (3, &admin), (4, &plain)] {
+        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+        conformance::try_plan(node, "t", databases).await.expect("a plan");
+        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+        for node in [&plain, &admin] {
+            let has = node.allowance(id).await.expect("an answer").expect("a tenant");
+            assert_eq!(has.limits.databases, databases);
+        }
+    }
+    // A node that has heard of half of it does not take a plan that is gone for damage.
+    for _ in 0..5 {
+        conformance::take_plan(&admin, "t").await.expect("no plan");
+        let has = plain.allowance(id).await.expect("an answer").expect("a tenant");
+        assert!([1_000, 4].contains(&has.limits.databases), "{has:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
+        let has = plain.allowance(id).await.expect("an answer").expect("a tenant");
+        assert_eq!(has.limits.databases, 1_000);
+        conformance::try_plan(&admin, "t", 4).await.expect("a plan");
+        tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
+        assert!(plain.allowance(id).await.expect("an answer").is_some());
+    }
+    plain.close();
+    admin.close();
+}
+
 async fn conforms_apart(isolation: Isolation) {
     conformance::run_all(async || {
         let site = Site::new().await;

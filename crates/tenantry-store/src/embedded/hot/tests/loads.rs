@@ -38,6 +38,8 @@ pub(super) fn tenant(number: u64) -> Arc<OpenTenant> {
         location: Location::Home,
         weight: 100,
         limits: Limits::default(),
+        plan: None,
+        exceptions: tenantry_types::Exceptions::default(),
         settings: BTreeMap::new(),
         created_at: Timestamp(0),
     };

@@ -1,0 +1,315 @@
+//! Plans: what the operator offers, and what a tenant has of it.
+//!
+//! They are the installation's rows, sealed with its key. What a plan says counts from the commit
+//! that says it, on other nodes within a second: like a right that is taken away, it ends what is
+//! remembered. Which tenants have a plan is listed beside it, so that none loses its plan by a
+//! deletion; what counts is each tenant's own row.
+
+use super::{
+    Backend, Space, Tenancy, View,
+    about::About,
+    backend::Scan,
+    complete,
+    disk::DiskPlan,
+    done,
+    keys::{self, Decode as _, Middle, Prefix, Tail},
+    tenants::OpenTenant,
+};
+use crate::{TenantChange, TenantInfo};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
+use tenantry_auth::{OperatorScope, TenantId};
+use tenantry_types::{
+    Allowance, Error, ErrorKind, PLANS_MAX, PlanName, Resource, Result, TenantPlan,
+};
+
+const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
+
+/// Plans that were used, all read when this many rights had been taken away or plans changed; there
+/// are never more than [`PLANS_MAX`].
+#[derive(Debug, Default)]
+pub(super) struct PlanCache {
+    revocations: u64,
+    plans: HashMap<PlanName, Allowance>,
+}
+
+fn row_key(name: &PlanName) -> Vec<u8> {
+    keys::Plan { name: Tail(name.as_str().as_bytes()) }.encode(INSTALLATION)
+}
+
+fn list_key(name: &PlanName, tenant: TenantId) -> Vec<u8> {
+    let plan = Middle(name.as_str().as_bytes().to_vec());
+    keys::TenantOfPlan { plan, tenant: tenant.get() }.encode(INSTALLATION)
+}
+
+fn missing(name: &PlanName) -> Error {
+    Error::not_found(Resource::Plan, name.as_str())
+}
+
+async fn plan_in(
+    view: &impl View,
+    installation: &OpenTenant,
+    name: &PlanName,
+) -> Result<Option<Allowance>> {
+    let row: Option<DiskPlan> = installation.row(view, Space::Catalog, &row_key(name)).await?;
+    row.map(DiskPlan::into_allowance).transpose()
+}
+
+/// Takes a tenant that is deleted off the list of its plan's.
+pub(super) fn leave_plan(about: &mut About<'_>, info: &TenantInfo) {
+    if let Some(plan) = &info.plan {
+        about.root(list_key(plan, info.id), None);
+    }
+}
+
+/// The part of a tenant's change that is about its plan and exceptions: what the logs say of it.
+/// The view is of the root, and nobody deletes plans while it is held.
+pub(super) async fn change_terms(
+    view: &impl View,
+    about: &mut About<'_>,
+    info: &mut TenantInfo,
+    change: &TenantChange,
+) -> Result<Vec<(&'static str, String)>> {
+    let (mut told, name) = (Vec::new(), info.name.clone());
+    if let Some(new) = change.plan.as_ref().filter(|new| **new != info.plan) {
+        leave_plan(about, info);
+        if let Some(plan) = new {
+            if view.get(Space::Catalog, &row_key(plan)).await?.is_none() {
+                return Err(missing(plan));
+            }
+            about.root(list_key(plan, info.id), Some(Vec::new()));
+        }
+        let plan = new.as_ref().map_or("(none)", PlanName::as_str);
+        told.push(("tenant.plan", format!("{name} → {plan}")));
+        info.plan.clone_from(new);
+    }
+    if let Some(exceptions) = change.exceptions.filter(|new| *new != info.exceptions) {
+        told.push(("tenant.exceptions", name.to_string()));
+        info.exceptions = exceptions;
+    }
+    Ok(told)
+}
+
+impl<B: Backend> Tenancy<B> {
+    /// What a tenant has now. `held` is as for [`Backend::root`]. One without a plan is asked nothing.
+    pub(crate) async fn allowance(
+        &self,
+        held: Option<&B::View>,
+        tenant: &OpenTenant,
+    ) -> Result<Allowance> {
+        let mut info = tenant.info();
+        if held.is_some() && self.is_shared() {
+            // The one at hand may be from before another node's change.
+            if let Some(now) = Box::pin(self.open_tenant_beside(held, tenant.id())).await? {
+                info = now.info();
+            }
+        }
+        // Rare, and every operation holds this future.
+        let has = match self.has(&info) {
+            Some(has) => has,
+            None => Box::pin(self.read_allowance(held, &info)).await?,
+        };
+        tenant.set_weight(has.weight);
+        Ok(has)
+    }
+
+    /// What a tenant has now by what is in memory, if its plan is.
+    fn has(&self, info: &TenantInfo) -> Option<Allowance> {
+        let plan = match &info.plan {
+            Some(plan) => self.known_plan(plan)?,
+            None => Allowance::default(),
+        };
+        Some(info.allowance(&plan, self.now()))
+    }
+
+    async fn read_allowance(&self, held: Option<&B::View>, info: &TenantInfo) -> Result<Allowance> {
+        let Some(plan) = &info.plan else {
+            return Ok(info.allowance(&Allowance::default(), self.now()));
+        };
+        if let Some(read) = self.read_plan(held, plan).await? {
+            return Ok(info.allowance(&read, self.now()));
+        }
+        // Without it nobody knows what the tenant may, so it is refused rather than unlimited.
+        let gone = || Error::corrupt(format!("the plan {plan} is gone"));
+        if !self.is_shared() {
+            return Err(gone());
+        }
+        // Another node may have given it another one since it was read here.
+        self.tenants.forget(info.id);
+        let now = self.open_tenant_beside(held, info.id).await?.ok_or_else(gone)?.info();
+        let plan = match &now.plan {
+            Some(other) if other == plan => return Err(gone()),
+            Some(other) => self.read_plan(held, other).await?.ok_or_else(gone)?,
+            None => Allowance::default(),
+        };
+        Ok(now.allowance(&plan, self.now()))
+    }
+
+    /// The same of a tenant that is named by its id; none if it does not live.
+    pub(crate) async fn allowance_by_id(&self, id: TenantId) -> Result<Option<Allowance>> {
+        match self.open_tenant(id).await?.filter(|tenant| !tenant.is_gone()) {
+            Some(tenant) => Ok(Some(self.allowance(None, &tenant).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Fails before older programs are kept out: they would not hold to plans.
+    pub(super) fn check_gate(&self) -> Result<()> {
+        if self.tenants.origins.is_open() {
+            return Ok(());
+        }
+        let message = "plans and exceptions need `tenantry postgres migrate` first: it keeps out \
+                       programs that would not hold to them";
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
+    fn known_plan(&self, name: &PlanName) -> Option<Allowance> {
+        let revocations = self.revocations.load(Ordering::Acquire);
+        let cache = self.plans.lock();
+        (cache.revocations == revocations).then(|| cache.plans.get(name).copied()).flatten()
+    }
+
+    async fn read_plan(
+        &self,
+        held: Option<&B::View>,
+        name: &PlanName,
+    ) -> Result<Option<Allowance>> {
+        // Read before the row is: one read before a change is never kept as one after it.
+        let revocations = self.revocations.load(Ordering::Acquire);
+        // Opened first: opening it takes a root of its own.
+        let installation = self.installation_beside(held).await?;
+        let found = plan_in(&self.root(held).await?, &installation, name).await?;
+        let Some(plan) = found else { return Ok(None) };
+        let mut cache = self.plans.lock();
+        if cache.revocations < revocations {
+            *cache = PlanCache { revocations, plans: HashMap::new() };
+        }
+        if cache.revocations == revocations && cache.plans.len() < PLANS_MAX {
+            cache.plans.insert(name.clone(), plan);
+        }
+        Ok(Some(plan))
+    }
+
+    pub(crate) async fn plan(&self, scope: &OperatorScope, name: &PlanName) -> Result<TenantPlan> {
+        self.operator_stands(scope, None).await?;
+        let installation = self.installation().await?;
+        let found = plan_in(&self.root(None).await?, &installation, name).await?;
+        let allowance = found.ok_or_else(|| missing(name))?;
+        Ok(TenantPlan { name: name.clone(), allowance })
+    }
+
+    pub(crate) async fn plan_list(&self, scope: &OperatorScope) -> Result<Vec<TenantPlan>> {
+        self.operator_stands(scope, None).await?;
+        let installation = self.installation().await?;
+        let root = self.root(None).await?;
+        let mut rows = Scan::new(&root, Space::Catalog, keys::Plan::all(INSTALLATION), None);
+        let mut found = Vec::new();
+        while let Some((key, sealed)) = rows.next().await? {
+            let row: DiskPlan = installation.open_row(&key, &sealed)?;
+            found.push(TenantPlan { name: name_of(&key)?, allowance: row.into_allowance()? });
+        }
+        Ok(found)
+    }
+
+    /// Makes a plan, or has it say something else.
+    pub(crate) async fn put_plan(
+        self: &Arc<Self>,
+        scope: &OperatorScope,
+        plan: &TenantPlan,
+    ) -> Result<()> {
+        self.operator_stands(scope, None).await?;
+        let (inner, scope, plan) = (Arc::clone(self), scope.clone(), plan.clone());
+        complete(async move {
+            inner.check_gate()?;
+            let installation = inner.installation().await?;
+            let _logging = installation.writer.lock().await;
+            let view = inner.change(&installation).await?;
+            inner.operator_stands(&scope, Some(&view)).await?;
+            match plan_in(&view, &installation, &plan.name).await? {
+                Some(now) if now == plan.allowance => return Ok(()),
+                Some(_) => {}
+                None => has_room(&view).await?,
+            }
+            let mut log = inner.begin(&installation)?;
+            let row = DiskPlan::from_allowance(&plan.allowance);
+            log.put(Space::Catalog, row_key(&plan.name), &row);
+            log.audit(done(scope.author(), "plan.put", plan.name.as_str(), 1));
+            inner.commit(&installation, view, log).await?;
+            inner.revoked();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes a plan that no tenant has.
+    pub(crate) async fn delete_plan(
+        self: &Arc<Self>,
+        scope: &OperatorScope,
+        name: &PlanName,
+    ) -> Result<()> {
+        self.operator_stands(scope, None).await?;
+        let (inner, scope, name) = (Arc::clone(self), scope.clone(), name.clone());
+        complete(async move {
+            let installation = inner.installation().await?;
+            // Whoever gives a tenant a plan holds the same lock.
+            let _logging = installation.writer.lock().await;
+            let view = inner.change(&installation).await?;
+            inner.operator_stands(&scope, Some(&view)).await?;
+            if view.get(Space::Catalog, &row_key(&name)).await?.is_none() {
+                return Err(missing(&name));
+            }
+            let left = unused(&view, &name).await?;
+            let mut log = inner.begin(&installation)?;
+            log.remove(Space::Catalog, row_key(&name));
+            for key in left {
+                log.remove(Space::Catalog, key);
+            }
+            log.audit(done(scope.author(), "plan.delete", name.as_str(), 1));
+            inner.commit(&installation, view, log).await?;
+            inner.revoked();
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn name_of(key: &[u8]) -> Result<PlanName> {
+    let unreadable = || Error::corrupt("the key of a plan cannot be read");
+    let key = keys::Plan::decode(INSTALLATION, key).ok_or_else(unreadable)?;
+    let name = std::str::from_utf8(key.name.0).map_err(|_| unreadable())?;
+    PlanName::parse(name).map_err(|_| unreadable())
+}
+
+async fn has_room(view: &impl View) -> Result<()> {
+    let mut rows = Scan::new(view, Space::Catalog, keys::Plan::all(INSTALLATION), None);
+    let mut count = 0;
+    while rows.next().await?.is_some() {
+        count += 1;
+    }
+    if count < PLANS_MAX {
+        return Ok(());
+    }
+    let message = format!("an installation has at most {PLANS_MAX} plans; delete one first");
+    Err(Error::new(ErrorKind::LimitExceeded, message))
+}
+
+/// The list of a plan that no living tenant has: what was left there by tenants that were deleted
+/// although they could not be read.
+async fn unused(view: &impl View, name: &PlanName) -> Result<Vec<Vec<u8>>> {
+    let all = keys::tenants_of_plan(INSTALLATION, name.as_str().as_bytes());
+    let mut rows = Scan::new(view, Space::Catalog, all, None);
+    let mut left = Vec::new();
+    while let Some((key, _)) = rows.next().await? {
+        let listed = keys::TenantOfPlan::decode(INSTALLATION, &key)
+            .ok_or_else(|| Error::corrupt("the list of a plan cannot be read"))?;
+        let row = keys::Tenant {}.encode(Prefix::of(TenantId::new(listed.tenant)));
+        if view.get(Space::Catalog, &row).await?.is_some() {
+            let message = format!("tenants have the plan {name}; give them another one first");
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        left.push(key);
+    }
+    Ok(left)
+}

@@ -1,0 +1,201 @@
+//! Plans, and what a tenant has of one. Each case gets a store of its own, which may be told that
+//! programs that know nothing of plans do not open it any more.
+
+use super::{UPSERT, World, record, spec};
+use std::num::NonZeroU32;
+use tenantry_store::TenantChange;
+use tenantry_types::{
+    Allowance, DatabaseName, ErrorKind, Exception, Exceptions, Limits, PlanName, Rate, Rates,
+    Result, TenantName, TenantPlan, TenantSpec, Timestamp,
+};
+
+fn name(text: &str) -> PlanName {
+    PlanName::parse(text).expect("name")
+}
+
+fn tenant(text: &str) -> TenantName {
+    TenantName::parse(text).expect("name")
+}
+
+fn database(text: &str) -> DatabaseName {
+    DatabaseName::parse(text).expect("name")
+}
+
+fn kind<T: std::fmt::Debug>(outcome: Result<T>) -> ErrorKind {
+    outcome.expect_err("this must fail").kind()
+}
+
+fn rate(amount: u32) -> Option<Rate> {
+    NonZeroU32::new(amount).map(Rate::new)
+}
+
+/// A plan with so many databases, and as many requests a second.
+fn plan(text: &str, databases: u32) -> TenantPlan {
+    let limits = Limits { databases, ..Limits::default() };
+    let rates = Rates { second: rate(databases), ..Rates::default() };
+    TenantPlan { name: name(text), allowance: Allowance { limits, rates, weight: 300 } }
+}
+
+fn to(plan: Option<&str>) -> TenantChange {
+    TenantChange { plan: Some(plan.map(name)), ..TenantChange::default() }
+}
+
+fn except(exceptions: Exceptions) -> TenantChange {
+    TenantChange { exceptions: Some(exceptions), ..TenantChange::default() }
+}
+
+async fn change(w: &World<'_>, whose: &str, change: &TenantChange) {
+    w.store.change_tenant(&w.operator, &tenant(whose), change).await.unwrap();
+}
+
+/// Gives a tenant the plan `p`, which says so many databases from now on.
+pub(super) async fn give(w: &World<'_>, whose: &str, databases: u32) -> Result<()> {
+    w.store.put_plan(&w.operator, &plan("p", databases)).await?;
+    w.store.change_tenant(&w.operator, &tenant(whose), &to(Some("p"))).await.map(drop)
+}
+
+/// Takes the plan `p` from a tenant, and deletes it.
+pub(super) async fn take(w: &World<'_>, whose: &str) -> Result<()> {
+    w.store.change_tenant(&w.operator, &tenant(whose), &to(None)).await?;
+    w.store.delete_plan(&w.operator, &name("p")).await
+}
+
+pub(super) async fn plans_come_and_go(w: &World<'_>) {
+    assert_eq!(w.store.plans(&w.operator).await.unwrap(), []);
+    let (a, b) = (plan("a", 1), plan("b/é", 2));
+    for plan in [&b, &a, &a] {
+        w.store.put_plan(&w.operator, plan).await.unwrap();
+    }
+    assert_eq!(w.store.plans(&w.operator).await.unwrap(), [a.clone(), b.clone()]);
+    let other = TenantPlan { allowance: Allowance::default(), ..b.clone() };
+    w.store.put_plan(&w.operator, &other).await.unwrap();
+    assert_eq!(w.store.plan(&w.operator, &b.name).await.unwrap(), other);
+    w.store.delete_plan(&w.operator, &a.name).await.unwrap();
+    assert_eq!(kind(w.store.delete_plan(&w.operator, &a.name).await), ErrorKind::NotFound);
+    assert_eq!(kind(w.store.plan(&w.operator, &a.name).await), ErrorKind::NotFound);
+    let log = w.store.operator_audit(&w.operator, 0, 100).await.unwrap();
+    let log = log.iter().map(|entry| (entry.event.action.as_str(), entry.event.target.as_str()));
+    let told: Vec<_> = log.filter(|(action, _)| action.starts_with("plan.")).collect();
+    let expected =
+        [("plan.put", "b/é"), ("plan.put", "a"), ("plan.put", "b/é"), ("plan.delete", "a")];
+    assert_eq!(told, expected);
+}
+
+pub(super) async fn a_tenant_without_a_plan_has_what_it_was_given(w: &World<'_>) {
+    let limits = Limits { databases: 7, keys: 8, ..Limits::default() };
+    let spec = TenantSpec { limits, weight: 30, ..TenantSpec::new(tenant("t")) };
+    let id = w.store.create_tenant(&w.operator, &spec).await.unwrap().id;
+    let has = async || w.store.allowance(id).await.unwrap().unwrap();
+    let before = Allowance { limits, rates: Rates::default(), weight: 30 };
+    assert_eq!(has().await, before);
+    w.store.put_plan(&w.operator, &plan("p", 2)).await.unwrap();
+    assert_eq!(has().await, before);
+    // What it was given is an exception, and the rest is the plan's.
+    change(w, "t", &to(Some("p"))).await;
+    assert_eq!(has().await, Allowance { rates: plan("p", 2).allowance.rates, ..before });
+    change(w, "t", &to(None)).await;
+    assert_eq!(has().await, before);
+    w.store.delete_tenant(&w.operator, &tenant("t")).await.unwrap();
+    assert_eq!(w.store.allowance(id).await.unwrap(), None);
+}
+
+pub(super) async fn a_plan_counts_from_the_moment_it_is_changed(w: &World<'_>) {
+    let (scope, other) = (w.tenant("t").await, w.tenant("u").await);
+    w.store.put_plan(&w.operator, &plan("p", 2)).await.unwrap();
+    change(w, "t", &to(Some("p"))).await;
+    let make = async |text: &str| w.store.create_database(&scope, &database(text)).await;
+    make("a").await.unwrap();
+    assert_eq!(kind(make("b").await), ErrorKind::LimitExceeded);
+    w.store.put_plan(&w.operator, &plan("p", 3)).await.unwrap();
+    make("b").await.unwrap();
+    assert_eq!(kind(make("c").await), ErrorKind::LimitExceeded);
+    assert_eq!(w.store.allowance(scope.tenant()).await.unwrap(), Some(plan("p", 3).allowance));
+    // Nobody else has it.
+    let free = w.store.allowance(other.tenant()).await.unwrap();
+    assert_eq!(free, Some(Allowance::default()));
+    for text in ["a", "b", "c"] {
+        w.store.create_database(&other, &database(text)).await.unwrap();
+    }
+    // What it has already stays, and is found.
+    w.store.put_plan(&w.operator, &plan("p", 1)).await.unwrap();
+    let found = w.store.databases(&scope, tenantry_types::Page::default()).await.unwrap();
+    assert_eq!(found.len(), 3);
+}
+
+pub(super) async fn every_stock_of_a_plan_is_asked_in_the_commit(w: &World<'_>) {
+    let (scope, c) = w.collection("t").await;
+    let limits = Limits { collections: 1, records_per_collection: 2, keys: 0, databases: 1 };
+    let tight = Allowance { limits, ..Allowance::default() };
+    let tight = TenantPlan { name: name("p"), allowance: tight };
+    w.store.put_plan(&w.operator, &tight).await.unwrap();
+    change(w, "t", &to(Some("p"))).await;
+    let db = w.database(&scope).await;
+    let made = w.store.create_collection(&scope, &db, &spec("d"), false).await;
+    assert_eq!(kind(made), ErrorKind::LimitExceeded);
+    let batch = |n: usize| (0..n).map(|i| record(&format!("r{i}"), 1.0, &[])).collect::<Vec<_>>();
+    assert_eq!(kind(w.store.write(&scope, &c, UPSERT, batch(3)).await), ErrorKind::LimitExceeded);
+    w.store.write(&scope, &c, UPSERT, batch(2)).await.unwrap();
+    let key = tenantry_store::NewKey {
+        role: tenantry_auth::Role::Read,
+        restriction: tenantry_auth::Restriction::default(),
+        label: String::new(),
+        expires_at: None,
+    };
+    assert_eq!(kind(w.store.create_key(&scope, key).await), ErrorKind::LimitExceeded);
+}
+
+pub(super) async fn an_exception_counts_before_the_plan_until_it_ends(w: &World<'_>) {
+    let scope = w.tenant("t").await;
+    w.store.put_plan(&w.operator, &plan("p", 2)).await.unwrap();
+    change(w, "t", &to(Some("p"))).await;
+    let has = async || w.store.allowance(scope.tenant()).await.unwrap().unwrap();
+    let at = |end: u64| Exceptions {
+        databases: Some(Exception { value: 3, expires_at: Some(Timestamp(end)) }),
+        second: Some(Exception::lasting(None)),
+        ..Exceptions::default()
+    };
+    change(w, "t", &except(at(u64::MAX))).await;
+    assert_eq!((has().await.limits.databases, has().await.rates), (3, Rates::default()));
+    for text in ["a", "b"] {
+        w.store.create_database(&scope, &database(text)).await.unwrap();
+    }
+    change(w, "t", &except(at(1))).await;
+    assert_eq!((has().await.limits.databases, has().await.weight), (2, 300));
+    let made = w.store.create_database(&scope, &database("c")).await;
+    assert_eq!(kind(made), ErrorKind::LimitExceeded);
+    // Those that are not said again have ended.
+    change(w, "t", &except(Exceptions::default())).await;
+    assert_eq!(has().await, plan("p", 2).allowance);
+    let log = w.store.audit(&scope, 0, 100).await.unwrap();
+    let told = log.iter().filter(|entry| entry.event.action == "tenant.exceptions");
+    assert_eq!(told.count(), 3);
+}
+
+pub(super) async fn a_plan_that_a_tenant_has_is_not_deleted(w: &World<'_>) {
+    let scope = w.tenant("t").await;
+    w.tenant("u").await;
+    let unknown = w.store.change_tenant(&w.operator, &tenant("t"), &to(Some("p"))).await;
+    assert_eq!(kind(unknown), ErrorKind::NotFound);
+    for text in ["p", "pp", "q"] {
+        w.store.put_plan(&w.operator, &plan(text, 5)).await.unwrap();
+    }
+    change(w, "t", &to(Some("p"))).await;
+    change(w, "u", &to(Some("p"))).await;
+    let delete = async |text: &str| w.store.delete_plan(&w.operator, &name(text)).await;
+    assert_eq!(kind(delete("p").await), ErrorKind::Conflict);
+    // Its name begins with the other's, and nobody has it.
+    delete("pp").await.unwrap();
+    change(w, "t", &to(Some("q"))).await;
+    assert_eq!(kind(delete("p").await), ErrorKind::Conflict);
+    w.store.delete_tenant(&w.operator, &tenant("u")).await.unwrap();
+    delete("p").await.unwrap();
+    assert_eq!(kind(delete("q").await), ErrorKind::Conflict);
+    let renamed = TenantChange { name: Some(tenant("v")), ..to(None) };
+    change(w, "t", &renamed).await;
+    delete("q").await.unwrap();
+    let log = w.store.audit(&scope, 0, 100).await.unwrap();
+    let told: Vec<_> = log.iter().map(|entry| entry.event.target.as_str()).collect();
+    for target in ["t → p", "t → q", "t → (none)", "t → v"] {
+        assert!(told.contains(&target), "{told:?}");
+    }
+}

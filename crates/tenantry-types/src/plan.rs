@@ -1,0 +1,175 @@
+//! What a plan says, what is said of one tenant beside it, and what the tenant has of both.
+
+use crate::{Limits, PlanName, Rate, Rates, Timestamp};
+use std::num::NonZeroU32;
+
+/// What every tenant of a plan has, unless something else is said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Stocks: asked in the commit that would exceed them.
+    pub limits: Limits,
+    /// Rates: asked before any work is done.
+    pub rates: Rates,
+    /// The share of the machine relative to other tenants.
+    pub weight: u16,
+}
+
+impl Default for Allowance {
+    /// What tenants had before there were plans: no rate, and the usual weight.
+    fn default() -> Self {
+        Self { limits: Limits::default(), rates: Rates::default(), weight: 100 }
+    }
+}
+
+/// Plans of one installation.
+pub const PLANS_MAX: usize = 1_000;
+
+/// What the operator offers under a name. What it says can be changed at any time, and counts at
+/// once for all tenants that have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantPlan {
+    /// Its name, which is never changed.
+    pub name: PlanName,
+    /// What its tenants have.
+    pub allowance: Allowance,
+}
+
+/// Something else than the plan says, for ever or for some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exception<T> {
+    /// What counts instead.
+    pub value: T,
+    /// From then on the plan counts again; `None` is never.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl<T: Copy> Exception<T> {
+    /// For ever.
+    pub const fn lasting(value: T) -> Self {
+        Self { value, expires_at: None }
+    }
+
+    fn at(self, now: Timestamp) -> Option<T> {
+        self.expires_at.is_none_or(|end| now < end).then_some(self.value)
+    }
+}
+
+/// What is said of one tenant; `None` is what its plan says.
+///
+/// An exception of a rate may be that there is none, so its value is optional, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exceptions {
+    /// Instead of [`Limits::databases`].
+    pub databases: Option<Exception<u32>>,
+    /// Instead of [`Limits::collections`].
+    pub collections: Option<Exception<u32>>,
+    /// Instead of [`Limits::records_per_collection`].
+    pub records_per_collection: Option<Exception<u64>>,
+    /// Instead of [`Limits::keys`].
+    pub keys: Option<Exception<u32>>,
+    /// Instead of [`Rates::second`].
+    pub second: Option<Exception<Option<Rate>>>,
+    /// Instead of [`Rates::minute`].
+    pub minute: Option<Exception<Option<Rate>>>,
+    /// Instead of [`Rates::hour`].
+    pub hour: Option<Exception<Option<Rate>>>,
+    /// Instead of [`Rates::concurrent`].
+    pub concurrent: Option<Exception<Option<NonZeroU32>>>,
+    /// Instead of [`Allowance::weight`].
+    pub weight: Option<Exception<u16>>,
+}
+
+impl Exceptions {
+    /// What a tenant of before there were plans was told that the default does not say. What
+    /// equals the default was most likely never chosen, and follows the plan from now on.
+    pub fn of_before(limits: Limits, weight: u16) -> Self {
+        fn unless<T: Copy + PartialEq>(value: T, usual: T) -> Option<Exception<T>> {
+            (value != usual).then_some(Exception::lasting(value))
+        }
+        let Allowance { limits: usual, weight: usual_weight, .. } = Allowance::default();
+        let Limits { databases, collections, records_per_collection, keys } = limits;
+        Self {
+            databases: unless(databases, usual.databases),
+            collections: unless(collections, usual.collections),
+            records_per_collection: unless(records_per_collection, usual.records_per_collection),
+            keys: unless(keys, usual.keys),
+            weight: unless(weight, usual_weight),
+            ..Self::default()
+        }
+    }
+
+    /// What a tenant with these exceptions has of a plan at `now`.
+    #[must_use]
+    pub fn of(&self, plan: &Allowance, now: Timestamp) -> Allowance {
+        fn or<T: Copy>(exception: Option<Exception<T>>, plan: T, now: Timestamp) -> T {
+            exception.and_then(|one| one.at(now)).unwrap_or(plan)
+        }
+        let Allowance { limits, rates, weight } = *plan;
+        Allowance {
+            limits: Limits {
+                databases: or(self.databases, limits.databases, now),
+                collections: or(self.collections, limits.collections, now),
+                records_per_collection: or(
+                    self.records_per_collection,
+                    limits.records_per_collection,
+                    now,
+                ),
+                keys: or(self.keys, limits.keys, now),
+            },
+            rates: Rates {
+                second: or(self.second, rates.second, now),
+                minute: or(self.minute, rates.minute, now),
+                hour: or(self.hour, rates.hour, now),
+                concurrent: or(self.concurrent, rates.concurrent, now),
+            },
+            weight: or(self.weight, weight, now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(n: u32) -> Option<Rate> {
+        NonZeroU32::new(n).map(Rate::new)
+    }
+
+    #[test]
+    fn a_tenant_of_before_has_what_it_had_under_the_plan_of_before() {
+        let usual = Limits::default();
+        let own = Limits { keys: 7, records_per_collection: 0, ..usual };
+        for (limits, weight) in [(usual, 100), (own, 100), (usual, 1), (own, 1_000)] {
+            let has = Exceptions::of_before(limits, weight).of(&Allowance::default(), Timestamp(0));
+            assert_eq!(has, Allowance { limits, weight, ..Allowance::default() });
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_an_old_default_follows_the_plan() {
+        assert_eq!(Exceptions::of_before(Limits::default(), 100), Exceptions::default());
+        let own = Exceptions::of_before(Limits { keys: 7, ..Limits::default() }, 100);
+        let limits = Limits { keys: 1, databases: 2, ..Limits::default() };
+        let has = own.of(&Allowance { limits, ..Allowance::default() }, Timestamp(0));
+        assert_eq!(has.limits, Limits { keys: 7, ..limits });
+    }
+
+    #[test]
+    fn a_raise_ends_at_its_time() {
+        let plan = Allowance::default();
+        let raise = Exception { value: 5_000, expires_at: Some(Timestamp(10)) };
+        let own = Exceptions { databases: Some(raise), ..Exceptions::default() };
+        let databases = |now| own.of(&plan, Timestamp(now)).limits.databases;
+        assert_eq!([databases(9), databases(10)], [5_000, plan.limits.databases]);
+    }
+
+    #[test]
+    fn a_tenant_may_have_no_rate_where_its_plan_has_one() {
+        let rates = Rates { second: rate(1), hour: rate(2), ..Rates::default() };
+        let plan = Allowance { rates, ..Allowance::default() };
+        let none = Some(Exception::lasting(None));
+        let own = Exceptions { second: none, minute: none, ..Exceptions::default() };
+        let has = own.of(&plan, Timestamp(0)).rates;
+        assert_eq!(has, Rates { hour: rate(2), ..Rates::default() });
+    }
+}
