@@ -32,7 +32,7 @@ pub(crate) fn document() -> OpenApi {
     document.tags = Some(
         [
             ("server", "Health, metrics and this document"),
-            ("admin", "The operator: tenants, operator keys, the operator's audit log"),
+            ("admin", "The operator: tenants, plans, operator keys, the operator's audit log"),
             ("tenant", "A tenant: itself, its keys, its audit log"),
             ("databases", "A tenant's databases"),
             ("collections", "The collections of a database"),
@@ -60,6 +60,7 @@ pub(crate) fn operation<'a>(document: &'a mut OpenApi, route: &Route) -> Option<
     match route.method {
         "GET" => item.get.as_mut(),
         "POST" => item.post.as_mut(),
+        "PUT" => item.put.as_mut(),
         "PATCH" => item.patch.as_mut(),
         "DELETE" => item.delete.as_mut(),
         _ => None,

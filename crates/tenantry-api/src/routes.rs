@@ -4,7 +4,9 @@
 use crate::{
     caller::authenticate,
     error::{Failure, render},
-    handlers::{admin, archive, collection, database, moves, placement, record, server, tenant},
+    handlers::{
+        admin, archive, collection, database, moves, placement, plan, record, server, tenant,
+    },
     observe::{REQUEST_ID, request_id},
 };
 use axum::{
@@ -38,7 +40,7 @@ pub enum Access {
 pub struct Route {
     /// What it needs.
     pub access: Access,
-    /// `GET`, `POST`, `PATCH` or `DELETE`. `HEAD` is answered wherever `GET` is.
+    /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`. `HEAD` is answered wherever `GET` is.
     pub method: &'static str,
     /// The path, with `{name}` for each percent-encoded name.
     pub path: &'static str,
@@ -86,6 +88,10 @@ routes! {
     Operator POST "/v1/admin/tenants/{tenant}/suspend" admin::suspend_tenant;
     Operator POST "/v1/admin/tenants/{tenant}/resume" admin::resume_tenant;
     Operator GET "/v1/admin/tenants/{tenant}/advice" admin::advise_tenant;
+    Operator GET "/v1/admin/plans" plan::list_plans;
+    Operator GET "/v1/admin/plans/{plan}" plan::show_plan;
+    Operator PUT "/v1/admin/plans/{plan}" plan::put_plan;
+    Operator DELETE "/v1/admin/plans/{plan}" plan::delete_plan;
     Operator POST "/v1/admin/tenants/{tenant}/move" moves::start_move;
     Operator GET "/v1/admin/tenants/{tenant}/move" moves::show_move;
     Operator DELETE "/v1/admin/tenants/{tenant}/move" moves::cancel_move;

@@ -43,7 +43,7 @@ pub use tenantry_store::{
     ArchiveKey, AuditBinding, AuditEntry, AuditEvent, AuditNote, AuditOutcome, AuditReason,
     BackendKind, ChainBreak, ChainVerifier, CollectionInfo, DatabaseInfo, EmbeddedConfig, Entropy,
     GraphBounds, Health, Leftover, MasterKey, MovePhase, MoveStatus, MoveTarget, MoveTotals,
-    NewKey, Obstacle, PauseTotals, PublicKey, Site, Store, StoreTotals, SystemClock, SystemEntropy,
-    TenantChange, TenantInfo, TenantSizes, VectorInfo, Wanted, postgres,
+    NewKey, Obstacle, PauseTotals, PublicKey, Site, Source, Store, StoreTotals, SystemClock,
+    SystemEntropy, TenantChange, TenantInfo, TenantSizes, VectorInfo, Wanted, postgres,
 };
 pub use tenantry_types::*;

@@ -40,6 +40,9 @@ impl Operator {
         // each other in the operator's.
         let log = (TenantId::INSTALLATION, self.scope.author());
         self.inner.denials.note(log, "tenant.create", spec.name.as_str(), DONE);
+        if let Some(plan) = &spec.plan {
+            self.inner.denials.note(log, "tenant.plan", &format!("{} → {plan}", spec.name), DONE);
+        }
         Ok(made)
     }
 
@@ -107,9 +110,15 @@ impl Operator {
 
     /// What a tenant has now of its plan, its exceptions counted.
     pub async fn allowance(&self, name: &TenantName) -> Result<Allowance> {
+        Ok(self.allotted(name).await?.1)
+    }
+
+    /// The tenant with this name and what it has now; [`TenantInfo::source`] says from where.
+    pub async fn allotted(&self, name: &TenantName) -> Result<(Arc<TenantInfo>, Allowance)> {
         let info = self.tenant(name).await?;
         let found = self.inner.store.allowance(info.id).await?;
-        found.ok_or_else(|| Error::not_found(Resource::Tenant, name.as_str()))
+        let has = found.ok_or_else(|| Error::not_found(Resource::Tenant, name.as_str()))?;
+        Ok((info, has))
     }
 
     /// Changes name, state, plan, exceptions, weight, limits or settings.
@@ -118,7 +127,7 @@ impl Operator {
         name: &TenantName,
         change: &TenantChange,
     ) -> Result<TenantInfo> {
-        validate::tenant_change(change)?;
+        validate::tenant_change(change, self.inner.clock.now())?;
         let set = change.settings.iter();
         validate::meant(set.filter_map(|(key, value)| Some((key, value.as_ref()?))))?;
         self.inner.store.change_tenant(&self.scope, name, change).await

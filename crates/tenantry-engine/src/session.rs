@@ -4,7 +4,7 @@ use crate::{Collection, Database, denials, engine::Inner, validate};
 use std::sync::Arc;
 use tenantry_auth::{Admin, Allowed, KeyId, KeyRow, Level, Scope};
 use tenantry_store::{AuditEntry, NewKey, TenantInfo, Wanted};
-use tenantry_types::{CollectionName, DatabaseName, Page, Result};
+use tenantry_types::{Allowance, CollectionName, DatabaseName, Error, Page, Resource, Result};
 
 /// A principal's access to one tenant at level `L`; everything of the tenant is reached from here.
 #[derive(Debug)]
@@ -22,6 +22,12 @@ impl<L: Level> Session<L> {
     /// The tenant.
     pub fn tenant(&self) -> &TenantInfo {
         &self.tenant
+    }
+
+    /// What the tenant has now of its plan.
+    pub async fn allowance(&self) -> Result<Allowance> {
+        let found = self.inner.store.allowance(self.scope.tenant()).await?;
+        found.ok_or_else(|| Error::not_found(Resource::Tenant, "(deleted)"))
     }
 
     /// Makes sure that what is looked up next is as it is stored now, whichever node has changed

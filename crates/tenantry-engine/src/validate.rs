@@ -12,7 +12,7 @@ use tenantry_types::{
 
 const SETTINGS_BYTES_MAX: usize = 64 << 10;
 const LABEL_BYTES_MAX: usize = 256;
-const WEIGHT_MAX: u16 = 1_000;
+const WEIGHT_MAX: u16 = Allowance::WEIGHT_MAX;
 const KEY_OBJECTS_MAX: usize = 1_000;
 const AUDIT_ENTRIES_MAX: usize = 10_000;
 
@@ -25,13 +25,14 @@ pub(crate) fn tenant_spec(spec: &TenantSpec) -> Result<()> {
     settings(spec.settings.iter().map(|(k, v)| (k, v.len())))
 }
 
-pub(crate) fn tenant_change(change: &TenantChange) -> Result<()> {
+pub(crate) fn tenant_change(change: &TenantChange, now: Timestamp) -> Result<()> {
     if let Some(value) = change.weight {
         weight(value)?;
     }
     if let Some(exception) = change.exceptions.and_then(|all| all.weight) {
         weight(exception.value)?;
     }
+    change.except.ends().try_for_each(|end| expiry(Some(end), now))?;
     settings(change.settings.iter().map(|(k, v)| (k, v.as_ref().map_or(0, String::len))))
 }
 

@@ -34,7 +34,8 @@ pub use snapshot::{Snapshot, SnapshotPage};
 pub use store::Store;
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, Leftover, NewKey,
-    Obstacle, Origin, SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo, Wanted,
+    Obstacle, Origin, Source, SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo,
+    Wanted,
 };
 pub use tenancy::master::MasterKey;
 pub use tenancy::moving::{MoveTotals, PauseTotals};

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{Restriction, Role, TenantId};
 use tenantry_types::{
     Allowance, Clock, CollectionId, CollectionName, CollectionNumber, DatabaseId, DatabaseName,
-    DatabaseNumber, Error, ErrorKind, Exceptions, Isolation, Limits, Location, Metadata, Metric,
-    OwnDatabase, PlanName, Result, TenantName, TenantState, Timestamp, VectorName, VectorSpec,
-    VectorStorage,
+    DatabaseNumber, Error, ErrorKind, ExceptionChange, Exceptions, Isolation, Limits, Location,
+    Metadata, Metric, OwnDatabase, PlanName, Result, TenantName, TenantState, Term, Timestamp,
+    VectorName, VectorSpec, VectorStorage,
 };
 
 /// A tenant as the catalog knows it. Holds no data of the tenant.
@@ -43,6 +43,33 @@ impl TenantInfo {
         let of_before = Exceptions::of_before(self.limits, self.weight);
         self.exceptions.of(&of_before.of(plan, now), now)
     }
+
+    /// What decides at `now` how many of something it has; see [`TenantInfo::allowance`].
+    pub fn source(&self, term: Term, now: Timestamp) -> Source {
+        let of_before = Exceptions::of_before(self.limits, self.weight);
+        if self.exceptions.get(term).is_some_and(|one| one.at(now).is_some()) {
+            Source::Exception
+        } else if of_before.get(term).is_some() {
+            Source::Own
+        } else if self.plan.is_some() {
+            Source::Plan
+        } else {
+            Source::Usual
+        }
+    }
+}
+
+/// What decides how many of something a tenant has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Nothing that was said of it: what everybody has who is not told anything.
+    Usual,
+    /// Its plan.
+    Plan,
+    /// What was said of its limits or its weight.
+    Own,
+    /// An exception.
+    Exception,
 }
 
 /// A change of a tenant by the operator; `None` leaves a part as it is.
@@ -60,6 +87,8 @@ pub struct TenantChange {
     pub plan: Option<Option<PlanName>>,
     /// All that it has instead of what its plan says; what is not in it ends.
     pub exceptions: Option<Exceptions>,
+    /// Exceptions to make and to end, one by one, of those that it has when this is committed.
+    pub except: ExceptionChange,
     /// Settings to set (`Some`) or remove (`None`), by key.
     pub settings: BTreeMap<String, Option<String>>,
     /// Another way to the database that the tenant carries, for one at [`Location::Own`]: it is

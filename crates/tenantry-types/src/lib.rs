@@ -16,6 +16,7 @@ mod query;
 mod rate;
 mod record;
 mod tenant;
+mod term;
 mod value;
 mod vector;
 
@@ -40,5 +41,6 @@ pub use record::{
     Existing, Metadata, MetadataPatch, Missing, Record, RecordWrite, WriteMode, WriteOutcome,
 };
 pub use tenant::{Isolation, TenantSpec, TenantState};
+pub use term::{Amount, ExceptionChange, Term};
 pub use value::Value;
 pub use vector::{VectorName, VectorSpec, VectorStorage};

@@ -14,6 +14,11 @@ pub struct Allowance {
     pub weight: u16,
 }
 
+impl Allowance {
+    /// The largest weight; the smallest is 1.
+    pub const WEIGHT_MAX: u16 = 1_000;
+}
+
 impl Default for Allowance {
     /// What tenants had before there were plans: no rate, and the usual weight.
     fn default() -> Self {
@@ -49,7 +54,8 @@ impl<T: Copy> Exception<T> {
         Self { value, expires_at: None }
     }
 
-    fn at(self, now: Timestamp) -> Option<T> {
+    /// What counts at `now`, unless it has ended.
+    pub fn at(self, now: Timestamp) -> Option<T> {
         self.expires_at.is_none_or(|end| now < end).then_some(self.value)
     }
 }

@@ -1,6 +1,6 @@
 //! What the operator says about a tenant.
 
-use crate::{Error, Limits, Location, OwnDatabase, Result, TenantName};
+use crate::{Error, Limits, Location, OwnDatabase, PlanName, Result, TenantName};
 use std::collections::BTreeMap;
 
 /// Where a tenant stands in its life.
@@ -61,6 +61,8 @@ pub struct TenantSpec {
     pub weight: u16,
     /// The tenant's limits.
     pub limits: Limits,
+    /// The plan that it has from the commit on that makes it.
+    pub plan: Option<PlanName>,
     /// Free settings by key, at most 64 KiB in all.
     pub settings: BTreeMap<String, String>,
     /// Whether the tenant starts with [`crate::DEFAULT_DATABASE`].
@@ -81,6 +83,7 @@ impl TenantSpec {
             name,
             weight: 100,
             limits: Limits::default(),
+            plan: None,
             settings: BTreeMap::new(),
             default_database: true,
             isolation: None,

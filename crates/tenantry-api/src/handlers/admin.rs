@@ -37,30 +37,32 @@ pub(crate) async fn list_tenants(
     Ok(Json(TenantsOut::new(found, limit)))
 }
 
-/// Show a tenant
+/// Show a tenant, and what it has now of its plan
 #[utoipa::path(get, path = "/v1/admin/tenants/{tenant}", tag = "admin",
     responses((status = 200, description = "The tenant", body = TenantOut)))]
 pub(crate) async fn show_tenant(
     AsOperator(operator): AsOperator,
+    State(engine): State<Engine>,
     Names(tenant): Names<String>,
 ) -> Result<Json<TenantOut>> {
-    let info = operator.tenant(&TenantName::parse(tenant)?).await?;
-    Ok(Json(TenantInfo::clone(&info).into()))
+    let (info, has) = operator.allotted(&TenantName::parse(tenant)?).await?;
+    Ok(Json(TenantOut::with_effective(TenantInfo::clone(&info), has, engine.now())))
 }
 
-/// Change a tenant's name, weight, limits or settings
+/// Change a tenant's name, plan, exceptions, weight, limits or settings
 #[utoipa::path(patch, path = "/v1/admin/tenants/{tenant}", tag = "admin",
     request_body = TenantPatchIn,
     responses((status = 200, description = "The changed tenant", body = TenantOut)))]
 pub(crate) async fn change_tenant(
     AsOperator(operator): AsOperator,
+    State(engine): State<Engine>,
     Names(tenant): Names<String>,
     Body(body): Body<TenantPatchIn>,
 ) -> Result<Json<TenantOut>> {
     let name = TenantName::parse(tenant)?;
     let old =
         if body.has_limits() { operator.tenant(&name).await?.limits } else { Limits::default() };
-    let info = operator.change_tenant(&name, &body.change(old)?).await?;
+    let info = operator.change_tenant(&name, &body.change(old, engine.now())?).await?;
     Ok(Json(info.into()))
 }
 

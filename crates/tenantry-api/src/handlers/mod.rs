@@ -9,6 +9,7 @@ pub(crate) mod collection;
 pub(crate) mod database;
 pub(crate) mod moves;
 pub(crate) mod placement;
+pub(crate) mod plan;
 pub(crate) mod record;
 pub(crate) mod server;
 pub(crate) mod tenant;

@@ -17,11 +17,12 @@ use tenantry_engine::{
     Read, Resource, Restriction, Session,
 };
 
-/// Show the tenant
+/// Show the tenant, and what it may have and ask now
 #[utoipa::path(get, path = "/v1/tenant", tag = "tenant",
     responses((status = 200, description = "The tenant", body = OwnTenantOut)))]
 pub(crate) async fn show_own_tenant(Open(session): Open<Read>) -> Result<Json<OwnTenantOut>> {
-    Ok(Json(session.tenant().into()))
+    let has = session.allowance().await?;
+    Ok(Json(OwnTenantOut::new(session.tenant(), has)))
 }
 
 /// Make a key of the tenant

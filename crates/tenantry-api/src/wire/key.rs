@@ -158,6 +158,19 @@ impl OperatorKeyCreateIn {
 }
 
 fn expiry(now: Timestamp, at_ms: Option<u64>, in_s: Option<u64>) -> Result<Option<Timestamp>> {
+    let at = moment(now, at_ms, in_s)?;
+    if at.is_some_and(|at| at <= now) {
+        return Err(Error::invalid("the key would expire before it is made"));
+    }
+    Ok(at)
+}
+
+/// The end of something that expires, said as a moment or as a span; none if it does not.
+pub(super) fn moment(
+    now: Timestamp,
+    at_ms: Option<u64>,
+    in_s: Option<u64>,
+) -> Result<Option<Timestamp>> {
     let at = match (at_ms, in_s) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
@@ -169,9 +182,6 @@ fn expiry(now: Timestamp, at_ms: Option<u64>, in_s: Option<u64>) -> Result<Optio
             .and_then(|ms| ms.checked_add(now.0))
             .ok_or_else(|| Error::invalid("expires_in_s: too far in the future"))?,
     };
-    if at <= now.0 {
-        return Err(Error::invalid("the key would expire before it is made"));
-    }
     Ok(Some(Timestamp(at)))
 }
 

@@ -11,6 +11,7 @@ mod moves;
 mod own_database;
 mod page;
 mod placement;
+mod plan;
 mod record;
 mod tenant;
 mod value;
@@ -31,6 +32,7 @@ pub(crate) use key::{
 };
 pub(crate) use moves::{MoveIn, MoveOut, MovesOut};
 pub(crate) use placement::{PlanIn, PlanOut};
+pub(crate) use plan::{TenantPlanIn, TenantPlanOut, TenantPlansOut};
 pub(crate) use record::{
     AddIn, CountIn, CountOut, DeleteIn, DeleteOut, GetIn, HitOut, QueryIn, QueryOut, RecordOut,
     RecordsOut, UpdateIn, UpsertIn, WriteOut,

@@ -1,14 +1,19 @@
 //! Tenants, as their operator sees them and as they see themselves.
 
 use super::{
+    Change,
     own_database::{OwnDatabaseIn, location},
     page::{limited, tenant_before},
+    plan::{
+        EffectiveOut, ExceptionIn, ExceptionOut, ExceptionsIn, RatesOut, exception_change,
+        exceptions_out,
+    },
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tenantry_engine::{
-    Isolation, Leftover, Limits, Obstacle, OwnDatabase, Result, TenantChange, TenantInfo,
-    TenantName, TenantSpec, TenantState,
+    Allowance, Isolation, Leftover, Limits, Obstacle, OwnDatabase, PlanName, Result, TenantChange,
+    TenantInfo, TenantName, TenantSpec, TenantState, Timestamp,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -29,7 +34,7 @@ pub(crate) struct LimitsIn {
 }
 
 impl LimitsIn {
-    fn over(self, old: Limits) -> Limits {
+    pub(super) fn over(self, old: Limits) -> Limits {
         Limits {
             databases: self.databases.unwrap_or(old.databases),
             collections: self.collections.unwrap_or(old.collections),
@@ -49,8 +54,10 @@ pub(crate) struct TenantCreateIn {
     name: String,
     /// Share of the machine relative to other tenants, 1 to 1,000; 100 if absent.
     weight: Option<u16>,
-    /// Limits; defaults where absent.
+    /// Limits of its own, which count before its plan; one that is the default follows the plan.
     limits: Option<LimitsIn>,
+    /// The plan that it has; none if absent.
+    plan: Option<String>,
     /// Free settings, at most 64 KiB. One means something: `placement` may only be `fixed`, and then
     /// no placement policy moves the tenant.
     #[serde(default)]
@@ -77,6 +84,7 @@ impl TenantCreateIn {
             self.location.as_deref().map(|text| location("location", text)).transpose()?;
         spec.own_database = self.own_database.map(OwnDatabase::from);
         spec.limits = self.limits.map_or(spec.limits, |limits| limits.over(spec.limits));
+        spec.plan = self.plan.map(PlanName::parse).transpose()?;
         spec.settings = self.settings;
         spec.default_database = self.default_database.unwrap_or(spec.default_database);
         Ok(spec)
@@ -91,8 +99,20 @@ pub(crate) struct TenantPatchIn {
     name: Option<String>,
     /// A new weight, 1 to 1,000.
     weight: Option<u16>,
-    /// New limits.
+    /// New limits of its own, which count before its plan; one that is the default follows the
+    /// plan.
     limits: Option<LimitsIn>,
+    /// Another plan; `null` is none.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    plan: Change<String>,
+    /// What it has instead of what its plan says, by the words `databases`, `collections`,
+    /// `records_per_collection`, `keys`, `requests_per_second`, `requests_per_minute`,
+    /// `requests_per_hour`, `concurrent_requests` and `weight`. `null` ends an exception, and those
+    /// that are not named stay.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, ExceptionIn>)]
+    exceptions: ExceptionsIn,
     /// Settings to set; `null` removes one, others stay. `placement` may only be `fixed`, and then no
     /// placement policy moves the tenant.
     #[serde(default)]
@@ -109,12 +129,19 @@ impl TenantPatchIn {
     }
 
     /// The change; `old` are the present limits, if [`Self::has_limits`].
-    pub(crate) fn change(self, old: Limits) -> Result<TenantChange> {
+    pub(crate) fn change(self, old: Limits, now: Timestamp) -> Result<TenantChange> {
+        let plan = match self.plan {
+            Change::Keep => None,
+            Change::Remove => Some(None),
+            Change::Replace(name) => Some(Some(PlanName::parse(name)?)),
+        };
         Ok(TenantChange {
             name: self.name.map(TenantName::parse).transpose()?,
             state: None,
             weight: self.weight,
             limits: self.limits.map(|limits| limits.over(old)),
+            plan,
+            except: exception_change(self.exceptions, now)?,
             settings: self.settings,
             own_database: self.own_database.map(OwnDatabase::from),
             ..TenantChange::default()
@@ -175,11 +202,28 @@ pub(crate) struct TenantOut {
     isolation: &'static str,
     /// `home`, `own` for a database that it carries, or the name of a location.
     location: String,
+    /// What was said of its weight; see `effective`.
     weight: u16,
+    /// What was said of its limits; see `effective`.
     limits: LimitsOut,
+    /// Its plan; null if it has none.
+    plan: Option<String>,
+    /// What it has instead of what its plan says, by what it is about.
+    exceptions: BTreeMap<&'static str, ExceptionOut>,
+    /// What it has now of all that; only where one tenant is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective: Option<EffectiveOut>,
     settings: BTreeMap<String, String>,
     /// When it was made, in milliseconds since 1970 UTC.
     created_at_ms: u64,
+}
+
+impl TenantOut {
+    /// A tenant with what it has now.
+    pub(crate) fn with_effective(info: TenantInfo, has: Allowance, now: Timestamp) -> Self {
+        let effective = Some(EffectiveOut::new(&info, has, now));
+        Self { effective, ..info.into() }
+    }
 }
 
 impl From<TenantInfo> for TenantOut {
@@ -192,6 +236,9 @@ impl From<TenantInfo> for TenantOut {
             location: info.location.to_string(),
             weight: info.weight,
             limits: info.limits.into(),
+            plan: info.plan.map(|plan| plan.to_string()),
+            exceptions: exceptions_out(&info.exceptions),
+            effective: None,
             settings: info.settings,
             created_at_ms: info.created_at.0,
         }
@@ -248,9 +295,10 @@ impl TenantsOut {
     }
 }
 
-/// A tenant, as it sees itself. Weight and settings are the operator's alone, and so is the number:
-/// numbers are given in order, so that one tells how many tenants there are. So is the location:
-/// its name is the operator's word for a server, and nothing that a caller does depends on it.
+/// A tenant, as it sees itself. Weight, plan and settings are the operator's alone, and so is the
+/// number: numbers are given in order, so that one tells how many tenants there are. So is the
+/// location: its name is the operator's word for a server, and nothing that a caller does depends
+/// on it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OwnTenantOut {
     name: String,
@@ -258,18 +306,22 @@ pub(crate) struct OwnTenantOut {
     state: &'static str,
     /// `shared`, `schema` or `database`.
     isolation: &'static str,
+    /// What it may have now.
     limits: LimitsOut,
+    /// How often it may ask now.
+    rates: RatesOut,
     /// When it was made, in milliseconds since 1970 UTC.
     created_at_ms: u64,
 }
 
-impl From<&TenantInfo> for OwnTenantOut {
-    fn from(info: &TenantInfo) -> Self {
+impl OwnTenantOut {
+    pub(crate) fn new(info: &TenantInfo, has: Allowance) -> Self {
         Self {
             name: info.name.to_string(),
             state: state(info.state),
             isolation: info.isolation.word(),
-            limits: info.limits.into(),
+            limits: has.limits.into(),
+            rates: has.rates.into(),
             created_at_ms: info.created_at.0,
         }
     }

@@ -32,7 +32,10 @@ async fn a_tenant_is_made_changed_and_erased() {
     assert_eq!(changed["settings"], json!({"region": "eu"}));
 
     server.call(&op, "GET /v1/admin/tenants/acme", Value::Null).await.refused(404, "not_found");
-    let shown = server.call(&op, "GET /v1/admin/tenants/acme%202", Value::Null).await.expect(200);
+    let line = "GET /v1/admin/tenants/acme%202";
+    let mut shown = server.call(&op, line, Value::Null).await.expect(200);
+    let effective = shown.as_object_mut().unwrap().remove("effective").unwrap();
+    assert_eq!(effective["limits"], changed["limits"]);
     assert_eq!(shown, changed);
 
     server.call(&op, "DELETE /v1/admin/tenants/acme%202", Value::Null).await.expect(204);

@@ -13,6 +13,7 @@ mod moves;
 mod names;
 mod observing;
 mod placement;
+mod plans;
 mod rates;
 mod records;
 mod server;

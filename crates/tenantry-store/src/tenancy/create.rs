@@ -12,6 +12,7 @@ use super::{
     keys::{self, Decode as _, Prefix},
     number,
     place::{Fresh, PlaceRow, Placement},
+    plans,
     seal::Nonces,
     small_number,
     tenant_rows::{name_key, require_free},
@@ -71,8 +72,16 @@ impl<B: Backend> Tenancy<B> {
             self.check_own(None, own).await?;
         }
         let installation = self.installation().await?;
+        // Those without a plan are made at once.
+        let planning = match &spec.plan {
+            Some(_) => Some(self.planning(&installation).await?),
+            None => None,
+        };
         let view = self.creating().await?;
         require_free(&view, &spec.name).await?;
+        if let Some(plan) = &spec.plan {
+            plans::require(&view, plan).await?;
+        }
         let counted = view.get(Space::Catalog, &keys::NextTenant {}.encode(INSTALLATION)).await?;
         let next = counted.map_or(Ok(0), |counted| number(&counted))?;
         let space = match isolation {
@@ -93,7 +102,7 @@ impl<B: Backend> Tenancy<B> {
                 location,
                 weight: spec.weight,
                 limits: spec.limits,
-                plan: None,
+                plan: spec.plan.clone(),
                 exceptions: Exceptions::default(),
                 settings: spec.settings.clone(),
                 created_at: self.now(),
@@ -112,6 +121,7 @@ impl<B: Backend> Tenancy<B> {
             (info, arriving, self.submit(view, set))
         };
         durable.await?;
+        drop(planning);
         if (isolation, location) != (Isolation::Shared, Location::Home) {
             self.settle_in(&info, scope).await?;
         }
@@ -172,6 +182,10 @@ impl<B: Backend> Tenancy<B> {
         let origin = self.tenants.origins.of(id)?;
         let mut tenant = OpenTenant::new(info.clone(), (key, origin), generation);
         let created = done(scope.author(), "tenant.create", spec.name.as_str(), 1);
+        let planned = spec
+            .plan
+            .as_ref()
+            .map(|plan| done(scope.author(), "tenant.plan", &format!("{} → {plan}", spec.name), 1));
         let next = keys::NextTenant {}.encode(INSTALLATION);
         let next_value = (id.get() + 1).to_be_bytes().to_vec();
         let mut set = if (info.isolation, info.location) == (Isolation::Shared, Location::Home) {
@@ -182,6 +196,9 @@ impl<B: Backend> Tenancy<B> {
                 catalog::put_new_database(&mut commit, &tenant, &name, now);
             }
             commit.audit(created);
+            if let Some(planned) = planned {
+                commit.audit(planned);
+            }
             commit.finish().0
         } else {
             let placement = Placement {
@@ -196,9 +213,14 @@ impl<B: Backend> Tenancy<B> {
             let mut about = About::new_apart(&tenant, &*self.entropy, now);
             about.put_tenant(info);
             about.tell(created, Some(Touched::Tenant));
+            if let Some(planned) = planned {
+                about.tell(planned, None);
+            }
             about.finish().0
         };
         set.operations.extend(space.map(|given| given.row(spaces)));
+        let listed = spec.plan.as_ref().map(|plan| plans::list_key(plan, id));
+        set.operations.extend(listed.map(|key| (Space::Catalog, key, Some(Vec::new()))));
         let whose = id.get().to_be_bytes().to_vec();
         set.operations.push((Space::Catalog, name_key(&spec.name), Some(whose)));
         set.operations.push((Space::Catalog, next, Some(next_value)));

@@ -24,6 +24,7 @@ use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_types::{
     Allowance, Error, ErrorKind, PLANS_MAX, PlanName, Resource, Result, TenantPlan,
 };
+use tokio::sync::MutexGuard;
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
@@ -39,7 +40,8 @@ fn row_key(name: &PlanName) -> Vec<u8> {
     keys::Plan { name: Tail(name.as_str().as_bytes()) }.encode(INSTALLATION)
 }
 
-fn list_key(name: &PlanName, tenant: TenantId) -> Vec<u8> {
+/// The row that lists a tenant beside its plan; its value is empty.
+pub(super) fn list_key(name: &PlanName, tenant: TenantId) -> Vec<u8> {
     let plan = Middle(name.as_str().as_bytes().to_vec());
     keys::TenantOfPlan { plan, tenant: tenant.get() }.encode(INSTALLATION)
 }
@@ -55,6 +57,15 @@ async fn plan_in(
 ) -> Result<Option<Allowance>> {
     let row: Option<DiskPlan> = installation.row(view, Space::Catalog, &row_key(name)).await?;
     row.map(DiskPlan::into_allowance).transpose()
+}
+
+/// Fails unless there is this plan. Who then gives it to a tenant holds the lock of the
+/// installation's log until that is committed, so that nobody deletes it meanwhile.
+pub(super) async fn require(view: &impl View, name: &PlanName) -> Result<()> {
+    match view.get(Space::Catalog, &row_key(name)).await? {
+        Some(_) => Ok(()),
+        None => Err(missing(name)),
+    }
 }
 
 /// Takes a tenant that is deleted off the list of its plan's.
@@ -76,16 +87,15 @@ pub(super) async fn change_terms(
     if let Some(new) = change.plan.as_ref().filter(|new| **new != info.plan) {
         leave_plan(about, info);
         if let Some(plan) = new {
-            if view.get(Space::Catalog, &row_key(plan)).await?.is_none() {
-                return Err(missing(plan));
-            }
+            require(view, plan).await?;
             about.root(list_key(plan, info.id), Some(Vec::new()));
         }
         let plan = new.as_ref().map_or("(none)", PlanName::as_str);
         told.push(("tenant.plan", format!("{name} → {plan}")));
         info.plan.clone_from(new);
     }
-    if let Some(exceptions) = change.exceptions.filter(|new| *new != info.exceptions) {
+    let exceptions = change.except.over(change.exceptions.unwrap_or(info.exceptions));
+    if exceptions != info.exceptions {
         told.push(("tenant.exceptions", name.to_string()));
         info.exceptions = exceptions;
     }
@@ -163,6 +173,16 @@ impl<B: Backend> Tenancy<B> {
         let message = "plans and exceptions need `tenantry postgres migrate` first: it keeps out \
                        programs that would not hold to them";
         Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
+    /// The lock of whoever gives a new tenant a plan, until that is committed: a plan must not be
+    /// deleted before who has it is listed beside it.
+    pub(super) async fn planning<'t>(
+        &self,
+        installation: &'t OpenTenant,
+    ) -> Result<MutexGuard<'t, ()>> {
+        self.check_gate()?;
+        Ok(installation.writer.lock().await)
     }
 
     fn known_plan(&self, name: &PlanName) -> Option<Allowance> {
@@ -257,9 +277,7 @@ impl<B: Backend> Tenancy<B> {
             let _logging = installation.writer.lock().await;
             let view = inner.change(&installation).await?;
             inner.operator_stands(&scope, Some(&view)).await?;
-            if view.get(Space::Catalog, &row_key(&name)).await?.is_none() {
-                return Err(missing(&name));
-            }
+            require(&view, &name).await?;
             let left = unused(&view, &name).await?;
             let mut log = inner.begin(&installation)?;
             log.remove(Space::Catalog, row_key(&name));

@@ -281,7 +281,7 @@ impl<B: Backend> Tenancy<B> {
         scope: &OperatorScope,
     ) -> Result<TenantInfo> {
         let tenant = self.require(name).await?;
-        if change.plan.is_some() || change.exceptions.is_some() {
+        if change.plan.is_some() || change.exceptions.is_some() || !change.except.is_empty() {
             self.check_gate()?;
         }
         if let Some(own) = &change.own_database {

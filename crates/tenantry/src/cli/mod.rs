@@ -7,13 +7,17 @@ mod audit;
 mod client;
 mod import;
 mod key;
+mod limit;
 mod moving;
 mod output;
+mod plan;
 mod policy;
 mod postgres;
 mod quickstart;
+mod said;
 mod tenant;
 mod transfer;
+mod when;
 
 use crate::{
     config::{Config, Settings},
@@ -53,6 +57,10 @@ enum Command {
     Quickstart(quickstart::QuickstartArgs),
     /// Make, list, change and erase tenants
     Tenant(tenant::TenantArgs),
+    /// Say what tenants may have and ask, under a name
+    Plan(plan::PlanArgs),
+    /// Show what one tenant has, and say something else than its plan
+    Limit(limit::LimitArgs),
     /// Make, list and revoke API keys
     Key(key::KeyArgs),
     /// Load records from JSON lines
@@ -101,6 +109,8 @@ pub(crate) fn run() -> Result<()> {
         }
         Command::Quickstart(args) => runtime()?.block_on(quickstart::run(args)),
         Command::Tenant(args) => tenant::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Limit(args) => limit::run(args),
         Command::Key(args) => key::run(args),
         Command::Import(args) => import::run(args),
         Command::Audit(args) => audit::run(args),

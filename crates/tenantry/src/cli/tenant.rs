@@ -36,6 +36,8 @@ Examples:
       While it works; `tenantry tenant move --help` says more.
   tenantry tenant export acme --to acme.tar.gz
       Everything in one signed file, which `tenantry tenant import` takes.
+  tenantry tenant create acme --plan free
+      What it may have and ask, as `tenantry plan show free` says.
   tenantry tenant suspend acme
       With TENANTRY_SERVER and TENANTRY_KEY set, no address or key is needed.")]
 pub(super) struct TenantArgs {
@@ -52,6 +54,9 @@ enum Command {
         /// Its share of compute while several tenants wait for it, 1 to 1000; 100 is usual
         #[arg(long)]
         weight: Option<u16>,
+        /// The plan that says what it may have: see `tenantry plan --help`; none if not given
+        #[arg(long, value_name = "NAME")]
+        plan: Option<String>,
         /// How it lives; the installation's default if not given
         #[arg(long)]
         isolation: Option<IsolationWord>,
@@ -120,14 +125,23 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Give the URLs anew of a tenant's own database, for instance with another password
+    /// Give a tenant another plan, or new URLs of its own database
     ///
-    /// It must be the same database. Both URLs are replaced: if the admin's is not given again,
-    /// none is kept. Then servers make no graphs there any more, and do not bring its tables to a
-    /// new version.
+    /// A plan counts at once; what the tenant has already stays, also if it is more than that.
+    /// `tenantry limit` says something else than the plan.
+    ///
+    /// URLs must be of the same database, for instance with another password. Both are replaced:
+    /// if the admin's is not given again, none is kept. Then servers make no graphs there any more,
+    /// and do not bring its tables to a new version.
     Update {
         /// Its name
         name: String,
+        /// The plan that it has from now on
+        #[arg(long, value_name = "NAME")]
+        plan: Option<String>,
+        /// Take its plan away: it has no rates then, and the limits that it was given
+        #[arg(long, conflicts_with = "plan")]
+        no_plan: bool,
         #[command(flatten)]
         own: Own,
         #[command(flatten)]
@@ -207,7 +221,7 @@ pub(super) struct Common {
 
 pub(super) fn run(args: TenantArgs) -> Result<()> {
     match args.command {
-        Command::Create { name, weight, isolation, location, own, defaults, mut common } => {
+        Command::Create { name, weight, plan, isolation, location, own, defaults, mut common } => {
             common.target.defaults = defaults;
             if location.is_none() && own.own_database_url.is_none() {
                 common.target.check_default()?;
@@ -225,6 +239,9 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
                 }
                 if let Some(weight) = weight {
                     body["weight"] = weight.into();
+                }
+                if let Some(plan) = plan {
+                    body["plan"] = plan.into();
                 }
                 let made = client.call("POST", "/v1/admin/tenants", Some(&body))?;
                 show(&made, json, "created")
@@ -250,7 +267,10 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
         Command::Rename { name, new_name, common } => {
             with(common, |client, json| rename(client, json, &name, &new_name))
         }
-        Command::Update { name, own, common } => update(&name, &own, common),
+        Command::Update { name, plan, no_plan, own, common } => {
+            let plan = plan.map(Value::from).or(no_plan.then_some(Value::Null));
+            update(&name, plan, &own, common)
+        }
         Command::Leftovers { common } => with(common, leftovers),
         Command::Abandon { number, yes, common } => {
             let what = format!("This gives up for good what tenant {number} has left");
@@ -290,17 +310,26 @@ fn turn(name: &str, verb: &str, common: Common) -> Result<()> {
     })
 }
 
-fn update(name: &str, own: &Own, common: Common) -> Result<()> {
-    let Some(body) = own.body() else {
+fn update(name: &str, plan: Option<Value>, own: &Own, common: Common) -> Result<()> {
+    let mut body = json!({});
+    if let Some(plan) = plan {
+        body["plan"] = plan;
+    }
+    let own_body = own.body();
+    let has_own = own_body.is_some();
+    if let Some(own) = own_body {
+        body["own_database"] = own;
+    }
+    if body == json!({}) {
         bail!(
-            "say what is new: --own-database-url URL, or better the variable \
-             TENANTRY_OWN_DATABASE_URL"
+            "say what is new: --plan NAME, --no-plan, --own-database-url URL, or better than that \
+             the variable TENANTRY_OWN_DATABASE_URL"
         )
-    };
+    }
     with(common, |client, json| {
-        let tenant = client.call("PATCH", &path(name), Some(&json!({ "own_database": body })))?;
+        let tenant = client.call("PATCH", &path(name), Some(&body))?;
         show(&tenant, json, "changed")?;
-        if own.own_database_admin_url.is_none() {
+        if has_own && own.own_database_admin_url.is_none() {
             eprintln!(
                 "no admin URL is kept: there will be no more graphs, and its tables are brought \
                  to a new version by `tenantry postgres migrate` alone"
@@ -319,7 +348,11 @@ fn show(tenant: &Value, json: bool, done: &str) -> Result<()> {
         "" | "home" => String::new(),
         other => format!(", location {other}"),
     };
-    print(&format!("{done} tenant {name} ({state}{location})\n"))
+    let plan = match text(tenant, "plan").as_str() {
+        "" => String::new(),
+        plan => format!(", plan {}", printable(plan)),
+    };
+    print(&format!("{done} tenant {name} ({state}{location}{plan})\n"))
 }
 
 /// All tenants, as the server describes them.
@@ -349,10 +382,11 @@ fn list(client: &Client, json: bool) -> Result<()> {
             .map(|c| text(tenant, c))
             .collect();
         cells.push(utc(&tenant["created_at_ms"]));
+        cells.push(text(tenant, "plan"));
         cells
     };
     let rows: Vec<_> = all.iter().map(row).collect();
-    print(&table(&["NAME", "STATE", "ISOLATION", "LOCATION", "WEIGHT", "CREATED"], &rows))
+    print(&table(&["NAME", "STATE", "ISOLATION", "LOCATION", "WEIGHT", "CREATED", "PLAN"], &rows))
 }
 
 fn rename(client: &Client, json: bool, name: &str, new_name: &str) -> Result<()> {
@@ -390,7 +424,19 @@ fn abandon(client: &Client, json: bool, number: u64) -> Result<()> {
 /// Every field of a tenant on a line of its own.
 fn details(tenant: &Value) -> String {
     let mut out = String::new();
-    for key in ["name", "id", "state", "isolation", "location", "weight", "limits", "settings"] {
+    let keys = [
+        "name",
+        "id",
+        "state",
+        "isolation",
+        "location",
+        "plan",
+        "weight",
+        "limits",
+        "exceptions",
+        "settings",
+    ];
+    for key in keys {
         let _ = writeln!(out, "{key:<10} {}", printable(&text(tenant, key)));
     }
     let _ = writeln!(out, "{:<10} {}", "created", utc(&tenant["created_at_ms"]));

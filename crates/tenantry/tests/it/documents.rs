@@ -132,6 +132,20 @@ fn the_guide_to_archives_exports_imports_and_copies() {
 }
 
 #[test]
+fn the_guide_to_plans_makes_them() {
+    let guide = include_str!("../../../../docs/guides/plans.md");
+    let folder = Folder::new();
+    let server = folder.serve(&[]);
+    let to = format!("export TENANTRY_SERVER={} TENANTRY_KEY={}\n", server.url, folder.key);
+    for part in ["plans", "exceptions"] {
+        let (_, rest) = guide.split_once(&format!("<!-- {part} -->")).unwrap();
+        let (shown, _) = rest.split_once(&format!("<!-- /{part} -->")).unwrap();
+        let out = sh(&format!("{to}{}", blocks(shown, "sh").concat()));
+        assert_eq!(out, blocks(shown, "text").concat());
+    }
+}
+
+#[test]
 fn a_pattern_fits_what_it_leaves_open() {
     assert!(fits("{\"a\":1}", "{\"a\":…}") && fits("ab", "ab") && fits("a1b2", "a…b…"));
     assert!(!fits("{\"a\":1}x", "{\"a\":…}") && !fits("abc", "ab") && !fits("ba", "a…"));

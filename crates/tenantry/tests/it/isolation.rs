@@ -15,15 +15,18 @@ use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 use tenantry_api::Access;
 use tenantry_compat::chroma::{PUBLIC_ROUTES, ROUTES};
 use tenantry_engine::{
-    Admin, ApiKey, Authority, CollectionName, CollectionSpec, DatabaseName, EmbeddedConfig, Engine,
-    EngineConfig, GetRequest, Include, NewKey, Principal, RecordId, RecordWrite, Restriction, Role,
-    Select, Session, Store, SystemClock, TenantName, TenantSpec, Value, VectorName, VectorSpec,
-    WriteMode,
+    Admin, Allowance, ApiKey, Authority, CollectionName, CollectionSpec, DatabaseName,
+    EmbeddedConfig, Engine, EngineConfig, GetRequest, Include, NewKey, PlanName, Principal,
+    RecordId, RecordWrite, Restriction, Role, Select, Session, Store, SystemClock, TenantChange,
+    TenantName, TenantPlan, TenantSpec, Value, VectorName, VectorSpec, WriteMode,
 };
 use tower::ServiceExt as _;
 
 /// Stands in every text, name and metadata value of the victim.
 const SECRET: &str = "s3cret-of-the-victim";
+
+/// The plan of the victim.
+const PLAN: &str = "victims-plan";
 
 /// What a route needs, and a body that would do something if the caller were allowed to.
 struct Row {
@@ -68,6 +71,11 @@ impl World {
         let suspended = party(&engine, &operator, "suspended", "suspended-database").await;
         let manage = engine.operator(&operator).unwrap();
         manage.suspend_tenant(&TenantName::parse("suspended").unwrap()).await.unwrap();
+        let plan = PlanName::parse(PLAN).unwrap();
+        let said = TenantPlan { name: plan.clone(), allowance: Allowance::default() };
+        manage.put_plan(&said).await.unwrap();
+        let change = TenantChange { plan: Some(Some(plan)), ..TenantChange::default() };
+        manage.change_tenant(&TenantName::parse("victim").unwrap(), &change).await.unwrap();
         Self {
             native: tenantry_api::router(engine.clone()),
             chroma: tenantry_compat::chroma::router(engine.clone()),
@@ -85,7 +93,8 @@ impl World {
         let name = TenantName::parse(self.victim.name).unwrap();
         let session: Session<Admin> =
             self.engine.session(&self.operator, Select::Named(&name)).await.unwrap();
-        let mut state = format!("{:?}", session.tenant());
+        let plans = self.engine.operator(&self.operator).unwrap().plans().await.unwrap();
+        let mut state = format!("{:?}{plans:?}", session.tenant());
         for key in session.keys().await.unwrap() {
             write!(state, "{:?}", key.id).unwrap();
         }
@@ -162,6 +171,10 @@ fn operators_rows() -> Vec<Row> {
         row(Operator, "DELETE", "/v1/admin/tenants/{tenant}", None),
         row(Operator, "POST", "/v1/admin/tenants/{tenant}/suspend", None),
         row(Operator, "POST", "/v1/admin/tenants/{tenant}/resume", None),
+        row(Operator, "GET", "/v1/admin/plans", None),
+        row(Operator, "GET", "/v1/admin/plans/{plan}", None),
+        row(Operator, "PUT", "/v1/admin/plans/{plan}", Some(json!({"weight": 1}))),
+        row(Operator, "DELETE", "/v1/admin/plans/{plan}", None),
         row(
             Operator,
             "POST",
@@ -329,6 +342,7 @@ fn fill(row: &Row, tenant: &str, database: &str, of: &Party) -> String {
         .replace("{id}", &of.collection_id)
         .replace("{key}", &of.key_id)
         .replace("{function}", "f")
+        .replace("{plan}", PLAN)
         .replace("{crn}", &format!("{tenant}:{database}:{}", of.collection))
 }
 

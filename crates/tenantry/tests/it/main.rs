@@ -16,6 +16,7 @@ mod isolation;
 mod locations;
 mod on_postgres;
 mod placement;
+mod plans;
 mod postgres;
 mod program;
 mod quickstart;

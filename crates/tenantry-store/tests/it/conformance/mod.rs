@@ -62,6 +62,9 @@ pub(crate) async fn run_plans<K>(make: &impl AsyncFn() -> (Store, K)) {
         every_stock_of_a_plan_is_asked_in_the_commit,
         an_exception_counts_before_the_plan_until_it_ends,
         a_plan_that_a_tenant_has_is_not_deleted,
+        a_new_tenant_has_its_plan_from_the_first_commit_on,
+        a_plan_is_not_deleted_while_a_tenant_is_made_with_it,
+        exceptions_are_made_and_ended_one_by_one,
     );
 }
 

@@ -5,8 +5,8 @@ use super::{UPSERT, World, record, spec};
 use std::num::NonZeroU32;
 use tenantry_store::TenantChange;
 use tenantry_types::{
-    Allowance, DatabaseName, ErrorKind, Exception, Exceptions, Limits, PlanName, Rate, Rates,
-    Result, TenantName, TenantPlan, TenantSpec, Timestamp,
+    Allowance, Amount, DatabaseName, ErrorKind, Exception, ExceptionChange, Exceptions, Limits,
+    PlanName, Rate, Rates, Result, TenantName, TenantPlan, TenantSpec, Term, Timestamp,
 };
 
 fn name(text: &str) -> PlanName {
@@ -198,4 +198,77 @@ pub(super) async fn a_plan_that_a_tenant_has_is_not_deleted(w: &World<'_>) {
     for target in ["t → p", "t → q", "t → (none)", "t → v"] {
         assert!(told.contains(&target), "{told:?}");
     }
+}
+
+pub(super) async fn a_new_tenant_has_its_plan_from_the_first_commit_on(w: &World<'_>) {
+    let asked =
+        |whose: &str| TenantSpec { plan: Some(name("p")), ..TenantSpec::new(tenant(whose)) };
+    let unknown = w.store.create_tenant(&w.operator, &asked("t")).await;
+    assert_eq!(kind(unknown), ErrorKind::NotFound);
+    assert!(w.store.find_tenant(&tenant("t")).await.unwrap().is_none());
+    w.store.put_plan(&w.operator, &plan("p", 2)).await.unwrap();
+    let made = w.store.create_tenant(&w.operator, &asked("t")).await.unwrap();
+    assert_eq!(made.plan, Some(name("p")));
+    let has = w.store.allowance(made.id).await.unwrap();
+    assert_eq!(has, Some(plan("p", 2).allowance));
+    assert_eq!(kind(w.store.delete_plan(&w.operator, &name("p")).await), ErrorKind::Conflict);
+    let log = w.store.audit(&w.scope(made.id), 0, 100).await.unwrap();
+    let told: Vec<_> = log.iter().map(|entry| entry.event.action.as_str()).collect();
+    assert_eq!(told, ["tenant.create", "tenant.plan"]);
+    w.store.delete_tenant(&w.operator, &tenant("t")).await.unwrap();
+    w.store.delete_plan(&w.operator, &name("p")).await.unwrap();
+}
+
+pub(super) async fn a_plan_is_not_deleted_while_a_tenant_is_made_with_it(w: &World<'_>) {
+    for n in 0..12 {
+        w.store.put_plan(&w.operator, &plan("p", 2)).await.unwrap();
+        let whose = format!("t{n}");
+        let spec = TenantSpec { plan: Some(name("p")), ..TenantSpec::new(tenant(&whose)) };
+        let p = name("p");
+        let (made, deleted) = if n % 2 == 0 {
+            tokio::join!(
+                w.store.create_tenant(&w.operator, &spec),
+                w.store.delete_plan(&w.operator, &p)
+            )
+        } else {
+            let (deleted, made) = tokio::join!(
+                w.store.delete_plan(&w.operator, &p),
+                w.store.create_tenant(&w.operator, &spec)
+            );
+            (made, deleted)
+        };
+        match made {
+            Ok(made) => {
+                assert_eq!(kind(deleted), ErrorKind::Conflict);
+                let has = w.store.allowance(made.id).await.unwrap();
+                assert_eq!(has, Some(plan("p", 2).allowance));
+                w.store.delete_tenant(&w.operator, &tenant(&whose)).await.unwrap();
+            }
+            Err(why) => {
+                assert_eq!(why.kind(), ErrorKind::NotFound);
+                deleted.unwrap();
+            }
+        }
+    }
+}
+
+pub(super) async fn exceptions_are_made_and_ended_one_by_one(w: &World<'_>) {
+    let id = w.tenant("t").await.tenant();
+    let except = async |say: &dyn Fn(&mut ExceptionChange)| {
+        let mut except = ExceptionChange::default();
+        say(&mut except);
+        change(w, "t", &TenantChange { except, ..TenantChange::default() }).await;
+        let info = w.store.tenant_by_id(id).await.unwrap().unwrap();
+        (info.exceptions.keys, info.exceptions.weight)
+    };
+    let make = |change: &mut ExceptionChange, term, value| {
+        change.make(term, Amount::of(value), None).unwrap();
+    };
+    let after = except(&|change| make(change, Term::Keys, 4)).await;
+    assert_eq!(after, (Some(Exception::lasting(4)), None));
+    let after = except(&|change| make(change, Term::Weight, 9)).await;
+    assert_eq!(after, (Some(Exception::lasting(4)), Some(Exception::lasting(9))));
+    let after = except(&|change| change.end(Term::Keys)).await;
+    assert_eq!(after, (None, Some(Exception::lasting(9))));
+    assert_eq!(w.store.allowance(id).await.unwrap().unwrap().weight, 9);
 }

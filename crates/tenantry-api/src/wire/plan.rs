@@ -1,0 +1,267 @@
+//! Plans, exceptions, and what a tenant has of both.
+
+use super::{
+    key::moment,
+    tenant::{LimitsIn, LimitsOut},
+};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::{collections::BTreeMap, num::NonZeroU32};
+use tenantry_engine::{
+    Allowance, Amount, Error, Exception, ExceptionChange, Exceptions, Period, PlanName, Rate,
+    Rates, Result, Source, TenantInfo, TenantPlan, Term, Timestamp,
+};
+use utoipa::ToSchema;
+
+/// So many requests in a period.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RateIn {
+    /// How many come back while the period passes, 1 to 4,294,967,295.
+    value: u64,
+    /// How many may come at once from a tenant that was silent; `value` if absent.
+    burst: Option<u64>,
+}
+
+/// Rates of a plan; what is absent or `null` is not limited.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RatesIn {
+    /// Requests in a second.
+    requests_per_second: Option<RateIn>,
+    /// Requests in 60 seconds.
+    requests_per_minute: Option<RateIn>,
+    /// Requests in 3,600 seconds.
+    requests_per_hour: Option<RateIn>,
+    /// Requests under way at the same time, 1 to 4,294,967,295.
+    concurrent_requests: Option<u64>,
+}
+
+impl RatesIn {
+    fn rates(self) -> Result<Rates> {
+        let rate = |rate: Option<RateIn>, period: Period| {
+            let amount = |RateIn { value, burst }| Amount { value: Some(value), burst };
+            rate.map(amount).unwrap_or_default().rate(Term::Requests(period))
+        };
+        let concurrent = Amount { value: self.concurrent_requests, burst: None };
+        Ok(Rates {
+            second: rate(self.requests_per_second, Period::Second)?,
+            minute: rate(self.requests_per_minute, Period::Minute)?,
+            hour: rate(self.requests_per_hour, Period::Hour)?,
+            concurrent: concurrent.concurrent(Term::Concurrent)?,
+        })
+    }
+}
+
+/// All that a plan says. What is absent is what a tenant has that is not told anything.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TenantPlanIn {
+    /// Limits; defaults where absent.
+    limits: Option<LimitsIn>,
+    /// Rates; none where absent.
+    #[serde(default)]
+    rates: RatesIn,
+    /// Share of the machine relative to other tenants, 1 to 1,000; 100 if absent.
+    weight: Option<u16>,
+}
+
+impl TenantPlanIn {
+    pub(crate) fn plan(self, name: PlanName) -> Result<TenantPlan> {
+        let Allowance { limits, weight, .. } = Allowance::default();
+        let allowance = Allowance {
+            limits: self.limits.map_or(limits, |own| own.over(limits)),
+            rates: self.rates.rates()?,
+            weight: self.weight.unwrap_or(weight),
+        };
+        Ok(TenantPlan { name, allowance })
+    }
+}
+
+/// Something else than the plan says. Of `expires_at_ms` and `expires_in_s` one may be given.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExceptionIn {
+    /// How many; `null` is unlimited, and only for rates and `concurrent_requests`. Must be there.
+    #[expect(clippy::option_option, reason = "null is not the same as absent")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u64>, required = true)]
+    value: Option<Option<u64>>,
+    /// For rates: how many at once; `value` if absent.
+    burst: Option<u64>,
+    /// From when the plan counts again, in milliseconds since 1970 UTC; never if absent.
+    expires_at_ms: Option<u64>,
+    /// After how many seconds from now the plan counts again.
+    expires_in_s: Option<u64>,
+}
+
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> std::result::Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+/// Exceptions to make, or with `null` to end, by what they are about.
+pub(crate) type ExceptionsIn = BTreeMap<String, Option<ExceptionIn>>;
+
+pub(crate) fn exception_change(all: ExceptionsIn, now: Timestamp) -> Result<ExceptionChange> {
+    let mut change = ExceptionChange::default();
+    for (word, one) in all {
+        let term = Term::parse(&word)?;
+        let Some(one) = one else {
+            change.end(term);
+            continue;
+        };
+        let missing = "say a value: a number or, for rates and concurrent_requests, null for any";
+        let value = one.value.ok_or_else(|| Error::invalid(format!("{term}: {missing}")))?;
+        let expires_at = moment(now, one.expires_at_ms, one.expires_in_s)?;
+        change.make(term, Amount { value, burst: one.burst }, expires_at)?;
+    }
+    Ok(change)
+}
+
+/// So many requests in a period.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RateOut {
+    value: u32,
+    burst: u32,
+}
+
+/// Rates; null is not limited.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RatesOut {
+    requests_per_second: Option<RateOut>,
+    requests_per_minute: Option<RateOut>,
+    requests_per_hour: Option<RateOut>,
+    concurrent_requests: Option<u32>,
+}
+
+impl From<Rates> for RatesOut {
+    fn from(rates: Rates) -> Self {
+        let rate = |rate: Rate| RateOut { value: rate.amount.get(), burst: rate.burst.get() };
+        Self {
+            requests_per_second: rates.second.map(rate),
+            requests_per_minute: rates.minute.map(rate),
+            requests_per_hour: rates.hour.map(rate),
+            concurrent_requests: rates.concurrent.map(NonZeroU32::get),
+        }
+    }
+}
+
+/// A plan.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TenantPlanOut {
+    name: String,
+    limits: LimitsOut,
+    rates: RatesOut,
+    weight: u16,
+}
+
+impl From<TenantPlan> for TenantPlanOut {
+    fn from(plan: TenantPlan) -> Self {
+        let Allowance { limits, rates, weight } = plan.allowance;
+        Self { name: plan.name.to_string(), limits: limits.into(), rates: rates.into(), weight }
+    }
+}
+
+/// All plans, in the order of their names.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TenantPlansOut {
+    pub(crate) plans: Vec<TenantPlanOut>,
+}
+
+/// An exception of one tenant.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExceptionOut {
+    /// How many; null is unlimited.
+    value: Option<u64>,
+    /// How many at once; null if it is not a rate.
+    burst: Option<u64>,
+    /// From when the plan counts again; null if never.
+    expires_at_ms: Option<u64>,
+}
+
+/// By what they are about. One that has ended stays here until it is said anew or ended.
+pub(super) fn exceptions_out(all: &Exceptions) -> BTreeMap<&'static str, ExceptionOut> {
+    let out = |term: Term| {
+        let Exception { value: Amount { value, burst }, expires_at } = all.get(term)?;
+        let expires_at_ms = expires_at.map(|end| end.0);
+        Some((term.word(), ExceptionOut { value, burst, expires_at_ms }))
+    };
+    Term::ALL.into_iter().filter_map(out).collect()
+}
+
+/// What a tenant has now, whatever says so.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EffectiveOut {
+    limits: LimitsOut,
+    rates: RatesOut,
+    weight: u16,
+    /// What each of them comes from: `exception`, `own` if it was said in the tenant's `limits` or
+    /// `weight`, `plan`, or `default`.
+    from: BTreeMap<&'static str, &'static str>,
+}
+
+impl EffectiveOut {
+    pub(crate) fn new(info: &TenantInfo, has: Allowance, now: Timestamp) -> Self {
+        let from = Term::ALL.map(|term| (term.word(), word(info.source(term, now))));
+        let Allowance { limits, rates, weight } = has;
+        Self { limits: limits.into(), rates: rates.into(), weight, from: from.into() }
+    }
+}
+
+fn word(source: Source) -> &'static str {
+    match source {
+        Source::Usual => "default",
+        Source::Plan => "plan",
+        Source::Own => "own",
+        Source::Exception => "exception",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tenantry_engine::Limits;
+
+    fn change(json: &str) -> Result<ExceptionChange> {
+        exception_change(serde_json::from_str(json).unwrap(), Timestamp(1_000))
+    }
+
+    #[test]
+    fn exceptions_are_made_and_ended_one_by_one() {
+        let json = r#"{"keys": {"value": 7, "expires_in_s": 2}, "requests_per_second": {"value": null},
+            "databases": null}"#;
+        let after = change(json).unwrap().over(Exceptions {
+            databases: Some(Exception::lasting(3)),
+            collections: Some(Exception::lasting(4)),
+            ..Exceptions::default()
+        });
+        let keys = Some(Exception { value: 7, expires_at: Some(Timestamp(3_000)) });
+        let collections = Some(Exception::lasting(4));
+        let second = Some(Exception::lasting(None));
+        assert_eq!(after, Exceptions { keys, collections, second, ..Exceptions::default() });
+    }
+
+    #[test]
+    fn an_exception_that_says_nothing_does_not_make_unlimited() {
+        for json in [r#"{"requests_per_second": {}}"#, r#"{"concurrent_requests": {"burst": 1}}"#] {
+            let why = change(json).unwrap_err();
+            assert!(why.public_message().contains("say a value"), "{why}");
+        }
+        let why = change(r#"{"request_per_second": null}"#).unwrap_err();
+        assert!(why.public_message().contains("requests_per_second"), "{why}");
+    }
+
+    #[test]
+    fn a_plan_that_says_nothing_is_what_tenants_have_anyway() {
+        let plan: TenantPlanIn = serde_json::from_str("{}").unwrap();
+        let plan = plan.plan(PlanName::parse("p").unwrap()).unwrap();
+        assert_eq!(plan.allowance, Allowance::default());
+        let limits = Limits { keys: 0, ..Limits::default() };
+        let json = r#"{"limits": {"keys": 0}, "rates": {"requests_per_hour": {"value": 2}}}"#;
+        let plan: TenantPlanIn = serde_json::from_str(json).unwrap();
+        let plan = plan.plan(PlanName::parse("p").unwrap()).unwrap();
+        let rates = Rates { hour: NonZeroU32::new(2).map(Rate::new), ..Rates::default() };
+        assert_eq!(plan.allowance, Allowance { limits, rates, ..Allowance::default() });
+    }
+}

@@ -1,0 +1,289 @@
+//! Plans, exceptions, and what a tenant has of both.
+
+use crate::server::{Server, key_of};
+use axum::{body::Body, http::Request};
+use serde_json::{Value, json};
+
+const ACME: &str = "/v1/admin/tenants/acme";
+
+impl Server {
+    /// What the operator is answered.
+    async fn op(&self, line: &str, body: Value, status: u16) -> Value {
+        self.call(&self.operator, line, body).await.expect(status)
+    }
+
+    /// What the operator is told that asks for something wrong.
+    async fn op_refused(&self, line: &str, body: Value, (status, kind): (u16, &str)) -> String {
+        self.call(&self.operator, line, body).await.refused(status, kind)
+    }
+
+    async fn change(&self, body: Value) -> Value {
+        self.op(&format!("PATCH {ACME}"), body, 200).await
+    }
+
+    /// Makes a plan with so many requests an hour.
+    async fn hourly(&self, plan: &str, value: u32) {
+        let body = json!({"rates": {"requests_per_hour": {"value": value}}});
+        self.op(&format!("PUT /v1/admin/plans/{plan}"), body, 200).await;
+    }
+}
+
+/// What an unlimited tenant has, in JSON.
+fn usual() -> Value {
+    json!({
+        "limits": {
+            "databases": 1_000, "collections": 100_000, "records_per_collection": 100_000_000,
+            "keys": 1_000,
+        },
+        "rates": {
+            "requests_per_second": null, "requests_per_minute": null, "requests_per_hour": null,
+            "concurrent_requests": null,
+        },
+        "weight": 100,
+    })
+}
+
+#[tokio::test]
+async fn a_plan_is_made_listed_changed_and_deleted() {
+    let server = Server::start().await;
+    let none = server.op("GET /v1/admin/plans", Value::Null, 200).await;
+    assert_eq!(none, json!({"plans": []}));
+    let body = json!({
+        "limits": {"keys": 3}, "weight": 7,
+        "rates": {"requests_per_second": {"value": 5}, "concurrent_requests": 2},
+    });
+    let made = server.op("PUT /v1/admin/plans/a%2Fb", body, 200).await;
+    let mut expected = usual();
+    expected["name"] = json!("a/b");
+    expected["limits"]["keys"] = json!(3);
+    expected["weight"] = json!(7);
+    expected["rates"]["requests_per_second"] = json!({"value": 5, "burst": 5});
+    expected["rates"]["concurrent_requests"] = json!(2);
+    assert_eq!(made, expected);
+    assert_eq!(server.op("GET /v1/admin/plans/a%2Fb", Value::Null, 200).await, expected);
+
+    // It says all of a body and nothing of before.
+    server.op("PUT /v1/admin/plans/a%2Fb", Value::Null, 200).await;
+    server.op("PUT /v1/admin/plans/A", json!({"weight": 1}), 200).await;
+    let all = server.op("GET /v1/admin/plans", Value::Null, 200).await;
+    let expected = [("A", 1), ("a/b", 100)].map(|(name, weight)| {
+        let mut plan = usual();
+        plan["name"] = json!(name);
+        plan["weight"] = json!(weight);
+        plan
+    });
+    assert_eq!(all, json!({ "plans": expected }));
+
+    server.op("DELETE /v1/admin/plans/A", Value::Null, 204).await;
+    for line in ["DELETE /v1/admin/plans/A", "GET /v1/admin/plans/A"] {
+        let why = server.op_refused(line, Value::Null, (404, "not_found")).await;
+        assert_eq!(why, "Plan [A] does not exist");
+    }
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_is_refused_with_its_reason() {
+    let server = Server::start().await;
+    let rates = |rate: Value| json!({"rates": {"requests_per_minute": rate}});
+    for (body, says) in [
+        (json!({"weight": 0}), "weight: 0 is not between 1 and 1000"),
+        (json!({"weight": 1_001}), "weight: 1001 is not between"),
+        (json!({"weight": -1}), "line 1 column"),
+        (json!({"limits": {"keys": -1}}), "line 1 column"),
+        (json!({"limits": {"key": 1}}), "unknown field `key`"),
+        (json!({"rates": {"requests_per_day": {"value": 1}}}), "unknown field"),
+        (json!({"rates": {"concurrent_requests": 0}}), "concurrent_requests: 0 is not between 1"),
+        (json!({"name": "other"}), "unknown field `name`"),
+        (rates(json!({"value": 0})), "requests_per_minute: 0 is not between 1 and 4294967295"),
+        (rates(json!({"value": 1_u64 << 32})), "4294967296 is not between"),
+        (rates(json!({"value": 1.5})), "invalid type: floating point"),
+        (rates(json!({"value": null})), "invalid type: null"),
+        (rates(json!({"value": 1, "burst": 0})), "requests_per_minute, burst: 0 is not between"),
+        (rates(json!({"burst": 5})), "missing field `value`"),
+        (rates(json!(5)), "invalid type: integer"),
+    ] {
+        let why = server.op_refused("PUT /v1/admin/plans/p", body, (400, "invalid")).await;
+        assert!(why.contains(says), "{says}: {why}");
+    }
+    for name in ["%00", "a%0Ab", &"x".repeat(513)] {
+        let line = format!("PUT /v1/admin/plans/{name}");
+        let why = server.op_refused(&line, json!({}), (400, "invalid")).await;
+        assert!(why.contains("plan name: "), "{why}");
+    }
+    let all = server.op("GET /v1/admin/plans", Value::Null, 200).await;
+    assert_eq!(all, json!({"plans": []}), "nothing of what was refused is there");
+}
+
+#[tokio::test]
+async fn a_tenant_is_made_with_a_plan_gets_another_and_loses_it() {
+    let server = Server::start().await;
+    let body = json!({"name": "acme", "plan": "small", "limits": {"keys": 9}});
+    let line = "POST /v1/admin/tenants";
+    let why = server.op_refused(line, body.clone(), (404, "not_found")).await;
+    assert_eq!(why, "Plan [small] does not exist");
+    server.op_refused(&format!("GET {ACME}"), Value::Null, (404, "not_found")).await;
+    let small = json!({"limits": {"databases": 2, "keys": 1}, "weight": 50});
+    server.op("PUT /v1/admin/plans/small", small, 200).await;
+    let made = server.op(line, body, 201).await;
+    assert_eq!((&made["plan"], &made["exceptions"]), (&json!("small"), &json!({})));
+    assert_eq!(made["limits"]["databases"], 1_000, "what was said of it, which is nothing");
+
+    let shown = server.op(&format!("GET {ACME}"), Value::Null, 200).await;
+    let effective = &shown["effective"];
+    assert_eq!((&effective["limits"]["databases"], &effective["weight"]), (&json!(2), &json!(50)));
+    assert_eq!(effective["limits"]["keys"], 9, "its own count before the plan's");
+    let from = &effective["from"];
+    assert_eq!([&from["databases"], &from["keys"], &from["weight"]], ["plan", "own", "plan"]);
+    let delete = "DELETE /v1/admin/plans/small";
+    let why = server.op_refused(delete, Value::Null, (409, "conflict")).await;
+    assert!(why.contains("tenants have the plan small"), "{why}");
+
+    let unknown = json!({"plan": "large", "weight": 3});
+    server.op_refused(&format!("PATCH {ACME}"), unknown, (404, "not_found")).await;
+    let changed = server.change(json!({"settings": {"a": "b"}})).await;
+    assert_eq!((&changed["plan"], &changed["weight"]), (&json!("small"), &json!(100)));
+    assert_eq!(server.change(json!({"plan": null})).await["plan"], Value::Null);
+    let shown = server.op(&format!("GET {ACME}"), Value::Null, 200).await;
+    assert_eq!(shown["effective"]["from"]["databases"], "default");
+    server.op(delete, Value::Null, 204).await;
+    for bad in [json!({"plan": 1}), json!({"plan": ""}), json!({"plan": "a\nb"})] {
+        server.op_refused(&format!("PATCH {ACME}"), bad, (400, "invalid")).await;
+    }
+    let log = server.op("GET /v1/admin/audit", Value::Null, 200).await.to_string();
+    assert!(log.contains("acme → small") && log.contains("acme → (none)"), "{log}");
+}
+
+#[tokio::test]
+async fn a_plans_rate_refuses_until_the_plan_says_more() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    server.hourly("p", 2).await;
+    server.change(json!({"plan": "p"})).await;
+    for left in [1, 0] {
+        let answer = server.call(&key, "GET /v1/tenant", Value::Null).await;
+        let said = answer.headers["ratelimit"].to_str().unwrap().to_owned();
+        assert!(said.starts_with(&format!(r#""hour";r={left};t="#)), "{said}");
+        assert_eq!(answer.headers["ratelimit-policy"], r#""hour";q=2;w=3600"#);
+        let own = answer.expect(200);
+        assert_eq!(own["rates"]["requests_per_hour"], json!({"value": 2, "burst": 2}));
+        assert!(own["rates"]["requests_per_second"].is_null());
+    }
+    let answer = server.call(&key, "GET /v1/tenant", Value::Null).await;
+    let wait: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=1_800).contains(&wait), "{wait}");
+    assert!(answer.headers["ratelimit"].to_str().unwrap().starts_with(r#""hour";r=0;t="#));
+    answer.refused(429, "limit_exceeded");
+
+    server.hourly("p", 50).await;
+    let answer = server.call(&key, "GET /v1/tenant", Value::Null).await;
+    assert_eq!(answer.headers["ratelimit-policy"], r#""hour";q=50;w=3600"#);
+    answer.expect(200);
+    // What the operator does for it is not counted.
+    server.hourly("p", 1).await;
+    server.call(&key, "GET /v1/tenant", Value::Null).await.refused(429, "limit_exceeded");
+    let request = Request::get("/v1/tenant")
+        .header("authorization", format!("Bearer {}", server.operator))
+        .header("x-tenant-id", "acme");
+    server.send(request.body(Body::empty()).unwrap()).await.expect(200);
+}
+
+#[tokio::test]
+async fn an_exception_raises_a_rate_and_ends_by_itself() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    server.hourly("p", 1).await;
+    server.change(json!({"plan": "p"})).await;
+    server.call(&key, "GET /v1/tenant", Value::Null).await.expect(200);
+    server.call(&key, "GET /v1/tenant", Value::Null).await.refused(429, "limit_exceeded");
+    let raise = json!({"value": 100, "burst": 20, "expires_in_s": 60});
+    let changed = server.change(json!({"exceptions": {"requests_per_hour": raise}})).await;
+    let end = 1_800_000_060_000_u64;
+    let told = json!({"value": 100, "burst": 20, "expires_at_ms": end});
+    assert_eq!(changed["exceptions"], json!({"requests_per_hour": told}));
+    let own = server.call(&key, "GET /v1/tenant", Value::Null).await.expect(200);
+    assert_eq!(own["rates"]["requests_per_hour"], json!({"value": 100, "burst": 20}));
+    let source = async || {
+        let shown = server.op(&format!("GET {ACME}"), Value::Null, 200).await;
+        let effective = &shown["effective"];
+        let rate = &effective["rates"]["requests_per_hour"]["value"];
+        (effective["from"]["requests_per_hour"].clone(), rate.clone(), shown["exceptions"].clone())
+    };
+    let all = json!({"requests_per_hour": told});
+    assert_eq!(source().await, (json!("exception"), json!(100), all.clone()));
+    server.clock.advance_ms(59_999);
+    server.call(&key, "GET /v1/tenant", Value::Null).await.expect(200);
+    server.clock.advance_ms(1);
+    server.call(&key, "GET /v1/tenant", Value::Null).await.refused(429, "limit_exceeded");
+    assert_eq!(source().await, (json!("plan"), json!(1), all));
+    let unlimited = json!({"exceptions": {"requests_per_hour": {"value": null}}});
+    server.change(unlimited).await;
+    let answer = server.call(&key, "GET /v1/tenant", Value::Null).await;
+    assert!(!answer.headers.contains_key("ratelimit"));
+    answer.expect(200);
+}
+
+#[tokio::test]
+async fn exceptions_are_said_one_by_one_and_hold() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    server.op("PUT /v1/admin/plans/p", json!({"limits": {"databases": 1, "keys": 1}}), 200).await;
+    server.change(json!({"plan": "p", "exceptions": {"databases": {"value": 2}}})).await;
+    let make =
+        async |name: &str| server.call(&key, "POST /v1/databases", json!({"name": name})).await;
+    make("a").await.expect(201);
+    make("b").await.refused(429, "limit_exceeded");
+    server
+        .call(&key, "POST /v1/keys", json!({"role": "read"}))
+        .await
+        .refused(429, "limit_exceeded");
+    let more = json!({"keys": {"value": 5}, "weight": {"value": 3}});
+    let changed = server.change(json!({"exceptions": more})).await;
+    let lasting = |value: u64| json!({"value": value, "burst": null, "expires_at_ms": null});
+    let expected = json!({"databases": lasting(2), "keys": lasting(5), "weight": lasting(3)});
+    assert_eq!(changed["exceptions"], expected);
+    let made = server.call(&key, "POST /v1/keys", json!({"role": "read"})).await;
+    let reader = key_of(&made.expect(201));
+    let own = server.call(&reader, "GET /v1/tenant", Value::Null).await.expect(200);
+    assert_eq!((&own["limits"]["databases"], &own["limits"]["keys"]), (&json!(2), &json!(5)));
+    assert!(own.get("plan").is_none() && own.get("exceptions").is_none(), "{own}");
+    let changed = server.change(json!({"exceptions": {"databases": null, "weight": null}})).await;
+    assert_eq!(changed["exceptions"], json!({"keys": lasting(5)}));
+    let listed = server.op("GET /v1/admin/tenants", Value::Null, 200).await;
+    assert_eq!((&listed["tenants"][0], listed["tenants"][0].get("effective")), (&changed, None));
+}
+
+#[tokio::test]
+async fn an_exception_that_cannot_be_is_refused_with_its_reason() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let before = server.op(&format!("GET {ACME}"), Value::Null, 200).await;
+    let about = |word: &str, one: Value| json!({ "exceptions": { word: one } });
+    let second = |one: Value| about("requests_per_second", one);
+    for (body, says) in [
+        (about("request_per_second", json!(null)), "no limit is called \"request_per_second\""),
+        (about("keys", json!({"value": null})), "keys: it must be a number"),
+        (about("keys", json!({"value": 1_u64 << 32})), "keys: 4294967296 is not between 0"),
+        (about("keys", json!({"value": 1, "burst": 1})), "keys: only rates have a burst"),
+        (about("weight", json!({"value": 0})), "weight: 0 is not between 1 and 1000"),
+        (about("weight", json!({"value": 70_000})), "weight: 70000 is not between 1 and 1000"),
+        (about("concurrent_requests", json!({"value": 0})), "0 is not between 1"),
+        (second(json!({})), "requests_per_second: say a value"),
+        (second(json!({"value": 0})), "requests_per_second: 0 is not between 1"),
+        (second(json!({"value": null, "burst": 5})), "a burst without a rate"),
+        (second(json!({"value": 1, "burst": 0})), "burst: 0 is not between 1"),
+        (second(json!({"value": 1, "expires_in_s": 0})), "expiry: must be in the future"),
+        (second(json!({"value": 1, "expires_at_ms": 5})), "expiry: must be in the future"),
+        (second(json!({"value": 1, "expires_at_ms": 5, "expires_in_s": 5})), "not both"),
+        (second(json!({"value": 1, "expires_in_s": u64::MAX})), "too far in the future"),
+        (second(json!({"value": 1, "until": 5})), "unknown field `until`"),
+        (second(json!(5)), "invalid type: integer"),
+        (json!({"exceptions": []}), "invalid type: sequence"),
+        (json!({"exceptions": null}), "invalid type: null"),
+    ] {
+        let why = server.op_refused(&format!("PATCH {ACME}"), body, (400, "invalid")).await;
+        assert!(why.contains(says), "{says}: {why}");
+    }
+    assert_eq!(server.op(&format!("GET {ACME}"), Value::Null, 200).await, before);
+    let answer = server.call(&key, &format!("PATCH {ACME}"), second(json!({"value": 9}))).await;
+    answer.refused(403, "denied");
+}

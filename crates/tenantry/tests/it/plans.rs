@@ -1,0 +1,175 @@
+//! `tenantry plan` and `tenantry limit`, and what a client sees of them over HTTP.
+
+use crate::{
+    commands::{Target, on_all},
+    program::{Folder, run},
+};
+use serde_json::{Value, json};
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use ureq::http::HeaderMap;
+
+/// Asks with a key: status and headers.
+fn get(url: &str, key: &str) -> (u16, HeaderMap) {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let request = agent.get(format!("{url}/v1/tenant"));
+    let answer = request.header("authorization", format!("Bearer {key}")).call().unwrap();
+    (answer.status().as_u16(), answer.headers().clone())
+}
+
+/// The words of a table's line that begins with this one.
+fn line<'a>(table: &'a str, first: &str) -> Vec<&'a str> {
+    let found = table.lines().find(|line| line.split_whitespace().next() == Some(first));
+    found.unwrap_or_else(|| panic!("{first}: {table}")).split_whitespace().collect()
+}
+
+#[test]
+fn plans_are_made_listed_shown_and_deleted() {
+    on_all(|target| {
+        assert_eq!(
+            target.done(&["plan", "defaults"]),
+            "made plan free\nmade plan pro\nmade plan enterprise\n"
+        );
+        let put = ["plan", "put", "pro", "keys=7", "requests_per_second=5/9"];
+        assert_eq!(target.json(&put)["limits"]["keys"], 7);
+        let said = target.json(&["plan", "defaults"]);
+        assert_eq!(said, json!({"made": [], "kept": ["free", "pro", "enterprise"]}));
+        let shown = target.done(&["plan", "show", "pro"]);
+        assert_eq!(line(&shown, "requests_per_second"), ["requests_per_second", "5/9"]);
+        assert_eq!(line(&shown, "databases"), ["databases", "1000"], "all else is the default");
+        let change = ["plan", "put", "pro", "--change", "requests_per_second=none", "weight=9"];
+        target.done(&change);
+        let pro = target.json(&["plan", "show", "pro"]);
+        assert_eq!((&pro["limits"]["keys"], &pro["weight"]), (&json!(7), &json!(9)));
+        assert_eq!(pro["rates"]["requests_per_second"], Value::Null);
+        let table = target.done(&["plan", "list"]);
+        assert!(table.starts_with("NAME        DATABASES"), "{table}");
+        let free = ["free", "1", "10", "10000", "5", "5/20", "none", "3600", "4", "25"];
+        assert_eq!(line(&table, "free"), free);
+        let names = target.json(&["plan", "list"]);
+        let names: Vec<_> = names.as_array().unwrap().iter().map(|plan| &plan["name"]).collect();
+        assert_eq!(names, ["enterprise", "free", "pro"]);
+
+        target.done(&["tenant", "create", "acme", "--plan", "pro"]);
+        target.fails(&["plan", "delete", "pro"], &["tenants have the plan pro"]);
+        target.done(&["tenant", "delete", "acme", "--yes"]);
+        assert_eq!(target.done(&["plan", "delete", "pro"]), "deleted plan pro\n");
+        for command in [&["plan", "show", "pro"][..], &["plan", "put", "pro", "--change", "keys=1"]]
+        {
+            target.fails(command, &["Plan [pro] does not exist"]);
+        }
+    });
+}
+
+#[test]
+fn a_tenants_limits_are_shown_with_where_they_come_from() {
+    on_all(|target| {
+        target.done(&["plan", "put", "p", "databases=2", "keys=3", "requests_per_hour=50"]);
+        let made = target.done(&["tenant", "create", "acme", "--plan", "p"]);
+        assert_eq!(made, "created tenant acme (active, plan p)\n");
+        target.fails(&["tenant", "create", "b", "--plan", "q"], &["Plan [q] does not exist"]);
+        let shown = target.done(&["limit", "show", "acme"]);
+        assert!(shown.starts_with("LIMIT"), "{shown}");
+        assert_eq!(line(&shown, "databases"), ["databases", "2", "plan", "p"]);
+        assert_eq!(line(&shown, "weight"), ["weight", "100", "plan", "p"]);
+
+        let until = ["limit", "set", "acme", "keys=9", "--until", "2999-01-01T01:00:00+01:00"];
+        let shown = target.done(&until);
+        let raised = ["keys", "9", "exception", "until", "2999-01-01", "00:00:00Z"];
+        assert_eq!(line(&shown, "keys"), raised);
+        let set = ["limit", "set", "acme", "requests_per_hour=none", "databases=4"];
+        let said = target.json(&set);
+        assert_eq!((&said["name"], &said["plan"]), (&json!("acme"), &json!("p")));
+        assert_eq!(said["effective"]["from"]["databases"], "exception");
+        assert_eq!(said["exceptions"]["keys"]["expires_at_ms"], 32_472_144_000_000_u64);
+        let shown = target.done(&["limit", "unset", "acme", "databases", "keys"]);
+        assert_eq!(line(&shown, "databases"), ["databases", "2", "plan", "p"]);
+        let free = ["requests_per_hour", "none", "exception"];
+        assert_eq!(line(&shown, "requests_per_hour"), free);
+
+        let changed = target.done(&["tenant", "update", "acme", "--no-plan"]);
+        assert_eq!(changed, "changed tenant acme (active)\n");
+        let shown = target.done(&["limit", "show", "acme"]);
+        assert_eq!(line(&shown, "databases"), ["databases", "1000", "default"]);
+        let changed = target.json(&["tenant", "update", "acme", "--plan", "p"]);
+        assert_eq!(changed["plan"], "p");
+        let listed = target.done(&["tenant", "list"]);
+        assert_eq!(line(&listed, "acme").last(), Some(&"p"), "{listed}");
+        target.fails(&["limit", "show", "b"], &["Tenant [b] does not exist"]);
+        let past = ["limit", "set", "acme", "keys=1", "--until", "2020-01-01"];
+        target.fails(&past, &["expiry: must be in the future"]);
+    });
+}
+
+#[test]
+fn what_is_mistyped_is_told_before_anything_is_opened() {
+    for (args, words) in [
+        (&["plan", "put", "p", "key=1"][..], "no limit is called \"key\""),
+        (&["plan", "put", "p", "keys=none"], "keys: it must be a number"),
+        (&["plan", "put", "p", "--change"], "LIMIT=VALUE"),
+        (&["limit", "set", "acme"], "LIMIT=VALUE"),
+        (&["limit", "set", "acme", "keys=1/2"], "only rates have a burst"),
+        (&["limit", "set", "acme", "keys=1", "--until", "soon"], "\"soon\" is not a time"),
+        (&["limit", "set", "acme", "keys=1", "--until", "2999-01-01", "--for", "1d"], "--for"),
+        (&["limit", "unset", "acme", "keys=1"], "no limit is called \"keys=1\""),
+        (&["limit", "unset", "acme"], "LIMIT"),
+        (&["tenant", "update", "acme", "--plan", "p", "--no-plan"], "--no-plan"),
+    ] {
+        let (code, _, err) = run(args);
+        assert!(code == 2 && err.contains(words), "{args:?}: {code} {err}");
+    }
+    let (code, _, err) = run(&["tenant", "update", "acme", "--data-dir", "/nowhere"]);
+    assert!(code == 1 && err.contains("--plan NAME"), "{err}");
+}
+
+#[test]
+fn a_client_is_refused_by_its_plan_and_served_when_that_says_more() {
+    let folder = Folder::new();
+    let server = folder.serve(&[]);
+    let target = Target::Server(server.url.clone(), folder.key.clone());
+    target.done(&["plan", "put", "p", "requests_per_hour=2"]);
+    target.done(&["tenant", "create", "acme", "--plan", "p"]);
+    let key = target.done(&["key", "create", "--tenant", "acme", "--role", "read"]);
+    let ask = || get(&server.url, key.trim());
+    let left = |headers: &HeaderMap| headers["ratelimit"].to_str().unwrap().to_owned();
+    for n in [1, 0] {
+        let (status, headers) = ask();
+        assert_eq!(
+            (status, &headers["ratelimit-policy"]),
+            (200, &r#""hour";q=2;w=3600"#.parse().unwrap())
+        );
+        assert!(left(&headers).starts_with(&format!("\"hour\";r={n};")), "{headers:?}");
+    }
+    let (status, headers) = ask();
+    let wait: u64 = headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!(status == 429 && (1_700..=1_800).contains(&wait), "{status} {headers:?}");
+    // At once, and not when somebody starts anew.
+    target.done(&["plan", "put", "p", "--change", "requests_per_hour=3"]);
+    assert_eq!((ask().0, ask().0), (200, 429));
+    let raise = ["limit", "set", "acme", "requests_per_hour=100", "--for", "2s"];
+    let raised = Instant::now();
+    target.done(&raise);
+    if raised.elapsed() < Duration::from_secs(1) {
+        assert_eq!(ask().0, 200);
+    }
+    while ask().0 != 429 {
+        assert!(raised.elapsed() < Duration::from_secs(30), "the exception does not end");
+        sleep(Duration::from_millis(200));
+    }
+    assert!(raised.elapsed() > Duration::from_secs(2));
+    let shown = target.done(&["limit", "show", "acme"]);
+    assert!(shown.contains("plan p; an exception of 100 ended 20"), "{shown}");
+    // A tenant's key reaches none of it.
+    let other = Target::Server(server.url.clone(), key.trim().to_owned());
+    target.done(&["limit", "unset", "acme", "requests_per_hour"]);
+    target.done(&["tenant", "update", "acme", "--no-plan"]);
+    for command in
+        [&["plan", "list"][..], &["plan", "put", "q"], &["limit", "set", "acme", "keys=1"]]
+    {
+        other.fails(command, &["operator key"]);
+    }
+    server.stop();
+}
