@@ -45,6 +45,15 @@ pub(crate) fn parse(json: &Json) -> Result<Filter, String> {
     condition(json, &Place { parent: None, step: Step::Key("filter"), depth: 0 })
 }
 
+/// Parses a filter that somebody is to be bound to, which must narrow something.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn parse_bound(json: &Json) -> Result<Filter, String> {
+    let filter = parse(json)?;
+    if holds_always(&filter) { Err("filter: it narrows nothing".to_owned()) } else { Ok(filter) }
+}
+
 /// The filter as [`parse`] reads it.
 pub(crate) fn render(filter: &Filter) -> Json {
     match filter {

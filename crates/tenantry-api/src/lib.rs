@@ -19,6 +19,7 @@ mod rates;
 mod routes;
 mod wire;
 
+pub use filter::parse_bound;
 pub use observe::{HttpTotals, REQUEST_ID, observe};
 pub use openapi::openapi;
 pub use routes::{Access, ROUTES, Route, router};

@@ -2,7 +2,9 @@
 
 use crate::{
     Author, Credential, KeyId, KeyRow, Level, OperatorScope, Principal, Scope, SystemScope,
-    TenantId, key::invalid_key,
+    TenantId,
+    key::invalid_key,
+    token::{ClaimedTenant, Issuers, Token, invalid_token},
 };
 use std::sync::Arc;
 use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
@@ -11,6 +13,12 @@ use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
 pub trait KeyDirectory: Send + Sync {
     /// The row of a key that is neither revoked nor unknown.
     fn find_key(&self, id: KeyId) -> impl Future<Output = Result<Option<Arc<KeyRow>>>> + Send;
+
+    /// The tenant that a token of an issuer names, and when it was made; `None` if there is none.
+    fn claimed_tenant(
+        &self,
+        claimed: &ClaimedTenant,
+    ) -> impl Future<Output = Result<Option<(TenantId, Timestamp)>>> + Send;
 
     /// Grows whenever a key is revoked or a tenant suspended, before the call that did it
     /// returns.
@@ -21,6 +29,7 @@ pub trait KeyDirectory: Send + Sync {
 #[derive(Debug)]
 pub struct Authority {
     keyless: Keyless,
+    issuers: Arc<Issuers>,
 }
 
 /// Who a caller without a credential is.
@@ -34,19 +43,34 @@ enum Keyless {
 impl Authority {
     /// An authority that demands a key of everybody.
     pub fn new() -> Self {
-        Self { keyless: Keyless::Nobody }
+        Self::keyless(Keyless::Nobody)
     }
 
     /// An authority for a program that opened the data folder itself and serves nobody else: a
     /// caller without a key is the local operator, audited as such.
     pub fn local() -> Self {
-        Self { keyless: Keyless::LocalOperator }
+        Self::keyless(Keyless::LocalOperator)
     }
 
     /// An authority that takes every caller for an operator. For a server on a loopback address
     /// only; whoever starts it checks the address.
     pub fn development() -> Self {
-        Self { keyless: Keyless::Development }
+        Self::keyless(Keyless::Development)
+    }
+
+    fn keyless(keyless: Keyless) -> Self {
+        Self { keyless, issuers: Arc::default() }
+    }
+
+    /// The same, and it trusts these issuers of tokens.
+    #[must_use]
+    pub fn with_issuers(self, issuers: Issuers) -> Self {
+        Self { issuers: Arc::new(issuers), ..self }
+    }
+
+    /// The issuers that it trusts.
+    pub fn issuers(&self) -> &Issuers {
+        &self.issuers
     }
 
     /// True for an authority made by [`Authority::development`].
@@ -70,6 +94,8 @@ impl Authority {
                 row.verify(&key, now)?;
                 Ok(Principal::from_key(&row, revocations))
             }
+            // Boxed: whoever presents a key need not carry what a token takes.
+            (Credential::Token(token), _) => Box::pin(self.of_token(&token, directory, now)).await,
             (Credential::None, Keyless::Development) => Ok(Principal::development()),
             (Credential::None, Keyless::LocalOperator) => Ok(Principal::local()),
             (Credential::None, Keyless::Nobody) => Err(Error::new(
@@ -77,6 +103,29 @@ impl Authority {
                 "an API key is required: send it as `Authorization: Bearer tnt_…`",
             )),
         }
+    }
+
+    /// Who presents this token of an issuer: never an operator. A tenant that is missing, one that
+    /// the token cannot mean and a token that nobody has signed get one answer.
+    async fn of_token(
+        &self,
+        token: &Token,
+        directory: &impl KeyDirectory,
+        now: Timestamp,
+    ) -> Result<Principal> {
+        let revocations = directory.revocations();
+        let claimed = self.issuers.verify(token, now)?;
+        let named = directory.claimed_tenant(&claimed.tenant).await?;
+        let (tenant, made_at) = named.ok_or_else(invalid_token)?;
+        let is_meant = match &claimed.tenant {
+            ClaimedTenant::Id(id) => *id == tenant,
+            // An older token means whoever had the name before.
+            ClaimedTenant::Name(_, issued_at) => *issued_at >= made_at,
+        };
+        if !is_meant {
+            return Err(invalid_token());
+        }
+        Ok(Principal::from_token(&claimed, tenant, revocations))
     }
 
     /// The operator, for a program that opened the data folder itself: whoever can read the folder

@@ -252,6 +252,11 @@ impl KeyRow {
     }
 }
 
+/// True for a text that begins as keys do: whatever follows, it is no token.
+pub(crate) fn is_key_like(text: &str) -> bool {
+    text.starts_with(PREFIX)
+}
+
 /// The one answer to every key that is wrong, unknown, revoked or expired.
 pub(crate) fn invalid_key() -> Error {
     Error::new(ErrorKind::Unauthenticated, "the API key is not valid")

@@ -2,7 +2,7 @@
 //!
 //! A [`Scope`] is the proof that a principal may act in one tenant at one level. Nothing but
 //! [`Authority`] makes one, and every path to data starts from one. This crate knows neither
-//! HTTP nor storage; it asks a [`KeyDirectory`].
+//! HTTP nor storage; it asks a [`KeyDirectory`], and is handed the keys of tokens' issuers.
 
 mod authority;
 mod credential;
@@ -12,6 +12,7 @@ mod principal;
 mod request;
 mod scope;
 mod tenant;
+pub mod token;
 
 pub use authority::{Authority, KeyDirectory};
 pub use credential::Credential;

@@ -1,6 +1,6 @@
 //! The authenticated caller.
 
-use crate::{KeyId, KeyOwner, KeyRow, RequestId, Restriction, Role, TenantId};
+use crate::{KeyId, KeyOwner, KeyRow, RequestId, Restriction, Role, TenantId, token::Claimed};
 use std::{fmt, sync::Arc};
 use tenantry_types::Timestamp;
 
@@ -22,16 +22,35 @@ pub struct Principal {
 /// open between its headers and the end of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    key: Option<KeyId>,
+    rests_on: RestsOn,
     operator: bool,
     expires_at: Option<Timestamp>,
     revocations: u64,
 }
 
+/// What can be taken away again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RestsOn {
+    /// Nothing.
+    Nothing,
+    /// A key, and its tenant.
+    Key(KeyId),
+    /// The tenant alone: a token cannot be called back before its time is over.
+    Tenant,
+}
+
 impl Standing {
     /// The key that must still exist, if the right came with one.
     pub fn key(&self) -> Option<KeyId> {
-        self.key
+        match self.rests_on {
+            RestsOn::Key(id) => Some(id),
+            RestsOn::Nothing | RestsOn::Tenant => None,
+        }
+    }
+
+    /// True if a revocation can end it.
+    pub fn is_revocable(&self) -> bool {
+        self.rests_on != RestsOn::Nothing
     }
 
     /// True for an operator, who may act in a suspended tenant.
@@ -39,12 +58,12 @@ impl Standing {
         self.operator
     }
 
-    /// True if the key's time is over.
+    /// True if the time of the key or the token is over.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|end| now >= end)
     }
 
-    /// [`crate::KeyDirectory::revocations`] before the key was looked up. As long as it has not
+    /// [`crate::KeyDirectory::revocations`] before the key or the tenant was looked up. As long as it has not
     /// grown, nothing needs to be looked up again.
     pub fn revocations(&self) -> u64 {
         self.revocations
@@ -52,9 +71,11 @@ impl Standing {
 }
 
 /// What the principal proved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Actor {
     Key(KeyId),
+    /// Of an issuer: `<issuer>/<subject>`.
+    User(Arc<str>),
     Development,
     Local,
 }
@@ -67,9 +88,25 @@ impl Principal {
             role: row.role,
             restriction: Arc::clone(&row.restriction),
             standing: Standing {
-                key: Some(row.id),
+                rests_on: RestsOn::Key(row.id),
                 operator: matches!(row.owner, KeyOwner::Operator { .. }),
                 expires_at: row.expires_at,
+                revocations,
+            },
+            request: None,
+        }
+    }
+
+    pub(crate) fn from_token(claimed: &Claimed, tenant: TenantId, revocations: u64) -> Self {
+        Self {
+            actor: Actor::User(Arc::clone(&claimed.user)),
+            owner: KeyOwner::Tenant(tenant),
+            role: claimed.role,
+            restriction: Arc::clone(&claimed.restriction),
+            standing: Standing {
+                rests_on: RestsOn::Tenant,
+                operator: false,
+                expires_at: Some(claimed.ends),
                 revocations,
             },
             request: None,
@@ -92,7 +129,12 @@ impl Principal {
             owner: KeyOwner::Operator { act_as: true },
             role: Role::Admin,
             restriction: Arc::default(),
-            standing: Standing { key: None, operator: true, expires_at: None, revocations: 0 },
+            standing: Standing {
+                rests_on: RestsOn::Nothing,
+                operator: true,
+                expires_at: None,
+                revocations: 0,
+            },
             request: None,
         }
     }
@@ -112,12 +154,17 @@ impl Principal {
         self.standing
     }
 
-    /// The key it came with; `None` in development mode and for a local operator.
+    /// The key it came with; `None` for a token, in development mode and for a local operator.
     pub fn key(&self) -> Option<KeyId> {
         match self.actor {
             Actor::Key(id) => Some(id),
-            Actor::Development | Actor::Local => None,
+            Actor::User(_) | Actor::Development | Actor::Local => None,
         }
+    }
+
+    /// True for whoever came with a token of an issuer.
+    pub fn is_user(&self) -> bool {
+        matches!(self.actor, Actor::User(_))
     }
 
     /// True for a caller who presented nothing to a server in development mode.
@@ -155,12 +202,13 @@ impl Principal {
 }
 
 impl fmt::Display for Principal {
-    /// `key:<id>`, `operator:<id>`, `operator:local` or `development`, as audit logs and request
-    /// logs show it.
+    /// `key:<id>`, `user:<issuer>/<subject>`, `operator:<id>`, `operator:local` or `development`, as
+    /// audit logs and request logs show it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.actor, self.owner) {
+        match (&self.actor, self.owner) {
             (Actor::Key(id), KeyOwner::Tenant(_)) => write!(f, "key:{id}"),
             (Actor::Key(id), KeyOwner::Operator { .. }) => write!(f, "operator:{id}"),
+            (Actor::User(user), _) => write!(f, "user:{user}"),
             (Actor::Local, _) => f.write_str("operator:local"),
             (Actor::Development, _) => f.write_str("development"),
         }

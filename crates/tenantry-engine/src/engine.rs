@@ -6,6 +6,7 @@ use crate::{
     archive::{ArchiveConfig, Archives},
     compute::Bodies,
     denials::{CROSS_TENANT, DONE, Denials},
+    issuer_keys::{self, KeyFetch},
     placement::{self, Policy},
 };
 use std::sync::{
@@ -124,9 +125,11 @@ impl Inner {
         self.denials.note((tenant, by), action, target, outcome);
     }
 
-    /// What [`KeyRow::verify`](tenantry_auth::KeyRow::verify) says of a wrong key.
-    fn invalid_key() -> Error {
-        Error::new(ErrorKind::Unauthenticated, "the API key is not valid")
+    /// What [`KeyRow::verify`](tenantry_auth::KeyRow::verify) says of a wrong key, and the authority
+    /// of a wrong token.
+    fn not_valid(who: &Principal) -> Error {
+        let what = if who.is_user() { "token" } else { "API key" };
+        Error::new(ErrorKind::Unauthenticated, format!("the {what} is not valid"))
     }
 }
 
@@ -186,13 +189,18 @@ impl Engine {
         placement::spawn(&self.0, policy);
     }
 
-    /// Who presents this token; `None` means that nothing was presented. Must precede everything
+    /// Who presents this key or token of an issuer; `None` means that nothing was presented. Must precede everything
     /// else that a listener does with a request.
     ///
     /// The principal stands for this one request: a key that is revoked, expires or loses its
     /// tenant is refused from the next call on, but a principal that exists is not called back.
     pub async fn authenticate(&self, token: Option<&str>) -> Result<Principal> {
         let outcome = self.identify(token).await;
+        if let Err(error) = &outcome
+            && let Some(why) = std::error::Error::source(error)
+        {
+            tracing::debug!(%why, "a credential was refused");
+        }
         if matches!(&outcome, Err(e) if e.kind() == ErrorKind::Unauthenticated) {
             Counters::add(&self.0.counters.unauthenticated, 1);
         }
@@ -207,9 +215,16 @@ impl Engine {
         if let Some(tenant) = who.tenant()
             && self.0.store.tenant_by_id(tenant).await?.is_none()
         {
-            return Err(Inner::invalid_key());
+            return Err(Inner::not_valid(&who));
         }
+        issuer_keys::check_bound(&who)?;
         Ok(who)
+    }
+
+    /// Fetches the keys of those issuers of tokens whose keys are elsewhere, now and again and again.
+    /// Called once, at start.
+    pub fn fetch_keys(&self, with: Arc<dyn KeyFetch>) {
+        issuer_keys::spawn(&self.0, &with);
     }
 
     /// True if the server runs without authentication (`--dev`).
@@ -289,7 +304,7 @@ impl Engine {
         let store = &self.0.store;
         match (who.tenant(), select) {
             (Some(own), select) => {
-                let info = store.tenant_by_id(own).await?.ok_or_else(Inner::invalid_key)?;
+                let info = store.tenant_by_id(own).await?.ok_or_else(|| Inner::not_valid(who))?;
                 match select {
                     Select::Named(name) if info.name != *name => {
                         Err(self.cross_tenant(who, own, name))
@@ -307,7 +322,7 @@ impl Engine {
         }
     }
 
-    /// The answer to a tenant's key that names another tenant: the same work and the same words
+    /// The answer to a tenant's key or token that names another tenant: the same work and the same words
     /// whether that tenant exists or not, because nobody looks.
     fn cross_tenant(&self, who: &Principal, own: TenantId, name: &TenantName) -> Error {
         let error = Error::not_found(Resource::Tenant, name.as_str());

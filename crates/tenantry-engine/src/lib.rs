@@ -22,6 +22,7 @@ mod compute;
 mod database;
 mod denials;
 mod engine;
+mod issuer_keys;
 pub mod limiter;
 mod operator;
 pub mod placement;
@@ -32,12 +33,13 @@ pub use admission::Admission;
 pub use collection::Collection;
 pub use database::Database;
 pub use engine::{Engine, EngineConfig, Select, Totals};
+pub use issuer_keys::KeyFetch;
 pub use operator::Operator;
 pub use session::Session;
 
 pub use tenantry_auth::{
     Admin, Allowed, ApiKey, Authority, CanAdmin, CanWrite, KeyId, KeyOwner, KeyRow, Level,
-    Principal, Read, RequestId, Restriction, Role, TenantId, Write,
+    Principal, Read, RequestId, Restriction, Role, TenantId, Write, token,
 };
 pub use tenantry_store::{
     ArchiveKey, AuditBinding, AuditEntry, AuditEvent, AuditNote, AuditOutcome, AuditReason,

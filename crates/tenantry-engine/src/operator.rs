@@ -14,8 +14,8 @@ use tenantry_store::{
     TenantInfo,
 };
 use tenantry_types::{
-    Allowance, Error, Location, PlanName, Resource, Result, TenantName, TenantPlan, TenantSpec,
-    TenantState, Timestamp,
+    Allowance, Error, ErrorKind, Location, PlanName, Resource, Result, TenantName, TenantPlan,
+    TenantSpec, TenantState, Timestamp,
 };
 
 /// Manages tenants. Reaches no tenant's data: for that the operator opens a
@@ -130,6 +130,14 @@ impl Operator {
         validate::tenant_change(change, self.inner.clock.now())?;
         let set = change.settings.iter();
         validate::meant(set.filter_map(|(key, value)| Some((key, value.as_ref()?))))?;
+        // A token with the new name may be out that means whoever had it before, and a tenant's row
+        // does not say since when it has its name.
+        let is_renamed = change.name.as_ref().is_some_and(|new| new != name);
+        if is_renamed && self.inner.authority.issuers().name_tenants() {
+            let why = "name: while an issuer's tokens name tenants by their names, no tenant is \
+                       renamed";
+            return Err(Error::new(ErrorKind::Unsupported, why));
+        }
         self.inner.store.change_tenant(&self.scope, name, change).await
     }
 

@@ -107,7 +107,11 @@ pub(crate) fn new_key(key: &NewKey, now: Timestamp) -> Result<()> {
             "a key can be limited to at most {KEY_OBJECTS_MAX} databases and collections"
         )));
     }
-    let Some(bound) = &key.restriction.filter else { return Ok(()) };
+    key.restriction.filter.as_ref().map_or(Ok(()), bound)
+}
+
+/// A filter that a key or a token is bound to.
+pub(crate) fn bound(bound: &Filter) -> Result<()> {
     filter(bound)?;
     // A pattern that does not compile would make every later request of the key fail.
     CompiledFilter::compile(bound).map(drop)

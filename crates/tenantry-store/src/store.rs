@@ -14,7 +14,7 @@ use crate::{
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{
     Admin, ApiKey, CanWrite, KeyDirectory, KeyId, KeyRow, Level, OperatorScope, Scope, SystemScope,
-    TenantId,
+    TenantId, token::ClaimedTenant,
 };
 use tenantry_types::{
     Allowance, CollectionChange, CollectionId, CollectionName, CollectionSpec,
@@ -555,6 +555,17 @@ impl Store {
 impl KeyDirectory for Store {
     async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
         again!(self, self.0.tenancy.find_key(id).await)
+    }
+
+    async fn claimed_tenant(
+        &self,
+        claimed: &ClaimedTenant,
+    ) -> Result<Option<(TenantId, Timestamp)>> {
+        let found = match claimed {
+            ClaimedTenant::Id(id) => self.tenant_by_id(*id).await?,
+            ClaimedTenant::Name(name, _) => self.find_tenant(name).await?,
+        };
+        Ok(found.map(|info| (info.id, info.created_at)))
     }
 
     fn revocations(&self) -> u64 {

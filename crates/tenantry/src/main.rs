@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod issuer_keys;
 mod leftover;
 mod listener;
 mod pace;

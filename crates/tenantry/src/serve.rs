@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Backend, Config, LogConfig, LogFormat, Opening, StoreConfig},
+    issuer_keys::HttpKeys,
     listener::{Listener, load_tls},
 };
 use anyhow::{Context, Result, anyhow, bail};
@@ -11,7 +12,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tenantry::{Authority, Engine, EngineConfig, ErrorKind, Store, SystemClock};
+use tenantry::{Authority, Engine, EngineConfig, ErrorKind, Store, SystemClock, token::Issuers};
 use tenantry_api::{HttpTotals, observe};
 use tokio::{sync::watch, task::JoinSet};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -41,7 +42,11 @@ impl Server {
             None => None,
         };
         let authority = if config.dev { Authority::development() } else { Authority::new() };
+        // They were looked at when the settings were.
+        let issuers = Issuers::new(config.issuers.clone()).map_err(|(_, why)| anyhow!(why))?;
+        let authority = authority.with_issuers(issuers);
         let engine = open_engine(&config.store, authority, "stop that one first").await?;
+        engine.fetch_keys(Arc::new(HttpKeys::new()));
         if let Some(policy) = &config.policy {
             engine.follow(policy.clone());
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use tenantry_auth::{
     Admin, ApiKey, Authority, Credential, KeyDirectory, KeyId, KeyOwner, KeyRow, Level, Principal,
-    Read, Restriction, Role, TenantId, Write,
+    Read, Restriction, Role, TenantId, Write, token::ClaimedTenant,
 };
 use tenantry_types::{Error, ErrorKind, Result, Timestamp};
 
@@ -16,6 +16,10 @@ impl KeyDirectory for Directory {
     async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
         let rows = self.0.as_ref().ok_or_else(|| Error::internal("disk"))?;
         Ok(rows.iter().find(|row| row.id == id).cloned().map(Arc::new))
+    }
+
+    async fn claimed_tenant(&self, _: &ClaimedTenant) -> Result<Option<(TenantId, Timestamp)>> {
+        Err(Error::internal("disk"))
     }
 
     fn revocations(&self) -> u64 {

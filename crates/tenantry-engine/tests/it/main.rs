@@ -20,6 +20,7 @@ mod records;
 mod search;
 mod support;
 mod tenants;
+mod tokens;
 mod turns;
 mod validation;
 mod vectors;

@@ -41,16 +41,23 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut EmbeddedConfig)) -> Self {
-        Self::built(change, archive::ArchiveConfig::default()).await
+        Self::built(change, archive::ArchiveConfig::default(), Authority::new()).await
     }
 
     pub(crate) async fn with_archives(archives: archive::ArchiveConfig) -> Self {
-        Self::built(|_| {}, archives).await
+        Self::built(|_| {}, archives, Authority::new()).await
+    }
+
+    /// One whose authority trusts these issuers of tokens.
+    pub(crate) async fn trusting(issuers: token::Issuers) -> Self {
+        let authority = Authority::new().with_issuers(issuers);
+        Self::built(|_| {}, archive::ArchiveConfig::default(), authority).await
     }
 
     async fn built(
         change: impl FnOnce(&mut EmbeddedConfig),
         archives: archive::ArchiveConfig,
+        authority: Authority,
     ) -> Self {
         let dir = TempDir::new().unwrap();
         let clock = Arc::new(TestClock(AtomicU64::new(START)));
@@ -59,7 +66,7 @@ impl World {
         config.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         change(&mut config);
         let store = Store::open_embedded(config).unwrap();
-        let (authority, handed) = (Authority::new(), Arc::clone(&clock) as Arc<dyn Clock>);
+        let handed = Arc::clone(&clock) as Arc<dyn Clock>;
         let config = EngineConfig { store, authority, clock: handed };
         let engine = Engine::start_with(config, archives);
         let key = engine.first_operator_key().await.unwrap().unwrap();

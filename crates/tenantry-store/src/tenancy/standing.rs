@@ -23,17 +23,24 @@ impl<B: Backend> Tenancy<B> {
         tenant: Option<&OpenTenant>,
         held: Option<&B::View>,
     ) -> Result<()> {
-        let refused =
-            || Error::new(ErrorKind::Unauthenticated, "the API key is not valid any more");
+        let refused = || {
+            let what = if standing.key().is_some() { "API key" } else { "token" };
+            let why = format!("the {what} is not valid any more");
+            Error::new(ErrorKind::Unauthenticated, why)
+        };
         if standing.is_expired(self.now()) {
             return Err(refused());
         }
-        let Some(key) = standing.key() else { return Ok(()) };
+        if !standing.is_revocable() {
+            return Ok(());
+        }
         self.refresh(held).await?;
         if standing.revocations() == self.revocations.load(Ordering::Acquire) {
             return Ok(());
         }
-        if self.key_row(held, key).await?.is_none() {
+        if let Some(key) = standing.key()
+            && self.key_row(held, key).await?.is_none()
+        {
             return Err(refused());
         }
         let mut suspended = tenant.is_some_and(|t| t.info().state == TenantState::Suspended);

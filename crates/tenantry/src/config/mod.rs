@@ -2,6 +2,7 @@
 //! a key of the configuration file, all of one name; the first of these that is given wins.
 
 mod address;
+mod issuers;
 mod location;
 mod policy;
 mod secret;
@@ -23,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tenantry::{Location, MasterKey, placement::Policy};
+use tenantry::{Location, MasterKey, placement::Policy, token::IssuerSpec};
 
 const CONNECTIONS_MAX: u32 = 4_096;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) connections_max: u32,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) policy: Option<Policy>,
+    pub(crate) issuers: Vec<IssuerSpec>,
     pub(crate) log: LogConfig,
 }
 
@@ -107,6 +109,7 @@ impl Config {
             Some(path) => Some(policy_of(path, &store)?),
             None => None,
         };
+        let issuers = given.token_issuers.as_deref().map(issuers::read_issuers).transpose()?;
         let connections_max = given.connections_max.unwrap_or(CONNECTIONS_MAX);
         ensure!(connections_max > 0, "connections_max must be at least 1");
         Ok(Self {
@@ -118,6 +121,7 @@ impl Config {
             connections_max,
             shutdown_timeout: given.shutdown_timeout.map_or(SHUTDOWN_TIMEOUT, |s| s.0),
             policy,
+            issuers: issuers.unwrap_or_default(),
             log: LogConfig {
                 format: given.log_format.unwrap_or_default(),
                 filter: given.log.unwrap_or_else(|| "info".into()),

@@ -146,6 +146,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "TENANTRY_PLACEMENT_POLICY", value_name = "FILE")]
     pub(crate) placement_policy: Option<PathBuf>,
 
+    /// Take tokens (JWT) of the issuers that this file describes; see docs/guides/tokens.md
+    /// [default: none, API keys alone]
+    #[arg(long, env = "TENANTRY_TOKEN_ISSUERS", value_name = "FILE")]
+    pub(crate) token_issuers: Option<PathBuf>,
+
     /// Take the master key (64 hexadecimal digits) from the environment variable of this name
     /// instead of the file master.key in the data folder
     #[arg(long, env = "TENANTRY_MASTER_KEY_ENV", value_name = "NAME")]
@@ -199,6 +204,7 @@ impl Settings {
             open_databases: self.open_databases.or(lower.open_databases),
             move_rate: self.move_rate.or(lower.move_rate),
             placement_policy: self.placement_policy.or(lower.placement_policy),
+            token_issuers: self.token_issuers.or(lower.token_issuers),
             master_key_env: self.master_key_env.or(lower.master_key_env),
             master_key_command: self.master_key_command.or(lower.master_key_command),
             log_format: self.log_format.or(lower.log_format),

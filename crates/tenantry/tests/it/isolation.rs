@@ -1,9 +1,10 @@
 //! Every route of every dialect × {no key, malformed key, unknown key, revoked key, another
-//! tenant's key, read-only key, suspended tenant's key}.
+//! tenant's key, read-only key, suspended tenant's key}, and the same of tokens of an issuer.
 //!
 //! The routes come from the routers' own tables. A route without a row here fails the test, so a
 //! route cannot be added without saying what a stranger may do with it: nothing.
 
+use crate::issuer::{Issuer, SECRET as SHARED, now};
 use axum::{
     Router,
     body::Body,
@@ -11,7 +12,7 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use serde_json::{Value as Json, json};
-use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
 use tenantry_api::Access;
 use tenantry_compat::chroma::{PUBLIC_ROUTES, ROUTES};
 use tenantry_engine::{
@@ -19,6 +20,7 @@ use tenantry_engine::{
     EmbeddedConfig, Engine, EngineConfig, GetRequest, Include, NewKey, PlanName, Principal,
     RecordId, RecordWrite, Restriction, Role, Select, Session, Store, SystemClock, TenantChange,
     TenantName, TenantPlan, TenantSpec, Value, VectorName, VectorSpec, WriteMode,
+    token::{ClaimPath, ClaimSpec, IssuerSpec, Issuers, KeysOf, TenantBy},
 };
 use tower::ServiceExt as _;
 
@@ -63,7 +65,7 @@ impl World {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open_embedded(EmbeddedConfig::new(folder.path())).unwrap();
-        let authority = Authority::new();
+        let authority = Authority::new().with_issuers(issuers());
         let engine = Engine::start(EngineConfig { store, authority, clock: Arc::new(SystemClock) });
         let operator = engine.local_operator().await.unwrap();
         let victim = party(&engine, &operator, "victim", "victims-database").await;
@@ -115,6 +117,36 @@ impl World {
         }
         state
     }
+}
+
+/// One issuer, whose tokens name tenants by their names.
+fn issuers() -> Issuers {
+    let path = |text| ClaimPath::parse(text).unwrap();
+    let issuer = IssuerSpec {
+        name: "login".into(),
+        iss: "https://login.example".into(),
+        audience: "here".into(),
+        keys: KeysOf::Secret(SHARED.as_bytes().to_vec().into()),
+        claims: ClaimSpec {
+            tenant: TenantBy::Name(path("org")),
+            roles: path("role"),
+            roles_split: false,
+            levels: [("reader".into(), Role::Read), ("admin".into(), Role::Admin)].into(),
+            subject: path("sub"),
+            filter: None,
+        },
+        skew: Duration::ZERO,
+        lifetime_max: None,
+    };
+    Issuers::new(vec![issuer]).unwrap()
+}
+
+/// A token of this party; it holds for so long.
+fn token(of: &Party, role: &str, seconds: f64) -> String {
+    Issuer::shared().token(&json!({
+        "iss": "https://login.example", "aud": "here", "sub": "somebody",
+        "org": of.name, "role": role, "iat": now(), "exp": now() + seconds,
+    }))
 }
 
 async fn party(
@@ -381,8 +413,16 @@ async fn without_a_valid_key_nothing_but_the_public_routes_answers() {
     let before = world.victims_state().await;
     let unknown = ApiKey::from_random(&[9; ApiKey::RANDOM_BYTES]).reveal();
     let half = format!("{}{}", &world.victim.admin[..60], &unknown[60..]);
+    let expired = token(&world.victim, "admin", -1.0);
+    let mut forged = token(&world.attacker, "admin", 600.0);
+    // The attacker's signature under the victim's claims.
+    let victims = token(&world.victim, "admin", 600.0);
+    let claims = victims.rsplit_once('.').unwrap().0;
+    forged.replace_range(..forged.rfind('.').unwrap(), claims);
     let keys = [
         None,
+        Some(expired.as_str()),
+        Some(forged.as_str()),
         Some("not a key"),
         Some(unknown.as_str()),
         Some(half.as_str()),
@@ -406,10 +446,20 @@ async fn without_a_valid_key_nothing_but_the_public_routes_answers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_tenants_key_finds_nothing() {
     let world = World::new().await;
+    finds_nothing(&world, &world.attacker.admin).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_tenants_token_finds_nothing() {
+    let world = World::new().await;
+    finds_nothing(&world, &token(&world.attacker, "admin", 600.0)).await;
+}
+
+async fn finds_nothing(world: &World, key: &str) {
     let before = world.victims_state().await;
     let (victim, attacker) = (&world.victim, &world.attacker);
-    let key = Some(attacker.admin.as_str());
-    for (native, router, row) in routes(&world) {
+    let key = Some(key);
+    for (native, router, row) in routes(world) {
         if row.access == Access::Public {
             continue;
         }
@@ -455,8 +505,18 @@ async fn another_tenants_key_finds_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn foreign_and_missing_answer_the_same_bytes() {
     let world = World::new().await;
+    answers_the_same_bytes(&world, &world.attacker.admin).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn foreign_and_missing_answer_a_token_the_same_bytes() {
+    let world = World::new().await;
+    answers_the_same_bytes(&world, &token(&world.attacker, "admin", 600.0)).await;
+}
+
+async fn answers_the_same_bytes(world: &World, key: &str) {
     let (victim, attacker) = (&world.victim, &world.attacker);
-    let key = Some(attacker.admin.as_str());
+    let key = Some(key);
     let missing = Party {
         name: "missing",
         database: "missing-database",
@@ -479,7 +539,7 @@ async fn foreign_and_missing_answer_the_same_bytes() {
             .replace(of.database, "DATABASE")
             .replace(of.name, "TENANT")
     };
-    for (native, router, row) in routes(&world) {
+    for (native, router, row) in routes(world) {
         if matches!(row.access, Access::Public | Access::Operator) {
             continue;
         }
@@ -513,10 +573,20 @@ async fn foreign_and_missing_answer_the_same_bytes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_key_reads_and_changes_nothing() {
     let world = World::new().await;
+    changes_nothing(&world, &world.victim.reader).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_token_reads_and_changes_nothing() {
+    let world = World::new().await;
+    changes_nothing(&world, &token(&world.victim, "reader", 600.0)).await;
+}
+
+async fn changes_nothing(world: &World, key: &str) {
     let before = world.victims_state().await;
     let victim = &world.victim;
-    let key = Some(victim.reader.as_str());
-    for (_, router, row) in routes(&world) {
+    let key = Some(key);
+    for (_, router, row) in routes(world) {
         let path = fill(&row, "victim", victim.database, victim);
         let (status, body) = send(router, &row, &path, key, None).await;
         let place = format!("{} {path}: {status} {body}", row.method);
@@ -539,9 +609,19 @@ async fn a_read_only_key_reads_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_suspended_tenants_key_is_refused_everywhere() {
     let world = World::new().await;
+    is_refused_everywhere(&world, &world.suspended.admin).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspended_tenants_token_is_refused_everywhere() {
+    let world = World::new().await;
+    is_refused_everywhere(&world, &token(&world.suspended, "admin", 600.0)).await;
+}
+
+async fn is_refused_everywhere(world: &World, key: &str) {
     let suspended = &world.suspended;
-    let key = Some(suspended.admin.as_str());
-    for (_, router, row) in routes(&world) {
+    let key = Some(key);
+    for (_, router, row) in routes(world) {
         let path = fill(&row, "suspended", suspended.database, suspended);
         let (status, body) = send(router, &row, &path, key, None).await;
         let expected =

@@ -125,11 +125,11 @@ pub(crate) fn places(there: &Site) -> String {
 }
 
 async fn conforms_at(isolation: Isolation) {
-    conformance::run_all(async || {
+    Box::pin(conformance::run_all(async || {
         let (site, there) = (Site::new().await, Site::new().await);
         let store = Store::open_postgres(config(&site, &there, isolation)).await.expect("a store");
         (store, (site, there))
-    })
+    }))
     .await;
 }
 

@@ -1,0 +1,285 @@
+//! The file of the issuers whose tokens are taken.
+
+use super::{Span, one_line};
+use anyhow::{Context, Result, anyhow};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tenantry::{
+    Role,
+    token::{ClaimPath, ClaimSpec, FilterClaim, IssuerSpec, Issuers, KeysFrom, KeysOf, TenantBy},
+};
+use toml::Spanned;
+use zeroize::Zeroizing;
+
+const SKEW: Duration = Duration::from_secs(60);
+const REFRESH: Duration = Duration::from_secs(600);
+const REFRESH_MIN: Duration = Duration::from_secs(1);
+/// Bytes of the largest file of a secret or of keys.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    issuer: Vec<Spanned<Words>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Words {
+    name: String,
+    iss: String,
+    audience: String,
+    secret_file: Option<PathBuf>,
+    secret_env: Option<String>,
+    jwks_file: Option<PathBuf>,
+    jwks_url: Option<String>,
+    discovery_url: Option<String>,
+    refresh: Option<Span>,
+    skew: Option<Span>,
+    lifetime_max: Option<Span>,
+    tenant_id: Option<PathWords>,
+    tenant_name: Option<PathWords>,
+    roles: PathWords,
+    #[serde(default)]
+    roles_split: bool,
+    levels: BTreeMap<String, Level>,
+    subject: Option<PathWords>,
+    filter: Option<PathWords>,
+    filter_required: Option<bool>,
+}
+
+/// A path with dots, or the names of one.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum PathWords {
+    Dotted(String),
+    Names(Vec<String>),
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Read,
+    Write,
+    Admin,
+}
+
+impl From<Level> for Role {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Read => Self::Read,
+            Level::Write => Self::Write,
+            Level::Admin => Self::Admin,
+        }
+    }
+}
+
+/// Reads the issuers; says what is wrong with them and where.
+pub(crate) fn read_issuers(path: &Path) -> Result<Vec<IssuerSpec>> {
+    let shown = path.display();
+    let text =
+        fs::read_to_string(path).with_context(|| format!("read the token issuers {shown}"))?;
+    parse(&text).map_err(|(line, why)| anyhow!("token issuers {shown}, line {line}: {why}"))
+}
+
+fn parse(text: &str) -> Result<Vec<IssuerSpec>, (usize, String)> {
+    let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
+    let file: File = toml::from_str(text).map_err(|error| {
+        (error.span().map_or(1, |span| line(span.start)), one_line(error.message()))
+    })?;
+    if file.issuer.is_empty() {
+        return Err((1, "there is no [[issuer]]".to_owned()));
+    }
+    let lines: Vec<_> = file.issuer.iter().map(|issuer| line(issuer.span().start)).collect();
+    let mut specs = Vec::new();
+    for (issuer, line) in file.issuer.into_iter().zip(&lines) {
+        specs.push(issuer.into_inner().spec().map_err(|why| (*line, why))?);
+    }
+    match Issuers::new(specs.clone()) {
+        Ok(_) => Ok(specs),
+        Err((at, why)) => Err((lines.get(at).copied().unwrap_or(1), why)),
+    }
+}
+
+impl PathWords {
+    fn path(self, setting: &str) -> Result<ClaimPath, String> {
+        let path = match self {
+            Self::Dotted(text) => ClaimPath::parse(&text),
+            Self::Names(names) => ClaimPath::new(names),
+        };
+        path.map_err(|why| format!("{setting}: {why}"))
+    }
+}
+
+impl Words {
+    fn spec(mut self) -> Result<IssuerSpec, String> {
+        let keys = self.keys()?;
+        let tenant = match (self.tenant_id, self.tenant_name) {
+            (Some(path), None) => TenantBy::Id(path.path("tenant_id")?),
+            (None, Some(path)) => TenantBy::Name(path.path("tenant_name")?),
+            _ => return Err("give either tenant_id or tenant_name".to_owned()),
+        };
+        let filter = self.filter.map(|path| path.path("filter")).transpose()?;
+        if filter.is_none() && self.filter_required.is_some() {
+            return Err("filter_required is given without filter".to_owned());
+        }
+        let is_required = self.filter_required.unwrap_or(true);
+        let parse = tenantry_api::parse_bound;
+        let subject = self.subject.unwrap_or(PathWords::Dotted("sub".into()));
+        Ok(IssuerSpec {
+            name: self.name,
+            iss: self.iss,
+            audience: self.audience,
+            keys,
+            claims: ClaimSpec {
+                tenant,
+                roles: self.roles.path("roles")?,
+                roles_split: self.roles_split,
+                levels: self.levels.into_iter().map(|(word, level)| (word, level.into())).collect(),
+                subject: subject.path("subject")?,
+                filter: filter.map(|path| FilterClaim { path, is_required, parse }),
+            },
+            skew: self.skew.map_or(SKEW, |span| span.0),
+            lifetime_max: self.lifetime_max.map(|span| span.0),
+        })
+    }
+
+    fn keys(&mut self) -> Result<KeysOf, String> {
+        let refresh = self.refresh.map_or(REFRESH, |span| span.0);
+        let given = (
+            self.secret_file.take(),
+            self.secret_env.take(),
+            self.jwks_file.take(),
+            self.jwks_url.take(),
+            self.discovery_url.take(),
+        );
+        let keys = match given {
+            (Some(path), None, None, None, None) => KeysOf::Secret(secret(read(&path)?)),
+            (None, Some(name), None, None, None) => {
+                let text = std::env::var(&name)
+                    .map_err(|_| format!("secret_env: the variable {name} is not set"))?;
+                KeysOf::Secret(secret(Zeroizing::new(text.into_bytes())))
+            }
+            (None, None, Some(path), None, None) => KeysOf::Set(read(&path)?.to_vec()),
+            (None, None, None, Some(url), None) => KeysOf::Fetched(KeysFrom::Url(url), refresh),
+            (None, None, None, None, Some(url)) => {
+                KeysOf::Fetched(KeysFrom::Discovery(url), refresh)
+            }
+            _ => {
+                let why = "give one of secret_file, secret_env, jwks_file, jwks_url and \
+                           discovery_url";
+                return Err(why.to_owned());
+            }
+        };
+        let is_fetched = matches!(keys, KeysOf::Fetched(..));
+        if self.refresh.is_some() && !is_fetched {
+            return Err("refresh is for keys with a URL".to_owned());
+        }
+        if refresh < REFRESH_MIN {
+            return Err("refresh must be at least 1s".to_owned());
+        }
+        Ok(keys)
+    }
+}
+
+/// The secret without the end of the line that an editor puts behind it.
+fn secret(mut bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    bytes
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let shown = path.display();
+    let wrong = |why: std::io::Error| format!("read {shown}: {why}");
+    if fs::metadata(path).map_err(wrong)?.len() > FILE_BYTES_MAX {
+        return Err(format!("{shown} has more than {FILE_BYTES_MAX} bytes"));
+    }
+    fs::read(path).map(Zeroizing::new).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One issuer, whose keys are given by these lines.
+    fn issuer(keys: &str, more: &str) -> String {
+        format!(
+            "[[issuer]]\nname = \"login\"\niss = \"https://login.example\"\naudience = \"here\"\n\
+             roles = [\"https://login.example/roles\"]\n{keys}\n{more}\n\
+             [issuer.levels]\nviewer = \"read\"\nowner = \"admin\"\n"
+        )
+    }
+
+    const URL: &str = "jwks_url = \"https://login.example/keys\"";
+    const BY_ID: &str = "tenant_id = \"app_metadata.tenant\"";
+
+    #[test]
+    fn an_issuer_is_read() {
+        let [spec] = &parse(&issuer(URL, BY_ID)).unwrap()[..] else { panic!("one issuer") };
+        let named = ClaimPath::new(vec!["https://login.example/roles".into()]).unwrap();
+        assert_eq!((&spec.claims.roles, spec.skew, spec.lifetime_max), (&named, SKEW, None));
+        assert_eq!(
+            spec.claims.tenant,
+            TenantBy::Id(ClaimPath::parse("app_metadata.tenant").unwrap())
+        );
+        assert_eq!(spec.claims.subject, ClaimPath::parse("sub").unwrap());
+        assert_eq!(spec.claims.levels["owner"], Role::Admin);
+        let more = format!("{BY_ID}\nfilter = \"filter\"\nskew = \"5s\"\nlifetime_max = \"1h\"");
+        let [spec] = &parse(&issuer(URL, &more)).unwrap()[..] else { panic!("one issuer") };
+        assert!(spec.claims.filter.as_ref().unwrap().is_required);
+        assert_eq!(spec.skew, Duration::from_secs(5));
+        assert_eq!(spec.lifetime_max, Some(Duration::from_secs(3_600)));
+    }
+
+    #[test]
+    fn a_secret_is_a_file_without_the_end_of_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let line = format!("secret_file = \"{}\"", path.display());
+        for (text, is_taken) in [
+            ("x".repeat(32) + "\n", true),
+            ("x".repeat(31) + "\n", false),
+            ("x".repeat(30) + "\r\n", false),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(parse(&issuer(&line, BY_ID)).is_ok(), is_taken);
+        }
+        fs::write(&path, "y".repeat(40)).unwrap();
+        let shown = format!("{:?}", parse(&issuer(&line, BY_ID)).unwrap());
+        assert!(!shown.contains("yyy") && !shown.contains("121, 121"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let two = format!("{}\n{}", issuer(URL, BY_ID), issuer(URL, BY_ID));
+        for (text, line, says) in [
+            (String::new(), 1, "no [[issuer]]"),
+            (issuer(URL, &format!("{BY_ID}\nsecret = \"x\"")), 8, "secret"),
+            (issuer("", BY_ID), 1, "give one of"),
+            (issuer(&format!("{URL}\nsecret_env = \"X\""), BY_ID), 1, "give one of"),
+            (issuer("secret_env = \"TENANTRY_NO_SUCH\"", BY_ID), 1, "not set"),
+            (issuer("secret_file = \"/nowhere/secret\"", BY_ID), 1, "/nowhere/secret"),
+            (issuer("jwks_url = \"http://login.example/keys\"", BY_ID), 1, "not an https URL"),
+            (issuer(URL, ""), 1, "tenant_id or tenant_name"),
+            (issuer(URL, &format!("{BY_ID}\nskew = \"6m\"")), 1, "skew"),
+            (issuer(URL, &format!("{BY_ID}\nrefresh = \"0s\"")), 1, "refresh"),
+            (issuer(URL, &format!("{BY_ID}\nfilter_required = true")), 1, "filter_required"),
+            (issuer(URL, "tenant_id = \"a..b\""), 1, "tenant_id"),
+            (two, 12, "another issuer"),
+        ] {
+            let (at, why) = parse(&text).unwrap_err();
+            assert!(at == line && why.contains(says), "{text}: line {at}: {why}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Tokens of issuers, over HTTP, in the native protocol and in Chroma's.
+
+use crate::{
+    issuer::{Issuer, KeyServer, SECRET, now},
+    on_postgres::{ask, get},
+    program::{Folder, Server, fails, tenantry},
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+const COLLECTIONS: &str = "/v1/databases/default_database/collections";
+
+/// A server that trusts one issuer of tokens, whose tenants are named by this setting.
+struct World {
+    folder: Folder,
+    server: Server,
+}
+
+impl World {
+    fn new(tenant: &str) -> Self {
+        let folder = Folder::new();
+        let file = folder.temporary.path().join("issuers.toml");
+        let secret = folder.temporary.path().join("secret");
+        fs::write(&secret, SECRET).unwrap();
+        let keys = format!("secret_file = \"{}\"", secret.display());
+        fs::write(&file, settings(&keys, tenant)).unwrap();
+        Self::with(folder)
+    }
+
+    fn with(folder: Folder) -> Self {
+        let file = folder.temporary.path().join("issuers.toml").display().to_string();
+        let server = folder.serve(&["--token-issuers", &file]);
+        Self { folder, server }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.url)
+    }
+
+    fn operator(&self, line: &str, body: &Value) -> Value {
+        let (method, path) = line.split_once(' ').unwrap();
+        get(method, &self.url(path), &self.folder.key, None, body)
+    }
+
+    /// Makes a tenant with a collection of its own name; an admin key and the tenant's id.
+    fn tenant(&self, name: &str) -> (String, u64) {
+        let made = self.operator("POST /v1/admin/tenants", &json!({ "name": name }));
+        let role = json!({ "role": "admin" });
+        let key = get("POST", &self.url("/v1/keys"), &self.folder.key, Some(name), &role);
+        let key = key["key"].as_str().unwrap().to_owned();
+        get("POST", &self.url(COLLECTIONS), &key, None, &json!({ "name": name }));
+        (key, made["id"].as_u64().unwrap())
+    }
+
+    /// Status and body, without what differs from request to request.
+    fn native(&self, line: &str, key: &str, tenant: Option<&str>, body: &Value) -> (u16, Value) {
+        let (method, path) = line.split_once(' ').unwrap();
+        let (status, _, mut answer) = ask(method, &self.url(path), key, tenant, body);
+        if let Some(error) = answer.get_mut("error").and_then(Value::as_object_mut) {
+            error.remove("request_id");
+        }
+        (status, answer)
+    }
+
+    fn chroma(&self, path: &str, header: (&str, &str)) -> (u16, Value) {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let url = format!("{}/api/v2/tenants/{path}", self.server.chroma);
+        let mut answer = agent.get(url).header(header.0, header.1).call().unwrap();
+        let text = answer.body_mut().read_to_string().unwrap();
+        (answer.status().as_u16(), serde_json::from_str(&text).unwrap())
+    }
+
+    fn reads(&self, token: &str) -> (u16, Value) {
+        self.native(&format!("GET {COLLECTIONS}"), token, None, &Value::Null)
+    }
+}
+
+fn settings(keys: &str, tenant: &str) -> String {
+    format!(
+        "[[issuer]]\nname = \"login\"\niss = \"https://login.example\"\naudience = \"tenantry\"\n\
+         {keys}\n{tenant}\nroles = \"app_metadata.roles\"\nfilter = \"only\"\n\
+         filter_required = false\n\n\
+         [issuer.levels]\nviewer = \"read\"\neditor = \"write\"\nowner = \"admin\"\n"
+    )
+}
+
+const BY_NAME: &str = "tenant_name = \"org\"";
+const BY_ID: &str = "tenant_id = \"org\"";
+
+fn claims(tenant: &Value, role: &str) -> Value {
+    json!({
+        "iss": "https://login.example", "aud": ["tenantry", "other"], "sub": "alice",
+        "iat": now(), "exp": now() + 600.0, "org": tenant, "app_metadata": { "roles": [role] },
+    })
+}
+
+fn token(tenant: &Value, role: &str) -> String {
+    Issuer::shared().token(&claims(tenant, role))
+}
+
+fn names(answer: &(u16, Value)) -> Vec<&str> {
+    assert_eq!(answer.0, 200, "{answer:?}");
+    let list = answer.1.get("collections").unwrap_or(&answer.1).as_array().unwrap();
+    list.iter().map(|one| one["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_token_acts_in_its_own_tenant_and_is_answered_elsewhere_as_a_key_is() {
+    for setting in [BY_NAME, BY_ID] {
+        let world = World::new(setting);
+        let (key, id) = world.tenant("acme");
+        world.tenant("globex");
+        let means = if setting == BY_ID { json!(id.to_string()) } else { json!("acme") };
+        let token = token(&means, "owner");
+        assert_eq!(names(&world.reads(&token)), ["acme"]);
+        let list = format!("GET {COLLECTIONS}");
+        assert_eq!(world.native(&list, &token, Some("acme"), &Value::Null).0, 200);
+        for other in ["globex", "nobody"] {
+            let of_key = world.native(&list, &key, Some(other), &Value::Null);
+            let of_token = world.native(&list, &token, Some(other), &Value::Null);
+            assert!(of_key.0 == 404 && of_key == of_token, "{of_key:?} {of_token:?}");
+        }
+        let operators = world.native("GET /v1/admin/tenants", &token, None, &Value::Null);
+        assert_eq!(operators.0, 403, "{operators:?}");
+    }
+}
+
+#[test]
+fn chromas_clients_send_the_same_token() {
+    let world = World::new(BY_NAME);
+    let (key, _) = world.tenant("acme");
+    world.tenant("globex");
+    let token = token(&json!("acme"), "viewer");
+    let bearer = format!("Bearer {token}");
+    for header in [("x-chroma-token", &*token), ("authorization", &*bearer)] {
+        for tenant in ["default_tenant", "acme"] {
+            let path = format!("{tenant}/databases/default_database/collections");
+            assert_eq!(names(&world.chroma(&path, header)), ["acme"]);
+        }
+        for tenant in ["globex", "nobody"] {
+            let path = format!("{tenant}/databases/default_database/collections");
+            let of_key = world.chroma(&path, ("x-chroma-token", &key));
+            assert!(of_key.0 == 404 && of_key == world.chroma(&path, header), "{of_key:?}");
+        }
+    }
+}
+
+#[test]
+fn a_role_is_what_the_issuers_word_means_here() {
+    let world = World::new(BY_NAME);
+    world.tenant("acme");
+    let make = |role: &str, name: &str| {
+        let (body, token) = (json!({ "name": name }), token(&json!("acme"), role));
+        world.native(&format!("POST {COLLECTIONS}"), &token, None, &body).0
+    };
+    assert_eq!((make("viewer", "a"), make("editor", "b"), make("guest", "c")), (403, 201, 401));
+    let keys = |role: &str| {
+        world.native("GET /v1/keys", &token(&json!("acme"), role), None, &Value::Null).0
+    };
+    assert_eq!((keys("editor"), keys("owner")), (403, 200));
+}
+
+#[test]
+fn a_suspended_tenant_and_one_that_is_gone_are_closed_to_tokens_as_to_keys() {
+    let world = World::new(BY_ID);
+    let (key, id) = world.tenant("acme");
+    let token = token(&json!(id), "owner");
+    assert_eq!(names(&world.reads(&token)), ["acme"]);
+    world.operator("POST /v1/admin/tenants/acme/suspend", &Value::Null);
+    let of_key = world.reads(&key);
+    assert!(of_key.0 == 403 && of_key == world.reads(&token), "{of_key:?}");
+    world.operator("POST /v1/admin/tenants/acme/resume", &Value::Null);
+    assert_eq!(world.reads(&token).0, 200);
+    world.operator("DELETE /v1/admin/tenants/acme", &Value::Null);
+    let (status, answer) = world.reads(&token);
+    assert_eq!((status, world.reads(&key).0), (401, 401));
+    assert_eq!(answer["error"]["message"], "the token is not valid");
+    assert_eq!(world.reads(&self::token(&json!(id + 1_000), "owner")), (status, answer));
+}
+
+#[test]
+fn a_name_that_was_given_again_is_not_what_an_older_token_means() {
+    let world = World::new(BY_NAME);
+    world.tenant("acme");
+    let old = token(&json!("acme"), "owner");
+    assert_eq!(world.reads(&old).0, 200);
+    world.operator("DELETE /v1/admin/tenants/acme", &Value::Null);
+    let gone = world.reads(&old);
+    assert_eq!(gone.0, 401);
+    world.tenant("acme");
+    assert_eq!(world.reads(&old), gone);
+    assert_eq!(world.reads(&token(&json!("acme"), "owner")).0, 200);
+}
+
+#[test]
+fn no_tenant_is_renamed_to_what_tokens_of_another_one_name() {
+    let rename = |setting: &str| {
+        let world = World::new(setting);
+        world.tenant("acme");
+        let line = "PATCH /v1/admin/tenants/acme";
+        world.native(line, &world.folder.key, None, &json!({ "name": "globex" })).0
+    };
+    assert_eq!((rename(BY_NAME), rename(BY_ID)), (501, 200));
+}
+
+#[test]
+fn the_tenants_log_says_who_it_was() {
+    let world = World::new(BY_NAME);
+    let (key, _) = world.tenant("acme");
+    let made = json!({ "name": "notes" });
+    let token = token(&json!("acme"), "editor");
+    assert_eq!(world.native(&format!("POST {COLLECTIONS}"), &token, None, &made).0, 201);
+    let log = get("GET", &world.url("/v1/audit"), &key, None, &Value::Null).to_string();
+    assert!(log.contains("\"user:login/alice\""), "{log}");
+}
+
+#[test]
+fn a_token_reaches_the_records_of_its_filter_alone() {
+    let world = World::new(BY_NAME);
+    let (key, _) = world.tenant("acme");
+    let records = json!({ "records": [
+        { "id": "a", "vector": [1.0], "metadata": { "of": "alice" } },
+        { "id": "b", "vector": [1.0], "metadata": { "of": "bob" } },
+    ]});
+    get("POST", &world.url(&format!("{COLLECTIONS}/acme/records/upsert")), &key, None, &records);
+    let count = |only: Value| {
+        let mut claims = claims(&json!("acme"), "viewer");
+        claims["only"] = only;
+        let token = Issuer::shared().token(&claims);
+        let path = format!("POST {COLLECTIONS}/acme/records/get");
+        let (status, answer) = world.native(&path, &token, None, &json!({}));
+        (status, answer["records"].as_array().map(Vec::len))
+    };
+    assert_eq!(count(json!({ "of": "alice" })), (200, Some(1)));
+    for bad in [json!({}), json!("of = 'alice'"), json!({ "$near": 1 }), Value::Null] {
+        assert_eq!(count(bad.clone()).0, 401, "{bad}");
+    }
+}
+
+#[test]
+fn keys_are_fetched_and_fetched_again() {
+    let (old, new) = (Issuer::ed25519("1"), Issuer::ed25519("2"));
+    let keys = KeyServer::start(old.jwks());
+    for setting in [
+        format!("jwks_url = \"{}/keys\"", keys.url),
+        format!("discovery_url = \"{}/.well-known/openid-configuration\"", keys.url),
+    ] {
+        keys.set(old.jwks());
+        let folder = Folder::new();
+        let file = folder.temporary.path().join("issuers.toml");
+        fs::write(&file, settings(&format!("{setting}\nrefresh = \"1s\""), BY_NAME)).unwrap();
+        let world = World::with(folder);
+        world.tenant("acme");
+        let claims = claims(&json!("acme"), "viewer");
+        let (of_old, of_new) = (old.token(&claims), new.token(&claims));
+        until(&world, &of_old, 200);
+        assert_eq!(world.reads(&of_new).0, 401);
+        keys.set(new.jwks());
+        until(&world, &of_new, 200);
+        assert_eq!(world.reads(&of_old).0, 401);
+        // What is no set of keys changes nothing.
+        keys.set("<html>".into());
+        sleep(Duration::from_millis(1_500));
+        assert_eq!(world.reads(&of_new).0, 200);
+        world.server.stop();
+    }
+}
+
+fn until(world: &World, token: &str, status: u16) {
+    let begun = Instant::now();
+    loop {
+        let answer = world.reads(token);
+        if answer.0 == status {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{answer:?}");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn an_issuer_that_does_not_answer_is_a_503_and_stops_no_server() {
+    let folder = Folder::new();
+    let file = folder.temporary.path().join("issuers.toml");
+    // Nobody listens there.
+    let keys = "jwks_url = \"http://127.0.0.1:1/keys\"";
+    fs::write(&file, settings(keys, BY_NAME)).unwrap();
+    let world = World::with(folder);
+    let (key, _) = world.tenant("acme");
+    let token = Issuer::ed25519("1").token(&claims(&json!("acme"), "viewer"));
+    assert_eq!((world.reads(&token).0, world.reads(&key).0), (503, 200));
+    let log = world.server.stop();
+    assert!(log.contains("fetch an issuer's keys") && log.contains("login"), "{log}");
+}
+
+#[test]
+fn settings_of_issuers_are_looked_at_before_anything_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("issuers.toml"));
+    let serve = || {
+        let mut command = tenantry(&["serve", "--listen", "127.0.0.1:0", "--token-issuers"]);
+        command.arg(&file).arg("--data-dir").arg(&data);
+        command
+    };
+    fails(&mut serve(), &["read the token issuers", "issuers.toml"]);
+    fs::write(&file, settings("secret_env = \"OUR_SECRET\"", BY_NAME)).unwrap();
+    fails(&mut serve(), &["issuers.toml", "line 1", "OUR_SECRET is not set"]);
+    let short = fails_with(serve(), "OUR_SECRET", "too short");
+    assert!(short.contains("at least 32") && !short.contains("too short"), "{short}");
+    assert!(!data.exists());
+}
+
+/// What is said with this variable.
+fn fails_with(mut command: std::process::Command, name: &str, value: &str) -> String {
+    let out = command.env(name, value).output().unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    String::from_utf8(out.stderr).unwrap()
+}
