@@ -22,6 +22,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -50,6 +51,8 @@ const WIDE_CIRCLE: [(&str, &str); 6] = [
     ("pg", "database"),
     ("home", "shared"),
 ];
+/// How often it is asked how far a move is: an operator's program may, without being felt.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What a move may add to the longest operation of the tenant on ids that it names.
 const DELAY_MS: f64 = 50.0;
 /// How long the tenant is left in a place, to see how it does there.
@@ -96,6 +99,11 @@ impl Span {
         self.operations.iter().map(|one| one.took_ms).collect()
     }
 
+    /// The same of its queries only.
+    fn queries(&self) -> Vec<f64> {
+        self.operations.iter().filter(|one| one.is_query).map(|one| one.took_ms).collect()
+    }
+
     /// What the neighbour's questions took, while a move was under way if there was any.
     fn neighbour(&self) -> Vec<f64> {
         let is_beside = |at| self.moves.iter().any(|one| one.from <= at && at <= one.to);
@@ -140,12 +148,29 @@ struct Move {
     place: String,
     /// The longest pause of writes, by the server's account.
     pause_ms: f64,
+    /// What it did, each from when it was first seen.
+    phases: Vec<(Instant, String)>,
 }
 
 impl Move {
     fn took_ms(&self) -> f64 {
         (self.to - self.from).as_secs_f64() * 1e3
     }
+}
+
+/// The neighbour's p99 in each phase of the moves, and of how many questions: where moves are felt.
+fn by_phase(moved: &[Span]) -> BTreeMap<String, (usize, f64)> {
+    let mut took: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for span in moved {
+        for (due, ms) in &span.neighbour {
+            let phases = span.moves.iter().filter(|one| one.from <= *due && *due < one.to);
+            let phase = phases.flat_map(|one| &one.phases).rfind(|(since, _)| since <= due);
+            if let Some((_, phase)) = phase {
+                took.entry(phase.clone()).or_default().push(*ms);
+            }
+        }
+    }
+    took.into_iter().map(|(phase, ms)| (phase, (ms.len(), percentile(&ms, 99.0)))).collect()
 }
 
 /// A server in files, and the database of PostgreSQL that it knows as `pg`.
@@ -225,15 +250,20 @@ fn go(target: &Target, tenants: &Tenants, (location, isolation): (&str, &str)) -
     let from = Instant::now();
     let body = json!({ "isolation": isolation, "location": location }).to_string();
     connection.send(&request("POST", &path, operator, Some(body.as_bytes())))?.success()?;
+    let mut phases: Vec<(Instant, String)> = Vec::new();
     loop {
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(LOOK_EVERY);
         let status = connection.send(&request("GET", &path, operator, None))?.json()?;
+        let phase = status["phase"].as_str().context("no phase")?;
+        if phases.last().is_none_or(|(_, last)| last != phase) {
+            phases.push((Instant::now(), phase.to_owned()));
+        }
         if status["over"] == true {
             ensure!(status["phase"] == "done", "{status}");
             let pause_ms = status["longest_pause_ms"].as_f64().context("no pause")?;
             let (to, place) = (Instant::now(), format!("{location} {isolation}"));
             thread::sleep(STAY);
-            return Ok(Move { from, to, place, pause_ms });
+            return Ok(Move { from, to, place, pause_ms, phases });
         }
     }
 }
@@ -373,6 +403,7 @@ fn rows(alone: &[Span], moved: &[Span]) -> Vec<Row> {
             ..row("neighbour's p99, of all", &|_| 0.0, Goal::AtMost(1.2))
         },
         row("moved tenant's p50", &|one| percentile(&one.took(), 50.0), Goal::Shown),
+        row("moved tenant's queries, p50", &|one| percentile(&one.queries(), 50.0), Goal::Shown),
         row("moved tenant's p99", &|one| percentile(&one.took(), 99.0), Goal::Shown),
         row("moved tenant's longest", &|one| percentile(&one.took(), 100.0), Goal::Shown),
     ]
@@ -389,11 +420,16 @@ fn details(options: &Options, alone: &[Span], moved: &[Span]) -> Value {
             }));
         }
     }
+    let phases = by_phase(moved);
+    for (phase, (questions, p99)) in &phases {
+        println!("  neighbour's p99 in {phase}: {p99:.2} ms of {questions} questions");
+    }
     let longest = |spans| each(spans, |one| percentile(&one.took(), 100.0));
     json!({
         "records": options.records,
         "operations": moved.iter().map(|span| span.operations.len()).sum::<usize>(),
         "moves": moves,
+        "neighbour_p99_ms_by_phase": phases,
         "longest_ms": longest(moved),
         "longest_without_ms": longest(alone),
     })
