@@ -74,7 +74,7 @@ async fn admitted(
     let has_body = has_body(&request);
     let served = engine.in_turns(&admission, has_body, next.run(request)).await;
     let mut response = served.unwrap_or_else(|error| Failure::from(error).into_response());
-    rates::tell(response.headers_mut(), admission.left());
+    rates::tell(response.headers_mut(), &admission);
     Ok(rates::hold(response, admission))
 }
 

@@ -63,8 +63,8 @@ impl Standing {
         self.expires_at.is_some_and(|end| now >= end)
     }
 
-    /// [`crate::KeyDirectory::revocations`] before the key or the tenant was looked up. As long as it has not
-    /// grown, nothing needs to be looked up again.
+    /// [`crate::KeyDirectory::revocations`] before the key or the tenant was looked up. As long as it
+    /// has not grown, nothing needs to be looked up again.
     pub fn revocations(&self) -> u64 {
         self.revocations
     }

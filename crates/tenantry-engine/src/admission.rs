@@ -5,7 +5,7 @@
 use crate::{
     Engine,
     engine::Inner,
-    limiter::{Admitted, Left, Limiter, Refused},
+    limiter::{Admitted, Left, Limiter, Refused, told},
 };
 use std::{
     sync::{
@@ -81,6 +81,11 @@ impl Admission {
     /// What is left of each rate that the tenant has, the shortest first, this request counted.
     pub fn left(&self) -> &[Left] {
         &self.outcome.left
+    }
+
+    /// The names and values of headers that say what is left; none if the tenant has no rates.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, String)> {
+        told::headers(self.left()).into_iter().flatten()
     }
 
     /// [`ErrorKind::LimitExceeded`] with the seconds to wait if the request is not served.

@@ -189,8 +189,8 @@ impl Engine {
         placement::spawn(&self.0, policy);
     }
 
-    /// Who presents this key or token of an issuer; `None` means that nothing was presented. Must precede everything
-    /// else that a listener does with a request.
+    /// Who presents this key or token of an issuer; `None` means that nothing was presented. Must
+    /// precede everything else that a listener does with a request.
     ///
     /// The principal stands for this one request: a key that is revoked, expires or loses its
     /// tenant is refused from the next call on, but a principal that exists is not called back.
@@ -322,8 +322,8 @@ impl Engine {
         }
     }
 
-    /// The answer to a tenant's key or token that names another tenant: the same work and the same words
-    /// whether that tenant exists or not, because nobody looks.
+    /// The answer to a tenant's key or token that names another tenant: the same work and the same
+    /// words whether that tenant exists or not, because nobody looks.
     fn cross_tenant(&self, who: &Principal, own: TenantId, name: &TenantName) -> Error {
         let error = Error::not_found(Resource::Tenant, name.as_str());
         let (actor, reason) = (who.to_string(), AuditReason::ForeignTenant);

@@ -8,6 +8,7 @@
 mod gcra;
 #[cfg(test)]
 mod tests;
+pub(crate) mod told;
 
 use gcra::{Asked, Mark};
 use parking_lot::Mutex;

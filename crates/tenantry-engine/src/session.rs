@@ -27,7 +27,7 @@ impl<L: Level> Session<L> {
     /// What the tenant has now of its plan.
     pub async fn allowance(&self) -> Result<Allowance> {
         let found = self.inner.store.allowance(self.scope.tenant()).await?;
-        found.ok_or_else(|| Error::not_found(Resource::Tenant, "(deleted)"))
+        found.ok_or_else(|| Error::not_found(Resource::Tenant, self.tenant.name.as_str()))
     }
 
     /// Makes sure that what is looked up next is as it is stored now, whichever node has changed

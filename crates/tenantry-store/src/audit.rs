@@ -4,7 +4,7 @@ mod verify;
 
 pub use verify::{ChainBreak, ChainVerifier};
 
-use tenantry_auth::RequestId;
+use tenantry_auth::{Author, RequestId};
 use tenantry_types::{ErrorKind, Timestamp};
 
 /// Whether the action was done.
@@ -119,6 +119,13 @@ pub struct AuditNote {
     pub reason: AuditReason,
     /// In which request, if it was one.
     pub request: Option<RequestId>,
+}
+
+impl AuditEvent {
+    /// The same of the request in which its author acts, with an outcome that says all.
+    pub fn by(self, author: Author<'_>) -> AuditNote {
+        AuditNote { request: author.request().cloned(), ..self.into() }
+    }
 }
 
 impl From<AuditEvent> for AuditNote {

@@ -3,7 +3,6 @@
 use super::{
     DEFAULT_TENANT,
     error::{Failure, REQUEST_ID},
-    rates,
 };
 use axum::{
     body::HttpBody,
@@ -39,7 +38,11 @@ pub(crate) async fn authenticate(
     let admission = engine.admit(&who).await?;
     let served = engine.in_turns(&admission, has_body, next.run(request)).await;
     let mut response = served.unwrap_or_else(|error| Failure::from(error).into_response());
-    rates::tell(response.headers_mut(), admission.left());
+    for (name, value) in admission.headers() {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
     Ok(response)
 }
 

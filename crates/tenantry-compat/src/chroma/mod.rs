@@ -13,7 +13,6 @@ mod extract;
 mod filter;
 mod handler;
 mod name;
-mod rates;
 mod routes;
 mod schema;
 mod wire;

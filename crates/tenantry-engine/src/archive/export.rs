@@ -22,7 +22,7 @@ use std::{
 };
 use tenantry_auth::Admin;
 use tenantry_store::{
-    ArchiveKey, AuditEvent, AuditNote, AuditOutcome, CollectionInfo, DatabaseInfo, Snapshot,
+    ArchiveKey, AuditEvent, AuditOutcome, CollectionInfo, DatabaseInfo, Snapshot,
 };
 use tenantry_types::{DatabaseName, Error, ErrorKind, Record, Result, TenantName};
 use tokio::{
@@ -136,8 +136,7 @@ impl Session<Admin> {
             outcome: AuditOutcome::Done,
             count: 1,
         };
-        let request = scope.author().request().cloned();
-        let note = AuditNote { request, ..event.into() };
+        let note = event.by(scope.author());
         let system = inner.authority.system("a tenant is exported or copied");
         inner.store.append_audit(&system, vec![(scope.tenant(), note)]).await?;
         Ok(snapshot)

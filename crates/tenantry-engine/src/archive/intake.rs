@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Weak},
 };
 use tenantry_auth::{OperatorScope, TenantId};
-use tenantry_store::{AuditEvent, AuditNote, AuditOutcome, PublicKey};
+use tenantry_store::{AuditEvent, AuditOutcome, PublicKey};
 use tenantry_types::{Error, ErrorKind, Result};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -70,8 +70,7 @@ impl Notes {
                         count: 1,
                     };
                     // A key that is cut off names nobody, however long the tenant's name is.
-                    let request = self.by.author().request().cloned();
-                    let note = AuditNote { request, ..event.into() };
+                    let note = event.by(self.by.author());
                     self.inner.denials.add(TenantId::INSTALLATION, note);
                 }
             }

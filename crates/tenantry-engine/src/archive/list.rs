@@ -10,7 +10,7 @@ use super::{
 };
 use serde::Serialize;
 use tenantry_auth::TenantId;
-use tenantry_store::{AuditEvent, AuditNote, AuditOutcome, PublicKey, Signature};
+use tenantry_store::{AuditEvent, AuditOutcome, PublicKey, Signature};
 use tenantry_types::{Error, Result};
 
 const FORMAT: &str = "tenantry-archive-list";
@@ -61,8 +61,7 @@ impl Importer {
             outcome: AuditOutcome::Done,
             count: 1,
         };
-        let request = self.scope.author().request().cloned();
-        let note = AuditNote { request, ..event.into() };
+        let note = event.by(self.scope.author());
         let system = self.inner.authority.system("a list of archives is signed");
         self.inner.store.append_audit(&system, vec![(TenantId::INSTALLATION, note)]).await?;
         let signature = key.sign(&statement(&hash)?)?;

@@ -157,8 +157,8 @@ impl<B: Carry> Tenancy<B> {
         .await
     }
 
-    /// Makes a tenant whole that was filled, with these limits, plan and exceptions. Its log says `told`, and the
-    /// operator's log that and `target`.
+    /// Makes a tenant whole that was filled, with these limits, plan and exceptions. Its log says
+    /// `told`, and the operator's log that and `target`.
     pub(crate) async fn end_arrival(
         self: &Arc<Self>,
         scope: &OperatorScope,
