@@ -6,6 +6,7 @@ use crate::{
     machine::{Need, Venv, ensure, on_path},
     placement::Placement,
     postgres::{self, Postgres},
+    schemathesis,
     step::{Steps, cargo, command, root, run},
     tidy,
 };
@@ -19,7 +20,7 @@ const CLIENT_TESTS_FEW: &[&str] = &["test_isolation.py", "test_records.py"];
 
 /// What building and the tests use beside Rust and its C compiler: to build the allocator, to watch
 /// and limit child processes, to have a full disk, to unpack the store's fixtures, to run what the
-/// documents print, a pooler, and Python for the real clients and for PostgreSQL.
+/// documents print, a pooler, a Redis, and Python for the real clients and for PostgreSQL.
 const NEEDS: &[Need] = &[
     Need::program("make", "make"),
     Need::program("strace", "strace"),
@@ -30,6 +31,7 @@ const NEEDS: &[Need] = &[
     Need::program("tar", "tar"),
     Need::program("curl", "curl"),
     Need::program("pgbouncer", "pgbouncer"),
+    Need::program("redis-server", "redis-server"),
     Need::PYTHON,
 ];
 
@@ -74,6 +76,7 @@ fn tests(steps: &mut Steps, full: bool) -> Result<()> {
     let server = server.context("PostgreSQL was started")?;
     steps.run("Rust tests", || rust_tests(&server))?;
     steps.run("doctests", || run(&mut cargo(&["test", "--workspace", "--doc"])))?;
+    steps.run("schemathesis", schemathesis::against_debug_build)?;
     for (number, placement) in Placement::ALL.iter().enumerate() {
         let much = full || *placement == Placement::USUAL;
         let name = |run: &str| format!("{run}{number}");

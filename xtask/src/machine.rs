@@ -15,25 +15,34 @@ use std::{
 const STAMP: &str = "made-from.txt";
 const MINIMUM: (u32, u32) = (3, 11);
 
-/// A Python environment with everything that `clients/requirements.txt` names.
+/// A Python environment with everything that a list of requirements names.
 #[derive(Debug)]
 pub(crate) struct Venv(PathBuf);
 
 impl Venv {
-    /// The environment in `target/venv`; made anew when its requirements have changed, from the
-    /// package index that pip is configured with.
+    /// The environment in `target/venv`, with the real clients, as `clients/requirements.txt` and
+    /// `clients/constraints.txt` have it.
     pub(crate) fn ensure() -> Result<Self> {
-        let venv = Self(target().join("venv"));
-        let clients = root().join("clients");
-        let requirements = clients.join("requirements.txt");
-        let constraints = clients.join("constraints.txt");
+        Self::made("venv", "clients")
+    }
+
+    /// The environment in `target/venv-schemathesis`: it needs another Hypothesis than Chroma's
+    /// own suite.
+    pub(crate) fn schemathesis() -> Result<Self> {
+        Self::made("venv-schemathesis", "clients/schemathesis")
+    }
+
+    /// An environment below `target`; made anew when the requirements in a folder of the checkout
+    /// have changed, from the package index that pip is configured with.
+    fn made(name: &str, folder: &str) -> Result<Self> {
+        let venv = Self(target().join(name));
+        let requirements = root().join(folder).join("requirements.txt");
+        let constraints = root().join(folder).join("constraints.txt");
         let python = find_python()?;
-        let want = format!(
-            "{}\n{}{}",
-            python.version,
-            fs::read_to_string(&requirements).context("read clients/requirements.txt")?,
-            fs::read_to_string(&constraints).context("read clients/constraints.txt")?
-        );
+        let read = |file: &Path| {
+            fs::read_to_string(file).with_context(|| format!("read {}", file.display()))
+        };
+        let want = format!("{}\n{}{}", python.version, read(&requirements)?, read(&constraints)?);
         let stamp = venv.0.join(STAMP);
         if fs::read_to_string(&stamp).is_ok_and(|made| made == want) {
             return Ok(venv);
@@ -46,7 +55,7 @@ impl Venv {
             .arg(&requirements)
             .arg("--constraint")
             .arg(&constraints))?;
-        fs::write(stamp, want).context("write the stamp of target/venv")?;
+        fs::write(stamp, want).with_context(|| format!("write the stamp of target/{name}"))?;
         Ok(venv)
     }
 

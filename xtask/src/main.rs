@@ -11,6 +11,7 @@ mod layers;
 mod machine;
 mod placement;
 mod postgres;
+mod schemathesis;
 mod server;
 mod step;
 mod tidy;
@@ -36,9 +37,9 @@ enum Command {
     /// The whole check of a checkout, exactly as CI runs it; stops at the first failure
     ///
     /// Steps: needed tools, formatting, tidy, layers, clippy, build, Python environment, PostgreSQL,
-    /// Rust tests, doctests, real clients, Chroma's own suite (short), both in few tests on every
-    /// other backend and isolation, rustdoc. All steps share one profile and one feature set, so that
-    /// nothing is built twice.
+    /// Rust tests, doctests, schemathesis, real clients, Chroma's own suite (short), both in few
+    /// tests on every other backend and isolation, rustdoc. All steps share one profile and one
+    /// feature set, so that nothing is built twice.
     Ci,
     /// Rust tests, then the real Python clients against the built program
     ///
@@ -60,6 +61,10 @@ enum Command {
     /// `clients/chroma/suite/excluded.txt`; one that passes although it is listed there fails the
     /// run, so that the list can only shrink.
     ChromaSuite(chroma_suite::Options),
+    /// Ask the server everything that its OpenAPI document allows, and forbids, by schemathesis
+    ///
+    /// Once as an operator and once as a tenant's administrator. CI does it for half a minute each.
+    Schemathesis(schemathesis::Options),
     /// Compare Tenantry with other servers, or measure it alone; results go to `target/bench`
     Bench {
         #[command(subcommand)]
@@ -84,6 +89,7 @@ fn run(command: Command) -> Result<()> {
         Command::Layers => layers::check(),
         Command::Tidy => tidy::check(),
         Command::ChromaSuite(options) => chroma_suite::run(&options),
+        Command::Schemathesis(options) => schemathesis::run(&options),
         Command::Bench { which } => bench::run(&which),
     }
 }

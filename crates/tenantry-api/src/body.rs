@@ -11,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
-use tenantry_engine::{Engine, Error, ErrorKind, Limits};
+use tenantry_engine::{Engine, Error, ErrorKind, IdempotencyKey, Limits};
 
 /// Extractor: the names in the path, percent-decoded.
 pub(crate) struct Names<T>(pub(crate) T);
@@ -41,6 +41,23 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Engine> for Search<T> {
     }
 }
 
+/// Extractor: by what a repetition of the request is known, if its caller says so.
+pub(crate) struct Repeatable(pub(crate) Option<IdempotencyKey>);
+
+impl FromRequestParts<Engine> for Repeatable {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Engine) -> Result<Self> {
+        let mut values = parts.headers.get_all("idempotency-key").iter();
+        let Some(value) = values.next() else { return Ok(Self(None)) };
+        if values.next().is_some() {
+            return Err(Failure::invalid("Idempotency-Key: send it once"));
+        }
+        // What is no text is no visible ASCII either.
+        Ok(Self(Some(IdempotencyKey::parse(value.to_str().unwrap_or_default())?)))
+    }
+}
+
 /// Extractor: the JSON body. An empty body reads as `{}`.
 pub(crate) struct Body<T>(pub(crate) T);
 
@@ -63,7 +80,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Engine> for Body<T> {
 }
 
 /// True if the body is declared as JSON, false if nothing is declared.
-fn declares_json(headers: &HeaderMap) -> Result<bool> {
+pub(crate) fn declares_json(headers: &HeaderMap) -> Result<bool> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(false) };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     let suffix = essence.rsplit_once('+').map(|(_, suffix)| suffix);
@@ -91,6 +108,10 @@ fn too_large() -> Failure {
 
 /// Parses JSON; the message names line and column.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // A list would be taken for the members of an object in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Failure::invalid("body: an object is expected, not a list"));
+    }
     serde_json::from_slice(bytes).map_err(|why| Failure::invalid(format!("body: {why}")))
 }
 

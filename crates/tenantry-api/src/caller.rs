@@ -4,6 +4,7 @@ use crate::{
     error::{Failure, Result},
     observe::REQUEST_ID,
     rates,
+    routes::no_route,
 };
 use axum::{
     body::HttpBody,
@@ -15,8 +16,8 @@ use axum::{
 use percent_encoding::percent_decode;
 use std::sync::{Arc, OnceLock};
 use tenantry_engine::{
-    Engine, Error, ErrorKind, Level, Operator, Principal, RequestId, Select, Session, TenantId,
-    TenantName, archive::Importer,
+    Callers, ClientAddress, Engine, Error, ErrorKind, Level, Operator, Payer, Principal, RequestId,
+    Select, Session, TenantId, TenantName, archive::Importer,
 };
 
 const TENANT: &str = "x-tenant-id";
@@ -32,50 +33,71 @@ struct Caller {
     opened: Arc<OnceLock<TenantId>>,
 }
 
-/// Middleware: nobody passes without a valid credential. Puts the [`Principal`] and, once a
-/// session was opened, the [`TenantId`] into the response's extensions for the observing layer.
+/// Middleware: nobody passes without a valid credential. Says whose the request is to the observing
+/// layer, and puts the [`TenantId`] of a session that was opened into the response's extensions.
 pub(crate) async fn authenticate(
-    State(engine): State<Engine>,
+    State((engine, callers)): State<(Engine, Callers)>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let outcome = match token(request.headers()) {
-        Ok(token) => engine.authenticate(token.as_deref()).await,
+        Ok(token) => {
+            let client = request.extensions().get::<ClientAddress>().map(|client| client.0);
+            engine.authenticate_from(token.as_deref(), client).await
+        }
         Err(error) => Err(error),
     };
     let who = match outcome {
-        Ok(who) => who.in_request(request_id(request.headers())),
+        Ok(who) => who.in_request(request_id(request.headers())).at_host(host(&request)),
         Err(error) => return Failure::from(error).into_response(),
     };
+    if let Some(payer) = request.extensions().get::<Payer>() {
+        payer.settle(&who);
+    }
     let opened = Arc::new(OnceLock::new());
     request.extensions_mut().insert(Caller { who: who.clone(), opened: Arc::clone(&opened) });
-    let served = admitted(&engine, &who, request, next).await;
+    let served = admitted((&engine, callers), &who, request, next).await;
     let mut response = served.unwrap_or_else(IntoResponse::into_response);
-    response.extensions_mut().insert(who);
     if let Some(tenant) = opened.get() {
         response.extensions_mut().insert(*tenant);
     }
     response
 }
 
+/// The tenant that the request's address names, as the layer around all protocols has noted it.
+fn host(request: &Request) -> Option<Arc<TenantName>> {
+    request.extensions().get::<Arc<TenantName>>().cloned()
+}
+
 /// The request's id, which the observing layer has put there if its caller has not.
-fn request_id(headers: &HeaderMap) -> Option<RequestId> {
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<RequestId> {
     headers.get(REQUEST_ID)?.to_str().ok().and_then(RequestId::parse)
 }
 
 /// Serves a request within its tenant's rates, and tells what is left of them.
 async fn admitted(
-    engine: &Engine,
+    (engine, callers): (&Engine, Callers),
     who: &Principal,
     request: Request,
     next: Next,
 ) -> Result<Response> {
     let admission = engine.admit(who).await?;
     let has_body = has_body(&request);
-    let served = engine.in_turns(&admission, has_body, next.run(request)).await;
+    let serve = async {
+        // In place of what an unknown path would be answered, so that nothing tells them apart.
+        if !callers.include(who) {
+            return no_route(request.uri().clone()).await.into_response();
+        }
+        match engine.check_host(who).await {
+            Ok(()) => next.run(request).await,
+            Err(error) => Failure::from(error).into_response(),
+        }
+    };
+    let served = engine.in_turns(&admission, has_body, serve).await;
     let mut response = served.unwrap_or_else(|error| Failure::from(error).into_response());
     rates::tell(response.headers_mut(), &admission);
-    Ok(rates::hold(response, admission))
+    response.extensions_mut().insert(Arc::new(admission));
+    Ok(response)
 }
 
 /// True if whoever serves the request waits for its body before anything else.
@@ -130,6 +152,17 @@ fn caller(parts: &Parts) -> Result<&Caller> {
 /// Who sent a request on a protected route.
 pub(crate) fn principal(parts: &Parts) -> Result<&Principal> {
     Ok(&caller(parts)?.who)
+}
+
+/// Extractor: who sent the request.
+pub(crate) struct Who(pub(crate) Principal);
+
+impl FromRequestParts<Engine> for Who {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Engine) -> Result<Self> {
+        Ok(Self(caller(parts)?.who.clone()))
+    }
 }
 
 /// Extractor: the operator's handle.

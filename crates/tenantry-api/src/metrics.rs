@@ -1,4 +1,5 @@
-//! Totals for Prometheus. No label names a tenant: a tenant's numbers are its own.
+//! Totals for Prometheus, for operators. A tenant is a number here, never its name, which somebody
+//! else may get later; and only the busiest are told apart, so that there are never more series.
 
 use crate::HttpTotals;
 use prometheus_client::{
@@ -8,17 +9,27 @@ use prometheus_client::{
     registry::Registry,
 };
 use std::{fmt, time::Duration};
-use tenantry_engine::{Engine, Error, Health, MoveTotals, PauseTotals, Result, Totals};
+use tenantry_engine::{
+    Engine, Error, Health, MoveTotals, PauseTotals, Result, TenantId, TenantSizes, Totals,
+    busiest::{Outcome, Ranking, Tally},
+};
 
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All totals of the engine and, if requests are observed, of HTTP.
-pub(crate) fn text(engine: &Engine, http: Option<&HttpTotals>) -> Result<String> {
+/// All totals of the engine and, if requests are observed, of HTTP and of tenants.
+pub(crate) fn text(
+    engine: &Engine,
+    http: Option<&HttpTotals>,
+    tenants: Option<TenantTotals>,
+) -> Result<String> {
     let mut registry = Registry::with_prefix("tenantry");
     let ready = engine.health() == Health::Ready;
     registry.register_collector(Box::new(EngineTotals { totals: engine.totals(), ready }));
     if let Some(http) = http {
         http.register(&mut registry);
+    }
+    if let Some(tenants) = tenants {
+        registry.register_collector(Box::new(tenants));
     }
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|e| Error::internal("write metrics").with_source(e))?;
@@ -34,7 +45,7 @@ struct EngineTotals {
 impl Collector for EngineTotals {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::result::Result<(), fmt::Error> {
         let totals = &self.totals;
-        let store = &totals.store;
+        let (store, hooks) = (&totals.store, &totals.webhooks);
         for (name, help, value) in [
             ("records_written", "Records written", totals.records_written),
             ("records_deleted", "Records deleted", totals.records_deleted),
@@ -42,7 +53,15 @@ impl Collector for EngineTotals {
             ("unauthenticated", "Refusals for a missing or wrong key", totals.unauthenticated),
             ("denied", "Refusals for a missing right", totals.denied),
             ("cross_tenant_attempts", "Attempts at other tenants", totals.cross_tenant_attempts),
+            ("logins_turned_away", "Refusals before a look at the key", totals.logins_turned_away),
             ("rate_limited", "Requests refused by their tenant's rates", totals.rate_limited),
+            ("webhook_deliveries", "Events that arrived at webhooks", hooks.delivered),
+            ("webhook_failures", "Attempts at webhooks that failed", hooks.failed),
+            ("webhook_dead_letters", "Events given up for webhooks", hooks.given_up),
+            ("webhook_dropped", "Events for webhooks dropped, too many waited", hooks.dropped),
+            ("rate_leases", "Leases of rates that were taken", totals.shared.leases),
+            ("rate_lease_failures", "Leases that were not answered", totals.shared.failures),
+            ("rated_alone", "Requests rated without the other nodes", totals.shared.alone),
             ("commits", "Commits acknowledged", store.commits),
             ("syncs", "Synchronised journal writes", store.syncs),
             ("partition_loads", "Partitions loaded from disk", store.loads),
@@ -70,6 +89,9 @@ impl Collector for EngineTotals {
         }
         for (name, help, value) in [
             ("rated_tenants", "Tenants with used-up parts of rates", totals.rated_tenants),
+            ("webhook_events_waiting", "Events that wait for webhooks", hooks.waiting),
+            ("webhook_dead_letters_kept", "Dead letters of webhooks", hooks.dead),
+            ("rates_shared", "1 while nodes share rates", u64::from(totals.shared.is_shared)),
             ("open_databases", "Databases that are open", store.open_databases),
             ("read_only_databases", "Databases that take no writes", store.read_only_databases),
             ("connections_open", "Connections to PostgreSQL", store.connections.open),
@@ -112,4 +134,66 @@ fn moves(encoder: &mut DescriptorEncoder<'_>, moves: &MoveTotals) -> fmt::Result
     let buckets: Vec<_> = bounds.zip(moves.pauses.by_length).collect();
     let (sum, count) = (moves.pauses.sum.as_secs_f64(), moves.pauses.count());
     pauses.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+}
+
+/// How the busiest tenants are answered, and all others together; and how much those have.
+#[derive(Debug)]
+pub(crate) struct TenantTotals {
+    tallies: Vec<(String, Tally)>,
+    sizes: Vec<(TenantId, TenantSizes)>,
+}
+
+impl TenantTotals {
+    pub(crate) fn new(ranking: Ranking, sizes: Vec<(TenantId, TenantSizes)>) -> Self {
+        let tenants = ranking.tenants.into_iter().map(|(id, tally)| (id.to_string(), tally));
+        let tallies = tenants.chain([("other".to_owned(), ranking.others)]).collect();
+        Self { tallies, sizes }
+    }
+}
+
+impl Collector for TenantTotals {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests with credentials of tenants, by tenant and how they ended";
+        let mut all =
+            encoder.encode_descriptor("tenant_requests", help, None, MetricType::Counter)?;
+        for (tenant, tally) in &self.tallies {
+            for outcome in Outcome::ALL {
+                let labels = [("tenant", tenant.as_str()), ("outcome", outcome.word())];
+                let count = ConstCounter::new(tally.ended(outcome));
+                count.encode(all.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Seconds from the headers of a tenant's request to its answer's";
+        let name = "tenant_request_duration_seconds";
+        let mut all = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (tenant, tally) in &self.tallies {
+            let bounds = Tally::BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
+            let buckets: Vec<_> = bounds.zip(tally.by_length().iter().copied()).collect();
+            let (sum, count) = (tally.time().as_secs_f64(), tally.requests());
+            let labels = [("tenant", tenant.as_str())];
+            let mut one = all.encode_family(&labels)?;
+            one.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        let help = "Records of the tenants that are told apart, as of a minute ago or so";
+        let mut all = encoder.encode_descriptor("tenant_records", help, None, MetricType::Gauge)?;
+        for (tenant, sizes) in &self.sizes {
+            let labels = [("tenant", tenant.to_string())];
+            ConstGauge::new(sizes.records).encode(all.encode_family(&labels)?)?;
+        }
+        let help = "Members of the tenants that are told apart, as of a minute ago or so";
+        let mut all = encoder.encode_descriptor("tenant_users", help, None, MetricType::Gauge)?;
+        for (tenant, sizes) in &self.sizes {
+            let labels = [("tenant", tenant.to_string())];
+            ConstGauge::new(sizes.users).encode(all.encode_family(&labels)?)?;
+        }
+        let help = "Bytes of their records where they are known, as they are counted";
+        let name = "tenant_storage_bytes";
+        let mut all = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let known = self.sizes.iter().filter_map(|(tenant, sizes)| Some((tenant, sizes.bytes()?)));
+        for (tenant, bytes) in known {
+            let labels = [("tenant", tenant.to_string())];
+            ConstGauge::new(bytes).encode(all.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
 }

@@ -1,7 +1,7 @@
 //! The layer around every protocol: request ids, one log line a request, totals, and a last net
 //! under handlers that panic.
 
-use crate::error::error_body;
+use crate::{error::error_body, held};
 use axum::{
     Router,
     body::Body,
@@ -25,7 +25,10 @@ use std::{
     task::Poll,
     time::{Duration, Instant},
 };
-use tenantry_engine::{Principal, TenantId};
+use tenantry_engine::{
+    Payer, TenantId,
+    busiest::{Busiest, Outcome, Served},
+};
 
 /// The header that carries a request's id, in and out.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,6 +50,7 @@ pub struct HttpTotals(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    busiest: Busiest,
     requests: Family<Labels, Counter>,
     latency: Histogram,
     in_flight: Gauge,
@@ -55,11 +59,22 @@ struct Inner {
 impl HttpTotals {
     /// Totals of nothing yet. Hand one to every [`observe`] of a server.
     pub fn new() -> Self {
+        Self::with_tenants(0)
+    }
+
+    /// Totals that tell so many of the busiest tenants apart, for operators.
+    pub fn with_tenants(most: usize) -> Self {
         Self(Arc::new(Inner {
+            busiest: Busiest::new(most),
             requests: Family::default(),
             latency: Histogram::new(LATENCY_BUCKETS_S),
             in_flight: Gauge::default(),
         }))
+    }
+
+    /// Who asks most.
+    pub(crate) fn busiest(&self) -> &Busiest {
+        &self.0.busiest
     }
 
     pub(crate) fn register(&self, registry: &mut Registry) {
@@ -85,8 +100,11 @@ impl Default for HttpTotals {
 ///   Handlers find it in the request's headers, callers in the answer's.
 /// - One `tracing` event a request at info level: method, route (never the path, which holds
 ///   names), status, latency in milliseconds, request id and, if known, the tenant's number. The
-///   tenant is read from the response's extensions: a [`TenantId`], else a [`Principal`].
-/// - Totals by method and class of status, which `/metrics` shows.
+///   tenant is read from the response's extensions, a [`TenantId`]; else it is the credential's,
+///   as whoever authenticates says to the [`Payer`] among the request's extensions.
+/// - Totals by method and class of status, and of the busiest tenants, whose requests are those with
+///   their own credentials; `/metrics` shows them.
+/// - The request's admission, an `Arc` in the answer's extensions, is kept until the answer is sent.
 /// - A panic in a handler becomes a 500 without detail.
 pub fn observe(router: Router, totals: &HttpTotals) -> Router {
     router.layer(from_fn_with_state(totals.clone(), observe_one))
@@ -100,18 +118,15 @@ async fn observe_one(
     let id = request_id(request.headers_mut());
     request.extensions_mut().insert(totals.clone());
     let mut observation = Observation::begin(totals, &request, id.clone());
+    request.extensions_mut().insert(observation.payer.clone());
     let mut response = match catch_panic(next.run(request)).await {
         Ok(response) => response,
         Err(()) => internal_error(observation.id()),
     };
-    let extensions = response.extensions();
-    observation.tenant = extensions.get::<TenantId>().copied();
-    if observation.tenant.is_none() {
-        observation.tenant = extensions.get::<Principal>().and_then(Principal::tenant);
-    }
+    observation.entered = response.extensions().get::<TenantId>().copied();
     observation.status = response.status().as_u16();
     response.headers_mut().insert(REQUEST_ID, id);
-    response
+    held::hold(response)
 }
 
 /// Request ids need to be unique and no more, but are told to tenants and kept in their logs: a count
@@ -168,7 +183,9 @@ struct Observation {
     route: Option<MatchedPath>,
     id: HeaderValue,
     begun: Instant,
-    tenant: Option<TenantId>,
+    payer: Payer,
+    /// The tenant in which the request has acted.
+    entered: Option<TenantId>,
     status: u16,
 }
 
@@ -181,7 +198,8 @@ impl Observation {
             route: request.extensions().get::<MatchedPath>().cloned(),
             id,
             begun: Instant::now(),
-            tenant: None,
+            payer: Payer::default(),
+            entered: None,
             status: CLIENT_CLOSED,
         }
     }
@@ -193,19 +211,28 @@ impl Observation {
 
 impl Drop for Observation {
     fn drop(&mut self) {
-        let latency = self.begun.elapsed();
+        let now = Instant::now();
+        let latency = now.saturating_duration_since(self.begun);
+        let route = self.route.as_ref().map_or("(none)", MatchedPath::as_str);
         let labels = [("method", method(&self.method)), ("status", class(self.status))];
         let totals = &self.totals.0;
         totals.requests.get_or_create(&labels).inc();
         totals.latency.observe(latency.as_secs_f64());
         totals.in_flight.dec();
+        let payer = self.payer.tenant();
+        if let Some(tenant) = payer {
+            let method = method(&self.method);
+            let served =
+                Served { method, path: route, outcome: outcome(self.status), took: latency };
+            totals.busiest.count(tenant, &served, now);
+        }
         tracing::info!(
             method = method(&self.method),
-            route = self.route.as_ref().map_or("(none)", MatchedPath::as_str),
+            route,
             status = self.status,
             latency_ms = milliseconds(latency),
             request_id = self.id(),
-            tenant = self.tenant.map(TenantId::get),
+            tenant = self.entered.or(payer).map(TenantId::get),
             "request"
         );
     }
@@ -237,5 +264,14 @@ fn class(status: u16) -> &'static str {
         300..=399 => "3xx",
         400..=499 => "4xx",
         _ => "5xx",
+    }
+}
+
+fn outcome(status: u16) -> Outcome {
+    match status {
+        CLIENT_CLOSED => Outcome::Abandoned,
+        400..=499 => Outcome::Refused,
+        100..=399 => Outcome::Done,
+        _ => Outcome::Failed,
     }
 }

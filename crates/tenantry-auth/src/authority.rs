@@ -1,8 +1,8 @@
 //! The only maker of scopes.
 
 use crate::{
-    Author, Credential, KeyId, KeyRow, Level, OperatorScope, Principal, Scope, SystemScope,
-    TenantId,
+    Author, Credential, KeyId, KeyRow, Level, MemberRights, OperatorScope, Principal, Scope,
+    SystemScope, TenantId, UserName,
     key::invalid_key,
     token::{ClaimedTenant, Issuers, Token, invalid_token},
 };
@@ -14,14 +14,23 @@ pub trait KeyDirectory: Send + Sync {
     /// The row of a key that is neither revoked nor unknown.
     fn find_key(&self, id: KeyId) -> impl Future<Output = Result<Option<Arc<KeyRow>>>> + Send;
 
-    /// The tenant that a token of an issuer names, and when it was made; `None` if there is none.
+    /// The tenant that a token of an issuer names, and since when it has its name; `None` if there
+    /// is none.
     fn claimed_tenant(
         &self,
         claimed: &ClaimedTenant,
     ) -> impl Future<Output = Result<Option<(TenantId, Timestamp)>>> + Send;
 
-    /// Grows whenever a key is revoked or a tenant suspended, before the call that did it
-    /// returns.
+    /// The member of a tenant whom tokens call so, whether or not it is suspended, and what its groups
+    /// give it.
+    fn find_member(
+        &self,
+        tenant: TenantId,
+        user: &UserName,
+    ) -> impl Future<Output = Result<Option<Arc<MemberRights>>>> + Send;
+
+    /// Grows whenever a key is revoked, a member or a group changed or a tenant suspended, before the
+    /// call that did it returns.
     fn revocations(&self) -> u64;
 }
 
@@ -106,7 +115,8 @@ impl Authority {
     }
 
     /// Who presents this token of an issuer: never an operator. A tenant that is missing, one that
-    /// the token cannot mean and a token that nobody has signed get one answer.
+    /// the token cannot mean, one without such a member and a token that nobody has signed get one
+    /// answer.
     async fn of_token(
         &self,
         token: &Token,
@@ -116,16 +126,24 @@ impl Authority {
         let revocations = directory.revocations();
         let claimed = self.issuers.verify(token, now)?;
         let named = directory.claimed_tenant(&claimed.tenant).await?;
-        let (tenant, made_at) = named.ok_or_else(invalid_token)?;
+        let (tenant, named_at) = named.ok_or_else(invalid_token)?;
         let is_meant = match &claimed.tenant {
             ClaimedTenant::Id(id) => *id == tenant,
             // An older token means whoever had the name before.
-            ClaimedTenant::Name(_, issued_at) => *issued_at >= made_at,
+            ClaimedTenant::Name(_, issued_at) => *issued_at >= named_at,
         };
         if !is_meant {
             return Err(invalid_token());
         }
-        Ok(Principal::from_token(&claimed, tenant, revocations))
+        if !claimed.needs_member {
+            return Ok(Principal::from_token(&claimed, tenant, revocations));
+        }
+        let found = directory.find_member(tenant, &claimed.user).await?;
+        let rights = found.ok_or_else(|| invalid_token().with_source("it is of no member"))?;
+        if rights.member.is_suspended {
+            return Err(invalid_token().with_source("its member is suspended"));
+        }
+        Ok(Principal::from_member(&claimed, tenant, &rights, revocations))
     }
 
     /// The operator, for a program that opened the data folder itself: whoever can read the folder
@@ -161,7 +179,7 @@ impl Authority {
         if who.is_operator() {
             let actor = who.to_string();
             let author = Author::new(&actor, who.request());
-            Ok(OperatorScope::new(author, who.may_act_as(), who.standing()))
+            Ok(OperatorScope::new(author, who.may_act_as(), who.standing().clone()))
         } else {
             Err(Error::denied("this needs an operator key"))
         }
@@ -170,7 +188,7 @@ impl Authority {
     /// The operator's right for what a server does by itself because he has told it to, audited under
     /// this name. It opens no tenant.
     pub fn by_order(&self, name: &'static str) -> OperatorScope {
-        OperatorScope::new(Author::work(name), false, Principal::local().standing())
+        OperatorScope::new(Author::work(name), false, Principal::local().standing().clone())
     }
 
     /// The right of background work; `reason` says what for.

@@ -1,7 +1,7 @@
 //! API keys: `tnt_<key id>_<secret>`.
 
 use crate::TenantId;
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 use subtle::ConstantTimeEq;
 use tenantry_types::{
     CollectionNumber, DatabaseNumber, Error, ErrorKind, Filter, Result, Timestamp,
@@ -150,8 +150,8 @@ pub enum KeyOwner {
     Tenant(TenantId),
 }
 
-/// One object that a limited key may reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// One object that a limited key, or a group of members, may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Allowed {
     /// A database with all its collections, also those to come.
     Database(DatabaseNumber),
@@ -159,11 +159,62 @@ pub enum Allowed {
     Collection(DatabaseNumber, CollectionNumber),
 }
 
+/// Objects in order and each once: whoever lists a thousand collections asks for each of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AllowedSet(Vec<Allowed>);
+
+impl AllowedSet {
+    /// True if just this is in it.
+    pub fn has(&self, one: Allowed) -> bool {
+        self.0.binary_search(&one).is_ok()
+    }
+
+    /// True if the database is in it, or a collection of it.
+    fn touches(&self, database: DatabaseNumber) -> bool {
+        let first = Allowed::Collection(database, CollectionNumber(0));
+        let at = self.0.partition_point(|one| *one < first);
+        let next = self.0.get(at);
+        self.has(Allowed::Database(database))
+            || next.is_some_and(|one| matches!(one, Allowed::Collection(of, _) if *of == database))
+    }
+}
+
+impl From<Vec<Allowed>> for AllowedSet {
+    fn from(mut all: Vec<Allowed>) -> Self {
+        all.sort_unstable();
+        all.dedup();
+        Self(all)
+    }
+}
+
+impl FromIterator<Allowed> for AllowedSet {
+    fn from_iter<T: IntoIterator<Item = Allowed>>(all: T) -> Self {
+        Vec::from_iter(all).into()
+    }
+}
+
+impl Deref for AllowedSet {
+    type Target = [Allowed];
+
+    fn deref(&self) -> &[Allowed] {
+        &self.0
+    }
+}
+
+impl<'a> IntoIterator for &'a AllowedSet {
+    type Item = &'a Allowed;
+    type IntoIter = std::slice::Iter<'a, Allowed>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
 /// What narrows a key beyond its role. The default narrows nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Restriction {
     /// The only objects the key may reach; `None` is all. Anything else does not exist for it.
-    pub objects: Option<Vec<Allowed>>,
+    pub objects: Option<AllowedSet>,
     /// The only records the key may reach or make, in any collection. The engine adds it to every
     /// read, and checks every write against it. Ids are one namespace: a key that adds an id
     /// learns whether a record out of its reach has it.
@@ -178,29 +229,19 @@ impl Restriction {
 
     /// True if the key may see that the database exists.
     pub fn sees_database(&self, database: DatabaseNumber) -> bool {
-        self.objects.as_ref().is_none_or(|all| {
-            all.iter().any(|one| match one {
-                Allowed::Database(d) | Allowed::Collection(d, _) => *d == database,
-            })
-        })
+        self.objects.as_ref().is_none_or(|all| all.touches(database))
     }
 
     /// True if the key may reach every collection of the database, also those to come.
-    pub fn owns_database(&self, database: DatabaseNumber) -> bool {
-        self.objects.as_ref().is_none_or(|all| all.contains(&Allowed::Database(database)))
-    }
-
-    /// True if the key may give names in the database: make collections and rename them. A key
-    /// without this right could otherwise find out, by giving it, which names are taken.
-    pub fn names_collections(&self, database: DatabaseNumber) -> bool {
-        self.filter.is_none() && self.owns_database(database)
+    pub(crate) fn owns_database(&self, database: DatabaseNumber) -> bool {
+        self.objects.as_ref().is_none_or(|all| all.has(Allowed::Database(database)))
     }
 
     /// True if the key may reach the collection.
     pub fn sees_collection(&self, database: DatabaseNumber, collection: CollectionNumber) -> bool {
         self.objects.as_ref().is_none_or(|all| {
-            all.contains(&Allowed::Database(database))
-                || all.contains(&Allowed::Collection(database, collection))
+            all.has(Allowed::Database(database))
+                || all.has(Allowed::Collection(database, collection))
         })
     }
 }
@@ -329,20 +370,47 @@ mod tests {
         let (d1, d2, c1, c2) =
             (DatabaseNumber(1), DatabaseNumber(2), CollectionNumber(1), CollectionNumber(2));
         let limits = Restriction {
-            objects: Some(vec![Allowed::Database(d1), Allowed::Collection(d2, c1)]),
+            objects: Some(vec![Allowed::Collection(d2, c1), Allowed::Database(d1)].into()),
             filter: None,
         };
         assert!(limits.owns_database(d1) && !limits.owns_database(d2));
         assert!(limits.sees_database(d2) && !limits.sees_database(DatabaseNumber(3)));
         assert!(limits.sees_collection(d1, c2) && limits.sees_collection(d2, c1));
         assert!(!limits.sees_collection(d2, c2));
-        assert!(limits.names_collections(d1) && !limits.names_collections(d2));
 
         let filter = Some(Filter::And(Vec::new()));
         let bound = Restriction { objects: None, filter };
-        assert!(bound.sees_collection(d1, c1) && !bound.names_collections(d1));
+        assert!(bound.sees_collection(d1, c1));
         assert!(!bound.is_none() && Restriction::default().is_none());
-        let nothing = Restriction { objects: Some(Vec::new()), filter: None };
+        let nothing = Restriction { objects: Some(AllowedSet::default()), filter: None };
         assert!(!nothing.sees_database(d1) && !nothing.sees_collection(d1, c1));
+    }
+
+    #[test]
+    fn what_is_found_in_order_is_what_is_found_one_by_one() {
+        let all: Vec<_> = (0..5_u32)
+            .flat_map(|d| {
+                let of = move |c| Allowed::Collection(DatabaseNumber(d), CollectionNumber(c));
+                (0..5).map(of).chain([Allowed::Database(DatabaseNumber(d))])
+            })
+            .collect();
+        for seed in 0..200_usize {
+            // Some of them in a mixed order, one of them twice.
+            let mut some: Vec<_> = (0..seed % 9).map(|n| all[(seed * 7 + n * 11) % 30]).collect();
+            some.extend(some.first().copied());
+            let limits = Restriction { objects: Some(some.clone().into()), filter: None };
+            for d in (0..6).map(DatabaseNumber) {
+                let of = |one: &Allowed| match one {
+                    Allowed::Database(of) | Allowed::Collection(of, _) => *of == d,
+                };
+                let owns = some.contains(&Allowed::Database(d));
+                assert_eq!(limits.sees_database(d), some.iter().any(of), "{some:?} {d:?}");
+                assert_eq!(limits.owns_database(d), owns);
+                for c in (0..6).map(CollectionNumber) {
+                    let sees = owns || some.contains(&Allowed::Collection(d, c));
+                    assert_eq!(limits.sees_collection(d, c), sees, "{some:?} {d:?} {c:?}");
+                }
+            }
+        }
     }
 }

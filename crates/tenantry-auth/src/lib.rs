@@ -6,8 +6,10 @@
 
 mod authority;
 mod credential;
+mod group;
 mod key;
 mod level;
+mod member;
 mod principal;
 mod request;
 mod scope;
@@ -16,8 +18,10 @@ pub mod token;
 
 pub use authority::{Authority, KeyDirectory};
 pub use credential::Credential;
-pub use key::{Allowed, ApiKey, KeyId, KeyOwner, KeyRow, Restriction, Role};
+pub use group::{Grant, Grants, Group, GroupNumber};
+pub use key::{Allowed, AllowedSet, ApiKey, KeyId, KeyOwner, KeyRow, Restriction, Role};
 pub use level::{Admin, CanAdmin, CanWrite, Level, Read, Write};
+pub use member::{Member, MemberId, MemberRights, MemberRole, ROLE_RIGHTS, RoleRights, UserName};
 pub use principal::{Principal, Standing};
 pub use request::{Author, RequestId};
 pub use scope::{OperatorScope, Scope, SystemScope};

@@ -1,8 +1,11 @@
 //! The authenticated caller.
 
-use crate::{KeyId, KeyOwner, KeyRow, RequestId, Restriction, Role, TenantId, token::Claimed};
+use crate::{
+    Grants, KeyId, KeyOwner, KeyRow, MemberId, MemberRights, MemberRole, RequestId, Restriction,
+    Role, TenantId, UserName, token::Claimed,
+};
 use std::{fmt, sync::Arc};
-use tenantry_types::Timestamp;
+use tenantry_types::{TenantName, Timestamp};
 
 /// The authenticated caller. Made by [`crate::Authority`] only.
 ///
@@ -16,13 +19,16 @@ pub struct Principal {
     restriction: Arc<Restriction>,
     standing: Standing,
     request: Option<RequestId>,
+    host: Option<Arc<TenantName>>,
 }
 
 /// What must still hold when a right is used, some time after it was given: a request can be held
 /// open between its headers and the end of its body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Standing {
     rests_on: RestsOn,
+    /// What a guest's groups gave.
+    grants: Option<Arc<Grants>>,
     operator: bool,
     expires_at: Option<Timestamp>,
     revocations: u64,
@@ -37,6 +43,8 @@ enum RestsOn {
     Key(KeyId),
     /// The tenant alone: a token cannot be called back before its time is over.
     Tenant,
+    /// A member of the tenant, which must be in this role at least, and the tenant.
+    Member(MemberId, MemberRole),
 }
 
 impl Standing {
@@ -44,8 +52,44 @@ impl Standing {
     pub fn key(&self) -> Option<KeyId> {
         match self.rests_on {
             RestsOn::Key(id) => Some(id),
-            RestsOn::Nothing | RestsOn::Tenant => None,
+            RestsOn::Nothing | RestsOn::Tenant | RestsOn::Member(..) => None,
         }
+    }
+
+    /// The member that must still be active, and in this role at least, if the right came by one.
+    pub fn member(&self) -> Option<(MemberId, MemberRole)> {
+        match self.rests_on {
+            RestsOn::Member(id, role) => Some((id, role)),
+            RestsOn::Nothing | RestsOn::Tenant | RestsOn::Key(_) => None,
+        }
+    }
+
+    /// Whether a right that came by a member is still all that it was, by what the member may now. What
+    /// was added since ends nothing.
+    pub fn is_kept_by(&self, now: &MemberRights) -> bool {
+        let RestsOn::Member(id, role) = self.rests_on else { return false };
+        let covers = match (&self.grants, &now.grants) {
+            (Some(had), Some(has)) => has.covers(had),
+            // Nothing narrows it any more, or nothing did: the role says enough.
+            (_, None) | (None, _) => true,
+        };
+        let is_active = now.member.id == id && !now.member.is_suspended;
+        is_active && now.member.role >= role && covers
+    }
+
+    /// What a guest's groups give, by which it is narrowed; none for everybody else.
+    pub(crate) fn grants(&self) -> Option<&Grants> {
+        self.grants.as_deref()
+    }
+
+    /// Whether whoever has administers a tenant may add, change and remove members of a role. Keys
+    /// and tokens without a member are admins: an owner is somebody.
+    pub fn manages(&self, role: MemberRole) -> bool {
+        let as_role = match self.rests_on {
+            RestsOn::Member(_, own) => own,
+            RestsOn::Nothing | RestsOn::Key(_) | RestsOn::Tenant => MemberRole::Admin,
+        };
+        self.operator || as_role.manages(role)
     }
 
     /// True if a revocation can end it.
@@ -74,8 +118,8 @@ impl Standing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Actor {
     Key(KeyId),
-    /// Of an issuer: `<issuer>/<subject>`.
-    User(Arc<str>),
+    /// Of an issuer.
+    User(UserName),
     Development,
     Local,
 }
@@ -89,28 +133,50 @@ impl Principal {
             restriction: Arc::clone(&row.restriction),
             standing: Standing {
                 rests_on: RestsOn::Key(row.id),
+                grants: None,
                 operator: matches!(row.owner, KeyOwner::Operator { .. }),
                 expires_at: row.expires_at,
                 revocations,
             },
             request: None,
+            host: None,
         }
     }
 
     pub(crate) fn from_token(claimed: &Claimed, tenant: TenantId, revocations: u64) -> Self {
         Self {
-            actor: Actor::User(Arc::clone(&claimed.user)),
+            actor: Actor::User(claimed.user.clone()),
             owner: KeyOwner::Tenant(tenant),
             role: claimed.role,
             restriction: Arc::clone(&claimed.restriction),
             standing: Standing {
                 rests_on: RestsOn::Tenant,
+                grants: None,
                 operator: false,
                 expires_at: Some(claimed.ends),
                 revocations,
             },
             request: None,
+            host: None,
         }
+    }
+
+    /// Of a token that counts for a member only, and for no more than the member may.
+    pub(crate) fn from_member(
+        claimed: &Claimed,
+        tenant: TenantId,
+        rights: &MemberRights,
+        revocations: u64,
+    ) -> Self {
+        let who = Self::from_token(claimed, tenant, revocations);
+        let rests_on = RestsOn::Member(rights.member.id, rights.member.role);
+        let restriction = match &rights.grants {
+            Some(grants) => grants.narrow(&claimed.restriction),
+            None => who.restriction,
+        };
+        let grants = rights.grants.clone();
+        let standing = Standing { rests_on, grants, ..who.standing };
+        Self { role: claimed.role.min(rights.level()), restriction, standing, ..who }
     }
 
     /// Whoever calls a server that was started without authentication on a loopback address.
@@ -131,11 +197,13 @@ impl Principal {
             restriction: Arc::default(),
             standing: Standing {
                 rests_on: RestsOn::Nothing,
+                grants: None,
                 operator: true,
                 expires_at: None,
                 revocations: 0,
             },
             request: None,
+            host: None,
         }
     }
 
@@ -150,8 +218,20 @@ impl Principal {
         self.request.as_ref()
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        self.standing
+    /// The same, asking at an address that names this tenant. It gives no right: what is opened
+    /// must be this tenant too.
+    #[must_use]
+    pub fn at_host(self, host: Option<Arc<TenantName>>) -> Self {
+        Self { host, ..self }
+    }
+
+    /// The tenant that the address names where it asks.
+    pub fn host(&self) -> Option<&TenantName> {
+        self.host.as_deref()
+    }
+
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// The key it came with; `None` for a token, in development mode and for a local operator.
@@ -165,6 +245,11 @@ impl Principal {
     /// True for whoever came with a token of an issuer.
     pub fn is_user(&self) -> bool {
         matches!(self.actor, Actor::User(_))
+    }
+
+    /// What it is in its tenant, if it came as a member.
+    pub fn member_role(&self) -> Option<MemberRole> {
+        self.standing.member().map(|(_, role)| role)
     }
 
     /// True for a caller who presented nothing to a server in development mode.

@@ -1,9 +1,11 @@
 //! Proofs of access. See the crate's documentation.
 
 use crate::{
-    Author, CanWrite, Level, Principal, Read, RequestId, Restriction, Standing, TenantId, Write,
+    Author, CanWrite, Grants, Level, Principal, Read, RequestId, Restriction, Role, Standing,
+    TenantId, Write,
 };
 use std::{marker::PhantomData, sync::Arc};
+use tenantry_types::{CollectionNumber, DatabaseNumber};
 
 /// The proof that a principal may act in one tenant at level `L`.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ impl<L: Level> Scope<L> {
             actor: who.to_string().into(),
             request: who.request().cloned(),
             restriction: Arc::clone(who.restriction()),
-            standing: who.standing(),
+            standing: who.standing().clone(),
             level: PhantomData,
         }
     }
@@ -40,7 +42,7 @@ impl<L: Level> Scope<L> {
             actor: Arc::clone(&self.actor),
             request: self.request.clone(),
             restriction: Arc::clone(&self.restriction),
-            standing: self.standing,
+            standing: self.standing.clone(),
             level: PhantomData,
         }
     }
@@ -60,14 +62,41 @@ impl<L: Level> Scope<L> {
         Author::new(&self.actor, self.request.as_ref())
     }
 
-    /// What narrows the scope within the tenant.
+    /// What narrows the scope within the tenant: what it may see, at least. See
+    /// [`Scope::reaches_collection`].
     pub fn restriction(&self) -> &Restriction {
         &self.restriction
     }
 
+    /// True if the scope may do in the collection what its level says. A guest may read some
+    /// collections and write others, so a scope for writing sees some that it must leave as they are.
+    pub fn reaches_collection(
+        &self,
+        database: DatabaseNumber,
+        collection: CollectionNumber,
+    ) -> bool {
+        let given = |grants: &Grants| grants.writes_collection(database, collection);
+        self.restriction.sees_collection(database, collection)
+            && (L::ROLE < Role::Write || self.standing.grants().is_none_or(given))
+    }
+
+    /// True if the scope may do in every collection of the database, also in those to come, what its
+    /// level says.
+    pub fn owns_database(&self, database: DatabaseNumber) -> bool {
+        let given = |grants: &Grants| grants.writes_database(database);
+        self.restriction.owns_database(database)
+            && (L::ROLE < Role::Write || self.standing.grants().is_none_or(given))
+    }
+
+    /// True if the scope may give names in the database: make collections and rename them. Whoever
+    /// has no such right could otherwise find out, by giving one, which names are taken.
+    pub fn names_collections(&self, database: DatabaseNumber) -> bool {
+        self.restriction.filter.is_none() && self.owns_database(database)
+    }
+
     /// What must still hold when the scope is used.
-    pub fn standing(&self) -> Standing {
-        self.standing
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// The same scope, reading only.
@@ -99,8 +128,8 @@ impl OperatorScope {
     }
 
     /// What must still hold when the scope is used.
-    pub fn standing(&self) -> Standing {
-        self.standing
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// True if the operator may also open tenants, and so make keys that may.

@@ -11,6 +11,7 @@ mod catalog;
 mod chart;
 mod cold;
 mod corpus;
+mod costs;
 mod driver;
 mod exact;
 mod filters;
@@ -87,6 +88,8 @@ enum Command {
     Archives(archives::Options),
     /// An exported audit log of a million entries, verified without a server
     Audit(audit::Options),
+    /// What plans, the ledger and the audit log add to a query
+    Costs(costs::Options),
     /// Very many tenants with schemas, and with databases, of their own
     Schemas(schemas::Options),
 }
@@ -116,6 +119,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Archives(options) => archives::run(options),
         Command::Audit(options) => audit::run(options),
         Command::Moves(options) => moves::run(options),
+        Command::Costs(options) => costs::run(options),
         Command::Schemas(options) => schemas::run(options),
     }
 }

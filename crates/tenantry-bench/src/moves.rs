@@ -101,7 +101,11 @@ impl Span {
 
     /// The same of its queries only.
     fn queries(&self) -> Vec<f64> {
-        self.operations.iter().filter(|one| one.is_query).map(|one| one.took_ms).collect()
+        self.operations
+            .iter()
+            .filter(|one| one.what == What::Query)
+            .map(|one| one.took_ms)
+            .collect()
     }
 
     /// What the neighbour's questions took, while a move was under way if there was any.
@@ -115,9 +119,30 @@ impl Span {
     fn by_id(&self, from: Instant, to: Instant) -> Vec<f64> {
         let within = |one: &&Operation| {
             let ended = one.begun + Duration::from_secs_f64(one.took_ms / 1e3);
-            !one.is_query && one.begun <= to && ended >= from
+            one.what != What::Query && one.begun <= to && ended >= from
         };
         self.operations.iter().filter(within).map(|one| one.took_ms).collect()
+    }
+
+    /// The longest operations on named ids beside a move: what they were, when they began before its
+    /// end, in which phase, and how long they took.
+    fn longest(&self, at: usize) -> Vec<String> {
+        let Some(one) = self.moves.get(at) else { return Vec::new() };
+        let beside =
+            |op: &&Operation| op.what != What::Query && one.from <= op.begun && op.begun <= one.to;
+        let mut all: Vec<_> = self.operations.iter().filter(beside).collect();
+        all.sort_by(|a, b| b.took_ms.total_cmp(&a.took_ms));
+        let tell = |op: &&Operation| {
+            let phase = one.phases.iter().rfind(|(since, _)| *since <= op.begun);
+            format!(
+                "{:?} {:.0} ms, {:.0} ms before the end, {}",
+                op.what,
+                op.took_ms,
+                (one.to - op.begun).as_secs_f64() * 1e3,
+                phase.map_or("at the start", |(_, phase)| phase)
+            )
+        };
+        all.iter().take(4).map(tell).collect()
     }
 
     /// What a move has added to the longest operation on named ids: over the 99th percentile in
@@ -137,7 +162,14 @@ impl Span {
 struct Operation {
     begun: Instant,
     took_ms: f64,
-    is_query: bool,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Query,
+    Write,
+    Read,
 }
 
 /// One move.
@@ -237,6 +269,7 @@ fn tell(span: &Span) {
             one.pause_ms,
             span.added_ms(at)
         );
+        println!("    longest: {}", span.longest(at).join("; "));
     }
 }
 
@@ -326,22 +359,21 @@ impl<'a> Client<'a> {
         let mut took = Vec::new();
         while !until() {
             let begun = Instant::now();
-            let is_query = self.step()?;
-            took.push(Operation { begun, took_ms: begun.elapsed().as_secs_f64() * 1e3, is_query });
+            let what = self.step()?;
+            took.push(Operation { begun, took_ms: begun.elapsed().as_secs_f64() * 1e3, what });
             thread::sleep(REST);
         }
         Ok(took)
     }
 
-    /// True if it was a query.
-    fn step(&mut self) -> Result<bool> {
+    fn step(&mut self) -> Result<What> {
         let at = self.random.below(IDS);
         let id = format!("own-{}-{at}", self.number);
         if self.random.below(QUERY_ONE_IN) == 0 {
             let body = json!({"query_embeddings": [self.vector], "n_results": 5});
             let found = self.send("query", &body)?;
             ensure!(found.pointer("/ids/0/4").is_some(), "a query found too little: {found}");
-            return Ok(true);
+            return Ok(What::Query);
         }
         match self.random.below(3) {
             0 => {
@@ -351,6 +383,7 @@ impl<'a> Client<'a> {
                                   "metadatas": [{"value": value}]});
                 self.send("upsert", &body)?;
                 *self.written.get_mut(at).context("no such id")? = Some(value);
+                Ok(What::Write)
             }
             _ => {
                 let found = self.send("get", &json!({"ids": [id], "include": ["metadatas"]}))?;
@@ -361,9 +394,9 @@ impl<'a> Client<'a> {
                     written.is_none() || value == written,
                     "{id} is {value:?}, not {written:?}"
                 );
+                Ok(What::Read)
             }
         }
-        Ok(false)
     }
 
     fn send(&mut self, operation: &str, body: &Value) -> Result<Value> {

@@ -5,17 +5,19 @@
 use crate::{
     Engine,
     engine::Inner,
+    leases::{AllLeft, LeaseSource, Leases, SharedTotals, Sharing, Verdict},
     limiter::{Admitted, Left, Limiter, Refused, told},
+    spending::UsedUp,
 };
 use std::{
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 use tenantry_auth::{Principal, TenantId};
-use tenantry_types::{Allowance, Error, ErrorKind, Rates, Result};
+use tenantry_types::{Allowance, Budget, Error, ErrorKind, Rates, Result};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -25,11 +27,18 @@ pub(crate) struct Gate {
     limiter: Limiter,
     since: Instant,
     refused: AtomicU64,
+    /// What other nodes are asked, if rates are shared.
+    leases: OnceLock<Leases>,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { limiter: Limiter::default(), since: Instant::now(), refused: AtomicU64::new(0) }
+        Self {
+            limiter: Limiter::default(),
+            since: Instant::now(),
+            refused: AtomicU64::new(0),
+            leases: OnceLock::new(),
+        }
     }
 }
 
@@ -45,7 +54,48 @@ impl Gate {
 
     /// Tenants that have used something of their rates.
     pub(crate) fn tenants(&self) -> usize {
-        self.limiter.tenants()
+        self.limiter.tenants().max(self.leases.get().map_or(0, Leases::tenants))
+    }
+
+    pub(crate) fn share(&self, source: Arc<dyn LeaseSource>, sharing: Sharing) {
+        self.leases.get_or_init(|| Leases::new(source, sharing));
+    }
+
+    pub(crate) fn shared(&self) -> SharedTotals {
+        self.leases.get().map(Leases::totals).unwrap_or_default()
+    }
+
+    /// What is shared, if any of the rates is.
+    fn leases(&self, rates: &Rates) -> Option<&Leases> {
+        let has_rates = rates.second.is_some() || rates.minute.is_some() || rates.hour.is_some();
+        self.leases.get().filter(|_| has_rates)
+    }
+
+    /// Whether a request is within what is shared and, as all that this node counts by itself,
+    /// within those under way, which are asked first: who is refused by them has used nothing.
+    async fn admit_shared(
+        &self,
+        leases: &Leases,
+        tenant: TenantId,
+        allowance: &Allowance,
+    ) -> Outcome {
+        let rates = &allowance.rates;
+        let own = Rates { concurrent: rates.concurrent, ..Rates::default() };
+        let mut outcome = self.admit(tenant, &own);
+        if outcome.admitted.is_err() {
+            return outcome;
+        }
+        let verdict = leases.admit(tenant, rates, allowance.on_shared_failure).await;
+        let (left, why) = match verdict {
+            Verdict::Admitted(left) => (left, None),
+            Verdict::Refused(refused, left) => (left, Some(Why::Rate(refused, *rates))),
+            Verdict::Unknown(seconds) => (AllLeft::default(), Some(Why::Unknown(seconds))),
+        };
+        outcome.left = left.into_iter().flatten().collect();
+        match why {
+            Some(why) => self.refuse(outcome.left, why),
+            None => outcome,
+        }
     }
 
     fn admit(&self, tenant: TenantId, rates: &Rates) -> Outcome {
@@ -53,18 +103,33 @@ impl Gate {
         match self.limiter.admit(tenant, rates, now) {
             Ok(admitted) => Outcome { left: admitted.left().collect(), admitted: Ok(admitted) },
             Err(refused) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
                 let left = self.limiter.left(tenant, rates, now);
-                Outcome { left, admitted: Err((refused, *rates)) }
+                self.refuse(left, Why::Rate(refused, *rates))
             }
         }
     }
+
+    fn refuse(&self, left: Vec<Left>, why: Why) -> Outcome {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Outcome { left, admitted: Err(why) }
+    }
+}
+
+/// Why a request is not served.
+#[derive(Debug)]
+enum Why {
+    /// These rates are used up.
+    Rate(Refused, Rates),
+    /// It is not known what other nodes have admitted; it may be in so many seconds.
+    Unknown(u64),
+    /// A budget of a day or a month is used up.
+    Budget(UsedUp),
 }
 
 #[derive(Debug)]
 struct Outcome {
     left: Vec<Left>,
-    admitted: std::result::Result<Admitted, (Refused, Rates)>,
+    admitted: std::result::Result<Admitted, Why>,
 }
 
 /// Whether one request is served, and what is left of its tenant's rates. Until it is dropped, the
@@ -88,13 +153,19 @@ impl Admission {
         told::headers(self.left()).into_iter().flatten()
     }
 
-    /// [`ErrorKind::LimitExceeded`] with the seconds to wait if the request is not served.
+    /// [`ErrorKind::LimitExceeded`] with the seconds to wait if the request is not served, or
+    /// [`ErrorKind::Unavailable`] if nobody can tell.
     pub fn check(&self) -> Result<()> {
-        let Err((refused, rates)) = &self.outcome.admitted else { return Ok(()) };
-        let (message, seconds) = match *refused {
-            Refused::Rate { period, wait } => {
+        let Err(why) = &self.outcome.admitted else { return Ok(()) };
+        let (message, seconds) = match why {
+            Why::Unknown(seconds) => {
+                let message = "it is not known how much of this tenant's rates is left; retry soon";
+                let error = Error::new(ErrorKind::Unavailable, message);
+                return Err(error.with_retry_after(*seconds));
+            }
+            Why::Rate(Refused::Rate { period, wait }, rates) => {
                 let seconds = wait.div_ceil(1_000_000_000).max(1);
-                let most = rates.rate(period).map_or(0, |rate| rate.amount.get());
+                let most = rates.rate(*period).map_or(0, |rate| rate.amount.get());
                 let message = format!(
                     "this tenant may make {most} requests a {}; the next one is served in \
                      {seconds} s",
@@ -102,12 +173,21 @@ impl Admission {
                 );
                 (message, seconds)
             }
-            Refused::Concurrent(most) => {
+            Why::Rate(Refused::Concurrent(most), _) => {
                 let message = format!(
                     "this tenant may have {most} requests under way at the same time; wait for \
                      one of them"
                 );
                 (message, 1)
+            }
+            Why::Budget(UsedUp { budget, most, seconds }) => {
+                let what = match budget {
+                    // How much it is, its admins have agreed with the operator.
+                    Budget::Cost => "this tenant's budget of the month is used up".to_owned(),
+                    Budget::Month => format!("this tenant may make {most} requests a month of UTC"),
+                    Budget::Day => format!("this tenant may make {most} requests a day of UTC"),
+                };
+                (format!("{what}; the next request is served in {seconds} s"), *seconds)
             }
         };
         Err(Error::new(ErrorKind::LimitExceeded, message).with_retry_after(seconds))
@@ -119,7 +199,17 @@ impl Engine {
     /// for each request, and precede all work on it; what it says is kept until the answer is made.
     pub async fn admit(&self, who: &Principal) -> Result<Admission> {
         let (tenant, allowance) = self.payer(who).await?;
-        let outcome = self.0.gate.admit(tenant, &allowance.rates);
+        let gate = &self.0.gate;
+        let mut outcome = match gate.leases(&allowance.rates) {
+            None => gate.admit(tenant, &allowance.rates),
+            // Not in every request's future.
+            Some(leases) => Box::pin(gate.admit_shared(leases, tenant, &allowance)).await,
+        };
+        if outcome.admitted.is_ok()
+            && let Err(used_up) = self.0.spend(tenant, &allowance.quotas).await?
+        {
+            outcome = gate.refuse(outcome.left, Why::Budget(used_up));
+        }
         Ok(Admission { tenant, weight: allowance.weight.into(), outcome })
     }
 
@@ -145,6 +235,13 @@ pub(crate) fn spawn_sweeper(inner: &Arc<Inner>) {
                 inner.gate.limiter.sweep_part(part, inner.gate.now());
                 drop(inner);
                 // Requests of this thread do not wait for all of them.
+                tokio::task::yield_now().await;
+            }
+            for part in Leases::parts() {
+                let Some(inner) = weak.upgrade() else { return };
+                let Some(leases) = inner.gate.leases.get() else { break };
+                leases.sweep_part(part);
+                drop(inner);
                 tokio::task::yield_now().await;
             }
         }

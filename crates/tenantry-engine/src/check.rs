@@ -5,16 +5,17 @@
 //! itself; these checks do not trust it.
 
 use crate::engine::Inner;
+use std::time::Duration;
 use tenantry_auth::{Level, Scope, TenantId};
 use tenantry_index::CompiledFilter;
 use tenantry_store::{Answer, Class, CollectionRef, Origin};
-use tenantry_types::{CollectionNumber, Error, Include, Record, Result};
+use tenantry_types::{CollectionNumber, Error, ErrorKind, Include, Record, Result};
 
 /// Bytes of texts that a filter is asked of where the request is: sixteen regular expressions take
 /// some ten milliseconds at worst.
 const TEXT_BYTES_MAX: usize = 4 << 10;
-/// A text so long may hold up one regular expression for as much, and leaves a place to others.
-const LONG_TEXT: usize = 64 << 10;
+/// CPU time that one answer may take to be looked at.
+const CPU_MAX: Duration = Duration::from_secs(10);
 
 /// The value of an answer that was read for this scope from this collection.
 pub(crate) fn origin<L: Level, T>(
@@ -78,23 +79,24 @@ impl Bound {
         asked: Include,
     ) -> Result<T> {
         let text = |record: &&mut Record| record.document.as_ref().map_or(0, |text| text.len());
-        let lengths: Vec<usize> = records(&mut answer).iter().map(text).collect();
-        let texts: usize = lengths.iter().sum();
+        let texts: usize = records(&mut answer).iter().map(text).sum();
         if !self.0.needs_text() || texts <= TEXT_BYTES_MAX {
             self.confirm_here(records(&mut answer), asked, &mut || Ok(()))?;
             return Ok(answer);
         }
-        let is_long = lengths.iter().any(|bytes| *bytes > LONG_TEXT);
-        let class = if is_long { Class::Background } else { Class::Request };
         let has = inner.store.allowance(tenant).await?;
         let weight = has.map_or(1, |has| has.weight.into());
         let pool = inner.store.pool().clone();
         let permit = inner.bodies.permit(tenant).await?;
         let confirmed = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let mut turn = pool.turn_blocking(tenant, weight, class)?;
+            let mut turn = pool.turn_blocking(tenant, weight, Class::Request)?;
             let mut pace = || {
                 turn.pause();
+                if turn.has_used(CPU_MAX) {
+                    let message = format!("the request took more than {CPU_MAX:?} of CPU time");
+                    return Err(Error::new(ErrorKind::LimitExceeded, message));
+                }
                 Ok(())
             };
             self.confirm_here(records(&mut answer), asked, &mut pace)?;

@@ -2,6 +2,7 @@
 
 use crate::{
     check,
+    counting::Reading,
     engine::{Counters, Inner},
     validate,
 };
@@ -9,8 +10,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{CanWrite, Level, Scope};
 use tenantry_store::{CollectionInfo, CollectionRef};
 use tenantry_types::{
-    CollectionChange, CollectionStatistics, Error, Filter, Found, GetRequest, Hit, QueryRequest,
-    Record, RecordWrite, Result, Selector, WriteMode, WriteOutcome,
+    CollectionChange, CollectionStatistics, Error, Filter, Found, GetRequest, Hit, Meter,
+    QueryRequest, Record, RecordWrite, Result, Selector, WriteMode, WriteOutcome,
 };
 
 /// One collection, reached at level `L`.
@@ -45,12 +46,27 @@ impl<L: Level> Collection<L> {
     pub async fn count(&self, filter: Option<&Filter>) -> Result<usize> {
         filter.map_or(Ok(()), validate::filter)?;
         let select = Selector { ids: None, filter: filter.cloned() };
-        let answer = self.inner.store.count(&self.scope, &self.found, &select).await?;
-        check::origin(&self.scope, &self.found, answer)
+        let reading = self.reading();
+        let answer = self.inner.store.count(&self.scope, &self.found, &select).await;
+        let count = answer.and_then(|answer| check::origin(&self.scope, &self.found, answer));
+        reading.end(count, |_| Vec::new())
     }
 
     /// The selected records in the asked order.
     pub async fn get(&self, request: &GetRequest) -> Result<Vec<Record>> {
+        let reading = self.reading();
+        let records = self.read(request).await;
+        reading.end(records, |records| {
+            let bytes = records.iter().map(Record::logical_bytes).sum::<u64>();
+            vec![(Meter::BytesOut, bytes.into())]
+        })
+    }
+
+    fn reading(&self) -> Reading<'_, L> {
+        Reading::begin(&self.inner, &self.scope, self.info().name.as_str())
+    }
+
+    async fn read(&self, request: &GetRequest) -> Result<Vec<Record>> {
         validate::selector(&request.select)?;
         let store = &self.inner.store;
         let Some(bound) = check::Bound::of(&self.scope)? else {
@@ -74,10 +90,15 @@ impl<L: Level> Collection<L> {
     /// The same as [`Collection::query`], and how it was done.
     ///
     /// [`ErrorKind::Denied`](tenantry_types::ErrorKind::Denied) for a key that a filter binds: what
-    /// a search costs says something about the records that the filter hides.
+    /// a search costs says something about the records that the filter hides. How long the query
+    /// waited, which says how much neighbours do, is told to operators alone.
     pub async fn query_explained(&self, request: &QueryRequest) -> Result<Found> {
         self.unbound("records.explain", "explain a query")?;
-        self.search(request).await
+        let mut found = self.search(request).await?;
+        if !self.scope.standing().is_operator() {
+            found.explain.waited = None;
+        }
+        Ok(found)
     }
 
     /// What the collection holds and takes. Refused as [`Collection::query_explained`] is.
@@ -107,19 +128,24 @@ impl<L: Level> Collection<L> {
 
     async fn search(&self, request: &QueryRequest) -> Result<Found> {
         self.fits(|info| validate::query(request, info)).await?;
-        let store = &self.inner.store;
-        let found = if let Some(bound) = check::Bound::of(&self.scope)? {
-            let wide = QueryRequest { include: bound.widen(request.include), ..request.clone() };
-            let answer = store.query(&self.scope, &self.found, &wide).await?;
-            let found = check::origin(&self.scope, &self.found, answer)?;
-            let tenant = self.scope.tenant();
-            bound.confirm(&self.inner, tenant, found, records_of, request.include).await?
-        } else {
-            let answer = store.query(&self.scope, &self.found, request).await?;
-            check::origin(&self.scope, &self.found, answer)?
-        };
+        let reading = self.reading();
+        let found = self.nearest(request).await;
+        let found = reading.end(found, cost_of)?;
         Counters::add(&self.inner.counters.queries, request.vectors.len());
         Ok(found)
+    }
+
+    async fn nearest(&self, request: &QueryRequest) -> Result<Found> {
+        let store = &self.inner.store;
+        let Some(bound) = check::Bound::of(&self.scope)? else {
+            let answer = store.query(&self.scope, &self.found, request).await?;
+            return check::origin(&self.scope, &self.found, answer);
+        };
+        let wide = QueryRequest { include: bound.widen(request.include), ..request.clone() };
+        let answer = store.query(&self.scope, &self.found, &wide).await?;
+        let found = check::origin(&self.scope, &self.found, answer)?;
+        let tenant = self.scope.tenant();
+        bound.confirm(&self.inner, tenant, found, records_of, request.include).await
     }
 }
 
@@ -141,10 +167,17 @@ impl<L: CanWrite> Collection<L> {
     ) -> Result<WriteOutcome> {
         self.fits(|info| validate::batch(&records, info)).await?;
         let (store, count) = (&self.inner.store, records.len());
+        let bytes = records.iter().map(RecordWrite::logical_bytes).sum::<u64>();
+        let work = |written: usize| {
+            vec![(Meter::RecordsWritten, written as u128), (Meter::BytesIn, bytes.into())]
+        };
+        let changing = self.inner.changing(&self.scope, work(count)).await?;
         let outcome = store.write_noting(&self.scope, &self.found, mode, records, attributes).await;
+        let written = |outcome: &WriteOutcome| count.saturating_sub(outcome.skipped);
+        let done = outcome.as_ref().map(|done| (done.version > 0, work(written(done))));
+        changing.end(done.ok());
         let outcome = self.watched("records.write", outcome)?;
-        let written = count.saturating_sub(outcome.skipped);
-        Counters::add(&self.inner.counters.records_written, written);
+        Counters::add(&self.inner.counters.records_written, written(&outcome));
         Ok(outcome)
     }
 
@@ -156,7 +189,9 @@ impl<L: CanWrite> Collection<L> {
         if select.ids.is_none() && select.filter.is_none() {
             return Ok(0);
         }
+        let changing = self.inner.changing(&self.scope, Vec::new()).await?;
         let deleted = self.inner.store.delete(&self.scope, &self.found, select, limit).await;
+        changing.end(deleted.as_ref().ok().map(|deleted| (*deleted > 0, Vec::new())));
         let deleted = self.watched("records.delete", deleted)?;
         Counters::add(&self.inner.counters.records_deleted, deleted);
         Ok(deleted)
@@ -166,25 +201,43 @@ impl<L: CanWrite> Collection<L> {
     pub async fn change(&self, change: &CollectionChange) -> Result<Self> {
         validate::collection_change(change)?;
         let renames = change.name.as_ref().is_some_and(|new| *new != self.info().name);
-        let changed =
-            if renames && !self.scope.restriction().names_collections(self.info().database) {
-                Err(Error::denied("this key is limited to existing collections and their names"))
-            } else {
-                self.inner.store.change_collection(&self.scope, &self.found, change).await
-            };
+        let changing = self.inner.changing(&self.scope, Vec::new()).await?;
+        let changed = if renames && !self.scope.names_collections(self.info().database) {
+            Err(Error::denied(
+                "what you may reach is limited to existing collections and their names",
+            ))
+        } else {
+            self.inner.store.change_collection(&self.scope, &self.found, change).await
+        };
+        changing.of(&changed);
         let found = self.watched("collection.change", changed)?;
         Ok(Self::new(&self.inner, &self.scope, found))
     }
 
     /// Removes the collection with all it holds.
     pub async fn remove(self) -> Result<()> {
+        let changing = self.inner.changing(&self.scope, Vec::new()).await?;
         let removed = self.inner.store.delete_collection(&self.scope, &self.found).await;
+        changing.of(&removed);
         self.watched("collection.delete", removed)
     }
 
     fn watched<T>(&self, action: &str, outcome: Result<T>) -> Result<T> {
         self.inner.watched(&self.scope, action, self.info().name.as_str(), outcome)
     }
+}
+
+/// What a search cost. Those whose codes were compared are the ones of which some are compared in
+/// full.
+fn cost_of(found: &Found) -> Vec<(Meter, u128)> {
+    let bytes = found.hits.iter().flatten().map(|hit| hit.record.logical_bytes()).sum::<u64>();
+    let searches = found.explain.searches.iter();
+    let scanned = searches.map(|one| one.codes_compared.max(one.originals_compared)).sum::<u64>();
+    vec![
+        (Meter::BytesOut, bytes.into()),
+        (Meter::VectorsScanned, scanned.into()),
+        (Meter::CpuMicros, found.explain.cpu.as_micros()),
+    ]
 }
 
 fn records_of(found: &mut Found) -> Vec<&mut Record> {

@@ -1,35 +1,42 @@
 //! Events without a commit of their own in the log they belong to: refusals, an operator's entries
-//! into a tenant, and in the operator's log the making of a tenant.
+//! into a tenant, in the operator's log the making of a tenant, and reads.
 //!
 //! They are summed up in memory and written once a second, so that a caller who is refused a
-//! thousand times a second costs one audit entry a second, not a thousand commits. What cannot be
-//! written stays and is tried again. One tenant's flood crowds out nothing of another's log.
+//! thousand times a second costs one audit entry a second, not a thousand commits; reads once a
+//! minute. What cannot be written stays and is tried again. One tenant's flood crowds out nothing of
+//! another's log.
 
-use crate::engine::Inner;
+mod flush;
+
+pub(crate) use flush::{flush_before_reading, flush_last, spawn_flusher};
+
 use parking_lot::Mutex;
-use std::{
-    collections::HashMap,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc};
 use tenantry_auth::{Author, RequestId, TenantId};
 use tenantry_store::{AuditEvent, AuditNote, AuditOutcome, AuditReason};
-use tenantry_types::{Error, Location, Result};
+use tenantry_types::Amounts;
 
 /// Different events of one actor in one log between two writes; beyond it, targets are no longer
 /// told apart.
 const ACTOR_EVENTS_MAX: usize = 16;
 /// Different events in one log; beyond it, actors are no longer told apart.
 const LOG_EVENTS_MAX: usize = 1_024;
+/// Of these, in a log that all tenants share, those of one tenant's callers; beyond it, they are no
+/// longer told apart from each other.
+const TENANT_EVENTS_MAX: usize = LOG_EVENTS_MAX / 16;
+/// The same for what was done.
+const LOG_DONE_MAX: usize = 4 * LOG_EVENTS_MAX;
 /// Different events in all logs, reached only while nothing can be written; beyond it, new ones
 /// are counted in the server's log alone.
 const EVENTS_MAX: usize = 262_144;
 const TARGET_BYTES_MAX: usize = 200;
 const MANY: &str = "(many)";
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
 /// What was done, of which the outcome says all.
 pub(crate) const DONE: (AuditOutcome, AuditReason) = (AuditOutcome::Done, AuditReason::None);
+
+/// The action of reading, counting and searching records.
+pub(crate) const READ: &str = "records.read";
 
 /// The action of an attempt at another tenant.
 pub(crate) const CROSS_TENANT: &str = "cross_tenant_attempt";
@@ -42,11 +49,12 @@ struct What {
     reason: AuditReason,
 }
 
-/// How often, and the first request of which one knows: a new id each time must not be a new entry
-/// each time.
+/// How often, how much of what was reported, and the first request of which one knows: a new id or
+/// another amount each time must not be a new entry each time.
 #[derive(Debug, Default)]
 struct Sum {
     count: u64,
+    amounts: Amounts,
     request: Option<RequestId>,
 }
 
@@ -57,6 +65,12 @@ struct Log {
     events: HashMap<String, HashMap<What, Sum>>,
     /// Different ones.
     len: usize,
+    /// Those of them that were done.
+    done: usize,
+    /// Those of them that a tenant's callers have caused, in a log that is not the tenant's.
+    of_tenants: HashMap<TenantId, usize>,
+    /// Of what was taken last, the same.
+    taken: HashMap<TenantId, usize>,
     /// Held while events of this log are on their way to the store.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -80,30 +94,44 @@ impl Denials {
         target: &str,
         (outcome, reason): (AuditOutcome, AuditReason),
     ) {
-        let event = AuditEvent {
-            actor: by.actor().to_owned(),
-            action: action.to_owned(),
-            target: shorten(target),
-            outcome,
-            count: 1,
-        };
-        let request = by.request().cloned();
-        self.add(tenant, AuditNote { event, reason, request });
+        self.add(tenant, one(by, action, target, (outcome, reason)));
+    }
+
+    /// [`Denials::note`] of what a tenant's caller has caused in a log that tenants share. Whoever has
+    /// many keys has no more room there than who has one.
+    pub(crate) fn note_of(
+        &self,
+        whose: TenantId,
+        (log, by): (TenantId, Author<'_>),
+        action: &str,
+        (target, outcome): (&str, (AuditOutcome, AuditReason)),
+    ) {
+        self.sum((log, Some(whose)), one(by, action, target, outcome), keep_first);
+    }
+
+    /// A report of usage that was counted: its entry says how much of each meter all of them had.
+    pub(crate) fn reported(
+        &self,
+        (tenant, by): (TenantId, Author<'_>),
+        action: &str,
+        amounts: &Amounts,
+    ) {
+        let note = one(by, action, "", DONE);
+        self.sum((tenant, None), note, |sum, request| {
+            sum.amounts.add_all(amounts);
+            sum.request = sum.request.take().or(request);
+        });
     }
 
     /// [`Denials::note`] with all of the target: for whoever knows that it is not long, and that it
     /// says nothing without its end.
     pub(crate) fn add(&self, tenant: TenantId, note: AuditNote) {
-        self.sum(tenant, note, |sum, request| {
-            if sum.request.is_none() {
-                sum.request = request;
-            }
-        });
+        self.sum((tenant, None), note, keep_first);
     }
 
     /// The same of what could not be written: its requests were before those that came since.
     fn put_back(&self, tenant: TenantId, note: AuditNote) {
-        self.sum(tenant, note, |sum, request| {
+        self.sum((tenant, None), note, |sum, request| {
             if request.is_some() {
                 sum.request = request;
             }
@@ -112,14 +140,21 @@ impl Denials {
 
     fn sum(
         &self,
-        tenant: TenantId,
+        (tenant, whose): (TenantId, Option<TenantId>),
         note: AuditNote,
         first: impl FnOnce(&mut Sum, Option<RequestId>),
     ) {
         let AuditNote { event, reason, request } = note;
         let pending = &mut *self.0.lock();
         let log = pending.logs.entry(tenant).or_default();
-        let full = log.len >= LOG_EVENTS_MAX;
+        // A flood of refusals hides nothing that was done, and many reads hide no refusal: all
+        // tenants share the operator's log.
+        let is_done = event.outcome == AuditOutcome::Done;
+        let full = if is_done {
+            log.done >= LOG_DONE_MAX
+        } else {
+            log.len.saturating_sub(log.done) >= LOG_EVENTS_MAX
+        };
         let AuditEvent { mut actor, action, target, outcome, count } = event;
         let mut what = What { action, target, outcome, reason };
         let known = |log: &Log, actor: &str, what: &What| {
@@ -129,11 +164,16 @@ impl Denials {
             // What was done was done by somebody with the right to; it is told apart for longer.
             let crowded = what.outcome != AuditOutcome::Done
                 && log.events.get(&actor).is_some_and(|e| e.len() >= ACTOR_EVENTS_MAX);
-            if full {
+            let of_one = |whose: &TenantId| log.of_tenants.get(whose).copied().unwrap_or(0);
+            let loud = whose.filter(|whose| of_one(whose) >= TENANT_EVENTS_MAX);
+            if full || loud.is_some() {
                 MANY.clone_into(&mut actor);
             }
-            if full || crowded {
+            if full || crowded || loud.is_some() {
                 MANY.clone_into(&mut what.target);
+            }
+            if let Some(whose) = loud.filter(|_| !full) {
+                what.target = format!("{MANY} of tenant {whose}");
             }
         }
         if !known(log, &actor, &what) {
@@ -143,6 +183,10 @@ impl Denials {
             }
             pending.events += 1;
             log.len += 1;
+            log.done += usize::from(is_done);
+            if let Some(whose) = whose {
+                *log.of_tenants.entry(whose).or_default() += 1;
+            }
         }
         let sum = log.events.entry(actor).or_default().entry(what).or_default();
         sum.count += count;
@@ -166,18 +210,31 @@ impl Denials {
         let Some(log) = pending.logs.get_mut(&tenant) else { return Vec::new() };
         let mut notes = Vec::new();
         for (actor, whats) in std::mem::take(&mut log.events) {
-            for (What { action, target, outcome, reason }, Sum { count, request }) in whats {
+            for (What { action, target, outcome, reason }, sum) in whats {
+                let Sum { count, amounts, request } = sum;
+                let target = if amounts.is_empty() { target } else { words(&amounts) };
                 let actor = actor.clone();
                 let event = AuditEvent { actor, action, target, outcome, count };
                 notes.push(AuditNote { event, reason, request });
             }
         }
         pending.events -= std::mem::take(&mut log.len);
+        log.done = 0;
+        log.taken = std::mem::take(&mut log.of_tenants);
         notes.sort_by_cached_key(|AuditNote { event: e, reason, .. }| {
             let outcome = format!("{:?}", e.outcome);
             (e.actor.clone(), e.action.clone(), e.target.clone(), outcome, *reason)
         });
         notes
+    }
+
+    /// What was taken last could not be written: it has its tenants' parts of the log again.
+    fn not_written(&self, tenant: TenantId) {
+        let pending = &mut *self.0.lock();
+        let Some(log) = pending.logs.get_mut(&tenant) else { return };
+        for (whose, count) in std::mem::take(&mut log.taken) {
+            *log.of_tenants.entry(whose).or_default() += count;
+        }
     }
 
     /// Forgets a log that has nothing to write and that nobody else waits for.
@@ -190,9 +247,44 @@ impl Denials {
         }
     }
 
+    /// True if there is hardly room for more.
+    fn is_crowded(&self) -> bool {
+        self.0.lock().events > EVENTS_MAX / 2
+    }
+
     fn dropped(&self) -> u64 {
         std::mem::take(&mut self.0.lock().dropped)
     }
+}
+
+/// What happened once.
+fn one(
+    by: Author<'_>,
+    action: &str,
+    target: &str,
+    (outcome, reason): (AuditOutcome, AuditReason),
+) -> AuditNote {
+    let event = AuditEvent {
+        actor: by.actor().to_owned(),
+        action: action.to_owned(),
+        target: shorten(target),
+        outcome,
+        count: 1,
+    };
+    AuditNote { event, reason, request: by.request().cloned() }
+}
+
+/// The first request of which one knows.
+fn keep_first(sum: &mut Sum, request: Option<RequestId>) {
+    if sum.request.is_none() {
+        sum.request = request;
+    }
+}
+
+/// So much of each meter.
+fn words(amounts: &Amounts) -> String {
+    let each = amounts.iter().map(|(meter, amount)| format!("{} {amount}", meter.word()));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn shorten(text: &str) -> String {
@@ -203,123 +295,13 @@ fn shorten(text: &str) -> String {
     text.get(..end).unwrap_or_default().to_owned()
 }
 
-/// Writes what is pending of one log; returns when what was noted before the call is durable.
-pub(crate) async fn flush_log(inner: &Inner, tenant: TenantId) -> Result<()> {
-    let Some(turn) = inner.denials.turn(tenant) else { return Ok(()) };
-    let mine = turn.lock().await;
-    let notes = inner.denials.take(tenant);
-    let mut outcome = Ok(());
-    if !notes.is_empty() {
-        warn_operator(tenant, &notes);
-        let scope = inner.authority.system("append refusals to audit logs");
-        let addressed = notes.iter().map(|note| (tenant, note.clone())).collect();
-        outcome = inner.store.append_audit(&scope, addressed).await;
-        if outcome.is_err() {
-            for note in notes {
-                inner.denials.put_back(tenant, note);
-            }
-        }
-    }
-    drop(mine);
-    inner.denials.forget_idle(tenant, &turn);
-    outcome
-}
-
-/// [`flush_log`] for whoever is about to read the log. The log is readable even if the store takes
-/// no writes; what is pending then stays pending.
-pub(crate) async fn flush_before_reading(inner: &Inner, tenant: TenantId) {
-    if let Err(error) = flush_log(inner, tenant).await {
-        tracing::error!(?error, "append refusals to an audit log; tried again");
-    }
-}
-
-/// One line of the server's log for each kind of attempt, not for each attempt.
-fn warn_operator(tenant: TenantId, notes: &[AuditNote]) {
-    if tenant != TenantId::INSTALLATION {
-        return;
-    }
-    for AuditEvent { actor, target, count, .. } in
-        notes.iter().map(|note| &note.event).filter(|e| e.action == CROSS_TENANT)
-    {
-        tracing::warn!(actor, target, count, "cross-tenant attempts refused");
-    }
-}
-
-/// Writes what is pending of every log. Logs do not wait for each other.
-pub(crate) async fn flush(inner: &Arc<Inner>) -> Result<()> {
-    flush_each(inner).await.into_iter().next().map_or(Ok(()), |(_, why)| Err(why))
-}
-
-/// The last time. What another database than the installation's does not take is lost, which a
-/// line says for each: one that is down keeps no server from stopping in order.
-pub(crate) async fn flush_last(inner: &Arc<Inner>) -> Result<()> {
-    let mut lost: HashMap<Location, (u64, Error)> = HashMap::new();
-    let mut outcome = Ok(());
-    for (tenant, why) in flush_each(inner).await {
-        // With the installation's own database gone nobody knows where a tenant is.
-        let known = if outcome.is_ok() { inner.store.tenant_by_id(tenant).await } else { Ok(None) };
-        match known.ok().flatten().map(|info| info.location) {
-            Some(location) if location != Location::Home => {
-                lost.entry(location).or_insert((0, why)).0 += 1;
-            }
-            _ => outcome = outcome.and(Err(why)),
-        }
-    }
-    for (location, (tenants, why)) in lost {
-        tracing::warn!(
-            %location, tenants, %why,
-            "the last entries of tenants' audit logs are lost: their database takes none"
-        );
-    }
-    outcome
-}
-
-/// Writes what is pending of every log; those that could not be written, and why.
-async fn flush_each(inner: &Arc<Inner>) -> Vec<(TenantId, Error)> {
-    let dropped = inner.denials.dropped();
-    if dropped > 0 {
-        tracing::error!(dropped, "refusals are missing in audit logs: too many to keep");
-    }
-    let mut running = tokio::task::JoinSet::new();
-    for tenant in inner.denials.logs() {
-        let inner = Arc::clone(inner);
-        running.spawn(async move { (tenant, flush_log(&inner, tenant).await) });
-    }
-    let mut failed = Vec::new();
-    while let Some(one) = running.join_next().await {
-        match one {
-            Ok((_, Ok(()))) => {}
-            Ok((tenant, Err(why))) => failed.push((tenant, why)),
-            Err(why) => {
-                let why = Error::internal("append audit").with_source(why);
-                failed.push((TenantId::INSTALLATION, why));
-            }
-        }
-    }
-    failed
-}
-
-/// Writes what is pending once a second for as long as the engine lives.
-pub(crate) fn spawn_flusher(inner: &Arc<Inner>) {
-    let weak: Weak<Inner> = Arc::downgrade(inner);
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(FLUSH_EVERY).await;
-            let Some(inner) = weak.upgrade() else { return };
-            // Not waited for: one tenant whose writer is busy must not delay the next round.
-            tokio::spawn(async move {
-                if let Err(error) = flush(&inner).await {
-                    tracing::error!(?error, "append refusals to audit logs; tried again");
-                }
-            });
-        }
-    });
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use tenantry_types::ErrorKind;
+    use super::{
+        flush::{close_minute, flush},
+        *,
+    };
+    use tenantry_types::{ErrorKind, Meter};
 
     const DENIED: (AuditOutcome, AuditReason) =
         (AuditOutcome::Refused(ErrorKind::Denied), AuditReason::Role);
@@ -396,6 +378,60 @@ mod tests {
     }
 
     #[test]
+    fn one_tenant_has_its_part_of_the_log_that_all_share() {
+        let denials = Denials::default();
+        let attempt = |tenant: u64, actor: &str, target: &str| {
+            let log = (TenantId::INSTALLATION, Author::work(actor));
+            denials.note_of(TenantId::new(tenant), log, CROSS_TENANT, (target, DENIED));
+        };
+        for n in 0..100_000 {
+            attempt(1, &format!("key:{}", n % 5_000), &n.to_string());
+        }
+        attempt(2, "key:b", "x");
+        let notes = denials.take(TenantId::INSTALLATION);
+        assert_eq!((notes.len(), total(&notes)), (TENANT_EVENTS_MAX + 2, 100_001));
+        let of = |actor: &str| notes.iter().find(|note| note.event.actor == actor).unwrap();
+        assert_eq!(of("key:b").event.target, "x");
+        assert_eq!(of(MANY).event.target, "(many) of tenant 1");
+        attempt(1, "key:a", "y");
+        assert_eq!(denials.take(TenantId::INSTALLATION)[0].event.actor, "key:a");
+    }
+
+    #[test]
+    fn one_tenant_has_its_part_also_while_nothing_can_be_written() {
+        let denials = Denials::default();
+        let log = TenantId::INSTALLATION;
+        for round in 0..40 {
+            for n in 0..100 {
+                let (actor, target) = (format!("key:{round}-{n}"), n.to_string());
+                let by = (log, Author::work(&actor));
+                denials.note_of(TenantId::new(1), by, CROSS_TENANT, (&target, DENIED));
+            }
+            for note in denials.take(log) {
+                denials.put_back(log, note);
+            }
+            denials.not_written(log);
+        }
+        let by = (log, Author::work("key:b"));
+        denials.note_of(TenantId::new(2), by, CROSS_TENANT, ("x", DENIED));
+        let notes = denials.take(log);
+        assert_eq!((notes.len(), total(&notes)), (TENANT_EVENTS_MAX + 2, 4_001));
+        assert!(notes.iter().any(|note| note.event.actor == "key:b"));
+    }
+
+    #[test]
+    fn a_flood_hides_nothing_that_was_done() {
+        let denials = Denials::default();
+        for n in 0..100_000 {
+            note(&denials, 1, &format!("key:{}", n % 5_000), &n.to_string());
+        }
+        denials.note((TenantId::new(1), A), "tenant.create", "acme", DONE);
+        let notes = denials.take(TenantId::new(1));
+        let done = notes.iter().find(|note| note.event.outcome == AuditOutcome::Done).unwrap();
+        assert_eq!((done.event.actor.as_str(), done.event.target.as_str()), ("key:a", "acme"));
+    }
+
+    #[test]
     fn targets_are_cut_at_a_character() {
         let denials = Denials::default();
         note(&denials, 1, "key:a", &"🦀".repeat(100));
@@ -412,6 +448,26 @@ mod tests {
             authority: tenantry_auth::Authority::new(),
             clock: Arc::new(tenantry_store::SystemClock),
         })
+    }
+
+    #[tokio::test]
+    async fn reads_are_one_entry_for_each_minute_principal_and_collection() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = engine(folder.path()).0;
+        let tenant = TenantId::new(1);
+        for (actor, collection) in [("key:a", "c"), ("key:a", "c"), ("key:a", "d"), ("key:b", "c")]
+        {
+            inner.reads.note((tenant, Author::work(actor)), READ, collection, DONE);
+        }
+        assert!(inner.denials.logs().is_empty());
+        close_minute(&inner);
+        let said: Vec<_> = inner.denials.take(tenant).into_iter().map(|note| note.event).collect();
+        let said: Vec<_> =
+            said.iter().map(|e| (e.actor.as_str(), e.target.as_str(), e.count)).collect();
+        assert_eq!(said, [("key:a", "c", 2), ("key:a", "d", 1), ("key:b", "c", 1)]);
+        assert!(inner.reads.logs().is_empty());
+        close_minute(&inner);
+        assert!(inner.denials.take(tenant).is_empty());
     }
 
     #[tokio::test]
@@ -437,5 +493,24 @@ mod tests {
         assert!(flush(&inner).await.is_err());
         let kept = inner.denials.take(TenantId::INSTALLATION);
         assert_eq!((kept.len(), total(&kept)), (1, 3));
+    }
+
+    #[test]
+    fn reports_are_summed_up_by_meter() {
+        let (denials, tenant) = (Denials::default(), TenantId::new(7));
+        for (meter, amount) in [(Meter::Messages, 1), (Meter::Tokens, 40), (Meter::Messages, 2)] {
+            let by = (tenant, Author::work("operator"));
+            denials.reported(by, "usage.report", &Amounts::of(meter, amount));
+        }
+        // One that was counted before says nothing else.
+        denials.reported((tenant, Author::work("operator")), "usage.report", &Amounts::default());
+        let notes = denials.take(tenant);
+        let told: Vec<_> =
+            notes.iter().map(|note| (note.event.target.as_str(), note.event.count)).collect();
+        assert_eq!(told, [("tokens 40, messages 3", 4)]);
+        // What could not be written stays what it was.
+        denials.put_back(tenant, notes[0].clone());
+        denials.reported((tenant, Author::work("o")), "usage.report", &Amounts::default());
+        assert!(denials.take(tenant).iter().any(|note| note.event == notes[0].event));
     }
 }

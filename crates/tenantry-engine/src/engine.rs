@@ -7,19 +7,30 @@ use crate::{
     compute::Bodies,
     denials::{CROSS_TENANT, DONE, Denials},
     issuer_keys::{self, KeyFetch},
+    leases::{LeaseSource, SharedTotals, Sharing},
+    logins::Logins,
+    measured::Measured,
+    metering::{self, Metering},
     placement::{self, Policy},
+    provision::Provision,
+    spending::Spending,
+    webhooks::{self, Outbox, WebhookSend, WebhookTotals},
 };
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 use tenantry_auth::{
     Author, Authority, Credential, Level, Principal, Restriction, Scope, TenantId,
 };
 use tenantry_store::{AuditOutcome, AuditReason, Health, Store, StoreTotals, TenantInfo};
 use tenantry_types::{
-    Clock, Error, ErrorKind, Resource, Result, TenantName, TenantState, Timestamp,
+    Clock, Error, ErrorKind, PlanName, Resource, Result, TenantName, TenantState, Timestamp,
 };
+use tokio::sync::Semaphore;
 
 /// What an engine is made of.
 #[derive(Debug)]
@@ -31,6 +42,9 @@ pub struct EngineConfig {
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
+
+/// The action of opening a collection, which a scope for writing may see and not write.
+pub(crate) const OPEN: &str = "collection.open";
 
 /// Which tenant a request means. The credential decides whether it may.
 #[derive(Debug, Clone, Copy)]
@@ -56,10 +70,16 @@ pub struct Totals {
     pub denied: u64,
     /// Attempts at other tenants.
     pub cross_tenant_attempts: u64,
+    /// Credentials that were not looked at, because too many from their address were refused.
+    pub logins_turned_away: u64,
     /// Requests refused because a rate of their tenant was used up, or too many were under way.
     pub rate_limited: u64,
     /// Tenants that have used something of their rates and have not got it back.
     pub rated_tenants: u64,
+    /// What the operator's endpoints were told.
+    pub webhooks: WebhookTotals,
+    /// How rates are shared with other nodes.
+    pub shared: SharedTotals,
     /// The store's counters.
     pub store: StoreTotals,
 }
@@ -87,11 +107,29 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) counters: Counters,
     pub(crate) denials: Denials,
+    /// Reads of a minute, which are then handed to `denials`.
+    pub(crate) reads: Denials,
+    pub(crate) metering: Metering,
+    pub(crate) spending: Spending,
     pub(crate) bodies: Bodies,
     pub(crate) gate: Gate,
+    pub(crate) measured: Measured,
     pub(crate) archives: Archives,
+    pub(crate) outbox: Outbox,
+    /// Plans that may be made at once.
+    pub(crate) planning: Semaphore,
     /// The policy that is followed.
     pub(crate) policy: OnceLock<Arc<Policy>>,
+    /// How long a deletion can be taken back.
+    pub(crate) grace: OnceLock<Duration>,
+    /// The plan of new tenants of which nobody says another one.
+    pub(crate) default_plan: OnceLock<PlanName>,
+    /// What tenants get that are made when they are named, if any are.
+    pub(crate) provision: OnceLock<Provision>,
+    /// Whose credentials are refused too often, if that is bounded.
+    pub(crate) logins: OnceLock<Logins>,
+    /// The tenant that is served alone, if one is.
+    pub(crate) single: OnceLock<TenantName>,
 }
 
 impl Inner {
@@ -135,7 +173,7 @@ impl Inner {
 
 /// Why a session refuses what its level allows. Whoever is bound to a filter is refused for it,
 /// whatever else narrows the key.
-fn narrowed(restriction: &Restriction) -> AuditReason {
+pub(crate) fn narrowed(restriction: &Restriction) -> AuditReason {
     match (&restriction.filter, &restriction.objects) {
         (Some(_), _) => AuditReason::Filter,
         (None, Some(_)) => AuditReason::Objects,
@@ -173,13 +211,45 @@ impl Engine {
             clock: config.clock,
             counters: Counters::default(),
             denials: Denials::default(),
+            reads: Denials::default(),
+            metering: Metering::default(),
+            spending: Spending::default(),
             gate: Gate::default(),
+            measured: Measured::default(),
             archives: Archives::new(archives),
+            outbox: Outbox::default(),
+            planning: Semaphore::new(placement::AT_ONCE),
             policy: OnceLock::new(),
+            grace: OnceLock::new(),
+            default_plan: OnceLock::new(),
+            provision: OnceLock::new(),
+            logins: OnceLock::new(),
+            single: OnceLock::new(),
         }));
         crate::denials::spawn_flusher(&engine.0);
         crate::admission::spawn_sweeper(&engine.0);
+        metering::spawn(&engine.0);
         engine
+    }
+
+    /// Lets deletions be taken back for so long from now on, which may be no time at all, and erases
+    /// the tenants whose time has come, also those of before. Called once, at start.
+    pub fn keep_deleted(&self, grace: Duration) {
+        let _ = self.0.grace.set(grace);
+        crate::operator::grace::spawn_eraser(&self.0);
+    }
+
+    /// Erases all deleted tenants whose time has come. Whoever was told to
+    /// [`Engine::keep_deleted`] does so by itself.
+    pub async fn erase_due(&self) -> Result<()> {
+        let scope = self.0.authority.system("erase deleted tenants");
+        self.0.store.erase_due(&scope).await
+    }
+
+    /// Gives new tenants this plan from now on if nobody says another one. A plan that does not exist
+    /// then is a refusal: nobody is made with more than was meant. Counts once.
+    pub fn give_new_tenants(&self, plan: PlanName) {
+        let _ = self.0.default_plan.set(plan);
     }
 
     /// Moves tenants by themselves as this policy says, from now on, if this is the process that moves
@@ -211,11 +281,14 @@ impl Engine {
         let credential = token.map_or(Ok(Credential::None), Credential::parse)?;
         let now = self.0.clock.now();
         let who = self.0.authority.authenticate(credential, &self.0.store, now).await?;
-        // An erased tenant's keys are removed in the background; until then they are refused here.
-        if let Some(tenant) = who.tenant()
-            && self.0.store.tenant_by_id(tenant).await?.is_none()
-        {
-            return Err(Inner::not_valid(&who));
+        // An erased tenant's keys are removed in the background; until then they are refused here, as
+        // those of one are that can be restored.
+        if let Some(tenant) = who.tenant() {
+            let found = self.0.store.tenant_by_id(tenant).await?;
+            let is_there = |info: &TenantInfo| info.erase_at.is_none() && self.0.serves(&info.name);
+            if !found.is_some_and(|info| is_there(&info)) {
+                return Err(Inner::not_valid(&who));
+            }
         }
         issuer_keys::check_bound(&who)?;
         Ok(who)
@@ -225,6 +298,19 @@ impl Engine {
     /// Called once, at start.
     pub fn fetch_keys(&self, with: Arc<dyn KeyFetch>) {
         issuer_keys::spawn(&self.0, &with);
+    }
+
+    /// Tells the operator's endpoints what happens, from now on, also what was to be told before.
+    /// Called once, at start. Without it what is to be told waits.
+    pub fn send_webhooks(&self, with: Arc<dyn WebhookSend>) {
+        webhooks::spawn(&self.0, with);
+    }
+
+    /// Shares the rates of all tenants with other nodes, by a source that they ask, too. Without its
+    /// answer in time each goes on with its part, or refuses, as the tenant's plan says.
+    /// Requests at the same time are counted by each node for itself. Counts once.
+    pub fn share_rates(&self, source: Arc<dyn LeaseSource>, sharing: Sharing) {
+        self.0.gate.share(source, sharing);
     }
 
     /// True if the server runs without authentication (`--dev`).
@@ -270,6 +356,14 @@ impl Engine {
             Ok(scope) => scope,
             Err(error) => return Err(self.refused::<L>(who, &tenant, error)),
         };
+        if tenant.erase_at.is_some() {
+            // Whoever is no operator was told nothing but this since it was deleted.
+            if !who.is_operator() {
+                return Err(Inner::not_valid(who));
+            }
+            let why = "this tenant is deleted; restore it first";
+            return Err(Error::new(ErrorKind::Conflict, why));
+        }
         match tenant.state {
             TenantState::Active => {}
             // The operator may look at a suspended tenant, to repair or export it.
@@ -287,7 +381,19 @@ impl Engine {
             let log = (tenant.id, scope.author());
             self.0.denials.note(log, "operator.act_as", L::ROLE.word(), DONE);
         }
-        Ok(Session::new(Arc::clone(&self.0), scope, tenant))
+        let mut session = Session::new(Arc::clone(&self.0), scope, tenant);
+        session.is_admin = who.role() >= tenantry_auth::Role::Admin;
+        Ok(session)
+    }
+
+    /// Refuses a tenant's credential at an address that names another tenant, or none that exists,
+    /// with the answer of [`Engine::session`]. To be asked before every route, since some open no
+    /// session.
+    pub async fn check_host(&self, who: &Principal) -> Result<()> {
+        if who.host().is_some() && who.tenant().is_some() {
+            self.select(who, Select::Own).await?;
+        }
+        Ok(())
     }
 
     fn refused<L: Level>(&self, who: &Principal, tenant: &TenantInfo, error: Error) -> Error {
@@ -302,21 +408,33 @@ impl Engine {
     /// The tenant that a request means, refused with one answer for foreign and missing alike.
     async fn select(&self, who: &Principal, select: Select<'_>) -> Result<Arc<TenantInfo>> {
         let store = &self.0.store;
-        match (who.tenant(), select) {
-            (Some(own), select) => {
-                let info = store.tenant_by_id(own).await?.ok_or_else(|| Inner::not_valid(who))?;
-                match select {
-                    Select::Named(name) if info.name != *name => {
-                        Err(self.cross_tenant(who, own, name))
-                    }
-                    Select::Named(_) | Select::Own => Ok(info),
-                }
-            }
-            (None, Select::Named(name)) => {
-                let found = store.find_tenant(name).await?;
-                found.ok_or_else(|| Error::not_found(Resource::Tenant, name.as_str()))
-            }
-            (None, Select::Own) => {
+        let named = match select {
+            Select::Named(name) => Some(name),
+            Select::Own => None,
+        };
+        if let Some(own) = who.tenant() {
+            let info = store.tenant_by_id(own).await?.filter(|info| self.0.serves(&info.name));
+            let info = info.ok_or_else(|| Inner::not_valid(who))?;
+            let mut said = who.host().into_iter().chain(named);
+            return match said.find(|name| info.name != **name) {
+                Some(foreign) => Err(self.cross_tenant(who, own, foreign)),
+                None => Ok(info),
+            };
+        }
+        if let (Some(host), Some(name)) = (who.host(), named)
+            && host != name
+        {
+            let why = format!("the host names the tenant {host}, the request {name}: name one");
+            return Err(Error::invalid(why));
+        }
+        match named.or(who.host()).or(self.single_tenant()) {
+            Some(name) => match self.0.find_tenant(name).await? {
+                Some(found) => Ok(found),
+                // Not in every request's future.
+                None if self.0.serves(name) => Box::pin(self.provisioned(who, name)).await,
+                None => Err(Error::not_found(Resource::Tenant, name.as_str())),
+            },
+            None => {
                 Err(Error::invalid("an operator belongs to no tenant: name the tenant to act in"))
             }
         }
@@ -331,8 +449,10 @@ impl Engine {
         let outcome = (AuditOutcome::Refused(error.kind()), reason);
         Counters::add(&self.0.counters.cross_tenant_attempts, 1);
         self.0.refuse((own, by), CROSS_TENANT, name.as_str(), (&error, reason));
-        let told = format!("tenant {own} tried {name}");
-        self.0.denials.note((TenantId::INSTALLATION, by), CROSS_TENANT, &told, outcome);
+        // Quoted: a name may be any text, also of another entry.
+        let told = format!("tenant {own} tried {:?}", name.as_str());
+        self.0.denials.note_of(own, (TenantId::INSTALLATION, by), CROSS_TENANT, (&told, outcome));
+        self.0.outbox.attempts.note(own, &actor, name);
         error
     }
 
@@ -352,8 +472,11 @@ impl Engine {
             unauthenticated: get(&c.unauthenticated),
             denied: get(&c.denied),
             cross_tenant_attempts: get(&c.cross_tenant_attempts),
+            logins_turned_away: self.0.logins.get().map_or(0, Logins::turned_away),
             rate_limited: self.0.gate.refused(),
             rated_tenants: self.0.gate.tenants() as u64,
+            webhooks: self.0.outbox.totals(),
+            shared: self.0.gate.shared(),
             store: self.0.store.totals(),
         }
     }
@@ -382,6 +505,7 @@ impl Engine {
     /// the log.
     pub async fn shutdown(&self) -> Result<()> {
         let flushed = crate::denials::flush_last(&self.0).await;
+        let flushed = flushed.and(metering::flush(&self.0).await);
         self.0.store.close();
         flushed
     }

@@ -16,36 +16,59 @@
 mod admission;
 pub mod advise;
 pub mod archive;
+pub mod busiest;
+mod callers;
 mod check;
 mod collection;
 mod compute;
+mod counting;
 mod database;
 mod denials;
 mod engine;
+mod groups;
 mod issuer_keys;
+mod leases;
 pub mod limiter;
+mod logins;
+mod measured;
+mod members;
+mod metering;
 mod operator;
 pub mod placement;
+mod provision;
 mod session;
+mod signup;
+mod single;
+mod spending;
 mod validate;
+mod webhooks;
 
 pub use admission::Admission;
+pub use callers::{Callers, ClientAddress, Payer};
 pub use collection::Collection;
 pub use database::Database;
 pub use engine::{Engine, EngineConfig, Select, Totals};
+pub use groups::{GrantNames, GrantOn, GroupUpdate};
 pub use issuer_keys::KeyFetch;
+pub use leases::{LeaseAnswer, LeaseAsk, LeaseSource, Leasing, SharedTotals, Sharing};
 pub use operator::Operator;
+pub use provision::ProvisionRules;
 pub use session::Session;
+pub use signup::{SignUp, SignUpRules};
+pub use webhooks::{WebhookPost, WebhookSend, WebhookTotals};
 
 pub use tenantry_auth::{
-    Admin, Allowed, ApiKey, Authority, CanAdmin, CanWrite, KeyId, KeyOwner, KeyRow, Level,
-    Principal, Read, RequestId, Restriction, Role, TenantId, Write, token,
+    Admin, Allowed, AllowedSet, ApiKey, Authority, CanAdmin, CanWrite, Grant, Group, GroupNumber,
+    KeyId, KeyOwner, KeyRow, Level, Member, MemberRights, MemberRole, Principal, ROLE_RIGHTS, Read,
+    RequestId, Restriction, Role, RoleRights, TenantId, UserName, Write, token,
 };
 pub use tenantry_store::{
-    ArchiveKey, AuditBinding, AuditEntry, AuditEvent, AuditNote, AuditOutcome, AuditReason,
-    BackendKind, ChainBreak, ChainVerifier, CollectionInfo, DatabaseInfo, EmbeddedConfig, Entropy,
-    GraphBounds, Health, Leftover, MasterKey, MovePhase, MoveStatus, MoveTarget, MoveTotals,
-    NewKey, Obstacle, PauseTotals, PublicKey, Site, Source, Store, StoreTotals, SystemClock,
-    SystemEntropy, TenantChange, TenantInfo, TenantSizes, VectorInfo, Wanted, postgres,
+    Answered, ArchiveKey, AuditBinding, AuditEntry, AuditEvent, AuditNote, AuditOutcome,
+    AuditReason, BackendKind, ChainBreak, ChainVerifier, CollectionInfo, DatabaseInfo, DeadLetter,
+    EmbeddedConfig, Entropy, Event, GraphBounds, Health, Leftover, MasterKey, MemberChange,
+    MovePhase, MoveStatus, MoveTarget, MoveTotals, NewKey, NewMember, ObjectNames, Obstacle,
+    PauseTotals, PublicKey, Site, Source, Stock, Store, StoreTotals, SystemClock, SystemEntropy,
+    TenantChange, TenantInfo, TenantSizes, TenantUsed, UsageBalance, UsagePage, VectorInfo, Wanted,
+    Webhook, WebhookChange, postgres,
 };
 pub use tenantry_types::*;

@@ -21,8 +21,8 @@ const SHARDS: usize = 64;
 /// What a table of 16,384 places takes: 900,000 entries in all, about 135 MB. Beyond it those that
 /// end next are forgotten.
 const SHARD_ENTRIES_MAX: usize = 14_336;
-/// So many of them at once, so that looking for them costs each request little.
-const FORGOTTEN_AT_ONCE: usize = SHARD_ENTRIES_MAX / 8;
+/// One in so many of them at once, so that looking for them costs each request little.
+const FORGOTTEN_PART: usize = 8;
 
 /// What a tenant has used. Not more than its rates say what it may.
 #[derive(Debug, Default)]
@@ -167,18 +167,28 @@ impl Drop for Admitted {
 
 /// Who asks how often. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
-pub struct Limiter(Arc<Vec<Mutex<Shard>>>);
+pub struct Limiter {
+    shards: Arc<Vec<Mutex<Shard>>>,
+    /// Entries of a shard.
+    most: usize,
+}
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self(Arc::new((0..SHARDS).map(|_| Mutex::default()).collect()))
+        Self::of(SHARDS * SHARD_ENTRIES_MAX)
     }
 }
 
 impl Limiter {
+    /// One that knows at most so many at once.
+    pub(crate) fn of(entries: usize) -> Self {
+        let shards = Arc::new((0..SHARDS).map(|_| Mutex::default()).collect());
+        Self { shards, most: (entries / SHARDS).max(1) }
+    }
+
     fn shard(&self, tenant: TenantId) -> &Mutex<Shard> {
         let number = usize::try_from(tenant.get() % SHARDS as u64).unwrap_or(0);
-        &self.0[number]
+        &self.shards[number]
     }
 
     /// Admits one request of a tenant that has these rates, or says why not. All is asked before
@@ -210,7 +220,7 @@ impl Limiter {
             return Err(Refused::Concurrent(most));
         }
         if !shard.entries.contains_key(&tenant) {
-            shard.make_room(SHARD_ENTRIES_MAX, FORGOTTEN_AT_ONCE);
+            shard.make_room(self.most, self.most.div_ceil(FORGOTTEN_PART));
         }
         let entry = shard.entries.entry(tenant).or_default();
         for ((asked, mark), left) in asked.iter().zip(&mut entry.marks).zip(&mut left) {
@@ -245,7 +255,7 @@ impl Limiter {
 
     /// One part of [`Limiter::sweep`]: less than a millisecond.
     pub(crate) fn sweep_part(&self, part: usize, now: u64) {
-        if let Some(shard) = self.0.get(part) {
+        if let Some(shard) = self.shards.get(part) {
             let shard = &mut *shard.lock();
             shard.at(now);
             shard.sweep();
@@ -254,7 +264,7 @@ impl Limiter {
 
     /// Tenants that something is known of.
     pub fn tenants(&self) -> usize {
-        self.0.iter().map(|shard| shard.lock().entries.len()).sum()
+        self.shards.iter().map(|shard| shard.lock().entries.len()).sum()
     }
 
     fn give_back(&self, tenant: TenantId) {

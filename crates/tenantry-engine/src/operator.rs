@@ -1,5 +1,10 @@
 //! The operator's handle: tenants and operator keys, no data.
 
+mod creation;
+pub(crate) mod grace;
+mod usage;
+mod webhooks;
+
 use crate::{
     advise::{self, Advice, Case, Needs},
     denials::{self, DONE},
@@ -15,35 +20,20 @@ use tenantry_store::{
 };
 use tenantry_types::{
     Allowance, Error, ErrorKind, Location, PlanName, Resource, Result, TenantName, TenantPlan,
-    TenantSpec, TenantState, Timestamp,
+    TenantState, Timestamp,
 };
 
 /// Manages tenants. Reaches no tenant's data: for that the operator opens a
 /// [`crate::Session`], which the tenant can see.
 #[derive(Debug)]
 pub struct Operator {
-    inner: Arc<Inner>,
-    scope: OperatorScope,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) scope: OperatorScope,
 }
 
 impl Operator {
     pub(crate) fn new(inner: Arc<Inner>, scope: OperatorScope) -> Self {
         Self { inner, scope }
-    }
-
-    /// Makes a tenant. Nothing is left behind if it fails.
-    pub async fn create_tenant(&self, spec: &TenantSpec) -> Result<TenantInfo> {
-        validate::tenant_spec(spec)?;
-        validate::meant(spec.settings.iter())?;
-        let made = self.inner.store.create_tenant(&self.scope, spec).await?;
-        // The commit carries it in the new tenant's log; tenants made at once must not wait for
-        // each other in the operator's.
-        let log = (TenantId::INSTALLATION, self.scope.author());
-        self.inner.denials.note(log, "tenant.create", spec.name.as_str(), DONE);
-        if let Some(plan) = &spec.plan {
-            self.inner.denials.note(log, "tenant.plan", &format!("{} → {plan}", spec.name), DONE);
-        }
-        Ok(made)
     }
 
     /// Living tenants in the order of their names, from the first after `after`.
@@ -52,18 +42,19 @@ impl Operator {
         after: Option<&TenantName>,
         limit: usize,
     ) -> Result<Vec<TenantInfo>> {
-        self.inner.store.tenants(&self.scope, after, limit).await
+        self.inner.tenants(&self.scope, after, limit).await
     }
 
     /// The tenant with this name.
     pub async fn tenant(&self, name: &TenantName) -> Result<Arc<TenantInfo>> {
-        let found = self.inner.store.find_tenant(name).await?;
+        let found = self.inner.find_tenant(name).await?;
         found.ok_or_else(|| Error::not_found(Resource::Tenant, name.as_str()))
     }
 
     /// Where the tenant should live, by what the operator says and how much the tenant has. That
     /// is numbers only, and still something of the tenant's: its log says that it was looked at.
     pub async fn advise(&self, name: &TenantName, needs: &Needs) -> Result<(TenantInfo, Advice)> {
+        self.inner.check_served(name)?;
         let store = &self.inner.store;
         let (info, sizes) = store.tenant_sizes(&self.scope, name).await?;
         if sizes.is_some() {
@@ -99,6 +90,11 @@ impl Operator {
     /// Makes a plan, or has it say something else from now on, for all tenants that have it.
     pub async fn put_plan(&self, plan: &TenantPlan) -> Result<()> {
         validate::allowance(&plan.allowance)?;
+        if plan.name.as_str() == PlanName::NONE {
+            let none = PlanName::NONE;
+            let why = format!("no plan is called {none}: settings say so where there is none");
+            return Err(Error::invalid(why));
+        }
         self.inner.store.put_plan(&self.scope, plan).await
     }
 
@@ -127,15 +123,17 @@ impl Operator {
         name: &TenantName,
         change: &TenantChange,
     ) -> Result<TenantInfo> {
+        self.inner.check_served(name)?;
+        change.name.as_ref().map_or(Ok(()), |new| self.inner.check_new(new))?;
         validate::tenant_change(change, self.inner.clock.now())?;
         let set = change.settings.iter();
         validate::meant(set.filter_map(|(key, value)| Some((key, value.as_ref()?))))?;
-        // A token with the new name may be out that means whoever had it before, and a tenant's row
-        // does not say since when it has its name.
+        // A token with the new name may be out that means whoever had it before.
         let is_renamed = change.name.as_ref().is_some_and(|new| new != name);
-        if is_renamed && self.inner.authority.issuers().name_tenants() {
+        let by_name = self.inner.authority.issuers().name_tenants();
+        if is_renamed && by_name && !self.inner.store.dates_names() {
             let why = "name: while an issuer's tokens name tenants by their names, no tenant is \
-                       renamed";
+                       renamed before `tenantry postgres migrate`";
             return Err(Error::new(ErrorKind::Unsupported, why));
         }
         self.inner.store.change_tenant(&self.scope, name, change).await
@@ -153,14 +151,10 @@ impl Operator {
         self.change_tenant(name, &TenantChange { state, ..TenantChange::default() }).await
     }
 
-    /// Erases a tenant for good: when this returns, its data key is destroyed.
-    pub async fn delete_tenant(&self, name: &TenantName) -> Result<()> {
-        self.inner.store.delete_tenant(&self.scope, name).await
-    }
-
     /// Begins to move a tenant to another place while it works; the rest is done in the
     /// background, also after a restart.
     pub async fn start_move(&self, name: &TenantName, to: MoveTarget) -> Result<MoveStatus> {
+        self.inner.check_served(name)?;
         self.inner.store.start_move(&self.scope, name, to).await
     }
 
@@ -196,6 +190,7 @@ impl Operator {
 
     /// The move of a tenant that is under way, or was the last one; `None` if it was never moved.
     pub async fn move_status(&self, name: &TenantName) -> Result<Option<MoveStatus>> {
+        self.inner.check_served(name)?;
         self.inner.store.move_status(&self.scope, name).await
     }
 
@@ -210,19 +205,24 @@ impl Operator {
     ) -> Result<Plan> {
         let followed = self.inner.policy.get();
         let Some(policy) = policy.or(followed.map(Arc::as_ref)) else {
-            return Err(Error::invalid("no placement policy is followed here: give rules"));
+            return Err(Error::invalid(
+                "no placement policy is followed here: give rules, on the command line by a FILE",
+            ));
         };
         placement::plan(policy, &self.inner, &self.scope, (after, limit)).await
     }
 
     /// Cancels the move of a tenant, which stays where it is.
     pub async fn cancel_move(&self, name: &TenantName) -> Result<MoveStatus> {
+        self.inner.check_served(name)?;
         self.inner.store.cancel_move(&self.scope, name).await
     }
 
     /// The moves that are not over, in the order in which they were asked for; the first thousand.
     pub async fn moves(&self) -> Result<Vec<MoveStatus>> {
-        self.inner.store.moves(&self.scope).await
+        let mut moves = self.inner.store.moves(&self.scope).await?;
+        moves.retain(|one| self.inner.serves(&one.name));
+        Ok(moves)
     }
 
     /// Deleted tenants whose data are still to be removed, by their numbers; the first thousand.
@@ -275,7 +275,7 @@ impl Operator {
         self.inner.store.operator_audit(&self.scope, after, limit).await
     }
 
-    /// Erases every tenant. For servers in development mode only.
+    /// Erases every tenant that is served. For servers in development mode only.
     pub async fn reset(&self) -> Result<()> {
         if !self.inner.authority.is_development() {
             return Err(Error::denied("reset is only allowed by a server started with --dev"));
@@ -286,7 +286,7 @@ impl Operator {
                 return Ok(());
             }
             for tenant in page {
-                self.delete_tenant(&tenant.name).await?;
+                self.erase_tenant(&tenant.name).await?;
             }
         }
     }

@@ -8,7 +8,7 @@ mod plan;
 mod run;
 mod verdict;
 
-pub(crate) use plan::plan;
+pub(crate) use plan::{AT_ONCE, plan};
 pub use plan::{Plan, Planned};
 pub(crate) use run::spawn;
 pub use verdict::{Decision, Stay, Verdict};

@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, HashSet};
 use tenantry_index::CompiledFilter;
 use tenantry_store::{CollectionInfo, NewKey, TenantChange};
 use tenantry_types::{
-    Allowance, CollectionChange, CollectionSpec, Error, ErrorKind, FieldTest, Filter, Limits,
-    Metadata, QueryRequest, RecordId, RecordWrite, Result, Selector, TenantSpec, TextTest,
-    Timestamp, Value, VectorName,
+    Allowance, Amount, CollectionChange, CollectionSpec, Error, ErrorKind, FieldTest, Filter,
+    Limits, Metadata, QueryRequest, RecordId, RecordWrite, Result, Selector, TenantSpec, Term,
+    TextTest, Timestamp, UsageEvent, Value, VectorName,
 };
 
 const SETTINGS_BYTES_MAX: usize = 64 << 10;
 const LABEL_BYTES_MAX: usize = 256;
+/// The longest address of RFC 5321.
+const EMAIL_BYTES_MAX: usize = 254;
+const MEMBERS_MAX: usize = 10_000;
 const WEIGHT_MAX: u16 = Allowance::WEIGHT_MAX;
 const KEY_OBJECTS_MAX: usize = 1_000;
 const AUDIT_ENTRIES_MAX: usize = 10_000;
@@ -22,6 +25,7 @@ fn too_large(message: String) -> Error {
 
 pub(crate) fn tenant_spec(spec: &TenantSpec) -> Result<()> {
     weight(spec.weight)?;
+    limits(&spec.limits)?;
     settings(spec.settings.iter().map(|(k, v)| (k, v.len())))
 }
 
@@ -32,13 +36,19 @@ pub(crate) fn tenant_change(change: &TenantChange, now: Timestamp) -> Result<()>
     if let Some(exception) = change.exceptions.and_then(|all| all.weight) {
         weight(exception.value)?;
     }
+    change.limits.as_ref().map_or(Ok(()), limits)?;
     change.except.ends().try_for_each(|end| expiry(Some(end), now))?;
     settings(change.settings.iter().map(|(k, v)| (k, v.as_ref().map_or(0, String::len))))
 }
 
-/// Rates and limits are valid as they are.
+/// Rates are valid as they are.
 pub(crate) fn allowance(allowance: &Allowance) -> Result<()> {
+    limits(&allowance.limits)?;
     weight(allowance.weight)
+}
+
+fn limits(limits: &Limits) -> Result<()> {
+    Amount::of(limits.users.into()).check(Term::Users)
 }
 
 fn weight(weight: u16) -> Result<()> {
@@ -77,9 +87,51 @@ pub(crate) fn meant<'a>(settings: impl Iterator<Item = (&'a String, &'a String)>
     Ok(())
 }
 
+/// What is said of a member for people.
+pub(crate) fn about_member(email: Option<&str>, name: Option<&str>) -> Result<()> {
+    for (what, text, most) in [("email", email, EMAIL_BYTES_MAX), ("name", name, LABEL_BYTES_MAX)] {
+        let Some(text) = text else { continue };
+        if text.is_empty() || text.len() > most || text.chars().any(char::is_control) {
+            let why = format!("{what}: 1 to {most} bytes are allowed, and no control characters");
+            return Err(Error::invalid(why));
+        }
+    }
+    Ok(())
+}
+
+/// Each is looked up, before the store counts them.
+pub(crate) fn grants(grants: usize) -> Result<()> {
+    let most = Limits::GROUP_GRANTS_MAX;
+    if grants > most {
+        return Err(Error::invalid(format!("grants: {grants}, at most {most} are allowed")));
+    }
+    Ok(())
+}
+
+pub(crate) fn members_page(limit: usize) -> Result<()> {
+    if limit > MEMBERS_MAX {
+        return Err(Error::invalid(format!("limit: at most {MEMBERS_MAX} members a page")));
+    }
+    Ok(())
+}
+
+/// How many events one report may have.
+pub(crate) fn events(count: usize) -> Result<()> {
+    let most = UsageEvent::BATCH_MAX;
+    match count {
+        0 => Err(Error::invalid(format!("events: 1 to {most} are to be reported at once"))),
+        _ if count > most => Err(too_large(format!("events: at most {most} are reported at once"))),
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn label(label: &str) -> Result<()> {
     if label.len() > LABEL_BYTES_MAX {
         return Err(Error::invalid(format!("label: at most {LABEL_BYTES_MAX} bytes are allowed")));
+    }
+    // Logs show it.
+    if let Some(bad) = label.chars().find(|c| c.is_control()) {
+        return Err(Error::invalid(format!("label: {bad:?} is not allowed")));
     }
     Ok(())
 }

@@ -1,20 +1,17 @@
 //! Metadata and text filters, made ready to be asked many times.
 
+mod pattern;
 mod values;
 
 use memchr::memmem;
-use regex::{Regex, RegexBuilder};
+use pattern::Pattern;
 use std::cmp::Ordering;
 use tenantry_types::{Error, FieldTest, Filter, Metadata, Result, TextTest, Value};
 use values::ValueSet;
 
 pub(crate) use values::Scalar;
 
-/// Bytes that one compiled regular expression may take, and once more what its matching may
-/// cache. Patterns come from callers.
-const REGEX_BYTES_MAX: usize = 256 << 10;
-
-/// Regular expressions in one filter: with [`REGEX_BYTES_MAX`] the bound on a filter's memory.
+/// Regular expressions in one filter: with [`pattern::BYTES_MAX`] the bound on a filter's memory.
 const REGEXES_MAX: usize = 16;
 
 /// Bytes of a text that are searched at once: some tens of microseconds.
@@ -36,7 +33,7 @@ enum Node {
     Not(Box<Node>),
     Field { key: Box<str>, test: Test },
     Contains(Box<memmem::Finder<'static>>),
-    Matches(Regex),
+    Matches(Box<Pattern>),
 }
 
 /// What must hold of a value. Negative conditions are [`Node::Not`] of these.
@@ -64,18 +61,19 @@ impl CompiledFilter {
     }
 
     /// True if a record with this metadata and this text meets the filter; `None` is a record
-    /// without metadata, or without text.
+    /// without metadata, or without text. For small texts: it asks nobody in between, and what
+    /// [`CompiledFilter::matches_paced`] refuses does not meet it.
     pub fn matches(&self, metadata: Option<&Metadata>, document: Option<&str>) -> bool {
-        // Nothing fails but what paces.
         self.matches_paced(metadata, document, &mut || Ok(())).unwrap_or(false)
     }
 
-    /// The same; `pace` is called before each condition on a text, and every 256 KiB of
-    /// one that looks for a part of it. One regular expression on one text is not interrupted.
+    /// The same; `pace` is called before each condition on a text, and again and again within a long
+    /// one.
     ///
     /// # Errors
     ///
-    /// Those of `pace`.
+    /// Those of `pace`; `TooLarge` for a regular expression with boundaries of words on a long text
+    /// with letters beyond ASCII, which cannot be interrupted.
     pub fn matches_paced(
         &self,
         metadata: Option<&Metadata>,
@@ -149,12 +147,7 @@ fn matches(pattern: &str, regexes: &mut usize) -> Result<Node> {
             "filter: at most {REGEXES_MAX} regular expressions are allowed"
         )));
     }
-    RegexBuilder::new(pattern)
-        .size_limit(REGEX_BYTES_MAX)
-        .dfa_size_limit(REGEX_BYTES_MAX)
-        .build()
-        .map(Node::Matches)
-        .map_err(|error| Error::invalid(format!("Regex syntax error: {error}")))
+    Ok(Node::Matches(Box::new(Pattern::compile(pattern)?)))
 }
 
 impl Node {
@@ -189,11 +182,8 @@ impl Node {
                 Some(text) => has_part(part, text.as_bytes(), pace)?,
                 None => false,
             },
-            Self::Matches(regex) => match document {
-                Some(text) => {
-                    pace()?;
-                    regex.is_match(text)
-                }
+            Self::Matches(pattern) => match document {
+                Some(text) => pattern.is_in(text, pace)?,
                 None => false,
             },
         })

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::sync::Arc;
 use tenantry_auth::OperatorScope;
-use tenantry_types::{Limits, Result};
+use tenantry_types::{Limits, PlanName, Result};
 
 /// A tenant that nobody but its maker reaches. Dropped before [`Arrival::end`] it is deleted, and so
 /// it is if the process ends.
@@ -42,6 +42,12 @@ impl Arrival {
     pub fn on_terms_of(self, other: &TenantInfo) -> Self {
         let (plan, exceptions) = (Some(other.plan.clone()), Some(other.exceptions));
         Self { terms: TenantChange { plan, exceptions, ..TenantChange::default() }, ..self }
+    }
+
+    /// It gets this plan when it is whole, if any.
+    #[must_use]
+    pub fn on_plan(self, plan: Option<PlanName>) -> Self {
+        Self { terms: TenantChange { plan: plan.map(Some), ..self.terms }, ..self }
     }
 
     /// Makes the tenant whole: from now on it is one like any other, with these limits.

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, Isolation, Location, Result, TenantName, Timestamp};
+use tenantry_types::{Budget, Error, Isolation, Location, Result, TenantName, Timestamp};
 
 /// What keeps a tenant's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +62,8 @@ pub struct GraphBounds {
 pub struct TenantSizes {
     /// Databases.
     pub databases: u64,
+    /// Members, suspended ones too.
+    pub users: u64,
     /// Collections of all databases.
     pub collections: u64,
     /// Records of all collections.
@@ -73,9 +75,26 @@ pub struct TenantSizes {
     pub by_dimension: BTreeMap<u32, u64>,
     /// Bytes of all vectors, four for each component, if every record has all that it may have.
     pub vector_bytes: u64,
+    /// Logical bytes of the records of those collections that know it.
+    pub kept_bytes: u64,
+    /// Collections from before bytes were counted that have records which do not say theirs.
+    pub silent_collections: u64,
 }
 
 impl TenantSizes {
+    /// Logical bytes of all records, if that is known of all.
+    pub fn bytes(&self) -> Option<u64> {
+        (self.silent_collections == 0).then_some(self.kept_bytes)
+    }
+
+    /// Adds what a collection's records take, if it is known.
+    pub fn add_bytes(&mut self, bytes: Option<u64>) {
+        match bytes {
+            Some(bytes) => self.kept_bytes = self.kept_bytes.saturating_add(bytes),
+            None => self.silent_collections = self.silent_collections.saturating_add(1),
+        }
+    }
+
     /// Adds a collection of so many records, with vectors of these dimensions.
     pub fn add(&mut self, records: u64, dimensions: impl IntoIterator<Item = u32>) {
         self.collections = self.collections.saturating_add(1);
@@ -86,6 +105,38 @@ impl TenantSizes {
             self.vector_bytes = self.vector_bytes.saturating_add(bytes);
             let most = self.by_dimension.entry(dimension).or_default();
             *most = records.max(*most);
+        }
+    }
+}
+
+/// What a tenant keeps, by its counters: what its bill and its quota go by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stock {
+    /// Records; none if nobody has counted them.
+    pub records: Option<u64>,
+    /// Logical bytes of them; none if nobody has counted them.
+    pub bytes: Option<u64>,
+}
+
+/// What a tenant has used of its budgets, as the ledger has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    /// Requests in a day of UTC; none if nobody has asked.
+    pub day: Option<u64>,
+    /// Requests in a month of UTC.
+    pub month: u64,
+    /// What the month costs so far by the tariff that counts, in millionths of a unit of the
+    /// currency, or as many as fit; none if nobody has asked.
+    pub cost: Option<u64>,
+}
+
+impl Spent {
+    /// How much of one budget; none if nobody has asked.
+    pub fn of(&self, budget: Budget) -> Option<u64> {
+        match budget {
+            Budget::Cost => self.cost,
+            Budget::Month => Some(self.month),
+            Budget::Day => self.day,
         }
     }
 }

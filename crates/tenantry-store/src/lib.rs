@@ -8,6 +8,7 @@ mod arrival;
 mod audit;
 mod embedded;
 mod facts;
+mod member;
 mod pace;
 mod pool;
 pub mod postgres;
@@ -18,6 +19,7 @@ mod store;
 mod surface;
 mod tenancy;
 mod totals;
+mod webhook;
 
 pub use arrival::{Arrival, Arrived};
 pub use audit::{
@@ -25,7 +27,10 @@ pub use audit::{
     ChainVerifier,
 };
 pub use embedded::{EmbeddedConfig, SavedConfig};
-pub use facts::{BackendKind, GraphBounds, MovePhase, MoveStatus, MoveTarget, Site, TenantSizes};
+pub use facts::{
+    BackendKind, GraphBounds, MovePhase, MoveStatus, MoveTarget, Site, Spent, Stock, TenantSizes,
+};
+pub use member::{Granted, GroupChange, MemberChange, NewMember, ObjectNames};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use postgres::DatabaseUrl;
 pub use postgres::{DatabasesConfig, LocationConfig, PostgresConfig};
@@ -33,10 +38,14 @@ pub use signature::{ArchiveKey, PublicKey, Signature, is_signed};
 pub use snapshot::{Snapshot, SnapshotPage};
 pub use store::Store;
 pub use surface::{
-    Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, Leftover, NewKey,
-    Obstacle, Origin, Source, SystemClock, SystemEntropy, TenantChange, TenantInfo, VectorInfo,
-    Wanted,
+    Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, Journaled, Leftover,
+    NewKey, Obstacle, Origin, Source, SystemClock, SystemEntropy, TenantChange, TenantInfo,
+    TenantUsed, UsageBalance, UsageNote, UsagePage, VectorInfo, Wanted,
 };
 pub use tenancy::master::MasterKey;
 pub use tenancy::moving::{MoveTotals, PauseTotals};
 pub use totals::{ConnectionTotals, Health, StoreTotals};
+pub use webhook::{
+    Answered, Attempted, DeadLetter, Delivery, Event, OutboxTotals, Webhook, WebhookChange,
+    WebhookSecret,
+};

@@ -26,9 +26,11 @@ use parking_lot::Mutex;
 use std::{
     fmt,
     num::NonZero,
+    pin::Pin,
     sync::{Arc, LazyLock, atomic::AtomicU64},
-    thread::available_parallelism,
-    time::Duration,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread, available_parallelism},
+    time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Result};
@@ -148,6 +150,18 @@ impl Pool {
             Entered::Place(place) => Ok(Turn::start(place)),
             Entered::Waiting(mut waiting) => Ok(Turn::start(waiting.place_blocking())),
         }
+    }
+
+    /// [`Pool::turn_blocking`], which gives up after so long; none then.
+    pub fn turn_within(
+        &self,
+        (tenant, weight, class): (TenantId, u32, Class),
+        patience: Duration,
+    ) -> Result<Option<Turn>> {
+        Ok(match self.enter(tenant, weight, class)? {
+            Entered::Place(place) => Some(Turn::start(place)),
+            Entered::Waiting(mut waiting) => waiting.place_within(patience).map(Turn::start),
+        })
     }
 
     fn enter(&self, tenant: TenantId, weight: u32, class: Class) -> Result<Entered> {
@@ -285,6 +299,31 @@ impl Waiting {
         let receiver = self.receiver.take().expect("a wait ends once");
         receiver.blocking_recv().expect(GRANTED)
     }
+
+    /// None if it took longer.
+    fn place_within(&mut self, patience: Duration) -> Option<Place> {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let receiver = self.receiver.as_mut().expect("a wait ends once");
+        let begun = Instant::now();
+        loop {
+            if let Poll::Ready(place) = Pin::new(&mut *receiver).poll(&mut context) {
+                self.receiver = None;
+                return Some(place.expect(GRANTED));
+            }
+            let left = patience.checked_sub(begun.elapsed()).filter(|left| !left.is_zero())?;
+            thread::park_timeout(left);
+        }
+    }
+}
+
+/// Wakes a thread that waits for its place.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
 }
 
 impl Drop for Waiting {
@@ -382,19 +421,29 @@ impl Turn {
 
     /// [`Turn::pass`] for a thread that may block; panics on a runtime's own thread.
     pub fn pause(&mut self) {
-        let waiting = if self.place.is_held {
-            if !self.is_due() {
-                return;
-            }
-            self.settle();
-            self.give_up()
-        } else {
-            self.ask_again()
-        };
-        if let Some(mut waiting) = waiting {
+        if let Some(mut waiting) = self.give_way() {
             let place = waiting.place_blocking();
             self.resume(place);
         }
+    }
+
+    /// [`Turn::pause`], which gives up after so long: false then, and the turn holds no place.
+    pub fn pause_within(&mut self, patience: Duration) -> bool {
+        let Some(mut waiting) = self.give_way() else { return true };
+        let place = waiting.place_within(patience);
+        place.map(|place| self.resume(place)).is_some()
+    }
+
+    /// Where it waits for its next place, if it has to.
+    fn give_way(&mut self) -> Option<Waiting> {
+        if !self.place.is_held {
+            return self.ask_again();
+        }
+        if !self.is_due() {
+            return None;
+        }
+        self.settle();
+        self.give_up()
     }
 
     /// Call first when the work has moved to another thread: CPU time is measured by the clock of

@@ -75,7 +75,7 @@ impl Snapshot {
         }
         let tenant = tenancy.tenant(scope).await?;
         let rows = tenancy.whole(&tenant).await?;
-        let (info, standing) = (tenant.info(), scope.standing());
+        let (info, standing) = (tenant.info(), scope.standing().clone());
         let snapshot = Self { tenancy: Arc::clone(tenancy), tenant, info, standing, rows };
         snapshot.check().await?;
         for family in Family::of(Role::Unused) {
@@ -104,7 +104,7 @@ impl Snapshot {
         self.tenant.check_alive()?;
         let now = self.tenancy.open_tenant(self.info.id).await?.ok_or_else(gone)?;
         now.check_alive()?;
-        self.tenancy.stands(self.standing, Some(&now), None).await?;
+        self.tenancy.stands(&self.standing, Some(&now), None).await?;
         if now.placement() == self.tenant.placement() { Ok(()) } else { Err(moved()) }
     }
 

@@ -1,26 +1,21 @@
 //! The operations of a store.
 
 use crate::{
-    Answer, ArchiveKey, Arrival, AuditEntry, AuditNote, CollectionRef, DatabaseRef, EmbeddedConfig,
-    Health, Leftover, MoveStatus, MoveTarget, NewKey, PostgresConfig, Site, Snapshot, StoreTotals,
-    TenantChange, TenantInfo, TenantSizes, Wanted,
+    Answer, AuditEntry, AuditNote, CollectionRef, DatabaseRef, EmbeddedConfig, Health, NewKey,
+    ObjectNames, PostgresConfig, StoreTotals, TenantInfo, Wanted,
     pool::Pool,
     sites::{Handles, Records},
-    tenancy::{
-        complete,
-        moving::{Carry as _, Patience},
-    },
+    tenancy::{complete, moving::Patience},
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{
-    Admin, ApiKey, CanWrite, KeyDirectory, KeyId, KeyRow, Level, OperatorScope, Scope, SystemScope,
-    TenantId, token::ClaimedTenant,
+    Admin, Allowed, ApiKey, CanWrite, KeyDirectory, KeyId, KeyRow, Level, MemberRights,
+    OperatorScope, Scope, SystemScope, TenantId, UserName, token::ClaimedTenant,
 };
 use tenantry_types::{
     Allowance, CollectionChange, CollectionId, CollectionName, CollectionSpec,
     CollectionStatistics, DatabaseName, Found, GetRequest, Page, PlanName, QueryRequest, Record,
-    RecordWrite, Result, Selector, TenantName, TenantPlan, TenantSpec, Timestamp, WriteMode,
-    WriteOutcome,
+    RecordWrite, Result, Selector, TenantName, TenantPlan, Timestamp, WriteMode, WriteOutcome,
 };
 
 /// A store: its root is in files or in a database of PostgreSQL, and tenants are there or in other
@@ -44,6 +39,11 @@ macro_rules! again {
         }
     }};
 }
+
+mod members;
+mod tenants;
+mod usage;
+mod webhooks;
 
 /// An operation on records, where the tenant of the scope lives.
 macro_rules! on_records {
@@ -126,6 +126,11 @@ impl Store {
         again!(self, self.0.tenancy.allowance_by_id(id).await)
     }
 
+    /// The plan of the tenant with this identity, if it lives and has one.
+    pub async fn plan_of(&self, id: TenantId) -> Result<Option<PlanName>> {
+        Ok(self.tenant_by_id(id).await?.and_then(|tenant| tenant.plan.clone()))
+    }
+
     /// Plans in the order of their names.
     pub async fn plans(&self, scope: &OperatorScope) -> Result<Vec<TenantPlan>> {
         self.0.tenancy.plan_list(scope).await
@@ -146,128 +151,6 @@ impl Store {
     /// has it. A tenant gets a plan, and exceptions, by [`Store::change_tenant`].
     pub async fn delete_plan(&self, scope: &OperatorScope, name: &PlanName) -> Result<()> {
         self.0.tenancy.delete_plan(scope, name).await
-    }
-
-    /// Makes a tenant: its data key, its row and, if asked for, its first database, in one commit.
-    pub async fn create_tenant(
-        &self,
-        scope: &OperatorScope,
-        spec: &TenantSpec,
-    ) -> Result<TenantInfo> {
-        self.0.tenancy.create_tenant(scope, spec).await
-    }
-
-    /// Living tenants in the order of their names, from the first after `after`.
-    pub async fn tenants(
-        &self,
-        scope: &OperatorScope,
-        after: Option<&TenantName>,
-        limit: usize,
-    ) -> Result<Vec<TenantInfo>> {
-        again!(self, self.0.tenancy.tenants(scope, after, limit).await)
-    }
-
-    /// The number of living tenants.
-    pub async fn count_tenants(&self, scope: &OperatorScope) -> Result<u64> {
-        again!(self, self.0.tenancy.count_tenants(scope).await)
-    }
-
-    /// The tenant with this name and how much it has, in numbers; `None` if nothing of it is
-    /// stored yet but what the installation knows.
-    pub async fn tenant_sizes(
-        &self,
-        scope: &OperatorScope,
-        name: &TenantName,
-    ) -> Result<(Arc<TenantInfo>, Option<TenantSizes>)> {
-        again!(self, self.0.tenancy.tenant_sizes(scope, name).await)
-    }
-
-    /// Deleted tenants whose data are still to be removed: the first thousand by number.
-    pub async fn leftovers(&self, scope: &OperatorScope) -> Result<Vec<Leftover>> {
-        self.0.tenancy.leftovers(scope).await
-    }
-
-    /// Gives up removing what a deleted tenant has left in a database that does not come back.
-    pub async fn abandon(&self, scope: &OperatorScope, tenant: TenantId) -> Result<Leftover> {
-        self.0.tenancy.abandon(scope, tenant).await
-    }
-
-    /// Where this process can make tenants. Nothing is asked of any place.
-    pub fn sites(&self, _scope: &OperatorScope) -> Vec<Site> {
-        self.0.sites()
-    }
-
-    /// Changes a tenant.
-    pub async fn change_tenant(
-        &self,
-        scope: &OperatorScope,
-        name: &TenantName,
-        change: &TenantChange,
-    ) -> Result<TenantInfo> {
-        again!(self, self.0.tenancy.change_tenant(scope, name, change).await)
-    }
-
-    /// Erases a tenant: its data key is destroyed before this returns, its name is free, its keys
-    /// are refused; its bytes are removed in the background.
-    pub async fn delete_tenant(&self, scope: &OperatorScope, name: &TenantName) -> Result<()> {
-        again!(self, self.0.tenancy.delete_tenant(scope, name).await)
-    }
-
-    /// All that a tenant has, as it is now, for whoever may read all of it.
-    pub async fn snapshot(&self, scope: &Scope<Admin>) -> Result<Snapshot> {
-        again!(self, Box::pin(Snapshot::take(&self.0.tenancy, scope)).await)
-    }
-
-    /// What signs this installation's archives.
-    pub async fn archive_key(&self, _scope: &SystemScope) -> Result<ArchiveKey> {
-        ArchiveKey::of(&*self.0.tenancy.installation().await?)
-    }
-
-    /// Makes a tenant that is to be filled before anybody reaches it.
-    pub async fn begin_arrival(&self, scope: &OperatorScope, spec: &TenantSpec) -> Result<Arrival> {
-        let tenancy = Arc::clone(&self.0.tenancy);
-        let (info, arriving) = tenancy.begin_arrival(scope, spec).await?;
-        Ok(Arrival { tenancy, arriving, info, terms: TenantChange::default() })
-    }
-
-    /// Begins to move a tenant to another place, while it works: it is copied in the background, and
-    /// lives in the new place from one moment to the next. Goes on after a restart.
-    pub async fn start_move(
-        &self,
-        scope: &OperatorScope,
-        name: &TenantName,
-        to: MoveTarget,
-    ) -> Result<MoveStatus> {
-        again!(self, self.0.tenancy.start_move(scope, name, to).await)
-    }
-
-    /// The move of a tenant that is under way, or was the last one.
-    pub async fn move_status(
-        &self,
-        scope: &OperatorScope,
-        name: &TenantName,
-    ) -> Result<Option<MoveStatus>> {
-        again!(self, self.0.tenancy.move_status(scope, name).await)
-    }
-
-    /// Cancels the move of a tenant, which stays where it is; refused with
-    /// [`ErrorKind::Conflict`](tenantry_types::ErrorKind::Conflict) once it lives in the new place.
-    pub async fn cancel_move(
-        &self,
-        scope: &OperatorScope,
-        name: &TenantName,
-    ) -> Result<MoveStatus> {
-        again!(self, self.0.tenancy.cancel_move(scope, name).await)
-    }
-
-    /// True if this process is the one that moves tenants.
-    pub fn moves_tenants(&self) -> bool {
-        self.0.tenancy.leads()
-    }
-
-    /// The moves that are not over, in the order in which they were asked for: the first thousand.
-    pub async fn moves(&self, scope: &OperatorScope) -> Result<Vec<MoveStatus>> {
-        self.0.tenancy.move_list(scope).await
     }
 
     /// Makes an operator key.
@@ -357,6 +240,15 @@ impl Store {
         page: Page,
     ) -> Result<Vec<DatabaseRef>> {
         again!(self, self.0.tenancy.databases(scope, page).await)
+    }
+
+    /// What these objects are called now; those that are gone, or hidden from the scope, are left out.
+    pub async fn names_of<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        objects: &[Allowed],
+    ) -> Result<ObjectNames> {
+        again!(self, self.0.tenancy.names_of(scope, objects).await)
     }
 
     /// The database with this name.
@@ -565,7 +457,16 @@ impl KeyDirectory for Store {
             ClaimedTenant::Id(id) => self.tenant_by_id(*id).await?,
             ClaimedTenant::Name(name, _) => self.find_tenant(name).await?,
         };
-        Ok(found.map(|info| (info.id, info.created_at)))
+        let found = found.filter(|info| info.erase_at.is_none());
+        Ok(found.map(|info| (info.id, info.named_at)))
+    }
+
+    async fn find_member(
+        &self,
+        tenant: TenantId,
+        user: &UserName,
+    ) -> Result<Option<Arc<MemberRights>>> {
+        again!(self, self.0.tenancy.find_member(tenant, user).await)
     }
 
     fn revocations(&self) -> u64 {

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{Restriction, Role, TenantId};
 use tenantry_types::{
-    Allowance, Clock, CollectionId, CollectionName, CollectionNumber, DatabaseId, DatabaseName,
-    DatabaseNumber, Error, ErrorKind, ExceptionChange, Exceptions, Isolation, Limits, Location,
-    Metadata, Metric, OwnDatabase, PlanName, Result, TenantName, TenantState, Term, Timestamp,
-    VectorName, VectorSpec, VectorStorage,
+    Allowance, Amounts, Clock, CollectionId, CollectionName, CollectionNumber, DatabaseId,
+    DatabaseName, DatabaseNumber, Error, ErrorKind, Every, ExceptionChange, Exceptions, Hour,
+    Isolation, Limits, Location, Metadata, Metric, OwnDatabase, PlanName, Result, TenantName,
+    TenantState, Term, Timestamp, VectorName, VectorSpec, VectorStorage,
 };
 
 /// A tenant as the catalog knows it. Holds no data of the tenant.
@@ -34,9 +34,22 @@ pub struct TenantInfo {
     pub settings: BTreeMap<String, String>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Since when it has its name, if its row may say so ([`crate::Store::dates_names`]): what names
+    /// it and is older means whoever had the name before.
+    pub named_at: Timestamp,
+    /// By what the request that made it is known again, if it wished to be.
+    pub made_by: Option<[u8; 32]>,
+    /// When it is erased, if it is deleted: until then it can be restored, and answers like no
+    /// tenant. Its state is what it was.
+    pub erase_at: Option<Timestamp>,
 }
 
 impl TenantInfo {
+    /// Who it is.
+    pub(crate) fn named(&self) -> (TenantId, &TenantName) {
+        (self.id, &self.name)
+    }
+
     /// What it has of its plan at `now`. An exception counts first, then what was said of its
     /// limits and weight otherwise, if that is not what everybody has who is not told anything.
     pub fn allowance(&self, plan: &Allowance, now: Timestamp) -> Allowance {
@@ -348,4 +361,57 @@ pub(crate) fn answer_too_large() -> Error {
             Limits::ANSWER_BYTES_MAX >> 20
         ),
     )
+}
+
+/// What a node has counted of a tenant's work, beside commits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageNote {
+    /// Whose; [`TenantId::INSTALLATION`] is nobody's.
+    pub tenant: TenantId,
+    /// When.
+    pub hour: Hour,
+    /// How much.
+    pub amounts: Amounts,
+}
+
+/// What became of a second of a node's journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Journaled {
+    /// It is written, now or before.
+    Written,
+    /// Nobody knows any more: it must not be written again, and the node goes on under another id.
+    Forgotten,
+}
+
+/// What one tenant has used in some hour or month.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantUsed {
+    /// Whose; [`TenantId::INSTALLATION`] for what was too much to be told apart, and is nobody's.
+    pub tenant: TenantId,
+    /// Its name; none if it was deleted.
+    pub name: Option<TenantName>,
+    /// How much.
+    pub amounts: Amounts,
+}
+
+/// Both sides of the ledger in a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UsageBalance {
+    /// Accounts with something in them.
+    pub tenants: u64,
+    /// What they have together.
+    pub sum: Amounts,
+    /// What the operator's account has.
+    pub all: Amounts,
+}
+
+/// Which sums of usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsagePage {
+    /// Over hours or months.
+    pub every: Every,
+    /// From this one on.
+    pub from: u32,
+    /// So many at most.
+    pub limit: usize,
 }

@@ -76,6 +76,14 @@ pub enum Resource {
     Key,
     /// A plan of the operator.
     Plan,
+    /// An endpoint of the operator's that is told what happens.
+    Webhook,
+    /// An event that could not be delivered.
+    DeadLetter,
+    /// A member of a tenant.
+    Member,
+    /// A group of a tenant's members.
+    Group,
 }
 
 impl Resource {
@@ -88,6 +96,10 @@ impl Resource {
             Self::Record => "Record",
             Self::Key => "Key",
             Self::Plan => "Plan",
+            Self::Webhook => "Webhook",
+            Self::DeadLetter => "Dead letter",
+            Self::Member => "Member",
+            Self::Group => "Group",
         }
     }
 }

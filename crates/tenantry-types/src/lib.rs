@@ -4,6 +4,7 @@
 //! This crate does no I/O, knows no protocol and no disk format, and its types are not
 //! serializable on purpose: each edge has its own wire types and converts.
 
+mod budget;
 mod clock;
 mod error;
 mod filter;
@@ -11,15 +12,21 @@ mod json_numbers;
 mod limits;
 mod location;
 mod name;
+mod network;
 mod plan;
 mod query;
+mod quota;
 mod rate;
 mod record;
+mod subdomain;
 mod tenant;
 mod term;
+mod usage;
 mod value;
 mod vector;
+mod webhook;
 
+pub use budget::Budget;
 pub use clock::{Clock, Timestamp};
 pub use error::{Error, ErrorKind, Resource, Result};
 pub use filter::{FieldTest, Filter, TextTest};
@@ -28,19 +35,27 @@ pub use limits::Limits;
 pub use location::{Location, LocationName, OwnDatabase, SecretText};
 pub use name::{
     CollectionId, CollectionName, CollectionNumber, DEFAULT_DATABASE, DatabaseId, DatabaseName,
-    DatabaseNumber, NAME_BYTES_MAX, PlanName, RecordId, TenantName,
+    DatabaseNumber, GroupName, NAME_BYTES_MAX, PlanName, RecordId, TenantName, WebhookName,
 };
-pub use plan::{Allowance, Exception, Exceptions, PLANS_MAX, TenantPlan};
+pub use network::{Network, is_public};
+pub use plan::{Allowance, Exception, Exceptions, PLANS_MAX, SharedFailure, TenantPlan};
 pub use query::{
     CollectionChange, CollectionSpec, CollectionStatistics, Explain, Found, GetRequest, Hit,
     Include, MemoryStatistics, Metric, Order, Page, QueryRequest, SearchPlan, SearchStep, Selector,
     VectorStatistics,
 };
+pub use quota::Quotas;
 pub use rate::{Period, Rate, Rates};
 pub use record::{
     Existing, Metadata, MetadataPatch, Missing, Record, RecordWrite, WriteMode, WriteOutcome,
 };
-pub use tenant::{Isolation, TenantSpec, TenantState};
+pub use subdomain::{is_silent_subdomain, parse_subdomain};
+pub use tenant::{IdempotencyKey, Isolation, TenantSpec, TenantState};
 pub use term::{Amount, ExceptionChange, Term};
+pub use usage::{
+    Amounts, Bill, Day, Every, Hour, Meter, MicroUnits, Month, Price, Reported, Tariff, UsageEvent,
+    Used,
+};
 pub use value::Value;
 pub use vector::{VectorName, VectorSpec, VectorStorage};
+pub use webhook::{EventId, EventKind, EventKinds, Fact, WEBHOOKS_MAX, WebhookUrl};

@@ -11,9 +11,19 @@ pub struct Limits {
     pub records_per_collection: u64,
     /// API keys of the tenant.
     pub keys: u32,
+    /// Members of the tenant, suspended ones too; at most [`Limits::USERS_MAX`].
+    pub users: u32,
 }
 
 impl Limits {
+    /// Members that any tenant may have: they go in one commit with their tenant.
+    pub const USERS_MAX: u32 = 100_000;
+    /// Groups of a tenant's members.
+    pub const GROUPS_MAX: usize = 256;
+    /// Databases and collections that one group gives rights on.
+    pub const GROUP_GRANTS_MAX: usize = 64;
+    /// Groups that one member is in: what a guest may is kept in memory as one list.
+    pub const MEMBER_GROUPS_MAX: usize = 16;
     /// Records in one write, and ids in one request.
     pub const BATCH_RECORDS_MAX: usize = 10_000;
     /// Ids that one get, delete or query may name.
@@ -57,6 +67,7 @@ impl Default for Limits {
             collections: 100_000,
             records_per_collection: 100_000_000,
             keys: 1_000,
+            users: 10_000,
         }
     }
 }

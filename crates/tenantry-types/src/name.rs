@@ -83,6 +83,21 @@ name_type!(
     PlanName,
     "plan"
 );
+name_type!(
+    /// An operator's name for an endpoint that is told what happens.
+    WebhookName,
+    "webhook"
+);
+name_type!(
+    /// A tenant's name for a group of its members, unique within it.
+    GroupName,
+    "group"
+);
+
+impl PlanName {
+    /// What settings say where there is no plan; no plan is called so.
+    pub const NONE: &'static str = "none";
+}
 
 impl DatabaseName {
     /// The database that every tenant starts with.

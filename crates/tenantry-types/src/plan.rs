@@ -1,6 +1,6 @@
 //! What a plan says, what is said of one tenant beside it, and what the tenant has of both.
 
-use crate::{Limits, PlanName, Rate, Rates, Timestamp};
+use crate::{Limits, PlanName, Quotas, Rate, Rates, Timestamp};
 use std::num::NonZeroU32;
 
 /// What every tenant of a plan has, unless something else is said of it.
@@ -10,8 +10,35 @@ pub struct Allowance {
     pub limits: Limits,
     /// Rates: asked before any work is done.
     pub rates: Rates,
+    /// Sums: of what is kept, and of a day and month.
+    pub quotas: Quotas,
     /// The share of the machine relative to other tenants.
     pub weight: u16,
+    /// What becomes of rates that several nodes share while they cannot.
+    pub on_shared_failure: SharedFailure,
+}
+
+/// What a node does with requests while it cannot ask what the others have admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SharedFailure {
+    /// It goes on by itself, with its share of the rates.
+    #[default]
+    Local,
+    /// It refuses them: rather none than one too many.
+    Refuse,
+}
+
+impl SharedFailure {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Local, Self::Refuse];
+
+    /// Its word in protocols and commands.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Refuse => "refuse",
+        }
+    }
 }
 
 impl Allowance {
@@ -20,9 +47,10 @@ impl Allowance {
 }
 
 impl Default for Allowance {
-    /// What tenants had before there were plans: no rate, and the usual weight.
+    /// What tenants had before there were plans: no rate and no quota, and the usual weight.
     fn default() -> Self {
-        Self { limits: Limits::default(), rates: Rates::default(), weight: 100 }
+        let (limits, rates, quotas, on_shared_failure) = Default::default();
+        Self { limits, rates, quotas, weight: 100, on_shared_failure }
     }
 }
 
@@ -62,7 +90,7 @@ impl<T: Copy> Exception<T> {
 
 /// What is said of one tenant; `None` is what its plan says.
 ///
-/// An exception of a rate may be that there is none, so its value is optional, too.
+/// An exception of a rate or a quota may be that there is none, so its value is optional, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Exceptions {
     /// Instead of [`Limits::databases`].
@@ -73,6 +101,8 @@ pub struct Exceptions {
     pub records_per_collection: Option<Exception<u64>>,
     /// Instead of [`Limits::keys`].
     pub keys: Option<Exception<u32>>,
+    /// Instead of [`Limits::users`].
+    pub users: Option<Exception<u32>>,
     /// Instead of [`Rates::second`].
     pub second: Option<Exception<Option<Rate>>>,
     /// Instead of [`Rates::minute`].
@@ -81,6 +111,18 @@ pub struct Exceptions {
     pub hour: Option<Exception<Option<Rate>>>,
     /// Instead of [`Rates::concurrent`].
     pub concurrent: Option<Exception<Option<NonZeroU32>>>,
+    /// Instead of [`Quotas::bytes`].
+    pub bytes: Option<Exception<Option<u64>>>,
+    /// Instead of [`Quotas::day`].
+    pub day: Option<Exception<Option<u64>>>,
+    /// Instead of [`Quotas::month`].
+    pub month: Option<Exception<Option<u64>>>,
+    /// Instead of [`Quotas::cost`].
+    pub cost: Option<Exception<Option<u64>>>,
+    /// Instead of [`Quotas::messages_per_day`].
+    pub messages_per_day: Option<Exception<Option<u64>>>,
+    /// Instead of [`Quotas::tokens_per_day`].
+    pub tokens_per_day: Option<Exception<Option<u64>>>,
     /// Instead of [`Allowance::weight`].
     pub weight: Option<Exception<u16>>,
 }
@@ -93,12 +135,13 @@ impl Exceptions {
             (value != usual).then_some(Exception::lasting(value))
         }
         let Allowance { limits: usual, weight: usual_weight, .. } = Allowance::default();
-        let Limits { databases, collections, records_per_collection, keys } = limits;
+        let Limits { databases, collections, records_per_collection, keys, users } = limits;
         Self {
             databases: unless(databases, usual.databases),
             collections: unless(collections, usual.collections),
             records_per_collection: unless(records_per_collection, usual.records_per_collection),
             keys: unless(keys, usual.keys),
+            users: unless(users, usual.users),
             weight: unless(weight, usual_weight),
             ..Self::default()
         }
@@ -110,7 +153,7 @@ impl Exceptions {
         fn or<T: Copy>(exception: Option<Exception<T>>, plan: T, now: Timestamp) -> T {
             exception.and_then(|one| one.at(now)).unwrap_or(plan)
         }
-        let Allowance { limits, rates, weight } = *plan;
+        let Allowance { limits, rates, quotas, weight, on_shared_failure } = *plan;
         Allowance {
             limits: Limits {
                 databases: or(self.databases, limits.databases, now),
@@ -121,6 +164,7 @@ impl Exceptions {
                     now,
                 ),
                 keys: or(self.keys, limits.keys, now),
+                users: or(self.users, limits.users, now),
             },
             rates: Rates {
                 second: or(self.second, rates.second, now),
@@ -128,7 +172,16 @@ impl Exceptions {
                 hour: or(self.hour, rates.hour, now),
                 concurrent: or(self.concurrent, rates.concurrent, now),
             },
+            quotas: Quotas {
+                bytes: or(self.bytes, quotas.bytes, now),
+                day: or(self.day, quotas.day, now),
+                month: or(self.month, quotas.month, now),
+                cost: or(self.cost, quotas.cost, now),
+                messages_per_day: or(self.messages_per_day, quotas.messages_per_day, now),
+                tokens_per_day: or(self.tokens_per_day, quotas.tokens_per_day, now),
+            },
             weight: or(self.weight, weight, now),
+            on_shared_failure,
         }
     }
 }
@@ -177,5 +230,23 @@ mod tests {
         let own = Exceptions { second: none, minute: none, ..Exceptions::default() };
         let has = own.of(&plan, Timestamp(0)).rates;
         assert_eq!(has, Rates { hour: rate(2), ..Rates::default() });
+    }
+
+    #[test]
+    fn a_quota_may_be_another_or_none() {
+        let quotas = Quotas {
+            bytes: Some(1),
+            day: Some(2),
+            month: Some(3),
+            cost: Some(4),
+            ..Quotas::default()
+        };
+        let plan = Allowance { quotas, ..Allowance::default() };
+        let (bytes, day) = (Some(Exception::lasting(Some(7))), Some(Exception::lasting(None)));
+        let cost = Some(Exception { value: Some(9), expires_at: Some(Timestamp(1)) });
+        let own = Exceptions { bytes, day, cost, ..Exceptions::default() };
+        let has = own.of(&plan, Timestamp(0)).quotas;
+        assert_eq!(has, Quotas { bytes: Some(7), day: None, cost: Some(9), ..quotas });
+        assert_eq!(own.of(&plan, Timestamp(1)).quotas.cost, Some(4));
     }
 }

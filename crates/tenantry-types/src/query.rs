@@ -184,8 +184,8 @@ pub struct Explain {
     pub allowed: Option<u64>,
     /// CPU time, from the search's begin to its end.
     pub cpu: Duration,
-    /// Time spent waiting for a turn.
-    pub waited: Duration,
+    /// Time spent waiting for a turn; `None` if it is not told: it says how much others do.
+    pub waited: Option<Duration>,
     /// True if the collection was in memory, false if the query had to load it.
     pub hot: bool,
 }

@@ -31,6 +31,38 @@ pub struct Record {
     pub expires_at: Option<Timestamp>,
 }
 
+/// The bytes of a record as they are counted, whatever they take anywhere.
+fn logical_bytes<'a>(
+    id: &RecordId,
+    vectors: impl Iterator<Item = &'a Vec<f32>>,
+    texts: [Option<&str>; 2],
+    metadata: impl Iterator<Item = (&'a String, Option<&'a Value>)>,
+) -> u64 {
+    let vectors = vectors.map(|vector| size_of_val(vector.as_slice())).sum::<usize>();
+    let texts = texts.into_iter().flatten().map(str::len).sum::<usize>();
+    let metadata = metadata.map(|(key, value)| key.len() + value.map_or(0, Value::logical_bytes));
+    (id.as_str().len() + vectors + texts + metadata.sum::<usize>()) as u64
+}
+
+impl Record {
+    /// The bytes of what was asked for of it, as they are counted.
+    pub fn logical_bytes(&self) -> u64 {
+        let vectors = self.vector.iter().chain(self.vectors.values());
+        let metadata = self.metadata.iter().flat_map(|all| all.iter());
+        let metadata = metadata.map(|(key, value)| (key, Some(value)));
+        logical_bytes(&self.id, vectors, [self.document.as_deref(), self.uri.as_deref()], metadata)
+    }
+}
+
+impl RecordWrite {
+    /// The bytes of what is written, as they are counted.
+    pub fn logical_bytes(&self) -> u64 {
+        let vectors = self.vector.iter().chain(self.vectors.values());
+        let metadata = self.metadata.iter().map(|(key, value)| (key, value.as_ref()));
+        logical_bytes(&self.id, vectors, [self.document.as_deref(), self.uri.as_deref()], metadata)
+    }
+}
+
 /// One record as a caller writes it. What is `None` stays as it is on an existing record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordWrite {

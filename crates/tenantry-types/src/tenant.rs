@@ -52,6 +52,37 @@ impl Isolation {
     }
 }
 
+/// What a caller gives a request, or an event, so that a repetition is known: 1 to 255 visible ASCII
+/// characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// The longest, in bytes.
+    pub const BYTES_MAX: usize = 255;
+
+    /// Parses one.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::parse_as("idempotency key", text)
+    }
+
+    /// The same of a part of a request that is called so.
+    pub(crate) fn parse_as(what: &str, text: &str) -> Result<Self> {
+        let is_sane = (1..=Self::BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_sane {
+            let why = format!("{what}: 1 to {} visible ASCII characters", Self::BYTES_MAX);
+            return Err(Error::invalid(why));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// The tenant to create.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TenantSpec {
@@ -74,6 +105,8 @@ pub struct TenantSpec {
     pub location: Option<Location>,
     /// The database that the tenant carries.
     pub own_database: Option<OwnDatabase>,
+    /// By what the request that makes it is known again; kept with the tenant.
+    pub made_by: Option<[u8; 32]>,
 }
 
 impl TenantSpec {
@@ -89,6 +122,7 @@ impl TenantSpec {
             isolation: None,
             location: None,
             own_database: None,
+            made_by: None,
         }
     }
 }

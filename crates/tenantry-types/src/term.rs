@@ -1,6 +1,6 @@
 //! What a plan and an exception can say something of, one by one: by a word and a number.
 
-use crate::{Allowance, Error, Exception, Exceptions, Period, Rate, Result, Timestamp};
+use crate::{Allowance, Error, Exception, Exceptions, Limits, Period, Rate, Result, Timestamp};
 use std::{fmt, num::NonZeroU32};
 
 /// One of the things that a plan says how many of.
@@ -14,6 +14,20 @@ pub enum Term {
     RecordsPerCollection,
     /// [`Limits::keys`](crate::Limits::keys).
     Keys,
+    /// [`Limits::users`](crate::Limits::users).
+    Users,
+    /// [`Quotas::bytes`](crate::Quotas::bytes).
+    Bytes,
+    /// [`Quotas::day`](crate::Quotas::day).
+    Day,
+    /// [`Quotas::month`](crate::Quotas::month).
+    Month,
+    /// [`Quotas::cost`](crate::Quotas::cost).
+    Cost,
+    /// [`Quotas::messages_per_day`](crate::Quotas::messages_per_day).
+    MessagesPerDay,
+    /// [`Quotas::tokens_per_day`](crate::Quotas::tokens_per_day).
+    TokensPerDay,
     /// [`Rates::rate`](crate::Rates::rate).
     Requests(Period),
     /// [`Rates::concurrent`](crate::Rates::concurrent).
@@ -24,14 +38,21 @@ pub enum Term {
 
 impl Term {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 16] = [
         Self::Databases,
         Self::Collections,
         Self::RecordsPerCollection,
         Self::Keys,
+        Self::Users,
+        Self::Bytes,
         Self::Requests(Period::Second),
         Self::Requests(Period::Minute),
         Self::Requests(Period::Hour),
+        Self::Day,
+        Self::Month,
+        Self::Cost,
+        Self::MessagesPerDay,
+        Self::TokensPerDay,
         Self::Concurrent,
         Self::Weight,
     ];
@@ -43,9 +64,16 @@ impl Term {
             Self::Collections => "collections",
             Self::RecordsPerCollection => "records_per_collection",
             Self::Keys => "keys",
+            Self::Users => "users",
+            Self::Bytes => "bytes",
             Self::Requests(Period::Second) => "requests_per_second",
             Self::Requests(Period::Minute) => "requests_per_minute",
             Self::Requests(Period::Hour) => "requests_per_hour",
+            Self::Day => "requests_per_day",
+            Self::Month => "requests_per_month",
+            Self::Cost => "cost_per_month",
+            Self::MessagesPerDay => "messages_per_day",
+            Self::TokensPerDay => "tokens_per_day",
             Self::Concurrent => "concurrent_requests",
             Self::Weight => "weight",
         }
@@ -72,7 +100,8 @@ impl Term {
         if amount.burst.is_some() {
             return Err(Error::invalid(format!("{self}: only rates have a burst")));
         }
-        let message = "it must be a number; only rates and concurrent_requests can be unlimited";
+        let message = "it must be a number; only rates, quotas and concurrent_requests can be \
+                       unlimited";
         amount.value.ok_or_else(|| Error::invalid(format!("{self}: {message}")))
     }
 }
@@ -149,6 +178,18 @@ impl Amount {
         }
     }
 
+    /// As a sum that may not be passed; `None` is any.
+    pub fn quota(self, term: Term) -> Result<Option<u64>> {
+        match self {
+            Self { value: None, burst: None } => Ok(None),
+            Self { .. } => term.some(self).map(Some),
+        }
+    }
+
+    fn of_quota(value: Option<u64>) -> Self {
+        Self { value, burst: None }
+    }
+
     fn of_rate(rate: Option<Rate>) -> Self {
         let of = |rate: Rate| (rate.amount.get().into(), rate.burst.get().into());
         let (value, burst) = rate.map(of).unzip();
@@ -163,12 +204,19 @@ impl Amount {
 impl Allowance {
     /// How many of one thing.
     pub fn amount(&self, term: Term) -> Amount {
-        let Self { limits, rates, weight } = self;
+        let Self { limits, rates, quotas, weight, .. } = self;
         match term {
             Term::Databases => Amount::of(limits.databases.into()),
             Term::Collections => Amount::of(limits.collections.into()),
             Term::RecordsPerCollection => Amount::of(limits.records_per_collection),
             Term::Keys => Amount::of(limits.keys.into()),
+            Term::Users => Amount::of(limits.users.into()),
+            Term::Bytes => Amount::of_quota(quotas.bytes),
+            Term::Day => Amount::of_quota(quotas.day),
+            Term::Month => Amount::of_quota(quotas.month),
+            Term::Cost => Amount::of_quota(quotas.cost),
+            Term::MessagesPerDay => Amount::of_quota(quotas.messages_per_day),
+            Term::TokensPerDay => Amount::of_quota(quotas.tokens_per_day),
             Term::Requests(period) => Amount::of_rate(rates.rate(period)),
             Term::Concurrent => Amount::of_concurrent(rates.concurrent),
             Term::Weight => Amount::of((*weight).into()),
@@ -194,6 +242,13 @@ impl Exceptions {
             Term::Collections => shown(self.collections, small),
             Term::RecordsPerCollection => shown(self.records_per_collection, Amount::of),
             Term::Keys => shown(self.keys, small),
+            Term::Users => shown(self.users, small),
+            Term::Bytes => shown(self.bytes, Amount::of_quota),
+            Term::Day => shown(self.day, Amount::of_quota),
+            Term::Month => shown(self.month, Amount::of_quota),
+            Term::Cost => shown(self.cost, Amount::of_quota),
+            Term::MessagesPerDay => shown(self.messages_per_day, Amount::of_quota),
+            Term::TokensPerDay => shown(self.tokens_per_day, Amount::of_quota),
             Term::Requests(Period::Second) => shown(self.second, Amount::of_rate),
             Term::Requests(Period::Minute) => shown(self.minute, Amount::of_rate),
             Term::Requests(Period::Hour) => shown(self.hour, Amount::of_rate),
@@ -212,7 +267,9 @@ impl Exceptions {
             Ok(Some(Exception { value: read(value)?, expires_at }))
         }
         let stock = |amount: Amount| amount.stock(term);
+        let quota = |amount: Amount| amount.quota(term);
         let rate = |amount: Amount| amount.rate(term);
+        let users = |amount| term.number(term.some(amount)?, (0, Limits::USERS_MAX.into()));
         let weight = |amount| term.number(term.some(amount)?, (1, Allowance::WEIGHT_MAX.into()));
         match term {
             Term::Databases => self.databases = made(one, stock)?,
@@ -221,6 +278,13 @@ impl Exceptions {
                 self.records_per_collection = made(one, |amount| term.some(amount))?;
             }
             Term::Keys => self.keys = made(one, stock)?,
+            Term::Users => self.users = made(one, users)?,
+            Term::Bytes => self.bytes = made(one, quota)?,
+            Term::Day => self.day = made(one, quota)?,
+            Term::Month => self.month = made(one, quota)?,
+            Term::Cost => self.cost = made(one, quota)?,
+            Term::MessagesPerDay => self.messages_per_day = made(one, quota)?,
+            Term::TokensPerDay => self.tokens_per_day = made(one, quota)?,
             Term::Requests(Period::Second) => self.second = made(one, rate)?,
             Term::Requests(Period::Minute) => self.minute = made(one, rate)?,
             Term::Requests(Period::Hour) => self.hour = made(one, rate)?,
@@ -272,10 +336,17 @@ impl ExceptionChange {
             collections,
             records_per_collection,
             keys,
+            users,
             second,
             minute,
             hour,
             concurrent,
+            bytes,
+            day,
+            month,
+            cost,
+            messages_per_day,
+            tokens_per_day,
             weight,
         } = self.made;
         let mut kept = before;
@@ -287,10 +358,17 @@ impl ExceptionChange {
             collections: collections.or(kept.collections),
             records_per_collection: records_per_collection.or(kept.records_per_collection),
             keys: keys.or(kept.keys),
+            users: users.or(kept.users),
             second: second.or(kept.second),
             minute: minute.or(kept.minute),
             hour: hour.or(kept.hour),
             concurrent: concurrent.or(kept.concurrent),
+            bytes: bytes.or(kept.bytes),
+            day: day.or(kept.day),
+            month: month.or(kept.month),
+            cost: cost.or(kept.cost),
+            messages_per_day: messages_per_day.or(kept.messages_per_day),
+            tokens_per_day: tokens_per_day.or(kept.tokens_per_day),
             weight: weight.or(kept.weight),
         }
     }
@@ -299,7 +377,7 @@ impl ExceptionChange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Limits, Rates};
+    use crate::Rates;
 
     const SECOND: Term = Term::Requests(Period::Second);
 
@@ -335,7 +413,7 @@ mod tests {
             assert_eq!(made.get(term), Some(Exception { value, expires_at }));
             assert_eq!(has.amount(term), value);
         }
-        assert_eq!(change.ends().count(), 9);
+        assert_eq!(change.ends().count(), Term::ALL.len());
     }
 
     #[test]
@@ -346,6 +424,7 @@ mod tests {
         );
         assert!(why(Term::Databases, None, None).starts_with("databases: it must be a number"));
         assert_eq!(why(Term::Keys, Some(1), Some(1)), "keys: only rates have a burst");
+        assert_eq!(why(Term::Day, None, Some(1)), "requests_per_day: only rates have a burst");
         assert!(why(SECOND, Some(0), None).starts_with("requests_per_second: 0 is not between 1"));
         assert!(why(SECOND, Some(1), Some(0)).starts_with("requests_per_second, burst: 0 is not"));
         assert!(why(SECOND, None, Some(1)).contains("a burst without a rate"));

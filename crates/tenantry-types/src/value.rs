@@ -49,6 +49,17 @@ impl Value {
         }
     }
 
+    /// Bytes this value counts for in what is written and kept: 1 for a boolean, 8 for a number, a
+    /// text's own in UTF-8, and the sum of a list's elements. The same in every version.
+    pub fn logical_bytes(&self) -> usize {
+        match self {
+            Self::Bool(_) => 1,
+            Self::Int(_) | Self::Float(_) => 8,
+            Self::Str(text) => text.len(),
+            Self::List(items) => items.iter().map(Self::logical_bytes).sum(),
+        }
+    }
+
     /// Bytes this value occupies in memory, for budgets; an estimate.
     pub fn bytes(&self) -> usize {
         size_of::<Self>()

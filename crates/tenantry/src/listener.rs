@@ -6,15 +6,29 @@ use crate::{
     leftover::Leftover,
     pace::{PacedBody, PacedWrites},
 };
-use anyhow::{Context, Result};
-use axum::{Router, extract::Request};
+use anyhow::{Context as _, Result};
+use axum::{
+    Router,
+    extract::Request,
+    http::{StatusCode, header},
+    response::Response,
+    routing::future::RouteFuture,
+};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tenantry_api::Peer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -28,7 +42,7 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     },
 };
-use tower::util::MapRequest;
+use tower::util::{MapResponse, future::MapResponseFuture};
 
 /// From the first byte that may come to the end of the headers; also how long a connection may
 /// idle between two requests. Slow senders of headers hold a connection no longer than this.
@@ -54,13 +68,49 @@ pub(crate) struct Listener {
 /// A TLS configuration, loaded once for all listeners.
 pub(crate) type TlsAcceptorConfig = Arc<ServerConfig>;
 
-type Paced = fn(Request<Incoming>) -> Request<PacedBody<Leftover>>;
-type Service = TowerToHyperService<MapRequest<Router, Paced>>;
+type Service = TowerToHyperService<Paced>;
 
-/// The router, with every request's body held to its pace, and read out if it is small.
-fn paced(router: Router) -> Service {
-    let pace: Paced = |request| Leftover::of(request).map(PacedBody::new);
-    TowerToHyperService::new(MapRequest::new(router, pace))
+type Change = fn(Response) -> Response;
+
+/// The router for one connection, with every request's body held to its pace, and read out if it is
+/// small. Requests know who has connected.
+#[derive(Debug, Clone)]
+struct Paced {
+    router: MapResponse<Router, Change>,
+    peer: Option<Peer>,
+}
+
+impl tower::Service<Request<Incoming>> for Paced {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = MapResponseFuture<RouteFuture<Infallible>, Change>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
+        // A router is always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let mut request = Leftover::of(request).map(PacedBody::new);
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(peer);
+        }
+        tower::Service::call(&mut self.router, request)
+    }
+}
+
+fn paced(router: Router, peer: Option<Peer>) -> Service {
+    let router = MapResponse::new(router, without_methods as Change);
+    TowerToHyperService::new(Paced { router, peer })
+}
+
+/// Takes away the methods that the router adds to every answer at a path that it knows, behind all
+/// of its layers: also where this caller is answered as on a path that does not exist.
+fn without_methods(mut answer: Response) -> Response {
+    if answer.status() != StatusCode::METHOD_NOT_ALLOWED {
+        answer.headers_mut().remove(header::ALLOW);
+    }
+    answer
 }
 
 impl Listener {
@@ -84,7 +134,7 @@ impl Listener {
         Ok(format!("{scheme}://{}", self.socket.local_addr()?))
     }
 
-    /// What it serves, for people: `native`, `chroma`.
+    /// What it serves, for people: `native`, `chroma`, `admin`.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
@@ -97,7 +147,6 @@ impl Listener {
         mut stop: watch::Receiver<bool>,
         grace: Duration,
     ) -> bool {
-        let service = paced(router);
         let open = GracefulShutdown::new();
         let acceptor = self.tls.map(TlsAcceptor::from);
         loop {
@@ -114,7 +163,9 @@ impl Listener {
                     continue;
                 }
             };
-            let (service, watcher, acceptor) = (service.clone(), open.watcher(), acceptor.clone());
+            let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
+            let service = paced(router.clone(), peer);
+            let (watcher, acceptor) = (open.watcher(), acceptor.clone());
             tokio::spawn(async move {
                 connection(stream, acceptor, service, watcher).await;
                 drop(permit);

@@ -29,7 +29,7 @@ fn connected() -> (DuplexStream, JoinHandle<()>) {
     let open = GracefulShutdown::new();
     let watcher = open.watcher();
     let serving = async move {
-        connection(server, None, paced(router), watcher).await;
+        connection(server, None, paced(router, None), watcher).await;
         // Dropped earlier it would tell the connection to stop.
         drop(open);
     };

@@ -8,6 +8,8 @@ mod listener;
 mod pace;
 mod sample;
 mod serve;
+mod shared_rates;
+mod webhooks;
 
 use std::process::ExitCode;
 

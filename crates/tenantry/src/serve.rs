@@ -4,6 +4,8 @@ use crate::{
     config::{Backend, Config, LogConfig, LogFormat, Opening, StoreConfig},
     issuer_keys::HttpKeys,
     listener::{Listener, load_tls},
+    shared_rates::RedisLeases,
+    webhooks::HttpWebhooks,
 };
 use anyhow::{Context, Result, anyhow, bail};
 use axum::Router;
@@ -12,8 +14,14 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tenantry::{Authority, Engine, EngineConfig, ErrorKind, Store, SystemClock, token::Issuers};
-use tenantry_api::{HttpTotals, observe};
+use tenantry::{
+    Authority, Callers, Engine, EngineConfig, ErrorKind, SignUp, SignUpRules, Store, SystemClock,
+    token::Issuers,
+};
+use tenantry_api::{
+    Hosts, HttpTotals, Proxies, note_clients, observe, refuse_web_pages, select_by_host,
+    with_sign_up,
+};
 use tokio::{sync::watch, task::JoinSet};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -24,6 +32,13 @@ pub(crate) struct Server {
     engine: Engine,
     native: Listener,
     chroma: Option<Listener>,
+    admin: Option<Listener>,
+    /// Without authentication.
+    dev: bool,
+    hosts: Option<Arc<Hosts>>,
+    proxies: Arc<Proxies>,
+    signup: Option<SignUpRules>,
+    metrics_tenants: usize,
     shutdown_timeout: Duration,
 }
 
@@ -36,8 +51,15 @@ impl Server {
         let native = native.await.map_err(|error| port_hint(error, "--listen"))?;
         let chroma = match config.chroma_listen {
             Some(address) => {
-                let bound = Listener::bind("chroma", address, tls, most).await;
+                let bound = Listener::bind("chroma", address, tls.clone(), most).await;
                 Some(bound.map_err(|error| port_hint(error, "--chroma-listen"))?)
+            }
+            None => None,
+        };
+        let admin = match config.admin_listen {
+            Some(address) => {
+                let bound = Listener::bind("admin", address, tls, most).await;
+                Some(bound.map_err(|error| port_hint(error, "--admin-listen"))?)
             }
             None => None,
         };
@@ -47,15 +69,29 @@ impl Server {
         let authority = authority.with_issuers(issuers);
         let engine = open_engine(&config.store, authority, "stop that one first").await?;
         engine.fetch_keys(Arc::new(HttpKeys::new()));
+        engine.send_webhooks(Arc::new(HttpWebhooks::new(config.webhook_networks.clone())));
         if let Some(policy) = &config.policy {
             engine.follow(policy.clone());
         }
-        if config.dev {
-            tenantry_compat::chroma::ensure_development_tenant(&engine)
-                .await
-                .context("make the default tenant of development mode")?;
+        if let Some(shared) = &config.shared_rates {
+            engine.share_rates(Arc::new(RedisLeases::new(&shared.redis)), shared.sharing);
         }
-        Ok(Self { engine, native, chroma, shutdown_timeout: config.shutdown_timeout })
+        tell_of_tenants(&engine, config).await?;
+        if let Some(most) = config.login_failures_per_minute {
+            engine.limit_logins(most);
+        }
+        Ok(Self {
+            engine,
+            native,
+            chroma,
+            admin,
+            dev: config.dev,
+            hosts: config.hosts.clone().map(Arc::new),
+            proxies: Arc::new(config.proxies.clone()),
+            signup: config.signup.clone(),
+            metrics_tenants: config.metrics_tenants,
+            shutdown_timeout: config.shutdown_timeout,
+        })
     }
 
     /// The engine, for what precedes the first request.
@@ -76,7 +112,8 @@ impl Server {
     /// Tells scripts and people where it listens. Nothing else is ever written to standard output.
     fn announce(&self) -> Result<()> {
         let mut out = stdout().lock();
-        for listener in [Some(&self.native), self.chroma.as_ref()].into_iter().flatten() {
+        let listeners = [Some(&self.native), self.chroma.as_ref(), self.admin.as_ref()];
+        for listener in listeners.into_iter().flatten() {
             writeln!(out, "listening on {} ({})", listener.url()?, listener.name())?;
         }
         Ok(out.flush()?)
@@ -87,12 +124,31 @@ impl Server {
     pub(crate) async fn run(self, stop: watch::Receiver<bool>) -> Result<()> {
         let mut listeners = JoinSet::new();
         let grace = self.shutdown_timeout;
-        let totals = HttpTotals::new();
-        let main = router(&self.engine, &totals);
-        listeners.spawn(self.native.serve(main, stop.clone(), grace));
+        let totals = HttpTotals::with_tenants(self.metrics_tenants);
+        let (hosts, proxies, dev) = (self.hosts.clone(), self.proxies, self.dev);
+        let shared = |mut router| {
+            if let Some(hosts) = &hosts {
+                router = select_by_host(router, Arc::clone(hosts));
+            }
+            if dev {
+                router = refuse_web_pages(router, hosts.clone());
+            }
+            observe(note_clients(router, Arc::clone(&proxies)), &totals)
+        };
+        let callers = if self.admin.is_some() { Callers::Tenants } else { Callers::All };
+        let mut main = router(&self.engine, callers);
+        if let (Some(rules), Some(hosts)) = (self.signup, &self.hosts) {
+            let sign_up = SignUp::new(self.engine.clone(), rules);
+            main = with_sign_up(main, sign_up, Arc::clone(hosts));
+        }
+        listeners.spawn(self.native.serve(shared(main), stop.clone(), grace));
         if let Some(listener) = self.chroma {
-            let root = tenantry_compat::chroma::router(self.engine.clone());
-            listeners.spawn(listener.serve(observe(root, &totals), stop, grace));
+            let root = tenantry_compat::chroma::router_for(self.engine.clone(), callers);
+            listeners.spawn(listener.serve(shared(root), stop.clone(), grace));
+        }
+        if let Some(listener) = self.admin {
+            let desk = shared(router(&self.engine, Callers::Operators));
+            listeners.spawn(listener.serve(desk, stop, grace));
         }
         let answered = listeners.join_all().await.into_iter().all(|all| all);
         self.engine.shutdown().await.context("write the last entries of audit logs")?;
@@ -103,11 +159,35 @@ impl Server {
     }
 }
 
-/// What the main listener serves: the native protocol, and each dialect under its name.
-fn router(engine: &Engine, totals: &HttpTotals) -> Router {
-    let chroma = tenantry_compat::chroma::router(engine.clone());
-    let all = tenantry_api::router(engine.clone()).nest("/chroma", chroma);
-    observe(all, totals)
+/// Which tenants there are to be, and how they begin and end.
+async fn tell_of_tenants(engine: &Engine, config: &Config) -> Result<()> {
+    if config.dev && config.single_tenant.is_none() {
+        tenantry_compat::chroma::ensure_development_tenant(engine)
+            .await
+            .context("make the default tenant of development mode")?;
+    }
+    engine.keep_deleted(config.delete_grace);
+    if let Some(plan) = &config.default_plan {
+        engine.give_new_tenants(plan.clone());
+    }
+    if let Some(rules) = &config.provision {
+        engine.provision(rules.clone());
+    }
+    if let Some(name) = &config.single_tenant {
+        let others = engine.serve_only(name.clone()).await;
+        let others = others.with_context(|| format!("single_tenant: make the tenant {name}"))?;
+        if others > 0 {
+            tracing::warn!(others, tenant = %name, "single_tenant: all other tenants are not served");
+        }
+    }
+    Ok(())
+}
+
+/// What the main listener serves, and the operators': the native protocol, and each dialect under its
+/// name.
+fn router(engine: &Engine, callers: Callers) -> Router {
+    let chroma = tenantry_compat::chroma::router_for(engine.clone(), callers);
+    tenantry_api::router_for(engine.clone(), callers).nest("/chroma", chroma)
 }
 
 /// Says what to do about an address that is taken.
@@ -161,6 +241,18 @@ pub(crate) async fn serve(config: &Config) -> Result<()> {
         tracing::warn!("development mode: every caller is the operator, no key is demanded");
     } else if let Some(key) = server.engine.first_operator_key().await? {
         show_operator_key(&key)?;
+    }
+    if config.behind_proxy
+        && config.proxies.is_empty()
+        && config.login_failures_per_minute.is_some()
+    {
+        tracing::warn!(
+            "behind_proxy: without trusted_proxies all clients have the proxy's address, and many \
+             refused credentials of one keep new ones of all others out"
+        );
+    }
+    if config.shared_rates.as_ref().is_some_and(|shared| shared.redis.is_open_to_others()) {
+        tracing::warn!("redis: without TLS others on the way can read its password; use rediss://");
     }
     server.announce()?;
     let version = env!("CARGO_PKG_VERSION");

@@ -2,27 +2,48 @@
 
 use crate::{
     answer::{Created, created},
-    body::{Body, Names, Search},
+    body::{Body, Names, Repeatable, Search},
     caller::AsOperator,
     error::Result,
     wire::{
-        AdviceOut, AdviceSearch, AuditPageOut, AuditSearch, LeftoverOut, LeftoversOut,
-        OperatorKeyCreateIn, OperatorKeyCreatedOut, OperatorKeyOut, OperatorKeysOut,
+        AdviceOut, AdviceSearch, AuditPageOut, AuditSearch, DeleteSearch, LeftoverOut,
+        LeftoversOut, OperatorKeyCreateIn, OperatorKeyCreatedOut, OperatorKeyOut, OperatorKeysOut,
         TenantCreateIn, TenantOut, TenantPatchIn, TenantSearch, TenantsOut,
     },
 };
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode},
+    response::{IntoResponse as _, Response},
+};
 use tenantry_engine::{Engine, Error, KeyId, Limits, Resource, TenantId, TenantInfo, TenantName};
 
 /// Make a tenant
+///
+/// With an `Idempotency-Key` a request that is repeated with the same key and body, by the same
+/// caller, is answered with the tenant as it is now and `Idempotency-Replayed: true`, as long as the
+/// tenant has its name.
 #[utoipa::path(post, path = "/v1/admin/tenants", tag = "admin", request_body = TenantCreateIn,
+    params(("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$",
+        description = "1 to 255 visible ASCII characters")),
     responses((status = 201, description = "The new tenant", body = TenantOut)))]
 pub(crate) async fn create_tenant(
     AsOperator(operator): AsOperator,
+    Repeatable(key): Repeatable,
     Body(body): Body<TenantCreateIn>,
-) -> Result<Created<TenantOut>> {
-    let info = operator.create_tenant(&body.spec()?).await?;
-    Ok(created(info.into()))
+) -> Result<Response> {
+    let spec = body.spec()?;
+    let (info, is_repeated) = match key {
+        Some(key) => operator.create_tenant_once(&spec, &key).await?,
+        None => (operator.create_tenant(&spec).await?, false),
+    };
+    let mut response = created(TenantOut::from(info)).into_response();
+    if is_repeated {
+        let yes = HeaderValue::from_static("true");
+        response.headers_mut().insert("idempotency-replayed", yes);
+    }
+    Ok(response)
 }
 
 /// List tenants in the order of their names
@@ -66,17 +87,37 @@ pub(crate) async fn change_tenant(
     Ok(Json(info.into()))
 }
 
-/// Erase a tenant for good
+/// Delete a tenant
 ///
-/// When this answers, the tenant's data key is destroyed and its API keys are refused.
-#[utoipa::path(delete, path = "/v1/admin/tenants/{tenant}", tag = "admin",
-    responses((status = 204, description = "Erased")))]
+/// Its API keys are refused at once. If the server lets deletions be taken back for some time, this
+/// answers 202 with the time when the tenant is erased; its name stays taken until then. Otherwise, or
+/// with `now=true`, its data key is destroyed when this answers.
+#[utoipa::path(delete, path = "/v1/admin/tenants/{tenant}", tag = "admin", params(DeleteSearch),
+    responses((status = 202, description = "Deleted, and erased later", body = TenantOut),
+        (status = 204, description = "Erased")))]
 pub(crate) async fn delete_tenant(
     AsOperator(operator): AsOperator,
     Names(tenant): Names<String>,
-) -> Result<StatusCode> {
-    operator.delete_tenant(&TenantName::parse(tenant)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Search(search): Search<DeleteSearch>,
+) -> Result<Response> {
+    let name = TenantName::parse(tenant)?;
+    if search.now() {
+        operator.erase_tenant(&name).await?;
+    } else if let Some(info) = operator.delete_tenant(&name).await? {
+        return Ok((StatusCode::ACCEPTED, Json(TenantOut::from(info))).into_response());
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Take back the deletion of a tenant that is not erased yet
+#[utoipa::path(post, path = "/v1/admin/tenants/{tenant}/restore", tag = "admin",
+    responses((status = 200, description = "The tenant, as it was", body = TenantOut)))]
+pub(crate) async fn restore_tenant(
+    AsOperator(operator): AsOperator,
+    Names(tenant): Names<String>,
+) -> Result<Json<TenantOut>> {
+    let info = operator.restore_tenant(&TenantName::parse(tenant)?).await?;
+    Ok(Json(info.into()))
 }
 
 /// Suspend a tenant: its keys are refused until it is resumed

@@ -13,7 +13,7 @@ use crate::{
 use axum::{
     Json,
     body::{Body as Bytes, HttpBody as _},
-    http::header,
+    http::{Method, header},
     response::{IntoResponse, Response},
 };
 use futures_core::Stream;
@@ -34,10 +34,15 @@ const GZIP: &str = "application/gzip";
 #[utoipa::path(get, path = "/v1/archive", tag = "tenant",
     responses((status = 200, description = "The archive", body = ArchiveBytes,
         content_type = "application/gzip")))]
-pub(crate) async fn export_tenant(Open(session): Open<Admin>) -> Result<Response> {
-    let export = session.export().await?;
+pub(crate) async fn export_tenant(Open(session): Open<Admin>, method: Method) -> Result<Response> {
     let name = "attachment; filename=\"tenant.tar.gz\"";
     let headers = [(header::CONTENT_TYPE, GZIP), (header::CONTENT_DISPOSITION, name)];
+    // Whoever asks for the headers alone takes no archive, and none is written.
+    if method == Method::HEAD {
+        session.check_export()?;
+        return Ok(headers.into_response());
+    }
+    let export = session.export().await?;
     Ok((headers, Bytes::from_stream(Parts(export))).into_response())
 }
 

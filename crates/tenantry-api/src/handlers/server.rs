@@ -1,14 +1,19 @@
 //! The server itself: health, metrics, its own description.
 
-use crate::{HttpTotals, caller::AsOperator, error::Result, metrics};
+use crate::{
+    HttpTotals,
+    caller::AsOperator,
+    error::Result,
+    metrics::{self, TenantTotals},
+};
 use axum::{
-    Json,
-    extract::{Request, State},
+    Extension, Json,
+    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Instant};
 use tenantry_engine::{Engine, Health};
 use utoipa::ToSchema;
 
@@ -57,11 +62,20 @@ pub(crate) async fn openapi_document() -> Response {
     responses((status = 200, description = "Counters", body = String,
         content_type = "application/openmetrics-text")))]
 pub(crate) async fn show_metrics(
-    AsOperator(_): AsOperator,
+    AsOperator(operator): AsOperator,
     State(engine): State<Engine>,
-    request: Request,
+    totals: Option<Extension<HttpTotals>>,
 ) -> Result<Response> {
-    let http = request.extensions().get::<HttpTotals>();
-    let text = metrics::text(&engine, http)?;
+    let http = totals.as_ref().map(|Extension(totals)| totals);
+    let tenants = match http.map(HttpTotals::busiest) {
+        Some(busiest) if !busiest.is_off() => {
+            let ranking = busiest.ranking(Instant::now());
+            let asked = ranking.tenants.iter().map(|(tenant, tally)| (*tenant, tally.requests()));
+            let sizes = operator.sizes(&asked.collect::<Vec<_>>()).await;
+            Some(TenantTotals::new(ranking, sizes))
+        }
+        _ => None,
+    };
+    let text = metrics::text(&engine, http, tenants)?;
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }

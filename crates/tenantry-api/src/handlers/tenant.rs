@@ -11,18 +11,17 @@ use crate::{
     },
 };
 use axum::{Json, extract::State, http::StatusCode};
-use std::collections::{BTreeMap, BTreeSet};
 use tenantry_engine::{
-    Admin, Allowed, CollectionNumber, DatabaseNumber, Engine, Error, KeyId, KeyRow, NewKey, Page,
-    Read, Resource, Restriction, Session,
+    Admin, Allowed, CollectionName, DatabaseName, Engine, Error, KeyId, KeyRow, NewKey,
+    ObjectNames, Read, Resource, Restriction, Session,
 };
 
-/// Show the tenant, and what it may have and ask now
+/// Show the tenant, what it may have and ask now, and what it keeps
 #[utoipa::path(get, path = "/v1/tenant", tag = "tenant",
     responses((status = 200, description = "The tenant", body = OwnTenantOut)))]
 pub(crate) async fn show_own_tenant(Open(session): Open<Read>) -> Result<Json<OwnTenantOut>> {
-    let has = session.allowance().await?;
-    Ok(Json(OwnTenantOut::new(session.tenant(), has)))
+    let (has, kept) = (session.allowance().await?, session.kept().await?);
+    Ok(Json(OwnTenantOut::new(session.tenant(), has, kept)))
 }
 
 /// Make a key of the tenant
@@ -43,7 +42,7 @@ pub(crate) async fn create_key(
         expires_at,
     };
     let (row, key) = session.create_key(new).await?;
-    let objects = Objects::of(&session, std::slice::from_ref(&row)).await?;
+    let objects = Objects::of_keys(&session, std::slice::from_ref(&row)).await?;
     Ok(created(KeyCreatedOut { key, row: KeyOut::new(&row, objects.limits(&row)) }))
 }
 
@@ -52,7 +51,7 @@ pub(crate) async fn create_key(
     responses((status = 200, description = "All keys", body = KeysOut)))]
 pub(crate) async fn list_keys(Open(session): Open<Admin>) -> Result<Json<KeysOut>> {
     let rows = session.keys().await?;
-    let objects = Objects::of(&session, &rows).await?;
+    let objects = Objects::of_keys(&session, &rows).await?;
     let keys = rows.iter().map(|row| KeyOut::new(row, objects.limits(row))).collect();
     Ok(Json(KeysOut { keys }))
 }
@@ -81,40 +80,24 @@ pub(crate) async fn tenant_audit(
     Ok(Json(AuditPageOut::new(entries, limit)))
 }
 
-/// The present names of the objects that keys are limited to; keys know numbers only.
+/// The present names of the objects that keys and groups are limited to; those know numbers only.
 #[derive(Debug, Default)]
-struct Objects {
-    databases: BTreeMap<DatabaseNumber, String>,
-    collections: BTreeMap<CollectionNumber, String>,
-}
+pub(super) struct Objects(ObjectNames);
 
 impl Objects {
-    /// Looks up only what the keys mention: most keys are not limited.
-    async fn of(session: &Session<Admin>, rows: &[KeyRow]) -> Result<Self> {
-        let mentioned: Vec<_> =
-            rows.iter().flat_map(|row| row.restriction.objects.iter().flatten()).collect();
-        let with_collections: BTreeSet<_> = mentioned
-            .iter()
-            .filter_map(|one| match one {
-                Allowed::Collection(database, _) => Some(*database),
-                Allowed::Database(_) => None,
-            })
-            .collect();
-        let mut objects = Self::default();
-        if mentioned.is_empty() {
-            return Ok(objects);
-        }
-        for database in session.databases(Page::default()).await? {
-            let info = database.info();
-            objects.databases.insert(info.number, info.name.to_string());
-            if with_collections.contains(&info.number) {
-                for collection in database.collections(Page::default()).await? {
-                    let info = collection.info();
-                    objects.collections.insert(info.number, info.name.to_string());
-                }
-            }
-        }
-        Ok(objects)
+    /// Looks up only what is mentioned: most keys are not limited.
+    pub(super) async fn of(session: &Session<Admin>, mentioned: &[Allowed]) -> Result<Self> {
+        Ok(Self(session.names_of(mentioned).await?))
+    }
+
+    async fn of_keys(session: &Session<Admin>, rows: &[KeyRow]) -> Result<Self> {
+        let mentioned = rows.iter().flat_map(|row| row.restriction.objects.iter().flatten());
+        Self::of(session, &mentioned.copied().collect::<Vec<_>>()).await
+    }
+
+    /// The database, and the collection in it if it is one; none if it is gone.
+    pub(super) fn name(&self, of: Allowed) -> Option<&(DatabaseName, Option<CollectionName>)> {
+        self.0.get(&of)
     }
 
     fn limits(&self, row: &KeyRow) -> Option<KeyLimitsOut> {
@@ -122,22 +105,13 @@ impl Objects {
         let mut limits =
             KeyLimitsOut { databases: Vec::new(), collections: Vec::new(), unlisted: 0 };
         for one in allowed {
-            match one {
-                Allowed::Database(number) => match self.databases.get(number) {
-                    Some(name) => limits.databases.push(name.clone()),
-                    None => limits.unlisted += 1,
-                },
-                Allowed::Collection(database, number) => {
-                    match (self.databases.get(database), self.collections.get(number)) {
-                        (Some(database), Some(collection)) => {
-                            limits.collections.push(CollectionNameIn {
-                                database: database.clone(),
-                                collection: collection.clone(),
-                            });
-                        }
-                        _ => limits.unlisted += 1,
-                    }
-                }
+            match self.name(*one) {
+                Some((database, None)) => limits.databases.push(database.to_string()),
+                Some((database, Some(collection))) => limits.collections.push(CollectionNameIn {
+                    database: database.to_string(),
+                    collection: collection.to_string(),
+                }),
+                None => limits.unlisted += 1,
             }
         }
         Some(limits)

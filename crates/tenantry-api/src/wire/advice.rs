@@ -1,6 +1,9 @@
 //! Where a tenant should live.
 
-use super::own_database::location;
+use super::{
+    described::{BackendName, IsolationName, LocationText},
+    own_database::location,
+};
 use serde::{Deserialize, Serialize};
 use tenantry_engine::{
     Result, TenantInfo,
@@ -48,6 +51,7 @@ pub(crate) struct AdviceSearch {
     enterprise: bool,
     /// Its part of the machine's work in per cent, 0 to 100.
     #[serde(default)]
+    #[param(maximum = 100)]
     load_percent: u8,
     /// What its place may cost: `low`, `usual` or `high`.
     #[serde(default)]
@@ -57,12 +61,15 @@ pub(crate) struct AdviceSearch {
     #[serde(default)]
     own_database: bool,
     /// The location where its data must be: `home`, or a name.
+    #[param(value_type = Option<LocationText>)]
     residency: Option<String>,
     /// Records to expect, instead of those that it has, in one collection.
     records: Option<u64>,
-    /// Components of vectors to expect.
+    /// Components of vectors to expect, 1 to 16,384.
+    #[param(minimum = 1, maximum = 16_384)]
     dimension: Option<u32>,
-    /// Tenants to expect, instead of those that there are.
+    /// Tenants to expect, instead of those that there are; at least 1.
+    #[param(minimum = 1)]
     tenants: Option<u64>,
 }
 
@@ -95,8 +102,10 @@ impl AdviceSearch {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PlaceOut {
     /// `shared`, `schema` or `database`.
+    #[schema(value_type = IsolationName)]
     isolation: &'static str,
     /// `embedded` or `postgres`.
+    #[schema(value_type = BackendName)]
     backend: &'static str,
     /// `home`, `own` for a database that it carries, or the name of a location.
     location: String,

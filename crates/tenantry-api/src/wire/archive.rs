@@ -1,6 +1,10 @@
 //! Archives and copies.
 
-use super::{own_database::location, tenant::TenantOut};
+use super::{
+    described::{Digits, IsolationName, LocationText, Name},
+    own_database::location,
+    tenant::TenantOut,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use tenantry_engine::{
@@ -15,13 +19,17 @@ use utoipa::{IntoParams, ToSchema};
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImportSearch {
     /// `shared`, `schema` or `database`; the installation's default if absent.
+    #[param(value_type = Option<IsolationName>)]
     isolation: Option<String>,
     /// `home`, or the name of one of the servers' locations; the installation's default if absent.
+    #[param(value_type = Option<LocationText>)]
     location: Option<String>,
     /// The public key of another installation, 64 hexadecimal digits: archives that it has signed
     /// are taken, too.
+    #[param(value_type = Option<Digits>)]
     trust: Option<String>,
     /// BLAKE3 of the body, 64 hexadecimal digits: another one is refused.
+    #[param(value_type = Option<Digits>)]
     blake3: Option<String>,
 }
 
@@ -64,6 +72,7 @@ fn digits(field: &str, what: &str, text: &str) -> Result<[u8; 32]> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListIn {
     /// BLAKE3 of its lines, 64 hexadecimal digits.
+    #[schema(value_type = Digits)]
     blake3: String,
 }
 
@@ -115,10 +124,13 @@ pub(crate) struct ArchiveBytes(#[expect(dead_code, reason = "it is only describe
 #[serde(deny_unknown_fields)]
 pub(crate) struct CopyIn {
     /// The new tenant's name.
+    #[schema(value_type = Name)]
     name: String,
     /// `shared`, `schema` or `database`; the original's if absent.
+    #[schema(value_type = Option<IsolationName>)]
     isolation: Option<String>,
     /// `home`, or the name of one of the servers' locations; the original's if absent.
+    #[schema(value_type = Option<LocationText>)]
     location: Option<String>,
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct AuditSearch {
     #[serde(default)]
     pub(crate) after: u64,
     /// How many at most, 1 to 10,000; 100 if absent.
+    #[param(minimum = 1, maximum = 10_000)]
     limit: Option<usize>,
 }
 

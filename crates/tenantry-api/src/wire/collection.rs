@@ -2,6 +2,7 @@
 
 use super::{
     Change,
+    described::{Metadata, Name, VectorNameText},
     page::limited,
     value::{MetadataIn, MetadataOut},
     vector::{self, ByName, StorageName, VectorCreateIn, VectorMemoryOut, VectorOut},
@@ -22,6 +23,7 @@ const LIMIT_MAX: usize = 10_000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct PageSearch {
     /// How many at most, 1 to 10,000; 1,000 if absent.
+    #[param(minimum = 1, maximum = 10_000)]
     limit: Option<usize>,
     /// How many to leave out first; 0 if absent.
     #[serde(default)]
@@ -40,6 +42,7 @@ impl PageSearch {
 #[serde(deny_unknown_fields)]
 pub(crate) struct DatabaseCreateIn {
     /// 1 to 512 bytes of UTF-8 without control characters.
+    #[schema(value_type = Name)]
     pub(crate) name: String,
 }
 
@@ -106,6 +109,7 @@ impl From<Metric> for MetricName {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CollectionCreateIn {
     /// 1 to 512 bytes of UTF-8 without control characters.
+    #[schema(value_type = Name)]
     name: String,
     /// How unnamed vectors are compared; `l2` if absent. Cannot be changed later.
     metric: Option<MetricName>,
@@ -114,10 +118,10 @@ pub(crate) struct CollectionCreateIn {
     /// Vectors that records may have beside the unnamed one, by name, at most 16. A name has 1 to
     /// 64 letters and digits of ASCII, `_`, `-` and `.`. Cannot be changed later.
     #[serde(default)]
-    #[schema(value_type = BTreeMap<String, VectorCreateIn>)]
+    #[schema(value_type = BTreeMap<VectorNameText, VectorCreateIn>)]
     vectors: ByName<VectorCreateIn>,
     /// The caller's own metadata about the collection.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Metadata>)]
     metadata: Option<MetadataIn>,
     /// Answer with an existing collection of this name, unchanged, instead of an error.
     #[serde(default)]
@@ -143,10 +147,11 @@ impl CollectionCreateIn {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CollectionPatchIn {
     /// A new name.
+    #[schema(value_type = Option<Name>)]
     name: Option<String>,
     /// Metadata that replaces the old one; `null` removes it.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Metadata>)]
     metadata: Change<MetadataIn>,
 }
 
@@ -177,7 +182,7 @@ pub(crate) struct CollectionOut {
     /// The named vectors that its records may have, by name.
     vectors: BTreeMap<String, VectorOut>,
     /// The caller's own metadata about the collection.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Metadata>)]
     metadata: Option<MetadataOut>,
     /// When it was made, in milliseconds since 1970 UTC.
     created_at_ms: u64,

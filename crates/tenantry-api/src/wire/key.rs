@@ -1,5 +1,6 @@
 //! API keys. A secret leaves the server once, in the answer that makes the key.
 
+use super::described::{Filter as FilterText, Name};
 use crate::filter::{FilterIn, holds_always, render};
 use serde::{Deserialize, Deserializer, Serialize};
 use tenantry_engine::{
@@ -43,7 +44,9 @@ impl From<Role> for RoleName {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CollectionNameIn {
+    #[schema(value_type = Name)]
     pub(crate) database: String,
+    #[schema(value_type = Name)]
     pub(crate) collection: String,
 }
 
@@ -54,11 +57,12 @@ pub(crate) struct KeyCreateIn {
     pub(crate) role: RoleName,
     /// A name for people, at most 256 bytes.
     #[serde(default)]
+    #[schema(max_length = 256)]
     pub(crate) label: String,
     /// Databases the key is limited to. They must exist; a later namesake is not meant. Never
     /// empty: absent is unlimited.
     #[serde(default, deserialize_with = "given")]
-    #[schema(nullable = false, min_items = 1)]
+    #[schema(value_type = Vec<Name>, required = false, min_items = 1)]
     databases: Option<Vec<String>>,
     /// Collections the key is limited to. They must exist; a later namesake is not meant. Never
     /// empty: absent is unlimited.
@@ -68,17 +72,18 @@ pub(crate) struct KeyCreateIn {
     /// The only records the key may reach or make, in any collection. It must narrow something:
     /// absent is unlimited.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = FilterText, required = false)]
     filter: Option<FilterIn>,
     /// From when the key is refused, in milliseconds since 1970 UTC.
     expires_at_ms: Option<u64>,
     /// After how many seconds from now the key is refused. Not together with `expires_at_ms`.
+    #[schema(minimum = 1)]
     expires_in_s: Option<u64>,
 }
 
 /// A member that is there. `null` is refused like any other value of the wrong kind: a caller who
 /// computed no limit must not get a key without one.
-fn given<'de, T, D>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
+pub(super) fn given<'de, T, D>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,
     D: Deserializer<'de>,
@@ -144,10 +149,12 @@ pub(crate) struct OperatorKeyCreateIn {
     pub(crate) act_as: bool,
     /// A name for people, at most 256 bytes.
     #[serde(default)]
+    #[schema(max_length = 256)]
     pub(crate) label: String,
     /// From when the key is refused, in milliseconds since 1970 UTC.
     expires_at_ms: Option<u64>,
     /// After how many seconds from now the key is refused. Not together with `expires_at_ms`.
+    #[schema(minimum = 1)]
     expires_in_s: Option<u64>,
 }
 
@@ -206,7 +213,7 @@ pub(crate) struct KeyOut {
     /// The only databases and collections it reaches; null if it is not limited to any.
     limited_to: Option<KeyLimitsOut>,
     /// The only records it reaches; null if it is not limited to any.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<FilterText>)]
     filter: Option<serde_json::Value>,
     /// When it was made, in milliseconds since 1970 UTC.
     created_at_ms: u64,

@@ -1,6 +1,9 @@
 //! Moves of tenants.
 
-use super::own_database::location;
+use super::{
+    described::{BackendName, IsolationName, LocationText},
+    own_database::location,
+};
 use serde::{Deserialize, Serialize};
 use tenantry_engine::{
     BackendKind, Error, Isolation, Location, MovePhase, MoveStatus, MoveTarget, Result,
@@ -12,11 +15,14 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 pub(crate) struct MoveIn {
     /// `shared`, `schema` or `database`.
+    #[schema(value_type = Option<IsolationName>)]
     isolation: Option<String>,
     /// `home`, or the name of one of the servers' locations.
+    #[schema(value_type = Option<LocationText>)]
     location: Option<String>,
     /// `embedded` or `postgres`: refused if that is not what keeps the location. The location says it;
     /// this is for whoever wants to be sure.
+    #[schema(value_type = Option<BackendName>)]
     backend: Option<String>,
 }
 
@@ -40,6 +46,7 @@ impl MoveIn {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MovePlaceOut {
     /// `shared`, `schema` or `database`.
+    #[schema(value_type = IsolationName)]
     isolation: &'static str,
     /// `home`, `own`, or the name of a location.
     location: String,

@@ -2,6 +2,7 @@
 
 use super::{
     capped::capped_option,
+    described::{IsolationName, LocationText, Name},
     moves::MovePlaceOut,
     own_database::location,
     page::{limited, tenant_before},
@@ -22,12 +23,16 @@ const LIMIT_MAX: usize = 1_000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleIn {
     /// `shared`, `schema` or `database`.
+    #[schema(value_type = IsolationName)]
     from: String,
     /// `home` or the name of a location; any if absent.
+    #[schema(value_type = Option<LocationText>)]
     from_location: Option<String>,
     /// `shared`, `schema` or `database`.
+    #[schema(value_type = IsolationName)]
     to: String,
     /// `home` or the name of a location; where the tenant is if absent.
+    #[schema(value_type = Option<LocationText>)]
     to_location: Option<String>,
     /// With more records than this.
     records_over: Option<u64>,
@@ -64,13 +69,16 @@ pub(crate) struct PlanIn {
     /// Rules to try, of which the first that applies counts; the policy that the server follows if
     /// absent.
     #[serde(default, deserialize_with = "capped_option::<_, _, RULES_MAX>")]
+    #[schema(min_items = 1, max_items = 32)]
     rules: Option<Vec<RuleIn>>,
     /// With `rules`: for how many milliseconds a tenant is left alone after it was made or moved; a
     /// day if absent.
     stay_ms: Option<u64>,
     /// Tenants whose names come after this one.
+    #[schema(value_type = Option<Name>)]
     after: Option<String>,
     /// How many at most, 1 to 1,000; 100 if absent.
+    #[schema(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 

@@ -7,18 +7,26 @@ use super::{
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{collections::BTreeMap, num::NonZeroU32};
 use tenantry_engine::{
-    Allowance, Amount, Error, Exception, ExceptionChange, Exceptions, Period, PlanName, Rate,
-    Rates, Result, Source, TenantInfo, TenantPlan, Term, Timestamp,
+    Allowance, Amount, Error, Exception, ExceptionChange, Exceptions, Period, PlanName, Quotas,
+    Rate, Rates, Result, SharedFailure, Source, TenantInfo, TenantPlan, Term, Timestamp,
 };
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{
+        Object, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema,
+        schema::{AdditionalProperties, Type},
+    },
+};
 
 /// So many requests in a period.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RateIn {
     /// How many come back while the period passes, 1 to 4,294,967,295.
+    #[schema(value_type = u32, minimum = 1)]
     value: u64,
     /// How many may come at once from a tenant that was silent; `value` if absent.
+    #[schema(value_type = Option<u32>, minimum = 1)]
     burst: Option<u64>,
 }
 
@@ -33,6 +41,7 @@ pub(crate) struct RatesIn {
     /// Requests in 3,600 seconds.
     requests_per_hour: Option<RateIn>,
     /// Requests under way at the same time, 1 to 4,294,967,295.
+    #[schema(value_type = Option<u32>, minimum = 1)]
     concurrent_requests: Option<u64>,
 }
 
@@ -52,6 +61,38 @@ impl RatesIn {
     }
 }
 
+/// Quotas of a plan; what is absent or `null` is not limited.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QuotasIn {
+    /// Bytes of all records that are kept.
+    bytes: Option<u64>,
+    /// Requests in a day of UTC.
+    requests_per_day: Option<u64>,
+    /// Requests in a month of UTC.
+    requests_per_month: Option<u64>,
+    /// What a month of UTC may cost by the plan's tariff, in millionths of a unit of the currency.
+    cost_per_month: Option<u64>,
+    /// Messages in a day of UTC, as the application reports them.
+    messages_per_day: Option<u64>,
+    /// Tokens in a day of UTC, as the application reports them.
+    tokens_per_day: Option<u64>,
+}
+
+impl From<QuotasIn> for Quotas {
+    fn from(quotas: QuotasIn) -> Self {
+        let QuotasIn {
+            bytes,
+            requests_per_day: day,
+            requests_per_month: month,
+            cost_per_month: cost,
+            messages_per_day,
+            tokens_per_day,
+        } = quotas;
+        Self { bytes, day, month, cost, messages_per_day, tokens_per_day }
+    }
+}
+
 /// All that a plan says. What is absent is what a tenant has that is not told anything.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -61,8 +102,42 @@ pub(crate) struct TenantPlanIn {
     /// Rates; none where absent.
     #[serde(default)]
     rates: RatesIn,
+    /// Quotas; none where absent.
+    #[serde(default)]
+    quotas: QuotasIn,
     /// Share of the machine relative to other tenants, 1 to 1,000; 100 if absent.
+    #[schema(minimum = 1, maximum = 1000)]
     weight: Option<u16>,
+    /// What a node does that cannot ask what other nodes have admitted, if rates are shared:
+    /// `local`, which it does if this is absent, goes on with its share of the rates, and `refuse`
+    /// answers 503.
+    on_shared_failure: Option<SharedFailureWord>,
+}
+
+/// What a node does that cannot ask what other nodes have admitted.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SharedFailureWord {
+    Local,
+    Refuse,
+}
+
+impl From<SharedFailureWord> for SharedFailure {
+    fn from(word: SharedFailureWord) -> Self {
+        match word {
+            SharedFailureWord::Local => Self::Local,
+            SharedFailureWord::Refuse => Self::Refuse,
+        }
+    }
+}
+
+impl From<SharedFailure> for SharedFailureWord {
+    fn from(rule: SharedFailure) -> Self {
+        match rule {
+            SharedFailure::Local => Self::Local,
+            SharedFailure::Refuse => Self::Refuse,
+        }
+    }
 }
 
 impl TenantPlanIn {
@@ -71,7 +146,9 @@ impl TenantPlanIn {
         let allowance = Allowance {
             limits: self.limits.map_or(limits, |own| own.over(limits)),
             rates: self.rates.rates()?,
+            quotas: self.quotas.into(),
             weight: self.weight.unwrap_or(weight),
+            on_shared_failure: self.on_shared_failure.map(Into::into).unwrap_or_default(),
         };
         Ok(TenantPlan { name, allowance })
     }
@@ -81,7 +158,8 @@ impl TenantPlanIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExceptionIn {
-    /// How many; `null` is unlimited, and only for rates and `concurrent_requests`. Must be there.
+    /// How many; `null` is unlimited, and only for rates, quotas and `concurrent_requests`. Must be
+    /// there.
     #[expect(clippy::option_option, reason = "null is not the same as absent")]
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<u64>, required = true)]
@@ -91,6 +169,7 @@ pub(crate) struct ExceptionIn {
     /// From when the plan counts again, in milliseconds since 1970 UTC; never if absent.
     expires_at_ms: Option<u64>,
     /// After how many seconds from now the plan counts again.
+    #[schema(minimum = 1)]
     expires_in_s: Option<u64>,
 }
 
@@ -103,6 +182,26 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 /// Exceptions to make, or with `null` to end, by what they are about.
 pub(crate) type ExceptionsIn = BTreeMap<String, Option<ExceptionIn>>;
 
+/// What they are about are words of [`Term`]; `null` ends one.
+pub(super) fn exceptions_schema() -> Object {
+    let one = OneOfBuilder::new()
+        .item(Ref::from_schema_name("ExceptionIn"))
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .build();
+    let words = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(Term::ALL.map(Term::word)))
+        .build();
+    ObjectBuilder::new()
+        .description(Some(
+            "What it has instead of what its plan says. `null` ends an exception, and those that \
+             are not named stay.",
+        ))
+        .additional_properties(Some(AdditionalProperties::RefOr(RefOr::T(one.into()))))
+        .property_names(Some(Schema::Object(words)))
+        .build()
+}
+
 pub(crate) fn exception_change(all: ExceptionsIn, now: Timestamp) -> Result<ExceptionChange> {
     let mut change = ExceptionChange::default();
     for (word, one) in all {
@@ -111,7 +210,8 @@ pub(crate) fn exception_change(all: ExceptionsIn, now: Timestamp) -> Result<Exce
             change.end(term);
             continue;
         };
-        let missing = "say a value: a number or, for rates and concurrent_requests, null for any";
+        let missing = "say a value: a number or, for rates, quotas and concurrent_requests, null for \
+                       any";
         let value = one.value.ok_or_else(|| Error::invalid(format!("{term}: {missing}")))?;
         let expires_at = moment(now, one.expires_at_ms, one.expires_in_s)?;
         change.make(term, Amount { value, burst: one.burst }, expires_at)?;
@@ -147,19 +247,62 @@ impl From<Rates> for RatesOut {
     }
 }
 
+/// Quotas; null is not limited.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QuotasOut {
+    bytes: Option<u64>,
+    requests_per_day: Option<u64>,
+    requests_per_month: Option<u64>,
+    /// In millionths of a unit of the currency. In a tenant's own document also null unless the key is
+    /// an admin's, and not limited.
+    cost_per_month: Option<u64>,
+    messages_per_day: Option<u64>,
+    tokens_per_day: Option<u64>,
+}
+
+impl From<Quotas> for QuotasOut {
+    fn from(quotas: Quotas) -> Self {
+        let Quotas {
+            bytes,
+            day: requests_per_day,
+            month: requests_per_month,
+            cost: cost_per_month,
+            messages_per_day,
+            tokens_per_day,
+        } = quotas;
+        Self {
+            bytes,
+            requests_per_day,
+            requests_per_month,
+            cost_per_month,
+            messages_per_day,
+            tokens_per_day,
+        }
+    }
+}
+
 /// A plan.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TenantPlanOut {
     name: String,
     limits: LimitsOut,
     rates: RatesOut,
+    quotas: QuotasOut,
     weight: u16,
+    on_shared_failure: SharedFailureWord,
 }
 
 impl From<TenantPlan> for TenantPlanOut {
     fn from(plan: TenantPlan) -> Self {
-        let Allowance { limits, rates, weight } = plan.allowance;
-        Self { name: plan.name.to_string(), limits: limits.into(), rates: rates.into(), weight }
+        let Allowance { limits, rates, quotas, weight, on_shared_failure } = plan.allowance;
+        Self {
+            name: plan.name.to_string(),
+            limits: limits.into(),
+            rates: rates.into(),
+            quotas: quotas.into(),
+            weight,
+            on_shared_failure: on_shared_failure.into(),
+        }
     }
 }
 
@@ -195,6 +338,7 @@ pub(super) fn exceptions_out(all: &Exceptions) -> BTreeMap<&'static str, Excepti
 pub(crate) struct EffectiveOut {
     limits: LimitsOut,
     rates: RatesOut,
+    quotas: QuotasOut,
     weight: u16,
     /// What each of them comes from: `exception`, `own` if it was said in the tenant's `limits` or
     /// `weight`, `plan`, or `default`.
@@ -204,8 +348,9 @@ pub(crate) struct EffectiveOut {
 impl EffectiveOut {
     pub(crate) fn new(info: &TenantInfo, has: Allowance, now: Timestamp) -> Self {
         let from = Term::ALL.map(|term| (term.word(), word(info.source(term, now))));
-        let Allowance { limits, rates, weight } = has;
-        Self { limits: limits.into(), rates: rates.into(), weight, from: from.into() }
+        let Allowance { limits, rates, quotas, weight, .. } = has;
+        let (limits, rates, quotas) = (limits.into(), rates.into(), quotas.into());
+        Self { limits, rates, quotas, weight, from: from.into() }
     }
 }
 
@@ -258,10 +403,18 @@ mod tests {
         let plan = plan.plan(PlanName::parse("p").unwrap()).unwrap();
         assert_eq!(plan.allowance, Allowance::default());
         let limits = Limits { keys: 0, ..Limits::default() };
-        let json = r#"{"limits": {"keys": 0}, "rates": {"requests_per_hour": {"value": 2}}}"#;
+        let json = r#"{"limits": {"keys": 0}, "rates": {"requests_per_hour": {"value": 2}},
+            "on_shared_failure": "refuse"}"#;
         let plan: TenantPlanIn = serde_json::from_str(json).unwrap();
         let plan = plan.plan(PlanName::parse("p").unwrap()).unwrap();
         let rates = Rates { hour: NonZeroU32::new(2).map(Rate::new), ..Rates::default() };
-        assert_eq!(plan.allowance, Allowance { limits, rates, ..Allowance::default() });
+        let on_shared_failure = SharedFailure::Refuse;
+        let said = Allowance { limits, rates, on_shared_failure, ..Allowance::default() };
+        assert_eq!(plan.allowance, said);
+        let json = r#"{"quotas": {"bytes": 5, "requests_per_month": 0, "cost_per_month": 9}}"#;
+        let plan: TenantPlanIn = serde_json::from_str(json).unwrap();
+        let quotas = Quotas { bytes: Some(5), month: Some(0), cost: Some(9), ..Quotas::default() };
+        let plan = plan.plan(PlanName::parse("p").unwrap()).unwrap();
+        assert_eq!(plan.allowance, Allowance { quotas, ..Allowance::default() });
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     capped::{capped, capped_option, short},
+    described::{Components, Filter, Metadata, MetadataPatch, RecordIdText, VectorNameText},
     floats::Floats,
     value::{MetadataIn, MetadataOut},
     vector::{self, ByName},
@@ -27,21 +28,23 @@ const K_DEFAULT: usize = 10;
 #[serde(deny_unknown_fields)]
 pub(crate) struct RecordIn {
     /// 1 to 8,192 bytes of UTF-8.
+    #[schema(value_type = RecordIdText)]
     id: String,
     /// Finite 32-bit floats, as many as the collection's other vectors have.
-    #[schema(value_type = Option<Vec<f32>>)]
+    #[schema(value_type = Option<Components>)]
     vector: Option<Floats>,
     /// The named vectors, by name; those that are absent stay.
     #[serde(default)]
-    #[schema(value_type = BTreeMap<String, Vec<f32>>)]
+    #[schema(value_type = BTreeMap<VectorNameText, Components>)]
     vectors: ByName<Floats>,
     /// Text.
     document: Option<String>,
     /// Where the original lives.
+    #[schema(max_length = 65_536)]
     uri: Option<String>,
     /// Scalars, or lists of scalars of one kind; `null` removes a key.
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = MetadataPatch)]
     metadata: MetadataIn,
 }
 
@@ -79,6 +82,7 @@ pub(crate) enum Clash {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AddIn {
     #[serde(deserialize_with = "capped::<_, _, { Limits::BATCH_RECORDS_MAX }>")]
+    #[schema(max_items = 10_000)]
     records: Vec<RecordIn>,
     /// What to do with an id that exists.
     #[serde(default)]
@@ -100,6 +104,7 @@ impl AddIn {
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpsertIn {
     #[serde(deserialize_with = "capped::<_, _, { Limits::BATCH_RECORDS_MAX }>")]
+    #[schema(max_items = 10_000)]
     records: Vec<RecordIn>,
 }
 
@@ -114,6 +119,7 @@ impl UpsertIn {
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateIn {
     #[serde(deserialize_with = "capped::<_, _, { Limits::BATCH_RECORDS_MAX }>")]
+    #[schema(max_items = 10_000)]
     records: Vec<RecordIn>,
     /// What to do with an id that does not exist.
     #[serde(default)]
@@ -243,19 +249,22 @@ impl OrderIn {
 pub(crate) struct GetIn {
     /// Only these; unknown ids are left out.
     #[serde(default, deserialize_with = "capped_option::<_, _, { Limits::IDS_MAX }>")]
+    #[schema(value_type = Option<Vec<RecordIdText>>, max_items = 100_000)]
     ids: Option<Vec<String>>,
     /// Only records that match.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Filter>)]
     filter: Option<FilterIn>,
     /// Insertion order if absent.
     order: Option<OrderIn>,
     /// At most 100,000; 1,000 if absent.
+    #[schema(maximum = 100_000)]
     limit: Option<usize>,
     /// How many to leave out first.
     #[serde(default)]
     offset: usize,
     /// Document, uri and metadata if absent.
     #[serde(default, deserialize_with = "parts")]
+    #[schema(max_items = 16)]
     include: Option<Vec<Part>>,
 }
 
@@ -283,9 +292,10 @@ impl GetIn {
 pub(crate) struct DeleteIn {
     /// Only these; unknown ids are left out.
     #[serde(default, deserialize_with = "capped_option::<_, _, { Limits::IDS_MAX }>")]
+    #[schema(value_type = Option<Vec<RecordIdText>>, max_items = 100_000)]
     ids: Option<Vec<String>>,
     /// Only records that match.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Filter>)]
     filter: Option<FilterIn>,
     /// At most this many, the oldest first.
     pub(crate) limit: Option<usize>,
@@ -314,7 +324,7 @@ pub(crate) struct DeleteOut {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CountIn {
     /// Only records that match; all if absent.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Filter>)]
     pub(crate) filter: Option<FilterIn>,
 }
 
@@ -329,21 +339,25 @@ pub(crate) struct CountOut {
 #[serde(deny_unknown_fields)]
 pub(crate) struct QueryIn {
     /// The named vectors to search; the unnamed ones if absent. Records without it are not found.
+    #[schema(value_type = Option<VectorNameText>)]
     using: Option<String>,
     /// One or more vectors, of the dimension of those that are searched.
     #[serde(deserialize_with = "capped::<_, _, { Limits::QUERY_VECTORS_MAX }>")]
-    #[schema(value_type = Vec<Vec<f32>>)]
+    #[schema(value_type = Vec<Components>, max_items = 1000)]
     vectors: Vec<Floats>,
-    /// How many neighbours of each; 10 if absent.
+    /// How many neighbours of each; 10 if absent. At most 1,000,000 over all vectors.
+    #[schema(maximum = 1_000_000)]
     k: Option<usize>,
     /// Only these records take part; unknown ids are left out.
     #[serde(default, deserialize_with = "capped_option::<_, _, { Limits::IDS_MAX }>")]
+    #[schema(value_type = Option<Vec<RecordIdText>>, max_items = 100_000)]
     ids: Option<Vec<String>>,
     /// Only records that match take part.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Filter>)]
     filter: Option<FilterIn>,
     /// Document, uri and metadata if absent.
     #[serde(default, deserialize_with = "parts")]
+    #[schema(max_items = 16)]
     include: Option<Vec<Part>>,
     /// True to compare with every record that takes part, whatever it costs. False if absent: a
     /// large collection is searched through its graph, which may miss a neighbour.
@@ -383,7 +397,7 @@ pub(crate) struct RecordOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     uri: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Metadata>)]
     metadata: Option<MetadataOut>,
     /// The tenant's commit that last wrote this record.
     version: u64,
@@ -455,8 +469,10 @@ pub(crate) struct ExplainOut {
     allowed: Option<u64>,
     /// CPU time of the search, in microseconds.
     cpu_us: u64,
-    /// Time spent waiting for a turn, in microseconds.
-    waited_us: u64,
+    /// Time spent waiting for a turn, in microseconds. Told to operators alone: it says how much
+    /// others do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waited_us: Option<u64>,
     /// True if the collection was in memory; false if it had to be loaded.
     hot: bool,
 }
@@ -502,7 +518,7 @@ impl From<Explain> for ExplainOut {
             searches: explain.searches.into_iter().map(search).collect(),
             allowed: explain.allowed,
             cpu_us: micros(explain.cpu),
-            waited_us: micros(explain.waited),
+            waited_us: explain.waited.map(micros),
             hot: explain.hot,
         }
     }

@@ -2,18 +2,19 @@
 
 use super::{
     Change,
+    described::{IsolationName, LocationText, Name, StateName},
     own_database::{OwnDatabaseIn, location},
     page::{limited, tenant_before},
     plan::{
-        EffectiveOut, ExceptionIn, ExceptionOut, ExceptionsIn, RatesOut, exception_change,
-        exceptions_out,
+        EffectiveOut, ExceptionOut, ExceptionsIn, QuotasOut, RatesOut, exception_change,
+        exceptions_out, exceptions_schema,
     },
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tenantry_engine::{
-    Allowance, Isolation, Leftover, Limits, Obstacle, OwnDatabase, PlanName, Result, TenantChange,
-    TenantInfo, TenantName, TenantSpec, TenantState, Timestamp,
+    Allowance, Isolation, Leftover, Limits, Obstacle, OwnDatabase, PlanName, Result, Stock,
+    TenantChange, TenantInfo, TenantName, TenantSpec, TenantState, Timestamp,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -31,6 +32,9 @@ pub(crate) struct LimitsIn {
     records_per_collection: Option<u64>,
     /// API keys of the tenant.
     keys: Option<u32>,
+    /// Members of the tenant, 0 to 100,000.
+    #[schema(maximum = 100_000)]
+    users: Option<u32>,
 }
 
 impl LimitsIn {
@@ -42,6 +46,7 @@ impl LimitsIn {
                 .records_per_collection
                 .unwrap_or(old.records_per_collection),
             keys: self.keys.unwrap_or(old.keys),
+            users: self.users.unwrap_or(old.users),
         }
     }
 }
@@ -51,12 +56,15 @@ impl LimitsIn {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantCreateIn {
     /// 1 to 512 bytes of UTF-8 without control characters, unique among living tenants.
+    #[schema(value_type = Name)]
     name: String,
     /// Share of the machine relative to other tenants, 1 to 1,000; 100 if absent.
+    #[schema(minimum = 1, maximum = 1000)]
     weight: Option<u16>,
     /// Limits of its own, which count before its plan; one that is the default follows the plan.
     limits: Option<LimitsIn>,
     /// The plan that it has; none if absent.
+    #[schema(value_type = Option<Name>)]
     plan: Option<String>,
     /// Free settings, at most 64 KiB. One means something: `placement` may only be `fixed`, and then
     /// no placement policy moves the tenant.
@@ -66,9 +74,11 @@ pub(crate) struct TenantCreateIn {
     default_database: Option<bool>,
     /// `shared`, `schema` or `database`; the installation's default if absent. It changes by a
     /// move only.
+    #[schema(value_type = Option<IsolationName>)]
     isolation: Option<String>,
     /// `home`, or a location of the installation's; its default if absent. It changes by a
     /// move only.
+    #[schema(value_type = Option<LocationText>)]
     location: Option<String>,
     /// The database that the tenant carries, instead of a location; its isolation is then
     /// `database`.
@@ -96,22 +106,20 @@ impl TenantCreateIn {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantPatchIn {
     /// A new name.
+    #[schema(value_type = Option<Name>)]
     name: Option<String>,
     /// A new weight, 1 to 1,000.
+    #[schema(minimum = 1, maximum = 1000)]
     weight: Option<u16>,
     /// New limits of its own, which count before its plan; one that is the default follows the
     /// plan.
     limits: Option<LimitsIn>,
     /// Another plan; `null` is none.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Name>)]
     plan: Change<String>,
-    /// What it has instead of what its plan says, by the words `databases`, `collections`,
-    /// `records_per_collection`, `keys`, `requests_per_second`, `requests_per_minute`,
-    /// `requests_per_hour`, `concurrent_requests` and `weight`. `null` ends an exception, and those
-    /// that are not named stay.
     #[serde(default)]
-    #[schema(value_type = BTreeMap<String, ExceptionIn>)]
+    #[schema(schema_with = exceptions_schema, required = false)]
     exceptions: ExceptionsIn,
     /// Settings to set; `null` removes one, others stay. `placement` may only be `fixed`, and then no
     /// placement policy moves the tenant.
@@ -155,8 +163,10 @@ impl TenantPatchIn {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantSearch {
     /// Tenants whose names come after this one.
+    #[param(value_type = Option<Name>)]
     after: Option<String>,
     /// How many at most, 1 to 1,000; 100 if absent.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 
@@ -177,6 +187,7 @@ pub(crate) struct LimitsOut {
     collections: u32,
     records_per_collection: u64,
     keys: u32,
+    users: u32,
 }
 
 impl From<Limits> for LimitsOut {
@@ -186,6 +197,7 @@ impl From<Limits> for LimitsOut {
             collections: limits.collections,
             records_per_collection: limits.records_per_collection,
             keys: limits.keys,
+            users: limits.users,
         }
     }
 }
@@ -196,9 +208,12 @@ pub(crate) struct TenantOut {
     /// Assigned once, never reused.
     id: u64,
     name: String,
-    /// `active`, `suspended`, `deleted`, or `provisioning` while an import or a copy fills it.
+    /// `active`, `suspended`, `deleting` while it can be restored, `deleted`, or `provisioning` while an
+    /// import or a copy fills it.
+    #[schema(value_type = StateName)]
     state: &'static str,
     /// `shared`, `schema` or `database`.
+    #[schema(value_type = IsolationName)]
     isolation: &'static str,
     /// `home`, `own` for a database that it carries, or the name of a location.
     location: String,
@@ -216,6 +231,24 @@ pub(crate) struct TenantOut {
     settings: BTreeMap<String, String>,
     /// When it was made, in milliseconds since 1970 UTC.
     created_at_ms: u64,
+    /// When it is erased, if it is deleted and can be restored until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erase_at_ms: Option<u64>,
+}
+
+/// How a tenant is deleted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DeleteSearch {
+    /// Erase it at once, whatever the server's grace is, also if it is deleted already.
+    now: Option<bool>,
+}
+
+impl DeleteSearch {
+    pub(crate) fn now(&self) -> bool {
+        self.now.unwrap_or(false)
+    }
 }
 
 impl TenantOut {
@@ -231,7 +264,7 @@ impl From<TenantInfo> for TenantOut {
         Self {
             id: info.id.get(),
             name: info.name.to_string(),
-            state: state(info.state),
+            state: if info.erase_at.is_some() { "deleting" } else { state(info.state) },
             isolation: info.isolation.word(),
             location: info.location.to_string(),
             weight: info.weight,
@@ -241,6 +274,7 @@ impl From<TenantInfo> for TenantOut {
             effective: None,
             settings: info.settings,
             created_at_ms: info.created_at.0,
+            erase_at_ms: info.erase_at.map(|at| at.0),
         }
     }
 }
@@ -251,6 +285,7 @@ pub(crate) struct LeftoverOut {
     /// The number that the tenant had.
     tenant: u64,
     /// `shared`, `schema` or `database`.
+    #[schema(value_type = IsolationName)]
     isolation: &'static str,
     /// Which database has its data: `home`, `own` for one that it carried, or the name of a
     /// location.
@@ -303,25 +338,39 @@ impl TenantsOut {
 pub(crate) struct OwnTenantOut {
     name: String,
     /// `active` or `suspended`.
+    #[schema(value_type = StateName)]
     state: &'static str,
     /// `shared`, `schema` or `database`.
+    #[schema(value_type = IsolationName)]
     isolation: &'static str,
     /// What it may have now.
     limits: LimitsOut,
     /// How often it may ask now.
     rates: RatesOut,
+    /// How much it may keep and ask now.
+    quotas: QuotasOut,
+    /// Records that it keeps; null if nobody has counted them, if the key is limited, and while the
+    /// tenant's database does not answer.
+    kept_records: Option<u64>,
+    /// Bytes of them: ids, texts, URIs, metadata, and 4 for each component of a vector; null in the same
+    /// way.
+    kept_bytes: Option<u64>,
     /// When it was made, in milliseconds since 1970 UTC.
     created_at_ms: u64,
 }
 
 impl OwnTenantOut {
-    pub(crate) fn new(info: &TenantInfo, has: Allowance) -> Self {
+    pub(crate) fn new(info: &TenantInfo, has: Allowance, kept: Option<Stock>) -> Self {
+        let Stock { records: kept_records, bytes: kept_bytes } = kept.unwrap_or_default();
         Self {
+            kept_records,
+            kept_bytes,
             name: info.name.to_string(),
             state: state(info.state),
             isolation: info.isolation.word(),
             limits: has.limits.into(),
             rates: has.rates.into(),
+            quotas: has.quotas.into(),
             created_at_ms: info.created_at.0,
         }
     }

@@ -92,6 +92,7 @@ pub(crate) struct VectorCreateIn {
     /// How they are compared; `l2` if absent. Cannot be changed later.
     metric: Option<MetricName>,
     /// Components of each; if absent, the first one that is written decides.
+    #[schema(minimum = 1, maximum = 16_384)]
     dimension: Option<u32>,
     /// How precisely they are kept in memory; `full` if absent. Cannot be changed later.
     storage: Option<StorageName>,

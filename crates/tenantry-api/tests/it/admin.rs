@@ -262,9 +262,58 @@ async fn what_erased_tenants_left_is_listed_and_is_given_up_elsewhere_only() {
     let list = "GET /v1/admin/leftovers";
     let found = server.call(&op, list, Value::Null).await.expect(200);
     assert_eq!(found, json!({"leftovers": []}));
-    for unknown in ["99", "x"] {
+    // The first is the installation's own number, and more than any backend has room for are the last.
+    let (large, last) = (((1_u64 << 57) + 1).to_string(), u64::MAX.to_string());
+    for unknown in ["0", "99", &large, &last, "x"] {
         let line = format!("DELETE /v1/admin/leftovers/{unknown}");
         server.call(&op, &line, Value::Null).await.refused(404, "not_found");
     }
+    server.call(&op, "DELETE /v1/admin/leftovers/1", Value::Null).await.refused(409, "conflict");
     server.call(&admin, list, Value::Null).await.refused(403, "denied");
+}
+
+#[tokio::test]
+async fn a_repeated_request_for_a_tenant_is_answered_again() {
+    let server = Server::start().await;
+    let ask = |keys: &'static [&'static str], weight: u16| {
+        let mut request = axum::http::Request::post("/v1/admin/tenants")
+            .header("x-api-key", &server.operator)
+            .header("content-type", "application/json");
+        for key in keys {
+            request = request.header("idempotency-key", *key);
+        }
+        let body = json!({"name": "acme", "weight": weight}).to_string();
+        server.send(request.body(axum::body::Body::from(body)).unwrap())
+    };
+    let first = ask(&["a"], 1).await;
+    assert!(!first.headers.contains_key("idempotency-replayed"));
+    let second = ask(&["a"], 1).await;
+    assert_eq!(second.headers["idempotency-replayed"], "true");
+    assert_eq!(first.expect(201), second.expect(201));
+    for (keys, weight) in [(&["b"][..], 1), (&["a"], 2), (&[], 1)] {
+        ask(keys, weight).await.refused(409, "already_exists");
+    }
+    for keys in [&["a", "a"][..], &[""], &["a b"], &["\u{e9}"]] {
+        ask(keys, 1).await.refused(400, "invalid");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_tenant_can_be_restored_within_its_grace() {
+    let server = Server::start().await;
+    server.engine.keep_deleted(std::time::Duration::from_secs(1));
+    let op = server.operator.clone();
+    let key = server.tenant("acme").await;
+    let line = "DELETE /v1/admin/tenants/acme";
+    let deleted = server.call(&op, line, Value::Null).await.expect(202);
+    assert_eq!(deleted["state"], "deleting");
+    assert_eq!(deleted["erase_at_ms"], 1_800_000_001_000_u64);
+    server.call(&key, "GET /v1/tenant", Value::Null).await.refused(401, "unauthenticated");
+    let restore = "POST /v1/admin/tenants/acme/restore";
+    let restored = server.call(&op, restore, Value::Null).await.expect(200);
+    assert_eq!((&restored["state"], &restored["id"]), (&json!("active"), &deleted["id"]));
+    server.call(&key, "GET /v1/tenant", Value::Null).await.expect(200);
+    server.call(&op, line, Value::Null).await.expect(202);
+    server.call(&op, &format!("{line}?now=true"), Value::Null).await.expect(204);
+    server.call(&op, restore, Value::Null).await.refused(404, "not_found");
 }

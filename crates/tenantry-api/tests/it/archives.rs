@@ -81,3 +81,21 @@ async fn a_list_is_signed_by_its_hash_and_another_archive_than_is_meant_is_refus
     let why = upload(&server, &format!("?blake3={hash}"), body).await.refused(400, "invalid");
     assert!(why.contains("another one than is meant"), "{why}");
 }
+
+/// Whoever asks for the headers alone has nothing exported, and is told as little as by the archive.
+#[tokio::test]
+async fn the_head_of_an_archive_exports_nothing() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let head = server.call(&key, "HEAD /v1/archive", Value::Null).await;
+    assert_eq!(head.status, 200);
+    assert_eq!(head.headers["content-type"], "application/gzip");
+    let log = server.call(&key, "GET /v1/audit?limit=1000", Value::Null).await.expect(200);
+    assert!(!log.to_string().contains("tenant.export"), "{log}");
+    let role = json!({ "role": "admin", "databases": ["default_database"] });
+    let made = server.call(&key, "POST /v1/keys", role).await.expect(201);
+    let limited = crate::server::key_of(&made);
+    for line in ["HEAD /v1/archive", "GET /v1/archive"] {
+        assert_eq!(server.call(&limited, line, Value::Null).await.status, 403, "{line}");
+    }
+}

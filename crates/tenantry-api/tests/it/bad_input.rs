@@ -220,3 +220,38 @@ async fn an_oversized_body_is_refused() {
     full.resize(Limits::BODY_BYTES_MAX, b' ');
     server.call_text(&key, &line, full).await.expect(200);
 }
+
+/// By routes that have none as well, and by none before it is known who asks.
+#[tokio::test]
+async fn a_query_parameter_that_no_route_has_is_refused_by_its_name() {
+    let (server, key) = start().await;
+    let op = server.operator.clone();
+    let signup = "POST /v1/signup".to_owned();
+    for (key, line, there) in [
+        (&key, "GET /v1/tenant".to_owned(), "none"),
+        (&key, "HEAD /v1/tenant".to_owned(), ""),
+        (&key, "GET /v1/databases".to_owned(), "limit, offset"),
+        (&key, records("notes", "get"), "none"),
+        (&key, "GET /v1/archive".to_owned(), "none"),
+        (&op, "POST /v1/admin/tenants".to_owned(), "none"),
+        (&op, "DELETE /v1/admin/tenants/acme".to_owned(), "now"),
+        (&op, "GET /metrics".to_owned(), "none"),
+        (&op, signup, "none"),
+    ] {
+        for query in ["lim%69t2=1", "x", "=", "a=1&lim%69t2=1"] {
+            let answer = server.call(key, &format!("{line}?{query}"), Value::Null).await;
+            assert_eq!(answer.status, 400, "{line}?{query}");
+            if !there.is_empty() && query.starts_with("lim") {
+                let why = answer.refused(400, "invalid");
+                let says = format!("no query parameter [limit2] here; there are: {there}");
+                assert!(why.contains(&says), "{line}: {why}");
+            }
+        }
+    }
+    server.call("tnt_a_b", "GET /v1/tenant?x=1", Value::Null).await.refused(401, "unauthenticated");
+    for line in ["GET /healthz?x=1", "GET /openapi.json?v=2", "GET /v1/tenant?", "GET /v1/tenant?&"]
+    {
+        assert_eq!(server.call(&key, line, Value::Null).await.status, 200, "{line}");
+    }
+    server.call(&key, "GET /v1/nothing?x=1", Value::Null).await.refused(404, "not_found");
+}

@@ -2,9 +2,56 @@
 
 use crate::server::Server;
 use serde_json::Value;
-use std::{collections::BTreeSet, fmt::Write, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    fs,
+    path::PathBuf,
+    sync::LazyLock,
+};
 use tenantry_api::{GET_RECORDS_DEFAULT, GET_RECORDS_MAX, ROUTES, openapi};
-use tenantry_engine::{Limits, NAME_BYTES_MAX, RecordId, VectorName};
+use tenantry_engine::{Limits, NAME_BYTES_MAX, RecordId, UsageEvent, VectorName};
+
+/// An operation of the document: method, parts of the path, statuses with the kinds of their bodies.
+type Described = (String, Vec<String>, BTreeMap<u16, BTreeSet<String>>);
+
+static DESCRIBED: LazyLock<Vec<Described>> = LazyLock::new(|| {
+    let document: Value = serde_json::from_str(&openapi()).unwrap();
+    let mut all = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let answers = operation["responses"].as_object().unwrap().iter();
+            let statuses = answers.map(|(status, answer)| {
+                let referred = answer["$ref"].as_str().map(|to| &to[1..]);
+                let answer = referred.map_or(answer, |to| document.pointer(to).unwrap());
+                let kinds = answer["content"].as_object().into_iter().flatten();
+                (status.parse().unwrap(), kinds.map(|(kind, _)| kind.clone()).collect())
+            });
+            let statuses = statuses.collect();
+            let parts = path.split('/').map(str::to_owned).collect();
+            all.push((method.to_uppercase(), parts, statuses));
+        }
+    }
+    all
+});
+
+/// Fails if the document does not say that this operation answers so, with a body of this kind.
+/// Every test of this crate asks it of every answer.
+#[track_caller]
+pub(crate) fn assert_described(method: &str, path: &str, status: u16, kind: Option<&str>) {
+    let parts: Vec<_> = path.split('/').collect();
+    let is_at = |of: &[String]| {
+        let fits = |(of, part): (&String, &&str)| of.starts_with('{') || of == part;
+        of.len() == parts.len() && of.iter().zip(&parts).all(fits)
+    };
+    let found = DESCRIBED.iter().find(|(of, parts, _)| of == method && is_at(parts));
+    if let Some((.., statuses)) = found {
+        let kinds = statuses.get(&status);
+        let kinds = kinds.unwrap_or_else(|| panic!("{method} {path} answers {status}: untold"));
+        let kind = kind.map(|kind| kind.split(';').next().unwrap());
+        assert!(kind.is_none_or(|kind| kinds.contains(kind)), "{method} {path} answers {kind:?}");
+    }
+}
 
 fn reference(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference").join(file)
@@ -44,6 +91,48 @@ async fn the_metrics_that_are_documented_are_there() {
     assert_eq!(untold.count(), 0, "what is counted of moves is documented: {there:?}");
 }
 
+/// A row for each metric that a server shows, with the labels that it has.
+fn metrics_table(text: &str) -> String {
+    let mut table = "| metric | kind | labels | what |\n|---|---|---|---|\n".to_owned();
+    let mut says = BTreeMap::new();
+    let mut rows = BTreeSet::new();
+    for line in text.lines() {
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|l| l.split_once(' ')) {
+            says.insert(name, help.strip_suffix('.').unwrap_or(help));
+        }
+        let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|l| l.split_once(' '))
+        else {
+            continue;
+        };
+        let end = if kind == "counter" { "_total" } else { "" };
+        let sample = if kind == "histogram" { "_bucket" } else { end };
+        let mut samples = text.lines().filter_map(|line| line.strip_prefix(name));
+        let labels = samples.find_map(|line| line.strip_prefix(sample)?.strip_prefix('{'));
+        let labels = labels.and_then(|line| line.split_once('}')).map_or("", |(labels, _)| labels);
+        let labels = labels.split(',').filter_map(|label| label.split_once('='));
+        let labels: Vec<_> =
+            labels.filter(|(l, _)| *l != "le").map(|(l, _)| format!("`{l}`")).collect();
+        rows.insert(format!(
+            "| `{name}{end}` | {kind} | {} | {} |\n",
+            labels.join(", "),
+            says[name]
+        ));
+    }
+    table.extend(rows);
+    table
+}
+
+/// What is documented is what is shown, all of it.
+#[tokio::test]
+async fn the_page_of_metrics_has_each_that_a_server_shows() {
+    let server = Server::start().await;
+    let admin = server.tenant("acme").await;
+    server.call(&admin, "GET /v1/tenant", Value::Null).await.expect(200);
+    let shown = server.call(&server.operator, "GET /metrics", Value::Null).await.text;
+    let text = fs::read_to_string(reference("metrics.md")).unwrap();
+    check("metrics.md", &with_section(&text, "metrics", &metrics_table(&shown)));
+}
+
 /// The text between `<!-- what -->` and `<!-- /what -->`, replaced.
 fn with_section(text: &str, what: &str, section: &str) -> String {
     let (head, rest) = text.split_once(&format!("<!-- {what} -->\n")).unwrap();
@@ -57,7 +146,7 @@ fn limits() -> String {
     for (what, limit) in [
         ("bytes of a request body", Limits::BODY_BYTES_MAX),
         ("nesting of a filter", Limits::DEPTH_MAX),
-        ("bytes of a tenant's, database's or collection's name", NAME_BYTES_MAX),
+        ("bytes of a tenant's, database's, collection's or group's name", NAME_BYTES_MAX),
         ("bytes of a record's id", RecordId::BYTES_MAX),
         ("records in one write", Limits::BATCH_RECORDS_MAX),
         ("ids in one get, delete or query", Limits::IDS_MAX),
@@ -75,9 +164,16 @@ fn limits() -> String {
         ("bytes of a regular expression", Limits::REGEX_BYTES_MAX),
         ("vectors in one query", Limits::QUERY_VECTORS_MAX),
         ("neighbours of one query, over all its vectors", Limits::QUERY_HITS_MAX),
+        ("events of usage in one report", UsageEvent::BATCH_MAX),
+        ("amount of one event, at least 1", usize::try_from(UsageEvent::AMOUNT_MAX).unwrap()),
+        ("events of a tenant in a day of UTC", UsageEvent::DAY_MAX as usize),
         ("databases of a tenant, unless its operator says otherwise", default.databases as usize),
         ("collections of a tenant, likewise", default.collections as usize),
         ("API keys of a tenant, likewise", default.keys as usize),
+        ("members of a tenant, likewise, and never more than 100,000", default.users as usize),
+        ("groups of a tenant's members", Limits::GROUPS_MAX),
+        ("databases and collections that a group gives", Limits::GROUP_GRANTS_MAX),
+        ("groups of a member", Limits::MEMBER_GROUPS_MAX),
         (
             "records in a collection, likewise",
             usize::try_from(default.records_per_collection).unwrap(),
@@ -132,15 +228,69 @@ fn every_route_is_described_and_nothing_else() {
 }
 
 #[test]
-fn every_schema_that_is_named_is_there() {
+fn the_bounds_of_the_document_are_the_programs() {
+    let document: Value = serde_json::from_str(&openapi()).unwrap();
+    for (place, bound) in [
+        ("Name/maxLength", NAME_BYTES_MAX),
+        ("RecordIdText/maxLength", RecordId::BYTES_MAX),
+        ("Components/maxItems", Limits::DIMENSION_MAX),
+        ("AddIn/properties/records/maxItems", Limits::BATCH_RECORDS_MAX),
+        ("UpsertIn/properties/records/maxItems", Limits::BATCH_RECORDS_MAX),
+        ("UpdateIn/properties/records/maxItems", Limits::BATCH_RECORDS_MAX),
+        ("GetIn/properties/ids/maxItems", Limits::IDS_MAX),
+        ("GetIn/properties/limit/maximum", GET_RECORDS_MAX),
+        ("DeleteIn/properties/ids/maxItems", Limits::IDS_MAX),
+        ("QueryIn/properties/ids/maxItems", Limits::IDS_MAX),
+        ("QueryIn/properties/vectors/maxItems", Limits::QUERY_VECTORS_MAX),
+        ("QueryIn/properties/k/maximum", Limits::QUERY_HITS_MAX),
+        ("ReportIn/properties/events/maxItems", UsageEvent::BATCH_MAX),
+        ("EventIn/properties/amount/maximum", usize::try_from(UsageEvent::AMOUNT_MAX).unwrap()),
+        ("RecordIn/properties/uri/maxLength", Limits::URI_BYTES_MAX),
+        ("Metadata/maxProperties", Limits::METADATA_KEYS_MAX),
+        ("MetadataPatch/maxProperties", Limits::METADATA_KEYS_MAX),
+        ("Metadata/propertyNames/maxLength", Limits::METADATA_KEY_BYTES_MAX),
+        ("VectorCreateIn/properties/dimension/maximum", Limits::DIMENSION_MAX),
+        ("Filter/properties/$document/properties/$regex/maxLength", Limits::REGEX_BYTES_MAX),
+    ] {
+        let found = document.pointer(&format!("/components/schemas/{place}"));
+        assert_eq!(found, Some(&bound.into()), "{place}");
+    }
+}
+
+#[test]
+fn everything_that_is_named_is_there() {
     let text = openapi();
     let document: Value = serde_json::from_str(&text).unwrap();
-    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let components = &document["components"];
     let mut named = 0;
-    for part in text.split("\"#/components/schemas/").skip(1) {
-        let name = part.split('"').next().unwrap();
-        assert!(schemas.contains_key(name), "{name} is not described");
+    for part in text.split("\"#/components/").skip(1) {
+        let (kind, name) = part.split('"').next().unwrap().split_once('/').unwrap();
+        assert!(components[kind].get(name).is_some(), "{kind} {name} is not described");
         named += 1;
     }
     assert!(named > 40, "{named}");
+}
+
+#[test]
+fn every_link_leads_to_an_operation_with_all_its_names() {
+    let document: Value = serde_json::from_str(&openapi()).unwrap();
+    let operations = || {
+        let items = document["paths"].as_object().unwrap().iter();
+        items.flat_map(|(path, item)| {
+            item.as_object().unwrap().values().map(move |operation| (path, operation))
+        })
+    };
+    let mut links = 0;
+    for answer in operations().flat_map(|(_, one)| one["responses"].as_object().unwrap().values()) {
+        for link in answer["links"].as_object().into_iter().flat_map(|all| all.values()) {
+            let target = operations().find(|(_, one)| one["operationId"] == link["operationId"]);
+            let (path, _) = target.unwrap();
+            let given = link["parameters"].as_object().unwrap();
+            let names = path.split('{').skip(1).map(|rest| rest.split('}').next().unwrap());
+            assert!(names.clone().all(|name| given.contains_key(name)), "{path}: {given:?}");
+            assert_eq!(names.count(), given.len(), "{path}: {given:?}");
+            links += 1;
+        }
+    }
+    assert!(links > 30, "{links}");
 }

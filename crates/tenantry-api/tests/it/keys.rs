@@ -75,6 +75,7 @@ async fn roles_are_a_ladder() {
             ("POST /v1/keys", json!({"role": "admin"})),
             ("GET /v1/keys", Value::Null),
             ("GET /v1/audit", Value::Null),
+            ("GET /v1/usage", Value::Null),
         ] {
             server.call(key, line, body).await.refused(403, "denied");
         }

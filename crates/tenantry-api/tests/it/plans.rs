@@ -1,6 +1,6 @@
 //! Plans, exceptions, and what a tenant has of both.
 
-use crate::server::{Server, key_of};
+use crate::server::{Server, key_of, records};
 use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
 
@@ -33,13 +33,19 @@ fn usual() -> Value {
     json!({
         "limits": {
             "databases": 1_000, "collections": 100_000, "records_per_collection": 100_000_000,
-            "keys": 1_000,
+            "keys": 1_000, "users": 10_000,
         },
         "rates": {
             "requests_per_second": null, "requests_per_minute": null, "requests_per_hour": null,
             "concurrent_requests": null,
         },
+        "quotas": {
+            "bytes": null, "requests_per_day": null, "requests_per_month": null,
+            "cost_per_month": null,
+            "messages_per_day": null, "tokens_per_day": null,
+        },
         "weight": 100,
+        "on_shared_failure": "local",
     })
 }
 
@@ -49,16 +55,20 @@ async fn a_plan_is_made_listed_changed_and_deleted() {
     let none = server.op("GET /v1/admin/plans", Value::Null, 200).await;
     assert_eq!(none, json!({"plans": []}));
     let body = json!({
-        "limits": {"keys": 3}, "weight": 7,
+        "limits": {"keys": 3}, "weight": 7, "on_shared_failure": "refuse",
         "rates": {"requests_per_second": {"value": 5}, "concurrent_requests": 2},
+        "quotas": {"bytes": 1_u64 << 40, "requests_per_month": 9},
     });
     let made = server.op("PUT /v1/admin/plans/a%2Fb", body, 200).await;
     let mut expected = usual();
     expected["name"] = json!("a/b");
     expected["limits"]["keys"] = json!(3);
     expected["weight"] = json!(7);
+    expected["on_shared_failure"] = json!("refuse");
     expected["rates"]["requests_per_second"] = json!({"value": 5, "burst": 5});
     expected["rates"]["concurrent_requests"] = json!(2);
+    expected["quotas"]["bytes"] = json!(1_u64 << 40);
+    expected["quotas"]["requests_per_month"] = json!(9);
     assert_eq!(made, expected);
     assert_eq!(server.op("GET /v1/admin/plans/a%2Fb", Value::Null, 200).await, expected);
 
@@ -93,6 +103,8 @@ async fn a_plan_that_cannot_be_is_refused_with_its_reason() {
         (json!({"limits": {"key": 1}}), "unknown field `key`"),
         (json!({"rates": {"requests_per_day": {"value": 1}}}), "unknown field"),
         (json!({"rates": {"concurrent_requests": 0}}), "concurrent_requests: 0 is not between 1"),
+        (json!({"quotas": {"bytes": -1}}), "line 1 column"),
+        (json!({"quotas": {"requests_per_hour": 1}}), "unknown field"),
         (json!({"name": "other"}), "unknown field `name`"),
         (rates(json!({"value": 0})), "requests_per_minute: 0 is not between 1 and 4294967295"),
         (rates(json!({"value": 1_u64 << 32})), "4294967296 is not between"),
@@ -188,6 +200,27 @@ async fn a_plans_rate_refuses_until_the_plan_says_more() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_being_sent_is_a_request_under_way() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let plan = json!({"rates": {"concurrent_requests": 1}});
+    server.op("PUT /v1/admin/plans/one", plan, 200).await;
+    server.change(json!({"plan": "one"})).await;
+    let ask = || {
+        let request = Request::get("/v1/tenant").header("authorization", format!("Bearer {key}"));
+        request.body(Body::empty()).unwrap()
+    };
+    let slow = server.unread(ask()).await;
+    assert_eq!(slow.status(), 200);
+    server.send(ask()).await.refused(429, "limit_exceeded");
+    assert!(!axum::body::to_bytes(slow.into_body(), 1 << 20).await.unwrap().is_empty());
+    let gone = server.unread(ask()).await;
+    server.send(ask()).await.refused(429, "limit_exceeded");
+    drop(gone);
+    server.send(ask()).await.expect(200);
+}
+
+#[tokio::test]
 async fn an_exception_raises_a_rate_and_ends_by_itself() {
     let server = Server::start().await;
     let key = server.tenant("acme").await;
@@ -253,6 +286,22 @@ async fn exceptions_are_said_one_by_one_and_hold() {
 }
 
 #[tokio::test]
+async fn what_a_month_may_cost_is_shown_to_admins() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let plan = json!({"quotas": {"cost_per_month": 5, "requests_per_day": 90}});
+    server.op("PUT /v1/admin/plans/p", plan, 200).await;
+    server.change(json!({"plan": "p"})).await;
+    let made = server.call(&key, "POST /v1/keys", json!({"role": "write"})).await;
+    let writer = key_of(&made.expect(201));
+    for (key, cost) in [(&key, json!(5)), (&writer, Value::Null)] {
+        let own = server.call(key, "GET /v1/tenant", Value::Null).await.expect(200);
+        let quotas = &own["quotas"];
+        assert_eq!((&quotas["cost_per_month"], &quotas["requests_per_day"]), (&cost, &json!(90)));
+    }
+}
+
+#[tokio::test]
 async fn an_exception_that_cannot_be_is_refused_with_its_reason() {
     let server = Server::start().await;
     let key = server.tenant("acme").await;
@@ -267,6 +316,8 @@ async fn an_exception_that_cannot_be_is_refused_with_its_reason() {
         (about("weight", json!({"value": 0})), "weight: 0 is not between 1 and 1000"),
         (about("weight", json!({"value": 70_000})), "weight: 70000 is not between 1 and 1000"),
         (about("concurrent_requests", json!({"value": 0})), "0 is not between 1"),
+        (about("bytes", json!({"value": 1, "burst": 1})), "bytes: only rates have a burst"),
+        (about("requests_per_day", json!({})), "requests_per_day: say a value"),
         (second(json!({})), "requests_per_second: say a value"),
         (second(json!({"value": 0})), "requests_per_second: 0 is not between 1"),
         (second(json!({"value": null, "burst": 5})), "a burst without a rate"),
@@ -286,4 +337,42 @@ async fn an_exception_that_cannot_be_is_refused_with_its_reason() {
     assert_eq!(server.op(&format!("GET {ACME}"), Value::Null, 200).await, before);
     let answer = server.call(&key, &format!("PATCH {ACME}"), second(json!({"value": 9}))).await;
     answer.refused(403, "denied");
+}
+
+#[tokio::test]
+async fn a_tenant_sees_what_it_keeps_and_writes_no_more_than_it_may() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let own = async || server.call(&key, "GET /v1/tenant", Value::Null).await.expect(200);
+    assert_eq!((&own().await["kept_records"], &own().await["kept_bytes"]), (&json!(0), &json!(0)));
+    let line = "POST /v1/databases/default_database/collections";
+    server.call(&key, line, json!({"name": "c"})).await.expect(201);
+    let upsert = records("c", "upsert");
+    let body = |id: &str| json!({"records": [{"id": id, "vector": [1.0, 2.0], "document": "abc"}]});
+    server.call(&key, &upsert, body("a")).await.expect(200);
+    assert_eq!(own().await["kept_bytes"], json!(1 + 3 + 8));
+    server.change(json!({"exceptions": {"bytes": {"value": 23}}})).await;
+    assert_eq!(own().await["quotas"]["bytes"], json!(23));
+    let why = server.call(&key, &upsert, body("b")).await.refused(429, "limit_exceeded");
+    assert!(why.contains("may keep 23 bytes; with these records it would be more"), "{why}");
+    server.change(json!({"exceptions": {"bytes": {"value": 24}}})).await;
+    server.call(&key, &upsert, body("b")).await.expect(200);
+    assert_eq!((&own().await["kept_records"], &own().await["kept_bytes"]), (&json!(2), &json!(24)));
+}
+
+#[tokio::test]
+async fn a_day_that_is_used_up_says_when_it_ends() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    server.change(json!({"exceptions": {"requests_per_day": {"value": 2}}})).await;
+    for _ in 0..2 {
+        server.call(&key, "GET /v1/databases", Value::Null).await.expect(200);
+    }
+    let answer = server.call(&key, "GET /v1/databases", Value::Null).await;
+    let wait: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=86_400).contains(&wait), "{wait}");
+    let why = answer.refused(429, "limit_exceeded");
+    assert!(why.contains("may make 2 requests a day of UTC"), "{why}");
+    server.change(json!({"exceptions": {"requests_per_day": {"value": null}}})).await;
+    server.call(&key, "GET /v1/databases", Value::Null).await.expect(200);
 }

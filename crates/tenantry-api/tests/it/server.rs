@@ -1,5 +1,6 @@
 //! A whole server without a socket.
 
+use crate::documents;
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -11,9 +12,9 @@ use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
-use tenantry_api::{HttpTotals, observe, router};
+use tenantry_api::{Hosts, HttpTotals, observe, router, select_by_host, with_sign_up};
 use tenantry_engine::{
-    Authority, Clock, EmbeddedConfig, Engine, EngineConfig, Store, Timestamp,
+    Authority, Clock, EmbeddedConfig, Engine, EngineConfig, SignUp, SignUpRules, Store, Timestamp,
     archive::ArchiveConfig,
 };
 use tower::ServiceExt;
@@ -80,6 +81,20 @@ impl Server {
     }
 
     pub(crate) async fn start_with(archives: ArchiveConfig) -> Self {
+        Self::built(20, archives, None).await
+    }
+
+    /// Its metrics tell so many tenants apart.
+    pub(crate) async fn start_telling(most: usize, archives: ArchiveConfig) -> Self {
+        Self::built(most, archives, None).await
+    }
+
+    /// One where strangers make tenants.
+    pub(crate) async fn signing_up(rules: SignUpRules) -> Self {
+        Self::built(20, ArchiveConfig::default(), Some(rules)).await
+    }
+
+    async fn built(most: usize, archives: ArchiveConfig, sign_up: Option<SignUpRules>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(HandClock(AtomicU64::new(1_800_000_000_000)));
         let mut config = EmbeddedConfig::new(folder.path().join("data"));
@@ -89,13 +104,28 @@ impl Server {
         let config = EngineConfig { store, authority, clock: handed };
         let engine = Engine::start_with(config, archives);
         let operator = engine.first_operator_key().await.unwrap().unwrap();
-        let router = observe(router(engine.clone()), &HttpTotals::new());
+        let hosts = Arc::new(Hosts::new("example.com", ["10.0.0.0/8"]).unwrap());
+        let mut router = router(engine.clone());
+        if let Some(rules) = sign_up {
+            let sign_up = SignUp::new(engine.clone(), rules);
+            router = with_sign_up(router, sign_up, Arc::clone(&hosts));
+        }
+        let router = select_by_host(router, hosts);
+        let router = observe(router, &HttpTotals::with_tenants(most));
         Self { engine, clock, operator, router, _folder: folder }
     }
 
+    /// An answer whose body nobody has read.
+    pub(crate) async fn unread(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+        let response = self.unread(request).await;
         let (parts, body) = response.into_parts();
+        let kind = parts.headers.get("content-type").map(|kind| kind.to_str().unwrap());
+        documents::assert_described(&method, &path, parts.status.as_u16(), kind);
         let bytes = to_bytes(body, usize::MAX).await.unwrap();
         Answer {
             status: parts.status,
@@ -125,13 +155,19 @@ impl Server {
     pub(crate) async fn tenant(&self, name: &str) -> String {
         let made = self.call(&self.operator, "POST /v1/admin/tenants", json!({"name": name})).await;
         made.expect(201);
-        let request = Request::post("/v1/keys")
+        key_of(&self.call_in(name, "POST /v1/keys", json!({"role": "admin"})).await.expect(201))
+    }
+
+    /// Sends `method path` as the operator that acts as a tenant.
+    pub(crate) async fn call_in(&self, name: &str, line: &str, body: Value) -> Answer {
+        let (method, path) = line.split_once(' ').unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header("authorization", format!("Bearer {}", self.operator))
             .header("x-tenant-id", encoded(name))
-            .header("content-type", "application/json")
-            .body(Body::from(json!({"role": "admin"}).to_string()))
-            .unwrap();
-        key_of(&self.send(request).await.expect(201))
+            .header("content-type", "application/json");
+        self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
     /// Makes a key with the administrator's.

@@ -1,13 +1,11 @@
 //! What the claims of a token mean here.
 
 use super::{Refusal, Refusal::Signed};
-use crate::{Restriction, Role, TenantId};
+use crate::{Restriction, Role, TenantId, UserName};
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tenantry_types::{Filter, TenantName, Timestamp};
 
-/// Bytes of the longest subject: OpenID Connect allows as many.
-const SUBJECT_BYTES_MAX: usize = 255;
 /// Names of the longest path.
 const PATH_NAMES_MAX: usize = 8;
 
@@ -74,12 +72,15 @@ pub struct ClaimSpec {
     pub roles: ClaimPath,
     /// Whether a text holds several roles with spaces between them, as `scope` does.
     pub roles_split: bool,
-    /// The role here of each role there. Others count for nothing; of several the highest counts.
+    /// The role here of each role there. Others count for nothing; of several the highest counts. None
+    /// at all, where `needs_member`: then roles are not asked, and members have their own.
     pub levels: BTreeMap<String, Role>,
     /// Who it is, for audit logs.
     pub subject: ClaimPath,
     /// What it is bound to, if issuers bind tokens.
     pub filter: Option<FilterClaim>,
+    /// Whether a token counts only for a member of its tenant, and for no more than the member may.
+    pub needs_member: bool,
 }
 
 /// The tenant that a token names.
@@ -97,8 +98,8 @@ pub enum ClaimedTenant {
 pub(crate) struct Claimed {
     pub(crate) tenant: ClaimedTenant,
     pub(crate) role: Role,
-    /// `<issuer>/<subject>`.
-    pub(crate) user: Arc<str>,
+    pub(crate) user: UserName,
+    pub(crate) needs_member: bool,
     pub(crate) restriction: Arc<Restriction>,
     /// From when it is refused.
     pub(crate) ends: Timestamp,
@@ -153,11 +154,12 @@ impl ClaimSpec {
         times: Times,
     ) -> Result<Claimed, Refusal> {
         let subject = self.subject.find(claims).and_then(Value::as_str);
-        let subject = subject.filter(|text| is_subject(text)).ok_or(Signed("it has no subject"))?;
+        let user = subject.and_then(|subject| UserName::of(issuer, subject));
         Ok(Claimed {
             tenant: self.tenant(claims, times)?,
             role: self.role(claims).ok_or(Signed("it has no role that is known here"))?,
-            user: format!("{issuer}/{subject}").into(),
+            user: user.ok_or(Signed("it has no subject"))?,
+            needs_member: self.needs_member,
             restriction: self.restriction(claims)?,
             ends: times.ends,
         })
@@ -180,6 +182,9 @@ impl ClaimSpec {
     }
 
     fn role(&self, claims: &Map<String, Value>) -> Option<Role> {
+        if self.needs_member && self.levels.is_empty() {
+            return Some(Role::Admin);
+        }
         let level = |word: &str| self.levels.get(word).copied();
         let of_text = |text: &str| {
             if self.roles_split { text.split(' ').filter_map(level).max() } else { level(text) }
@@ -206,10 +211,6 @@ impl ClaimSpec {
             }
         }
     }
-}
-
-fn is_subject(text: &str) -> bool {
-    (1..=SUBJECT_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// A number, or a text of digits for those whose JSON knows no large numbers, of one spelling.

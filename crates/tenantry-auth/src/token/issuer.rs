@@ -1,6 +1,7 @@
 //! One issuer: what the operator says of it, and its keys.
 
 use super::{ClaimSpec, TenantBy, json, keys::KeySet};
+use crate::member::{ISSUER_BYTES_MAX, is_issuer};
 use parking_lot::RwLock;
 use serde_json::Value;
 use std::{
@@ -14,8 +15,6 @@ use std::{
 use tenantry_types::Timestamp;
 use zeroize::Zeroizing;
 
-/// The longest name of an issuer.
-const NAME_BYTES_MAX: usize = 32;
 /// The longest difference of clocks.
 const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
 /// How long a token that names its tenant by a name may hold, unless the operator says otherwise.
@@ -153,10 +152,8 @@ pub(super) struct Issuer {
 
 impl Issuer {
     pub(super) fn new(spec: IssuerSpec) -> Result<Self, String> {
-        let is_name = (1..=NAME_BYTES_MAX).contains(&spec.name.len())
-            && spec.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !is_name {
-            return Err(format!("name: 1 to {NAME_BYTES_MAX} of a to z, digits and -"));
+        if !is_issuer(&spec.name) {
+            return Err(format!("name: 1 to {ISSUER_BYTES_MAX} of a to z, digits and -"));
         }
         if spec.iss.is_empty() || spec.audience.is_empty() {
             return Err("iss and audience: neither may be empty".to_owned());
@@ -164,7 +161,7 @@ impl Issuer {
         if spec.skew > SKEW_MAX {
             return Err(format!("skew: at most {} seconds", SKEW_MAX.as_secs()));
         }
-        if spec.claims.levels.is_empty() {
+        if spec.claims.levels.is_empty() && !spec.claims.needs_member {
             return Err("levels: say which role there is which role here".to_owned());
         }
         let keys = match spec.keys {

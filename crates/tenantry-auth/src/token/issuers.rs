@@ -58,6 +58,16 @@ impl Issuers {
         self.all.iter().filter_map(Issuer::fetched)
     }
 
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|one| one.name.as_str())
+    }
+
+    /// Whether tokens of the issuer with this name count for members only; `None` if there is none.
+    pub fn needs_member(&self, name: &str) -> Option<bool> {
+        self.all.iter().find(|one| one.name == name).map(|one| one.claims.needs_member)
+    }
+
     /// True if tokens of one of them name tenants by their names.
     pub fn name_tenants(&self) -> bool {
         self.all.iter().any(|one| matches!(one.claims.tenant, TenantBy::Name(_)))

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod meaning;
+mod members;
 mod sets;
 
 use super::*;
@@ -164,6 +165,7 @@ fn spec(keys: KeysOf) -> IssuerSpec {
             levels,
             subject: path("sub"),
             filter: None,
+            needs_member: false,
         },
         skew: Duration::from_secs(60),
         lifetime_max: None,
@@ -190,7 +192,7 @@ fn ask(issuers: &Issuers, text: &str, now: Timestamp) -> Result<Claimed, String>
 
 #[track_caller]
 fn refused(issuers: &Issuers, text: &str, says: &str) {
-    let said = ask(issuers, text, at(NOW)).map(|who| who.user).unwrap_err();
+    let said = ask(issuers, text, at(NOW)).map(|who| who.user.to_string()).unwrap_err();
     assert!(said.contains(says), "{said}");
     // What is not signed learns nothing.
     let is_signed = said.starts_with("Unauthenticated: the token is not valid: ");
@@ -200,7 +202,7 @@ fn refused(issuers: &Issuers, text: &str, says: &str) {
 #[test]
 fn each_kind_of_key_verifies_its_algorithm() {
     let who = ask(&issuers(spec(shared())), &Signer::shared().token(&claims()), at(NOW)).unwrap();
-    assert_eq!((&*who.user, who.role), ("login/alice", Role::Write));
+    assert_eq!((who.user.as_str(), who.role), ("login/alice", Role::Write));
     assert_eq!(who.tenant, ClaimedTenant::Id(crate::TenantId::new(5)));
     assert!(who.restriction.is_none() && who.ends == at(NOW + 660));
     for signer in [Signer::rsa(), Signer::p256(), Signer::ed25519()] {

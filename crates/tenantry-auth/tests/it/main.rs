@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 use tenantry_auth::{
-    Admin, ApiKey, Authority, Credential, KeyDirectory, KeyId, KeyOwner, KeyRow, Level, Principal,
-    Read, Restriction, Role, TenantId, Write, token::ClaimedTenant,
+    Admin, AllowedSet, ApiKey, Authority, Credential, KeyDirectory, KeyId, KeyOwner, KeyRow, Level,
+    MemberRights, Principal, Read, Restriction, Role, TenantId, UserName, Write,
+    token::ClaimedTenant,
 };
 use tenantry_types::{Error, ErrorKind, Result, Timestamp};
 
@@ -19,6 +20,10 @@ impl KeyDirectory for Directory {
     }
 
     async fn claimed_tenant(&self, _: &ClaimedTenant) -> Result<Option<(TenantId, Timestamp)>> {
+        Err(Error::internal("disk"))
+    }
+
+    async fn find_member(&self, _: TenantId, _: &UserName) -> Result<Option<Arc<MemberRights>>> {
         Err(Error::internal("disk"))
     }
 
@@ -36,7 +41,7 @@ fn row(key: &ApiKey, owner: KeyOwner, role: Role) -> KeyRow {
         id: key.id(),
         owner,
         role,
-        restriction: Arc::new(Restriction { objects: Some(Vec::new()), filter: None }),
+        restriction: Arc::new(Restriction { objects: Some(AllowedSet::default()), filter: None }),
         label: String::new(),
         created_at: Timestamp(0),
         expires_at: Some(Timestamp(100)),
@@ -63,7 +68,7 @@ async fn a_principal_is_what_its_row_says() {
     let who = principal(KeyOwner::Tenant(A), Role::Write).await;
     assert_eq!((who.tenant(), who.role(), who.key()), (Some(A), Role::Write, Some(key(1).id())));
     assert!(!who.is_operator() && !who.may_act_as() && !who.is_development());
-    assert_eq!(who.restriction().objects, Some(Vec::new()));
+    assert_eq!(who.restriction().objects, Some(AllowedSet::default()));
     assert_eq!(who.to_string(), format!("key:{}", key(1).id()));
     let operator = principal(KeyOwner::Operator { act_as: false }, Role::Admin).await;
     assert_eq!((operator.tenant(), operator.is_operator()), (None, true));
@@ -176,7 +181,7 @@ async fn a_narrowed_scope_keeps_its_restriction() {
         (scope.tenant(), scope.actor(), scope.clone().restriction()),
     ] {
         assert_eq!((tenant, actor), (A, who.to_string().as_str()));
-        assert_eq!(restriction.objects, Some(Vec::new()));
+        assert_eq!(restriction.objects, Some(AllowedSet::default()));
     }
     assert_eq!(Authority::new().system("why").reason(), "why");
 }

@@ -7,42 +7,62 @@ use super::{
 use axum::{
     body::HttpBody,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 use tenantry_engine::{
-    Engine, Error, ErrorKind, Level, Principal, RequestId, Resource, Select, Session, TenantName,
+    Callers, ClientAddress, Engine, Error, ErrorKind, Level, Payer, Principal, RequestId, Resource,
+    Select, Session, TenantName,
 };
 
 /// Headers that hold a key as it is, of Chroma and of the protocols beside it: a proxy that checks
 /// one of them and a server that reads another would disagree about the caller.
 const PLAIN: [&str; 2] = ["x-chroma-token", "x-api-key"];
 
+/// What a path is answered that does not exist, or not for this caller.
+pub(crate) const NO_ROUTE: StatusCode = StatusCode::NOT_FOUND;
+
 /// Lets a request pass only with a principal, which handlers find among its extensions.
 pub(crate) async fn authenticate(
-    State(engine): State<Engine>,
+    State((engine, callers)): State<(Engine, Callers)>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
     let who = {
         let token = token(request.headers())?;
-        let who = engine.authenticate(token.as_deref()).await?;
-        who.in_request(request_id(request.headers()))
+        let client = request.extensions().get::<ClientAddress>().map(|client| client.0);
+        let who = engine.authenticate_from(token.as_deref(), client).await?;
+        let host = request.extensions().get::<Arc<TenantName>>().cloned();
+        who.in_request(request_id(request.headers())).at_host(host)
     };
+    if let Some(payer) = request.extensions().get::<Payer>() {
+        payer.settle(&who);
+    }
     request.extensions_mut().insert(who.clone());
     let reads_it = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     let has_body = reads_it && !request.body().is_end_stream();
     let admission = engine.admit(&who).await?;
-    let served = engine.in_turns(&admission, has_body, next.run(request)).await;
+    let serve = async {
+        if !callers.include(&who) {
+            return NO_ROUTE.into_response();
+        }
+        match engine.check_host(&who).await {
+            Ok(()) => next.run(request).await,
+            Err(error) => Failure::from(error).into_response(),
+        }
+    };
+    let served = engine.in_turns(&admission, has_body, serve).await;
     let mut response = served.unwrap_or_else(|error| Failure::from(error).into_response());
     for (name, value) in admission.headers() {
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
         }
     }
+    // Whoever is around all protocols keeps it until the answer is sent.
+    response.extensions_mut().insert(Arc::new(admission));
     Ok(response)
 }
 
@@ -98,13 +118,15 @@ fn refused(message: &'static str) -> Failure {
 }
 
 /// A session in the tenant that the path names. For a tenant's own key the client's default name
-/// means its own tenant; for everybody else it is a name like any other.
+/// means its own tenant, and for everybody the only one if there is one; otherwise it is a name like
+/// any other.
 pub(crate) async fn open<L: Level>(
     engine: &Engine,
     who: &Principal,
     asked: &str,
 ) -> Result<Session<L>, Error> {
-    if who.tenant().is_some() && asked == DEFAULT_TENANT {
+    let is_meant = who.tenant().is_some() || engine.single_tenant().is_some();
+    if is_meant && asked == DEFAULT_TENANT {
         return engine.session(who, Select::Own).await;
     }
     let name = TenantName::parse(asked).map_err(|_| Error::not_found(Resource::Tenant, asked))?;

@@ -17,7 +17,7 @@ mod routes;
 mod schema;
 mod wire;
 
-pub use routes::{PUBLIC_ROUTES, ROUTES, router};
+pub use routes::{OPERATOR_ROUTES, PUBLIC_ROUTES, ROUTES, router, router_for};
 
 use tenantry_engine::{Engine, ErrorKind, Result, TenantName, TenantSpec};
 
@@ -26,10 +26,12 @@ use tenantry_engine::{Engine, ErrorKind, Result, TenantName, TenantSpec};
 pub const DEFAULT_TENANT: &str = "default_tenant";
 
 /// Makes the tenant and the database that a client without settings asks for, if they are not
-/// there. For servers in development mode, at start and after a reset.
+/// there: the only tenant, if there is to be one. For servers in development mode, at start and after
+/// a reset.
 pub async fn ensure_development_tenant(engine: &Engine) -> Result<()> {
     let who = engine.local_operator().await?;
-    let name = TenantName::parse(DEFAULT_TENANT)?;
+    let only = engine.single_tenant().cloned();
+    let name = only.map_or_else(|| TenantName::parse(DEFAULT_TENANT), Ok)?;
     match engine.operator(&who)?.create_tenant(&TenantSpec::new(name)).await {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),

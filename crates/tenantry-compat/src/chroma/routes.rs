@@ -7,11 +7,10 @@ use super::{
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::StatusCode,
     middleware,
     routing::{MethodFilter, any, on},
 };
-use tenantry_engine::{Engine, Limits};
+use tenantry_engine::{Callers, Engine, Limits};
 
 /// Declares a list of routes, grouped by the start of their paths, and the function that makes a
 /// router of them.
@@ -45,12 +44,19 @@ routes! {
 }
 
 routes! {
-    /// Method and path of every route that needs a credential.
+    /// Method and path of every route that only an operator may use.
+    OPERATOR_ROUTES, operators:
+    at "/api/v2" {
+        POST "/reset" => system::reset;
+        POST "/tenants" => tenant::create;
+    }
+}
+
+routes! {
+    /// Method and path of every other route that needs a credential.
     ROUTES, protected:
     at "/api/v2" {
         GET "/auth/identity" => system::identity;
-        POST "/reset" => system::reset;
-        POST "/tenants" => tenant::create;
         GET "/tenants/{tenant}" => tenant::get;
         PATCH "/tenants/{tenant}" => tenant::update;
         POST "/tenants/{tenant}/databases" => database::create;
@@ -87,13 +93,21 @@ routes! {
     }
 }
 
-/// The dialect at the root of a listener, or nested under a prefix.
+/// The dialect at the root of a listener, or nested under a prefix, for everybody.
 pub fn router(engine: Engine) -> Router {
+    router_for(engine, Callers::All)
+}
+
+/// [`router`] of a listener that is for these callers: whoever else has a credential finds nothing
+/// but the public routes.
+pub fn router_for(engine: Engine, callers: Callers) -> Router {
+    let routes =
+        if callers.include_operators() { protected().merge(operators()) } else { protected() };
     // The layer covers the fallback as well: without a credential no path tells that it exists.
-    let protected = protected()
+    let protected = routes
         .route("/api/v1/{*rest}", any(system::gone))
-        .fallback(async || StatusCode::NOT_FOUND)
+        .fallback(async || auth::NO_ROUTE)
         .layer(DefaultBodyLimit::max(Limits::BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(engine.clone(), auth::authenticate));
+        .layer(middleware::from_fn_with_state((engine.clone(), callers), auth::authenticate));
     protected.merge(public()).layer(middleware::from_fn(error::trace)).with_state(engine)
 }

@@ -256,3 +256,23 @@ async fn cloud_only_routes_say_so() {
         server.call(&key, &line, json!({})).await.refused(501, "ChromaError");
     }
 }
+
+#[tokio::test]
+async fn a_host_of_another_tenant_is_no_tenant() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    // The layer around all protocols notes what the host names.
+    let ask = |host: &str, path: &str| {
+        let name = std::sync::Arc::new(tenantry_engine::TenantName::parse(host).unwrap());
+        let request = axum::http::Request::get(path).header("x-chroma-token", &key).extension(name);
+        server.send(request.body(axum::body::Body::empty()).unwrap())
+    };
+    for path in ["/api/v2/auth/identity", DEFAULT, "/api/v2/tenants/acme"] {
+        ask("acme", path).await.expect(200);
+        let mut said = Vec::new();
+        for other in ["globex", "nobody"] {
+            said.push(ask(other, path).await.refused(404, "NotFoundError").replace(other, "…"));
+        }
+        assert_eq!(said[0], said[1], "{path}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Writing a tenant's archive, and sending it while it is written.
 
 use super::{
-    Payer, Sending, blocking,
+    Payer, Sending, Turns, blocking,
     pace::Pace,
     permit,
     room::{self, Room},
@@ -95,12 +95,9 @@ impl Session<Admin> {
     ///
     /// [`ErrorKind::Denied`] for a key that is limited in any way.
     pub async fn export(&self) -> Result<Export> {
+        // Before anything is taken that others need, too.
+        self.check_export()?;
         let (inner, name) = (&self.inner, self.tenant().name.clone());
-        if !self.scope.restriction().is_none() {
-            // Before anything is taken that others need, too.
-            let refused = Err(Error::denied("a limited key cannot read all of a tenant"));
-            return inner.watched(&self.scope, "tenant.export", name.as_str(), refused);
-        }
         let is_operator = self.scope.standing().is_operator();
         let sent = inner.archives.send(self.scope.tenant(), is_operator)?;
         let writing = permit(&inner.archives.written).await?;
@@ -121,6 +118,15 @@ impl Session<Admin> {
         let work = tokio::spawn(work);
         tokio::spawn(send(read, written, work, taker, sent));
         Ok(Export { name, parts: receiver, is_cut })
+    }
+
+    /// Fails if this session's key may not [`Session::export`].
+    pub fn check_export(&self) -> Result<()> {
+        if self.scope.restriction().is_none() {
+            return Ok(());
+        }
+        let refused = Err(Error::denied("a limited key cannot read all of a tenant"));
+        self.inner.watched(&self.scope, "tenant.export", self.tenant().name.as_str(), refused)
     }
 
     /// All that the tenant has, for whoever notes `action` in its log.
@@ -195,12 +201,8 @@ impl Work {
         let mut writer = self.writer.take().ok_or_else(lost)?;
         let payer = self.payer.clone();
         let writer = blocking(move || {
-            let mut turn = payer.turn();
-            work(&mut writer, &mut || {
-                if let Some(turn) = &mut turn {
-                    turn.pause();
-                }
-            })?;
+            let mut turns = Turns::new(payer);
+            work(&mut writer, &mut || turns.pause())?;
             Ok(writer)
         });
         let writer = writer.await?;

@@ -17,9 +17,13 @@ use std::{
 use tenantry_auth::{Admin, OperatorScope, Principal, TenantId};
 use tenantry_store::{Arrival, Arrived, AuditReason, TenantInfo};
 use tenantry_types::{
-    Error, ErrorKind, Isolation, Limits, Location, Resource, Result, TenantName, TenantSpec,
+    Error, ErrorKind, Isolation, Limits, Location, PlanName, Resource, Result, TenantName,
+    TenantSpec,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinHandle,
+};
 
 /// Items that are read before they are written.
 const ITEMS: usize = 2;
@@ -67,10 +71,12 @@ impl Importer {
 
     /// Fails if the name of a new tenant is taken: before an archive comes that may be large.
     pub async fn require_free(&self, name: &TenantName) -> Result<()> {
+        let notes = self.notes("tenant.import", name.to_string());
+        notes.watch(self.inner.check_new(name))?;
         let found = self.inner.store.find_tenant(name).await?;
         let is_free = found.is_none().then_some(());
         let taken = || Error::already_exists(Resource::Tenant, name.as_str());
-        self.notes("tenant.import", name.to_string()).watch(is_free.ok_or_else(taken))
+        notes.watch(is_free.ok_or_else(taken))
     }
 
     /// Begins to take an archive, for a tenant of this name; fails if it has so many bytes that
@@ -86,7 +92,7 @@ impl Importer {
 
     /// Makes a tenant of an archive. Whoever drops this before it is done leaves nothing behind.
     pub async fn import(&self, archive: Checked, to: &NewTenant) -> Result<TenantInfo> {
-        let Checked { file, row, summary, stranger, permit: _permit } = archive;
+        let Checked { file, row, summary, stranger, permit } = archive;
         let mut spec = new(to);
         spec.weight = row.weight.unwrap_or(spec.weight);
         spec.settings = row.settings.clone().unwrap_or_default();
@@ -96,8 +102,10 @@ impl Importer {
         let notes = self.notes("tenant.import", target.clone());
         let arrived = Arrived { action: "tenant.import", told, target };
         let most = self.inner.archives.config.bytes_max;
+        let plan = notes.watch(self.plan().await)?;
         let (arrival, mut filling) = notes.watch(self.begin(&spec).await)?;
-        let filled = boxed(async { fill(file, most, &mut filling).await }).await;
+        let arrival = arrival.on_plan(plan);
+        let filled = boxed(async { fill(file, most, &mut filling, permit).await }).await;
         notes.watch(self.end(arrival, filled, row.limits(), arrived).await)
     }
 
@@ -110,9 +118,13 @@ impl Importer {
 
     async fn copied(&self, name: &TenantName, to: &NewTenant) -> Result<TenantInfo> {
         let engine = Engine(Arc::clone(&self.inner));
+        self.inner.check_new(&to.name)?;
         if self.inner.store.find_tenant(&to.name).await?.is_some() {
             return Err(Error::already_exists(Resource::Tenant, to.name.as_str()));
         }
+        // A session would make one that is not there, where that is set.
+        let there = self.inner.find_tenant(name).await?;
+        there.ok_or_else(|| Error::not_found(Resource::Tenant, name.as_str()))?;
         let source: Session<Admin> = engine.session(&self.who, Select::Named(name)).await?;
         let _reading = permit(&self.inner.archives.read).await?;
         let _writing = permit(&self.inner.archives.written).await?;
@@ -139,8 +151,17 @@ impl Importer {
         self.end(arrival, filled, info.limits, arrived).await
     }
 
+    /// The plan of new tenants, of which no archive says another one. Asked before anything is written,
+    /// and again in the commit that makes the tenant whole.
+    async fn plan(&self) -> Result<Option<PlanName>> {
+        let Some(plan) = self.inner.default_plan.get() else { return Ok(None) };
+        self.inner.store.plan(&self.scope, plan).await?;
+        Ok(Some(plan.clone()))
+    }
+
     /// Makes a tenant that is to be filled.
     async fn begin(&self, spec: &TenantSpec) -> Result<(Arrival, Filling)> {
+        self.inner.check_new(&spec.name)?;
         validate::tenant_spec(spec)?;
         let arrival = self.inner.store.begin_arrival(&self.scope, spec).await?;
         let info = Arc::new(arrival.info().clone());
@@ -172,15 +193,33 @@ fn boxed<'a>(
     Box::pin(filling)
 }
 
-/// Writes all that an archive has, which was checked.
-async fn fill(file: File, bytes_max: u64, filling: &mut Filling) -> Result<()> {
+/// Writes all that an archive has, which was checked. The permit is given back when nobody works on it
+/// any more: a thread that reads goes on for a while after its import was dropped.
+async fn fill(
+    file: File,
+    bytes_max: u64,
+    filling: &mut Filling,
+    permit: Arc<OwnedSemaphorePermit>,
+) -> Result<()> {
     let (sender, mut items) = mpsc::channel(ITEMS);
-    let reading = tokio::task::spawn_blocking(move || read_into(file, bytes_max, &sender));
+    let reading = reading((file, bytes_max), sender, Arc::clone(&permit));
     while let Some(item) = items.recv().await {
         filling.put(item).await?;
     }
     let aborted = |why| Err(Error::internal("reading was aborted").with_source(why));
     reading.await.unwrap_or_else(aborted)
+}
+
+/// Reads on a thread of its own, which has the permit for as long as it works.
+fn reading(
+    (file, bytes_max): (File, u64),
+    to: mpsc::Sender<Item>,
+    permit: Arc<OwnedSemaphorePermit>,
+) -> JoinHandle<Result<()>> {
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        read_into(file, bytes_max, &to)
+    })
 }
 
 /// A tenant without limits: it may have more than its own allow by now.
@@ -191,6 +230,7 @@ fn new(to: &NewTenant) -> TenantSpec {
             collections: u32::MAX,
             records_per_collection: u64::MAX,
             keys: 0,
+            ..Limits::default()
         },
         default_database: false,
         isolation: to.isolation,
@@ -210,4 +250,50 @@ fn read_into(mut file: File, bytes_max: u64, to: &mpsc::Sender<Item>) -> Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EngineConfig;
+    use std::io::Write as _;
+    use tenantry_auth::Authority;
+    use tenantry_store::{EmbeddedConfig, Store, SystemClock};
+    use tenantry_types::{CollectionName, CollectionSpec, DatabaseName};
+    use tokio::sync::Semaphore;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_permit_is_not_free_before_nobody_reads_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_embedded(EmbeddedConfig::new(folder.path().join("data"))).unwrap();
+        let (authority, clock) = (Authority::new(), Arc::new(SystemClock));
+        let engine = Engine::start(EngineConfig { store, authority, clock });
+        let who = engine.local_operator().await.unwrap();
+        let name = TenantName::parse("a").unwrap();
+        let spec = TenantSpec::new(name.clone());
+        engine.operator(&who).unwrap().create_tenant(&spec).await.unwrap();
+        let session: Session<Admin> = engine.session(&who, Select::Named(&name)).await.unwrap();
+        let database = DatabaseName::parse("default_database").unwrap();
+        let database = session.database(&database).await.unwrap();
+        for n in 0..8 {
+            let name = CollectionName::parse(format!("c{n}")).unwrap();
+            database.create_collection(&CollectionSpec::new(name), false).await.unwrap();
+        }
+        let (mut export, mut file) =
+            (session.export().await.unwrap(), tempfile::tempfile().unwrap());
+        while let Some(part) = export.next().await {
+            file.write_all(&part.unwrap()).unwrap();
+        }
+        let permits = Arc::new(Semaphore::new(1));
+        let permit = Arc::new(Arc::clone(&permits).acquire_owned().await.unwrap());
+        let (sender, mut items) = mpsc::channel(ITEMS);
+        let work = reading((file, 1 << 30), sender, Arc::clone(&permit));
+        assert!(items.recv().await.is_some());
+        // Whoever imports is gone; the thread waits to hand on what it has read.
+        drop(permit);
+        assert_eq!(permits.available_permits(), 0);
+        drop(items);
+        assert_eq!(work.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(permits.available_permits(), 1);
+    }
 }

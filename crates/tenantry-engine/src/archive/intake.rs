@@ -1,7 +1,7 @@
 //! Taking an archive that somebody sends, and checking all of it.
 
 use super::{
-    Counts, Payer, blocking,
+    Counts, Payer, Turns, blocking,
     pace::Pace,
     read::{Item, Reader, Signed},
     room::Room,
@@ -91,7 +91,8 @@ pub struct Intake {
     hash: blake3::Hasher,
     buffer: Vec<u8>,
     bytes: u64,
-    permit: OwnedSemaphorePermit,
+    /// Shared with the thread at work, which may go on for a while after this was dropped.
+    permit: Arc<OwnedSemaphorePermit>,
 }
 
 /// An archive in which everything is right.
@@ -102,7 +103,7 @@ pub struct Checked {
     pub(super) summary: Summary,
     /// Whoever has signed it, if that is another installation.
     pub(super) stranger: Option<PublicKey>,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl Checked {
@@ -122,7 +123,7 @@ impl Intake {
     ) -> Self {
         let inner = Arc::clone(&notes.inner);
         let (room, pace) = (inner.archives.room(), inner.archives.pace());
-        let (hash, buffer) = (blake3::Hasher::new(), Vec::new());
+        let (hash, buffer, permit) = (blake3::Hasher::new(), Vec::new(), Arc::new(permit));
         Self { notes, scope, inner, file: Some(file), room, pace, hash, buffer, bytes: 0, permit }
     }
 
@@ -147,8 +148,9 @@ impl Intake {
         let lost = || Error::internal("an archive goes on that could not be kept");
         let mut file = self.file.take().ok_or_else(lost)?;
         let (buffer, mut hash) = (std::mem::take(&mut self.buffer), self.hash.clone());
-        let room = self.room.clone();
+        let (room, permit) = (self.room.clone(), Arc::clone(&self.permit));
         let written = blocking(move || {
+            let _permit = permit;
             room.look(buffer.len() as u64)?;
             hash.update(&buffer);
             file.write_all(&buffer).map_err(|why| {
@@ -199,8 +201,9 @@ impl Intake {
         };
         // Whoever goes away does not leave a thread at work.
         let waits = Arc::new(());
-        let is_waited_for = Arc::downgrade(&waits);
+        let (is_waited_for, permit) = (Arc::downgrade(&waits), Arc::clone(&self.permit));
         let checked = blocking(move || {
+            let _permit = permit;
             let found = check_file(&mut file, most, Some(&payer), &is_waited_for)?;
             Ok((file, found))
         });
@@ -214,7 +217,7 @@ impl Intake {
 fn stranger(by: &PublicKey) -> Error {
     Error::invalid(format!(
         "archive: it is signed by another installation; whoever trusts that one says so with its \
-         public key, which is {}",
+         public key (`trust`, on the command line --trust), which is {}",
         hex(by)
     ))
 }
@@ -233,7 +236,7 @@ fn check_file(
     let unreadable = |why| Error::internal("read an archive").with_source(why);
     file.rewind().map_err(unreadable)?;
     let mut reader = Reader::new(BufReader::with_capacity(64 << 10, &mut *file), bytes_max)?;
-    let mut turn = payer.and_then(Payer::turn);
+    let mut turns = payer.cloned().map(Turns::new);
     let mut row = None;
     while let Some(item) = reader.next()? {
         if is_waited_for.strong_count() == 0 {
@@ -242,8 +245,8 @@ fn check_file(
         if let Item::Tenant(tenant) = item {
             row = Some(tenant);
         }
-        if let Some(turn) = &mut turn {
-            turn.pause();
+        if let Some(turns) = &mut turns {
+            turns.pause();
         }
     }
     let signed = reader.signed()?.clone();

@@ -133,12 +133,9 @@ impl Archives {
         let room = self.room();
         let made = blocking(move || {
             room.look(bytes)?;
-            Ok(tempfile::tempfile_in(room.folder))
+            tempfile::tempfile_in(&room.folder).map_err(|why| room.no_file(&why))
         });
-        made.await?.map_err(|why| {
-            let message = format!("no file for an archive can be made: {why}");
-            Error::new(ErrorKind::Unavailable, message)
-        })
+        made.await
     }
 
     /// Fails if an archive that comes has more bytes than one may have.
@@ -196,16 +193,46 @@ struct Payer {
 }
 
 impl Payer {
-    /// A turn in the background, for a thread that may block; none if too much waits already.
+    /// A turn in the background, for a thread that may block; none if none is to be had for long.
     fn turn(&self) -> Option<Turn> {
         let begun = Instant::now();
-        while begun.elapsed() < TURN_PATIENCE {
-            match self.pool.turn_blocking(self.tenant, self.weight, Class::Background) {
-                Ok(turn) => return Some(turn),
+        while let Some(left) = TURN_PATIENCE.checked_sub(begun.elapsed()) {
+            match self.pool.turn_within((self.tenant, self.weight, Class::Background), left) {
+                Ok(turn) => return turn,
                 Err(_) => std::thread::sleep(BREATH_MAX),
             }
         }
         None
+    }
+}
+
+/// The turns of a thread that may block. It goes on without one while none is to be had: what it holds,
+/// a view of a tenant or one of few permits, is not to be held for ever because others hold their places.
+struct Turns {
+    payer: Payer,
+    turn: Option<Turn>,
+    asked: Instant,
+}
+
+impl Turns {
+    fn new(payer: Payer) -> Self {
+        let turn = payer.turn();
+        Self { payer, turn, asked: Instant::now() }
+    }
+
+    /// Between two slices of work.
+    fn pause(&mut self) {
+        if let Some(turn) = &mut self.turn {
+            if turn.pause_within(TURN_PATIENCE) {
+                return;
+            }
+            self.turn = None;
+        } else if self.asked.elapsed() < TURN_PATIENCE {
+            return;
+        } else {
+            self.turn = self.payer.turn();
+        }
+        self.asked = Instant::now();
     }
 }
 

@@ -21,10 +21,7 @@ impl Room {
         if self.free_min == 0 {
             return Ok(());
         }
-        let free = self.free().map_err(|why| {
-            let message = format!("no file for an archive can be made: {why}");
-            Error::new(ErrorKind::Unavailable, message)
-        })?;
+        let free = self.free().map_err(|why| self.no_file(&why))?;
         if free.checked_sub(bytes).is_some_and(|left| left >= self.free_min) {
             return Ok(());
         }
@@ -32,6 +29,14 @@ impl Room {
         tracing::warn!(%folder, free, bytes, free_min, "too little room for an archive");
         let message = "the server's disk has too little room for archives; its log says how much";
         Err(Error::new(ErrorKind::Unavailable, message))
+    }
+
+    /// There is no file for an archive. Why is the operator's to know.
+    pub(super) fn no_file(&self, why: &io::Error) -> Error {
+        let folder = self.folder.display();
+        tracing::error!(%folder, %why, "no file for an archive can be made");
+        let message = "no file for an archive can be made; the server's log says why";
+        Error::new(ErrorKind::Unavailable, message)
     }
 
     /// Bytes that this process may still write there.

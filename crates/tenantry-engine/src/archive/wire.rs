@@ -58,7 +58,8 @@ struct LimitsRow {
 
 impl TenantRow {
     pub(super) fn of(info: &TenantInfo, is_operators: bool) -> Self {
-        let Limits { databases, collections, records_per_collection, keys } = info.limits;
+        // Members are not the archive's, nor how many there may be.
+        let Limits { databases, collections, records_per_collection, keys, .. } = info.limits;
         Self {
             limits: LimitsRow { databases, collections, records_per_collection, keys },
             weight: is_operators.then_some(info.weight),
@@ -68,7 +69,7 @@ impl TenantRow {
 
     pub(super) fn limits(&self) -> Limits {
         let LimitsRow { databases, collections, records_per_collection, keys } = self.limits;
-        Limits { databases, collections, records_per_collection, keys }
+        Limits { databases, collections, records_per_collection, keys, ..Limits::default() }
     }
 }
 

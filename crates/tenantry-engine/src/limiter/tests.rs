@@ -168,7 +168,7 @@ fn an_idle_tenant_is_nothing() {
     assert_eq!(limiter.tenants(), 1_000);
     limiter.sweep(SECOND / 10);
     assert_eq!(limiter.tenants(), 0);
-    assert!(limiter.0.iter().all(|shard| shard.lock().entries.capacity() == 0));
+    assert!(limiter.shards.iter().all(|shard| shard.lock().entries.capacity() == 0));
 }
 
 #[test]

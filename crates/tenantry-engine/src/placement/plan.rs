@@ -5,13 +5,18 @@ use crate::{denials::DONE, engine::Inner};
 use std::time::{Duration, Instant};
 use tenantry_auth::OperatorScope;
 use tenantry_store::TenantInfo;
-use tenantry_types::{ErrorKind, Isolation, Location, Result, TenantName, TenantState};
+use tenantry_types::{Error, ErrorKind, Isolation, Location, Result, TenantName, TenantState};
 
 /// After a tenant was measured others have the disk for so many times as long as it took.
 const BREATHS: u32 = 3;
 const BREATH_MAX: Duration = Duration::from_millis(100);
 /// A page of a plan ends after so long, however few tenants are in it.
 const PAGE_TIME: Duration = Duration::from_secs(5);
+
+/// Plans that are made at once: each measures tenants.
+pub(crate) const AT_ONCE: usize = 2;
+/// How long somebody waits for one of these to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What would be done with a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +73,7 @@ pub(super) async fn look(
         isolation: info.isolation,
         location: info.location,
         is_fixed: is_fixed(info),
-        is_arriving: info.state == TenantState::Provisioning,
+        is_arriving: info.state == TenantState::Provisioning || info.erase_at.is_some(),
         is_moving: false,
         since: info.created_at,
     };
@@ -107,8 +112,12 @@ pub(crate) async fn plan(
     scope: &OperatorScope,
     (after, limit): (Option<&TenantName>, usize),
 ) -> Result<Plan> {
+    let Ok(Ok(_one)) = tokio::time::timeout(PATIENCE, inner.planning.acquire()).await else {
+        let message = "too many plans are being made at this moment; try again";
+        return Err(Error::new(ErrorKind::Unavailable, message));
+    };
     let begun = Instant::now();
-    let mut found = inner.store.tenants(scope, after, limit.saturating_add(1)).await?;
+    let mut found = inner.tenants(scope, after, limit.saturating_add(1)).await?;
     let mut is_last = found.len() <= limit;
     found.truncate(limit);
     let mut plan = Plan { tenants: Vec::new(), next: None };

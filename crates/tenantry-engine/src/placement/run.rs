@@ -70,7 +70,7 @@ impl Follower {
             let page = {
                 let inner = self.inner()?;
                 let scope = inner.authority.by_order(ACTOR);
-                inner.store.tenants(&scope, after.as_ref(), PAGE).await
+                inner.tenants(&scope, after.as_ref(), PAGE).await
             };
             let page = match page {
                 Ok(page) => page,

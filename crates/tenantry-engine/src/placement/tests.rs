@@ -173,3 +173,22 @@ fn a_rule_that_leads_where_no_tenant_can_be_made_moves_none() {
     let weak = decide(&[site(Location::Home), shared]);
     assert!(weak.to_string().ends_with("but isolation schema cannot be made at eu here"), "{weak}");
 }
+
+#[tokio::test]
+async fn more_plans_than_may_be_made_at_once_wait_and_are_then_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = tenantry_store::EmbeddedConfig::new(folder.path().join("data"));
+    let engine = crate::Engine::start(crate::EngineConfig {
+        store: tenantry_store::Store::open_embedded(config).unwrap(),
+        authority: tenantry_auth::Authority::new(),
+        clock: std::sync::Arc::new(tenantry_store::SystemClock),
+    });
+    let operator = engine.operator(&engine.local_operator().await.unwrap()).unwrap();
+    let rules = policy(&[up(1_000)]).unwrap();
+    let others = engine.0.planning.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
+    tokio::time::pause();
+    let refused = operator.plan(Some(&rules), None, 10).await.unwrap_err();
+    assert_eq!(refused.kind(), tenantry_types::ErrorKind::Unavailable);
+    drop(others);
+    assert!(operator.plan(Some(&rules), None, 10).await.unwrap().tenants.is_empty());
+}

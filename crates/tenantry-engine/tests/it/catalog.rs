@@ -186,7 +186,13 @@ async fn a_removed_collection_is_gone_and_its_namesake_is_another() {
 #[tokio::test]
 async fn limits_of_a_tenant_are_kept_and_freed_by_removal() {
     let world = World::new().await;
-    let limits = Limits { databases: 2, collections: 2, records_per_collection: 3, keys: 2 };
+    let limits = Limits {
+        databases: 2,
+        collections: 2,
+        records_per_collection: 3,
+        keys: 2,
+        ..Limits::default()
+    };
     let small = TenantSpec { limits, ..TenantSpec::new(tenant("small")) };
     world.operator().create_tenant(&small).await.unwrap();
     let key = world.key("small", new_key(Role::Admin)).await;

@@ -99,7 +99,7 @@ async fn attempts_are_told_to_the_tenant_and_the_operator_and_to_nobody_else() {
     assert_eq!(entries(&log, "cross_tenant_attempt"), [attempt("b"), attempt("missing")]);
     let log = world.operator().audit(0, 1_000).await.unwrap();
     let id = who.tenant().unwrap();
-    let told = ["b", "missing"].map(|name| attempt(&format!("tenant {id} tried {name}")));
+    let told = ["b", "missing"].map(|name| attempt(&format!("tenant {id} tried {name:?}")));
     assert_eq!(entries(&log, "cross_tenant_attempt"), told);
     let log = world.session::<Admin>(&b).await.audit(0, 1_000).await.unwrap();
     assert!(entries(&log, "cross_tenant_attempt").is_empty());

@@ -1,12 +1,16 @@
-//! Who may do what, as a table that anybody can read: `policy.md` beside this file. Every cell is
+//! Who may do what, as a table that anybody can read: `docs/reference/policy.md`. Every cell is
 //! the answer of a running engine. `UPDATE_EXPECT=1` writes the table anew; read the difference.
 
+mod members;
+
 use crate::support::*;
+use members::{GROUPS, MEMBERS, as_guest, as_member};
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, sync::Arc};
 use tenantry_engine::{
     advise::Needs,
     archive::{NewTenant, Terms},
     placement::{Policy, Rule, Timing},
+    token::{ClaimPath, Issuers, TenantBy},
     *,
 };
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -17,6 +21,12 @@ enum Who {
     Read,
     Write,
     Admin,
+    Member,
+    AdminMember,
+    Owner,
+    Guest,
+    MixedGuest,
+    IdleGuest,
     OneDatabase,
     OneCollection,
     Bound,
@@ -25,11 +35,17 @@ enum Who {
     ActingOperator,
 }
 
-const EVERYBODY: [(Who, &str); 10] = [
+const EVERYBODY: [(Who, &str); 16] = [
     (Who::Nobody, "no key"),
     (Who::Read, "read"),
     (Who::Write, "write"),
     (Who::Admin, "admin"),
+    (Who::Member, "member"),
+    (Who::AdminMember, "member: admin"),
+    (Who::Owner, "member: owner"),
+    (Who::Guest, "guest: read d1, write d1/c1"),
+    (Who::MixedGuest, "guest: read d1/c1, write d2"),
+    (Who::IdleGuest, "guest, no group"),
     (Who::OneDatabase, "admin, only d1"),
     (Who::OneCollection, "admin, only d1/c1"),
     (Who::Bound, "admin, only own records"),
@@ -39,7 +55,7 @@ const EVERYBODY: [(Who, &str); 10] = [
 ];
 
 /// Headings, and the actions below each.
-const ACTIONS: [(&str, &[&str]); 5] = [
+const ACTIONS: [(&str, &[&str]); 7] = [
     (
         "The installation",
         &[
@@ -50,6 +66,7 @@ const ACTIONS: [(&str, &[&str]); 5] = [
             "ask where the tenant should live",
             "ask what a placement policy would do",
             "suspend the tenant",
+            "restore the tenant",
             "erase the tenant",
             "copy the tenant",
             "import an archive",
@@ -73,9 +90,12 @@ const ACTIONS: [(&str, &[&str]); 5] = [
             "make a key",
             "revoke a key",
             "read the audit log",
+            "report usage",
             "export it",
         ],
     ),
+    (MEMBERS.0, &MEMBERS.1),
+    (GROUPS.0, &GROUPS.1),
     (
         "Databases d1 and d2",
         &[
@@ -123,16 +143,23 @@ const ACTIONS: [(&str, &[&str]); 5] = [
 const INTRODUCTION: &str = "\
 # Who may do what
 
-Written by a test that runs every action as everybody (`crates/tenantry-engine/tests/it/policy.rs`);
+Written by a test that does every action as everybody (`crates/tenantry-engine/tests/it/policy.rs`).
 `UPDATE_EXPECT=1 cargo test -p tenantry-engine policy` writes it anew.
 
-`yes`: done. `n`: done, this many were seen or changed. `no`: refused for a missing right.
-`hidden`: the same answer as if it did not exist. `key?`: refused, a key is needed.
-`taken`: refused because the id exists.
+| answer | means |
+|---|---|
+| `yes` | done |
+| a number | done, and this many were seen or changed |
+| `no` | refused for a missing right |
+| `hidden` | the same answer as if it did not exist |
+| `key?` | refused, a key or a token is needed |
+| `taken` | refused because the id exists |
+| `stays` | refused because one must remain |
 
-The tenant has the databases d1 (collections c1 and c2) and d2 (collection c1). A key is a tenant's
-own (`read`, `write`, `admin`), limited to a database or a collection, or bound to the records of
-one user (`only own records`).
+The tenant has the databases d1 (collections c1 and c2) and d2 (collection c1).
+A key is a tenant's own (`read`, `write`, `admin`), limited to a database or a collection, or bound to the records of one user (`only own records`).
+A member comes with a token of an [issuer whose tokens count for members only](../guides/members.md).
+A guest is one who reaches what its groups give.
 ";
 
 /// One cell's surroundings: a tenant of its own and a key of whoever acts.
@@ -172,6 +199,8 @@ impl Cell {
         for outcome in [
             Box::pin(self.on_installation(action)).await,
             Box::pin(self.on_tenant(action)).await,
+            Box::pin(self.on_members(action)).await,
+            Box::pin(self.on_groups(action)).await,
             Box::pin(self.on_databases(action)).await,
             Box::pin(self.on_collections(action)).await,
             Box::pin(self.on_records(action)).await,
@@ -220,7 +249,10 @@ impl Cell {
             "suspend the tenant" => {
                 operator().await?.suspend_tenant(&self.tenant).await.map(drop)?;
             }
-            "erase the tenant" => operator().await?.delete_tenant(&self.tenant).await?,
+            "restore the tenant" => {
+                operator().await?.restore_tenant(&self.tenant).await.map(drop)?;
+            }
+            "erase the tenant" => operator().await?.erase_tenant(&self.tenant).await?,
             "copy the tenant" => {
                 let to = NewTenant { name: new, isolation: None, location: None };
                 let importer = self.engine.importer(&self.who().await?)?;
@@ -270,6 +302,10 @@ impl Cell {
                 admin().await?.revoke_key(row.id).await?;
             }
             "read the audit log" => admin().await?.audit(0, 1).await.map(drop)?,
+            "report usage" => {
+                let event = UsageEvent::new("e", Meter::Tokens, 1)?;
+                admin().await?.report_usage(&[event], false).await.map(drop)?;
+            }
             "export it" => admin().await?.export().await.map(drop)?,
             _ => return Ok(None),
         }
@@ -362,7 +398,12 @@ fn record(name: &str, owner: &str) -> RecordWrite {
 }
 
 /// Makes a cell's tenant, what it holds, and the actor's key.
-async fn set_up(engine: Engine, operator: Principal, who: Who, number: usize) -> Cell {
+async fn set_up(
+    engine: Engine,
+    operator: Principal,
+    (action, who): (&str, Who),
+    number: usize,
+) -> Cell {
     let name = tenant(&format!("t{number}"));
     let manage = engine.operator(&operator).unwrap();
     let bare = TenantSpec { default_database: false, ..TenantSpec::new(name.clone()) };
@@ -376,12 +417,25 @@ async fn set_up(engine: Engine, operator: Principal, who: Who, number: usize) ->
     let batch = vec![record("mine", "me"), record("mine too", "me"), record("yours", "you")];
     c1.write(WriteMode::Upsert, batch).await.unwrap();
 
+    if MEMBERS.1.contains(&action) || GROUPS.1.contains(&action) {
+        members::add_others(&session).await;
+    }
     let make = async |key: NewKey| session.create_key(key).await.unwrap().1;
     let token = match who {
         Who::Nobody => None,
         Who::Read => Some(make(new_key(Role::Read)).await),
         Who::Write => Some(make(new_key(Role::Write)).await),
         Who::Admin => Some(make(new_key(Role::Admin)).await),
+        Who::Member => Some(as_member(&session, MemberRole::Member).await),
+        Who::AdminMember => Some(as_member(&session, MemberRole::Admin).await),
+        Who::Owner => Some(as_member(&session, MemberRole::Owner).await),
+        Who::Guest => {
+            Some(as_guest(&session, &[("d1", None, false), ("d1", Some("c1"), true)]).await)
+        }
+        Who::MixedGuest => {
+            Some(as_guest(&session, &[("d1", Some("c1"), false), ("d2", None, true)]).await)
+        }
+        Who::IdleGuest => Some(as_guest(&session, &[]).await),
         Who::OneDatabase => {
             let objects = vec![Allowed::Database(d1.info().number)];
             Some(make(limited_key(Role::Admin, objects)).await)
@@ -411,6 +465,7 @@ fn word(outcome: Result<String>) -> String {
             ErrorKind::Denied => "no".into(),
             ErrorKind::NotFound => "hidden".into(),
             ErrorKind::AlreadyExists => "taken".into(),
+            ErrorKind::Conflict => "stays".into(),
             other => panic!("{other:?} is no answer to a question of policy: {error}"),
         },
     }
@@ -418,6 +473,13 @@ fn word(outcome: Result<String>) -> String {
 
 fn table(answers: &BTreeMap<(&str, Who), String>) -> String {
     let mut page = INTRODUCTION.to_owned();
+    page.push_str("\n## Roles of members\n\n| role | level | manages | it |\n|---|---|---|---|\n");
+    for rights in ROLE_RIGHTS {
+        let manages: Vec<_> = rights.manages.iter().map(|role| role.word()).collect();
+        let manages = if manages.is_empty() { "nobody".to_owned() } else { manages.join(", ") };
+        let (role, level) = (rights.role.word(), rights.level.word());
+        let _ = writeln!(page, "| {role} | {level} | {manages} | {} |", rights.text);
+    }
     for (heading, actions) in ACTIONS {
         let _ = write!(page, "\n## {heading}\n\n| action |");
         for (_, name) in EVERYBODY {
@@ -439,7 +501,9 @@ fn table(answers: &BTreeMap<(&str, Who), String>) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_table_of_rights_is_as_committed() {
-    let world = World::new().await;
+    let mut issuer = crate::tokens::spec(TenantBy::Id(ClaimPath::parse("org").unwrap()));
+    issuer.claims.needs_member = true;
+    let world = World::trusting(Issuers::new(vec![issuer]).unwrap()).await;
     let turns = Arc::new(Semaphore::new(64));
     let mut running = JoinSet::new();
     let actions = ACTIONS.iter().flat_map(|(_, actions)| actions.iter().copied());
@@ -449,13 +513,13 @@ async fn the_table_of_rights_is_as_committed() {
         let turns = Arc::clone(&turns);
         running.spawn(async move {
             let _turn = turns.acquire().await.unwrap();
-            let cell = set_up(engine, operator, who, number).await;
+            let cell = set_up(engine, operator, (action, who), number).await;
             ((action, who), word(cell.run(action).await))
         });
     }
     let answers: BTreeMap<_, _> = running.join_all().await.into_iter().collect();
     let found = table(&answers);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/policy.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/policy.md");
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(&path, &found).unwrap();
     }

@@ -74,6 +74,26 @@ impl World {
         Self { engine, clock, operator, dir }
     }
 
+    /// The same after a restart, with an operator of another key.
+    pub(crate) async fn again(self) -> Self {
+        let Self { engine, clock, operator, dir } = self;
+        let (_, key) = {
+            let operators = engine.operator(&operator).unwrap();
+            operators.create_key(true, "again", None).await.unwrap()
+        };
+        engine.shutdown().await.unwrap();
+        drop((engine, operator));
+        let mut config = EmbeddedConfig::new(dir.path().join("data"));
+        config.master_key = MasterKey::Bytes(Zeroizing::new([7; 32]));
+        config.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        let store = Store::open_embedded(config).unwrap();
+        let handed = Arc::clone(&clock) as Arc<dyn Clock>;
+        let config = EngineConfig { store, authority: Authority::new(), clock: handed };
+        let engine = Engine::start_with(config, archive::ArchiveConfig::default());
+        let operator = engine.authenticate(Some(&key)).await.unwrap();
+        Self { engine, clock, operator, dir }
+    }
+
     pub(crate) fn operator(&self) -> Operator {
         self.engine.operator(&self.operator).unwrap()
     }
@@ -152,8 +172,8 @@ pub(crate) fn bound_key(role: Role, filter: Filter) -> NewKey {
 }
 
 /// A key of this role that is limited to objects.
-pub(crate) fn limited_key(role: Role, objects: Vec<Allowed>) -> NewKey {
-    let restriction = Restriction { objects: Some(objects), filter: None };
+pub(crate) fn limited_key(role: Role, objects: impl Into<AllowedSet>) -> NewKey {
+    let restriction = Restriction { objects: Some(objects.into()), filter: None };
     NewKey { restriction, ..new_key(role) }
 }
 

@@ -15,7 +15,13 @@ async fn a_tenant_is_made_with_what_was_asked_for() {
     let world = World::new().await;
     let asked = TenantSpec {
         weight: 300,
-        limits: Limits { databases: 2, collections: 3, records_per_collection: 4, keys: 5 },
+        limits: Limits {
+            databases: 2,
+            collections: 3,
+            records_per_collection: 4,
+            keys: 5,
+            users: 6,
+        },
         settings: BTreeMap::from([("plan".into(), "gold".into())]),
         ..TenantSpec::new(tenant("acme"))
     };
@@ -258,4 +264,139 @@ async fn reset_is_for_development_only() {
     world.tenant("acme").await;
     assert_eq!(kind(world.operator().reset().await), ErrorKind::Denied);
     assert_eq!(names(&world, None, 10).await, ["acme"]);
+}
+
+fn again(text: &str) -> IdempotencyKey {
+    IdempotencyKey::parse(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_repeated_request_makes_one_tenant() {
+    let world = World::new().await;
+    let operator = world.operator();
+    let spec = TenantSpec::new(tenant("acme"));
+    let (made, is_repeated) = operator.create_tenant_once(&spec, &again("k")).await.unwrap();
+    assert!(!is_repeated);
+    // It is shown as it is now.
+    let changed = operator.suspend_tenant(&spec.name).await.unwrap();
+    let (found, is_repeated) = operator.create_tenant_once(&spec, &again("k")).await.unwrap();
+    assert_eq!((found.id, is_repeated), (made.id, true));
+    assert_eq!(found, changed);
+    // Another key, another body and no key are other requests.
+    let other = TenantSpec { weight: 7, ..spec.clone() };
+    for refused in [
+        operator.create_tenant_once(&spec, &again("l")).await.map(|made| made.0),
+        operator.create_tenant_once(&other, &again("k")).await.map(|made| made.0),
+        operator.create_tenant(&spec).await,
+    ] {
+        assert_eq!(kind(refused), ErrorKind::AlreadyExists);
+    }
+    // So is the same of another operator.
+    let (_, key) = operator.create_key(false, "", None).await.unwrap();
+    let who = world.who(&key).await;
+    let second = world.engine.operator(&who).unwrap();
+    let refused = second.create_tenant_once(&spec, &again("k")).await;
+    assert_eq!(kind(refused), ErrorKind::AlreadyExists);
+    assert_eq!(names(&world, None, 10).await, ["acme"]);
+    // With the tenant its key goes.
+    operator.delete_tenant(&spec.name).await.unwrap();
+    let (anew, is_repeated) = operator.create_tenant_once(&spec, &again("k")).await.unwrap();
+    assert!(anew.id != made.id && !is_repeated);
+}
+
+#[tokio::test]
+async fn new_tenants_have_the_plan_that_is_usual() {
+    let world = World::new().await;
+    let operator = world.operator();
+    let named = |name: &str| PlanName::parse(name).unwrap();
+    world.engine.give_new_tenants(named("free"));
+    // Nobody gets more because the plan is not there yet.
+    let spec = TenantSpec::new(tenant("acme"));
+    assert_eq!(kind(operator.create_tenant(&spec).await), ErrorKind::NotFound);
+    for name in ["free", "pro"] {
+        let plan = TenantPlan { name: named(name), allowance: Allowance::default() };
+        operator.put_plan(&plan).await.unwrap();
+    }
+    assert_eq!(operator.create_tenant(&spec).await.unwrap().plan, Some(named("free")));
+    let said = TenantSpec { plan: Some(named("pro")), ..TenantSpec::new(tenant("globex")) };
+    assert_eq!(operator.create_tenant(&said).await.unwrap().plan, Some(named("pro")));
+}
+
+const DAY: u64 = 86_400_000;
+
+async fn with_grace() -> (World, String) {
+    let world = World::new().await;
+    world.engine.keep_deleted(std::time::Duration::from_millis(DAY));
+    let key = world.tenant("acme").await;
+    (world, key)
+}
+
+#[tokio::test]
+async fn a_deleted_tenant_answers_like_none_and_is_what_it_was_when_restored() {
+    let (world, key) = with_grace().await;
+    let operator = world.operator();
+    let acme = tenant("acme");
+    let before = operator.suspend_tenant(&acme).await.unwrap();
+    let deleted = operator.delete_tenant(&acme).await.unwrap().unwrap();
+    assert_eq!(deleted.erase_at, Some(Timestamp(START + DAY)));
+    let refused = shown(world.engine.authenticate(Some(&key)).await);
+    assert_eq!(refused, (ErrorKind::Unauthenticated, "the API key is not valid".to_owned()));
+    // Its name is not given to anybody, and nothing is done with it.
+    let kinds = [
+        kind(operator.create_tenant(&TenantSpec::new(acme.clone())).await),
+        kind(operator.resume_tenant(&acme).await),
+        kind(operator.start_move(&acme, Isolation::Database.into()).await),
+        kind(world.engine.session::<Read>(&world.operator, Select::Named(&acme)).await),
+    ];
+    let conflict = ErrorKind::Conflict;
+    assert_eq!(kinds, [ErrorKind::AlreadyExists, conflict, conflict, conflict]);
+    // Deleting it again later does not give it more time.
+    world.clock.set(START + 5);
+    let again = operator.delete_tenant(&acme).await.unwrap().unwrap();
+    assert_eq!(again.erase_at, deleted.erase_at);
+    assert_eq!(operator.restore_tenant(&acme).await.unwrap(), before);
+    operator.resume_tenant(&acme).await.unwrap();
+    world.who(&key).await;
+    // What was taken back is not erased.
+    world.clock.set(START + 2 * DAY);
+    world.engine.erase_due().await.unwrap();
+    world.who(&key).await;
+}
+
+#[tokio::test]
+async fn a_deleted_tenant_is_erased_when_its_time_has_come() {
+    let (world, key) = with_grace().await;
+    let operator = world.operator();
+    let acme = tenant("acme");
+    world.tenant("globex").await;
+    operator.delete_tenant(&acme).await.unwrap();
+    world.clock.set(START + DAY - 1);
+    world.engine.erase_due().await.unwrap();
+    assert_eq!(names(&world, None, 10).await, ["acme", "globex"]);
+    world.clock.set(START + DAY);
+    for _ in 0..2 {
+        world.engine.erase_due().await.unwrap();
+        assert_eq!(names(&world, None, 10).await, ["globex"]);
+    }
+    assert_eq!(kind(operator.restore_tenant(&acme).await), ErrorKind::NotFound);
+    assert_eq!(kind(world.engine.authenticate(Some(&key)).await), ErrorKind::Unauthenticated);
+    // Its name is free, and whoever gets it is nobody's heir.
+    operator.create_tenant(&TenantSpec::new(acme.clone())).await.unwrap();
+    world.engine.erase_due().await.unwrap();
+    operator.delete_tenant(&acme).await.unwrap();
+    operator.erase_tenant(&acme).await.unwrap();
+    assert_eq!(kind(operator.tenant(&acme).await), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn whoever_wrote_while_a_tenant_was_deleted_is_refused() {
+    let (world, key) = with_grace().await;
+    let notes = world.collection(&key, "notes").await;
+    let one = || vec![write("a").vector(&[1.0])];
+    notes.write(WriteMode::Upsert, one()).await.unwrap();
+    world.operator().delete_tenant(&tenant("acme")).await.unwrap();
+    let refused = notes.write(WriteMode::Upsert, one()).await;
+    assert_eq!(kind(refused), ErrorKind::Unauthenticated);
+    world.operator().restore_tenant(&tenant("acme")).await.unwrap();
+    notes.write(WriteMode::Upsert, one()).await.unwrap();
 }

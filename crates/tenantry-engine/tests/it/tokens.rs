@@ -24,7 +24,7 @@ fn path(text: &str) -> ClaimPath {
     ClaimPath::parse(text).unwrap()
 }
 
-fn spec(tenant: TenantBy) -> IssuerSpec {
+pub(crate) fn spec(tenant: TenantBy) -> IssuerSpec {
     let levels = [("reader", Role::Read), ("owner", Role::Admin)];
     // The filter of these tests is `{"of": …}`, or a pattern that nobody can read.
     let parse = |value: &serde_json::Value| match value.as_str() {
@@ -44,6 +44,7 @@ fn spec(tenant: TenantBy) -> IssuerSpec {
             levels: levels.map(|(word, role)| (word.to_owned(), role)).into(),
             subject: path("sub"),
             filter: Some(FilterClaim { path: path("only"), is_required: false, parse }),
+            needs_member: false,
         },
         skew: Duration::ZERO,
         lifetime_max: None,
@@ -59,7 +60,7 @@ async fn by_name() -> World {
 }
 
 /// A token with these claims beside the usual ones.
-fn token(claims: &str) -> String {
+pub(crate) fn token(claims: &str) -> String {
     let (header, until) = (r#"{"alg":"HS256"}"#, NOW + 600);
     let claims = format!(
         r#"{{"iss":"issuer","aud":"here","sub":"alice","iat":{NOW},"exp":{until},{claims}}}"#
@@ -157,13 +158,31 @@ async fn a_tenant_by_its_id_keeps_its_tokens_when_it_is_renamed() {
 }
 
 #[tokio::test]
-async fn nobody_is_renamed_while_tokens_name_tenants() {
+async fn a_token_by_name_means_whoever_had_the_name_when_it_was_issued() {
     let world = by_name().await;
     world.tenant("acme").await;
+    world.tenant("globex").await;
+    let token = token(OWNER);
+    world.who(&token).await;
     let to = |name| TenantChange { name: Some(tenant(name)), ..TenantChange::default() };
-    let refused = world.operator().change_tenant(&tenant("acme"), &to("globex")).await;
-    assert_eq!(kind(refused), ErrorKind::Unsupported);
-    world.operator().change_tenant(&tenant("acme"), &to("acme")).await.unwrap();
+    let expected = (ErrorKind::Unauthenticated, "the token is not valid".to_owned());
+    // It does not follow its tenant to another name, nor its name to another tenant.
+    world.clock.set(START + 1);
+    world.operator().change_tenant(&tenant("acme"), &to("initech")).await.unwrap();
+    assert_eq!(refusal(&world, &token).await, expected);
+    world.operator().change_tenant(&tenant("globex"), &to("acme")).await.unwrap();
+    assert_eq!(refusal(&world, &token).await, expected);
+    // A change of anything else leaves the time, and the same name is no new one.
+    let named_at = world.operator().tenant(&tenant("acme")).await.unwrap().named_at;
+    assert_eq!(named_at, Timestamp(START + 1));
+    world.clock.set(START + 2);
+    let change = TenantChange { weight: Some(7), ..to("acme") };
+    let changed = world.operator().change_tenant(&tenant("acme"), &change).await.unwrap();
+    assert_eq!(changed.named_at, named_at);
+    // Whoever gets its name back has it since then only.
+    world.operator().change_tenant(&tenant("acme"), &to("globex")).await.unwrap();
+    world.operator().change_tenant(&tenant("initech"), &to("acme")).await.unwrap();
+    assert_eq!(refusal(&world, &token).await, expected);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     task::Poll,
+    time::{Duration, Instant},
 };
 use tenantry_engine::*;
 use tenantry_store::{Class, Pool, PoolConfig};
@@ -63,29 +64,72 @@ async fn a_query_can_be_explained_but_not_to_a_key_that_a_filter_binds() {
     assert_eq!(c.statistics().await.unwrap_err().kind(), ErrorKind::Denied);
 }
 
-/// One regular expression on one long text cannot be paused: whatever asks one leaves a place.
+/// A regular expression can take long on one long text: meanwhile others have their turns, also if
+/// there is one place for all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_filter_of_long_texts_leaves_a_place_to_others() {
-    let pool = Pool::new(PoolConfig { places: 2, ..PoolConfig::default() });
+async fn one_long_text_holds_up_nobody() {
+    let pool = Pool::new(PoolConfig { places: 1, ..PoolConfig::default() });
     let world = World::with(|config| config.pool = pool.clone()).await;
-    let key = world.tenant("acme").await;
+    let (key, other) = (world.tenant("acme").await, world.tenant("other").await);
     let c = world.collection(&key, "c").await;
-    let long = write("long").vector(&[1.0]).text(&"ab".repeat(100_000));
-    let short = write("short").vector(&[2.0]).text("ab");
-    c.write(WriteMode::Upsert, vec![long, short]).await.unwrap();
-    let filter = Filter::Text(TextTest::Regex("(ab){3}$".to_owned()));
-    let busy = pool.try_turn(TenantId::new(99), 100, Class::Background).unwrap();
-    {
-        let mut count = pin!(c.count(Some(&filter)));
-        let waited = std::time::Duration::from_millis(200);
-        assert!(tokio::time::timeout(waited, &mut count).await.is_err(), "it took the last place");
-        assert_eq!(c.query(&query(&[1.2], 2)).await.unwrap()[0].len(), 2);
-        drop(busy);
-        assert_eq!(count.await.unwrap(), 1);
+    let long = write("long").vector(&[1.0]).text(&"abcdefghij é中".repeat(800_000));
+    c.write(WriteMode::Upsert, vec![long]).await.unwrap();
+    let quiet = world.collection(&other, "c").await;
+    quiet.write(WriteMode::Upsert, vec![write("a").vector(&[1.0]).text("b")]).await.unwrap();
+    let filter = Filter::Text(TextTest::Regex("(?i)(a|b|c|d)*[^x]{50}zzz".to_owned()));
+    for is_deleting in [false, true] {
+        let (c, filter, begun) =
+            (world.collection(&key, "c").await, filter.clone(), Instant::now());
+        let slow = tokio::spawn(async move {
+            let select = Selector { ids: None, filter: Some(filter.clone()) };
+            if is_deleting { c.delete(&select, None).await } else { c.count(Some(&filter)).await }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let asked = Instant::now();
+        let text = Filter::Text(TextTest::Regex("b".to_owned()));
+        assert_eq!(quiet.count(Some(&text)).await.unwrap(), 1);
+        let waited = asked.elapsed();
+        assert!(!slow.is_finished(), "it is too fast to show anything");
+        assert_eq!(slow.await.unwrap().unwrap(), 0);
+        assert!(waited < begun.elapsed() / 4, "{waited:?} of {:?}", begun.elapsed());
     }
     // The last look at what a bound key sees reads the text as well.
+    let filter = Filter::Text(TextTest::Regex("j é中$".to_owned()));
     let bound = world.key("acme", bound_key(Role::Read, filter)).await;
     let c = world.database::<Read>(&bound).await.collection(&collection("c")).await.unwrap();
     let hits = c.query(&query(&[2.0], 5)).await.unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.record.id.as_str()).collect::<Vec<_>>(), ["long"]);
+}
+
+/// A key's own filter is asked of what is written while the tenant's lock is held, so its time has a
+/// bound, and what cannot be interrupted is refused by name and not as outside the filter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_filter_has_a_second_for_a_batch() {
+    let world = World::new().await;
+    let key = world.tenant("acme").await;
+    world.collection(&key, "c").await;
+    let bound = async |pattern: &str| {
+        let filter = Filter::Text(TextTest::NotRegex(pattern.to_owned()));
+        let key = world.key("acme", bound_key(Role::Write, filter)).await;
+        world.database::<Write>(&key).await.collection(&collection("c")).await.unwrap()
+    };
+    let upsert = async |pattern: &str, text: &str| {
+        let records = vec![write("a").vector(&[1.0]).text(text)];
+        bound(pattern).await.write(WriteMode::Upsert, records).await
+    };
+    // Which of the last letters were below q: a state for each set of them, and no room for all.
+    let mut seed = 1_u32;
+    let text: String = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(b'a' + u8::try_from((seed >> 24) % 26).unwrap())
+    })
+    .take(12 << 20)
+    .collect();
+    let begun = Instant::now();
+    let slow = upsert("[a-p][a-y]{200}[^a-z]", &text).await;
+    assert_eq!(kind(slow), ErrorKind::LimitExceeded);
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    let boundaries = upsert(r"\b(needle|x{200}){20}\b", &"é nothing ".repeat(100_000)).await;
+    assert_eq!(kind(boundaries), ErrorKind::TooLarge);
+    upsert("needle", &text).await.unwrap();
 }

@@ -218,9 +218,10 @@ async fn collections_and_keys_are_checked() {
     let session = world.session::<Admin>(&key).await;
     let keys_before = session.keys().await.unwrap().len();
     let broken = Filter::Text(TextTest::Regex("(".into()));
-    let too_many = vec![Allowed::Database(DatabaseNumber(1)); 1_001];
+    let too_many: Vec<_> = (1..=1_001).map(|n| Allowed::Database(DatabaseNumber(n))).collect();
     for bad in [
         NewKey { label: "x".repeat(257), ..new_key(Role::Read) },
+        NewKey { label: "x\n2026-11-30 tenant.suspend".into(), ..new_key(Role::Read) },
         NewKey { expires_at: Some(Timestamp(START)), ..new_key(Role::Read) },
         bound_key(Role::Read, broken),
         bound_key(Role::Read, is("k", Value::List(Vec::new()))),

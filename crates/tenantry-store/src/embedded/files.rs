@@ -52,6 +52,9 @@ pub(crate) struct Files {
     pub(super) lock: Mutex<Option<File>>,
 }
 
+/// Keys above this number are looked up on a thread that may block.
+const INLINE_KEYS: usize = 256;
+
 impl View for Arc<Db> {
     fn generation(&self) -> u64 {
         Db::generation(self)
@@ -62,8 +65,15 @@ impl View for Arc<Db> {
     }
 
     async fn many(&self, space: Space, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
-        let one = |key: &Vec<u8>| Ok(Db::get(self, space, key)?.map(|value| value.to_vec()));
-        keys.iter().map(one).collect()
+        let of = move |db: &Db, keys: &[Vec<u8>]| {
+            let one = |key: &Vec<u8>| Ok(db.get(space, key)?.map(|value| value.to_vec()));
+            keys.iter().map(one).collect()
+        };
+        if keys.len() <= INLINE_KEYS {
+            return of(self, keys);
+        }
+        let (db, keys) = (Self::clone(self), keys.to_vec());
+        compute(usize::MAX, move || of(&db, &keys)).await
     }
 
     async fn page(

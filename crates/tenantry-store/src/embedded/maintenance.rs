@@ -135,6 +135,8 @@ impl Shared {
     /// One piece; false if there was nothing to do.
     fn piece(&self, hot: &Hot, set: &Arc<HotSet>) -> bool {
         let (tenant, weight) = hot.tenant();
+        // However long that takes: nobody waits for a piece, and nothing is held meanwhile that anybody
+        // else needs.
         let Ok(turn) = self.pool.turn_blocking(tenant, weight, Class::Background) else {
             thread::sleep(PAUSE);
             return true;

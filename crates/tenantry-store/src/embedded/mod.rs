@@ -317,3 +317,5 @@ mod load_tests;
 mod moves_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod webhooks_tests;

@@ -42,8 +42,6 @@ pub(crate) struct Partition {
     pub(super) by_id: HashMap<Box<str>, u32>,
     pub(super) vectors: Vectors,
     row_bytes: usize,
-    /// Bytes of the longest text that it has had.
-    longest_text: usize,
     /// Slots with a row.
     pub(super) live: RoaringBitmap,
     /// Built when a filter first asks for it; what it says is a function of the rows.
@@ -88,7 +86,6 @@ impl Partition {
             by_id: HashMap::new(),
             vectors: Vectors::new(info, config.index),
             row_bytes: 0,
-            longest_text: 0,
             live: RoaringBitmap::new(),
             metadata: RwLock::default(),
             metadata_bytes: AtomicUsize::new(0),
@@ -177,11 +174,6 @@ impl Partition {
         self.row_bytes
     }
 
-    /// Bytes of the longest text that it has had: nothing that is done with one can be paused.
-    pub(crate) fn longest_text(&self) -> usize {
-        self.longest_text
-    }
-
     /// The slot and ordinal of an id.
     pub(crate) fn find(&self, id: &str) -> Option<(u32, u64)> {
         let slot = *self.by_id.get(id)?;
@@ -211,8 +203,6 @@ impl Partition {
             slot
         };
         self.row_bytes += footprint::of_row(&body);
-        self.longest_text =
-            self.longest_text.max(body.document.as_ref().map_or(0, |text| text.len()));
         self.live.insert(slot);
         if let Some(row) = self.rows.get_mut(slot as usize) {
             let old = row.as_ref().map(columns).unwrap_or_default();

@@ -26,6 +26,8 @@ use tokio::sync::Notify;
 
 /// Keys removed in one commit.
 const CHUNK: usize = 500;
+/// Pieces of a tenant's events that are removed before it is another note's turn.
+const EVENT_PIECES: usize = 4;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the purger waits for a step of whoever moves tenants.
 const MOVER_PATIENCE: Duration = Duration::from_secs(2);
@@ -134,10 +136,19 @@ impl Inner {
             return Err(Error::corrupt("a note asks to purge what lives"));
         }
         if note.collection == 0 {
+            // First, and whatever becomes of its place: there may be millions, for which neither its
+            // data nor other tenants wait.
+            let are_gone = self.purge_events(prefix.tenant()).await?;
+            if !are_gone {
+                self.purge.notify_one();
+            }
             if !self.purge_tenant(prefix).await? {
                 return Ok(());
             }
             self.forget_saved_tenant(prefix.tenant()).await?;
+            if !are_gone {
+                return Ok(());
+            }
         } else {
             for start in keys::records_of(prefix, note.collection) {
                 self.remove_all(data, start).await?;
@@ -147,7 +158,13 @@ impl Inner {
         self.remove(rows, vec![key]).await
     }
 
-    /// Removes what is left of a tenant; false if its place is still to be removed.
+    /// Removes some of what was reported of a tenant that is gone; true if that was all. Nobody
+    /// reports anything of a tenant whose row is gone.
+    pub(super) async fn purge_events(&self, id: TenantId) -> Result<bool> {
+        self.remove_some(CATALOG, keys::events_of(INSTALLATION, id), EVENT_PIECES).await
+    }
+
+    /// Removes what is left of a tenant but its events; false if its place is still to be removed.
     async fn purge_tenant(self: &Arc<Self>, prefix: Prefix) -> Result<bool> {
         let (inner, id) = (Arc::clone(self), prefix.tenant());
         if !matches!(self.slots.read(id), Ok(Slot::Erased)) {
@@ -181,6 +198,8 @@ impl Inner {
             self.remove_all(rows, prefix.everything()).await?;
         }
         self.remove_all(CATALOG, keys::told_of(INSTALLATION, id)).await?;
+        let day = keys::EventDay { tenant: id.get() }.encode(INSTALLATION);
+        self.remove_all(CATALOG, day).await?;
         let mut set = self.set(CATALOG)?;
         if place.is_some() {
             let own = keys::OwnDatabase { tenant: id.get() }.encode(INSTALLATION);
@@ -240,22 +259,28 @@ impl Inner {
 impl Files {
     /// Removes all keys with this start, a chunk at a time.
     pub(super) async fn remove_all(&self, rows: Rows, start: Vec<u8>) -> Result<()> {
+        self.remove_some(rows, start, usize::MAX).await.map(drop)
+    }
+
+    /// Removes so many chunks of keys with this start; true if these were all.
+    async fn remove_some(&self, rows: Rows, start: Vec<u8>, chunks: usize) -> Result<bool> {
         let mut from = start.clone();
-        loop {
+        for _ in 0..chunks {
             let db = self.data_at(rows.placement).await?;
             let (start, next) = (start.clone(), from.clone());
             let begun = Instant::now();
             let keys = compute(usize::MAX, move || chunk(&db, rows.space, &start, &next)).await?;
-            let Some(last) = keys.last() else { return Ok(()) };
+            let Some(last) = keys.last() else { return Ok(true) };
             from.clone_from(last);
             from.push(0);
             let is_last = keys.len() < CHUNK;
             self.remove(rows, keys).await?;
             if is_last {
-                return Ok(());
+                return Ok(true);
             }
             tokio::time::sleep((BREATHS * begun.elapsed()).min(BREATH_MAX)).await;
         }
+        Ok(false)
     }
 
     /// Removes keys that nobody writes any more, so that it does not matter which generation they

@@ -32,8 +32,6 @@ use tenantry_types::{
 const COLD_RECORDS_MAX: usize = 1_000;
 /// Work of so many nanoseconds is done where it is asked for.
 const INLINE_NS: usize = 300_000;
-/// A regular expression reads a text of so many bytes in some ten milliseconds at worst.
-const LONG_TEXT: usize = 64 << 10;
 
 impl Embedded {
     pub(crate) async fn count<L: Level>(
@@ -140,7 +138,8 @@ impl Embedded {
             let Hits { mut hits, searches, allowed, later } = value;
             let records = hits.iter_mut().flatten().map(|hit| &mut hit.record);
             if inner.fetch(&tenant, &info, request.include, records, &later).await? {
-                let explain = Explain { searches, allowed, cpu, waited, hot: was_hot };
+                let explain =
+                    Explain { searches, allowed, cpu, waited: Some(waited), hot: was_hot };
                 return Ok(Answer::new(origin, Found { hits, explain }));
             }
             attempts += 1;
@@ -271,11 +270,7 @@ impl Inner {
             let _permit = permit;
             let partition = hot.read();
             let before = partition.metadata_bytes();
-            // Texts are read if nobody knows the cost. Where one regular expression on one text may
-            // take long, a place is left to others.
-            let is_long = cost(&partition).is_none() && partition.longest_text() > LONG_TEXT;
-            let class = if is_long { Class::Background } else { Class::Request };
-            let mut turn = pool.turn_blocking(id, weight, class)?;
+            let mut turn = pool.turn_blocking(id, weight, Class::Request)?;
             let done = done(&partition, &mut Pace::blocking(&mut turn), begun.elapsed(), &work);
             if partition.metadata_bytes() != before {
                 set.resize(&hot, partition.bytes());

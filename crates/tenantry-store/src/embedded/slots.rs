@@ -71,10 +71,9 @@ impl SlotFile {
     /// Writes slots and synchronises once.
     pub(crate) fn write<'a>(&self, slots: impl Iterator<Item = &'a SlotWrite>) -> Result<()> {
         for slot in slots {
+            let at = place(slot.tenant).ok_or_else(|| Error::internal("a slot beyond any file"))?;
             let _whole = self.whole.write();
-            self.file
-                .write_all_at(&slot.bytes, slot.tenant.get() * SLOT_BYTES as u64)
-                .map_err(|why| broken("write", &why))?;
+            self.file.write_all_at(&slot.bytes, at).map_err(|why| broken("write", &why))?;
         }
         self.file.sync_data().map_err(|why| broken("synchronise", &why))
     }
@@ -84,11 +83,12 @@ impl SlotFile {
         self.write(std::iter::once(&SlotWrite::erased(tenant)))
     }
 
-    /// Reads a tenant's slot.
+    /// Reads a tenant's slot. Any number may be asked for: operators name deleted tenants by theirs.
     pub(crate) fn read(&self, tenant: TenantId) -> Result<Slot> {
+        let Some(at) = place(tenant) else { return Ok(Slot::Empty) };
         let mut bytes = [0; SLOT_BYTES];
         let whole = self.whole.read();
-        let read = self.file.read_exact_at(&mut bytes, tenant.get() * SLOT_BYTES as u64);
+        let read = self.file.read_exact_at(&mut bytes, at);
         drop(whole);
         match read {
             Ok(()) => {}
@@ -97,6 +97,14 @@ impl SlotFile {
         }
         Slot::read(&self.master, tenant, &bytes)
     }
+}
+
+/// Where a tenant's slot begins; none if no file is so long. A product that wraps around would be
+/// another tenant's place.
+fn place(tenant: TenantId) -> Option<u64> {
+    let at = tenant.get().checked_mul(SLOT_BYTES as u64)?;
+    let end = at.checked_add(SLOT_BYTES as u64)?;
+    i64::try_from(end).is_ok().then_some(at)
 }
 
 fn broken(what: &str, why: &std::io::Error) -> Error {
@@ -132,7 +140,10 @@ mod tests {
         assert!(matches!(slots.read(one).unwrap(), Slot::Erased));
         let Slot::Live(key) = slots.read(two).unwrap() else { panic!("slot 2 is gone") };
         assert_eq!(key.expose(), &[9; 32]);
-        assert!(matches!(slots.read(TenantId::new(7)).unwrap(), Slot::Empty));
+        let around = u64::MAX / SLOT_BYTES as u64 + 2;
+        for absent in [7, 1 << 56, 1 << 62, around, around + 1, u64::MAX - 1, u64::MAX] {
+            assert!(matches!(slots.read(TenantId::new(absent)).unwrap(), Slot::Empty), "{absent}");
+        }
 
         // The wrong master key, a slot copied to another place and a flipped bit are all refused.
         assert!(SlotFile::open(&path, master(2)).unwrap().read(two).is_err());

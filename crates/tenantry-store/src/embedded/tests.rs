@@ -9,11 +9,17 @@ use crate::{
         writers::WAITERS_MAX,
     },
 };
-use std::time::{Duration, Instant};
-use tenantry_auth::{Admin, Author, Authority, Credential, OperatorScope, Principal, Scope};
+use std::{
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+use tenantry_auth::{
+    Admin, Author, Authority, Credential, OperatorScope, Principal, Restriction, Role, Scope, Write,
+};
 use tenantry_types::{
-    CollectionName, CollectionSpec, DatabaseName, ErrorKind, Isolation, Limits, Location, RecordId,
-    RecordWrite, Selector, TenantName, TenantSpec, TenantState, Timestamp, WriteMode,
+    Clock, CollectionName, CollectionSpec, DatabaseName, ErrorKind, Isolation, Limits, Location,
+    Meter, RecordId, RecordWrite, Selector, TenantName, TenantSpec, TenantState, Timestamp,
+    UsageEvent, WriteMode,
 };
 
 pub(super) fn open() -> (tempfile::TempDir, Store) {
@@ -98,6 +104,129 @@ async fn the_purger_removes_nothing_that_lives() {
     }
     let name = DatabaseName::default_database();
     store.database(&scope, &name).await.expect("the tenant lives");
+    store.close();
+}
+
+/// So many thousands of them were before.
+fn messages(thousands: usize) -> Vec<UsageEvent> {
+    let first = thousands * UsageEvent::BATCH_MAX;
+    let event = |n: usize| UsageEvent::new(&n.to_string(), Meter::Messages, 1).unwrap();
+    (first..first + UsageEvent::BATCH_MAX).map(event).collect()
+}
+
+#[derive(Debug)]
+struct At(AtomicU64);
+
+impl Clock for At {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// More of what is over goes than comes, some at a time, and what was removed is not looked through.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_weeks_that_are_over_go_with_later_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let (begun, week) = (1_000_000_u64, 7 * 24 * 3_600_000);
+    let clock = Arc::new(At(AtomicU64::new(begun)));
+    let mut config = EmbeddedConfig::new(dir.path());
+    config.clock = clock.clone();
+    let store = Store::open_embedded(config).unwrap();
+    let scope = tenant(&store).await;
+    let installation = Prefix::of(TenantId::INSTALLATION);
+    let rows = || {
+        let db = inner(&store).db().unwrap();
+        db.scan(Space::Catalog, &keys::Event::all(installation), None).count()
+    };
+    store.report_usage(&scope, &messages(0), false).await.unwrap();
+    clock.0.store(begun + week, Ordering::SeqCst);
+    store.report_usage(&scope, &messages(1), false).await.unwrap();
+    assert_eq!(rows(), 2_000);
+    // The first week is over: 2 * 100 and 64 more go with each hundred that come.
+    clock.0.store(begun + 2 * week, Ordering::SeqCst);
+    for (n, left) in [(0, 1_836), (1, 1_672), (2, 1_508), (3, 1_400), (4, 1_500)] {
+        let some = &messages(2)[n * 100..(n + 1) * 100];
+        assert_eq!(store.report_usage(&scope, some, false).await.unwrap().counted, 100);
+        assert_eq!(rows(), left, "{n}");
+    }
+    // The clock has gone back, and so there are rows below those that went.
+    clock.0.store(begun, Ordering::SeqCst);
+    store.report_usage(&scope, &messages(0)[..10], false).await.unwrap();
+    assert_eq!(rows(), 1_510);
+    clock.0.store(begun + 2 * week, Ordering::SeqCst);
+    store.report_usage(&scope, &messages(3)[..1], false).await.unwrap();
+    assert_eq!(rows(), 1_501);
+    store.close();
+}
+
+/// However many tenants are reported about, one report is before whoever comes next.
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_of_all_tenants_are_one_of_those_who_wait_for_the_log() {
+    let (_dir, store) = open();
+    let (authority, principal, operator) = operator(&store).await;
+    let installation = inner(&store).tenancy.installation().await.unwrap();
+    let mut scopes = Vec::new();
+    for n in 0..10 {
+        let name = format!("t{n}");
+        let spec = TenantSpec::new(TenantName::parse(&name).unwrap());
+        let id = store.create_tenant(&operator, &spec).await.unwrap().id;
+        scopes.push(authority.authorize::<Admin>(&principal, id, &name).unwrap());
+    }
+    let (store, done) = (Arc::new(store), Arc::new(AtomicUsize::new(0)));
+    let logging = Arc::clone(&installation.writer).lock_owned().await;
+    let report = |scope: Scope<Admin>| {
+        let (store, done) = (Arc::clone(&store), Arc::clone(&done));
+        tokio::spawn(async move {
+            store.report_usage(&scope, &messages(0)[..1], false).await.unwrap();
+            done.fetch_add(1, Ordering::SeqCst);
+        })
+    };
+    let reports: Vec<_> = scopes.into_iter().map(report).collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let next = tokio::spawn({
+        let (writer, done) = (Arc::clone(&installation.writer), Arc::clone(&done));
+        async move {
+            let _logging = writer.lock_owned().await;
+            done.load(Ordering::SeqCst)
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(done.load(Ordering::SeqCst), 0);
+    drop(logging);
+    assert!(next.await.unwrap() <= 1);
+    for report in reports {
+        report.await.unwrap();
+    }
+    assert_eq!(done.load(Ordering::SeqCst), 10);
+    store.close();
+}
+
+/// Also more than one commit removes.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_go_with_their_tenant() {
+    let (_dir, store) = open();
+    let scope = tenant(&store).await;
+    let events = 3 * UsageEvent::BATCH_MAX;
+    for n in 0..3 {
+        store.report_usage(&scope, &messages(n), false).await.unwrap();
+    }
+    let installation = Prefix::of(TenantId::INSTALLATION);
+    let rows = || {
+        let all = [keys::Event::all(installation), keys::EventDay::all(installation)];
+        let db = inner(&store).db().unwrap();
+        all.map(|start| db.scan(Space::Catalog, &start, None).count())
+    };
+    assert_eq!(rows(), [events, 1]);
+    // In turns, between which others have theirs.
+    assert!(!inner(&store).purge_events(scope.tenant()).await.unwrap());
+    assert_eq!(rows(), [events - 2_000, 1]);
+    let (.., operator) = operator(&store).await;
+    store.delete_tenant(&operator, &TenantName::parse("a").unwrap()).await.unwrap();
+    let start = Instant::now();
+    while rows() != [0, 0] {
+        assert!(start.elapsed() < Duration::from_secs(20), "they are still there: {:?}", rows());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     store.close();
 }
 
@@ -189,6 +318,9 @@ async fn every_commit_removes_the_change_row_that_falls_out() {
         exceptions: tenantry_types::Exceptions::default(),
         settings: std::collections::BTreeMap::new(),
         created_at: Timestamp(0),
+        named_at: Timestamp(0),
+        made_by: None,
+        erase_at: None,
     };
     let origin = crate::tenancy::origin::Origins::of_nobody().of(info.id).unwrap();
     let key = inner(&store).tenancy.new_data_key();
@@ -287,14 +419,18 @@ async fn changes_that_wait_for_one_before_them_are_bounded() {
     let open = inner(&store).tenancy.open_tenant(scope.tenant()).await.unwrap().unwrap();
     let writing = open.writer.lock().await;
     let mut writes = tokio::task::JoinSet::new();
+    let written = Arc::new(AtomicUsize::new(0));
     for n in 0..WAITERS_MAX + 2 {
         let (store, scope, collection) = (Arc::clone(&store), scope.clone(), collection.clone());
+        let written = Arc::clone(&written);
         writes.spawn(async move {
             let record = RecordWrite::new(RecordId::parse(n.to_string()).unwrap());
             let record = RecordWrite { document: Some("text".into()), ..record };
             let mode = WriteMode::Upsert;
             let work = store.write(&scope, &collection, mode, vec![record]);
-            work.await.map(drop)
+            let done = work.await.map(drop);
+            written.fetch_add(1, Ordering::SeqCst);
+            done
         });
     }
     for _ in 0..2 {
@@ -308,12 +444,55 @@ async fn changes_that_wait_for_one_before_them_are_bounded() {
     let name = DatabaseName::parse("d").unwrap();
     let refused = store.create_database(&scope, &name).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Busy);
+    // Whoever changes a right comes after one of them, and not after all.
+    let keys = {
+        let (store, scope) = (Arc::clone(&store), scope.clone());
+        tokio::spawn(async move { store.create_key(&scope, new_key(Role::Read)).await })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let refused = written.load(Ordering::SeqCst);
     drop(writing);
+    keys.await.unwrap().unwrap();
+    let before = written.load(Ordering::SeqCst) - refused;
+    assert!(before < WAITERS_MAX / 4, "{before}");
     while let Some(written) = writes.join_next().await {
         written.unwrap().unwrap();
     }
     store.create_database(&scope, &name).await.unwrap();
     store.close();
+}
+
+/// Whoever revokes a key waits only so long for a change of a tenant apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_long_under_way_looks_at_its_right_again() {
+    let (_dir, store) = open();
+    let (authority, principal, operator) = operator(&store).await;
+    for (name, isolation) in [("a", Isolation::Shared), ("b", Isolation::Schema)] {
+        let new = TenantSpec::new(TenantName::parse(name).unwrap());
+        let spec = TenantSpec { isolation: Some(isolation), ..new };
+        let info = store.create_tenant(&operator, &spec).await.unwrap();
+        let admin: Scope<Admin> = authority.authorize(&principal, info.id, name).unwrap();
+        let (row, key) = store.create_key(&admin, new_key(Role::Write)).await.unwrap();
+        let tenancy = &inner(&store).tenancy;
+        let who =
+            authority.authenticate(Credential::Key(key), &store, tenancy.now()).await.unwrap();
+        let scope: Scope<Write> = authority.authorize(&who, info.id, name).unwrap();
+        let tenant = tenancy.open_tenant(info.id).await.unwrap().unwrap();
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        tenancy.stands_still(&scope, (&tenant, None), long_ago).await.unwrap();
+        store.revoke_key(&admin, row.id).await.unwrap();
+        tenancy.stands_still(&scope, (&tenant, None), Instant::now()).await.unwrap();
+        let again = tenancy.stands_still(&scope, (&tenant, None), long_ago).await;
+        // One that is not apart was waited for.
+        let kind = again.map_err(|error| error.kind());
+        let is_apart = isolation != Isolation::Shared;
+        assert_eq!(kind, if is_apart { Err(ErrorKind::Unauthenticated) } else { Ok(()) });
+    }
+    store.close();
+}
+
+fn new_key(role: Role) -> NewKey {
+    NewKey { role, restriction: Restriction::default(), label: String::new(), expires_at: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,13 +502,7 @@ async fn keys_of_many_pages_are_listed_once_each() {
     let mut made = Vec::new();
     for count in [255, 256, 257, 513] {
         while made.len() < count {
-            let key = NewKey {
-                role: tenantry_auth::Role::Read,
-                restriction: tenantry_auth::Restriction::default(),
-                label: String::new(),
-                expires_at: None,
-            };
-            made.push(store.create_key(&scope, key).await.unwrap().0.id);
+            made.push(store.create_key(&scope, new_key(Role::Read)).await.unwrap().0.id);
         }
         made.sort();
         let listed = store.keys(&scope).await.unwrap();

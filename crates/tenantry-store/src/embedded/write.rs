@@ -6,7 +6,7 @@ use super::{
     Embedded, Inner, Space, catalog,
     commit::Commit,
     complete, compute,
-    disk::{Body, DiskCollection, DiskStatistics, Statistics},
+    disk::{Body, DiskCollection, DiskStatistics, Kept, Statistics},
     hot::Hot,
     keys::{self, Tail},
     load::memory_estimate,
@@ -27,9 +27,11 @@ use crate::{
 };
 use rows::{Applied, Rows};
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tenantry_auth::{Author, CanWrite, Scope, Write};
-use tenantry_types::{CollectionNumber, Error, Filter, Result, Selector, WriteMode, WriteOutcome};
+use tenantry_types::{
+    CollectionNumber, Error, ErrorKind, Filter, RecordId, Result, Selector, WriteMode, WriteOutcome,
+};
 
 pub(super) use catalog::PARTITION;
 /// The number of the unnamed vector.
@@ -78,20 +80,19 @@ impl Inner {
         let tenant = self.tenancy.collection_tenant(scope, collection).await?;
         let bytes = batch.as_ref().map_or(0, |(records, _)| batch_bytes(records));
         let (_writing, view) = self.tenancy.writing(scope, &tenant, bytes).await?;
-        let most = self.tenancy.allowance(Some(&view), &tenant).await?.limits;
-        let most = most.records_per_collection;
+        let begun = Instant::now();
+        let most = self.tenancy.allowance(Some(&view), &tenant).await?;
         let db = view.into_files()?;
         let Some((records, attributes)) = batch.take() else {
             return Err(Error::internal("a batch was written twice"));
         };
-        let scope = scope.clone();
         let info = self.tenancy.present(&tenant, collection).await?;
         let number = info.number;
         let prepared = {
             let (inner, tenant, db) = (Arc::clone(self), Arc::clone(&tenant), Arc::clone(&db));
+            let scope = scope.clone();
             // A bound filter may read stored texts, which are larger than what is written.
-            let bound = scope.restriction().filter.as_ref();
-            let bytes = match bound {
+            let bytes = match &scope.restriction().filter {
                 Some(bound) if bound.needs_text() => usize::MAX,
                 _ => records.iter().map(weight).sum(),
             };
@@ -113,6 +114,7 @@ impl Inner {
         }
         // A deletion waits only so long for a tenant that lives apart.
         tenant.check_alive()?;
+        self.tenancy.stands_still(scope, (&tenant, None), begun).await?;
         self.submit(db, prepared.set).await?;
         let unapplied = self.hot.unapplied(&tenant, number);
         tenant.set_head(prepared.head);
@@ -152,6 +154,7 @@ impl Inner {
         // reopened.
         let bytes = selector_bytes(&select);
         let (_writing, _) = self.tenancy.writing(&scope, &tenant, bytes).await?;
+        let begun = Instant::now();
         let info = self.tenancy.present(&tenant, &collection).await?;
         let bound = scope.restriction().filter.as_ref();
         let by_ids = select.ids.is_some() && select.filter.is_none() && bound.is_none();
@@ -168,33 +171,29 @@ impl Inner {
                 compute(usize::MAX, all).await?
             }
             None => {
-                let db = self.data(&tenant).await?;
-                let mut found = Vec::new();
-                for id in select.ids.iter().flatten() {
-                    if let Some(ordinal) = ordinal_of(&db, &tenant, info.number, id.as_str())? {
-                        found.push((ordinal, id.as_str().to_owned()));
-                    }
-                }
-                found.sort_unstable();
-                found.dedup();
-                found
+                let (db, tenant) = (self.data(&tenant).await?, Arc::clone(&tenant));
+                let (number, most) = (info.number, limit.unwrap_or(usize::MAX));
+                // Bodies may be large, whatever their ids are.
+                compute(usize::MAX, move || doomed_cold(&db, &tenant, number, &select, most))
+                    .await?
             }
         };
         doomed.truncate(limit.unwrap_or(usize::MAX));
         if doomed.is_empty() {
             return Ok(0);
         }
+        self.tenancy.stands_still(&scope, (&tenant, None), begun).await?;
         let db = self.data(&tenant).await?;
         let commit = self.deletion(&tenant, &db, &info, &doomed, scope.author())?;
         self.tenancy.commit(&tenant, db.into(), commit).await?;
         let unapplied = self.hot.unapplied(&tenant, info.number);
         self.forget_codes(&tenant, info.number).await?;
         let count = doomed.len();
-        let bytes = doomed.iter().map(|(_, id)| size_of::<(u64, String)>() + id.len()).sum();
+        let bytes = doomed.iter().map(|one| size_of::<Doomed>() + one.id.len()).sum();
         self.hot
             .change(&tenant, info.number, (count > INLINE_CHANGES, bytes), move |partition| {
-                for (_, id) in &doomed {
-                    partition.remove(id);
+                for one in &doomed {
+                    partition.remove(&one.id);
                 }
             })
             .await;
@@ -207,15 +206,15 @@ impl Inner {
         tenant: &'a OpenTenant,
         db: &Db,
         info: &CollectionInfo,
-        doomed: &[(u64, String)],
+        doomed: &[Doomed],
         by: Author<'_>,
     ) -> Result<Commit<'a>> {
         let mut commit = self.tenancy.begin(tenant)?;
         let (prefix, collection, partition) = (tenant.prefix(), info.number.0, PARTITION);
-        let fields = info.fields();
-        for (ordinal, id) in doomed {
-            let ordinal = *ordinal;
-            let id = Tail(id.as_bytes());
+        let (fields, mut gone) = (info.fields(), Kept::default());
+        for one in doomed {
+            let (ordinal, id) = (one.ordinal, Tail(one.id.as_bytes()));
+            gone.add(one.bytes);
             commit.remove(Space::Data, keys::Id { collection, partition, id }.encode(prefix));
             commit
                 .remove(Space::Data, keys::Body { collection, partition, ordinal }.encode(prefix));
@@ -224,24 +223,35 @@ impl Inner {
                 commit.remove(Space::Data, key.encode(prefix));
             }
         }
-        let ordinals = doomed.iter().map(|(ordinal, _)| *ordinal).collect();
-        batch::note_deleted(&mut commit, info, statistics(db, tenant, info)?, ordinals, by);
+        let gone = (doomed.iter().map(|one| one.ordinal).collect(), gone);
+        batch::note_deleted(&mut commit, info, statistics(db, tenant, info)?, gone, by);
         Ok(commit)
     }
 }
 
-/// Ordinals and ids of the selected rows, in insertion order.
+/// A record that is to be deleted.
+struct Doomed {
+    ordinal: u64,
+    id: String,
+    /// What it takes, if it says so.
+    bytes: Option<u64>,
+}
+
+/// The selected rows, in insertion order.
 fn selected(
     hot: &Hot,
     pool: &Pool,
     select: &Selector,
     bound: Option<&Filter>,
-) -> Result<Vec<(u64, String)>> {
+) -> Result<Vec<Doomed>> {
     let partition = hot.read();
     let (tenant, weight) = hot.tenant();
     let mut turn = pool.turn_blocking(tenant, weight, Class::Request)?;
     let mut pace = Pace::blocking(&mut turn);
-    let row = |slot: u32| Some((partition.ordinal(slot)?, partition.row(slot)?.id.clone()));
+    let row = |slot: u32| {
+        let (ordinal, body) = (partition.ordinal(slot)?, partition.row(slot)?);
+        Some(Doomed { ordinal, id: body.id.clone(), bytes: body.logical_bytes() })
+    };
     Ok(match partition.select(select, bound, &mut pace)? {
         Selection::All => partition.all_slots().filter_map(row).collect(),
         Selection::Slots(slots) => slots.into_iter().filter_map(row).collect(),
@@ -319,4 +329,31 @@ pub(super) fn body(
         return Err(Error::corrupt("an id leads to another record"));
     }
     Ok(body)
+}
+
+/// What of a selector's ids is there, in a collection that is not in memory: of that only its body
+/// knows what it takes.
+fn doomed_cold(
+    db: &Db,
+    tenant: &OpenTenant,
+    collection: CollectionNumber,
+    select: &Selector,
+    most: usize,
+) -> Result<Vec<Doomed>> {
+    let mut found = BTreeMap::new();
+    for id in select.ids.iter().flatten().map(RecordId::as_str) {
+        if let Some(ordinal) = ordinal_of(db, tenant, collection, id)? {
+            found.insert(ordinal, id);
+        }
+    }
+    let of_one = |(ordinal, id): (u64, &str)| {
+        let bytes = match body(db, tenant, collection, ordinal, id) {
+            Ok(body) => body.logical_bytes(),
+            // One that is damaged can be deleted; one that cannot be read now may be whole.
+            Err(error) if error.kind() == ErrorKind::Corrupt => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Doomed { ordinal, id: id.to_owned(), bytes })
+    };
+    found.into_iter().take(most).map(of_one).collect()
 }

@@ -400,7 +400,7 @@ fn take(
             let changes = all.entry(collection).or_default();
             changes.ordinals.push(draft::signed(ordinal)?);
             changes.keys.push(IdKeys::new(tenant, CollectionNumber(collection)).of(&body.id));
-            changes.fields.push(fields::fields(body.metadata.as_deref()));
+            changes.fields.push(fields::fields(body.metadata.as_deref(), body.logical_bytes()));
             changes.ids.push(body.id.into_bytes());
             changes.bodies.push(sealed);
         }

@@ -229,7 +229,7 @@ impl Backend for Cluster {
         let key = keys::Head {}.encode(tenant.prefix());
         let row = self.counters(&place, tenant).await?;
         let head: DiskHead = tenant.open_row(&key, fence::counters(&row)?)?;
-        let head = head.into_head();
+        let head = head.into_head()?;
         tenant.catalog_is_at(head.sequence, asked);
         Ok(())
     }

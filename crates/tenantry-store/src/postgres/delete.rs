@@ -4,7 +4,7 @@ use super::{
     Inner,
     cluster::signed as signed_tenant,
     draft::{Draft, Slice, asked, signed_collection},
-    lines::{Line, another_record},
+    lines::{Line, Lines, another_record},
     reading::Reading,
     select::{Ask, Selected},
     statement::{Statement, Step},
@@ -13,7 +13,11 @@ use super::{
 use crate::{
     CollectionRef,
     tenancy::{
-        batch::note_deleted, complete, disk::Stamp, tenants::OpenTenant, writers::selector_bytes,
+        batch::note_deleted,
+        complete,
+        disk::{Kept, Stamp},
+        tenants::OpenTenant,
+        writers::selector_bytes,
     },
 };
 use std::sync::Arc;
@@ -74,7 +78,7 @@ impl Inner {
             let data = |draft: &mut Draft| {
                 let of_ids = ask.ids.is_some();
                 Ok(Some(if of_ids {
-                    draft.ordinals(&conditions, &Order::Insertion, slice)?
+                    draft.ordinals(&conditions, &Order::Insertion, slice, true)?
                 } else {
                     draft.packed_ordinals(&conditions, limit.min(DOOMED_MAX + 1))?
                 }))
@@ -93,10 +97,14 @@ impl Inner {
             } else {
                 None
             };
-            let begun = self.changing_locked(scope, &tenant, collection, held, false, |_| Ok(None));
-            let begun = begun.await?;
+            let kept = |draft: &mut Draft| {
+                Ok(found.as_ref().map(|(doomed, _)| draft.kept(doomed.as_slice())))
+            };
+            let begun = self.changing_locked(scope, &tenant, collection, held, false, kept).await?;
             let doomed = match found {
-                Some((doomed, stamp)) if is_same(stamp, begun.statistics.stamp) => doomed,
+                Some((ordinals, stamp)) if is_same(stamp, begun.statistics.stamp) => {
+                    Doomed { ordinals, gone: kept_in(&begun.lines)? }
+                }
                 // Nobody of this node can have been it: the writer lock is held.
                 Some(_) => {
                     writing = Some(begun.into_lock());
@@ -106,7 +114,9 @@ impl Inner {
                 None => {
                     let mut within =
                         Reading::new(self, &tenant, collection).await?.within(&begun.view);
-                    select_all(&mut within, &ask, limit).await?
+                    let ordinals = select_all(&mut within, &ask, limit).await?;
+                    let gone = kept_of(&mut within, &ordinals).await?;
+                    Doomed { ordinals, gone }
                 }
             };
             return self.delete_these(scope, &tenant, begun, doomed).await;
@@ -119,9 +129,10 @@ impl Inner {
         scope: &Scope<Write>,
         tenant: &Arc<OpenTenant>,
         begun: Changing<'_>,
-        doomed: Vec<i64>,
+        doomed: Doomed,
     ) -> Result<usize> {
-        let Changing { writing: _writing, view, info, statistics, .. } = begun;
+        let Doomed { ordinals: doomed, gone } = doomed;
+        let Changing { writing: _writing, view, info, statistics, looked_at, .. } = begun;
         if doomed.is_empty() {
             return Ok(0);
         }
@@ -133,7 +144,7 @@ impl Inner {
         let ordinals = doomed.iter().map(|ordinal| ordinal.cast_unsigned()).collect();
         let before = statistics.records;
         let mut commit = self.tenancy.begin(tenant)?;
-        note_deleted(&mut commit, &info, statistics, ordinals, scope.author());
+        note_deleted(&mut commit, &info, statistics, (ordinals, gone), scope.author());
         let every = Include { vector: true, vectors: true, ..Include::default() };
         let (fields, _) = asked(&info, every);
         let place = view.home().clone();
@@ -149,6 +160,7 @@ impl Inner {
             Step::Run(statement(RECORDS, doomed)),
         ];
         let (set, head) = commit.finish();
+        let view = self.stands_still(scope, tenant, view, looked_at).await?;
         self.submit_with(view, set, steps).await?;
         tenant.set_head(head);
         let after = before.saturating_sub(count as u64);
@@ -174,23 +186,51 @@ fn is_same(one: Option<Stamp>, other: Option<Stamp>) -> bool {
 /// changes.
 const DOOMED_MAX: usize = 4_000_000;
 
+/// Records that are to be deleted, and what they take.
+#[derive(Default)]
+struct Doomed {
+    ordinals: Vec<i64>,
+    gone: Kept,
+}
+
+/// The answer to [`Draft::kept`].
+fn kept_in(lines: &Lines) -> Result<Kept> {
+    lines.records.first().map(Line::kept_of_all).transpose().map(Option::unwrap_or_default)
+}
+
+async fn kept_of(within: &mut Reading<'_>, ordinals: &[i64]) -> Result<Kept> {
+    let (place, number, tenant) = (within.place.clone(), within.number(), within.tenant);
+    let asked = within.ask(|_| {
+        let mut draft = Draft::new(tenant, number)?;
+        let data = draft.kept(ordinals);
+        Ok(draft.finish(&place, "", Some(&data)))
+    });
+    let asked = asked.await;
+    let answer = within.settled(asked).await?;
+    let (lines, _) = answer.ok_or_else(|| Error::internal("records change within a change"))?;
+    kept_in(&lines)
+}
+
 /// The ordinals; the ids that led to them are those that were asked for.
-fn doomed(ask: &Ask, records: &[Line]) -> Result<Vec<i64>> {
+fn doomed(ask: &Ask, records: &[Line]) -> Result<Doomed> {
     let Some(ids) = &ask.ids else {
         let packed = records.first().map(Line::bytes).transpose()?.flatten().unwrap_or_default();
         let (ordinals, rest) = packed.as_chunks();
         if records.len() > 1 || !rest.is_empty() {
             return Err(Error::corrupt("the database answers with half an ordinal"));
         }
-        return Ok(ordinals.iter().map(|ordinal| i64::from_be_bytes(*ordinal)).collect());
+        let gone = records.first().map(Line::kept_of_all).transpose()?.unwrap_or_default();
+        let ordinals = ordinals.iter().map(|ordinal| i64::from_be_bytes(*ordinal)).collect();
+        return Ok(Doomed { ordinals, gone });
     };
-    let mut doomed = Vec::with_capacity(records.len());
+    let mut doomed = Doomed::default();
     for line in records {
         let id = line.bytes()?.and_then(|id| std::str::from_utf8(id).ok());
         if !id.is_some_and(|id| ids.contains(id)) {
             return Err(another_record());
         }
-        doomed.push(line.signed_ordinal()?);
+        doomed.ordinals.push(line.signed_ordinal()?);
+        doomed.gone.add(line.kept()?);
     }
     Ok(doomed)
 }

@@ -5,6 +5,7 @@
 
 use super::{
     cluster::Place,
+    fields::KEPT,
     filter,
     statement::{Statement, Value},
 };
@@ -32,6 +33,10 @@ pub(super) mod part {
     /// A number.
     pub(in super::super) const COUNT: i16 = 3;
 }
+
+/// What records `o` take that say so, and how many do not.
+const SUM: &str = "coalesce(sum(o.kept), 0)::bigint";
+const SILENT: &str = "count(*) FILTER (WHERE o.kept IS NULL)";
 
 /// Sealed bytes of records in one answer of the server, except for the first record.
 pub(super) const PAGE_BYTES: i64 = 8 << 20;
@@ -214,13 +219,16 @@ impl Draft {
         self.records(&page, fields)
     }
 
-    /// Ordinals and ids of a slice of a selection, in its order.
+    /// Ordinals and ids of a slice of a selection, in its order. Where it is asked for, `total` is what
+    /// each takes, or -1.
     pub(super) fn ordinals(
         &mut self,
         conditions: &Conditions<'_>,
         order: &Order,
         slice: Slice,
+        with_kept: bool,
     ) -> Result<String> {
+        let kept = if with_kept { KEPT } else { "0" };
         // Ids are wanted only where keyed hashes of them led here.
         let id = if conditions.keys.is_some() { "r.id" } else { "NULL::bytea" };
         let (source, conditions) = (self.source(conditions), self.conditions(conditions)?);
@@ -229,13 +237,14 @@ impl Draft {
         Ok(format!(
             "SELECT {part}::smallint AS part, row_number() OVER () AS n, o.ordinal, o.tenant, \
              o.collection, 0::real AS distance, o.id AS bytes, NULL::smallint[] AS fields, \
-             NULL::bytea[] AS vectors, 0::bigint AS total FROM (SELECT r.tenant, r.collection, \
-             r.ordinal, {id} AS id FROM {source} WHERE {conditions} ORDER BY {order} {slice}) o",
+             NULL::bytea[] AS vectors, coalesce(o.kept, -1)::bigint AS total FROM (SELECT r.tenant, \
+             r.collection, r.ordinal, {id} AS id, {kept} AS kept FROM {source} WHERE {conditions} ORDER BY {order} {slice}) o",
             part = part::RECORD
         ))
     }
 
-    /// The first `limit` ordinals of a selection in one row, 8 bytes each, big-endian.
+    /// The first `limit` ordinals of a selection in one row, 8 bytes each, big-endian. `total` is what
+    /// all of them take that say so, `n` the number of the others.
     pub(super) fn packed_ordinals(
         &mut self,
         conditions: &Conditions<'_>,
@@ -244,15 +253,28 @@ impl Draft {
         let (source, conditions) = (self.source(conditions), self.conditions(conditions)?);
         let limit = self.bind(signed_count(limit), Type::INT8);
         Ok(format!(
-            "SELECT {part}::smallint AS part, 1::bigint AS n, 0::bigint AS ordinal, \
+            "SELECT {part}::smallint AS part, {SILENT} AS n, 0::bigint AS ordinal, \
              o.tenant, o.collection, 0::real AS distance, \
              string_agg(int8send(o.ordinal), ''::bytea ORDER BY o.ordinal) AS bytes, \
-             NULL::smallint[] AS fields, NULL::bytea[] AS vectors, 0::bigint AS total \
-             FROM (SELECT r.tenant, r.collection, r.ordinal FROM {source} \
+             NULL::smallint[] AS fields, NULL::bytea[] AS vectors, {SUM} AS total \
+             FROM (SELECT r.tenant, r.collection, r.ordinal, {KEPT} AS kept FROM {source} \
              WHERE {conditions} ORDER BY r.ordinal LIMIT {limit}) o \
              GROUP BY o.tenant, o.collection",
             part = part::RECORD
         ))
+    }
+
+    /// What these take, as [`Draft::packed_ordinals`] says it.
+    pub(super) fn kept(&mut self, ordinals: &[i64]) -> String {
+        let ordinals = self.bind(ordinals.to_vec(), Type::INT8_ARRAY);
+        format!(
+            "SELECT {part}::smallint AS part, {SILENT} AS n, 0::bigint AS ordinal, $1 AS tenant, \
+             $2 AS collection, 0::real AS distance, NULL::bytea AS bytes, \
+             NULL::smallint[] AS fields, NULL::bytea[] AS vectors, {SUM} AS total \
+             FROM (SELECT {KEPT} AS kept FROM {{schema}}.records r WHERE r.tenant = $1 \
+             AND r.collection = $2 AND r.ordinal = ANY ({ordinals})) o",
+            part = part::RECORD
+        )
     }
 
     fn slice(&mut self, slice: Slice) -> String {

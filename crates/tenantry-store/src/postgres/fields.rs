@@ -9,6 +9,9 @@
 //! | text, and each key | string, escaped where jsonb has no such character |
 //! | list | object of at most one array: `{"i": [1, 2]}`, and `b`, `f`, `s`; an empty list is `{}` |
 //!
+//! Beside them is what the whole record takes in bytes, under a key that no metadata has
+//! ([`KEPT`]), so that whoever deletes records need not open them.
+//!
 //! Numbers of jsonb are `numeric`: exact, and with room for every float. The record's sealed body
 //! holds the exact values and their kinds; nothing is ever read back from here. Text is compared
 //! by bytes in UTF-8, so the database must have that encoding.
@@ -19,9 +22,16 @@ use tenantry_types::{Metadata, Value};
 /// The kinds of elements, and the names of their arrays.
 const KINDS: [&str; 4] = ["b", "i", "f", "s"];
 
-/// The clear form of a record's metadata: the text of a jsonb object.
-pub(crate) fn fields(metadata: Option<&Metadata>) -> String {
+/// Where [`fields`] says what the record takes, as SQL: what [`key_text`] makes has no U+0001 alone.
+pub(super) const KEPT: &str = "(r.fields ->> E'\\x01')::bigint";
+
+/// The clear form of a record's metadata, and what all of the record takes if it is known: the text of
+/// a jsonb object.
+pub(crate) fn fields(metadata: Option<&Metadata>, kept: Option<u64>) -> String {
     let mut json = String::from("{");
+    if let Some(bytes) = kept {
+        write!(json, "\"\\u0001\":{bytes}").expect("a String takes everything");
+    }
     for (key, value) in metadata.into_iter().flatten() {
         if json.len() > 1 {
             json.push(',');
@@ -168,12 +178,13 @@ mod tests {
     use super::*;
 
     fn of(value: Value) -> String {
-        fields(Some(&Metadata::from([("k".into(), value)])))
+        fields(Some(&Metadata::from([("k".into(), value)])), None)
     }
 
     #[test]
     fn values_have_one_spelling() {
-        assert_eq!(fields(None), "{}");
+        assert_eq!(fields(None, None), "{}");
+        assert_eq!(fields(None, Some(7)), r#"{"\u0001":7}"#);
         assert_eq!(of(Value::Bool(true)), r#"{"k":true}"#);
         assert_eq!(of(Value::Int(i64::MIN)), r#"{"k":-9223372036854775808}"#);
         assert_eq!(of(Value::Float(-0.0)), r#"{"k":0}"#);
@@ -201,7 +212,9 @@ mod tests {
         assert_eq!(key_text("a\0b\u{1}"), "a\u{1}\u{1}b\u{1}\u{2}");
         let metadata =
             Metadata::from([(String::new(), Value::Int(1)), ("\0".into(), Value::Int(2))]);
-        assert_eq!(fields(Some(&metadata)), r#"{"":1,"\u0001\u0001":2}"#);
+        assert_eq!(fields(Some(&metadata), None), r#"{"":1,"\u0001\u0001":2}"#);
+        let one = Metadata::from([("\u{1}".into(), Value::Int(1))]);
+        assert_eq!(fields(Some(&one), Some(9)), r#"{"\u0001":9,"\u0001\u0002":1}"#);
         assert_eq!(equal_to("\0", &Value::Int(2)).as_deref(), Some(r#"{"\u0001\u0001":2}"#));
         assert_eq!(with_element("k", &Value::Int(2)).as_deref(), Some(r#"{"k":{"i":[2]}}"#));
         assert_eq!(equal_to("k", &Value::List(Vec::new())), None);

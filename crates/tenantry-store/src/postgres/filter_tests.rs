@@ -177,7 +177,8 @@ impl Server {
             "SET search_path = pg_catalog, pg_temp; SET jit = off; \
              CREATE TEMPORARY TABLE records (ordinal bigint PRIMARY KEY, fields jsonb NOT NULL)",
         );
-        let clear = server.items.iter().map(|(metadata, _)| fields(metadata.as_ref())).collect();
+        let clear =
+            server.items.iter().map(|(metadata, _)| fields(metadata.as_ref(), Some(7))).collect();
         let clear = [Param::Texts(clear)];
         server.rows(
             "INSERT INTO records SELECT n - 1, f::jsonb FROM unnest($1::text[]) \

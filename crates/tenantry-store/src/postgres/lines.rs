@@ -9,7 +9,7 @@ use crate::{
     tenancy::{
         answer::{Records, finite},
         catalog::PARTITION,
-        disk::{Body, DiskCollection, DiskStatistics, Statistics},
+        disk::{Body, DiskCollection, DiskStatistics, Kept, Statistics},
         keys,
         tenants::OpenTenant,
     },
@@ -68,6 +68,16 @@ impl Line {
 
     pub(super) fn total(&self) -> Result<u64> {
         self.count(Column::Total)
+    }
+
+    /// What the record takes, if it says so.
+    pub(super) fn kept(&self) -> Result<Option<u64>> {
+        Ok(u64::try_from(self.get::<i64>(Column::Total)?).ok())
+    }
+
+    /// What several take.
+    pub(super) fn kept_of_all(&self) -> Result<Kept> {
+        Ok(Kept { bytes: self.total()?, silent: self.n()? })
     }
 
     pub(super) fn bytes(&self) -> Result<Option<&[u8]>> {

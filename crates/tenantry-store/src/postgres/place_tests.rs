@@ -52,6 +52,29 @@ async fn a_schema_is_made_and_removed_any_number_of_times() {
     .await;
 }
 
+/// Names are hashes, so two installations may have one in common, however unlikely that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_of_another_installation_is_not_taken_for_ones_own() {
+    Stand::with(async |one| {
+        Stand::with(async move |two| {
+            let (mine, theirs) = (one.set_up().await, two.set_up().await);
+            let mut admin = connect(&mine.database_admin_url).await.unwrap();
+            let place = one.place(7);
+            make_schema(&mut admin, &one.names, &place, (TENANT, anybody)).await.unwrap();
+            let mut other = connect(&theirs.database_admin_url).await.unwrap();
+            assert!(make_schema(&mut other, &two.names, &place, (TENANT, anybody)).await.is_err());
+            assert_eq!(exists(&other, &place).await, (true, false, false));
+            assert!(drop_schema(&mut other, &place, TENANT, anybody).await.is_err());
+            assert_eq!(exists(&admin, &place).await, (true, true, false));
+            let sql = "SELECT pg_has_role($1, $2, 'MEMBER')";
+            let row = admin.query_one(sql, &[&two.names.service(), &place.as_str()]).await;
+            assert!(!row.unwrap().get::<_, bool>(0));
+        })
+        .await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenants_role_reaches_its_own_tables_only() {
     Stand::with(async |stand| {

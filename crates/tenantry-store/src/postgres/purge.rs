@@ -32,6 +32,8 @@ use tokio_postgres::types::Type;
 
 /// Rows of a table removed in one transaction.
 const CHUNK: i64 = 2_000;
+/// Pieces of one note that are removed before it is the next one's turn.
+const PIECES_MAX: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const INSTALLATION: TenantId = TenantId::INSTALLATION;
 
@@ -43,6 +45,10 @@ const REMOVE_KEYS: &str = "WITH gone AS (DELETE FROM {schema}.catalog \
      SELECT count(*) FROM gone";
 const REMOVE_RANGE: &str = "DELETE FROM {schema}.catalog WHERE tenant = $1 AND family = $2 \
      AND key >= $3 AND ($4::bytea IS NULL OR key < $4)";
+const REMOVE_SOME: &str = "WITH gone AS (DELETE FROM {schema}.catalog WHERE tenant = $1 \
+     AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.catalog WHERE tenant = $1 AND family = $2 \
+     AND key >= $3 AND ($4::bytea IS NULL OR key < $4) LIMIT $5)) RETURNING 1) \
+     SELECT count(*) FROM gone";
 const REMOVE_ALL: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
      AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} WHERE tenant = $1 LIMIT $2)) \
      RETURNING 1) SELECT count(*) FROM gone";
@@ -168,6 +174,7 @@ async fn purge_notes(shared: &Arc<Shared>, notes: Notes) -> Result<()> {
     let mut outcome = Ok(());
     let is_root = notes.whose == INSTALLATION;
     let mut seen = HashSet::new();
+    let (mut pieces, mut is_more) = (0, false);
     while !shared.is_closed() {
         let place = &notes.place;
         let view = PgView::writing(shared, place.clone());
@@ -185,7 +192,12 @@ async fn purge_notes(shared: &Arc<Shared>, notes: Notes) -> Result<()> {
             if is_root {
                 shared.purging.keep(&seen);
             }
-            return outcome;
+            if !is_more {
+                return outcome;
+            }
+            // All others had their turn.
+            (after, is_more) = (Vec::new(), false);
+            continue;
         };
         let note = match note(&rest) {
             Ok(note) => note,
@@ -202,13 +214,17 @@ async fn purge_notes(shared: &Arc<Shared>, notes: Notes) -> Result<()> {
             continue;
         }
         match piece(shared, &notes, view, &rest, &note).await {
-            Ok(Piece::More) => continue,
+            Ok(Piece::More) if pieces + 1 < PIECES_MAX => {
+                pieces += 1;
+                continue;
+            }
+            Ok(Piece::More) => is_more = true,
             Ok(Piece::Last) if is_root => shared.purging.paid(debt),
             Ok(Piece::Last | Piece::Left) => {}
             Err(why) if is_root => shared.purging.failed(debt, &why),
             Err(why) => outcome = outcome.and(Err(why)),
         }
-        after = rest;
+        (after, pieces) = (rest, 0);
     }
     outcome
 }
@@ -229,6 +245,12 @@ async fn piece(
     }
     lives_not(&notes.place, &view, note).await?;
     let mut steps = vec![Step::Enter(notes.place.right(notes.whose))];
+    if note.collection == 0 && remove_events(shared, &view, tenant).await? > 0 {
+        // Before its place: whether that can be reached does not matter to them.
+        steps.push(remove_notes(notes, Vec::new()));
+        commit_steps(view, steps, 0).await?;
+        return Ok(Piece::More);
+    }
     let removed = if note.collection == 0 {
         let installation = Prefix::of(INSTALLATION);
         let place = keys::Place { tenant: note.tenant }.encode(installation);
@@ -245,6 +267,8 @@ async fn piece(
             steps.extend(gone.iter().filter_map(|key| remove_range(&notes.place, 0, key)));
         }
         steps.extend(remove_range(&notes.place, 0, &moved));
+        let day = keys::EventDay { tenant: note.tenant }.encode(installation);
+        steps.extend(remove_range(&notes.place, 0, &day));
         remove_of_tenant(shared, &view, tenant).await?
     } else {
         remove_of_collection(&notes.place, &view, tenant, note.collection).await?
@@ -256,12 +280,7 @@ async fn piece(
         steps.truncate(1);
     }
     let gone = if is_done { vec![rest.to_vec()] } else { Vec::new() };
-    steps.push(Step::Run(
-        Statement::new(notes.place.text(REMOVE_KEYS))
-            .with(notes.number, Type::INT8)
-            .with(i16::from(keys::Purge::FAMILY), Type::INT2)
-            .with(gone, Type::BYTEA_ARRAY),
-    ));
+    steps.push(remove_notes(notes, gone));
     let proof = steps.len() - 2;
     commit_steps(view, steps, proof).await?;
     if has_graphs {
@@ -273,6 +292,23 @@ async fn piece(
         shared.remove_graphs(&notes.located, &notes.place, tenant, note.collection).await?;
     }
     Ok(if is_done { Piece::Last } else { Piece::More })
+}
+
+fn remove_notes(notes: &Notes, gone: Vec<Vec<u8>>) -> Step {
+    let statement = Statement::new(notes.place.text(REMOVE_KEYS))
+        .with(notes.number, Type::INT8)
+        .with(i16::from(keys::Purge::FAMILY), Type::INT2)
+        .with(gone, Type::BYTEA_ARRAY);
+    Step::Run(statement)
+}
+
+/// Removes a piece of what was reported of a tenant that is gone; how many that were. Nobody reports
+/// anything of a tenant whose row is gone.
+async fn remove_events(shared: &Arc<Shared>, view: &PgView, tenant: TenantId) -> Result<i64> {
+    let root = shared.root()?;
+    let events = keys::events_of(Prefix::of(INSTALLATION), tenant);
+    let some = || remove_some(root, &events).into_iter().collect();
+    largest(&view.run(root, INSTALLATION, some).await?)
 }
 
 /// Where a deleted tenant may have left something apart, and whether that was ever made: where it
@@ -528,6 +564,18 @@ fn remove_range(place: &Place, tenant: i64, start: &[u8]) -> Option<Step> {
         .with(i16::from(*head.last()?), Type::INT2)
         .with(rest.to_vec(), Type::BYTEA)
         .with(behind(rest), Type::BYTEA);
+    Some(Step::Run(statement))
+}
+
+/// Removes some of the installation's rows whose key starts so.
+fn remove_some(place: &Place, start: &[u8]) -> Option<Step> {
+    let (head, rest) = start.split_at_checked(PREFIX_BYTES)?;
+    let statement = Statement::new(place.text(REMOVE_SOME))
+        .with(0_i64, Type::INT8)
+        .with(i16::from(*head.last()?), Type::INT2)
+        .with(rest.to_vec(), Type::BYTEA)
+        .with(behind(rest), Type::BYTEA)
+        .with(CHUNK, Type::INT8);
     Some(Step::Run(statement))
 }
 

@@ -63,7 +63,7 @@ impl Inner {
             }
         };
         let (cpu, waited) = (reading.cpu, reading.waited);
-        let explain = Explain { searches, allowed, cpu, waited, hot: true };
+        let explain = Explain { searches, allowed, cpu, waited: Some(waited), hot: true };
         Ok(Answer::new(reading.origin(), Found { hits, explain }))
     }
 }

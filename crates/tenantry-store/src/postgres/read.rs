@@ -259,7 +259,7 @@ pub(super) async fn ordinals(
     let (lines, _) = reading
         .ask(|_| {
             let mut draft = Draft::new(&tenant, number)?;
-            let data = draft.ordinals(conditions, order, slice)?;
+            let data = draft.ordinals(conditions, order, slice, false)?;
             Ok(draft.finish(&place, "", Some(&data)))
         })
         .await?;

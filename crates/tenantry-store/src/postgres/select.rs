@@ -13,9 +13,6 @@ use std::{collections::HashSet, sync::Arc};
 use tenantry_index::CompiledFilter;
 use tenantry_types::{Filter, Order, Result, Selector};
 
-/// Sealed bytes of a record whose text may be long, as texts are sealed after they were compressed.
-const LONG_TEXT: usize = 16 << 10;
-
 /// What a selector and a key's bound filter ask for.
 pub(super) struct Ask {
     pub(super) ids: Option<Arc<HashSet<String>>>,
@@ -119,12 +116,9 @@ impl Ask {
     ) -> Result<Vec<i64>> {
         let (tenant, number) = (Arc::clone(reading.tenant), reading.number());
         let (filters, ids) = (Arc::clone(filters), self.ids.clone());
-        // One regular expression on one long text may take long: then a place is left to others.
-        let is_long = lines.iter().any(|line| line.weight() > LONG_TEXT);
-        let class = if is_long { Class::Background } else { Class::Request };
         // How long a text is, its sealed bytes do not tell.
         reading
-            .work(usize::MAX, class, move |pace| {
+            .work(usize::MAX, Class::Request, move |pace| {
                 let mut passed = Vec::new();
                 for line in &lines {
                     let body = line.body(&tenant, number)?;

@@ -219,7 +219,7 @@ impl Sorted {
             all.insert(slot, (Space::Catalog, None));
             all.insert(keys::Head {}.encode(Prefix::of(tenant)), (Space::Data, None));
         }
-        let mut sorted = Self { rows: BTreeMap::new(), born, takes: false, witness: None };
+        let mut sorted = Self { rows: BTreeMap::new(), born, takes: set.takes, witness: None };
         for (key, (space, row)) in all {
             sorted.add(view, space, &key, row)?;
         }
@@ -308,7 +308,7 @@ fn without_repeats(mut entered: Right, steps: Vec<Step>) -> (Vec<Step>, usize) {
 
 /// Rows that are written once, under a number that is given once.
 fn is_once(family: u8) -> bool {
-    matches!(family, keys::Audit::FAMILY | keys::Change::FAMILY)
+    matches!(family, keys::Audit::FAMILY | keys::Change::FAMILY | keys::Event::FAMILY)
 }
 
 impl Rows {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    NewKey, PostgresConfig, Store, TenantChange,
+    MemberChange, NewKey, NewMember, PostgresConfig, Store, TenantChange,
     postgres::{DatabaseUrl, Inner, stand::Stand},
     tenancy::{Backend as _, master::MasterKey, place::Placement, tenants::OpenTenant},
 };
@@ -76,7 +76,7 @@ async fn a_right_is_looked_up_in_the_transaction_that_is_there() {
         let keyed = Authority::new();
         let who = keyed.authenticate(Credential::Key(key), &world.store, Timestamp(0)).await;
         let standing =
-            keyed.authorize::<Admin>(&who.unwrap(), tenant.id(), "t").unwrap().standing();
+            keyed.authorize::<Admin>(&who.unwrap(), tenant.id(), "t").unwrap().standing().clone();
         let tenancy = &inner.tenancy;
         let view = tenancy.change(&tenant).await.unwrap();
         let shared = &inner.shared;
@@ -88,9 +88,9 @@ async fn a_right_is_looked_up_in_the_transaction_that_is_there() {
         while shared.watch.is_trusted() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let refused = tenancy.stands(standing, Some(&tenant), None).await.unwrap_err();
+        let refused = tenancy.stands(&standing, Some(&tenant), None).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Unavailable);
-        tenancy.stands(standing, Some(&tenant), Some(&view)).await.unwrap();
+        tenancy.stands(&standing, Some(&tenant), Some(&view)).await.unwrap();
         assert!(shared.watch.is_trusted());
         // What others commit meanwhile is seen.
         let client = world.stand.superuser(world.stand.names.database()).await;
@@ -98,7 +98,7 @@ async fn a_right_is_looked_up_in_the_transaction_that_is_there() {
         let values: [&(dyn ToSql + Sync); 2] =
             [&i16::from(keys::Key::FAMILY), &row.id.bytes().as_slice()];
         assert_eq!(client.execute(gone, &values).await.unwrap(), 1);
-        let refused = tenancy.stands(standing, Some(&tenant), Some(&view)).await.unwrap_err();
+        let refused = tenancy.stands(&standing, Some(&tenant), Some(&view)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Unauthenticated);
         // The view is as good as before.
         let key = odd_row(&tenant);
@@ -169,7 +169,18 @@ async fn what_takes_a_right_away_raises_the_epoch_and_nothing_else_does() {
         let spec = CollectionSpec::new(tenantry_types::CollectionName::parse("c").unwrap());
         let made = store.create_collection(&scope, &database, &spec, false).await.unwrap();
         store.delete_collection(&scope, &made.0).await.unwrap();
+        let alice = tenantry_auth::UserName::parse("login/alice").unwrap();
+        let role = tenantry_auth::MemberRole::Member;
+        let new =
+            NewMember { user: alice.clone(), role, groups: Vec::new(), email: None, name: None };
+        store.add_member(&scope, &new).await.unwrap();
         assert_eq!(world.epoch().await, before);
+        let change = MemberChange { is_suspended: Some(true), ..MemberChange::default() };
+        store.change_member(&scope, &alice, &change).await.unwrap();
+        assert_eq!(world.epoch().await, before + 1);
+        store.remove_member(&scope, &alice).await.unwrap();
+        assert_eq!(world.epoch().await, before + 2);
+        let before = before + 2;
         store.revoke_key(&scope, key.id).await.unwrap();
         assert_eq!(world.epoch().await, before + 1);
         store.revoke_operator_key(operator, root.id).await.unwrap();

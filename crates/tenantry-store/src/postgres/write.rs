@@ -31,10 +31,12 @@ use crate::{
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Instant,
 };
 use tenantry_auth::{Scope, Write};
 use tenantry_types::{
-    CollectionNumber, Error, ErrorKind, Filter, RecordWrite, Result, WriteMode, WriteOutcome,
+    Allowance, CollectionNumber, Error, ErrorKind, Filter, RecordWrite, Result, WriteMode,
+    WriteOutcome,
 };
 use tokio::sync::MutexGuard;
 use tokio_postgres::types::Type;
@@ -95,7 +97,8 @@ impl Inner {
         let change = self.changing(scope, &tenant, collection, held, |draft| {
             Ok(Some(existing(draft, &keys, needs_bodies)))
         });
-        let Changing { writing: _writing, view, info, statistics, most, lines } = change.await?;
+        let Changing { writing: _writing, view, info, statistics, most, lines, looked_at } =
+            change.await?;
         let met = Met::of(lines, records, needs_bodies)?;
         let Some((records, attributes)) = batch.take() else {
             return Err(Error::internal("a batch was written twice"));
@@ -129,6 +132,7 @@ impl Inner {
             let vector = facts.as_ref().and_then(|facts| facts.vector.as_ref());
             rows.into_steps(view.home(), &tenant, number, vector)?
         };
+        let view = self.stands_still(scope, &tenant, view, looked_at).await?;
         self.submit_with(view, set, steps).await?;
         tenant.set_head(head);
         self.shared.graphs.notice(&tenant, &info, records);
@@ -145,9 +149,11 @@ pub(super) struct Changing<'t> {
     pub(super) view: PgView,
     pub(super) info: CollectionInfo,
     pub(super) statistics: Statistics,
-    /// Records that a collection of the tenant may have.
-    pub(super) most: u64,
+    /// What the tenant may have.
+    pub(super) most: Allowance,
     pub(super) lines: Lines,
+    /// When the right was looked at.
+    pub(super) looked_at: Instant,
 }
 
 impl<'t> Changing<'t> {
@@ -200,7 +206,8 @@ impl Inner {
         // A revocation takes the same lock.
         let view = SiteView::from(view);
         self.tenancy.stands(scope.standing(), Some(tenant), Some(&view)).await?;
-        let limits = self.tenancy.allowance(Some(&view), tenant).await?.limits;
+        let looked_at = Instant::now();
+        let most = self.tenancy.allowance(Some(&view), tenant).await?;
         let view = view.into_postgres()?;
         let rows = answers.into_iter().next_back().unwrap_or_default();
         let lines = Lines::of(rows, tenant, number)?;
@@ -212,8 +219,20 @@ impl Inner {
                 tenant.id()
             ))
         })?;
-        let most = limits.records_per_collection;
-        Ok(Changing { writing, view, info, statistics, most, lines })
+        Ok(Changing { writing, view, info, statistics, most, lines, looked_at })
+    }
+
+    /// [`Tenancy::stands_still`](crate::tenancy::Tenancy::stands_still) before this view is committed.
+    pub(super) async fn stands_still(
+        &self,
+        scope: &Scope<Write>,
+        tenant: &OpenTenant,
+        view: PgView,
+        looked_at: Instant,
+    ) -> Result<PgView> {
+        let view = SiteView::from(view);
+        self.tenancy.stands_still(scope, (tenant, Some(&view)), looked_at).await?;
+        view.into_postgres()
     }
 }
 
@@ -341,7 +360,7 @@ impl BatchPlace for Columns<'_> {
         let Put { collection: _, ordinal, is_new, body, vectors } = put;
         let number = signed(ordinal)?;
         let sealed = commit.seal(&self.body_key(ordinal), &body.encode());
-        let fields = fields::fields(body.metadata.as_deref());
+        let fields = fields::fields(body.metadata.as_deref(), body.logical_bytes());
         let records = if is_new { &mut self.rows.insert } else { &mut self.rows.update };
         records.ordinals.push(number);
         records.fields.push(fields);

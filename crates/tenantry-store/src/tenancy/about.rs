@@ -123,6 +123,14 @@ impl<'a> About<'a> {
         }
     }
 
+    /// What others remember of rights counts no more after it.
+    pub(super) fn takes_right(&mut self) {
+        match &mut self.kind {
+            Kind::Together(commit) => commit.takes_right(),
+            Kind::Apart { set, .. } => set.takes = true,
+        }
+    }
+
     /// What the tenant's changes are to say.
     pub(super) fn touch(&mut self, what: Touched) {
         if let Kind::Together(commit) = &mut self.kind {

@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::{OperatorScope, TenantId};
-use tenantry_types::{Error, ErrorKind, Limits, Result, TenantSpec, TenantState};
+use tenantry_types::{Error, ErrorKind, EventKind, Limits, Result, TenantSpec, TenantState};
 use tokio::sync::Notify;
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
@@ -47,8 +47,13 @@ pub(super) fn row_key(tenant: TenantId) -> Vec<u8> {
     keys::Arriving { tenant: tenant.get() }.encode(INSTALLATION)
 }
 
-/// Fails if a tenant is being filled: nothing else is done with it but giving it up.
+/// Fails if a tenant is being filled: nothing else is done with it but giving it up. Or if it is
+/// deleted: nothing else than erasing or restoring it.
 pub(super) fn check_whole(info: &TenantInfo) -> Result<()> {
+    if info.erase_at.is_some() {
+        let message = format!("the tenant {} is deleted; restore it first", info.name);
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
     match info.state {
         TenantState::Provisioning => {
             let message = format!("the tenant {} is being imported or copied", info.name);
@@ -188,6 +193,8 @@ impl<B: Carry> Tenancy<B> {
             about.tell(done(scope.author(), action, &told, 1), Some(Touched::Tenant));
             let mut log = inner.begin(&installation)?;
             log.audit(done(scope.author(), action, &target, 1));
+            let whom = inner.told(&view, &installation, EventKind::TenantCreated).await?;
+            whom.tell(&mut log, &inner.born(&info, action));
             for (action, target) in more {
                 about.tell(done(scope.author(), action, &target, 1), Some(Touched::Tenant));
                 log.audit(done(scope.author(), action, &target, 1));

@@ -6,22 +6,27 @@
 use super::{
     catalog::{self, PARTITION},
     commit::Commit,
-    disk::{Body, Head, Statistics, Touched},
+    disk::{Body, Head, Kept, Statistics, Touched, VectorsOf},
     done, keys,
     set::WriteSet,
     tenants::OpenTenant,
+    usage::Work,
 };
-use crate::{CollectionInfo, VectorInfo};
+use crate::{CollectionInfo, VectorInfo, pool::thread_cpu};
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 use tenantry_auth::Author;
 use tenantry_index::CompiledFilter;
 use tenantry_types::{
-    Error, ErrorKind, Existing, Filter, Limits, Metadata, Missing, RecordWrite, Resource, Result,
-    VectorName, WriteMode, WriteOutcome,
+    Allowance, Error, ErrorKind, Existing, Filter, Limits, Metadata, Missing, RecordWrite,
+    Resource, Result, VectorName, WriteMode, WriteOutcome,
 };
+
+/// CPU time that a key's bound filter may take on one batch.
+const BOUND_CPU_MAX: Duration = Duration::from_secs(1);
 
 /// Records and attributes of a batch, until whoever writes them takes them.
 pub(crate) type Offered = Option<(Vec<RecordWrite>, BTreeMap<String, String>)>;
@@ -78,13 +83,20 @@ pub(crate) struct Batch<'a, P> {
     place: P,
     info: CollectionInfo,
     bound: Option<CompiledFilter>,
+    /// CPU time of this thread, which makes all of the batch, when it began.
+    begun: Duration,
     mode: WriteMode,
     commit: Commit<'a>,
     statistics: Statistics,
-    /// Records that a collection of the tenant may have.
-    records_max: u64,
+    /// What the tenant may have.
+    most: Allowance,
     outcome: WriteOutcome,
     ordinals: Vec<u64>,
+    /// Bytes of the records that are written.
+    bytes_in: u64,
+    /// Bytes of records as they are after the batch, and as they were.
+    kept: u64,
+    freed: u64,
     /// Ids that the batch has written, so that none is inserted twice.
     written: HashSet<String>,
     row_changed: bool,
@@ -96,22 +108,29 @@ impl<'a, P: Place> Batch<'a, P> {
         tenant: &'a OpenTenant,
         commit: Commit<'a>,
         info: &CollectionInfo,
-        (statistics, records_max): (Statistics, u64),
+        (mut statistics, most): (Statistics, Allowance),
         bound: Option<&Filter>,
         mode: WriteMode,
         place: P,
     ) -> Result<Self> {
+        if statistics.kept.is_none() && commit.sizes_records() {
+            statistics.kept = Some(Kept { bytes: 0, silent: statistics.records });
+        }
         Ok(Self {
             tenant,
             place,
             info: info.clone(),
             bound: bound.map(CompiledFilter::compile).transpose()?,
+            begun: thread_cpu(),
             mode,
             commit,
             statistics,
-            records_max,
+            most,
             outcome: WriteOutcome::default(),
             ordinals: Vec::new(),
+            bytes_in: 0,
+            kept: 0,
+            freed: 0,
             written: HashSet::new(),
             row_changed: false,
         })
@@ -138,12 +157,25 @@ impl<'a, P: Place> Batch<'a, P> {
                 records: self.statistics.records,
             });
         }
-        let limit = self.records_max;
+        let limit = self.most.limits.records_per_collection;
         if self.outcome.inserted > 0 && self.statistics.records > limit {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!("a collection of this tenant may have {limit} records"),
             ));
+        }
+        self.commit.count(&Work {
+            written: changed as u64,
+            bytes_in: self.bytes_in,
+            made: self.outcome.inserted as u64,
+            kept: self.kept,
+            freed: self.freed,
+            is_silent: self.statistics.bytes().is_none(),
+            ..Work::default()
+        });
+        // Whoever keeps too much can always keep less.
+        if self.kept > self.freed {
+            self.commit.check_bytes(self.most.quotas.bytes)?;
         }
         let (collection, partition) = (self.info.number.0, PARTITION);
         self.note(attributes, by);
@@ -214,7 +246,7 @@ impl<'a, P: Place> Batch<'a, P> {
             }
             (Some(ordinal), WriteMode::Upsert | WriteMode::Update(_)) => {
                 let old = self.place.body(ordinal, id)?;
-                if self.reaches(&old) {
+                if self.reaches(&old)? {
                     self.outcome.updated += 1;
                     return self.put(ordinal, Some(old), record);
                 }
@@ -232,30 +264,71 @@ impl<'a, P: Place> Batch<'a, P> {
         Ok(())
     }
 
-    /// True if the key's bound filter reaches the record.
-    fn reaches(&self, body: &Body) -> bool {
-        self.bound
-            .as_ref()
-            .is_none_or(|f| f.matches(body.metadata.as_deref(), body.document.as_deref()))
+    /// True if the key's bound filter reaches the record. The tenant's lock is held, so nobody gives
+    /// a turn up here: there is a bound instead.
+    fn reaches(&self, body: &Body) -> Result<bool> {
+        let Some(bound) = &self.bound else { return Ok(true) };
+        let mut pace = || {
+            if thread_cpu().saturating_sub(self.begun) <= BOUND_CPU_MAX {
+                return Ok(());
+            }
+            let message = format!(
+                "the filter that this key is bound to took more than {BOUND_CPU_MAX:?} of CPU time \
+                 on these records"
+            );
+            Err(Error::new(ErrorKind::LimitExceeded, message))
+        };
+        bound.matches_paced(body.metadata.as_deref(), body.document.as_deref(), &mut pace)
     }
 
     fn put(&mut self, ordinal: u64, old: Option<Body>, record: RecordWrite) -> Result<()> {
         let is_new = old.is_none();
-        let body = merge(old, &record, self.commit.sequence());
+        self.bytes_in += record.logical_bytes();
+        let before = old.as_ref().map(|old| (old.logical_bytes(), old.vectors));
+        let mut body = merge(old, &record, self.commit.sequence());
         if !is_new {
             check_bounds(&body)?;
         }
-        if !self.reaches(&body) {
+        if !self.reaches(&body)? {
             return Err(Error::denied(format!(
                 "the record {:?} would be outside the filter that this key is bound to",
                 record.id
             )));
         }
         let vectors = self.vectors(record.vector, record.vectors)?;
+        self.size(&mut body, before, &vectors);
         self.written.insert(body.id.clone());
         self.ordinals.push(ordinal);
         let collection = self.info.number.0;
         self.place.put(&mut self.commit, Put { collection, ordinal, is_new, body, vectors })
+    }
+
+    /// Has a record say what it takes, and counts it, if records of the collection do. `before` is what
+    /// the old one said.
+    fn size(
+        &mut self,
+        body: &mut Body,
+        before: Option<(Option<u64>, Option<VectorsOf>)>,
+        given: &[(u16, Vec<f32>)],
+    ) {
+        let Some(kept) = &mut self.statistics.kept else { return };
+        let (before, had) = match before {
+            Some((bytes, vectors)) => (Some(bytes), vectors),
+            None => (None, Some(VectorsOf::default())),
+        };
+        let every = || {
+            let fields = self.info.fields().into_iter();
+            let known = fields.filter(|(.., spec)| spec.dimension.is_some());
+            known.fold(0, |all, (number, ..)| all | VectorsOf::bit(number))
+        };
+        body.vectors = VectorsOf::after(had, given, every);
+        if let Some(bytes) = before {
+            *kept = kept.without(Kept::of(bytes));
+            self.freed += bytes.unwrap_or(0);
+        }
+        let bytes = body.logical_bytes();
+        kept.add(bytes);
+        self.kept += bytes.unwrap_or(0);
     }
 
     /// Fails if a vector has a name that the collection does not have, or a wrong dimension.
@@ -293,16 +366,23 @@ impl<'a, P: Place> Batch<'a, P> {
     }
 }
 
-/// Adds to a commit that these records of a collection are deleted.
+/// Adds to a commit that these records of a collection are deleted, which took so much.
 pub(crate) fn note_deleted(
     commit: &mut Commit<'_>,
     info: &CollectionInfo,
     mut statistics: Statistics,
-    ordinals: Vec<u64>,
+    (ordinals, gone): (Vec<u64>, Kept),
     by: Author<'_>,
 ) {
     let (collection, partition, count) = (info.number.0, PARTITION, ordinals.len() as u64);
     statistics.records = statistics.records.saturating_sub(count);
+    statistics.kept = match statistics.kept {
+        Some(_) if statistics.records == 0 => Some(Kept::default()),
+        // One that was damaged may be in the sum or not.
+        kept => kept.filter(|kept| gone.silent <= kept.silent).map(|kept| kept.without(gone)),
+    };
+    let is_silent = statistics.bytes().is_none();
+    commit.count(&Work { gone: count, freed: gone.bytes, is_silent, ..Work::default() });
     commit.put_statistics(keys::Statistics { collection, partition }, statistics);
     commit.touch(Touched::Deleted { collection, partition, ordinals });
     commit.audit(done(by, "records.delete", info.name.as_str(), count));
@@ -317,6 +397,7 @@ fn merge(old: Option<Body>, record: &RecordWrite, version: u64) -> Body {
         metadata: None,
         version,
         expires_at: None,
+        vectors: None,
     });
     let mut metadata: Metadata = old.metadata.map(Arc::unwrap_or_clone).unwrap_or_default();
     for (key, value) in &record.metadata {
@@ -332,6 +413,7 @@ fn merge(old: Option<Body>, record: &RecordWrite, version: u64) -> Body {
         metadata: (!metadata.is_empty()).then(|| Arc::new(metadata)),
         version,
         expires_at: old.expires_at,
+        vectors: None,
     }
 }
 

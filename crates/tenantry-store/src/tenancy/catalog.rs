@@ -13,9 +13,12 @@ use super::{
     small_number,
     tenants::OpenTenant,
 };
-use crate::{CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Wanted};
-use std::sync::Arc;
-use tenantry_auth::{Level, Scope};
+use crate::{CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, ObjectNames, Wanted};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use tenantry_auth::{Allowed, Level, Scope};
 use tenantry_types::{
     CollectionId, CollectionName, CollectionNumber, DatabaseName, DatabaseNumber, Error, ErrorKind,
     Limits, Page, Resource, Result,
@@ -31,6 +34,8 @@ fn collection_name_key(prefix: Prefix, database: DatabaseNumber, name: &Collecti
 
 /// Rows of collections read at once.
 const READ_AT_ONCE: usize = 64;
+/// The same where only their names are wanted. Each may have more than a mebibyte beside.
+const NAMED_AT_ONCE: usize = 16;
 /// A collection whose row is larger is not kept in the catalog cache.
 const CACHED_BYTES_MAX: usize = 16 << 10;
 
@@ -91,6 +96,65 @@ impl<B: Backend> Tenancy<B> {
         for numbers in numbers.chunks(READ_AT_ONCE) {
             let infos = load_databases(&view, tenant, numbers).await?;
             found.extend(infos.into_iter().map(|info| DatabaseRef { tenant: tenant.id(), info }));
+        }
+        Ok(found)
+    }
+
+    /// What these objects are called now; what is gone, or hidden from the scope, is left out.
+    pub(crate) async fn names_of<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        objects: &[Allowed],
+    ) -> Result<ObjectNames> {
+        let tenant = self.tenant(scope).await?;
+        let found = self.named(scope, &tenant, objects).await;
+        self.unless_gone(&tenant, found).await
+    }
+
+    async fn named<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        tenant: &OpenTenant,
+        objects: &[Allowed],
+    ) -> Result<ObjectNames> {
+        let (mut databases, mut collections) = (BTreeSet::new(), BTreeSet::new());
+        for one in objects {
+            match one {
+                Allowed::Database(database) => databases.insert(database.0),
+                Allowed::Collection(database, collection) => {
+                    collections.insert(*collection);
+                    databases.insert(database.0)
+                }
+            };
+        }
+        let (databases, collections) = (Vec::from_iter(databases), Vec::from_iter(collections));
+        let (mut names, mut found) = (BTreeMap::new(), BTreeMap::new());
+        // However many ask at once, a tenant holds the rows of one of them; who waits has no view.
+        let _turn = tenant.naming.lock().await;
+        let view = self.view(tenant).await?;
+        for numbers in databases.chunks(READ_AT_ONCE) {
+            for info in load_databases(&view, tenant, numbers).await? {
+                if scope.restriction().sees_database(info.number) {
+                    names.insert(info.number, info.name.clone());
+                }
+            }
+        }
+        for one in objects {
+            if let Allowed::Database(number) = one
+                && let Some(name) = names.get(number)
+            {
+                found.insert(*one, (name.clone(), None));
+            }
+        }
+        for numbers in collections.chunks(NAMED_AT_ONCE) {
+            for info in load_collections(&view, tenant, numbers).await? {
+                if let Some(database) =
+                    names.get(&info.database).filter(|_| visible_to(scope, &info))
+                {
+                    let name = (database.clone(), Some(info.name.clone()));
+                    found.insert(Allowed::Collection(info.database, info.number), name);
+                }
+            }
         }
         Ok(found)
     }
@@ -269,6 +333,7 @@ impl<B: Backend> Tenancy<B> {
             Wanted::Name(name) => Error::not_found(Resource::Collection, name.as_str()),
             Wanted::Id(id) => Error::not_found(Resource::Collection, id.to_string()),
         })?;
+        reaches(scope, &info)?;
         let named_in = match wanted {
             Wanted::Name(_) => Some(Arc::clone(database)),
             Wanted::Id(_) => None,
@@ -281,7 +346,16 @@ fn visible_to<L: Level>(scope: &Scope<L>, info: &CollectionInfo) -> bool {
     scope.restriction().sees_collection(info.database, info.number)
 }
 
-/// The numbers of the page of collections that the scope may see, in the order of their names.
+/// Refuses a scope for writing where it may only read. That says nothing: it sees the collection.
+fn reaches<L: Level>(scope: &Scope<L>, info: &CollectionInfo) -> Result<()> {
+    if scope.reaches_collection(info.database, info.number) {
+        return Ok(());
+    }
+    Err(Error::denied("the groups of this guest let it read the collection, and not change it"))
+}
+
+/// The numbers of the page of collections with which the scope may do what its level says, in the order
+/// of their names: what is handed out is opened with it.
 async fn visible<L: Level>(
     (view, most): (&impl View, u64),
     tenant: &OpenTenant,
@@ -292,7 +366,7 @@ async fn visible<L: Level>(
     let number = database.info.number;
     let all = keys::collection_names_of(tenant.prefix(), number.0);
     let names = Scan::new(view, Space::Data, all, None).at_most(most);
-    let sees = |one| scope.restriction().sees_collection(number, CollectionNumber(one));
+    let sees = |one| scope.reaches_collection(number, CollectionNumber(one));
     Ok(numbers(names, page, sees).await?.into_iter().map(CollectionNumber).collect())
 }
 
@@ -421,7 +495,7 @@ impl<B: Backend> Tenancy<B> {
         self.tenant(scope).await
     }
 
-    /// The tenant of a collection, which must be the scope's and visible to it.
+    /// The tenant of a collection, which must be the scope's, visible to it and within its level.
     pub(crate) async fn collection_tenant<L: Level>(
         &self,
         scope: &Scope<L>,
@@ -430,6 +504,7 @@ impl<B: Backend> Tenancy<B> {
         if collection.tenant != scope.tenant() || !visible_to(scope, &collection.info) {
             return Err(missing_collection(&collection.info));
         }
+        reaches(scope, &collection.info)?;
         self.tenant(scope).await
     }
 

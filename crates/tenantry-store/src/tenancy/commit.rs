@@ -9,10 +9,12 @@ use super::{
     seal::Nonces,
     set::{Space, WriteSet},
     tenants::OpenTenant,
+    usage::{Counted, Work},
 };
 use crate::{AuditBinding, AuditEntry, AuditNote, Entropy, TenantInfo};
 use serde::Serialize;
-use tenantry_types::{Error, Result, Timestamp};
+use tenantry_auth::TenantId;
+use tenantry_types::{Error, ErrorKind, Location, Result, Timestamp};
 
 /// Change rows kept per tenant. Whoever falls further behind starts from a full copy.
 pub(super) const CHANGES_KEPT: u64 = 1_024;
@@ -101,7 +103,45 @@ impl<'a> Commit<'a> {
         let mut stamp = Stamp::default();
         self.entropy.fill("stamp", &mut stamp);
         let key = key.encode(self.prefix());
-        self.put(Space::Data, key, &DiskStatistics::V2(statistics, stamp));
+        self.put(Space::Data, key, &DiskStatistics::new(statistics, stamp));
+    }
+
+    /// True if records are to say what they take: older programs, which could not read such rows, are
+    /// kept out.
+    pub(crate) fn sizes_records(&self) -> bool {
+        self.tenant.origin().is_open()
+    }
+
+    /// Says what a tenant keeps whose counters did not know it, as far as they did not; false if there is
+    /// nothing to say.
+    pub(crate) fn set_stock(&mut self, records: u64, bytes: Option<u64>) -> bool {
+        let now = self.now;
+        let Some(counted) = &mut self.head.usage else { return false };
+        let after = (counted.records.or(Some(records)), counted.bytes.or(bytes));
+        if after == (counted.records, counted.bytes) {
+            return false;
+        }
+        counted.advance(now);
+        (counted.records, counted.bytes) = after;
+        true
+    }
+
+    /// Fails if the tenant keeps more bytes than it may, with what this commit has counted. It may keep
+    /// any if nobody knows how many it keeps.
+    pub(crate) fn check_bytes(&self, most: Option<u64>) -> Result<()> {
+        let kept = self.head.usage.as_ref().and_then(|counted| counted.bytes);
+        match (kept, most) {
+            (Some(kept), Some(most)) if kept > most => Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("this tenant may keep {most} bytes; with these records it would be more"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// What others remember of rights counts no more after it.
+    pub(crate) fn takes_right(&mut self) {
+        self.set.takes = true;
     }
 
     /// Notes what the commit touches.
@@ -136,6 +176,32 @@ impl<'a> Commit<'a> {
         self.put(Space::Data, key, &DiskAudit::from_entry(&entry));
         self.head.audit_sequence = sequence;
         self.head.audit_hash = entry.hash;
+    }
+
+    /// Counts what this commit does as usage of its tenant, before it makes anything. A database that
+    /// its tenant carries is not believed: what is written there is counted in the root, and how
+    /// much is kept is not known any more.
+    pub(crate) fn count(&mut self, work: &Work) {
+        let (tenant, now) = (self.tenant, self.now);
+        if tenant.id() == TenantId::INSTALLATION {
+            return;
+        }
+        if tenant.placement().location == Location::Own {
+            if let Some(counted) = &mut self.head.usage {
+                counted.advance(now);
+                (counted.records, counted.bytes) = (None, None);
+            }
+            return;
+        }
+        if self.head.usage.is_none() && tenant.origin().is_open() {
+            let is_empty = self.head.last_collection == 0;
+            self.head.usage = Some(Box::new(Counted::begin(now, is_empty)));
+        }
+        // Before older programs are kept out nothing is counted.
+        if let Some(counted) = &mut self.head.usage {
+            counted.advance(now);
+            counted.add(work);
+        }
     }
 
     /// Adds the change row and the head; what is returned must be committed, and then the head

@@ -17,13 +17,14 @@ use super::{
     small_number,
     tenant_rows::{name_key, require_free},
     tenants::OpenTenant,
+    webhooks::Told,
 };
-use crate::TenantInfo;
+use crate::{Event, TenantInfo};
 use std::sync::Arc;
 use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_types::{
-    DatabaseName, Error, Exceptions, Isolation, Location, OwnDatabase, Result, TenantSpec,
-    TenantState,
+    DatabaseName, Error, EventKind, Exceptions, Fact, Isolation, Location, OwnDatabase, Result,
+    TenantSpec, TenantState,
 };
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
@@ -65,6 +66,10 @@ impl<B: Backend> Tenancy<B> {
         state: TenantState,
         scope: &OperatorScope,
     ) -> Result<(TenantInfo, Option<Arriving<B>>)> {
+        if spec.made_by.is_some() {
+            self.check_gate()?;
+        }
+        self.check_users(Some(spec.limits))?;
         let _name = self.reserve(&spec.name)?;
         let (isolation, location) = self.where_to(spec)?;
         self.can_make(isolation, location)?;
@@ -89,24 +94,17 @@ impl<B: Backend> Tenancy<B> {
             Isolation::Shared | Isolation::Schema | Isolation::Database => None,
         };
         self.operator_stands(scope, Some(&view)).await?;
+        // One that is being filled is told of when it is whole.
+        let told = match state {
+            TenantState::Provisioning => Told::default(),
+            _ => self.told(&view, &installation, EventKind::TenantCreated).await?,
+        };
         let (info, arriving, durable) = {
             // The id is assigned and the commit queued under one lock, so that the stored count
             // grows in the order of commits and an id is never given twice.
             let mut naming = self.naming.lock();
             let id = TenantId::new(naming.next_tenant.max(next));
-            let info = TenantInfo {
-                id,
-                name: spec.name.clone(),
-                state,
-                isolation,
-                location,
-                weight: spec.weight,
-                limits: spec.limits,
-                plan: spec.plan.clone(),
-                exceptions: Exceptions::default(),
-                settings: spec.settings.clone(),
-                created_at: self.now(),
-            };
+            let info = self.newborn(id, spec, (isolation, location), state);
             let spaces = naming.next_space;
             let mut set =
                 self.birth(&info, spec, (space.as_ref(), spaces), scope, view.generation())?;
@@ -117,17 +115,64 @@ impl<B: Backend> Tenancy<B> {
             // Known in memory before anybody can see its row.
             let arriving = (state == TenantState::Provisioning).then(|| self.expect_arrival(id));
             set.operations.extend(arriving.as_ref().map(Arriving::first_row));
+            if !told.is_empty() {
+                let event = self.born(&info, "tenant.create");
+                set.operations.extend(self.event_rows(&installation, &told, &event));
+            }
             naming.next_tenant = id.get() + 1;
             (info, arriving, self.submit(view, set))
         };
         durable.await?;
         drop(planning);
+        if !told.is_empty() {
+            self.events.notify_one();
+        }
         if (isolation, location) != (Isolation::Shared, Location::Home) {
             self.settle_in(&info, scope).await?;
         }
         // It is opened from disk when it is used. If it were kept open here, it could have been
         // deleted meanwhile, and would live on in memory.
         Ok((info, arriving))
+    }
+
+    /// A new tenant of this moment.
+    fn newborn(
+        &self,
+        id: TenantId,
+        spec: &TenantSpec,
+        (isolation, location): (Isolation, Location),
+        state: TenantState,
+    ) -> TenantInfo {
+        let now = self.now();
+        TenantInfo {
+            id,
+            name: spec.name.clone(),
+            state,
+            isolation,
+            location,
+            weight: spec.weight,
+            limits: spec.limits,
+            plan: spec.plan.clone(),
+            exceptions: Exceptions::default(),
+            settings: spec.settings.clone(),
+            created_at: now,
+            named_at: now,
+            made_by: spec.made_by,
+            erase_at: None,
+        }
+    }
+
+    /// The event that a tenant was made; `action` is what its log says of it.
+    pub(super) fn born(&self, info: &TenantInfo, action: &str) -> Event {
+        let origin = action.strip_prefix("tenant.").unwrap_or(action);
+        let plan = info.plan.as_ref().map(|plan| ("plan", Fact::from(plan.as_str())));
+        let facts = [
+            ("origin", Fact::from(origin)),
+            ("isolation", Fact::from(info.isolation.word())),
+            ("location", Fact::Text(info.location.to_string())),
+        ];
+        let facts = facts.into_iter().chain(plan);
+        self.event(EventKind::TenantCreated, Some((info.id, &info.name)), facts)
     }
 
     /// Where a new tenant is to be.

@@ -4,22 +4,36 @@
 //! variant order is the format: append new variants, never reorder. `docs/formats/embedded.md`
 //! describes it, and a committed fixture is opened by a test for ever.
 
+mod budget;
+mod collection;
 mod log;
+mod member;
 mod plan;
 mod record;
+mod usage;
+mod webhook;
 
+pub(crate) use budget::DiskThresholds;
+pub(crate) use collection::DiskCollection;
 pub(crate) use log::{DiskAudit, DiskChange, DiskTold, Touched};
+pub(crate) use member::{DiskGroup, DiskMember, DiskMemberCounts};
 pub(crate) use plan::{DiskPlan, DiskTerms};
-pub(crate) use record::{Body, DiskStatistics, Stamp, Statistics, decode_vector, encode_vector};
+pub(crate) use record::{
+    Body, DiskStatistics, Kept, Stamp, Statistics, VectorsOf, decode_vector, encode_vector,
+};
+pub(crate) use usage::{
+    DiskCounted, DiskEvent, DiskEventDay, DiskJournal, DiskSeen, DiskTariff, DiskUsage,
+};
+pub(crate) use webhook::{DiskDeadLetter, DiskDelivery, DiskWebhook, Signed};
 
-use crate::{CollectionInfo, DatabaseInfo, TenantInfo, VectorInfo};
+use super::usage::Counted;
+use crate::{DatabaseInfo, TenantInfo};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use tenantry_auth::TenantId;
 use tenantry_types::{
-    CollectionId, CollectionName, CollectionNumber, DatabaseId, DatabaseName, DatabaseNumber,
-    Error, Isolation, Limits, Location, Metadata, Metric, OwnDatabase, Result, SecretText,
-    TenantName, TenantState, Timestamp, Value, VectorName, VectorSpec, VectorStorage,
+    DatabaseId, DatabaseName, DatabaseNumber, Error, Exceptions, Isolation, Limits, Location,
+    Metadata, OwnDatabase, Result, SecretText, TenantName, TenantState, Timestamp, Value,
 };
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -51,6 +65,8 @@ pub(crate) enum DiskHead {
     V3(Head, DiskMoved),
     /// The same of one whose log is of version 2 by now; its parts may say nothing.
     V4(Head, DiskMoved),
+    /// The same of one that is counted, whatever its log is.
+    V5(Head, DiskMoved, bool, DiskCounted),
 }
 
 /// What only tenants have that were moved, or are being moved.
@@ -64,6 +80,10 @@ pub(crate) struct DiskMoved {
 impl DiskHead {
     pub(crate) fn from_head(head: &Head) -> Self {
         let Head { told, stay, hold, is_bound, .. } = *head;
+        if let Some(counted) = &head.usage {
+            let (moved, counted) = (DiskMoved { told, stay, hold }, DiskCounted::new(counted));
+            return Self::V5(head.clone(), moved, is_bound, counted);
+        }
         match (told, stay, hold) {
             _ if is_bound => Self::V4(head.clone(), DiskMoved { told, stay, hold }),
             (0, 0, None) => Self::V1(head.clone()),
@@ -72,15 +92,19 @@ impl DiskHead {
         }
     }
 
-    pub(crate) fn into_head(self) -> Head {
-        match self {
+    pub(crate) fn into_head(self) -> Result<Head> {
+        Ok(match self {
             Self::V1(head) => head,
             Self::V2(head, told) => Head { told, ..head },
             Self::V3(head, DiskMoved { told, stay, hold }) => Head { told, stay, hold, ..head },
             Self::V4(head, DiskMoved { told, stay, hold }) => {
                 Head { told, stay, hold, is_bound: true, ..head }
             }
-        }
+            Self::V5(head, DiskMoved { told, stay, hold }, is_bound, counted) => {
+                let usage = Some(Box::new(counted.read()?));
+                Head { told, stay, hold, is_bound, usage, ..head }
+            }
+        })
     }
 }
 
@@ -115,6 +139,9 @@ pub(crate) struct Head {
     /// The last entry of the log is of version 2, and so must be all that follow.
     #[serde(skip)]
     pub(crate) is_bound: bool,
+    /// What was counted; none of a tenant that never was.
+    #[serde(skip)]
+    pub(crate) usage: Option<Box<Counted>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,6 +154,17 @@ pub(crate) enum DiskTenant {
     V3(DiskTenantV1, String),
     /// With a plan or exceptions, wherever it is and filled or not.
     V4(DiskTenantV1, String, DiskTerms),
+    /// The same of one that was renamed, is deleted, or whose making must be known again; with or
+    /// without a plan.
+    V5(DiskTenantV1, String, DiskTerms, DiskPast),
+}
+
+/// What a tenant's row says of how it came about, and when it ends.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DiskPast {
+    named_at: u64,
+    made_by: Option<[u8; 32]>,
+    erase_at: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -162,7 +200,14 @@ impl DiskTenant {
             created_at: info.created_at.0,
             schema_version: 1,
         };
-        if let Some(terms) = DiskTerms::of(info) {
+        let terms = DiskTerms::of(info);
+        let TenantInfo { named_at, made_by, erase_at, .. } = *info;
+        if named_at != info.created_at || made_by.is_some() || erase_at.is_some() {
+            let erase_at = erase_at.map(|at| at.0);
+            let past = DiskPast { named_at: named_at.0, made_by, erase_at };
+            return Self::V5(row, info.location.to_string(), terms, past);
+        }
+        if !terms.is_empty() {
             return Self::V4(row, info.location.to_string(), terms);
         }
         match info.location {
@@ -176,14 +221,22 @@ impl DiskTenant {
 
     pub(crate) fn into_info(self, id: TenantId) -> Result<TenantInfo> {
         let location = |word: &str| Location::parse(word).map_err(|_| unreadable("a tenant"));
-        let (row, location, is_whole, terms) = match self {
-            Self::V1(row) => (row, Location::Home, true, None),
-            Self::V2(row, word) => (row, location(&word)?, true, None),
-            Self::V3(row, word) => (row, location(&word)?, false, None),
-            Self::V4(row, word, terms) => (row, location(&word)?, terms.is_whole(), Some(terms)),
+        let (row, location, is_whole, terms, past) = match self {
+            Self::V1(row) => (row, Location::Home, true, None, None),
+            Self::V2(row, word) => (row, location(&word)?, true, None, None),
+            Self::V3(row, word) => (row, location(&word)?, false, None, None),
+            Self::V4(row, word, terms) => {
+                (row, location(&word)?, terms.is_whole(), Some(terms), None)
+            }
+            Self::V5(row, word, terms, past) => {
+                (row, location(&word)?, terms.is_whole(), Some(terms), Some(past))
+            }
         };
+        let DiskPast { named_at, made_by, erase_at } =
+            past.unwrap_or(DiskPast { named_at: row.created_at, made_by: None, erase_at: None });
         let terms = terms.map(DiskTerms::read).transpose()?;
-        let (plan, exceptions) = terms.unwrap_or_default();
+        let usual = (None, Exceptions::default(), Limits::default().users);
+        let (plan, exceptions, users) = terms.unwrap_or(usual);
         let DiskTenantV1 { name, suspended, isolation, weight, limits, settings, .. } = row;
         let small = |n: u64| u32::try_from(n).map_err(|_| unreadable("a tenant"));
         let [databases, collections, records_per_collection, keys] = limits;
@@ -208,11 +261,15 @@ impl DiskTenant {
                 collections: small(collections)?,
                 records_per_collection,
                 keys: small(keys)?,
+                users,
             },
             plan,
             exceptions,
             settings,
             created_at: Timestamp(row.created_at),
+            named_at: Timestamp(named_at),
+            made_by,
+            erase_at: erase_at.map(Timestamp),
         })
     }
 }
@@ -265,160 +322,6 @@ impl DiskDatabase {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum DiskCollection {
-    V1 {
-        database: u32,
-        id: [u8; 16],
-        name: String,
-        metric: u8,
-        dimension: Option<u32>,
-        metadata: Option<BTreeMap<String, DiskValue>>,
-        attributes: BTreeMap<String, String>,
-        created_at: u64,
-        /// Named vectors: name → number, metric, dimension. Never written but empty.
-        vectors: BTreeMap<String, (u16, u8, Option<u32>)>,
-    },
-    V2(Box<DiskCollectionV2>),
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct DiskCollectionV2 {
-    database: u32,
-    id: [u8; 16],
-    name: String,
-    metadata: Option<BTreeMap<String, DiskValue>>,
-    attributes: BTreeMap<String, String>,
-    created_at: u64,
-    /// The unnamed vector, whose number is 0.
-    vector: DiskVector,
-    /// Named vectors.
-    vectors: BTreeMap<String, (u16, DiskVector)>,
-    /// The highest number that a named vector was given.
-    last_vector: u16,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct DiskVector {
-    metric: u8,
-    dimension: Option<u32>,
-    storage: u8,
-}
-
-impl From<VectorSpec> for DiskVector {
-    fn from(spec: VectorSpec) -> Self {
-        Self {
-            metric: match spec.metric {
-                Metric::L2 => 0,
-                Metric::Cosine => 1,
-                Metric::InnerProduct => 2,
-            },
-            dimension: spec.dimension,
-            storage: match spec.storage {
-                VectorStorage::Full => 0,
-                VectorStorage::Half => 1,
-                VectorStorage::Int8 => 2,
-            },
-        }
-    }
-}
-
-impl DiskVector {
-    fn spec(self) -> Result<VectorSpec> {
-        Ok(VectorSpec {
-            metric: match self.metric {
-                0 => Metric::L2,
-                1 => Metric::Cosine,
-                2 => Metric::InnerProduct,
-                _ => return Err(unreadable("a collection")),
-            },
-            dimension: self.dimension,
-            storage: match self.storage {
-                0 => VectorStorage::Full,
-                1 => VectorStorage::Half,
-                2 => VectorStorage::Int8,
-                _ => return Err(unreadable("a collection")),
-            },
-        })
-    }
-}
-
-impl DiskCollection {
-    pub(crate) fn from_info(info: &CollectionInfo) -> Self {
-        let CollectionInfo { metric, dimension, storage, .. } = *info;
-        let vector = |(name, one): (&VectorName, &VectorInfo)| {
-            (name.as_str().to_owned(), (one.number, one.spec.into()))
-        };
-        Self::V2(Box::new(DiskCollectionV2 {
-            database: info.database.0,
-            id: info.id.0,
-            name: info.name.as_str().to_owned(),
-            metadata: info.metadata.as_ref().map(metadata_to_disk),
-            attributes: info.attributes.clone(),
-            created_at: info.created_at.0,
-            vector: VectorSpec { metric, dimension, storage }.into(),
-            vectors: info.vectors.iter().map(vector).collect(),
-            last_vector: info.last_vector,
-        }))
-    }
-
-    /// What it says, as the last version says it.
-    fn last(self) -> DiskCollectionV2 {
-        match self {
-            Self::V1 {
-                database,
-                id,
-                name,
-                metric,
-                dimension,
-                metadata,
-                attributes,
-                created_at,
-                vectors,
-            } => DiskCollectionV2 {
-                database,
-                id,
-                name,
-                metadata,
-                attributes,
-                created_at,
-                vector: DiskVector { metric, dimension, storage: 0 },
-                last_vector: vectors.values().map(|(number, ..)| *number).max().unwrap_or(0),
-                vectors: vectors
-                    .into_iter()
-                    .map(|(name, (number, metric, dimension))| {
-                        (name, (number, DiskVector { metric, dimension, storage: 0 }))
-                    })
-                    .collect(),
-            },
-            Self::V2(row) => *row,
-        }
-    }
-
-    pub(crate) fn into_info(self, number: CollectionNumber) -> Result<CollectionInfo> {
-        let row = self.last();
-        let VectorSpec { metric, dimension, storage } = row.vector.spec()?;
-        let vector = |(name, (number, one)): (String, (u16, DiskVector))| {
-            let name = VectorName::parse(&name).map_err(|_| unreadable("a collection"))?;
-            Ok((name, VectorInfo { number, spec: one.spec()? }))
-        };
-        Ok(CollectionInfo {
-            database: DatabaseNumber(row.database),
-            number,
-            id: CollectionId(row.id),
-            name: CollectionName::parse(row.name)?,
-            metric,
-            dimension,
-            storage,
-            vectors: row.vectors.into_iter().map(vector).collect::<Result<_>>()?,
-            last_vector: row.last_vector,
-            metadata: row.metadata.map(metadata_from_disk),
-            attributes: row.attributes,
-            created_at: Timestamp(row.created_at),
-        })
-    }
-}
-
 /// A metadata value. Append variants only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum DiskValue {
@@ -464,7 +367,7 @@ fn metadata_from_disk(metadata: BTreeMap<String, DiskValue>) -> Metadata {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tenantry_types::{Exceptions, PlanName};
+    use tenantry_types::PlanName;
 
     #[test]
     fn counters_are_written_as_before_there_were_moves_unless_there_is_one() {
@@ -478,7 +381,7 @@ mod tests {
             let head = Head { told, stay, hold, ..head.clone() };
             let bytes = encode(&DiskHead::from_head(&head));
             assert_eq!(bytes[0], 2);
-            assert_eq!(decode::<DiskHead>(&bytes, "counters").unwrap().into_head(), head);
+            assert_eq!(decode::<DiskHead>(&bytes, "counters").unwrap().into_head().unwrap(), head);
         }
     }
 
@@ -488,7 +391,21 @@ mod tests {
             let head = Head { told, stay, hold, is_bound: true, ..Head::default() };
             let bytes = encode(&DiskHead::from_head(&head));
             assert_eq!(bytes[0], 3);
-            assert_eq!(decode::<DiskHead>(&bytes, "counters").unwrap().into_head(), head);
+            assert_eq!(decode::<DiskHead>(&bytes, "counters").unwrap().into_head().unwrap(), head);
+        }
+    }
+
+    #[test]
+    fn counters_say_what_was_counted_once_something_was() {
+        let mut counted = Counted::begin(Timestamp(7), true);
+        counted.advance(Timestamp(4_000_000));
+        for (told, stay, is_bound) in [(0, 0, false), (7, 0, true), (9, 2, true)] {
+            let usage = Some(Box::new(counted.clone()));
+            let head = Head { told, stay, is_bound, usage, ..Head::default() };
+            let bytes = encode(&DiskHead::from_head(&head));
+            assert_eq!(bytes[0], 4);
+            let read: DiskHead = decode(&bytes, "counters").unwrap();
+            assert_eq!(read.into_head().unwrap(), head);
         }
     }
 
@@ -501,11 +418,20 @@ mod tests {
             isolation: Isolation::Schema,
             location,
             weight: 100,
-            limits: Limits { databases: 1, collections: 2, records_per_collection: 3, keys: 4 },
+            limits: Limits {
+                databases: 1,
+                collections: 2,
+                records_per_collection: 3,
+                keys: 4,
+                ..Limits::default()
+            },
             plan: None,
             exceptions: Exceptions::default(),
             settings: BTreeMap::new(),
             created_at: Timestamp(5),
+            named_at: Timestamp(5),
+            made_by: None,
+            erase_at: None,
         };
         let old = [1, b'n', 1, 1, 100, 1, 2, 3, 4, 0, 5, 1];
         for (word, version, location) in
@@ -531,6 +457,27 @@ mod tests {
             assert!(row.ends_with(&end.concat()));
             let read: DiskTenant = decode(&row, "a tenant").unwrap();
             assert_eq!(read.into_info(info.id).unwrap(), info);
+            // Known again.
+            let again = TenantInfo { made_by: Some([6; 32]), ..info.clone() };
+            let row = encode(&DiskTenant::from_info(&again));
+            assert!(row[0] == 4 && row.ends_with(&[&[5, 1], &[6; 32][..], &[0]].concat()));
+            let read: DiskTenant = decode(&row, "a tenant").unwrap();
+            assert_eq!(read.into_info(info.id).unwrap(), again);
+            // Deleted, and to be erased.
+            let deleted = TenantInfo { erase_at: Some(Timestamp(7)), ..info.clone() };
+            let row = encode(&DiskTenant::from_info(&deleted));
+            assert!(row[0] == 4 && row.ends_with(&[5, 0, 1, 7]));
+            let read: DiskTenant = decode(&row, "a tenant").unwrap();
+            assert_eq!(read.into_info(info.id).unwrap(), deleted);
+            // Renamed, also without a plan.
+            for plan in [info.plan.clone(), None] {
+                let info = TenantInfo { plan, named_at: Timestamp(9), ..info.clone() };
+                let row = encode(&DiskTenant::from_info(&info));
+                assert_eq!((row[0], row[3]), (4, 0));
+                assert!(row.ends_with(&[9, 0, 0]));
+                let read: DiskTenant = decode(&row, "a tenant").unwrap();
+                assert_eq!(read.into_info(info.id).unwrap(), info);
+            }
         }
     }
 

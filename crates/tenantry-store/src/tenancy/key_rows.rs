@@ -16,11 +16,7 @@ use super::{
     tenants::OpenTenant,
 };
 use crate::NewKey;
-use lru::LruCache;
-use std::{
-    num::NonZeroUsize,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 use tenantry_auth::{
     Admin, ApiKey, Author, KeyId, KeyOwner, KeyRow, OperatorScope, Restriction, Role, Scope,
     TenantId,
@@ -90,7 +86,7 @@ impl<B: Backend> Tenancy<B> {
             let tenant = inner.known(&scope).await?;
             let _rooting = inner.rooting_turn(&tenant).await?;
             let view = inner.change_root(&[&tenant]).await?;
-            inner.stands(scope.standing(), Some(&tenant), Some(&view)).await?;
+            inner.stands_now(scope.standing(), &tenant, &view).await?;
             let owner = KeyOwner::Tenant(tenant.id());
             inner.make_key(&tenant, view, owner, key, scope.author()).await
         })
@@ -113,7 +109,7 @@ impl<B: Backend> Tenancy<B> {
             let tenant = inner.known(&scope).await?;
             let _rooting = inner.rooting_turn(&tenant).await?;
             let view = inner.change_root(&[&tenant]).await?;
-            inner.stands(scope.standing(), Some(&tenant), Some(&view)).await?;
+            inner.stands_now(scope.standing(), &tenant, &view).await?;
             inner.revoke(&tenant, view, id, scope.author()).await
         })
         .await
@@ -129,46 +125,17 @@ fn unlimited(scope: &Scope<Admin>) -> Result<()> {
     Err(Error::denied("a limited key cannot manage keys"))
 }
 
-/// Key rows kept in memory at most.
-const CACHED_KEYS_MAX: usize = 4_096;
-
-/// Key rows that were used lately, all read when this many revocations had been made: one more
-/// revocation, of any key, and none of them counts.
-#[derive(Debug)]
-pub(super) struct KeyCache {
-    revocations: u64,
-    rows: LruCache<KeyId, Arc<KeyRow>>,
-}
-
-impl Default for KeyCache {
-    fn default() -> Self {
-        let room = NonZeroUsize::new(CACHED_KEYS_MAX).unwrap_or(NonZeroUsize::MIN);
-        Self { revocations: 0, rows: LruCache::new(room) }
-    }
-}
-
 impl<B: Backend> Tenancy<B> {
     /// The row of a key, from memory if nothing was revoked since it was read.
     pub(crate) async fn find_key(&self, id: KeyId) -> Result<Option<Arc<KeyRow>>> {
         self.refresh(None).await?;
         // Read before the row is: a row read before a revocation is never kept as one after it.
         let revocations = self.revocations.load(Ordering::Acquire);
-        {
-            let mut cache = self.keys.lock();
-            if cache.revocations == revocations {
-                if let Some(row) = cache.rows.get(&id) {
-                    return Ok(Some(Arc::clone(row)));
-                }
-            } else if cache.revocations < revocations {
-                cache.rows.clear();
-                cache.revocations = revocations;
-            }
+        if let Some(row) = self.keys.lock().get(revocations, &id) {
+            return Ok(Some(row));
         }
         let Some(row) = self.key_row(None, id).await?.map(Arc::new) else { return Ok(None) };
-        let mut cache = self.keys.lock();
-        if cache.revocations == revocations {
-            cache.rows.put(id, Arc::clone(&row));
-        }
+        self.keys.lock().put(revocations, id, &row);
         Ok(Some(row))
     }
 

@@ -64,7 +64,7 @@ macro_rules! number_field {
         }
     )*};
 }
-number_field!(u16, u32, u64);
+number_field!(u8, u16, u32, u64);
 
 impl<const N: usize> Field<'_> for [u8; N] {
     fn put(&self, key: &mut Vec<u8>) {
@@ -236,6 +236,44 @@ families! {
     /// A tenant that has a plan. Value empty; what counts is the tenant's row. One whose tenant is
     /// gone says nothing.
     TenantOfPlan = 0x1e { plan: Middle, tenant: u64 };
+    /// What of a tenant's counters is in its sums of usage, sealed with the installation's key: it is
+    /// needed when the tenant's is gone.
+    Seen = 0x1f { tenant: u64 };
+    /// What a tenant has used in an hour (span 0) or month (span 1), counted from 1970, sealed with
+    /// the installation's key.
+    Usage = 0x40 { tenant: u64, span: u8, at: u32 };
+    /// What a node has counted in memory and nobody has added to sums yet, sealed with the
+    /// installation's key.
+    Journal = 0x41 { node: [u8; 16], number: u64 };
+    /// The last number of a node's journal, and when it was written (two u64, big-endian, clear).
+    Written = 0x42 { node: [u8; 16] };
+    /// What a plan costs from a month on (months since 1970), sealed with the installation's key.
+    Tariff = 0x43 { plan: Middle, from: u32 };
+    /// Name of an endpoint that is told what happens → what it is, sealed with the installation's
+    /// key.
+    Webhook<'a> = 0x44 { name: Tail<'a> };
+    /// An event on its way to an endpoint, under when it is told next (milliseconds since 1970),
+    /// sealed with the installation's key.
+    Delivery = 0x45 { webhook: u64, at: u64, id: [u8; 16] };
+    /// An event that did not arrive at an endpoint, sealed with the installation's key.
+    DeadLetter = 0x46 { webhook: u64, id: [u8; 16] };
+    /// A member of a tenant, under a keyed hash of its name → row, sealed with the installation's key.
+    Member = 0x50 { tenant: u64, id: [u8; 32] };
+    /// A group of a tenant's members → row, sealed with the installation's key.
+    Group = 0x51 { tenant: u64, group: u32 };
+    /// How many members a tenant has, sealed with the installation's key.
+    MemberCounts = 0x52 { tenant: u64 };
+    /// Of which parts of a tenant's budgets endpoints were told, sealed with the installation's key.
+    Thresholds = 0x53 { tenant: u64 };
+    /// What an application has reported of a tenant's usage, in the week of receipt (weeks since
+    /// 1970, from Thursday on) under a keyed hash of its id, sealed with the installation's key.
+    Event = 0x54 { tenant: u64, week: u32, id: [u8; 16] };
+    /// How many events were reported of a tenant in its last day of them, sealed with the
+    /// installation's key.
+    EventDay = 0x55 { tenant: u64 };
+    /// A tenant that is deleted, and when it is erased (milliseconds since 1970). Value empty; what
+    /// counts is the tenant's row.
+    Erase = 0x1a { at: u64, tenant: u64 };
     /// A tenant's data key, wrapped with the master key (128 bytes, as in the slot file). Only on
     /// PostgreSQL: files have the slot file.
     Slot = 0x08 { tenant: u64 };
@@ -312,6 +350,56 @@ pub(crate) fn tenants_of_plan(installation: Prefix, plan: &[u8]) -> Vec<u8> {
 pub(crate) fn told_of(installation: Prefix, tenant: TenantId) -> Vec<u8> {
     let mut key = Told::all(installation);
     tenant.get().put(&mut key);
+    key
+}
+
+/// The start of all members of a tenant.
+pub(crate) fn members_of(installation: Prefix, tenant: TenantId) -> Vec<u8> {
+    let mut key = Member::all(installation);
+    tenant.get().put(&mut key);
+    key
+}
+
+/// The start of all events that were reported of a tenant.
+pub(crate) fn events_of(installation: Prefix, tenant: TenantId) -> Vec<u8> {
+    let mut key = Event::all(installation);
+    tenant.get().put(&mut key);
+    key
+}
+
+/// The start of all groups of a tenant's members.
+pub(crate) fn groups_of(installation: Prefix, tenant: TenantId) -> Vec<u8> {
+    let mut key = Group::all(installation);
+    tenant.get().put(&mut key);
+    key
+}
+
+/// The start of all tariffs of a plan.
+pub(crate) fn tariffs_of(installation: Prefix, plan: &[u8]) -> Vec<u8> {
+    let mut key = Tariff::all(installation);
+    Middle(plan.to_vec()).put(&mut key);
+    key
+}
+
+/// The start of all events on their way to an endpoint.
+pub(crate) fn deliveries_of(installation: Prefix, webhook: u64) -> Vec<u8> {
+    let mut key = Delivery::all(installation);
+    webhook.put(&mut key);
+    key
+}
+
+/// The start of all events that did not arrive at an endpoint.
+pub(crate) fn dead_of(installation: Prefix, webhook: u64) -> Vec<u8> {
+    let mut key = DeadLetter::all(installation);
+    webhook.put(&mut key);
+    key
+}
+
+/// The start of all sums of a tenant's usage over one span.
+pub(crate) fn usage_of(installation: Prefix, tenant: TenantId, span: u8) -> Vec<u8> {
+    let mut key = Usage::all(installation);
+    tenant.get().put(&mut key);
+    span.put(&mut key);
     key
 }
 

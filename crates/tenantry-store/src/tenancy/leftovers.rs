@@ -16,7 +16,7 @@ use super::{
 use crate::Leftover;
 use std::sync::Arc;
 use tenantry_auth::{OperatorScope, TenantId};
-use tenantry_types::{Error, Location, Resource, Result};
+use tenantry_types::{Error, ErrorKind, Location, Resource, Result};
 use zeroize::Zeroizing;
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
@@ -52,6 +52,11 @@ impl<B: Backend> Tenancy<B> {
         tenant: TenantId,
     ) -> Result<Leftover> {
         self.operator_stands(scope, None).await?;
+        // Operators may say any number. The first is the installation's, and the last ones are more
+        // than any backend has room for.
+        if tenant == TenantId::INSTALLATION || i64::try_from(tenant.get()).is_err() {
+            return Err(Error::not_found(Resource::Tenant, tenant.to_string()));
+        }
         let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move { inner.give_up(tenant, &scope).await }).await
     }
@@ -66,7 +71,7 @@ impl<B: Backend> Tenancy<B> {
             if self.tenant_by_id(tenant).await?.is_some() {
                 let message = "this tenant is not deleted: only what a deleted one has left can be \
                                given up";
-                return Err(Error::invalid(message));
+                return Err(Error::new(ErrorKind::Conflict, message));
             }
             return Err(Error::not_found(Resource::Tenant, tenant.to_string()));
         }
@@ -75,7 +80,7 @@ impl<B: Backend> Tenancy<B> {
             let message = "nothing of this tenant is to be given up: it was given up before, or \
                            what it has left is in the installation's own database, where it is \
                            removed without any help";
-            return Err(Error::invalid(message));
+            return Err(Error::new(ErrorKind::Conflict, message));
         }
         let way = keys::OwnDatabase { tenant: tenant.get() }.encode(INSTALLATION);
         let own = match view.get(Space::Catalog, &way).await? {

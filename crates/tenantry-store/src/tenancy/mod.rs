@@ -15,21 +15,29 @@ pub(crate) mod commit;
 mod create;
 pub(crate) mod disk;
 mod disk_key;
+mod grace;
+mod groups;
 mod key_rows;
 pub(crate) mod keys;
 mod leftovers;
 pub(crate) mod master;
+mod members;
 pub(crate) mod moving;
 pub(crate) mod origin;
 pub(crate) mod place;
 mod plans;
+mod remembered;
+mod said;
 pub(crate) mod seal;
 mod set;
 mod sizes;
 pub(crate) mod slot;
 mod standing;
+mod tenant_change;
 mod tenant_rows;
 pub(crate) mod tenants;
+pub(crate) mod usage;
+mod webhooks;
 pub(crate) mod writers;
 
 pub(crate) use backend::{Backend, Pair, View, check_page};
@@ -39,11 +47,11 @@ use crate::{AuditEvent, AuditNote, AuditOutcome, AuditReason, Entropy};
 use arrival::Arrivals;
 use commit::Commit;
 use disk::Head;
-use key_rows::KeyCache;
 use moving::Moves;
 use origin::{Origin, Origins};
 use parking_lot::Mutex;
 use plans::PlanCache;
+use remembered::Remembered;
 use seal::SealingKey;
 use slot::Slot;
 use std::{
@@ -54,12 +62,13 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tenantry_auth::{Author, Level, Scope, TenantId};
+use tenantry_auth::{Author, KeyId, KeyRow, Level, MemberId, MemberRights, Scope, TenantId};
 use tenantry_types::{
     Clock, Error, ErrorKind, Exceptions, Isolation, Limits, Location, Resource, Result, TenantName,
     TenantState, Timestamp,
 };
 use tenants::{OpenTenant, Tenants};
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 /// The tenants of a backend.
@@ -74,10 +83,17 @@ pub(crate) struct Tenancy<B> {
     default: (Isolation, Location),
     /// Keys revoked and tenants suspended since the store was opened.
     revocations: Arc<AtomicU64>,
-    keys: Mutex<KeyCache>,
+    keys: Mutex<Remembered<KeyId, KeyRow>>,
+    members: Mutex<Remembered<(TenantId, MemberId), MemberRights>>,
     plans: Mutex<PlanCache>,
     pub(crate) moves: Moves,
     pub(crate) arrivals: Arrivals,
+    /// Told when there are events to be told.
+    pub(crate) events: Arc<Notify>,
+    /// Endpoints for which so much waits that nothing is added that tenants can cause at will.
+    pub(super) crowded: parking_lot::Mutex<std::collections::BTreeSet<u64>>,
+    /// Held by the one report, of all tenants, that waits for the installation's log or has it.
+    pub(super) reporting: tokio::sync::Mutex<()>,
 }
 
 /// Names and spaces that are being given at this moment, and the next tenant id.
@@ -116,7 +132,7 @@ impl<B: Backend> Tenancy<B> {
         entropy: Arc<dyn Entropy>,
         default: (Isolation, Location),
     ) -> Self {
-        let (naming, keys, plans, moves, arrivals) = Default::default();
+        let (naming, keys, members, plans, moves, arrivals, events, crowded) = Default::default();
         Self {
             backend,
             tenants,
@@ -126,9 +142,13 @@ impl<B: Backend> Tenancy<B> {
             default,
             revocations,
             keys,
+            members,
             plans,
             moves,
             arrivals,
+            events,
+            crowded,
+            reporting: tokio::sync::Mutex::default(),
         }
     }
 
@@ -148,6 +168,7 @@ impl<B: Backend> Tenancy<B> {
 
     /// The first commit of a new store: the installation's data key, row and log.
     pub(crate) fn founding(&self, generation: u64) -> Result<WriteSet> {
+        let now = self.now();
         let info = crate::TenantInfo {
             id: TenantId::INSTALLATION,
             name: TenantName::parse("(installation)")?,
@@ -159,7 +180,10 @@ impl<B: Backend> Tenancy<B> {
             plan: None,
             exceptions: Exceptions::default(),
             settings: std::collections::BTreeMap::new(),
-            created_at: self.now(),
+            created_at: now,
+            named_at: now,
+            made_by: None,
+            erase_at: None,
         };
         let key = self.new_data_key();
         let slot = self.backend.wrap(info.id, &key, &*self.entropy)?;

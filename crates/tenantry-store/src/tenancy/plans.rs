@@ -22,7 +22,7 @@ use std::{
 };
 use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_types::{
-    Allowance, Error, ErrorKind, PLANS_MAX, PlanName, Resource, Result, TenantPlan,
+    Allowance, Error, ErrorKind, Limits, PLANS_MAX, PlanName, Resource, Result, TenantPlan,
 };
 use tokio::sync::MutexGuard;
 
@@ -170,9 +170,24 @@ impl<B: Backend> Tenancy<B> {
         if self.tenants.origins.is_open() {
             return Ok(());
         }
-        let message = "plans and exceptions need `tenantry postgres migrate` first: it keeps out \
+        let message = "plans, members, exceptions, idempotency keys, a grace of deletions, webhooks and \
+                       reports of usage need `tenantry postgres migrate` first: it keeps out \
                        programs that would not hold to them";
         Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
+    /// The same if members are limited: older programs cannot read such a row.
+    pub(super) fn check_users(&self, limits: Option<Limits>) -> Result<()> {
+        match limits {
+            Some(limits) if limits.users != Limits::default().users => self.check_gate(),
+            _ => Ok(()),
+        }
+    }
+
+    /// True if a tenant's row says since when it has its name: older programs, which could not read
+    /// such a row, are kept out.
+    pub(crate) fn dates_names(&self) -> bool {
+        self.tenants.origins.is_open()
     }
 
     /// The lock of whoever gives a new tenant a plan, until that is committed: a plan must not be
@@ -281,7 +296,8 @@ impl<B: Backend> Tenancy<B> {
             let left = unused(&view, &name).await?;
             let mut log = inner.begin(&installation)?;
             log.remove(Space::Catalog, row_key(&name));
-            for key in left {
+            let tariffs = super::usage::tariff_keys(&view, &name).await?;
+            for key in left.into_iter().chain(tariffs) {
                 log.remove(Space::Catalog, key);
             }
             log.audit(done(scope.author(), "plan.delete", name.as_str(), 1));

@@ -23,12 +23,14 @@ pub(crate) struct WriteSet {
     pub(crate) operations: Vec<(Space, Vec<u8>, Option<Vec<u8>>)>,
     /// Data keys to write and synchronise before the rest.
     pub(crate) slots: Vec<SlotWrite>,
+    /// It takes a right away, which its keys do not show.
+    pub(crate) takes: bool,
 }
 
 impl WriteSet {
     /// An empty set made from a database of this generation.
     pub(crate) fn new(placement: Placement, generation: u64) -> Self {
-        Self { placement, generation, operations: Vec::new(), slots: Vec::new() }
+        Self { placement, generation, operations: Vec::new(), slots: Vec::new(), takes: false }
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -57,7 +57,8 @@ impl<B: Backend> Tenancy<B> {
             }
             self.at_home(&tenant).await?;
         }
-        let sizes = self.measure(&tenant).await?;
+        let mut sizes = self.measure(&tenant).await?;
+        sizes.users = self.count_members(tenant.id()).await?;
         // What was read of a tenant that is erased meanwhile is part of it.
         tenant.check_alive()?;
         Ok((tenant.info(), Some(sizes)))
@@ -65,10 +66,19 @@ impl<B: Backend> Tenancy<B> {
 
     pub(super) async fn measure(&self, tenant: &OpenTenant) -> Result<TenantSizes> {
         let most = databases_max(tenant, self.allowance(None, tenant).await?.limits);
-        let view = self.view(tenant).await?;
+        self.measure_in(&self.view(tenant).await?, tenant, most).await
+    }
+
+    /// The same in a view, with so many databases at most.
+    pub(super) async fn measure_in(
+        &self,
+        view: &B::View,
+        tenant: &OpenTenant,
+        most: u64,
+    ) -> Result<TenantSizes> {
         let mut sizes = TenantSizes::default();
         let all = keys::DatabaseName::all(tenant.prefix());
-        let mut names = Scan::new(&view, Space::Data, all, None).at_most(most);
+        let mut names = Scan::new(view, Space::Data, all, None).at_most(most);
         while names.next().await?.is_some() {
             sizes.databases += 1;
         }
@@ -79,7 +89,7 @@ impl<B: Backend> Tenancy<B> {
             let Some((last, _)) = rows.last() else { return Ok(sizes) };
             from.clone_from(last);
             from.push(0);
-            add(&mut sizes, &view, tenant, &rows).await?;
+            add(&mut sizes, view, tenant, &rows).await?;
         }
     }
 }
@@ -113,7 +123,9 @@ async fn add(
         };
         let row: DiskStatistics = tenant.open_row(key, &row)?;
         let dimensions = info.fields().into_iter().filter_map(|(_, _, spec)| spec.dimension);
-        sizes.add(row.into_statistics().records, dimensions);
+        let counts = row.into_statistics();
+        sizes.add(counts.records, dimensions);
+        sizes.add_bytes(counts.bytes());
     }
     Ok(())
 }

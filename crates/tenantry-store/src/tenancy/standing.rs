@@ -5,10 +5,16 @@
 //! as nothing anywhere was revoked since the key was looked up, this costs one comparison.
 
 use super::{Backend, Tenancy, tenants::OpenTenant};
-use std::sync::atomic::Ordering;
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 use tenantry_auth::{Level, OperatorScope, Scope, Standing};
 use tenantry_types::{Error, ErrorKind, Resource, Result, TenantState};
 use tokio::sync::MutexGuard;
+
+/// A change that was under way for so long looks at its right again before it is committed.
+const LOOKED_AT_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 impl<B: Backend> Tenancy<B> {
     /// To be called after a key was revoked or a tenant suspended, before that is answered.
@@ -19,7 +25,7 @@ impl<B: Backend> Tenancy<B> {
     /// Fails if the right no longer stands. `held` is the view for changes that the caller holds.
     pub(crate) async fn stands(
         &self,
-        standing: Standing,
+        standing: &Standing,
         tenant: Option<&OpenTenant>,
         held: Option<&B::View>,
     ) -> Result<()> {
@@ -43,12 +49,30 @@ impl<B: Backend> Tenancy<B> {
         {
             return Err(refused());
         }
+        if let Some((member, _)) = standing.member() {
+            let of = (tenant.ok_or_else(refused)?.id(), member);
+            // Rare, and every operation holds this future.
+            if !Box::pin(self.member_stands(held, of, standing)).await? {
+                return Err(refused());
+            }
+        }
         let mut suspended = tenant.is_some_and(|t| t.info().state == TenantState::Suspended);
+        let mut deleted = tenant.is_some_and(|t| t.info().erase_at.is_some());
         if let Some(tenant) = tenant.filter(|_| self.is_shared()) {
             // The one at hand may be from before another node's change.
             let gone = || Error::not_found(Resource::Tenant, tenant.info().name.as_str());
             let now = self.open_tenant_beside(held, tenant.id()).await?.ok_or_else(gone)?;
             suspended |= now.info().state == TenantState::Suspended;
+            deleted |= now.info().erase_at.is_some();
+        }
+        if deleted && !standing.is_operator() {
+            return Err(refused());
+        }
+        if deleted {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "this tenant is deleted; restore it first",
+            ));
         }
         if suspended && !standing.is_operator() {
             return Err(Error::new(
@@ -57,6 +81,47 @@ impl<B: Backend> Tenancy<B> {
             ));
         }
         Ok(())
+    }
+
+    /// [`Tenancy::stands`] for what outlives the right, such as a key: asked of the rows as they are
+    /// under the locks, whatever is remembered of what other nodes have done.
+    pub(super) async fn stands_now(
+        &self,
+        standing: &Standing,
+        tenant: &OpenTenant,
+        view: &B::View,
+    ) -> Result<()> {
+        self.stands(standing, Some(tenant), Some(view)).await?;
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let stands = match (standing.key(), standing.member()) {
+            (Some(key), _) => self.key_row(Some(view), key).await?.is_some(),
+            (None, Some((member, _))) => {
+                self.member_stands(Some(view), (tenant.id(), member), standing).await?
+            }
+            (None, None) => true,
+        };
+        if stands {
+            return Ok(());
+        }
+        let why = "the credential is not valid any more";
+        Err(Error::new(ErrorKind::Unauthenticated, why))
+    }
+
+    /// Looks at the right once more before a change is committed that was long under way. Whoever
+    /// revokes one waits only so long for the writer lock of a tenant apart, and for that of
+    /// another node not at all.
+    pub(crate) async fn stands_still<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        (tenant, held): (&OpenTenant, Option<&B::View>),
+        looked_at: Instant,
+    ) -> Result<()> {
+        if !tenant.placement().is_apart() || looked_at.elapsed() < LOOKED_AT_AGAIN_AFTER {
+            return Ok(());
+        }
+        self.stands(scope.standing(), Some(tenant), held).await
     }
 
     /// Fails if the operator's right no longer stands.

@@ -9,18 +9,21 @@ use super::{
     complete,
     disk::{self, DiskAudit, Touched},
     done,
+    grace::due_key,
     keys::{self, Decode as _, Prefix, Tail},
+    members,
     moving::Patience,
     number,
     place::Fresh,
     plans,
     tenants::OpenTenant,
+    webhooks::thresholds_key,
 };
 use crate::{AuditEntry, AuditNote, TenantChange, TenantInfo};
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{Admin, Author, OperatorScope, Scope, SystemScope, TenantId};
 use tenantry_types::{
-    Error, ErrorKind, Location, Resource, Result, TenantName, TenantSpec, TenantState,
+    Error, ErrorKind, EventKind, Resource, Result, TenantName, TenantSpec, TenantState, Timestamp,
 };
 
 /// Names of tenants read at once.
@@ -115,7 +118,11 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<()> {
         self.operator_stands(scope, None).await?;
         let (inner, name, scope) = (Arc::clone(self), name.clone(), scope.clone());
-        complete(async move { inner.remove_tenant(&name, &scope).await }).await
+        complete(async move {
+            inner.collect_last(&name).await;
+            inner.remove_tenant(&name, &scope).await
+        })
+        .await
     }
 
     pub(crate) async fn operator_audit(
@@ -199,6 +206,8 @@ pub(super) enum Which<'a> {
     Called(&'a TenantName),
     /// One from whose place nothing was ever answered.
     Unmade,
+    /// One whose deletion cannot be taken back any more at this time.
+    Due(Timestamp),
     /// One that is being filled, of which this is the row.
     Arriving(&'a [u8]),
 }
@@ -274,79 +283,6 @@ impl<B: Backend> Tenancy<B> {
         Ok(Reserved { inner: Arc::clone(self), name: name.clone() })
     }
 
-    async fn change_row(
-        self: &Arc<Self>,
-        name: &TenantName,
-        change: TenantChange,
-        scope: &OperatorScope,
-    ) -> Result<TenantInfo> {
-        let tenant = self.require(name).await?;
-        if change.plan.is_some() || change.exceptions.is_some() || !change.except.is_empty() {
-            self.check_gate()?;
-        }
-        if let Some(own) = &change.own_database {
-            if tenant.placement().location != Location::Own {
-                let message = format!("the tenant {name} carries no database URL of its own");
-                return Err(Error::invalid(message));
-            }
-            self.check_own(Some(tenant.id()), own).await?;
-        }
-        let _new_name = match &change.name {
-            Some(new) if new != name => Some(self.reserve(new)?),
-            Some(_) | None => None,
-        };
-        let _rooting = self.rooting(&tenant).await?;
-        let installation = self.installation().await?;
-        let _logging = installation.writer.lock().await;
-        let view = self.change_root(&[&tenant, &installation]).await?;
-        // Whoever revokes an operator's key holds the same lock.
-        self.operator_stands(scope, Some(&view)).await?;
-        let mut about = self.about(&tenant)?;
-        let mut info = (*tenant.info()).clone();
-        if info.name != *name {
-            return Err(Error::not_found(Resource::Tenant, name.as_str()));
-        }
-        arrival::check_whole(&info)?;
-        let mut told = plans::change_terms(&view, &mut about, &mut info, &change).await?;
-        if let Some(new) = change.name.filter(|new| *new != info.name) {
-            require_free(&view, &new).await?;
-            told.push(("tenant.rename", format!("{name} → {new}")));
-            about.root(name_key(&info.name), None);
-            about.root(name_key(&new), Some(info.id.get().to_be_bytes().to_vec()));
-            info.name = new;
-        }
-        if let Some(state) = change.state.filter(|state| *state != info.state) {
-            told.push((word_of(state)?, name.to_string()));
-            info.state = state;
-        }
-        let before = info.clone();
-        info.weight = change.weight.unwrap_or(info.weight);
-        info.limits = change.limits.unwrap_or(info.limits);
-        set_all(&mut info.settings, change.settings);
-        if before != info {
-            told.push(("tenant.change", name.to_string()));
-        }
-        if let Some(own) = &change.own_database {
-            let (key, row) = self.own_row(&installation, tenant.id(), own);
-            about.root(key, Some(row));
-            told.push(("tenant.database", name.to_string()));
-        }
-        if told.is_empty() {
-            return Ok(info);
-        }
-        about.put_tenant(&info);
-        let mut log = self.begin(&installation)?;
-        for (action, target) in told {
-            about.tell(done(scope.author(), action, &target, 1), Some(Touched::Tenant));
-            log.audit(done(scope.author(), action, &target, 1));
-        }
-        self.commit_two(view, (&tenant, about), (&installation, log)).await?;
-        tenant.set_info(info.clone());
-        self.own_changed(tenant.id());
-        self.revoked();
-        Ok(info)
-    }
-
     pub(super) async fn remove_tenant(
         self: &Arc<Self>,
         name: &TenantName,
@@ -399,19 +335,40 @@ impl<B: Backend> Tenancy<B> {
             {
                 return Ok(false);
             }
-            Which::Called(_) | Which::Unmade | Which::Arriving(_) => {}
+            Which::Due(now) if tenant.info().erase_at.is_none_or(|at| at > now) => {
+                return Ok(false);
+            }
+            Which::Called(_) | Which::Unmade | Which::Due(_) | Which::Arriving(_) => {}
         }
         let mut about = self.about(tenant)?;
         let name = &tenant.info().name;
         about.root(arriving, None);
         about.root(name_key(name), None);
         plans::leave_plan(&mut about, &tenant.info());
+        members::leave(&view, &mut about, tenant.id()).await?;
+        about.root(thresholds_key(tenant.id()), None);
+        if let Some(at) = tenant.info().erase_at {
+            about.root(due_key(at, tenant.id()), None);
+        }
         about.root(keys::Tenant {}.encode(tenant.prefix()), None);
         let purge = keys::Purge { tenant: tenant.id().get(), collection: 0 };
         about.root(purge.encode(INSTALLATION), Some(Vec::new()));
         about.touch(Touched::Tenant);
         let mut log = self.begin(&installation)?;
+        if let Err(error) = self.settle_usage(&view, &installation, tenant, &mut log).await {
+            // A bill keeps nobody.
+            tracing::warn!(?error, tenant = %tenant.id(), "the last usage of a deleted tenant");
+        }
         log.audit(done(by.author, "tenant.delete", name.as_str(), 1));
+        // Nobody was told of one that was never whole.
+        if tenant.info().state != TenantState::Provisioning {
+            let is_new = tenant.info().erase_at.is_none();
+            let kinds = is_new.then_some(EventKind::TenantDeleted);
+            for kind in kinds.into_iter().chain([EventKind::TenantErased]) {
+                let whose = (tenant.id(), name);
+                self.tell_of((&view, &installation), &mut log, kind, whose, None).await?;
+            }
+        }
         self.commit_two(view, (tenant, about), (&installation, log)).await?;
         tenant.mark_gone();
         self.forget_tenant(tenant.id()).await?;
@@ -439,9 +396,18 @@ impl<B: Backend> Tenancy<B> {
         log.remove(Space::Catalog, key);
         log.remove(Space::Catalog, keys::Tenant {}.encode(Prefix::of(id)));
         log.remove(Space::Catalog, arrival::row_key(id));
+        log.remove(Space::Catalog, thresholds_key(id));
+        for key in members::all_keys(&view, id).await? {
+            log.remove(Space::Catalog, key);
+        }
         let purge = keys::Purge { tenant: id.get(), collection: 0 };
         log.put_clear(Space::Catalog, purge.encode(INSTALLATION), Vec::new());
         log.audit(done(scope.author(), "tenant.delete", name.as_str(), 1));
+        // Whether it was deleted before cannot be read.
+        for kind in [EventKind::TenantDeleted, EventKind::TenantErased] {
+            let whose = (id, name);
+            self.tell_of((&view, &installation), &mut log, kind, whose, None).await?;
+        }
         self.commit(&installation, view, log).await?;
         self.forget_tenant(id).await
     }
@@ -450,6 +416,8 @@ impl<B: Backend> Tenancy<B> {
     /// it is gone already; a crash in here is made good by the purger at the next start.
     async fn forget_tenant(&self, id: TenantId) -> Result<()> {
         self.tenants.forget(id);
+        // Nor is anything of it remembered.
+        self.revoked();
         self.tenant_gone(id).await
     }
 
@@ -465,10 +433,12 @@ impl<B: Backend> Tenancy<B> {
         let (more, log_head) = log.finish();
         // The older one, so that the set is refused if either was opened before a reopening.
         set.generation = set.generation.min(more.generation);
+        set.takes |= more.takes;
         set.operations.extend(more.operations);
         self.submit(view, set).await?;
         after.apply(tenant);
         installation.set_head(log_head);
+        self.events.notify_one();
         Ok(())
     }
 
@@ -502,27 +472,6 @@ impl<B: Backend> Tenancy<B> {
             entries.push(row.into_entry(sequence)?);
         }
         Ok(entries)
-    }
-}
-
-/// What logs say of a tenant that is given this state.
-fn word_of(state: TenantState) -> Result<&'static str> {
-    match state {
-        TenantState::Active => Ok("tenant.resume"),
-        TenantState::Suspended => Ok("tenant.suspend"),
-        TenantState::Deleted | TenantState::Provisioning => {
-            Err(Error::invalid("a tenant is erased by deleting it"))
-        }
-    }
-}
-
-/// Sets and removes settings.
-fn set_all(settings: &mut BTreeMap<String, String>, changes: BTreeMap<String, Option<String>>) {
-    for (key, value) in changes {
-        match value {
-            Some(value) => settings.insert(key, value),
-            None => settings.remove(&key),
-        };
     }
 }
 

@@ -63,16 +63,27 @@ pub(crate) struct OpenTenant {
     pub(crate) writer: Arc<tokio::sync::Mutex<()>>,
     /// Requests that wait for it.
     pub(super) waiters: Waiters,
+    /// Of those, one waits for the lock, and the others for this.
+    pub(super) next_writer: tokio::sync::Mutex<()>,
     /// One at a time changes what the root knows of a tenant apart.
     pub(crate) rooting: tokio::sync::Mutex<()>,
     /// Requests of its own that wait for that.
     pub(super) root_waiters: Waiters,
+    /// One at a time reports what the tenant has used, and so waits for the installation's log.
+    pub(super) reporting: tokio::sync::Mutex<()>,
+    /// Requests that wait for that.
+    pub(super) report_waiters: Waiters,
     /// One at a time opens the place of a tenant apart, or makes it.
     pub(crate) opening: tokio::sync::Mutex<()>,
+    /// One at a time reads rows for the names in them.
+    pub(super) naming: tokio::sync::Mutex<()>,
     catalog: Mutex<Catalog>,
     gone: AtomicBool,
     /// Its data are elsewhere: whoever holds it looks it up again.
     moved: AtomicBool,
+    /// The commit of its counters at which some of its collections did not say what they take, and 1;
+    /// 0 if none was.
+    silent_at: AtomicU64,
     /// Permits for large reads: one tenant takes no more threads than this.
     heavy: Arc<tokio::sync::Semaphore>,
     /// The generation of the database that it was read from.
@@ -118,12 +129,17 @@ impl OpenTenant {
             head: Mutex::new(Some(Head::default())),
             writer: Arc::default(),
             waiters: Waiters::default(),
+            next_writer: tokio::sync::Mutex::default(),
             rooting: tokio::sync::Mutex::default(),
             root_waiters: Waiters::default(),
+            reporting: tokio::sync::Mutex::default(),
+            report_waiters: Waiters::default(),
             opening: tokio::sync::Mutex::default(),
+            naming: tokio::sync::Mutex::default(),
             catalog: Mutex::default(),
             gone: AtomicBool::new(false),
             moved: AtomicBool::new(false),
+            silent_at: AtomicU64::new(0),
             heavy: Arc::new(tokio::sync::Semaphore::new(HEAVY_READS_MAX)),
             generation,
         }
@@ -199,7 +215,7 @@ impl OpenTenant {
     pub(crate) async fn read_head(&self, view: &impl View) -> Result<Head> {
         let row = self.row(view, Space::Data, &keys::Head {}.encode(self.prefix)).await?;
         // Without its counters a tenant would assign numbers again that are in use.
-        let Some(head) = row.map(DiskHead::into_head) else {
+        let Some(head) = row.map(DiskHead::into_head).transpose()? else {
             let id = self.id();
             return Err(Error::corrupt(format!("the counters of tenant {id} are gone")));
         };
@@ -285,6 +301,16 @@ impl OpenTenant {
     /// True if its counters are known.
     pub(crate) fn is_counted(&self) -> bool {
         self.head.lock().is_some()
+    }
+
+    /// True if its collections were asked what they take after this commit of its counters, and some
+    /// did not say so.
+    pub(crate) fn is_silent_at(&self, sequence: u64) -> bool {
+        self.silent_at.load(Ordering::Relaxed) == sequence.saturating_add(1)
+    }
+
+    pub(crate) fn set_silent_at(&self, sequence: u64) {
+        self.silent_at.store(sequence.saturating_add(1), Ordering::Relaxed);
     }
 
     /// The counters; `None` if the place of a tenant apart was not opened yet.

@@ -74,13 +74,35 @@ impl OpenTenant {
             return Ok(writing);
         }
         let waiting = self.waiters.enter(bytes)?;
-        let writing = timeout(PATIENCE, self.writer.lock()).await.map_err(|_| too_long());
+        let both = async {
+            // One of them waits for the lock itself: whoever revokes a right comes right after it.
+            let _first = self.next_writer.lock().await;
+            self.writer.lock().await
+        };
+        let writing = timeout(PATIENCE, both).await.map_err(|_| too_long());
         drop(waiting);
         writing
+    }
+
+    /// The turn of a report that holds so many bytes until it has it: one of a tenant looks and waits
+    /// at a time.
+    pub(super) async fn report_turn(&self, bytes: usize) -> Result<MutexGuard<'_, ()>> {
+        let waiting = self.report_waiters.enter(bytes)?;
+        let turn = timeout(PATIENCE, self.reporting.lock()).await.map_err(|_| too_long());
+        drop(waiting);
+        turn
     }
 }
 
 impl<B: Backend> Tenancy<B> {
+    /// The turn of a tenant's report among those of all tenants. Together they are one of those who
+    /// wait for the installation's log: however many tenants are reported about, whoever revokes a
+    /// right, suspends a tenant or writes the ledger's journal waits behind one of them.
+    pub(super) async fn report_turn(&self) -> Result<MutexGuard<'_, ()>> {
+        let late = |_| busy("the reports of usage before this one took too long; send it again");
+        timeout(PATIENCE, self.reporting.lock()).await.map_err(late)
+    }
+
     /// [`Tenancy::rooting`] for a request of the tenant's own. It is counted apart from writes, so
     /// that these keep nobody from revoking a key.
     pub(super) async fn rooting_turn<'t>(&self, tenant: &'t OpenTenant) -> Result<Rooting<'t>> {

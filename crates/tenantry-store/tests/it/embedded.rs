@@ -1,8 +1,11 @@
 //! The embedded backend against the conformance suite.
 
-use crate::conformance;
+use crate::{
+    conformance::{self, groups},
+    stand::{Stand, tenant},
+};
 use tenantry_store::{EmbeddedConfig, Store};
-use tenantry_types::{Isolation, VectorName};
+use tenantry_types::{Isolation, Timestamp, VectorName};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_backend_conforms() {
@@ -13,6 +16,8 @@ async fn the_embedded_backend_conforms() {
     };
     conformance::run_all(&make).await;
     conformance::run_plans(&make).await;
+    conformance::run_usage(&make).await;
+    conformance::run_graces(&make).await;
     let mut bytes = Vec::new();
     for memory in conformance::run_large(&make).await {
         let memory = memory.expect("it is in memory");
@@ -22,6 +27,60 @@ async fn the_embedded_backend_conforms() {
         bytes.push(memory.vectors_bytes);
     }
     assert!(bytes[1] < bytes[0] && bytes[2] < bytes[1], "{bytes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhooks_in_files_conform() {
+    // With one commit for a tenant and the root, and with two.
+    for isolation in [Isolation::Shared, Isolation::Schema] {
+        let make = async || {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let mut config = EmbeddedConfig::new(folder.path());
+            config.default_isolation = isolation;
+            (Store::open_embedded(config).expect("a new store"), folder)
+        };
+        conformance::run_webhooks(&make).await;
+        conformance::run_budgets(&make).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenants_row_is_read_back_with_all_that_it_says() {
+    for isolation in Isolation::ALL {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let open = || {
+            let mut config = EmbeddedConfig::new(folder.path());
+            config.default_isolation = isolation;
+            Store::open_embedded(config).expect("a store")
+        };
+        let store = open();
+        let made = conformance::made_rich(&store, "t").await;
+        store.close();
+        let store = open();
+        let read = store.find_tenant(&made.name).await.expect("an answer").expect("a tenant");
+        assert_eq!(*read, made);
+        store.close();
+    }
+}
+
+/// More than are listed at once, and all in one call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_are_erased_whose_time_has_come() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let stand = Stand::open(folder.path()).await;
+    let count = 300;
+    for n in 0..count {
+        let name = format!("t{n}");
+        stand.create(&name).await.expect("a tenant");
+        let until = Timestamp(if n % 50 == 7 { u64::MAX } else { n });
+        let retired = stand.store.retire_tenant(&stand.operator, &tenant(&name), until).await;
+        retired.expect("deleted");
+    }
+    stand.store.erase_due(&stand.system()).await.expect("erased");
+    let left = stand.store.tenants(&stand.operator, None, 1_000).await.expect("tenants");
+    assert_eq!(left.len(), 6);
+    assert!(left.iter().all(|info| info.erase_at == Some(Timestamp(u64::MAX))));
+    stand.close();
 }
 
 /// The same with a graph for every collection of a few vectors.
@@ -59,8 +118,23 @@ async fn conforms_apart(isolation: Isolation) {
         (Store::open_embedded(config).expect("a new store"), folder)
     };
     conformance::run_plans(&make).await;
+    conformance::run_usage(&make).await;
+    conformance::run_graces(&make).await;
     conformance::run_all(make).await;
     conformance::run_large(make).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_in_files_is_counted() {
+    for default_isolation in Isolation::ALL {
+        let make = async || {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let mut config = EmbeddedConfig::new(folder.path());
+            config.default_isolation = default_isolation;
+            (Store::open_embedded(config).expect("a new store"), folder)
+        };
+        conformance::run_stocks(&make).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,4 +145,54 @@ async fn the_embedded_backend_conforms_with_spaces() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_backend_conforms_with_databases() {
     conforms_apart(Isolation::Database).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_in_files_conform() {
+    for isolation in Isolation::ALL {
+        let make = async || {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let mut config = EmbeddedConfig::new(folder.path());
+            config.default_isolation = isolation;
+            (Store::open_embedded(config).expect("a new store"), folder)
+        };
+        conformance::run_events(&make).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_in_files_conform() {
+    for isolation in Isolation::ALL {
+        let make = async || {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let mut config = EmbeddedConfig::new(folder.path());
+            config.default_isolation = isolation;
+            (Store::open_embedded(config).expect("a new store"), folder)
+        };
+        conformance::run_members(&make).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_that_is_erased_leaves_no_row_of_members_and_groups() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let rows = || {
+        let database = fjall::Database::builder(folder.path().join("db")).open().expect("fjall");
+        let catalog = database.keyspace("catalog", Default::default).expect("a keyspace");
+        let of = |family: u8| catalog.prefix([&[0; 8][..], &[family]].concat()).count();
+        [0x50, 0x51, 0x52].map(of)
+    };
+    let stand = Stand::open(folder.path()).await;
+    let scope = stand.create("t").await.expect("a tenant");
+    for name in ["a", "b"] {
+        let made = stand.store.add_group(&scope, &groups::group(name), &groups::gives(&[])).await;
+        made.expect("a group");
+    }
+    stand.store.add_member(&scope, &groups::guest("login/eve", &["a"])).await.expect("a guest");
+    stand.close();
+    assert_eq!(rows(), [1, 2, 1]);
+    let stand = Stand::open(folder.path()).await;
+    stand.store.delete_tenant(&stand.operator, &tenant("t")).await.expect("erased");
+    stand.close();
+    assert_eq!(rows(), [0; 3]);
 }

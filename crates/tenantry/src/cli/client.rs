@@ -138,7 +138,7 @@ impl Target {
             }
             (Some(_), Some(_), _) => bail!(
                 "both a server and a data folder are given (by flag or by TENANTRY_SERVER and \
-                 TENANTRY_DATA_DIR): give one"
+                 TENANTRY_DATA_DIR): give one, and unset the other's variable"
             ),
             (Some(_), None, Some(_)) => bail!(
                 "both a server and a database are given (by flag or by TENANTRY_SERVER and \
@@ -319,8 +319,12 @@ impl Client {
         }
     }
 
-    /// What a server's caller need not know, and who works on the database itself can mend.
+    /// What a server's caller need not know, and who works on the database itself, or operates the
+    /// server, can mend.
     fn explained(&self, mut message: String) -> String {
+        if matches!(self, Self::Remote { .. }) && message.starts_with("there is no such route") {
+            message.push_str("; if the server has --admin-listen, give --server that address");
+        }
         if matches!(self, Self::Local { .. }) && message.contains("a location that is not known") {
             message.push_str(": give it by --database-location NAME=URL, as the servers have it");
         }
@@ -409,6 +413,10 @@ fn unreachable(base: &str, error: anyhow::Error) -> anyhow::Error {
         Some(_) if full.contains("InvalidContentType") => {
             anyhow!("cannot reach {base}: the server speaks plain http, so write http://")
         }
+        Some(_) if full.contains("UnknownIssuer") => anyhow!(
+            "cannot reach {base}: nobody that is trusted here has signed its certificate; name the \
+             one who has with --tls-ca"
+        ),
         Some(ureq::Error::Protocol(_)) if base.starts_with("http://") => {
             anyhow!("cannot reach {base}: {full}; if the server speaks TLS, write https://")
         }

@@ -66,7 +66,7 @@ struct CreateArgs {
     #[arg(long, value_name = "DATABASE/NAME", conflicts_with = "operator")]
     collection: Vec<String>,
     /// Refuse the key after this time, for example 30m, 12h or 90d
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = Span::with_unit)]
     expires_in: Option<Span>,
     /// Let the operator key manage tenants but open none
     #[arg(long, requires = "operator")]

@@ -65,7 +65,7 @@ struct SetArgs {
     #[arg(long, value_name = "TIME", conflicts_with = "span")]
     until: Option<Moment>,
     /// For how long, for example 30m, 12h or 90d
-    #[arg(long = "for", id = "span", value_name = "TIME")]
+    #[arg(long = "for", id = "span", value_name = "TIME", value_parser = Span::with_unit)]
     span: Option<Span>,
     #[command(flatten)]
     common: Common,

@@ -4,19 +4,25 @@
 mod advise;
 mod archive;
 mod audit;
+mod bill;
 mod client;
+mod group;
 mod import;
 mod key;
 mod limit;
+mod member;
 mod moving;
 mod output;
 mod plan;
 mod policy;
 mod postgres;
 mod quickstart;
+mod report;
 mod said;
 mod tenant;
 mod transfer;
+mod usage;
+mod webhook;
 mod when;
 
 use crate::{
@@ -52,7 +58,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Show isolation on a new server with two tenants and real texts, then stay up
     Quickstart(quickstart::QuickstartArgs),
     /// Make, list, change and erase tenants
@@ -61,8 +67,20 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Show what one tenant has, and say something else than its plan
     Limit(limit::LimitArgs),
+    /// Show what tenants have used, and report what was counted elsewhere
+    Usage(Box<usage::UsageArgs>),
+    /// Show what a month costs a tenant
+    Bill(bill::BillArgs),
+    /// Say what plans cost
+    Tariff(bill::TariffArgs),
     /// Make, list and revoke API keys
     Key(key::KeyArgs),
+    /// Tell endpoints of yours what happens to tenants
+    Webhook(webhook::WebhookArgs),
+    /// Add, list, change and remove the members of a tenant
+    Member(member::MemberArgs),
+    /// Let guests of a tenant reach single databases and collections
+    Group(group::GroupArgs),
     /// Load records from JSON lines
     Import(import::ImportArgs),
     /// Write audit logs to files, and check such files offline
@@ -111,7 +129,13 @@ pub(crate) fn run() -> Result<()> {
         Command::Tenant(args) => tenant::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Limit(args) => limit::run(args),
+        Command::Usage(args) => usage::run(*args),
+        Command::Bill(args) => bill::bill(args),
+        Command::Tariff(args) => bill::tariff(args),
         Command::Key(args) => key::run(args),
+        Command::Webhook(args) => webhook::run(args),
+        Command::Member(args) => member::run(args),
+        Command::Group(args) => group::run(args),
         Command::Import(args) => import::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Archive(args) => archive::run(args),

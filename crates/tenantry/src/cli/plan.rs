@@ -7,7 +7,7 @@ use super::{
     tenant::{Common, text, with},
 };
 use anyhow::{Context, Result};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use tenantry::Term;
@@ -23,8 +23,10 @@ const DEFAULTS: [(&str, &[&str]); 3] = [
             "collections=10",
             "records_per_collection=10000",
             "keys=5",
+            "users=5",
             "requests_per_second=5/20",
             "requests_per_hour=3600",
+            "messages_per_day=1000",
             "concurrent_requests=4",
             "weight=25",
         ],
@@ -36,6 +38,7 @@ const DEFAULTS: [(&str, &[&str]); 3] = [
             "collections=500",
             "records_per_collection=1000000",
             "keys=100",
+            "users=100",
             "requests_per_second=100/300",
             "concurrent_requests=32",
             "weight=100",
@@ -48,6 +51,7 @@ const DEFAULTS: [(&str, &[&str]); 3] = [
             "collections=100000",
             "records_per_collection=100000000",
             "keys=1000",
+            "users=10000",
             "requests_per_second=1000/3000",
             "concurrent_requests=256",
             "weight=400",
@@ -58,7 +62,8 @@ const DEFAULTS: [(&str, &[&str]); 3] = [
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A plan says what every tenant has that is given it. What it says can be changed at any time, and
-counts at once. A tenant without a plan has no rates, and the limits that it was given.
+counts at once. A tenant without a plan has no rates and no quotas, and the limits that
+it was given.
 
 Examples:
   tenantry plan defaults
@@ -105,7 +110,10 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = WORDS)]
+#[command(
+    after_help = WORDS,
+    group = ArgGroup::new("said").args(["limits", "on_shared_failure"]).multiple(true)
+)]
 struct PutArgs {
     /// Its name: 1 to 512 bytes of text
     name: String,
@@ -113,8 +121,12 @@ struct PutArgs {
     #[arg(value_name = "LIMIT=VALUE[/BURST]")]
     limits: Vec<Said>,
     /// Let the plan go on to say what is not said here
-    #[arg(long, requires = "limits")]
+    #[arg(long, requires = "said")]
     change: bool,
+    /// What a node does while it cannot ask what other nodes have admitted, if rates are shared:
+    /// `local` goes on with its share of the rates, `refuse` answers 503 [default: local]
+    #[arg(long, value_name = "RULE", value_parser = ["local", "refuse"])]
+    on_shared_failure: Option<String>,
     #[command(flatten)]
     common: Common,
 }
@@ -130,11 +142,16 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
             let plan = client.call("GET", &path(&name), None)?;
             show(&plan, json)
         }),
-        Command::Put(PutArgs { name, limits, change, common }) => with(common, |client, json| {
-            let before = change.then(|| client.call("GET", &path(&name), None)).transpose()?;
-            let plan = client.call("PUT", &path(&name), Some(&body(before, &limits)))?;
-            show(&plan, json)
-        }),
+        Command::Put(PutArgs { name, limits, change, on_shared_failure, common }) => {
+            with(common, |client, json| {
+                let before = change.then(|| client.call("GET", &path(&name), None)).transpose()?;
+                let mut said = body(before, &limits);
+                if let Some(rule) = on_shared_failure {
+                    said["on_shared_failure"] = rule.into();
+                }
+                show(&client.call("PUT", &path(&name), Some(&said))?, json)
+            })
+        }
         Command::Defaults { common } => with(common, defaults),
         Command::Delete { name, common } => with(common, |client, json| {
             client.call("DELETE", &path(&name), None)?;
@@ -175,9 +192,16 @@ fn list(client: &Client, json: bool) -> Result<()> {
         "COLLECTIONS",
         "RECORDS",
         "KEYS",
+        "USERS",
+        "BYTES",
         "/SECOND",
         "/MINUTE",
         "/HOUR",
+        "/DAY",
+        "/MONTH",
+        "COST/MONTH",
+        "MESSAGES/DAY",
+        "TOKENS/DAY",
         "CONCURRENT",
         "WEIGHT",
     ];
@@ -192,6 +216,7 @@ fn show(plan: &Value, json: bool) -> Result<()> {
     for term in Term::ALL {
         let _ = writeln!(out, "{:<23} {}", term.word(), said::shown(plan, term));
     }
+    let _ = writeln!(out, "{:<23} {}", "on_shared_failure", text(plan, "on_shared_failure"));
     print(&out)
 }
 

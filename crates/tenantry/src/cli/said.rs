@@ -8,8 +8,19 @@ use tenantry::{Amount, Term};
 /// What the help of commands says about the words.
 pub(super) const WORDS: &str = "\
 What can be limited:
-  databases, collections, records_per_collection, keys
+  databases, collections, records_per_collection, keys, users
       How many there may be; a write that would exceed it is refused.
+  bytes
+      How many bytes of records are kept: ids, texts, URIs, metadata, and 4 for each component of a
+      vector; a write that would exceed it is refused. `none` is any number.
+  requests_per_day, requests_per_month
+      How many requests are served in a day or month of UTC; `none` is any number.
+  cost_per_month
+      What a month of UTC may cost by the plan's tariff, in millionths of a unit of the currency;
+      `none` is any amount. Without a tariff nothing costs anything: see `tenantry tariff --help`.
+  messages_per_day, tokens_per_day
+      How many messages and tokens may be reported in a day of UTC by whoever asks for quotas to be
+      held to; `none` is any number.
   requests_per_second, requests_per_minute, requests_per_hour
       How many requests come back in that time. With /BURST so many may come at once from whoever
       was silent; without it all of them. `none` is no such limit.
@@ -57,9 +68,17 @@ pub(super) fn term(word: &str) -> Result<Term, String> {
 /// Where a limit stands in a plan, or in what a tenant has, as the server writes it.
 fn group(term: Term) -> Option<&'static str> {
     match term {
-        Term::Databases | Term::Collections | Term::RecordsPerCollection | Term::Keys => {
-            Some("limits")
-        }
+        Term::Databases
+        | Term::Collections
+        | Term::RecordsPerCollection
+        | Term::Keys
+        | Term::Users => Some("limits"),
+        Term::Bytes
+        | Term::Day
+        | Term::Month
+        | Term::Cost
+        | Term::MessagesPerDay
+        | Term::TokensPerDay => Some("quotas"),
         Term::Requests(_) | Term::Concurrent => Some("rates"),
         Term::Weight => None,
     }
@@ -119,6 +138,12 @@ mod tests {
                 "requests_per_hour": {"value": 5, "burst": 9}, "concurrent_requests": null,
             }})
         );
+        put(&mut plan, "bytes=7".parse().unwrap());
+        put(&mut plan, "requests_per_day=none".parse().unwrap());
+        put(&mut plan, "cost_per_month=9000000".parse().unwrap());
+        let quotas = json!({"bytes": 7, "requests_per_day": null, "cost_per_month": 9_000_000});
+        assert_eq!(plan["quotas"], quotas);
+        assert_eq!(shown(&plan, term("cost_per_month").unwrap()), "9000000");
         put(&mut plan, "requests_per_hour=5/5".parse().unwrap());
         assert_eq!(shown(&plan, term("requests_per_hour").unwrap()), "5");
     }
@@ -132,6 +157,8 @@ mod tests {
             ("keys=-1", "is not a whole number"),
             ("keys=none", "keys: it must be a number"),
             ("keys=1/2", "only rates have a burst"),
+            ("requests_per_day=1/2", "only rates have a burst"),
+            ("cost_per_month=1.5", "is not a whole number"),
             ("requests_per_second=none/2", "a burst without a rate"),
             ("requests_per_second=0", "0 is not between 1"),
             ("weight=1001", "1001 is not between 1 and 1000"),

@@ -165,10 +165,21 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Erase a tenant for good: its data key is destroyed before the command returns
+    /// Take back the deletion of a tenant that a server with `--delete-grace` has not erased yet
+    Restore {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Erase a tenant for good: its data key is destroyed before the command returns, or, by a
+    /// server with `--delete-grace`, when that time is over
     Delete {
         /// Its name
         name: String,
+        /// Erase it now, whatever the grace is
+        #[arg(long)]
+        now: bool,
         /// Erase without asking for the name on the terminal; needed where there is no terminal
         #[arg(long)]
         yes: bool,
@@ -264,6 +275,7 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
         Command::Moves { common } => with(common, moving::list),
         Command::Suspend { name, common } => turn(&name, "suspend", common),
         Command::Resume { name, common } => turn(&name, "resume", common),
+        Command::Restore { name, common } => turn(&name, "restore", common),
         Command::Rename { name, new_name, common } => {
             with(common, |client, json| rename(client, json, &name, &new_name))
         }
@@ -277,16 +289,13 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
             confirm("giving up what a tenant has left", &what, "number", &number.to_string(), yes)?;
             with(common, |client, json| abandon(client, json, number))
         }
-        Command::Delete { name, yes, common } => {
-            let what = format!("This erases tenant {:?} for good", printable(&name));
+        Command::Delete { name, now, yes, common } => {
+            let what = format!(
+                "This erases tenant {:?} for good, at once or when the server's grace is over",
+                printable(&name)
+            );
             confirm("erasing a tenant", &what, "name", &name, yes)?;
-            with(common, |client, json| {
-                client.call("DELETE", &path(&name), None)?;
-                if json {
-                    return print_json(&json!({ "deleted": name }));
-                }
-                print(&format!("erased tenant {}\n", printable(&name)))
-            })
+            with(common, |client, json| delete(client, json, &name, now))
         }
     }
 }
@@ -302,11 +311,31 @@ pub(super) fn path(name: &str) -> String {
     format!("/v1/admin/tenants/{}", segment(name))
 }
 
-/// Suspends or resumes.
+/// Deletes a tenant; a server may let that be taken back for some time, unless it is to be now.
+fn delete(client: &Client, json: bool, name: &str, now: bool) -> Result<()> {
+    let path = path(name);
+    let path = if now { format!("{path}?now=true") } else { path };
+    let answer = client.call("DELETE", &path, None)?;
+    let later = answer["erase_at_ms"].as_u64();
+    if json {
+        return print_json(&json!({ "deleted": name, "erase_at_ms": later }));
+    }
+    let name = printable(name);
+    if later.is_some() {
+        let when = utc(&answer["erase_at_ms"]);
+        return print(&format!(
+            "deleted tenant {name}; `tenantry tenant restore` takes that back until it is erased, \
+             {when} at the earliest\n"
+        ));
+    }
+    print(&format!("erased tenant {name}\n"))
+}
+
+/// Suspends, resumes or restores.
 fn turn(name: &str, verb: &str, common: Common) -> Result<()> {
     with(common, |client, json| {
         let tenant = client.call("POST", &format!("{}/{verb}", path(name)), None)?;
-        show(&tenant, json, "changed")
+        show(&tenant, json, if verb == "restore" { "restored" } else { "changed" })
     })
 }
 
@@ -440,6 +469,9 @@ fn details(tenant: &Value) -> String {
         let _ = writeln!(out, "{key:<10} {}", printable(&text(tenant, key)));
     }
     let _ = writeln!(out, "{:<10} {}", "created", utc(&tenant["created_at_ms"]));
+    if tenant["erase_at_ms"].is_u64() {
+        let _ = writeln!(out, "{:<10} {} at the earliest", "erased", utc(&tenant["erase_at_ms"]));
+    }
     out
 }
 

@@ -45,10 +45,13 @@ struct Words {
     lifetime_max: Option<Span>,
     tenant_id: Option<PathWords>,
     tenant_name: Option<PathWords>,
-    roles: PathWords,
+    roles: Option<PathWords>,
     #[serde(default)]
     roles_split: bool,
+    #[serde(default)]
     levels: BTreeMap<String, Level>,
+    #[serde(default)]
+    members: Membership,
     subject: Option<PathWords>,
     filter: Option<PathWords>,
     filter_required: Option<bool>,
@@ -60,6 +63,15 @@ struct Words {
 enum PathWords {
     Dotted(String),
     Names(Vec<String>),
+}
+
+/// Whether tokens count for members only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Membership {
+    #[default]
+    Off,
+    Required,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -130,6 +142,18 @@ impl Words {
             return Err("filter_required is given without filter".to_owned());
         }
         let is_required = self.filter_required.unwrap_or(true);
+        let needs_member = self.members == Membership::Required;
+        let roles = match (self.roles, self.levels.is_empty(), needs_member) {
+            (Some(roles), false, _) => roles.path("roles")?,
+            // Then a token says nothing about them.
+            (None, true, true) => ClaimPath::parse("roles")?,
+            (_, _, true) => return Err("give roles and levels, or neither".to_owned()),
+            (_, _, false) => {
+                let why = "give roles and levels: without members = \"required\" a role is what a \
+                           token says";
+                return Err(why.to_owned());
+            }
+        };
         let parse = tenantry_api::parse_bound;
         let subject = self.subject.unwrap_or(PathWords::Dotted("sub".into()));
         Ok(IssuerSpec {
@@ -139,11 +163,12 @@ impl Words {
             keys,
             claims: ClaimSpec {
                 tenant,
-                roles: self.roles.path("roles")?,
+                roles,
                 roles_split: self.roles_split,
                 levels: self.levels.into_iter().map(|(word, level)| (word, level.into())).collect(),
                 subject: subject.path("subject")?,
                 filter: filter.map(|path| FilterClaim { path, is_required, parse }),
+                needs_member,
             },
             skew: self.skew.map_or(SKEW, |span| span.0),
             lifetime_max: self.lifetime_max.map(|span| span.0),
@@ -240,6 +265,26 @@ mod tests {
         assert!(spec.claims.filter.as_ref().unwrap().is_required);
         assert_eq!(spec.skew, Duration::from_secs(5));
         assert_eq!(spec.lifetime_max, Some(Duration::from_secs(3_600)));
+    }
+
+    #[test]
+    fn tokens_may_count_for_members_only_and_then_say_nothing_of_roles() {
+        let required = |text: &str| format!("{BY_ID}\nmembers = \"required\"\n{text}");
+        let [spec] = &parse(&issuer(URL, &required(""))).unwrap()[..] else { panic!("one issuer") };
+        assert!(spec.claims.needs_member && spec.claims.levels.len() == 2);
+        let bare = format!(
+            "[[issuer]]\nname = \"login\"\niss = \"https://login.example\"\n\
+             audience = \"here\"\n{URL}\n{}",
+            required("")
+        );
+        let [spec] = &parse(&bare).unwrap()[..] else { panic!("one issuer") };
+        assert!(spec.claims.needs_member && spec.claims.levels.is_empty());
+        let half = format!("{bare}\nroles = \"roles\"");
+        assert!(parse(&half).unwrap_err().1.contains("or neither"));
+        let off = bare.replace("\"required\"", "\"off\"");
+        assert!(parse(&off).unwrap_err().1.contains("a role is what a token says"));
+        let unknown = bare.replace("\"required\"", "\"on\"");
+        assert!(parse(&unknown).unwrap_err().1.contains("on"));
     }
 
     #[test]

@@ -78,6 +78,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "TENANTRY_CHROMA_LISTEN", value_name = "ADDR")]
     pub(crate) chroma_listen: Option<Address>,
 
+    /// Address of a listener for operators alone: their routes, and metrics, are then nowhere else,
+    /// and on the others their keys find nothing [default: none, they share the main listener]
+    #[arg(long, env = "TENANTRY_ADMIN_LISTEN", value_name = "ADDR")]
+    pub(crate) admin_listen: Option<Address>,
+
     /// Switch authentication off; refused on any address but loopback
     #[arg(long, env = "TENANTRY_DEV", value_name = "BOOL", num_args = 0..=1,
           value_parser = BoolishValueParser::new(), default_missing_value = "true",
@@ -98,9 +103,30 @@ pub(crate) struct Settings {
           require_equals = true)]
     pub(crate) behind_proxy: Option<bool>,
 
+    /// Domain below which a host names a tenant: with example.com, acme.example.com means acme, for
+    /// credentials that may act in it [default: none, hosts name nobody]
+    #[arg(long, env = "TENANTRY_BASE_DOMAIN", value_name = "DOMAIN")]
+    pub(crate) base_domain: Option<String>,
+
+    /// Addresses and networks of proxies in front, with commas between them; X-Forwarded-For and
+    /// X-Forwarded-Host are read from these alone [default: none]
+    #[arg(long, env = "TENANTRY_TRUSTED_PROXIES", value_name = "NETWORKS")]
+    pub(crate) trusted_proxies: Option<String>,
+
+    /// Credentials of one address that may be refused in a minute; beyond it, after 20 at once, further
+    /// ones are answered with 429 unless they were good lately. Addresses of the machine itself are
+    /// not bounded, and 0 bounds none. For servers that see who their clients are [default: 0]
+    #[arg(long, env = "TENANTRY_LOGIN_FAILURES_PER_MINUTE", value_name = "COUNT")]
+    pub(crate) login_failures_per_minute: Option<u32>,
+
     /// Open connections of one listener; further ones wait to be accepted [default: 4096]
     #[arg(long, env = "TENANTRY_CONNECTIONS_MAX", value_name = "COUNT")]
     pub(crate) connections_max: Option<u32>,
+
+    /// Tenants that metrics tell apart, the busiest, at most 1000; all others are one, and 0 tells
+    /// nobody apart [default: 20]
+    #[arg(long, env = "TENANTRY_METRICS_TENANTS", value_name = "COUNT")]
+    pub(crate) metrics_tenants: Option<u32>,
 
     /// How long a stopping server waits for the requests that it accepted [default: 30s]
     #[arg(long, env = "TENANTRY_SHUTDOWN_TIMEOUT", value_name = "TIME")]
@@ -126,6 +152,88 @@ pub(crate) struct Settings {
     /// Bytes that archives leave free on the disk of that folder; 0 does not look [default: 256MiB]
     #[arg(long, env = "TENANTRY_ARCHIVE_FREE_MIN", value_name = "SIZE")]
     pub(crate) archive_free_min: Option<ByteSize>,
+
+    /// Plan of tenants that are made without a word about one; it must exist when they are
+    /// [default: none, the usual limits]
+    #[arg(long, env = "TENANTRY_DEFAULT_PLAN", value_name = "NAME")]
+    pub(crate) default_plan: Option<String>,
+
+    /// Serve the tenant of this name alone, and make it at the start if it is not there: requests
+    /// need not name it, and no other one is reached by its name or made; what the operator sees of
+    /// the whole store stays [default: none, many tenants]
+    #[arg(long, env = "TENANTRY_SINGLE_TENANT", value_name = "NAME")]
+    pub(crate) single_tenant: Option<String>,
+
+    /// How long a deleted tenant can be restored before it is erased [default: no time, it is erased
+    /// at once]
+    #[arg(long, env = "TENANTRY_DELETE_GRACE", value_name = "TIME")]
+    pub(crate) delete_grace: Option<Span>,
+
+    /// Let strangers make tenants by POST /v1/signup; needs base_domain, see docs/guides/lifecycle.md
+    /// [default: false]
+    #[arg(long, env = "TENANTRY_SIGNUP", value_name = "BOOL", num_args = 0..=1,
+          value_parser = BoolishValueParser::new(), default_missing_value = "true",
+          require_equals = true)]
+    pub(crate) signup: Option<bool>,
+
+    /// Plan of tenants that sign up, or none for none [default: default_plan; one of both must be given]
+    #[arg(long, env = "TENANTRY_SIGNUP_PLAN", value_name = "NAME")]
+    pub(crate) signup_plan: Option<String>,
+
+    /// What tenants that sign up have from the start: chat/messages,chat/people,notes makes two
+    /// databases and two collections [default: the default database]
+    #[arg(long, env = "TENANTRY_SIGNUP_TEMPLATE", value_name = "NAMES")]
+    pub(crate) signup_template: Option<String>,
+
+    /// Times an hour that one address may ask to sign up [default: 5]
+    #[arg(long, env = "TENANTRY_SIGNUP_RATE", value_name = "COUNT")]
+    pub(crate) signup_rate: Option<u32>,
+
+    /// Times an hour that all may ask together [default: 100]
+    #[arg(long, env = "TENANTRY_SIGNUP_RATE_TOTAL", value_name = "COUNT")]
+    pub(crate) signup_rate_total: Option<u32>,
+
+    /// Make a tenant that does not exist when an operator key that may open tenants names it
+    /// [default: false]
+    #[arg(long, env = "TENANTRY_AUTO_PROVISION", value_name = "BOOL", num_args = 0..=1,
+          value_parser = BoolishValueParser::new(), default_missing_value = "true",
+          require_equals = true)]
+    pub(crate) auto_provision: Option<bool>,
+
+    /// Plan of tenants that are made when they are named [default: default_plan]
+    #[arg(long, env = "TENANTRY_AUTO_PROVISION_PLAN", value_name = "NAME")]
+    pub(crate) auto_provision_plan: Option<String>,
+
+    /// Tenants an hour that are made when they are named [default: 1000]
+    #[arg(long, env = "TENANTRY_AUTO_PROVISION_RATE", value_name = "COUNT")]
+    pub(crate) auto_provision_rate: Option<u32>,
+    /// Addresses and networks inside to which webhooks may be sent, plain http too, with commas
+    /// between them; see docs/guides/webhooks.md [default: none, public addresses and https alone]
+    #[arg(long, env = "TENANTRY_WEBHOOK_NETWORKS", value_name = "NETWORKS")]
+    pub(crate) webhook_networks: Option<String>,
+    /// URL of a Redis by which all nodes share tenants' rates: redis://, rediss:// for TLS, or
+    /// unix:///PATH; better given by the variable or the file, if it has a password
+    /// [default: none, each node counts for itself]
+    #[arg(long, env = "TENANTRY_REDIS", value_name = "URL", hide_env_values = true)]
+    pub(crate) redis: Option<Secret>,
+
+    /// What this installation's keys in Redis begin with; the same on all nodes, and another one for
+    /// each installation that uses the same Redis [default: tenantry]
+    #[arg(long, env = "TENANTRY_REDIS_PREFIX", value_name = "TEXT")]
+    pub(crate) redis_prefix: Option<String>,
+
+    /// Nodes that share: while Redis does not answer, each goes on with its share of a rate
+    /// [default: 2]
+    #[arg(long, env = "TENANTRY_REDIS_NODES", value_name = "COUNT")]
+    pub(crate) redis_nodes: Option<u32>,
+
+    /// How long a request waits for Redis before it counts as away, at most 10s [default: 100ms]
+    #[arg(long, env = "TENANTRY_REDIS_TIMEOUT", value_name = "TIME")]
+    pub(crate) redis_timeout: Option<Span>,
+
+    /// Certificates in PEM that may vouch for Redis's [default: those that the system trusts]
+    #[arg(long, env = "TENANTRY_REDIS_CA", value_name = "FILE")]
+    pub(crate) redis_ca: Option<PathBuf>,
 
     /// Where tenants live that are made without a word about it [default: shared]
     #[arg(long, env = "TENANTRY_DEFAULT_ISOLATION", value_name = "ISOLATION")]
@@ -189,17 +297,41 @@ impl Settings {
             default_location: self.default_location.or(lower.default_location),
             listen: self.listen.or(lower.listen),
             chroma_listen: self.chroma_listen.or(lower.chroma_listen),
+            admin_listen: self.admin_listen.or(lower.admin_listen),
             dev: self.dev.or(lower.dev),
             tls_cert: self.tls_cert.or(lower.tls_cert),
             tls_key: self.tls_key.or(lower.tls_key),
             behind_proxy: self.behind_proxy.or(lower.behind_proxy),
+            base_domain: self.base_domain.or(lower.base_domain),
+            trusted_proxies: self.trusted_proxies.or(lower.trusted_proxies),
+            login_failures_per_minute: self
+                .login_failures_per_minute
+                .or(lower.login_failures_per_minute),
             connections_max: self.connections_max.or(lower.connections_max),
+            metrics_tenants: self.metrics_tenants.or(lower.metrics_tenants),
             shutdown_timeout: self.shutdown_timeout.or(lower.shutdown_timeout),
             memory_budget: self.memory_budget.or(lower.memory_budget),
             cache_size: self.cache_size.or(lower.cache_size),
             archive_dir: self.archive_dir.or(lower.archive_dir),
             archive_size_max: self.archive_size_max.or(lower.archive_size_max),
             archive_free_min: self.archive_free_min.or(lower.archive_free_min),
+            default_plan: self.default_plan.or(lower.default_plan),
+            single_tenant: self.single_tenant.or(lower.single_tenant),
+            delete_grace: self.delete_grace.or(lower.delete_grace),
+            signup: self.signup.or(lower.signup),
+            signup_plan: self.signup_plan.or(lower.signup_plan),
+            signup_template: self.signup_template.or(lower.signup_template),
+            signup_rate: self.signup_rate.or(lower.signup_rate),
+            signup_rate_total: self.signup_rate_total.or(lower.signup_rate_total),
+            auto_provision: self.auto_provision.or(lower.auto_provision),
+            auto_provision_plan: self.auto_provision_plan.or(lower.auto_provision_plan),
+            auto_provision_rate: self.auto_provision_rate.or(lower.auto_provision_rate),
+            webhook_networks: self.webhook_networks.or(lower.webhook_networks),
+            redis: self.redis.or(lower.redis),
+            redis_prefix: self.redis_prefix.or(lower.redis_prefix),
+            redis_nodes: self.redis_nodes.or(lower.redis_nodes),
+            redis_timeout: self.redis_timeout.or(lower.redis_timeout),
+            redis_ca: self.redis_ca.or(lower.redis_ca),
             default_isolation: self.default_isolation.or(lower.default_isolation),
             open_databases: self.open_databases.or(lower.open_databases),
             move_rate: self.move_rate.or(lower.move_rate),

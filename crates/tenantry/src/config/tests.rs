@@ -272,9 +272,46 @@ fn what_would_expose_data_is_refused() {
 }
 
 #[test]
+fn metrics_tell_some_tenants_apart() {
+    assert_eq!(check(&[]).unwrap().metrics_tenants, METRICS_TENANTS);
+    for (given, most) in [("0", 0), ("1000", 1_000)] {
+        assert_eq!(check(&["--metrics-tenants", given]).unwrap().metrics_tenants, most);
+    }
+    let refusal = check(&["--metrics-tenants", "1001"]).unwrap_err();
+    assert!(refusal.contains("metrics_tenants must be at most 1000"), "{refusal}");
+}
+
+#[test]
+fn refused_credentials_are_bounded_if_that_is_switched_on() {
+    let bound = |flags: &[&str]| check(flags).unwrap().login_failures_per_minute;
+    assert_eq!(bound(&[]), None);
+    assert_eq!(bound(&["--login-failures-per-minute", "5"]), NonZeroU32::new(5));
+    assert_eq!(bound(&["--login-failures-per-minute", "0"]), None);
+}
+
+#[test]
 fn moves_have_a_rate_if_one_is_given() {
     assert_eq!(check(&[]).unwrap().store.move_rate, None);
     let config = check(&["--move-rate", "5MB"]).unwrap();
     assert_eq!(config.store.move_rate.unwrap().get(), 5_000_000);
     assert!(check(&["--move-rate", "10"]).unwrap_err().contains("at least 1KiB"));
+}
+
+#[test]
+fn proxies_are_trusted_for_hosts_below_a_domain() {
+    assert_eq!(check(&[]).unwrap().hosts, None);
+    let domain = ["--base-domain", "example.com"];
+    assert_eq!(check(&domain).unwrap().hosts, Some(Hosts::new("example.com", []).unwrap()));
+    let all = [&domain[..], &["--trusted-proxies", "10.0.0.0/8, ::1"]].concat();
+    let hosts = Hosts::new("example.com", ["10.0.0.0/8", "::1"]).unwrap();
+    assert_eq!(check(&all).unwrap().hosts, Some(hosts));
+    // They say from where requests come, whatever hosts mean.
+    let alone = check(&["--trusted-proxies", "::1"]).unwrap();
+    assert!(alone.hosts.is_none() && !alone.proxies.is_empty());
+    for bad in [["--base-domain", "https://example.com"], ["--base-domain", ""]] {
+        let refusal = check(&bad).unwrap_err();
+        assert!(refusal.contains("base_domain"), "{refusal}");
+    }
+    let refusal = check(&[&domain[..], &["--trusted-proxies", ""]].concat()).unwrap_err();
+    assert!(refusal.contains("trusted_proxies"), "{refusal}");
 }

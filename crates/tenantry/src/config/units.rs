@@ -82,6 +82,16 @@ impl FromStr for Span {
     }
 }
 
+impl Span {
+    /// With its unit: where people type days and hours, a bare number is a mistake and no second.
+    pub(crate) fn with_unit(text: &str) -> Result<Self, String> {
+        if text.trim().ends_with(|last: char| last.is_ascii_digit()) {
+            return Err(format!("{text:?} has no unit: write it like 30m, 12h or 90d"));
+        }
+        text.parse()
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_millis() {
@@ -142,6 +152,14 @@ mod tests {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
         }
         assert_eq!(ByteSize(1 << 30).to_string().parse(), Ok(ByteSize(1 << 30)));
+    }
+
+    #[test]
+    fn a_span_that_must_have_a_unit_has_one() {
+        assert_eq!(Span::with_unit("12h"), Ok(Span(Duration::from_secs(43_200))));
+        for wrong in ["7", " 7 ", "", "7x"] {
+            assert!(Span::with_unit(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

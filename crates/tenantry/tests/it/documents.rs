@@ -1,6 +1,9 @@
 //! What the documents tell people to type is typed here, and must do what they say.
 
-use crate::program::{Folder, done};
+use crate::{
+    program::{Folder, done},
+    webhooks::Hook,
+};
 use std::{
     path::Path,
     process::{Command, Stdio},
@@ -143,6 +146,64 @@ fn the_guide_to_plans_makes_them() {
         let out = sh(&format!("{to}{}", blocks(shown, "sh").concat()));
         assert_eq!(out, blocks(shown, "text").concat());
     }
+}
+
+#[test]
+fn the_guide_to_a_tenants_life_makes_and_deletes_one() {
+    let guide = include_str!("../../../../docs/guides/lifecycle.md");
+    let folder = Folder::new();
+    let settings = blocks(guide, "toml")[0];
+    let file = folder.temporary.path().join("life.toml");
+    std::fs::write(&file, settings).unwrap();
+    let server = folder.serve(&["--config", file.to_str().unwrap()]);
+    let part = |name: &str| {
+        let (_, rest) = guide.split_once(&format!("<!-- {name} -->")).unwrap();
+        rest.split_once(&format!("<!-- /{name} -->")).unwrap().0
+    };
+    let signed_up = blocks(part("signup"), "sh").concat();
+    let out = sh(&signed_up.replace("http://127.0.0.1:7700", &server.url));
+    assert!(fits(&out, &blocks(part("signup"), "json").concat()), "{out}");
+    let to = format!("export TENANTRY_SERVER={} TENANTRY_KEY={}\n", server.url, folder.key);
+    let out = sh(&format!("{to}{}", blocks(part("delete"), "sh").concat()));
+    assert!(fits(&out, &blocks(part("delete"), "text").concat()), "{out}");
+    let named = blocks(part("provision"), "sh").concat();
+    let out = sh(&format!("{to}{}", named.replace("http://127.0.0.1:7700", &server.url)));
+    assert!(fits(&out, &blocks(part("provision"), "json").concat()), "{out}");
+}
+
+#[test]
+fn the_guide_to_webhooks_makes_one_and_its_check_takes_what_is_sent() {
+    let guide = include_str!("../../../../docs/guides/webhooks.md");
+    let part = |name: &str| {
+        let (_, rest) = guide.split_once(&format!("<!-- {name} -->")).unwrap();
+        rest.split_once(&format!("<!-- /{name} -->")).unwrap().0
+    };
+    let folder = Folder::new();
+    let server = folder.serve(&["--webhook-networks", "127.0.0.1"]);
+    let to = format!("export TENANTRY_SERVER={} TENANTRY_KEY={}\n", server.url, folder.key);
+    let out = sh(&format!("{to}{}", blocks(part("webhooks"), "sh").concat()));
+    assert!(fits(&out, &blocks(part("webhooks"), "text").concat()), "{out}");
+    let hook = Hook::new(&[]);
+    let secret = sh(&format!("{to}tenantry webhook create w --url '{}'\n", hook.url));
+    sh(&format!("{to}tenantry webhook test w\n"));
+    let (headers, body) = hook.next().parts();
+    let check = blocks(part("verify"), "python")[0];
+    let program = format!(
+        "{check}\nimport json, sys\nsecret, headers, body = map(json.loads, sys.argv[1:])\n\
+         verify(secret, headers, body.encode())\n\
+         for wrong in [(secret, headers, body + ' '), ('whsec_AAAA', headers, body)]:\n    \
+         try:\n        verify(wrong[0], wrong[1], wrong[2].encode())\n    \
+         except ValueError:\n        continue\n    raise SystemExit('not noticed')\n"
+    );
+    let python = std::env::var("TENANTRY_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let ran = Command::new(python)
+        .args(["-c", &program])
+        .arg(serde_json::json!(secret.trim()).to_string())
+        .arg(serde_json::json!(headers).to_string())
+        .arg(serde_json::json!(body).to_string())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
 #[test]

@@ -13,13 +13,15 @@ use axum::{
 use http_body_util::BodyExt as _;
 use serde_json::{Value as Json, json};
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
-use tenantry_api::Access;
-use tenantry_compat::chroma::{PUBLIC_ROUTES, ROUTES};
+use tenantry_api::{Access, Hosts, with_sign_up};
+use tenantry_compat::chroma::{OPERATOR_ROUTES, PUBLIC_ROUTES, ROUTES};
 use tenantry_engine::{
     Admin, Allowance, ApiKey, Authority, CollectionName, CollectionSpec, DatabaseName,
-    EmbeddedConfig, Engine, EngineConfig, GetRequest, Include, NewKey, PlanName, Principal,
-    RecordId, RecordWrite, Restriction, Role, Select, Session, Store, SystemClock, TenantChange,
-    TenantName, TenantPlan, TenantSpec, Value, VectorName, VectorSpec, WriteMode,
+    EmbeddedConfig, Engine, EngineConfig, EventKinds, Every, GetRequest, GrantNames, GrantOn,
+    GroupName, Include, MemberRole, NewKey, NewMember, PlanName, Principal, RecordId, RecordWrite,
+    Restriction, Role, Select, Session, SignUp, SignUpRules, Store, SystemClock, TenantChange,
+    TenantName, TenantPlan, TenantSpec, UsageEvent, UsagePage, UserName, Value, VectorName,
+    VectorSpec, WebhookName, WebhookUrl, WriteMode,
     token::{ClaimPath, ClaimSpec, IssuerSpec, Issuers, KeysOf, TenantBy},
 };
 use tower::ServiceExt as _;
@@ -29,6 +31,9 @@ const SECRET: &str = "s3cret-of-the-victim";
 
 /// The plan of the victim.
 const PLAN: &str = "victims-plan";
+
+/// An endpoint of the operator's.
+const WEBHOOK: &str = "operators-webhook";
 
 /// What a route needs, and a body that would do something if the caller were allowed to.
 struct Row {
@@ -76,10 +81,15 @@ impl World {
         let plan = PlanName::parse(PLAN).unwrap();
         let said = TenantPlan { name: plan.clone(), allowance: Allowance::default() };
         manage.put_plan(&said).await.unwrap();
+        let (webhook, url) = (WebhookName::parse(WEBHOOK), WebhookUrl::parse("https://a.example/"));
+        let everything = EventKinds::default();
+        manage.create_webhook(webhook.unwrap(), url.unwrap(), everything).await.unwrap();
         let change = TenantChange { plan: Some(Some(plan)), ..TenantChange::default() };
         manage.change_tenant(&TenantName::parse("victim").unwrap(), &change).await.unwrap();
+        let sign_up = SignUp::new(engine.clone(), SignUpRules::default());
+        let hosts = Arc::new(Hosts::new("example.com", []).unwrap());
         Self {
-            native: tenantry_api::router(engine.clone()),
+            native: with_sign_up(tenantry_api::router(engine.clone()), sign_up, hosts),
             chroma: tenantry_compat::chroma::router(engine.clone()),
             engine,
             operator,
@@ -95,11 +105,20 @@ impl World {
         let name = TenantName::parse(self.victim.name).unwrap();
         let session: Session<Admin> =
             self.engine.session(&self.operator, Select::Named(&name)).await.unwrap();
-        let plans = self.engine.operator(&self.operator).unwrap().plans().await.unwrap();
-        let mut state = format!("{:?}{plans:?}", session.tenant());
+        let manage = self.engine.operator(&self.operator).unwrap();
+        let (plans, webhooks) = (manage.plans().await.unwrap(), manage.webhooks().await.unwrap());
+        let mut state = format!("{:?}{plans:?}{webhooks:?}", session.tenant());
         for key in session.keys().await.unwrap() {
             write!(state, "{:?}", key.id).unwrap();
         }
+        write!(state, "{:?}", session.members(None, 100).await.unwrap()).unwrap();
+        let months = UsagePage { every: Every::Month, from: 0, limit: 100 };
+        for meter in UsageEvent::METERS {
+            let used = session.usage(months).await.unwrap();
+            let all: u128 = used.iter().map(|one| one.amounts.get(meter)).sum();
+            write!(state, "{} {all}", meter.word()).unwrap();
+        }
+        write!(state, "{:?}", session.groups().await.unwrap()).unwrap();
         for database in session.databases(tenantry_engine::Page::default()).await.unwrap() {
             write!(state, "{:?}", database.info()).unwrap();
             for c in database.collections(tenantry_engine::Page::default()).await.unwrap() {
@@ -134,6 +153,7 @@ fn issuers() -> Issuers {
             levels: [("reader".into(), Role::Read), ("admin".into(), Role::Admin)].into(),
             subject: path("sub"),
             filter: None,
+            needs_member: false,
         },
         skew: Duration::ZERO,
         lifetime_max: None,
@@ -169,7 +189,18 @@ async fn party(
     let (_, reader) = session.create_key(key(Role::Read)).await.unwrap();
     let (gone, revoked) = session.create_key(key(Role::Admin)).await.unwrap();
     session.revoke_key(gone.id).await.unwrap();
+    let member = NewMember {
+        user: UserName::parse(&format!("login/{name}-admin")).unwrap(),
+        role: MemberRole::Admin,
+        groups: Vec::new(),
+        email: Some(format!("{SECRET}@{name}.example")),
+        name: None,
+    };
+    session.add_member(&member).await.unwrap();
     let made = session.create_database(&DatabaseName::parse(database).unwrap()).await.unwrap();
+    let grant = GrantNames { database: made.info().name.clone(), on: GrantOn::All, writes: true };
+    let group = GroupName::parse(format!("{name}-group")).unwrap();
+    session.add_group(&group, &[grant]).await.unwrap();
     let collection = format!("{SECRET}-{name}");
     let vector = VectorName::parse(&format!("{SECRET}.vector")).unwrap();
     let spec = CollectionSpec {
@@ -199,14 +230,23 @@ fn operators_rows() -> Vec<Row> {
         row(Operator, "GET", "/v1/admin/tenants", None),
         row(Operator, "GET", "/v1/admin/tenants/{tenant}", None),
         row(Operator, "GET", "/v1/admin/tenants/{tenant}/advice", None),
+        row(Operator, "GET", "/v1/admin/tenants/{tenant}/statistics", None),
         row(Operator, "PATCH", "/v1/admin/tenants/{tenant}", Some(json!({"weight": 1}))),
         row(Operator, "DELETE", "/v1/admin/tenants/{tenant}", None),
         row(Operator, "POST", "/v1/admin/tenants/{tenant}/suspend", None),
         row(Operator, "POST", "/v1/admin/tenants/{tenant}/resume", None),
+        row(Operator, "POST", "/v1/admin/tenants/{tenant}/restore", None),
         row(Operator, "GET", "/v1/admin/plans", None),
         row(Operator, "GET", "/v1/admin/plans/{plan}", None),
         row(Operator, "PUT", "/v1/admin/plans/{plan}", Some(json!({"weight": 1}))),
         row(Operator, "DELETE", "/v1/admin/plans/{plan}", None),
+        row(Operator, "GET", "/v1/admin/plans/{plan}/tariffs", None),
+        row(
+            Operator,
+            "PUT",
+            "/v1/admin/plans/{plan}/tariffs/{month}",
+            Some(json!({"prices": {"requests": 1}})),
+        ),
         row(
             Operator,
             "POST",
@@ -237,6 +277,32 @@ fn operators_rows() -> Vec<Row> {
         row(Operator, "GET", "/v1/admin/keys", None),
         row(Operator, "DELETE", "/v1/admin/keys/{key}", None),
         row(Operator, "GET", "/v1/admin/audit", None),
+        row(Operator, "GET", "/v1/admin/usage", None),
+        row(Operator, "GET", "/v1/admin/usage/tenants", None),
+        row(Operator, "GET", "/v1/admin/usage/balance", None),
+        row(Operator, "GET", "/v1/admin/bill", None),
+    ]
+}
+
+fn webhooks_rows() -> Vec<Row> {
+    use Access::Operator;
+    let row = |access, method, path, body| Row { access, method, path, body };
+    vec![
+        row(Operator, "GET", "/v1/admin/webhooks", None),
+        row(
+            Operator,
+            "POST",
+            "/v1/admin/webhooks",
+            Some(json!({"name": "new", "url": "https://example.com/"})),
+        ),
+        row(Operator, "GET", "/v1/admin/webhooks/{webhook}", None),
+        row(Operator, "PATCH", "/v1/admin/webhooks/{webhook}", Some(json!({"enabled": false}))),
+        row(Operator, "DELETE", "/v1/admin/webhooks/{webhook}", None),
+        row(Operator, "POST", "/v1/admin/webhooks/{webhook}/rotate", None),
+        row(Operator, "POST", "/v1/admin/webhooks/{webhook}/test", None),
+        row(Operator, "GET", "/v1/admin/webhooks/{webhook}/dead", None),
+        row(Operator, "POST", "/v1/admin/webhooks/{webhook}/dead/{event}/retry", None),
+        row(Operator, "DELETE", "/v1/admin/webhooks/{webhook}/dead/{event}", None),
     ]
 }
 
@@ -251,16 +317,37 @@ fn native_rows() -> Vec<Row> {
         };
     }
     let mut rows = operators_rows();
+    rows.extend(webhooks_rows());
     rows.extend([
         row(Public, "GET", "/healthz", None),
         row(Public, "GET", "/readyz", None),
         row(Public, "GET", "/openapi.json", None),
+        row(Public, "POST", "/v1/signup", Some(json!({"subdomain": "victim"}))),
         row(Operator, "GET", "/metrics", None),
         row(Read, "GET", "/v1/tenant", None),
+        row(Read, "GET", "/v1/me", None),
+        row(Admin, "POST", "/v1/members", Some(json!({"id": "login/somebody", "role": "admin"}))),
+        row(Admin, "GET", "/v1/members", None),
+        row(Admin, "GET", "/v1/members/{member}", None),
+        row(Admin, "PATCH", "/v1/members/{member}", Some(json!({"role": "admin"}))),
+        row(Admin, "DELETE", "/v1/members/{member}", None),
+        row(Admin, "POST", "/v1/groups", Some(json!({"name": "new"}))),
+        row(Admin, "GET", "/v1/groups", None),
+        row(Admin, "GET", "/v1/groups/{group}", None),
+        row(Admin, "PATCH", "/v1/groups/{group}", Some(json!({"grants": []}))),
+        row(Admin, "DELETE", "/v1/groups/{group}", None),
         row(Admin, "POST", "/v1/keys", Some(json!({"role": "admin", "label": "x"}))),
         row(Admin, "GET", "/v1/keys", None),
         row(Admin, "DELETE", "/v1/keys/{key}", None),
         row(Admin, "GET", "/v1/audit", None),
+        row(Admin, "GET", "/v1/usage", None),
+        row(
+            Admin,
+            "POST",
+            "/v1/usage/events",
+            Some(json!({"events": [{"id": "e", "meter": "money_micros", "amount": 7}]})),
+        ),
+        row(Admin, "GET", "/v1/bill", None),
         row(Admin, "GET", "/v1/archive", None),
         row(Admin, "POST", "/v1/databases", Some(json!({"name": "new"}))),
         row(Read, "GET", "/v1/databases", None),
@@ -351,9 +438,13 @@ fn every_route_has_a_row() {
     };
     let native = tenantry_api::ROUTES.iter().map(|r| (r.method.to_owned(), r.path.to_owned()));
     assert_eq!(listed(native_rows()), native.collect());
-    let chroma =
-        PUBLIC_ROUTES.iter().chain(ROUTES).map(|(m, p)| ((*m).to_owned(), (*p).to_owned()));
+    let chroma = PUBLIC_ROUTES.iter().chain(OPERATOR_ROUTES).chain(ROUTES);
+    let chroma = chroma.map(|(m, p)| ((*m).to_owned(), (*p).to_owned()));
     assert_eq!(listed(chroma_rows()), chroma.collect());
+    for row in chroma_rows() {
+        let is_operators = OPERATOR_ROUTES.contains(&(row.method, row.path));
+        assert_eq!(is_operators, row.access == Access::Operator, "{} {}", row.method, row.path);
+    }
     for row in native_rows() {
         let route =
             tenantry_api::ROUTES.iter().find(|r| r.method == row.method && r.path == row.path);
@@ -373,9 +464,18 @@ fn fill(row: &Row, tenant: &str, database: &str, of: &Party) -> String {
         .replace("{collection}", collection)
         .replace("{id}", &of.collection_id)
         .replace("{key}", &of.key_id)
+        .replace("{member}", &format!("login%2F{}-admin", of.name))
+        .replace("{group}", &format!("{}-group", of.name))
         .replace("{function}", "f")
         .replace("{plan}", PLAN)
+        .replace("{webhook}", WEBHOOK)
+        .replace("{event}", "evt_00000000000000000000000000000000")
         .replace("{crn}", &format!("{tenant}:{database}:{}", of.collection))
+}
+
+/// What everybody is answered, whatever key is sent: a stranger gets no name that is taken.
+fn everybodys(row: &Row) -> StatusCode {
+    if row.path == "/v1/signup" { StatusCode::CONFLICT } else { StatusCode::OK }
 }
 
 async fn send(
@@ -433,7 +533,7 @@ async fn without_a_valid_key_nothing_but_the_public_routes_answers() {
         for key in keys {
             let (status, body) = send(router, &row, &path, key, Some("victim")).await;
             if row.access == Access::Public {
-                assert_eq!(status, StatusCode::OK, "{} {path}", row.method);
+                assert_eq!(status, everybodys(&row), "{} {path}", row.method);
             } else {
                 assert_eq!(status, StatusCode::UNAUTHORIZED, "{} {path} {key:?}", row.method);
             }
@@ -476,11 +576,15 @@ async fn finds_nothing(world: &World, key: &str) {
             let (status, body) = send(router, &row, &path, key, select).await;
             let place = format!("{} {path} {select:?}: {status} {body}", row.method);
             let names_victim = tenant == "victim" && (select.is_some() || path.contains("/victim"));
-            let names_object =
-                ["{collection}", "{id}", "{key}"].iter().any(|p| row.path.contains(p))
-                    || (row.path.contains("{database}") && database == victim.database);
+            let names_object = ["{collection}", "{id}", "{key}", "{member}", "{group}"]
+                .iter()
+                .any(|p| row.path.contains(p))
+                || (row.path.contains("{database}") && database == victim.database);
             if row.access == Access::Operator {
                 assert!(matches!(status.as_u16(), 403 | 404), "{place}");
+            } else if row.path == "/v1/usage/events" && !names_victim {
+                // Not of itself either: only an operator that acts as it.
+                assert_eq!(status, StatusCode::FORBIDDEN, "{place}");
             } else if row.path.ends_with("{crn}") {
                 // Not offered, whatever it names.
                 assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{place}");
@@ -591,7 +695,7 @@ async fn changes_nothing(world: &World, key: &str) {
         let (status, body) = send(router, &row, &path, key, None).await;
         let place = format!("{} {path}: {status} {body}", row.method);
         match row.access {
-            Access::Public => assert_eq!(status, StatusCode::OK, "{place}"),
+            Access::Public => assert_eq!(status, everybodys(&row), "{place}"),
             Access::Read => assert!(
                 status.is_success()
                     || status == StatusCode::NOT_IMPLEMENTED
@@ -625,7 +729,7 @@ async fn is_refused_everywhere(world: &World, key: &str) {
         let path = fill(&row, "suspended", suspended.database, suspended);
         let (status, body) = send(router, &row, &path, key, None).await;
         let expected =
-            if row.access == Access::Public { StatusCode::OK } else { StatusCode::FORBIDDEN };
+            if row.access == Access::Public { everybodys(&row) } else { StatusCode::FORBIDDEN };
         assert_eq!(status, expected, "{} {path}: {body}", row.method);
         assert!(!body.contains(SECRET), "{} {path}: {body}", row.method);
     }

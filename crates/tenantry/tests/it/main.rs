@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin_listen;
 mod advise;
 mod archives;
 mod audit;
 mod beside;
+mod budgets;
+mod chat;
 mod commands;
 mod config;
 mod desk;
@@ -14,14 +17,22 @@ mod import;
 mod installation;
 mod isolation;
 mod issuer;
+mod ledger;
+mod lifecycle;
 mod locations;
+mod logins;
+mod members;
 mod on_postgres;
 mod placement;
 mod plans;
 mod postgres;
 mod program;
 mod quickstart;
+mod redis_server;
 mod serve;
+mod shared_rates;
+mod single;
 mod stop;
 mod tls;
 mod tokens;
+mod webhooks;

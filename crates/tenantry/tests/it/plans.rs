@@ -47,7 +47,10 @@ fn plans_are_made_listed_shown_and_deleted() {
         assert_eq!(pro["rates"]["requests_per_second"], Value::Null);
         let table = target.done(&["plan", "list"]);
         assert!(table.starts_with("NAME        DATABASES"), "{table}");
-        let free = ["free", "1", "10", "10000", "5", "5/20", "none", "3600", "4", "25"];
+        let free = [
+            "free", "1", "10", "10000", "5", "5", "none", "5/20", "none", "3600", "none", "none",
+            "none", "1000", "none", "4", "25",
+        ];
         assert_eq!(line(&table, "free"), free);
         let names = target.json(&["plan", "list"]);
         let names: Vec<_> = names.as_array().unwrap().iter().map(|plan| &plan["name"]).collect();
@@ -105,6 +108,46 @@ fn a_tenants_limits_are_shown_with_where_they_come_from() {
 }
 
 #[test]
+fn what_an_application_has_counted_is_reported_and_shown() {
+    on_all(|target| {
+        target.done(&["plan", "put", "p", "messages_per_day=2", "tokens_per_day=none"]);
+        target.done(&["tenant", "create", "acme", "--plan", "p"]);
+        let report = |id: &'static str, more: &'static str| {
+            ["usage", "report", "acme", "messages=1", "tokens=812", "--id", id, more]
+        };
+        let (one, two) = (report("chat-17", "--enforce"), report("chat-18", "--enforce"));
+        let said = target.done(&one);
+        assert_eq!(said, "counted 2, counted before 0\nmessages_per_day: 1 left today\n");
+        let again = json!({"counted": 0, "duplicates": 2, "left": {"messages_per_day": 1}});
+        assert_eq!(target.json(&one), again);
+        target.done(&two);
+        target.fails(&report("chat-19", "--enforce"), &["messages_per_day", "has 0 left"]);
+        target.done(&report("chat-19", "money_micros=1500000"));
+        target.fails(
+            &["usage", "report", "acme", "messages=2", "--id", "chat-17"],
+            &["\"chat-17:messages\" is of 1 messages and not of 2 messages"],
+        );
+        let shown = target.done(&["usage", "acme"]);
+        assert!(shown.contains("TOKENS") && shown.contains("MESSAGES"), "{shown}");
+        let used = target.json(&["usage", "acme"]);
+        let amounts = &used[0]["amounts"];
+        assert_eq!((&amounts["messages"], &amounts["tokens"]), (&json!("3"), &json!("2436")));
+        let month = used[0]["at"].as_str().unwrap();
+        let bill = target.done(&["bill", "acme", month]);
+        assert_eq!(line(&bill, "money_micros"), ["money_micros", "1500000", "1.500000"]);
+        assert_eq!(line(&bill, "total"), ["total", "1.500000"]);
+        target.done(&["bill", "--check", month]);
+        let shown = target.done(&["limit", "show", "acme"]);
+        assert_eq!(line(&shown, "messages_per_day"), ["messages_per_day", "2", "plan", "p"]);
+        target.fails(&["usage", "report", "none", "tokens=1", "--id", "a"], &["does not exist"]);
+        // A tenant may be called as the command is.
+        target.done(&["tenant", "create", "report"]);
+        let (code, out, err) = run(&[&target.with(&["usage"])[..], &["--", "report"]].concat());
+        assert!(code == 0 && !out.contains("MESSAGES"), "{out}{err}");
+    });
+}
+
+#[test]
 fn what_is_mistyped_is_told_before_anything_is_opened() {
     for (args, words) in [
         (&["plan", "put", "p", "key=1"][..], "no limit is called \"key\""),
@@ -116,6 +159,8 @@ fn what_is_mistyped_is_told_before_anything_is_opened() {
         (&["limit", "set", "acme", "keys=1", "--until", "2999-01-01", "--for", "1d"], "--for"),
         (&["limit", "unset", "acme", "keys=1"], "no limit is called \"keys=1\""),
         (&["limit", "unset", "acme"], "LIMIT"),
+        (&["usage", "report", "acme", "requests=1", "--id", "a"], "\"requests\" is not reported"),
+        (&["usage", "report", "acme", "tokens=1"], "--id"),
         (&["tenant", "update", "acme", "--plan", "p", "--no-plan"], "--no-plan"),
     ] {
         let (code, _, err) = run(args);

@@ -93,6 +93,14 @@ impl Server {
         self.url.split_once("://").unwrap().1
     }
 
+    /// The URL of a further listener, which it announces after those two.
+    pub(crate) fn also_listens(&mut self, name: &str) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").and_then(|l| l.strip_suffix(name));
+        url.unwrap_or_else(|| panic!("no listener {name}: {line}")).trim_end().to_owned()
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         let id = i32::try_from(self.child.id()).unwrap();

@@ -147,3 +147,32 @@ fn headers_beyond_the_limit_are_refused() {
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{answer:?}");
     assert_eq!(get(&server.url, "/healthz", None), 200);
 }
+
+/// Whoever reaches such a server is the operator; a page in a browser of its machine does.
+#[test]
+fn development_mode_answers_no_web_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &["--dev"]);
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let ask = |url: &str, header: &str, value: &str| {
+        let request = ureq::http::Request::post(url).header(header, value);
+        let request = request.header("content-type", "application/json");
+        let mut answer = agent.run(request.body(r#"{"name":"xxx"}"#).unwrap()).unwrap();
+        (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+    };
+    let tenants = format!("{}/v1/admin/tenants", server.url);
+    let chroma = format!("{}/api/v2/tenants", server.chroma);
+    for url in [&tenants, &chroma] {
+        for (header, value) in
+            [("host", "evil.example"), ("origin", "https://evil.example"), ("origin", "null")]
+        {
+            let (status, body) = ask(url, header, value);
+            assert!(status == 403 && body.contains("development mode"), "{status} {body}");
+        }
+    }
+    assert_eq!(get(&server.url, "/v1/admin/tenants/xxx", None), 404);
+    assert_eq!(ask(&tenants, "origin", "http://localhost:3000").0, 201);
+    assert_eq!(ask(&chroma, "host", "localhost:1").0, 409);
+    server.stop();
+}

@@ -11,7 +11,7 @@ use std::{
 const BODY: &str = r#"{"records":[{"id":"a","document":"kept"}]}"#;
 
 /// Sends a write whose body stops in the middle; what is missing.
-fn half_a_write(address: &str, key: &str) -> (TcpStream, &'static str) {
+pub(crate) fn half_a_write(address: &str, key: &str) -> (TcpStream, &'static str) {
     let mut stream = TcpStream::connect(address).unwrap();
     let (now, later) = BODY.split_at(BODY.len() / 2);
     let path = "/v1/databases/default_database/collections/notes/records/upsert";
@@ -25,7 +25,7 @@ fn half_a_write(address: &str, key: &str) -> (TcpStream, &'static str) {
     (stream, later)
 }
 
-fn folder_with_collection() -> Folder {
+pub(crate) fn folder_with_collection() -> Folder {
     let folder = Folder::new();
     let path = folder.path();
     done(&["tenant", "create", "acme", "--data-dir", &path]);

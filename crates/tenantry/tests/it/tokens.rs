@@ -198,14 +198,18 @@ fn a_name_that_was_given_again_is_not_what_an_older_token_means() {
 }
 
 #[test]
-fn no_tenant_is_renamed_to_what_tokens_of_another_one_name() {
-    let rename = |setting: &str| {
+fn a_name_that_a_tenant_gets_is_not_what_an_older_token_means() {
+    for (setting, status) in [(BY_NAME, 401), (BY_ID, 200)] {
         let world = World::new(setting);
-        world.tenant("acme");
-        let line = "PATCH /v1/admin/tenants/acme";
-        world.native(line, &world.folder.key, None, &json!({ "name": "globex" })).0
-    };
-    assert_eq!((rename(BY_NAME), rename(BY_ID)), (501, 200));
+        let (_, id) = world.tenant("acme");
+        let means = |name: &str| if setting == BY_ID { json!(id) } else { json!(name) };
+        let (old, other) = (token(&means("acme"), "owner"), token(&means("globex"), "owner"));
+        assert_eq!(world.reads(&old).0, 200);
+        let name = json!({ "name": "globex" });
+        world.operator("PATCH /v1/admin/tenants/acme", &name);
+        assert_eq!((world.reads(&old).0, world.reads(&other).0), (status, status));
+        assert_eq!(world.reads(&token(&means("globex"), "owner")).0, 200);
+    }
 }
 
 #[test]

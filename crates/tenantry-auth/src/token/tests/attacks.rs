@@ -176,6 +176,7 @@ fn the_key_of_one_issuer_signs_for_no_other() {
     ask(&issuers, &Signer::shared().token(&own), at(NOW)).unwrap();
     refused(&issuers, &Signer::shared().token(&foreign), "no key of the issuer");
     let signer = Signer::Secret(vec![9; 32]);
-    assert_eq!(&*ask(&issuers, &signer.token(&foreign), at(NOW)).unwrap().user, "other/alice");
+    let who = ask(&issuers, &signer.token(&foreign), at(NOW)).unwrap();
+    assert_eq!(who.user.as_str(), "other/alice");
     refused(&issuers, &signer.token(&own), "no key of the issuer");
 }

@@ -186,7 +186,7 @@ impl Cold<'_> {
             Ok(Hits { hits, searches, allowed, later: _ }) => {
                 let origin = Origin { tenant: self.tenant.id(), collection: self.info.number };
                 let (cpu, waited) = (self.used.get(), self.waited.get());
-                let explain = Explain { searches, allowed, cpu, waited, hot: false };
+                let explain = Explain { searches, allowed, cpu, waited: Some(waited), hot: false };
                 Ok(Some(Answer::new(origin, Found { hits, explain })))
             }
             Err(why) if why.kind() == ErrorKind::LimitExceeded => Ok(None),

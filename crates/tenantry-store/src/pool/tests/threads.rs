@@ -151,3 +151,37 @@ async fn nothing_is_lost_when_many_come_and_go() {
         assert_idle(&pool);
     }
 }
+
+#[test]
+fn a_thread_waits_no_longer_than_it_is_patient() {
+    let pool = Pool::new(config(1));
+    let who = (tenant(1), 100, Class::Background);
+    let soon = Duration::from_millis(30);
+    let mut mine = pool.turn_within(who, soon).unwrap().unwrap();
+    let (asked, begun) = (pool.clone(), Instant::now());
+    let other = thread::spawn(move || asked.turn_within(who, soon).unwrap().is_none());
+    assert!(other.join().unwrap() && begun.elapsed() >= soon);
+    // Whoever gives its place up for somebody who keeps it goes on without one.
+    let asked = pool.clone();
+    let (holds, held) = std::sync::mpsc::channel();
+    let (lets_go, goes) = std::sync::mpsc::channel::<()>();
+    let other = thread::spawn(move || {
+        let turn = asked.turn_within(who, Duration::from_secs(20)).unwrap().unwrap();
+        holds.send(()).unwrap();
+        goes.recv().unwrap();
+        drop(turn);
+    });
+    while pool.totals().waiting == 0 {
+        thread::yield_now();
+    }
+    burn(2_000);
+    assert!(!mine.pause_within(soon));
+    held.recv().unwrap();
+    assert!(!mine.pause_within(soon));
+    lets_go.send(()).unwrap();
+    other.join().unwrap();
+    // And has one again when it asks again.
+    assert!(mine.pause_within(soon));
+    drop(mine);
+    assert_idle(&pool);
+}

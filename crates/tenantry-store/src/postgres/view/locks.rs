@@ -228,7 +228,7 @@ impl PgView {
     fn learn(tenant: &OpenTenant, head: &[u8]) -> Result<()> {
         let head = fence::counters(head)?;
         let head: DiskHead = tenant.open_row(&keys::Head {}.encode(tenant.prefix()), head)?;
-        let head = head.into_head();
+        let head = head.into_head()?;
         if head.stay != tenant.placement().stay {
             return Err(moved());
         }

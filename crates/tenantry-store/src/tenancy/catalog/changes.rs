@@ -7,15 +7,16 @@ use super::{
 use crate::{
     CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, VectorInfo,
     tenancy::{
-        Backend, Space, Tenancy, View as _,
+        Backend, Space, Tenancy, View,
         backend::Scan,
         commit::Commit,
         complete,
-        disk::{DiskCollection, DiskDatabase, Statistics, Touched},
+        disk::{DiskCollection, DiskDatabase, DiskStatistics, Statistics, Touched},
         done,
         keys::{self, Prefix, Tail},
         small_number,
         tenants::OpenTenant,
+        usage::Work,
     },
 };
 use std::sync::Arc;
@@ -99,6 +100,7 @@ impl<B: Backend> Tenancy<B> {
                 ));
             }
             let info = put_new_database(&mut commit, &tenant, &name, inner.now());
+            commit.count(&Work::default());
             commit.audit(done(scope.author(), "database.create", name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
@@ -121,7 +123,7 @@ impl<B: Backend> Tenancy<B> {
             let info = info.ok_or_else(|| missing_database(&name))?;
             let mut commit = inner.begin(&tenant)?;
             let names = keys::collection_names_of(tenant.prefix(), info.number.0);
-            let mut gone = Vec::new();
+            let (mut gone, mut work) = (Vec::new(), Work::default());
             let all = u64::from(commit.head.collections);
             let mut names = Scan::new(&view, Space::Data, names, None).at_most(all);
             let mut numbers = Vec::new();
@@ -129,11 +131,13 @@ impl<B: Backend> Tenancy<B> {
                 numbers.push(CollectionNumber(small_number(&value)?));
             }
             for numbers in numbers.chunks(READ_AT_ONCE) {
+                go(&view, &tenant, numbers, &mut work).await?;
                 for collection in load_collections(&view, &tenant, numbers).await? {
                     drop_collection(&mut commit, &collection);
                     gone.push(collection.number.0);
                 }
             }
+            commit.count(&work);
             let number = info.number.0;
             let prefix = tenant.prefix();
             commit.remove(Space::Data, keys::Database { database: number }.encode(prefix));
@@ -163,8 +167,8 @@ impl<B: Backend> Tenancy<B> {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        if !scope.restriction().owns_database(database.info.number) {
-            return Err(Error::denied("this key is limited to existing collections"));
+        if !scope.owns_database(database.info.number) {
+            return Err(Error::denied("what you may reach is limited to existing collections"));
         }
         let (inner, scope) = (Arc::clone(self), scope.to_write());
         let (database, spec) = (database.clone(), spec.clone());
@@ -195,9 +199,9 @@ impl<B: Backend> Tenancy<B> {
             let mut info = (*inner.present_in(&view, &tenant, &collection).await?).clone();
             let mut commit = inner.begin(&tenant)?;
             if let Some(new) = change.name.filter(|new| *new != info.name) {
-                if !scope.restriction().names_collections(info.database) {
+                if !scope.names_collections(info.database) {
                     return Err(Error::denied(
-                        "this key is limited to existing collections and their names",
+                        "what you may reach is limited to existing collections and their names",
                     ));
                 }
                 let key = collection_name_key(tenant.prefix(), info.database, &new);
@@ -215,6 +219,7 @@ impl<B: Backend> Tenancy<B> {
             info.attributes.extend(change.attributes);
             check_attributes(&info)?;
             put_collection(&mut commit, &info);
+            commit.count(&Work::default());
             commit.audit(done(scope.author(), "collection.change", info.name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
             tenant.catalog_changed();
@@ -237,6 +242,9 @@ impl<B: Backend> Tenancy<B> {
             let (_writing, view) = inner.writing(&scope, &tenant, 0).await?;
             let info = inner.present_in(&view, &tenant, &collection).await?;
             let mut commit = inner.begin(&tenant)?;
+            let mut work = Work::default();
+            go(&view, &tenant, &[info.number], &mut work).await?;
+            commit.count(&work);
             drop_collection(&mut commit, &info);
             commit.audit(done(scope.author(), "collection.delete", info.name.as_str(), 1));
             inner.commit(&tenant, view, commit).await?;
@@ -286,6 +294,8 @@ impl<B: Backend> Tenancy<B> {
                 format!("this tenant may have {limit} collections"),
             ));
         }
+        // Before there is a collection: a tenant without any keeps nothing.
+        commit.count(&Work::default());
         commit.head.collections += 1;
         commit.head.last_collection += 1;
         let number = commit.head.last_collection;
@@ -341,6 +351,31 @@ fn unlimited(scope: &Scope<Admin>) -> Result<()> {
         return Ok(());
     }
     Err(Error::denied("a limited key cannot make or delete databases"))
+}
+
+/// Adds what goes with these collections.
+async fn go(
+    view: &impl View,
+    tenant: &OpenTenant,
+    collections: &[CollectionNumber],
+    work: &mut Work,
+) -> Result<()> {
+    let key = |number: &CollectionNumber| {
+        keys::Statistics { collection: number.0, partition: PARTITION }.encode(tenant.prefix())
+    };
+    let keys: Vec<Vec<u8>> = collections.iter().map(key).collect();
+    for (key, row) in keys.iter().zip(view.many(Space::Data, &keys).await?) {
+        // What is damaged can be deleted, too.
+        let row = row.and_then(|row| tenant.open_row::<DiskStatistics>(key, &row).ok());
+        let Some(counts) = row.map(DiskStatistics::into_statistics) else {
+            work.is_lost = true;
+            continue;
+        };
+        work.gone = work.gone.saturating_add(counts.records);
+        work.freed = work.freed.saturating_add(counts.bytes().unwrap_or(0));
+        work.is_silent |= counts.bytes().is_none();
+    }
+    Ok(())
 }
 
 /// Removes a collection's rows and leaves a note for the purger, in one commit.

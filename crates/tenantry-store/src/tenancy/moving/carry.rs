@@ -161,6 +161,21 @@ impl Family {
             | Self::Home
             | Self::Plan
             | Self::TenantOfPlan
+            | Self::Seen
+            | Self::Usage
+            | Self::Journal
+            | Self::Written
+            | Self::Tariff
+            | Self::Webhook
+            | Self::Delivery
+            | Self::DeadLetter
+            | Self::Member
+            | Self::Group
+            | Self::MemberCounts
+            | Self::Thresholds
+            | Self::Event
+            | Self::EventDay
+            | Self::Erase
             | Self::Slot
             | Self::Tenant => Role::Root,
             Self::Database

@@ -172,9 +172,13 @@ impl<B: Carry> Tenancy<B> {
         let mut living = BTreeMap::new();
         let mut settled = Vec::new();
         let marks: Vec<Vec<u8>> = check.marks.iter().cloned().collect();
+        let mut rested = Rested::now();
         for some in marks.chunks(MARKS_TOGETHER) {
-            if until.is_some_and(|until| Instant::now() > until) {
-                return Err(late());
+            match until {
+                Some(until) if Instant::now() > until => return Err(late()),
+                Some(_) => {}
+                // Nobody waits for it, and there may be many.
+                None => self.moves.pace.breathe(&mut rested).await,
             }
             let ours = view.many(Space::Data, some).await?;
             let theirs = there.many(Space::Data, some).await?;

@@ -243,7 +243,8 @@ impl<B: Carry> Tenancy<B> {
         tenant: &Arc<OpenTenant>,
         arriving: &Arc<OpenTenant>,
     ) -> Result<()> {
-        let held = tenant.head().and_then(|head| head.hold);
+        // As it is stored: a tenant that was opened anew since knows nothing in memory.
+        let held = tenant.read_head(&self.look(tenant).await?).await?.hold;
         let end = held.ok_or_else(super::not_held)?;
         let end = keys::Change { sequence: end }.encode(tenant.prefix());
         let oldest = held.unwrap_or(0).saturating_sub(CHANGES_KEPT);

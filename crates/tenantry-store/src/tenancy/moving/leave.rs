@@ -128,7 +128,7 @@ impl<B: Carry> Tenancy<B> {
                     Phase::Failing => "tenant.move.failed",
                     _ => "tenant.move.cancel",
                 };
-                commit.audit(done(Author::work(&one.actor), action, &one.words(), 1));
+                commit.audit(done(Author::work(&one.actor), action, &one.words_for_tenant(), 1));
             }
             self.commit(tenant, view, commit).await?;
         }

@@ -94,7 +94,12 @@ impl Move {
         (self.begun, self.tenant())
     }
 
-    /// What it does, for logs: `shared → schema`.
+    /// What it does, for the tenant's log: where its data are besides is the operator's to know.
+    pub(crate) fn words_for_tenant(&self) -> String {
+        format!("{} → {}", isolation(self.from), isolation(self.to))
+    }
+
+    /// What it does, for the operator: `shared → schema at eu`.
     pub(crate) fn words(&self) -> String {
         format!("{} → {}", word(self.from), word(self.to))
     }
@@ -141,12 +146,16 @@ impl Move {
     }
 }
 
-fn word(placement: Placement) -> String {
-    let isolation = match placement.isolation {
+fn isolation(placement: Placement) -> &'static str {
+    match placement.isolation {
         Isolation::Shared => "shared",
         Isolation::Schema => "schema",
         Isolation::Database => "database",
-    };
+    }
+}
+
+fn word(placement: Placement) -> String {
+    let isolation = isolation(placement);
     match placement.location {
         Location::Home => isolation.to_owned(),
         location => format!("{isolation} at {location}"),

@@ -284,7 +284,12 @@ impl<B: Carry> Tenancy<B> {
             let (_writing, view) = self.writer(&tenant).await?;
             let mut commit = self.begin(&tenant)?;
             commit.head.hold = Some(commit.sequence());
-            commit.audit(done(Author::work(&one.actor), "tenant.move.begin", &one.words(), 1));
+            commit.audit(done(
+                Author::work(&one.actor),
+                "tenant.move.begin",
+                &one.words_for_tenant(),
+                1,
+            ));
             said("hold");
             self.commit(&tenant, view, commit).await?;
             said("held");

@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::{Author, TenantId};
-use tenantry_types::{Error, ErrorKind, Result};
+use tenantry_types::{Error, ErrorKind, EventKind, Fact, Result};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 /// How long a write that has begun before is waited for.
@@ -129,6 +129,8 @@ impl<B: Carry> Tenancy<B> {
         self.put_flip(&mut log, (tenant, &info), one, told);
         self.put_keys(&root, &mut log, tenant, one).await?;
         log.audit(about(Author::work(&one.actor), "tenant.move.done", info.name.as_str(), one));
+        let (kind, whose) = (EventKind::TenantMoved, (info.id, &info.name));
+        self.tell_of((&root, &installation), &mut log, kind, whose, places(one)).await?;
         let (mut set, log_head) = log.finish();
         set.generation = set.generation.min(tenant.generation()).min(arriving.generation());
         said("flip");
@@ -224,7 +226,7 @@ impl<B: Carry> Tenancy<B> {
             }
         }
         commit.touch(Touched::Tenant);
-        commit.audit(done(Author::work(&one.actor), "tenant.move", &one.words(), 1));
+        commit.audit(done(Author::work(&one.actor), "tenant.move", &one.words_for_tenant(), 1));
         let (set, head) = commit.finish();
         said("last");
         self.put(arriving, set).await?;
@@ -323,6 +325,18 @@ impl<B: Carry> Tenancy<B> {
         }
         Ok(new)
     }
+}
+
+/// From where, and to where.
+fn places(one: &Move) -> [(&'static str, Fact); 4] {
+    let isolation = |place: Placement| Fact::from(place.isolation.word());
+    let location = |place: Placement| Fact::Text(place.location.to_string());
+    [
+        ("from_isolation", isolation(one.from)),
+        ("from_location", location(one.from)),
+        ("to_isolation", isolation(one.to)),
+        ("to_location", location(one.to)),
+    ]
 }
 
 fn unknown() -> Error {

@@ -492,7 +492,8 @@ pub(super) async fn things_of_another_tenant_do_not_exist(w: &World<'_>) {
 
 pub(super) async fn limits_hold_where_the_write_commits(w: &World<'_>) {
     let mut tight = TenantSpec::new(name("t"));
-    tight.limits = Limits { databases: 2, collections: 1, records_per_collection: 3, keys: 1 };
+    tight.limits =
+        Limits { databases: 2, collections: 1, records_per_collection: 3, keys: 1, users: 1 };
     let scope = w.scope(w.store.create_tenant(&w.operator, &tight).await.unwrap().id);
     w.store.create_database(&scope, &database("d")).await.unwrap();
     assert_eq!(
@@ -662,7 +663,7 @@ pub(super) async fn limited_scopes_see_only_their_objects(w: &World<'_>) {
     let db = w.database(&admin).await;
     let (other, _) = w.store.create_collection(&admin, &db, &spec("other"), false).await.unwrap();
     let hidden = w.store.create_database(&admin, &database("hidden")).await.unwrap();
-    let objects = Some(vec![Allowed::Collection(c.info().database, c.info().number)]);
+    let objects = Some(vec![Allowed::Collection(c.info().database, c.info().number)].into());
     let limited: Scope<Write> =
         scope_of(w, &admin, new_key(Role::Write, Restriction { objects, filter: None })).await;
     assert_eq!(w.store.databases(&limited, Page::default()).await.unwrap().len(), 1);
@@ -686,7 +687,7 @@ pub(super) async fn limited_scopes_see_only_their_objects(w: &World<'_>) {
         kind(w.store.create_collection(&limited, &db, &spec("mine"), false).await),
         ErrorKind::Denied
     );
-    let objects = Some(vec![Allowed::Database(db.info().number)]);
+    let objects = Some(vec![Allowed::Database(db.info().number)].into());
     let restriction = Restriction { objects, filter: None };
     let admin_of_one: Scope<tenantry_auth::Admin> =
         scope_of(w, &admin, new_key(Role::Admin, restriction)).await;
@@ -814,7 +815,7 @@ pub(super) async fn many_writers_at_once_lose_nothing(w: &World<'_>) {
 }
 
 /// Runs futures concurrently on this task.
-async fn join_all<F: Future<Output = ()>>(futures: Vec<F>) {
+pub(super) async fn join_all<F: Future<Output = ()>>(futures: Vec<F>) {
     let mut pending: Vec<_> = futures.into_iter().map(Box::pin).collect();
     std::future::poll_fn(|cx| {
         pending.retain_mut(|future| future.as_mut().poll(cx).is_pending());

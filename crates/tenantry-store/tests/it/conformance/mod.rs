@@ -1,13 +1,21 @@
 //! What a store means. Every backend passes every case of this suite; what a backend cannot do
 //! is written down beside its call.
 
+mod budgets;
 mod cases;
+mod events;
+mod grace;
+pub(crate) mod groups;
+pub(crate) mod members;
 mod plans;
+mod stock;
+mod usage;
 mod vectors;
+mod webhooks;
 
 use std::{pin::Pin, sync::Arc};
 use tenantry_auth::{Admin, Authority, Credential, OperatorScope, Principal, Scope, TenantId};
-use tenantry_store::{CollectionRef, DatabaseRef, Store};
+use tenantry_store::{CollectionRef, DatabaseRef, Store, TenantInfo};
 use tenantry_types::{
     CollectionName, CollectionSpec, DatabaseName, GetRequest, Include, MemoryStatistics,
     OwnDatabase, QueryRequest, RecordId, RecordWrite, Result, Selector, TenantName, TenantSpec,
@@ -66,6 +74,131 @@ pub(crate) async fn run_plans<K>(make: &impl AsyncFn() -> (Store, K)) {
         a_plan_is_not_deleted_while_a_tenant_is_made_with_it,
         exceptions_are_made_and_ended_one_by_one,
     );
+}
+
+/// Cases of members and their groups.
+pub(crate) async fn run_members<K>(make: &impl AsyncFn() -> (Store, K)) {
+    run!(
+        make, members:
+        members_come_and_go,
+        one_owner_remains_whoever_races,
+        members_are_never_more_than_the_limit,
+        members_go_with_their_tenant,
+        a_members_right_is_looked_at_again,
+        nobody_gives_more_than_they_have,
+    );
+    run!(
+        make, groups:
+        groups_come_and_go,
+        groups_have_one_name_and_a_bound,
+        a_guest_reaches_what_its_groups_give,
+        objects_have_their_present_names,
+        groups_add_nothing_to_whoever_has_a_role,
+        whoever_may_write_a_database_makes_collections_in_it,
+        a_guests_right_ends_with_what_gave_it,
+        a_group_that_is_made_anew_has_no_members,
+        groups_go_with_their_tenant,
+    );
+}
+
+/// Cases of usage.
+pub(crate) async fn run_usage<K>(make: &impl AsyncFn() -> (Store, K)) {
+    run!(
+        make, usage:
+        a_write_counts_in_its_commit_and_once,
+        what_changes_nothing_counts_nothing,
+        a_journal_counts_once_under_its_number,
+        a_node_that_is_forgotten_goes_on_under_another_id,
+        usage_of_another_tenant_is_not_seen,
+        a_deleted_collection_is_not_kept,
+    );
+}
+
+/// Cases of budgets.
+pub(crate) async fn run_budgets<K>(make: &impl AsyncFn() -> (Store, K)) {
+    run!(
+        make, budgets:
+        a_look_says_what_bills_say_and_writes_nothing,
+        what_is_kept_costs_without_a_commit,
+        what_is_kept_for_a_day_is_taken_over_once,
+        each_part_of_a_budget_is_told_once,
+        a_budget_of_which_nobody_wants_to_know_is_told_later,
+        what_was_told_goes_with_its_tenant,
+    );
+}
+
+/// Cases of what applications report.
+pub(crate) async fn run_events<K>(make: &impl AsyncFn() -> (Store, K)) {
+    run!(
+        make, events:
+        an_event_counts_once,
+        an_id_that_stands_for_something_else_counts_nothing,
+        the_largest_report_is_counted_whole,
+        a_quota_of_a_day_is_passed_by_nobody_who_holds_to_it,
+        what_is_reported_is_on_the_bill,
+        nobody_reports_for_a_tenant_that_is_gone,
+    );
+}
+
+/// Cases of endpoints that are told what happens.
+pub(crate) async fn run_webhooks<K>(make: &impl AsyncFn() -> (Store, K)) {
+    run!(
+        make, webhooks:
+        webhooks_come_and_go,
+        there_are_so_many_webhooks_and_no_more,
+        nobody_is_told_who_does_not_want_to_know,
+        a_tenants_life_is_told_in_its_commits,
+        what_is_refused_is_told_nobody,
+        one_claim_of_an_event_is_one_and_ends,
+        what_does_not_arrive_is_kept_sent_again_or_forgotten,
+        a_test_and_an_attempt_are_told_and_signed_by_both_secrets,
+    );
+}
+
+/// Cases of what is kept.
+pub(crate) async fn run_stocks<K>(make: &impl AsyncFn() -> (Store, K)) {
+    run!(
+        make, stock:
+        the_stock_is_the_sum_of_what_is_there,
+        bytes_that_are_kept_count_over_time,
+        a_quota_of_bytes_is_never_passed,
+        whoever_keeps_too_much_can_keep_less,
+    );
+}
+
+/// Cases of what a tenant's row says of its name, its making and its end.
+pub(crate) async fn run_graces<K>(make: &impl AsyncFn() -> (Store, K)) {
+    run!(
+        make, grace:
+        a_name_has_a_date,
+        a_restored_tenant_is_what_it_was,
+        a_deleted_tenants_key_is_refused_until_it_is_restored,
+        a_tenant_is_erased_when_its_time_has_come,
+        one_restores_or_one_erases,
+    );
+}
+
+/// Makes a tenant of which the row has all that it can have, and deletes it for a while; what it is.
+pub(crate) async fn made_rich(store: &Store, name: &str) -> TenantInfo {
+    let world = World::new(store).await;
+    grace::rich(&world, name).await;
+    let name = TenantName::parse(name).expect("name");
+    store.retire_tenant(&world.operator, &name, Timestamp(u64::MAX)).await.expect("deleted")
+}
+
+/// Two nodes: what one has written is told by one of them, once.
+pub(crate) async fn told_once_by_two(one: &Store, two: &Store) {
+    webhooks::told_once_by_two(&World::new(one).await, &World::new(two).await).await;
+}
+
+/// Two nodes that look at the same time: each part of a budget is told once.
+pub(crate) async fn thresholds_once_by_two(one: &Store, two: &Store) {
+    budgets::told_once_by_two(&World::new(one).await, &World::new(two).await).await;
+}
+
+/// Two nodes: what both are told counts once.
+pub(crate) async fn counted_once_by_two(one: &Store, two: &Store) {
+    events::counted_once_by_two(&World::new(one).await, &World::new(two).await).await;
 }
 
 /// Makes a tenant of a store.

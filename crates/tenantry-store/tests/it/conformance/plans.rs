@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 use tenantry_store::TenantChange;
 use tenantry_types::{
     Allowance, Amount, DatabaseName, ErrorKind, Exception, ExceptionChange, Exceptions, Limits,
-    PlanName, Rate, Rates, Result, TenantName, TenantPlan, TenantSpec, Term, Timestamp,
+    PlanName, Rate, Rates, Result, SharedFailure, TenantName, TenantPlan, TenantSpec, Term,
+    Timestamp,
 };
 
 fn name(text: &str) -> PlanName {
@@ -33,15 +34,16 @@ fn rate(amount: u32) -> Option<Rate> {
 fn plan(text: &str, databases: u32) -> TenantPlan {
     let limits = Limits { databases, ..Limits::default() };
     let rates = Rates { second: rate(databases), ..Rates::default() };
-    TenantPlan { name: name(text), allowance: Allowance { limits, rates, weight: 300 } }
+    let allowance = Allowance { limits, rates, weight: 300, ..Allowance::default() };
+    TenantPlan { name: name(text), allowance }
 }
 
 fn to(plan: Option<&str>) -> TenantChange {
     TenantChange { plan: Some(plan.map(name)), ..TenantChange::default() }
 }
 
-fn except(exceptions: Exceptions) -> TenantChange {
-    TenantChange { exceptions: Some(exceptions), ..TenantChange::default() }
+fn except(exceptions: &Exceptions) -> TenantChange {
+    TenantChange { exceptions: Some(*exceptions), ..TenantChange::default() }
 }
 
 async fn change(w: &World<'_>, whose: &str, change: &TenantChange) {
@@ -67,7 +69,9 @@ pub(super) async fn plans_come_and_go(w: &World<'_>) {
         w.store.put_plan(&w.operator, plan).await.unwrap();
     }
     assert_eq!(w.store.plans(&w.operator).await.unwrap(), [a.clone(), b.clone()]);
-    let other = TenantPlan { allowance: Allowance::default(), ..b.clone() };
+    let on_shared_failure = SharedFailure::Refuse;
+    let allowance = Allowance { on_shared_failure, ..Allowance::default() };
+    let other = TenantPlan { allowance, ..b.clone() };
     w.store.put_plan(&w.operator, &other).await.unwrap();
     assert_eq!(w.store.plan(&w.operator, &b.name).await.unwrap(), other);
     w.store.delete_plan(&w.operator, &a.name).await.unwrap();
@@ -86,7 +90,7 @@ pub(super) async fn a_tenant_without_a_plan_has_what_it_was_given(w: &World<'_>)
     let spec = TenantSpec { limits, weight: 30, ..TenantSpec::new(tenant("t")) };
     let id = w.store.create_tenant(&w.operator, &spec).await.unwrap().id;
     let has = async || w.store.allowance(id).await.unwrap().unwrap();
-    let before = Allowance { limits, rates: Rates::default(), weight: 30 };
+    let before = Allowance { limits, weight: 30, ..Allowance::default() };
     assert_eq!(has().await, before);
     w.store.put_plan(&w.operator, &plan("p", 2)).await.unwrap();
     assert_eq!(has().await, before);
@@ -124,7 +128,8 @@ pub(super) async fn a_plan_counts_from_the_moment_it_is_changed(w: &World<'_>) {
 
 pub(super) async fn every_stock_of_a_plan_is_asked_in_the_commit(w: &World<'_>) {
     let (scope, c) = w.collection("t").await;
-    let limits = Limits { collections: 1, records_per_collection: 2, keys: 0, databases: 1 };
+    let limits =
+        Limits { collections: 1, records_per_collection: 2, keys: 0, users: 0, databases: 1 };
     let tight = Allowance { limits, ..Allowance::default() };
     let tight = TenantPlan { name: name("p"), allowance: tight };
     w.store.put_plan(&w.operator, &tight).await.unwrap();
@@ -154,17 +159,17 @@ pub(super) async fn an_exception_counts_before_the_plan_until_it_ends(w: &World<
         second: Some(Exception::lasting(None)),
         ..Exceptions::default()
     };
-    change(w, "t", &except(at(u64::MAX))).await;
+    change(w, "t", &except(&at(u64::MAX))).await;
     assert_eq!((has().await.limits.databases, has().await.rates), (3, Rates::default()));
     for text in ["a", "b"] {
         w.store.create_database(&scope, &database(text)).await.unwrap();
     }
-    change(w, "t", &except(at(1))).await;
+    change(w, "t", &except(&at(1))).await;
     assert_eq!((has().await.limits.databases, has().await.weight), (2, 300));
     let made = w.store.create_database(&scope, &database("c")).await;
     assert_eq!(kind(made), ErrorKind::LimitExceeded);
     // Those that are not said again have ended.
-    change(w, "t", &except(Exceptions::default())).await;
+    change(w, "t", &except(&Exceptions::default())).await;
     assert_eq!(has().await, plan("p", 2).allowance);
     let log = w.store.audit(&scope, 0, 100).await.unwrap();
     let told = log.iter().filter(|entry| entry.event.action == "tenant.exceptions");

@@ -4,6 +4,7 @@ mod alone;
 mod arrivals;
 mod child;
 mod faults;
+mod grace;
 mod ground;
 mod late;
 mod load;
@@ -11,20 +12,27 @@ mod nodes;
 mod steps;
 
 use arrivals::*;
+use grace::{
+    a_deletion_outlives_its_process, a_tenant_is_deleted_and_restored_while_it_is_moved,
+    a_tenant_is_erased_while_it_is_moved,
+};
 use ground::Ground;
 use load::nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around;
 use steps::*;
 
-use crate::stand::{Chance, Stand, record, tenant};
+use crate::{
+    conformance::{groups, members},
+    stand::{Chance, Stand, record, tenant},
+};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use tenantry_auth::{Admin, Restriction, Role, Scope, TenantId};
+use tenantry_auth::{Admin, Allowed, Grant, Group, Restriction, Role, Scope, TenantId, Write};
 use tenantry_store::{MovePhase, MoveStatus, MoveTarget, NewKey, TenantChange};
 use tenantry_types::{
-    CollectionChange, CollectionName, DatabaseName, ErrorKind, Isolation, Location, Record,
-    RecordWrite, Selector, TenantState, WriteMode,
+    CollectionChange, CollectionName, DatabaseName, ErrorKind, Isolation, Location, Page, Record,
+    RecordWrite, Selector, TenantState, Timestamp, WriteMode,
 };
 
 /// On files, and in a database of PostgreSQL.
@@ -80,6 +88,9 @@ everywhere! {
     an_arriving_tenant_is_nobodys_until_it_is_whole
     an_arrival_that_is_dropped_or_deleted_leaves_nothing
     killed_while_a_tenant_arrives
+    a_tenant_is_deleted_and_restored_while_it_is_moved
+    a_tenant_is_erased_while_it_is_moved
+    a_deletion_outlives_its_process
 }
 
 /// How and where a tenant lives.
@@ -140,6 +151,26 @@ async fn all(stand: &Stand, scope: &Scope<Admin>) -> BTreeMap<String, Record> {
     records.into_iter().map(|record| (record.id.as_str().to_owned(), record)).collect()
 }
 
+/// Bytes of the records, and of all that the tenant keeps.
+fn sum(records: &BTreeMap<String, Record>) -> u64 {
+    records.values().map(Record::logical_bytes).sum()
+}
+
+async fn kept(stand: &Stand, scope: &Scope<Admin>) -> Option<u64> {
+    stand.store.kept(scope).await.expect("what is kept").bytes
+}
+
+/// Deletes a few, by ids and by a filter.
+async fn delete_some(stand: &Stand, scope: &Scope<Admin>) {
+    let collection = stand.collection(scope).await.expect("collection");
+    let some: Vec<_> = all(stand, scope).await.into_keys().take(5).collect();
+    let by_ids = crate::stand::ids(some);
+    let gone = stand.store.delete(scope, &collection, &by_ids, None).await.expect("deleted");
+    assert_eq!(gone, 5);
+    let any = Selector::default();
+    stand.store.delete(scope, &collection, &any, Some(7)).await.expect("deleted");
+}
+
 fn new_key() -> NewKey {
     NewKey {
         role: Role::Read,
@@ -147,6 +178,25 @@ fn new_key() -> NewKey {
         label: "k".into(),
         expires_at: None,
     }
+}
+
+/// A guest who reaches one database; the groups then.
+async fn guests_of(stand: &Stand, scope: &Scope<Admin>, name: &DatabaseName) -> Vec<Group> {
+    let database = stand.store.database(scope, name).await.expect("a database");
+    let on = Allowed::Database(database.info().number);
+    let granted = groups::gives(&[Grant { on, writes: true }]);
+    let made = stand.store.add_group(scope, &groups::group("g"), &granted).await;
+    let guest = groups::guest("login/eve", &["g"]);
+    stand.store.add_member(scope, &guest).await.expect("a guest");
+    vec![made.expect("a group")]
+}
+
+async fn seen_by_guest(stand: &Stand, id: TenantId) -> Vec<DatabaseName> {
+    let (authority, token) = (members::authority(), members::token("eve", id));
+    let who = authority.authenticate(token, &stand.store, Timestamp(0)).await.expect("a guest");
+    let scope = authority.authorize::<Write>(&who, id, "mover").expect("a scope");
+    let found = stand.store.databases(&scope, Page::default()).await.expect("databases");
+    found.iter().map(|one| one.info().name.clone()).collect()
 }
 
 async fn a_tenant_goes_around_the_circle_and_is_the_same_everywhere(ground: Ground) {
@@ -158,6 +208,7 @@ async fn a_tenant_goes_around_the_circle_and_is_the_same_everywhere(ground: Grou
     let key = stand.store.create_key(&scope, new_key()).await.expect("key").0;
     let second = DatabaseName::parse("second").expect("a name");
     stand.store.create_database(&scope, &second).await.expect("database");
+    let groups = guests_of(&stand, &scope, &second).await;
     let mut entries = stand.verify_audit(&scope).await;
     for round in 0..2 {
         for to in ground.circle() {
@@ -166,9 +217,15 @@ async fn a_tenant_goes_around_the_circle_and_is_the_same_everywhere(ground: Grou
             assert_eq!((status.records_copied, status.records_total), (700, 700), "{status:?}");
             assert_eq!(lives(&stand, scope.tenant()).await, to);
             assert_eq!(all(&stand, &scope).await, before);
+            // By itself, and by what is deleted and replaced below.
+            assert_eq!(kept(&stand, &scope).await, Some(sum(&before)));
+            delete_some(&stand, &scope).await;
+            assert_eq!(kept(&stand, &scope).await, Some(sum(&all(&stand, &scope).await)));
             let keys = stand.store.keys(&scope).await.expect("keys");
             assert_eq!(keys, std::slice::from_ref(&key));
             stand.store.database(&scope, &second).await.expect("the second database");
+            assert_eq!(stand.store.groups(&scope).await.expect("groups"), groups);
+            assert_eq!(seen_by_guest(&stand, scope.tenant()).await, std::slice::from_ref(&second));
             // It goes on where it was: names, versions and numbers.
             fill(&stand, &scope, 700).await;
             let name = CollectionName::parse(format!("in-{round}-{}-{}", to.0.word(), to.1));
@@ -182,7 +239,9 @@ async fn a_tenant_goes_around_the_circle_and_is_the_same_everywhere(ground: Grou
             stand.close();
             ground.check(id, to).await;
             stand = ground.open().await;
-            assert_eq!(all(&stand, &scope).await.len(), 700);
+            let after = all(&stand, &scope).await;
+            assert_eq!(after.len(), 700);
+            assert_eq!(kept(&stand, &scope).await, Some(sum(&after)));
         }
     }
     assert_eq!(all(&stand, &neighbour).await.len(), 20);

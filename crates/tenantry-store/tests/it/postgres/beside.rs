@@ -69,6 +69,19 @@ async fn conforms(isolation: Isolation) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_tenants_beside_files_conform() {
+    for isolation in [Isolation::Shared, Isolation::Database] {
+        conformance::run_members(&async || {
+            let (folder, there) = (tempfile::tempdir().expect("a folder"), Site::new().await);
+            let store =
+                Store::open_embedded(config(folder.path(), &there, isolation)).expect("a store");
+            (store, (folder, there))
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shared_tenants_beside_files_conform() {
     conforms(Isolation::Shared).await;
 }

@@ -7,19 +7,20 @@ mod faults;
 mod graph;
 mod hostile;
 pub(crate) mod locations;
+mod members;
 mod nodes;
 mod pooler;
 mod proxy;
 mod records;
 mod same;
 
-use crate::conformance;
+use crate::{conformance, stand::tenant};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tenantry_store::{
-    MasterKey, PostgresConfig, Store, SystemEntropy,
+    MasterKey, PostgresConfig, Store, SystemEntropy, TenantChange,
     postgres::{DatabaseUrl, Names, Setup, setup},
 };
-use tenantry_types::Isolation;
+use tenantry_types::{ErrorKind, Isolation, Meter, TenantSpec, Timestamp, UsageEvent};
 use tokio::runtime::RuntimeFlavor;
 use tokio_postgres::{Client, NoTls};
 use zeroize::Zeroizing;
@@ -66,14 +67,154 @@ async fn the_fewest_connections_are_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn plans_on_postgresql_conform() {
+async fn what_is_kept_on_postgresql_is_counted() {
+    for isolation in [Isolation::Shared, Isolation::Schema] {
+        let make = async || {
+            let site = Site::new().await;
+            (site.open_apart(isolation).await, site)
+        };
+        Box::pin(conformance::run_stocks(&make)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_and_usage_on_postgresql_conform() {
     for isolation in Isolation::ALL {
         let make = async || {
             let site = Site::new().await;
             (site.open_apart(isolation).await, site)
         };
         Box::pin(conformance::run_plans(&make)).await;
+        Box::pin(conformance::run_usage(&make)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graces_on_postgresql_conform() {
+    for isolation in Isolation::ALL {
+        let make = async || {
+            let site = Site::new().await;
+            (site.open_apart(isolation).await, site)
+        };
+        Box::pin(conformance::run_graces(&make)).await;
+        let site = Site::new().await;
+        let (one, two) = (site.open_apart(isolation).await, site.open_apart(isolation).await);
+        let made = conformance::made_rich(&one, "t").await;
+        let read = two.find_tenant(&made.name).await.expect("an answer").expect("a tenant");
+        assert_eq!(*read, made);
+        one.close();
+        two.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhooks_on_postgresql_conform() {
+    // With one commit for a tenant and the root, and with two.
+    for isolation in [Isolation::Shared, Isolation::Schema] {
+        let make = async || {
+            let site = Site::new().await;
+            (site.open_apart(isolation).await, site)
+        };
+        Box::pin(conformance::run_webhooks(&make)).await;
+        Box::pin(conformance::run_budgets(&make)).await;
+    }
+    let site = Site::new().await;
+    let (one, two) =
+        (site.open_apart(Isolation::Shared).await, site.open_apart(Isolation::Shared).await);
+    Box::pin(conformance::told_once_by_two(&one, &two)).await;
+    Box::pin(conformance::thresholds_once_by_two(&one, &two)).await;
+    one.close();
+    two.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_on_postgresql_conform() {
+    for isolation in Isolation::ALL {
+        let make = async || {
+            let site = Site::new().await;
+            (site.open_apart(isolation).await, site)
+        };
+        Box::pin(conformance::run_events(&make)).await;
+    }
+    let site = Site::new().await;
+    let (one, two) =
+        (site.open_apart(Isolation::Shared).await, site.open_apart(Isolation::Shared).await);
+    Box::pin(conformance::counted_once_by_two(&one, &two)).await;
+    one.close();
+    two.close();
+}
+
+/// Also more than one transaction removes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_go_with_their_tenant() {
+    let site = Site::new().await;
+    let node = nodes::Node::new(site.open().await).await;
+    let (scope, other) = (node.tenant("a").await.unwrap(), node.tenant("b").await.unwrap());
+    let events = |from: usize| -> Vec<UsageEvent> {
+        let ids = (from..from + UsageEvent::BATCH_MAX).map(|n| n.to_string());
+        ids.map(|id| UsageEvent::new(&id, Meter::Messages, 1).unwrap()).collect()
+    };
+    for from in [0, 1_000, 2_000] {
+        node.store.report_usage(&scope, &events(from), false).await.unwrap();
+    }
+    node.store.report_usage(&other, &events(0)[..1], false).await.unwrap();
+    let rows = "SELECT count(*) FROM tenantry.catalog WHERE tenant = 0 AND family IN (84, 85)";
+    assert_eq!(site.ask(rows).await, 3_000 + 1 + 2);
+    node.delete("a").await.unwrap();
+    let begun = std::time::Instant::now();
+    while site.ask(rows).await > 2 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "they are still there");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(site.ask(rows).await, 2);
+    node.store.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_on_postgresql_conform() {
+    for isolation in Isolation::ALL {
+        let make = async || {
+            let site = Site::new().await;
+            (site.open_apart(isolation).await, site)
+        };
+        Box::pin(conformance::run_members(&make)).await;
+    }
+}
+
+/// What an installation can do that older programs may serve: what they can read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_a_migration_tenants_are_renamed_as_ever() {
+    let site = Site::new().await;
+    // As a program of before has set it up.
+    site.run("UPDATE tenantry.installation SET version = 1").await;
+    let node = nodes::Node::new(site.open().await).await;
+    node.tenant("a").await.expect("a tenant");
+    let rename = async |from: &str, to: &str| {
+        let change = TenantChange { name: Some(tenant(to)), ..TenantChange::default() };
+        node.store.change_tenant(&node.operator, &tenant(from), &change).await.expect("renamed")
+    };
+    assert!(!node.store.dates_names());
+    let renamed = rename("a", "b").await;
+    assert_eq!((renamed.name.as_str(), renamed.named_at), ("b", renamed.created_at));
+    let late = Timestamp(u64::MAX);
+    let retired = node.store.retire_tenant(&node.operator, &renamed.name, late).await;
+    let known = TenantSpec { made_by: Some([1; 32]), ..TenantSpec::new(tenant("c")) };
+    let made = node.store.create_tenant(&node.operator, &known).await;
+    for refused in [retired, made] {
+        assert_eq!(refused.expect_err("not migrated").kind(), ErrorKind::Unsupported);
+    }
+    node.store.erase_due(&tenantry_auth::Authority::development().system("tests")).await.unwrap();
+    let urls = site.urls();
+    let url = urls.split_once(' ').expect("two").1;
+    tenantry_store::postgres::migrate(url, |_| {}).await.expect("migrate");
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    // Any question tells the node.
+    node.store.find_tenant(&renamed.name).await.expect("an answer");
+    let again = rename("b", "a").await;
+    assert!(node.store.dates_names() && again.named_at > again.created_at);
+    node.store.create_tenant(&node.operator, &known).await.expect("a tenant");
+    node.store.retire_tenant(&node.operator, &again.name, late).await.expect("deleted");
+    node.store.close();
 }
 
 /// A plan is made when older programs are kept out; any node changes it, and all of them know within

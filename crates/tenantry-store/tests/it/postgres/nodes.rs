@@ -66,6 +66,11 @@ impl Node {
         self.store.delete_tenant(&self.operator, &tenant(name)).await.map(drop)
     }
 
+    pub(super) async fn retire(&self, name: &str, until: u64) -> Result<()> {
+        let until = Timestamp(until);
+        self.store.retire_tenant(&self.operator, &tenant(name), until).await.map(drop)
+    }
+
     pub(super) async fn suspend(&self, name: &str) -> Result<()> {
         let change =
             TenantChange { state: Some(TenantState::Suspended), ..TenantChange::default() };
@@ -176,6 +181,69 @@ async fn a_tenant_is_suspended(isolation: Isolation) {
     }
     let refused = two.store.databases(&there, Page::default()).await;
     assert_eq!(kind(refused), Some(ErrorKind::Suspended));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_tenant_is_refused_everywhere_and_any_node_restores_it() {
+    for isolation in Isolation::ALL {
+        Box::pin(a_tenant_is_deleted_for_a_while(isolation)).await;
+    }
+}
+
+async fn a_tenant_is_deleted_for_a_while(isolation: Isolation) {
+    let site = Site::new().await;
+    let (one, two) = (site.open_apart(isolation).await, site.open_apart(isolation).await);
+    let (one, two) = (Node::new(one).await, Node::new(two).await);
+    let scope = one.tenant("t").await.unwrap();
+    let (_, key) = one.store.create_key(&scope, any_key()).await.unwrap();
+    let keys = Authority::new();
+    let who = keys.authenticate(Credential::Key(key), &two.store, Timestamp(0)).await.unwrap();
+    let there = keys.authorize::<Admin>(&who, scope.tenant(), "t").unwrap();
+    two.store.databases(&there, Page::default()).await.unwrap();
+    one.retire("t", u64::MAX).await.unwrap();
+    // As with one that is suspended.
+    let name = DatabaseName::parse("d").unwrap();
+    if isolation != Isolation::Database {
+        let refused = two.store.create_database(&there, &name).await;
+        assert_eq!(kind(refused), Some(ErrorKind::Unauthenticated));
+    }
+    let begun = Instant::now();
+    while two.store.databases(&there, Page::default()).await.is_ok() {
+        assert!(begun.elapsed() < SOON, "the tenant is still served");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let refused = two.store.databases(&there, Page::default()).await;
+    assert_eq!(kind(refused), Some(ErrorKind::Unauthenticated));
+    two.store.restore_tenant(&two.operator, &tenant("t")).await.unwrap();
+    two.store.create_database(&there, &name).await.unwrap();
+    // Of one that erases and one that restores, one finds what the other has done.
+    let system = keys.system("tests");
+    for n in 0..6 {
+        let scope = one.tenant(&format!("t{n}")).await.unwrap();
+        let name = tenant(&format!("t{n}"));
+        two.store.find_tenant(&name).await.unwrap().unwrap();
+        one.retire(name.as_str(), 1).await.unwrap();
+        let (erases, restores) = if n % 2 == 0 { (&one, &two) } else { (&two, &one) };
+        let (erased, again, restored) = tokio::join!(
+            erases.store.erase_due(&system),
+            restores.store.erase_due(&system),
+            restores.store.restore_tenant(&restores.operator, &name),
+        );
+        erased.and(again).unwrap();
+        let is_restored = match restored {
+            Ok(info) => info.erase_at.is_none(),
+            Err(why) => {
+                assert_eq!(why.kind(), ErrorKind::NotFound);
+                false
+            }
+        };
+        for node in [&one, &two] {
+            let found = node.store.find_tenant(&name).await.unwrap();
+            assert_eq!(found.map(|info| info.id), is_restored.then_some(scope.tenant()));
+        }
+    }
+    one.store.close();
+    two.store.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -63,10 +63,9 @@ pub(super) fn export(client: &Client, to: &Path, force: bool, json: bool) -> Res
     let mut list = File::create(&path).with_context(|| format!("write {}", path.display()))?;
     let (mut tally, mut hash) = (Tally::default(), blake3::Hasher::new());
     for tenant in listed(client)? {
-        let Some(name) = tenant["name"].as_str().filter(|_| tenant["state"] != "provisioning")
-        else {
-            continue;
-        };
+        // There is nothing yet, or nothing any more.
+        let is_none = ["provisioning", "deleting"].iter().any(|state| tenant["state"] == *state);
+        let Some(name) = tenant["name"].as_str().filter(|_| !is_none) else { continue };
         // Names are data, and no names of files.
         let file = format!("{}.tar.gz", tenant["id"]);
         match export_one(client, name, &to.join(&file), force) {

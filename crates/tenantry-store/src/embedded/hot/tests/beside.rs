@@ -29,6 +29,7 @@ fn put(ordinal: u64) -> impl FnOnce(&mut Partition) + Send + 'static {
         metadata: None,
         version: 1,
         expires_at: None,
+        vectors: None,
     };
     move |partition| partition.put(ordinal, body, &[])
 }

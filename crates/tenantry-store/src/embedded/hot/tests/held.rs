@@ -53,6 +53,7 @@ fn partition(number: u32, records: u32) -> Partition {
             metadata: Some(Arc::new(metadata)),
             version: 1,
             expires_at: None,
+            vectors: None,
         };
         let body = Body::decode(&body.encode()).unwrap();
         partition.put(record.into(), body, &[]);

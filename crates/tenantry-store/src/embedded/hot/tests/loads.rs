@@ -42,6 +42,9 @@ pub(super) fn tenant(number: u64) -> Arc<OpenTenant> {
         exceptions: tenantry_types::Exceptions::default(),
         settings: BTreeMap::new(),
         created_at: Timestamp(0),
+        named_at: Timestamp(0),
+        made_by: None,
+        erase_at: None,
     };
     let origin = crate::tenancy::origin::Origins::of_nobody().of(info.id).unwrap();
     let key = SealingKey::new(Zeroizing::new([7; 32]), 1);
@@ -60,6 +63,7 @@ pub(super) fn partition(tenant: &OpenTenant, bytes: usize) -> Partition {
         metadata: None,
         version: 1,
         expires_at: None,
+        vectors: None,
     };
     partition.put(0, body, &[]);
     partition

@@ -1,0 +1,84 @@
+//! `POST /v1/signup`: a stranger makes a tenant, where the operator has said so.
+
+use crate::{
+    body::declares_json,
+    caller::request_id,
+    error::{Failure, Result},
+    host::Hosts,
+    proxies::Peer,
+};
+use axum::{Extension, Json, Router, body::to_bytes, extract::Request, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tenantry_engine::{Error, ErrorKind, SignUp, parse_subdomain};
+use utoipa::ToSchema;
+
+/// Bytes of the largest body.
+const BODY_BYTES_MAX: usize = 4 << 10;
+
+/// The tenant that a stranger wishes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignUpIn {
+    /// The label below the installation's domain, which becomes the tenant's name: 3 to 63 of a to
+    /// z, 0 to 9 and -.
+    subdomain: String,
+}
+
+/// A new tenant, and its key.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SignUpOut {
+    /// The tenant's name.
+    tenant: String,
+    /// What says what it may have.
+    plan: Option<String>,
+    /// An administrator's key, shown once.
+    key: String,
+    /// Where the tenant's people log in, at the product.
+    login_url: String,
+}
+
+/// What the route needs, among a request's extensions.
+#[derive(Debug)]
+struct Shared {
+    sign_up: SignUp,
+    hosts: Arc<Hosts>,
+}
+
+/// Lets strangers make tenants with what [`crate::router`] has given.
+pub fn with_sign_up(router: Router, sign_up: SignUp, hosts: Arc<Hosts>) -> Router {
+    router.layer(Extension(Arc::new(Shared { sign_up, hosts })))
+}
+
+/// Make a tenant, without a credential
+///
+/// Only a server that runs with `--signup` does so, a few times an hour for one address.
+#[utoipa::path(post, path = "/v1/signup", tag = "tenant", request_body = SignUpIn,
+    responses((status = 201, description = "The new tenant, with its first key", body = SignUpOut)))]
+pub(crate) async fn sign_up(request: Request) -> Result<(StatusCode, Json<SignUpOut>)> {
+    let (parts, body) = request.into_parts();
+    let Some(shared) = parts.extensions.get::<Arc<Shared>>() else {
+        let why = "nobody signs up here";
+        return Err(Error::new(ErrorKind::NotFound, why).into());
+    };
+    let peer = parts.extensions.get::<Peer>().copied();
+    let address = peer.map(|peer| shared.hosts.client(peer, &parts.headers));
+    shared.sign_up.admit(address)?;
+    if !declares_json(&parts.headers)? {
+        return Err(Failure::NotJson);
+    }
+    let body = to_bytes(body, BODY_BYTES_MAX).await;
+    let body = body.map_err(|_| Failure::invalid("body: too large, or it ended early"))?;
+    let asked: SignUpIn =
+        serde_json::from_slice(&body).map_err(|why| Failure::invalid(format!("body: {why}")))?;
+    let name = parse_subdomain(&asked.subdomain)?;
+    let (info, key) = shared.sign_up.make(name, request_id(&parts.headers)).await?;
+    let tenant = info.name.to_string();
+    let answer = SignUpOut {
+        login_url: format!("https://{tenant}{}/login", shared.hosts.suffix()),
+        plan: info.plan.map(|plan| plan.to_string()),
+        tenant,
+        key,
+    };
+    Ok((StatusCode::CREATED, Json(answer)))
+}

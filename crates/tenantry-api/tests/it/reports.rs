@@ -1,0 +1,106 @@
+//! What an application reports of its tenants' usage.
+
+use crate::server::Server;
+use serde_json::{Value, json};
+
+const REPORT: &str = "POST /v1/usage/events";
+
+fn event(id: &str, meter: &str, amount: u64) -> Value {
+    json!({ "id": id, "meter": meter, "amount": amount })
+}
+
+fn report(events: &[Value]) -> Value {
+    json!({ "events": events })
+}
+
+#[tokio::test]
+async fn events_are_counted_once_and_shown() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let events = [event("a", "messages", 2), event("b", "money_micros", 7)];
+    let told = server.call_in("acme", REPORT, report(&events)).await.expect(200);
+    assert_eq!(told, json!({"counted": 2, "duplicates": 0, "left": {}}));
+    let told = server.call_in("acme", REPORT, report(&events)).await.expect(200);
+    assert_eq!(told, json!({"counted": 0, "duplicates": 2, "left": {}}));
+    let wrong = report(&[event("c", "tokens", 1), event("a", "messages", 3)]);
+    let why = server.call_in("acme", REPORT, wrong).await.refused(409, "conflict");
+    assert!(why.contains("\"a\" is of 2 messages and not of 3 messages"), "{why}");
+    let used = server.call(&key, "GET /v1/usage", Value::Null).await.expect(200);
+    let amounts = &used["entries"][0]["amounts"];
+    assert_eq!((&amounts["messages"], &amounts["tokens"]), (&json!("2"), &Value::Null));
+    let csv = server.call(&key, "GET /v1/usage?format=csv", Value::Null).await.text;
+    let mut lines = csv.lines();
+    assert!(lines.next().unwrap().ends_with(",tokens,money_micros,messages"), "{csv}");
+    assert!(lines.next().unwrap().ends_with(",0,7,2"), "{csv}");
+    let month = used["entries"][0]["at"].as_str().unwrap();
+    let bill = format!("GET /v1/bill?month={month}");
+    let bill = server.call(&key, &bill, Value::Null).await.expect(200);
+    assert_eq!(
+        (&bill["total_micros"], &bill["cost_micros"]["money_micros"]),
+        (&json!("7"), &json!("7"))
+    );
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named_and_counts_nothing() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let long = "x".repeat(256);
+    for (body, words) in [
+        (json!({}), "missing field `events`"),
+        (report(&[]), "events: 1 to 1000"),
+        (report(&[event("a", "requests", 1)]), "unknown variant `requests`"),
+        (report(&[event("a", "tokens", 1), event("", "tokens", 1)]), "events[1], id: 1 to 255"),
+        (report(&[event(&long, "tokens", 1)]), "events[0], id: 1 to 255"),
+        (report(&[event("a", "tokens", 0)]), "events[0], amount: 0 of tokens is not between"),
+        (report(&[event("a", "tokens", 1_000_000_000_001)]), "is not between 1 and 1000000000000"),
+        (report(&[event("a", "money_micros", 10_000_000_001)]), "is not between 1 and 10000000000"),
+        (report(&[json!({"id": "a", "meter": "tokens", "amount": -1})]), "invalid value"),
+        (
+            report(&[json!({"id": "a", "meter": "tokens", "amount": 1, "at_ms": 1})]),
+            "unknown field",
+        ),
+    ] {
+        let why = server.call_in("acme", REPORT, body).await.refused(400, "invalid");
+        assert!(why.contains(words), "{words}: {why}");
+    }
+    let many: Vec<Value> = (0..1_001).map(|n| event(&n.to_string(), "tokens", 1)).collect();
+    server.call_in("acme", REPORT, report(&many)).await.refused(413, "too_large");
+    server.call_in("acme", REPORT, report(&many[..1_000])).await.expect(200);
+    for role in ["read", "write", "admin"] {
+        let other = server.key(&key, json!({ "role": role })).await;
+        server.call(&other, REPORT, report(&many[..1])).await.refused(403, "denied");
+    }
+    let why = server.call(&key, REPORT, report(&many[..1])).await.refused(403, "denied");
+    assert!(why.contains("only an operator's key that may act as tenants"), "{why}");
+}
+
+#[tokio::test]
+async fn a_quota_holds_back_whoever_asks_for_it_until_the_day_ends() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let change = json!({"exceptions": {
+        "messages_per_day": {"value": 2}, "tokens_per_day": {"value": null},
+    }});
+    let line = "PATCH /v1/admin/tenants/acme";
+    let acme = server.call(&server.operator, line, change).await.expect(200);
+    assert_eq!(acme["exceptions"]["messages_per_day"]["value"], 2);
+    let ask = async |id: &str| {
+        let mut body = report(&[event(id, "messages", 1)]);
+        body["enforce"] = true.into();
+        server.call_in("acme", REPORT, body).await
+    };
+    for (id, left) in [("a", 1), ("b", 0), ("b", 0)] {
+        assert_eq!(ask(id).await.expect(200)["left"], json!({"messages_per_day": left}));
+    }
+    let refused = ask("c").await;
+    let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    let why = refused.refused(429, "limit_exceeded");
+    assert!(why.contains("may have 2 messages a day of UTC and has 0 left"), "{why}");
+    server.clock.advance_ms(wait * 1_000 - 1_000);
+    assert_eq!(ask("c").await.status, 429);
+    server.clock.advance_ms(1_000);
+    ask("c").await.expect(200);
+    let own = server.call(&key, "GET /v1/tenant", Value::Null).await.expect(200);
+    assert_eq!(own["quotas"]["messages_per_day"], 2);
+}

@@ -1,0 +1,184 @@
+//! Tenants that strangers make for themselves.
+//!
+//! What they get is the operator's to say: the plan, what is in the tenant from the start, and how
+//! often. The tenant is filled like an imported one: nobody sees it before it has all of that and its
+//! first key, and if the process ends before, it is deleted.
+
+use crate::{
+    Engine, Session,
+    limiter::{Limiter, Refused},
+    validate,
+};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    net::IpAddr,
+    sync::Arc,
+    time::Instant,
+};
+use tenantry_auth::{Admin, RequestId, Restriction, Role, TenantId};
+use tenantry_store::{Arrival, Arrived, NewKey, TenantInfo};
+use tenantry_types::{
+    CollectionName, CollectionSpec, DatabaseName, Error, ErrorKind, Isolation, PlanName, Rates,
+    Resource, Result, TenantName, TenantSpec,
+};
+
+/// Of an address of version 6, the bits that one subscriber has, who may have many networks below.
+const SUBSCRIBER_BITS: u32 = 56;
+
+/// What a new tenant gets.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SignUpRules {
+    /// Its plan; the installation's for new tenants if absent.
+    pub plan: Option<PlanName>,
+    /// Databases that it has from the start, beside the default one, with their collections.
+    pub template: Vec<(DatabaseName, Vec<CollectionName>)>,
+    /// How often one address may ask.
+    pub by_address: Rates,
+    /// How often all may together.
+    pub in_all: Rates,
+}
+
+/// Lets strangers make tenants.
+#[derive(Debug)]
+pub struct SignUp {
+    engine: Engine,
+    rules: SignUpRules,
+    /// By a keyed hash of the address, so that nobody chooses whose entry is his.
+    limiter: Limiter,
+    keys: RandomState,
+    began: Instant,
+}
+
+impl SignUp {
+    /// A handle with these rules. Rates hold for this process.
+    pub fn new(engine: Engine, rules: SignUpRules) -> Self {
+        let (limiter, keys, began) = (Limiter::default(), RandomState::new(), Instant::now());
+        Self { engine, rules, limiter, keys, began }
+    }
+
+    /// Asks whether this address may ask now. To be asked before anything of the request is read;
+    /// an address that is not known is one like any other.
+    pub fn admit(&self, address: Option<IpAddr>) -> Result<()> {
+        let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        // 0 is everybody's.
+        let whose = TenantId::new(
+            self.keys.hash_one(address.map(|one| neighbourhood(one, SUBSCRIBER_BITS))).max(1),
+        );
+        let (everybody, in_all) = (TenantId::INSTALLATION, &self.rules.in_all);
+        // Nothing is kept of addresses that come when all is used up, however many they are; and one
+        // address that has used up its own takes nothing from the others.
+        if self.limiter.left(everybody, in_all, now).iter().any(|left| left.remaining == 0) {
+            self.ask(everybody, in_all, now)?;
+        }
+        self.ask(whose, &self.rules.by_address, now)?;
+        self.ask(everybody, in_all, now)?;
+        self.limiter.sweep(now);
+        Ok(())
+    }
+
+    fn ask(&self, whose: TenantId, rates: &Rates, now: u64) -> Result<()> {
+        self.limiter.admit(whose, rates, now).map(drop).map_err(too_many)
+    }
+
+    /// Makes a tenant with its first key, which is shown once.
+    pub async fn make(
+        &self,
+        name: TenantName,
+        request: Option<RequestId>,
+    ) -> Result<(TenantInfo, String)> {
+        let inner = &self.engine.0;
+        inner.check_new(&name)?;
+        if inner.store.find_tenant(&name).await?.is_some() {
+            return Err(Error::already_exists(Resource::Tenant, name.as_str()));
+        }
+        let who = inner.authority.local_operator().in_request(request);
+        let scope = inner.authority.authorize_operator(&who)?;
+        let plan = self.rules.plan.clone().or_else(|| inner.default_plan.get().cloned());
+        let spec = TenantSpec {
+            plan,
+            isolation: Some(Isolation::Shared),
+            ..TenantSpec::new(name.clone())
+        };
+        validate::tenant_spec(&spec)?;
+        let arrival = inner.store.begin_arrival(&scope, &spec).await.map_err(unready)?;
+        let info = Arc::new(arrival.info().clone());
+        let session = inner.authority.authorize::<Admin>(&who, info.id, name.as_str());
+        let session = session.map(|scope| Session::new(Arc::clone(inner), scope, info));
+        let key = match session {
+            Ok(session) => self.furnish(&session).await,
+            Err(why) => Err(why),
+        };
+        let key = match key {
+            Ok(key) => key,
+            Err(why) => return Err(given_up(arrival, unready(why)).await),
+        };
+        let told = name.to_string();
+        let arrived = Arrived { action: "tenant.signup", told: told.clone(), target: told };
+        let limits = arrival.info().limits;
+        Ok((arrival.end(&scope, limits, arrived).await?, key))
+    }
+
+    /// Fills a new tenant; its key.
+    async fn furnish(&self, session: &Session<Admin>) -> Result<String> {
+        for (name, collections) in &self.rules.template {
+            let database = match session.database(name).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    session.create_database(name).await?
+                }
+                found => found?,
+            };
+            for collection in collections {
+                database.create_collection(&CollectionSpec::new(collection.clone()), true).await?;
+            }
+        }
+        let label = "signup".to_owned();
+        let restriction = Restriction::default();
+        let key = NewKey { role: Role::Admin, restriction, label, expires_at: None };
+        Ok(session.create_key(key).await?.1)
+    }
+}
+
+/// The refusal of whoever asks for a tenant too often.
+pub(crate) fn too_many(refused: Refused) -> Error {
+    let seconds = match refused {
+        Refused::Rate { wait, .. } => wait.div_ceil(1_000_000_000).max(1),
+        Refused::Concurrent(_) => 1,
+    };
+    let why = format!("too many ask for tenants; ask again in {seconds} s");
+    Error::new(ErrorKind::LimitExceeded, why).with_retry_after(seconds)
+}
+
+/// An address of version 4, or so many bits in front of one of version 6, at most 64.
+pub(crate) fn neighbourhood(address: IpAddr, bits: u32) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => u64::try_from(address.to_bits() >> (128 - bits)).unwrap_or_default(),
+    }
+}
+
+/// What the operator has to mend is in the server's log, and no stranger's mistake.
+fn unready(why: Error) -> Error {
+    match why.kind() {
+        ErrorKind::NotFound
+        | ErrorKind::LimitExceeded
+        | ErrorKind::Invalid
+        | ErrorKind::Unsupported => {
+            tracing::warn!(?why, "make a tenant for a stranger: the rules of sign-up do not fit");
+            let why = "no tenant can be made here now; ask whoever runs this server";
+            Error::new(ErrorKind::Unavailable, why)
+        }
+        _ => why,
+    }
+}
+
+async fn given_up(arrival: Arrival, why: Error) -> Error {
+    let tenant = arrival.info().id;
+    if let Err(error) = arrival.give_up().await {
+        tracing::warn!(?error, %tenant, "delete a tenant that could not be made");
+    }
+    why
+}
+
+#[cfg(test)]
+#[path = "signup_tests.rs"]
+mod tests;

@@ -1,0 +1,128 @@
+//! What a tenant's log says of its members and groups. Every name is quoted, so that none can pass for
+//! what stands around it, and nothing is left out without saying how much.
+
+use crate::{Granted, ObjectNames};
+use std::{
+    collections::BTreeSet,
+    fmt::{Debug, Write as _},
+};
+use tenantry_auth::{Allowed, Grant};
+use tenantry_types::GroupName;
+
+/// Bytes of one list; its first item is there, however long it is.
+const LIST_BYTES_MAX: usize = 1_024;
+
+/// The groups of a member.
+pub(super) fn groups(names: &[GroupName]) -> String {
+    let names: BTreeSet<_> = names.iter().map(|name| format!("{name:?}")).collect();
+    let names = Vec::from_iter(names);
+    if names.is_empty() { "groups none".to_owned() } else { format!("groups {}", listed(&names)) }
+}
+
+/// What a group gives that it did not, and what it gives no more: writing before reading, and each in a
+/// list of its own, so that many of one kind hide none of another. Empty if nothing changes.
+pub(super) fn grants(before: &[Grant], granted: &Granted) -> String {
+    let after = &granted.grants;
+    let mut parts = Vec::new();
+    for (word, these, others) in [("given", after.as_slice(), before), ("taken", before, after)] {
+        for (writes, level) in [(true, "write"), (false, "read")] {
+            let all: Vec<_> = these
+                .iter()
+                .filter(|one| one.writes == writes && !others.contains(one))
+                .map(|one| object(one.on, &granted.names))
+                .collect();
+            if !all.is_empty() {
+                parts.push(format!("{word} {level} {}", listed(&all)));
+            }
+        }
+    }
+    parts.join("; ")
+}
+
+/// Whom or what is changed, and how.
+pub(super) fn of(name: &(impl Debug + ?Sized), what: &str) -> String {
+    if what.is_empty() { format!("{name:?}") } else { format!("{name:?}: {what}") }
+}
+
+/// What is gone has numbers only, which are no name: those are quoted.
+fn object(on: Allowed, names: &ObjectNames) -> String {
+    match (names.get(&on), on) {
+        (Some((database, None)), _) => format!("{database:?}"),
+        (Some((database, Some(collection))), _) => format!("{database:?}/{collection:?}"),
+        (None, Allowed::Database(database)) => format!("database {}", database.0),
+        (None, Allowed::Collection(database, collection)) => {
+            format!("collection {} of database {}", collection.0, database.0)
+        }
+    }
+}
+
+/// As many of these as fit, and how many there are beside.
+fn listed(all: &[String]) -> String {
+    let mut text = String::new();
+    for (at, one) in all.iter().enumerate() {
+        if at > 0 && text.len() + one.len() > LIST_BYTES_MAX {
+            let _ = write!(text, " and {} more", all.len() - at);
+            break;
+        }
+        let _ = write!(text, "{}{one}", if at > 0 { ", " } else { "" });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tenantry_types::{CollectionName, CollectionNumber, DatabaseName, DatabaseNumber};
+
+    const D: DatabaseNumber = DatabaseNumber(1);
+
+    fn on(number: u32, writes: bool) -> Grant {
+        Grant { on: Allowed::Collection(D, CollectionNumber(number)), writes }
+    }
+
+    fn granted(grants: Vec<Grant>, name: impl Fn(u32) -> String) -> Granted {
+        let database = DatabaseName::parse("d").unwrap();
+        let names = (1..=64).map(|number| {
+            let name = CollectionName::parse(name(number)).unwrap();
+            (on(number, false).on, (database.clone(), Some(name)))
+        });
+        Granted { names: names.collect(), grants }
+    }
+
+    #[test]
+    fn a_name_passes_for_nothing_else() {
+        let evil = |_| r#"x", write "finance"#.to_owned();
+        let said = grants(&[], &granted(vec![on(1, false)], evil));
+        assert_eq!(said, r#"given read "d"/"x\", write \"finance""#);
+        assert_eq!(of(r#"a": given write "b"#, ""), r#""a\": given write \"b""#);
+        let name = GroupName::parse(r#"a", "b"#).unwrap();
+        assert_eq!(groups(&[name]), r#"groups "a\", \"b""#);
+    }
+
+    #[test]
+    fn nothing_is_left_out_without_a_word_and_writing_comes_first() {
+        let long = |number| format!("{number}{}", "x".repeat(300));
+        let mut all: Vec<_> = (1..=63).map(|number| on(number, false)).collect();
+        all.push(on(64, true));
+        let said = grants(&[], &granted(all, long));
+        assert!(said.starts_with(r#"given write "d"/"64xxx"#), "{said}");
+        assert!(said.contains("; given read ") && said.ends_with(" and 60 more"), "{said}");
+        let short = |number| format!("c{number}");
+        let all: Vec<_> = (1..=64).map(|number| on(number, true)).collect();
+        assert!(grants(&[], &granted(all, short)).contains(r#""d"/"c64""#));
+        let names: Vec<_> =
+            (0..16).map(|n| GroupName::parse(format!("{n:02}{}", long(n))).unwrap()).collect();
+        assert!(groups(&names).ends_with(" and 13 more"), "{}", groups(&names));
+        assert_eq!(groups(&[]), "groups none");
+    }
+
+    #[test]
+    fn the_difference_is_said() {
+        let name = |number| format!("c{number}");
+        let before = [on(1, true), on(2, false), on(3, false), on(99, false)];
+        let said = grants(&before, &granted(vec![on(2, false), on(3, true)], name));
+        let expected = r#"given write "d"/"c3"; taken write "d"/"c1"; taken read "d"/"c3", collection 99 of database 1"#;
+        assert_eq!(said, expected);
+        assert_eq!(grants(&before, &granted(before.to_vec(), name)), "");
+    }
+}
