@@ -92,7 +92,10 @@ fn a_tenant_lives_its_life() {
 fn keys_are_made_listed_and_revoked() {
     on_all(|target| {
         target.done(&["tenant", "create", "acme"]);
-        let key = target.done(&["key", "create", "--tenant", "acme", "--label", "x\u{1b}[31m"]);
+        let labelled = ["key", "create", "--tenant", "acme", "--label"];
+        let red = [&labelled[..], &["x\u{1b}[31m"]].concat();
+        target.fails(&red, &["label", "is not allowed"]);
+        let key = target.done(&[&labelled[..], &["ingest of π"]].concat());
         let id = key.strip_prefix("tnt_").and_then(|k| k.split('_').next()).unwrap().to_owned();
         let limited = ["key", "create", "--tenant", "acme", "--role", "read", "--database"];
         let made =
@@ -105,7 +108,7 @@ fn keys_are_made_listed_and_revoked() {
         );
 
         let table = target.done(&["key", "list", "--tenant", "acme"]);
-        assert!(table.contains(&id) && table.contains("x\\u{1b}[31m"), "{table}");
+        assert!(table.contains(&id) && table.contains("ingest of π"), "{table}");
         assert!(!table.contains("tnt_"), "{table}");
         target.done(&["key", "revoke", &id, "--tenant", "acme"]);
         assert!(!target.done(&["key", "list", "--tenant", "acme"]).contains(&id));
