@@ -4,13 +4,16 @@
 //! what they wrote: a lost, doubled or failed operation ends the run. The neighbour asks at fixed
 //! times, as in `neighbour.rs`. Both are measured without moves too, in turns.
 
+mod burden;
+
+use self::burden::{Burden, Used};
 use crate::{
     chart::{Axis, Chart, Scale, Series},
     http::{Connection, request},
     natives::Installation,
     neighbour::open_loop_until,
     postgres::Instance,
-    process::tenantry_program,
+    process::{empty_folder, tenantry_program},
     psycopg,
     random::Random,
     report::{self, Goal, Row},
@@ -92,6 +95,8 @@ struct Span {
     /// When each question of the neighbour was due, and what it took.
     neighbour: Vec<(Instant, f64)>,
     moves: Vec<Move>,
+    /// What the server used meanwhile, or beside the moves if there were any.
+    used: Burden,
 }
 
 impl Span {
@@ -182,6 +187,8 @@ struct Move {
     pause_ms: f64,
     /// What it did, each from when it was first seen.
     phases: Vec<(Instant, String)>,
+    /// What the server used meanwhile.
+    used: Burden,
 }
 
 impl Move {
@@ -235,7 +242,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let took = target.settle(MOVED)? + target.settle(NEIGHBOUR)?;
         println!("graphs built after {took:.0} s");
     }
-    let (mut alone, mut moved, mut done) = (Vec::new(), Vec::new(), 0);
+    let folder = empty_folder("burden")?;
+    let (mut alone, mut moved, mut burdened) = (Vec::new(), Vec::new(), Vec::new());
+    let mut done = 0;
     while done < options.moves {
         let rest = Duration::from_secs(options.seconds);
         alone.push(span(&target, &tenants, &queries, || {
@@ -247,13 +256,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let stops = circle.iter().cycle().skip(done as usize).take(some as usize);
             stops.map(|stop| go(&target, &tenants, *stop)).collect()
         })?);
+        let usual = alone.last().map(|one: &Span| one.used).unwrap_or_default();
+        let more = moved.last().map(|one: &Span| one.used).unwrap_or_default().above(usual);
+        burdened.push(span(&target, &tenants, &queries, || {
+            more.carry(rest, &folder)?;
+            Ok(Vec::new())
+        })?);
         done += some;
-        println!("{done} of {} moves", options.moves);
-        alone.last().into_iter().chain(moved.last()).for_each(tell);
+        println!(
+            "{done} of {} moves: {:.2} cores and {:.1} MB a second more than without",
+            options.moves,
+            more.cores,
+            more.bytes / 1e6
+        );
+        [alone.last(), moved.last(), burdened.last()].into_iter().flatten().for_each(tell);
     }
     report::finish(
         "moves",
-        &rows(&alone, &moved),
+        &rows(&alone, &moved, &burdened),
         details(options, &alone, &moved),
         &chart(&alone, &moved),
     )
@@ -280,7 +300,7 @@ fn go(target: &Target, tenants: &Tenants, (location, isolation): (&str, &str)) -
     let path = format!("/v1/admin/tenants/{name}/move");
     let mut connection = Connection::open(*address)?;
     thread::sleep(STAY);
-    let from = Instant::now();
+    let (from, before) = (Instant::now(), Used::by(target.process()));
     let body = json!({ "isolation": isolation, "location": location }).to_string();
     connection.send(&request("POST", &path, operator, Some(body.as_bytes())))?.success()?;
     let mut phases: Vec<(Instant, String)> = Vec::new();
@@ -295,8 +315,9 @@ fn go(target: &Target, tenants: &Tenants, (location, isolation): (&str, &str)) -
             ensure!(status["phase"] == "done", "{status}");
             let pause_ms = status["longest_pause_ms"].as_f64().context("no pause")?;
             let (to, place) = (Instant::now(), format!("{location} {isolation}"));
+            let used = Used::by(target.process()).since(&before);
             thread::sleep(STAY);
-            return Ok(Move { from, to, place, pause_ms, phases });
+            return Ok(Move { from, to, place, pause_ms, phases, used });
         }
     }
 }
@@ -311,12 +332,14 @@ fn span(
     let is_over = AtomicBool::new(false);
     let until = || is_over.load(Ordering::Relaxed);
     let mut all = Span::default();
+    let before = Used::by(target.process());
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|n| scope.spawn(move || Client::new(target, tenants, n)?.run(until)))
             .collect();
         let neighbour = scope.spawn(|| open_loop_until(target.address, queries, RATE, until));
         let worked = work();
+        all.used = Used::by(target.process()).since(&before);
         is_over.store(true, Ordering::Relaxed);
         let panicked = |_| anyhow!("a client's thread panicked");
         for client in clients {
@@ -325,6 +348,7 @@ fn span(
         let neighbour = neighbour.join().map_err(panicked)??;
         all.neighbour = neighbour.into_iter().map(|(due, micros)| (due, micros / 1e3)).collect();
         all.moves = worked?;
+        all.used = Burden::mean(all.moves.iter().map(|one| one.used)).unwrap_or(all.used);
         anyhow::Ok(())
     })?;
     Ok(all)
@@ -417,7 +441,7 @@ fn all(spans: &[Span], of: impl Fn(&Span) -> Vec<f64>) -> Vec<f64> {
     spans.iter().flat_map(of).collect()
 }
 
-fn rows(alone: &[Span], moved: &[Span]) -> Vec<Row> {
+fn rows(alone: &[Span], moved: &[Span], burdened: &[Span]) -> Vec<Row> {
     let row = |what: &str, of: &dyn Fn(&Span) -> f64, goal| Row {
         what: what.to_owned(),
         unit: "ms",
@@ -434,6 +458,13 @@ fn rows(alone: &[Span], moved: &[Span]) -> Vec<Row> {
             ours: vec![percentile(&all(moved, Span::neighbour), 99.0)],
             theirs: vec![percentile(&all(alone, Span::neighbour), 99.0)],
             ..row("neighbour's p99, of all", &|_| 0.0, Goal::AtMost(1.2))
+        },
+        // How much of it is anybody's who computes and writes as much on this machine.
+        Row {
+            peer: "beside a plain program that uses as much".to_owned(),
+            ours: vec![percentile(&all(moved, Span::neighbour), 99.0)],
+            theirs: vec![percentile(&all(burdened, Span::neighbour), 99.0)],
+            ..row("neighbour's p99, of all", &|_| 0.0, Goal::Shown)
         },
         row("moved tenant's p50", &|one| percentile(&one.took(), 50.0), Goal::Shown),
         row("moved tenant's queries, p50", &|one| percentile(&one.queries(), 50.0), Goal::Shown),

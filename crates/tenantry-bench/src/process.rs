@@ -120,10 +120,21 @@ pub(crate) fn status_bytes(pid: u32, line: &str) -> u64 {
     parse_status(&status, line).unwrap_or_default()
 }
 
+/// Bytes that a process has sent to disks, as Linux's `/proc/<pid>/io` has it; 0 if it is gone.
+pub(crate) fn written_bytes_of(pid: u32) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    parse_line(&io, "write_bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or_default()
+}
+
+/// What follows a line's name.
+fn parse_line<'a>(text: &'a str, line: &str) -> Option<&'a str> {
+    let mut lines = text.lines().filter_map(|found| found.split_once(':'));
+    lines.find(|(name, _)| *name == line).map(|(_, value)| value.trim())
+}
+
 fn parse_status(status: &str, line: &str) -> Option<u64> {
-    let mut lines = status.lines().filter_map(|found| found.split_once(':'));
-    let (_, value) = lines.find(|(name, _)| *name == line)?;
-    let kibibytes: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let value = parse_line(status, line)?;
+    let kibibytes: u64 = value.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1_024)
 }
 

@@ -32,6 +32,9 @@ use tenantry_types::Result;
 /// but this process reads it.
 const ARRIVAL_PATIENCE: Duration = Duration::from_secs(300);
 
+/// Rows, and their bytes, that are read and opened in some 100 µs.
+const GRAIN: (usize, usize) = (32, 32 << 10);
+
 /// Places that are closed, or were left, by the number of the stay.
 #[derive(Debug, Default)]
 pub(super) struct Fences(RwLock<HashMap<TenantId, Fence>>);
@@ -180,6 +183,10 @@ impl Carry for Files {
             }
         }
         Ok(page)
+    }
+
+    fn grain(&self, _: &FilesRows) -> (usize, usize) {
+        GRAIN
     }
 
     async fn whole(&self, tenant: &Arc<OpenTenant>) -> Result<FilesRows> {

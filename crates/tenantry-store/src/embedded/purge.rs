@@ -18,6 +18,7 @@ use crate::tenancy::{
 use std::{
     collections::BTreeSet,
     sync::{Arc, Weak},
+    thread::sleep,
     time::{Duration, Instant},
 };
 use tenantry_auth::TenantId;
@@ -35,6 +36,8 @@ const MOVER_PATIENCE: Duration = Duration::from_secs(2);
 /// this.
 const BREATHS: u32 = 3;
 const BREATH_MAX: Duration = Duration::from_millis(100);
+/// The same while a chunk is looked for, each time after so long.
+const BURST: Duration = Duration::from_micros(200);
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
 /// Starts the purger; it ends with the store.
@@ -269,7 +272,8 @@ impl Files {
             let db = self.data_at(rows.placement).await?;
             let (start, next) = (start.clone(), from.clone());
             let begun = Instant::now();
-            let keys = compute(usize::MAX, move || chunk(&db, rows.space, &start, &next)).await?;
+            let look = move || chunk(&db, rows.space, &start, &next);
+            let (keys, rested) = compute(usize::MAX, look).await?;
             let Some(last) = keys.last() else { return Ok(true) };
             from.clone_from(last);
             from.push(0);
@@ -278,7 +282,8 @@ impl Files {
             if is_last {
                 return Ok(true);
             }
-            tokio::time::sleep((BREATHS * begun.elapsed()).min(BREATH_MAX)).await;
+            let worked = begun.elapsed().saturating_sub(rested);
+            tokio::time::sleep((BREATHS * worked).min(BREATH_MAX).saturating_sub(rested)).await;
         }
         Ok(false)
     }
@@ -296,9 +301,17 @@ impl Files {
     }
 }
 
-fn chunk(db: &Db, space: Space, start: &[u8], from: &[u8]) -> Result<Vec<Vec<u8>>> {
-    db.scan(space, start, Some(from))
-        .take(CHUNK)
-        .map(|item| item.map(|(key, _)| key.to_vec()))
-        .collect()
+/// The next keys with this start, and how long others had the machine while they were looked for.
+fn chunk(db: &Db, space: Space, start: &[u8], from: &[u8]) -> Result<(Vec<Vec<u8>>, Duration)> {
+    let (mut keys, mut rested, mut since) = (Vec::new(), Duration::ZERO, Instant::now());
+    for item in db.scan(space, start, Some(from)).take(CHUNK) {
+        keys.push(item?.0.to_vec());
+        let used = since.elapsed();
+        if used >= BURST {
+            let rest = (BREATHS * used).min(BREATH_MAX.saturating_sub(rested));
+            sleep(rest);
+            (rested, since) = (rested + rest, Instant::now());
+        }
+    }
+    Ok((keys, rested))
 }

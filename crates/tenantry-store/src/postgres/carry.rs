@@ -34,6 +34,9 @@ use tokio_postgres::types::Type;
 
 /// It is remembered for so long that a place was left.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
+/// Rows, and their bytes, that are read in one round trip.
+const GRAIN: (usize, usize) = (256, 256 << 10);
+
 /// When this node's tenants have left places.
 #[derive(Default)]
 pub(super) struct Left(Mutex<HashMap<Placement, Instant>>);
@@ -108,6 +111,10 @@ impl Carry for Cluster {
     async fn look(&self, tenant: &Arc<OpenTenant>) -> Result<Carried> {
         let view = PgView::carrying(&self.shared, self.place(tenant).await?);
         Ok(Carried::new(view, tenant))
+    }
+
+    fn grain(&self, _: &Carried) -> (usize, usize) {
+        GRAIN
     }
 
     async fn page(

@@ -84,6 +84,15 @@ impl Carry for Sites {
         }
     }
 
+    fn grain(&self, rows: &SiteRows) -> (usize, usize) {
+        match (rows, &self.files) {
+            (SiteRows::Files(rows), Some(files)) => files.grain(rows),
+            // There are no such rows.
+            (SiteRows::Files(_), None) => (1, 1),
+            (SiteRows::Postgres(rows), _) => self.cluster.grain(rows),
+        }
+    }
+
     async fn page(
         &self,
         rows: &SiteRows,

@@ -70,6 +70,10 @@ pub(crate) trait Carry: Backend {
         most: (usize, usize),
     ) -> impl Future<Output = Result<Vec<Pair>>> + Send;
 
+    /// How much is read before others are thought of: rows, and their bytes. Little where reading is
+    /// computing, much where it waits for a server.
+    fn grain(&self, rows: &Self::Rows) -> (usize, usize);
+
     /// True if the ids of a place are rows of their own, which can be read in their order. Otherwise
     /// they are parts of records, and looked up.
     fn has_ids(&self, placement: Placement) -> bool;

@@ -21,12 +21,10 @@ const RECORDS_AT_ONCE: usize = 128;
 const BYTES_AT_ONCE: usize = 64 << 10;
 /// Collections looked at in one step.
 const COLLECTIONS_AT_ONCE: usize = 32;
-/// Records whose rows are read together.
-const RECORDS_TOGETHER: usize = 32;
 /// Rows of a log read at once.
 const ENTRIES_AT_ONCE: usize = 512;
-/// Rows compared at once, and their bytes.
-const COMPARED_AT_ONCE: (usize, usize) = (256, 256 << 10);
+/// A record has some rows, which are looked up, and takes as long to read as so many in a page.
+const RECORD_ROWS: usize = 8;
 
 /// What is to be written at the destination. A later word on a key counts.
 #[derive(Debug, Default)]
@@ -102,8 +100,8 @@ impl<'a, B: Carry> Pages<'a, B> {
 
     async fn next(&mut self) -> Result<Option<Pair>> {
         if self.page.len() == 0 && !self.is_last {
-            let page = self.backend.page(self.view, &self.start, &self.from, COMPARED_AT_ONCE);
-            let page = page.await?;
+            let grain = self.backend.grain(self.view);
+            let page = self.backend.page(self.view, &self.start, &self.from, grain).await?;
             match page.last() {
                 Some((last, _)) => {
                     self.from.clone_from(last);
@@ -336,28 +334,32 @@ impl<B: Carry> Tenancy<B> {
             }
         };
         let bodies = keys::bodies_of(prefix, collection, PARTITION);
-        let from = keys::Body { collection, partition: PARTITION, ordinal: cursor.ordinal };
-        let most = (RECORDS_AT_ONCE, BYTES_AT_ONCE);
-        let page = if cursor.ordinal < end {
-            self.page(view, &bodies, &from.encode(prefix), most).await?
-        } else {
-            Vec::new()
-        };
-        if page.is_empty() {
-            (cursor.collection, cursor.ordinal) = match collection.checked_add(1) {
-                Some(following) => (following, 0),
-                None => (collection, u64::MAX),
+        let (grain, bytes) = self.grain(view);
+        let most = (grain.min(RECORDS_AT_ONCE), bytes.min(BYTES_AT_ONCE));
+        let (last, mut rested) = (cursor.records + RECORDS_AT_ONCE as u64, Rested::now());
+        while cursor.records < last && !rows.is_full() {
+            let from = keys::Body { collection, partition: PARTITION, ordinal: cursor.ordinal };
+            let page = if cursor.ordinal < end {
+                self.page(view, &bodies, &from.encode(prefix), most).await?
+            } else {
+                Vec::new()
             };
-            return Ok(());
-        }
-        let (mut page, mut rested) = (page.into_iter().peekable(), Rested::now());
-        while page.peek().is_some() && !rows.is_full() {
-            let some = page.by_ref().take(RECORDS_TOGETHER).collect();
-            for ordinal in reader.put(view, some, rows).await? {
-                cursor.records += 1;
-                cursor.ordinal = ordinal.saturating_add(1);
+            if page.is_empty() {
+                (cursor.collection, cursor.ordinal) = match collection.checked_add(1) {
+                    Some(following) => (following, 0),
+                    None => (collection, u64::MAX),
+                };
+                return Ok(());
             }
-            self.moves.pace.pass(turn, &mut rested).await;
+            let mut page = page.into_iter().peekable();
+            while page.peek().is_some() && !rows.is_full() {
+                let some = page.by_ref().take((grain / RECORD_ROWS).max(1)).collect();
+                for ordinal in reader.put(view, some, rows).await? {
+                    cursor.records += 1;
+                    cursor.ordinal = ordinal.saturating_add(1);
+                }
+                self.moves.pace.pass(turn, &mut rested).await;
+            }
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ const BREATHS: u32 = 3;
 const BREATH_MAX: Duration = Duration::from_millis(100);
 /// Computing without a rest. Who wakes up meanwhile may have to wait for as long, and up to the next
 /// tick of a system's scheduler (4 ms at 250 Hz) behind what computes on.
-const BURST: Duration = Duration::from_micros(300);
+const BURST: Duration = Duration::from_micros(200);
 /// How often it is looked, in a longer rest, whether the move was cancelled.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

@@ -1,0 +1,129 @@
+//! What a move uses of the machine, and a plain program that uses as much: what of a neighbour's
+//! delay any program would cause that computes and writes beside it.
+
+use crate::process::{cpu_seconds_of, written_bytes_of};
+use anyhow::Result;
+use rustix::time::{ClockId, clock_gettime};
+use std::{
+    fs::File,
+    io::{Seek, SeekFrom, Write},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How often the plain program writes, waits for the disk, and computes.
+const TURN: Duration = Duration::from_millis(10);
+/// After so much computing it gives its turn away, as the mover does.
+const STRETCH: Duration = Duration::from_micros(300);
+/// The file is written from its beginning again from this size on, in bytes.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// What a process has used so far.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Used {
+    at: Instant,
+    cpu_seconds: f64,
+    written_bytes: u64,
+}
+
+impl Used {
+    pub(super) fn by(process: u32) -> Self {
+        let (cpu_seconds, written_bytes) = (cpu_seconds_of(process), written_bytes_of(process));
+        Self { at: Instant::now(), cpu_seconds, written_bytes }
+    }
+
+    /// What it has used each second since `earlier`.
+    pub(super) fn since(&self, earlier: &Self) -> Burden {
+        let seconds = (self.at - earlier.at).as_secs_f64().max(f64::MIN_POSITIVE);
+        let written = self.written_bytes.saturating_sub(earlier.written_bytes);
+        Burden {
+            cores: (self.cpu_seconds - earlier.cpu_seconds) / seconds,
+            bytes: written as f64 / seconds,
+        }
+    }
+}
+
+/// What is used each second.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Burden {
+    /// CPU seconds.
+    pub(super) cores: f64,
+    /// Bytes that go to the disk.
+    pub(super) bytes: f64,
+}
+
+impl Burden {
+    /// What `self` is more than `usual`; nothing is less than nothing.
+    pub(super) fn above(self, usual: Self) -> Self {
+        let cores = (self.cores - usual.cores).max(0.0);
+        Self { cores, bytes: (self.bytes - usual.bytes).max(0.0) }
+    }
+
+    /// The mean of some; `None` of none.
+    pub(super) fn mean(some: impl Iterator<Item = Self>) -> Option<Self> {
+        let (count, sum) = some.fold((0.0, Self::default()), |(count, sum), one| {
+            (count + 1.0, Self { cores: sum.cores + one.cores, bytes: sum.bytes + one.bytes })
+        });
+        (count > 0.0).then(|| Self { cores: sum.cores / count, bytes: sum.bytes / count })
+    }
+
+    /// Uses as much for some time, in one thread, with a file of its own in `folder`.
+    pub(super) fn carry(self, time: Duration, folder: &Path) -> Result<()> {
+        let mut file = File::create(folder.join("burden"))?;
+        let bytes = (self.bytes * TURN.as_secs_f64()) as usize;
+        let noise: Vec<u8> = (0..bytes).map(|at| at.wrapping_mul(31) as u8).collect();
+        let (started, before) = (Instant::now(), thread_cpu());
+        let mut due = Duration::ZERO;
+        while started.elapsed() < time {
+            if started.elapsed() >= due {
+                if file.stream_position()? + bytes as u64 > FILE_BYTES_MAX {
+                    file.seek(SeekFrom::Start(0))?;
+                }
+                file.write_all(&noise)?;
+                file.sync_data()?;
+                due += TURN;
+            }
+            if thread_cpu() - before < started.elapsed().mul_f64(self.cores) {
+                compute();
+                thread::yield_now();
+            } else {
+                thread::sleep(STRETCH);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Computes for a stretch.
+fn compute() {
+    let (started, mut hash) = (Instant::now(), blake3::Hasher::new());
+    while started.elapsed() < STRETCH {
+        hash.update(&[1; 4_096]);
+    }
+    std::hint::black_box(hash.finalize());
+}
+
+/// CPU time of this thread since some fixed moment.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_much_is_used_as_was_measured() {
+        let folder = crate::process::empty_folder("burden-test").unwrap();
+        let before = thread_cpu();
+        let burden = Burden { cores: 0.2, bytes: 1e6 };
+        burden.carry(Duration::from_millis(500), &folder).unwrap();
+        let used = (thread_cpu() - before).as_secs_f64();
+        assert!((0.05..0.2).contains(&used), "{used}");
+        let written = std::fs::metadata(folder.join("burden")).unwrap().len();
+        assert!((100_000..600_000).contains(&written), "{written}");
+        assert_eq!(burden.above(Burden { cores: 0.5, bytes: 4e5 }).cores, 0.0);
+    }
+}
