@@ -3,6 +3,7 @@
 use crate::{
     caller::principal,
     error::{Failure, Result},
+    objects,
 };
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
@@ -107,12 +108,8 @@ fn too_large() -> Failure {
 }
 
 /// Parses JSON; the message names line and column.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    // A list would be taken for the members of an object in their order.
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        return Err(Failure::invalid("body: an object is expected, not a list"));
-    }
-    serde_json::from_slice(bytes).map_err(|why| Failure::invalid(format!("body: {why}")))
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    objects::from_slice(bytes).map_err(|why| Failure::invalid(format!("body: {why}")))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod handlers;
 mod held;
 mod host;
 mod metrics;
+mod objects;
 mod observe;
 mod openapi;
 mod proxies;

@@ -1,7 +1,7 @@
 //! `POST /v1/signup`: a stranger makes a tenant, where the operator has said so.
 
 use crate::{
-    body::declares_json,
+    body::{declares_json, parse},
     caller::request_id,
     error::{Failure, Result},
     host::Hosts,
@@ -69,8 +69,7 @@ pub(crate) async fn sign_up(request: Request) -> Result<(StatusCode, Json<SignUp
     }
     let body = to_bytes(body, BODY_BYTES_MAX).await;
     let body = body.map_err(|_| Failure::invalid("body: too large, or it ended early"))?;
-    let asked: SignUpIn =
-        serde_json::from_slice(&body).map_err(|why| Failure::invalid(format!("body: {why}")))?;
+    let asked: SignUpIn = parse(&body)?;
     let name = parse_subdomain(&asked.subdomain)?;
     let (info, key) = shared.sign_up.make(name, request_id(&parts.headers)).await?;
     let tenant = info.name.to_string();

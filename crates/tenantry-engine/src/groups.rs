@@ -3,7 +3,7 @@
 use crate::{Session, members::quoted, validate};
 use std::{collections::BTreeMap, time::Duration};
 use tenantry_auth::{Admin, Grant, Group, Level};
-use tenantry_store::{Granted, GroupChange};
+use tenantry_store::{Granted, GroupChange, ObjectNames};
 use tenantry_types::{CollectionName, DatabaseName, GroupName, Result};
 
 /// How long a change waits for the names of what a group gave so far.
@@ -90,7 +90,10 @@ impl Session<Admin> {
 
     /// Removes a group, at once; on other nodes within a second. Its members stay members.
     pub async fn remove_group(&self, name: &GroupName) -> Result<()> {
-        let removed = self.inner.store.remove_group(&self.scope, name).await;
+        let removed = match self.gave(name, &ObjectNames::new()).await {
+            Ok(names) => self.inner.store.remove_group(&self.scope, name, &names).await,
+            Err(why) => Err(why),
+        };
         self.managed("group.remove", &quoted(name.as_str()), removed)
     }
 
@@ -118,14 +121,20 @@ impl Session<Admin> {
         }
         granted.grants = found.into_iter().map(|(on, writes)| Grant { on, writes }).collect();
         if let Some(was) = was {
-            let was = self.inner.store.group(&self.scope, was).await?;
-            let gave = was.grants.iter().map(|one| one.on);
-            let gave: Vec<_> = gave.filter(|on| !granted.names.contains_key(on)).collect();
-            // A right must be taken away also while names cannot be read, or not soon: the log has
-            // numbers then.
-            let names = tokio::time::timeout(NAMED_WITHIN, self.names_of(&gave)).await;
-            granted.names.extend(names.ok().and_then(Result::ok).unwrap_or_default());
+            let names = self.gave(was, &granted.names).await?;
+            granted.names.extend(names);
         }
         Ok(granted)
+    }
+
+    /// What that is called which a group gives, but those whose names are known.
+    async fn gave(&self, group: &GroupName, known: &ObjectNames) -> Result<ObjectNames> {
+        let group = self.inner.store.group(&self.scope, group).await?;
+        let gave = group.grants.iter().map(|one| one.on);
+        let gave: Vec<_> = gave.filter(|on| !known.contains_key(on)).collect();
+        // A right must be taken away also while names cannot be read, or not soon: the log has
+        // numbers then.
+        let names = tokio::time::timeout(NAMED_WITHIN, self.names_of(&gave)).await;
+        Ok(names.ok().and_then(Result::ok).unwrap_or_default())
     }
 }

@@ -8,7 +8,10 @@
 //! a request costs is known when it was served, so a month's cost is passed by what is served in a
 //! minute.
 
+mod first;
+
 use crate::{Engine, engine::Inner, metering};
+use first::{FirstLook, unknown};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -20,9 +23,7 @@ use std::{
 };
 use tenantry_auth::{SystemScope, TenantId};
 use tenantry_store::Spent;
-use tenantry_types::{
-    Budget, Day, Error, ErrorKind, Hour, Month, PlanName, Quotas, Result, Timestamp,
-};
+use tenantry_types::{Budget, Day, Hour, Month, PlanName, Quotas, Result, Timestamp};
 use tokio::task::JoinSet;
 
 const SHARDS: usize = 16;
@@ -136,8 +137,8 @@ impl Entry {
 #[derive(Debug, Default)]
 struct Shard {
     entries: Mutex<HashMap<TenantId, Entry>>,
-    /// Of each tenant that is looked up: those who come together look once, and wait for no others.
-    looking: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Of each tenant that is looked up for the first time, or just was in vain.
+    looking: Mutex<HashMap<TenantId, Arc<FirstLook>>>,
 }
 
 /// See the module.
@@ -190,10 +191,10 @@ impl Spending {
         entry.plan = plan;
     }
 
-    /// What whoever looks this tenant up holds.
-    fn looking(&self, tenant: TenantId) -> Arc<tokio::sync::Mutex<()>> {
+    /// Those who come together for this tenant look once, and wait for no others.
+    fn looking(&self, tenant: TenantId) -> Arc<FirstLook> {
         let mut all = self.shard(tenant).looking.lock();
-        all.retain(|_, one| Arc::strong_count(one) > 1);
+        all.retain(|_, one| one.is_needed());
         Arc::clone(all.entry(tenant).or_default())
     }
 
@@ -250,13 +251,11 @@ impl Inner {
         if let Some(said) = self.spending.ask(tenant, has, now) {
             return Ok(said);
         }
+        let first = self.spending.looking(tenant);
+        let is_known = || self.spending.knows(tenant, has);
         // Rare, and every request holds this future.
-        Box::pin(self.look(tenant, has, now)).await?;
-        // Nobody is admitted of whom it is not known what is used.
-        self.spending.ask(tenant, has, now).ok_or_else(|| {
-            let message = "it is not known how much of this tenant's budgets is used; retry soon";
-            Error::new(ErrorKind::Unavailable, message).with_retry_after(1)
-        })
+        Box::pin(first.look(is_known, self.look(tenant, has, now))).await?;
+        self.spending.ask(tenant, has, now).ok_or_else(unknown)
     }
 
     /// Looks up what a tenant has used that comes for the first time.
@@ -266,11 +265,6 @@ impl Inner {
         (quotas, plan): (&Quotas, Option<&PlanName>),
         now: Timestamp,
     ) -> Result<()> {
-        let own = self.spending.looking(tenant);
-        let _looking = own.lock().await;
-        if self.spending.knows(tenant, (quotas, plan)) {
-            return Ok(());
-        }
         // Before it is written down: what is admitted later may be in the ledger or not.
         let admitted = self.spending.admitted(tenant);
         let scope = self.authority.system("look up what a tenant has used of its budgets");

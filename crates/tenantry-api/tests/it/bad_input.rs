@@ -30,7 +30,7 @@ async fn a_bad_write_is_refused_with_its_reason() {
         ("", 400, "missing field `records`"),
         ("{", 400, "EOF while parsing an object at line 1 column 1"),
         ("nonsense", 400, "line 1 column 2"),
-        ("[]", 400, "an object is expected, not a list"),
+        ("[]", 400, "invalid type: sequence"),
         ("null", 400, "line 1 column"),
         (r#"{"records":[]} x"#, 400, "trailing characters"),
         (r#"{"records":[],"recods":[]}"#, 400, "unknown field `recods`"),

@@ -13,6 +13,7 @@ mod keys;
 mod metrics;
 mod moves;
 mod names;
+mod objects;
 mod observing;
 mod placement;
 mod plans;

@@ -162,6 +162,8 @@ async fn the_log_says_the_difference_and_no_name_forges_it() {
     let refused = limited.remove_group(&name(r#"g": given write "all"#)).await;
     assert_eq!(shown(refused).0, ErrorKind::Denied);
     change(Vec::new()).await;
+    change(vec![on("read", false)]).await;
+    session.remove_group(&name("g")).await.unwrap();
     let log = session.audit(0, 100).await.unwrap();
     let of_groups = log.iter().filter(|one| one.event.action.starts_with("group."));
     let mut said: Vec<_> = of_groups.map(|one| one.event.target.as_str()).collect();
@@ -173,6 +175,8 @@ async fn the_log_says_the_difference_and_no_name_forges_it() {
         ),
         format!(r#""g": taken write {d}/"read"; taken read {d}/"x\"; given write \"finance""#),
         r#""g\": given write \"all""#.to_owned(),
+        format!(r#""g": given read {d}/"read""#),
+        format!(r#""g": taken read {d}/"read"; members "login/alice""#),
     ];
     said.sort_unstable();
     expected.sort_unstable();

@@ -45,6 +45,8 @@ pub(crate) struct Files {
     /// Tenants that live apart and may have collections to purge: those whose place was opened,
     /// and those that have deleted some since.
     pub(super) unpurged: Mutex<HashSet<TenantId>>,
+    /// Tenants that are gone, of which only what was reported of them is left.
+    pub(super) emptied: Mutex<HashSet<TenantId>>,
     /// Places that tenants have left.
     pub(super) fences: Fences,
     pub(super) folder: PathBuf,

@@ -144,6 +144,7 @@ impl Files {
             index: config.index,
             purge: Arc::default(),
             unpurged: Mutex::default(),
+            emptied: Mutex::default(),
             fences: Fences::default(),
             folder: folder.to_owned(),
             lock: Mutex::new(Some(lock)),

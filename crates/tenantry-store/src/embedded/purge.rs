@@ -141,17 +141,23 @@ impl Inner {
         if note.collection == 0 {
             // First, and whatever becomes of its place: there may be millions, for which neither its
             // data nor other tenants wait.
-            let are_gone = self.purge_events(prefix.tenant()).await?;
+            let id = prefix.tenant();
+            let are_gone = self.purge_events(id).await?;
             if !are_gone {
                 self.purge.notify_one();
             }
-            if !self.purge_tenant(prefix).await? {
-                return Ok(());
+            // What it had beside them is not gone through for each part of them.
+            if !self.emptied.lock().contains(&id) {
+                if !self.purge_tenant(prefix).await? {
+                    return Ok(());
+                }
+                self.forget_saved_tenant(id).await?;
             }
-            self.forget_saved_tenant(prefix.tenant()).await?;
             if !are_gone {
+                self.emptied.lock().insert(id);
                 return Ok(());
             }
+            self.emptied.lock().remove(&id);
         } else {
             for start in keys::records_of(prefix, note.collection) {
                 self.remove_all(data, start).await?;
@@ -314,4 +320,53 @@ fn chunk(db: &Db, space: Space, start: &[u8], from: &[u8]) -> Result<(Vec<Vec<u8
         }
     }
     Ok((keys, rested))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{inner, open},
+        *,
+    };
+
+    const GONE: Prefix = Prefix::of(TenantId::new(77));
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn all_but_the_events_of_a_tenant_is_gone_through_once() {
+        let (_dir, store) = open();
+        let inner = inner(&store);
+        // The purger ends, so that nobody else works.
+        let _lock = inner.lock.lock().take();
+        inner.purge.notify_one();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+
+        let note = keys::Purge { tenant: 77, collection: 0 }.encode(INSTALLATION);
+        let row = keys::Database { database: 1 }.encode(GONE);
+        let event = |n: u32| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            keys::Event { tenant: 77, week: 1, id }.encode(INSTALLATION)
+        };
+        let put = async |all: Vec<Vec<u8>>| {
+            let mut set = inner.set(CATALOG).unwrap();
+            let one = |key| (Space::Catalog, key, Some(Vec::new()));
+            set.operations.extend(all.into_iter().map(one));
+            inner.disk.commit(set).await.unwrap();
+        };
+        let counts = || {
+            let db = inner.db().unwrap();
+            let events = keys::events_of(INSTALLATION, GONE.tenant());
+            let starts = [events, GONE.everything(), note.clone()];
+            starts.map(|start| db.scan(Space::Catalog, &start, None).count())
+        };
+        put((0..5_000).map(event).chain([row.clone(), note.clone()]).collect()).await;
+        for expect in [[3_000, 0, 1], [1_000, 1, 1], [0, 1, 0]] {
+            inner.purge(CATALOG, INSTALLATION, note.clone()).await.unwrap();
+            assert_eq!(counts(), expect);
+            // Whoever went through it again would find this.
+            put(vec![row.clone()]).await;
+        }
+        assert!(inner.emptied.lock().is_empty());
+        store.close();
+    }
 }

@@ -201,6 +201,36 @@ async fn reports_of_all_tenants_are_one_of_those_who_wait_for_the_log() {
     store.close();
 }
 
+/// Thousands of keys are not looked up again while others wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_report_contradicts_is_found_before_the_log_is_locked() {
+    let (_dir, store) = open();
+    let scope = tenant(&store).await;
+    store.report_usage(&scope, &messages(0), false).await.unwrap();
+    let installation = inner(&store).tenancy.installation().await.unwrap();
+    let logging = Arc::clone(&installation.writer).lock_owned().await;
+    let store = Arc::new(store);
+    let report = tokio::spawn({
+        let (store, scope) = (Arc::clone(&store), scope.clone());
+        let other = UsageEvent::new("7", Meter::Messages, 2).unwrap();
+        async move { store.report_usage(&scope, &[other], false).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!report.is_finished());
+    // Whoever looked now would find nothing.
+    let all = keys::Event::all(Prefix::of(TenantId::INSTALLATION));
+    let db = inner(&store).db().unwrap();
+    let mut set = WriteSet::new(Placement::shared(TenantId::INSTALLATION), db.generation());
+    for row in db.scan(Space::Catalog, &all, None) {
+        set.operations.push((Space::Catalog, row.unwrap().0.to_vec(), None));
+    }
+    inner(&store).disk.commit(set).await.unwrap();
+    drop(logging);
+    let why = report.await.unwrap().unwrap_err();
+    assert_eq!(why.kind(), ErrorKind::Conflict, "{why:?}");
+    store.close();
+}
+
 /// Also more than one commit removes.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_go_with_their_tenant() {

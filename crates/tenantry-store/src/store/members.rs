@@ -1,7 +1,9 @@
 //! Members of tenants, and their groups.
 
 use super::Store;
-use crate::{Granted, GroupChange, MemberChange, NewMember, tenancy::moving::Patience};
+use crate::{
+    Granted, GroupChange, MemberChange, NewMember, ObjectNames, tenancy::moving::Patience,
+};
 use tenantry_auth::{Admin, Group, Level, Member, Scope, UserName};
 use tenantry_types::{GroupName, Result};
 
@@ -86,8 +88,14 @@ impl Store {
         again!(self, self.0.tenancy.change_group(scope, name, change.clone()).await)
     }
 
-    /// Removes a group; the same holds. One that is made anew under its name has no members.
-    pub async fn remove_group(&self, scope: &Scope<Admin>, name: &GroupName) -> Result<()> {
-        again!(self, self.0.tenancy.remove_group(scope, name).await)
+    /// Removes a group; the same holds. One that is made anew under its name has no members. What it
+    /// gave is in the log by these names, and by numbers without.
+    pub async fn remove_group(
+        &self,
+        scope: &Scope<Admin>,
+        name: &GroupName,
+        names: &ObjectNames,
+    ) -> Result<()> {
+        again!(self, self.0.tenancy.remove_group(scope, name, names.clone()).await)
     }
 }

@@ -12,17 +12,26 @@ use super::{
     disk::{self, DiskGroup},
     done,
     keys::{self, Decode as _, Prefix},
-    members::{counts_in, counts_key, member_in, unlimited},
+    members::{self, counts_in, counts_key, member_in, unlimited},
     said,
     seal::Nonces,
     tenants::OpenTenant,
 };
-use crate::{Granted, GroupChange};
+use crate::{Granted, GroupChange, ObjectNames};
 use std::{collections::BTreeMap, sync::Arc};
-use tenantry_auth::{Admin, Group, GroupNumber, Level, MemberRole, Scope, TenantId};
+use tenantry_auth::{Admin, Group, GroupNumber, Level, MemberRole, Scope, TenantId, UserName};
 use tenantry_types::{Error, ErrorKind, GroupName, Limits, Resource, Result};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
+
+/// What a change of a group is worked out from.
+struct Known {
+    all: Vec<Group>,
+    /// The number of one to come.
+    number: GroupNumber,
+    /// Who is in the one that leaves.
+    members: Vec<UserName>,
+}
 
 /// A group that changes: made without the first, removed without the second.
 struct Changing {
@@ -68,7 +77,7 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<Group> {
         check_grants(&granted)?;
         let now = self.now();
-        let made = self.change_groups(scope, move |all, number| {
+        let made = self.change_groups(scope, None, move |Known { all, number, .. }| {
             if all.iter().any(|one| one.name == name) {
                 return Err(Error::already_exists(Resource::Group, name.as_str()));
             }
@@ -96,7 +105,7 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<Group> {
         change.granted.as_ref().map_or(Ok(()), check_grants)?;
         let (now, asked) = (self.now(), name.clone());
-        let changed = self.change_groups(scope, move |all, _| {
+        let changed = self.change_groups(scope, None, move |Known { all, .. }| {
             let before = all.iter().find(|one| one.name == asked).ok_or_else(|| missing(&asked))?;
             let mut after = before.clone();
             let mut target = format!("{asked:?}");
@@ -127,23 +136,26 @@ impl<B: Backend> Tenancy<B> {
         self: &Arc<Self>,
         scope: &Scope<Admin>,
         name: &GroupName,
+        names: ObjectNames,
     ) -> Result<()> {
-        let asked = name.clone();
-        let removed = self.change_groups(scope, move |all, _| {
+        let (asked, leaving) = (name.clone(), Some(name.clone()));
+        let removed = self.change_groups(scope, leaving, move |Known { all, members, .. }| {
             let before = all.into_iter().find(|one| one.name == asked);
-            let before = Some(before.ok_or_else(|| missing(&asked))?);
-            let target = said::of(&asked, "");
-            Ok(Changing { before, after: None, action: "group.remove", target })
+            let before = before.ok_or_else(|| missing(&asked))?;
+            let taken = said::grants(&before.grants, &Granted { grants: Vec::new(), names });
+            let target = said::of(&asked, &said::joined([taken, said::members(&members)]));
+            Ok(Changing { before: Some(before), after: None, action: "group.remove", target })
         });
         removed.await.map(drop)
     }
 
-    /// Works a change out from the groups as they are and the number of one to come, with the locks of
-    /// whoever changes what the root knows of a tenant; what the group is then.
+    /// Works a change out from the groups as they are, with the locks of whoever changes what the root
+    /// knows of a tenant; what the group is then.
     async fn change_groups(
         self: &Arc<Self>,
         scope: &Scope<Admin>,
-        work_out: impl FnOnce(Vec<Group>, GroupNumber) -> Result<Changing> + Send + 'static,
+        leaving: Option<GroupName>,
+        work_out: impl FnOnce(Known) -> Result<Changing> + Send + 'static,
     ) -> Result<Option<Group>> {
         unlimited(scope)?;
         let (inner, scope) = (Arc::clone(self), scope.clone());
@@ -157,14 +169,22 @@ impl<B: Backend> Tenancy<B> {
                 return Err(Error::denied("groups are managed by whoever manages members"));
             }
             let installation = inner.installation_beside(Some(&view)).await?;
-            let (all, number) = {
+            let known = {
                 let root = inner.root(Some(&view)).await?;
                 let counts = counts_in(&root, &installation, tenant.id()).await?;
                 let next = counts.last_group.checked_add(1);
                 let next = next.ok_or_else(|| Error::internal("no number for a group is left"))?;
-                (all(&root, &installation, tenant.id()).await?, GroupNumber(next))
+                let all = all(&root, &installation, tenant.id()).await?;
+                let leaving = all.iter().find(|one| Some(&one.name) == leaving.as_ref());
+                let members = match leaving {
+                    Some(group) => {
+                        members::of_group(&root, &installation, tenant.id(), group.number).await?
+                    }
+                    None => Vec::new(),
+                };
+                Known { all, number: GroupNumber(next), members }
             };
-            let change = work_out(all, number)?;
+            let change = work_out(known)?;
             let after = change.after.clone();
             if change.before != change.after {
                 inner.commit_group(&tenant, view, &installation, change, &scope).await?;

@@ -27,6 +27,16 @@ use tenantry_types::{Error, ErrorKind, GroupName, Limits, Resource, Result};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
+/// What a change of a member is worked out from.
+struct Known {
+    id: MemberId,
+    before: Option<Member>,
+    /// What the groups are called that it is in.
+    was_in: Vec<GroupName>,
+    /// The groups that it is to be in, if anything is said of them.
+    groups: Option<Vec<GroupNumber>>,
+}
+
 /// A member that changes: added without the first, removed without the second.
 struct Changing {
     before: Option<Member>,
@@ -92,13 +102,9 @@ impl<B: Backend> Tenancy<B> {
         let mut rows = Scan::new(&root, Space::Catalog, all, from);
         let mut found = Vec::new();
         while found.len() < limit
-            && let Some((key, sealed)) = rows.next().await?
+            && let Some(row) = rows.next().await?
         {
-            let id = keys::Member::decode(INSTALLATION, &key)
-                .ok_or_else(|| Error::corrupt("the key of a member cannot be read"))?
-                .id;
-            let row: DiskMember = installation.open_row(&key, &sealed)?;
-            found.push(row.into_member(MemberId(id))?);
+            found.push(read(&installation, row)?);
         }
         Ok(found)
     }
@@ -119,7 +125,8 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<Member> {
         let now = self.now();
         let named = Some(new.groups.clone());
-        self.change_members(scope, new.user.clone(), named, move |id, before, groups| {
+        self.change_members(scope, new.user.clone(), named, move |known| {
+            let Known { id, before, groups, .. } = known;
             if before.is_some() {
                 return Err(Error::already_exists(Resource::Member, new.user.as_str()));
             }
@@ -156,7 +163,7 @@ impl<B: Backend> Tenancy<B> {
         let now = self.now();
         let asked = user.clone();
         let named = change.groups.clone();
-        self.change_members(scope, user.clone(), named, move |_, before, groups| {
+        self.change_members(scope, user.clone(), named, move |Known { before, groups, .. }| {
             let before = before.ok_or_else(|| missing(&asked))?;
             let mut after = before.clone();
             after.groups = groups.unwrap_or(after.groups);
@@ -181,10 +188,10 @@ impl<B: Backend> Tenancy<B> {
         user: &UserName,
     ) -> Result<()> {
         let asked = user.clone();
-        let removed = self.change_members(scope, user.clone(), None, move |_, before, _| {
-            let before = Some(before.ok_or_else(|| missing(&asked))?);
-            let target = said::of(asked.as_str(), "");
-            Ok(Changing { before, after: None, action: "member.remove", target })
+        let removed = self.change_members(scope, user.clone(), None, move |known| {
+            let before = known.before.ok_or_else(|| missing(&asked))?;
+            let target = said::of(asked.as_str(), &lost(&before, &known.was_in));
+            Ok(Changing { before: Some(before), after: None, action: "member.remove", target })
         });
         removed.await.map(drop)
     }
@@ -196,9 +203,7 @@ impl<B: Backend> Tenancy<B> {
         scope: &Scope<Admin>,
         user: UserName,
         named: Option<Vec<GroupName>>,
-        work_out: impl FnOnce(MemberId, Option<Member>, Option<Vec<GroupNumber>>) -> Result<Changing>
-        + Send
-        + 'static,
+        work_out: impl FnOnce(Known) -> Result<Changing> + Send + 'static,
     ) -> Result<Option<Member>> {
         unlimited(scope)?;
         let (inner, scope) = (Arc::clone(self), scope.clone());
@@ -210,13 +215,16 @@ impl<B: Backend> Tenancy<B> {
             inner.stands_now(scope.standing(), &tenant, &view).await?;
             let installation = inner.installation_beside(Some(&view)).await?;
             let id = id_of(&installation, tenant.id(), &user);
-            let (before, groups) = {
-                let root = inner.root(Some(&view)).await?;
-                let before = member_in(&root, &installation, tenant.id(), id).await?;
-                let named = named.as_deref();
-                (before, groups::numbers(&root, &installation, tenant.id(), named).await?)
+            let known = {
+                let (root, of) = (inner.root(Some(&view)).await?, tenant.id());
+                let before = member_in(&root, &installation, of, id).await?;
+                let numbers = before.as_ref().map_or(&[] as &[_], |member| member.groups.as_slice());
+                let was_in = groups::named(&root, &installation, of, numbers).await?;
+                let was_in = was_in.into_iter().map(|group| group.name).collect();
+                let groups = groups::numbers(&root, &installation, of, named.as_deref()).await?;
+                Known { id, before, was_in, groups }
             };
-            let change = work_out(id, before, groups)?;
+            let change = work_out(known)?;
             for member in change.before.iter().chain(&change.after) {
                 if !scope.standing().manages(member.role) {
                     let role = member.role.word();
@@ -320,6 +328,46 @@ fn told(before: &Member, after: &Member, named: Option<&[GroupName]>) -> (&'stat
     };
     parts.extend(of_groups);
     (action, said::of(before.user.as_str(), &parts.join(", ")))
+}
+
+/// What the log says of a member that is removed.
+fn lost(member: &Member, was_in: &[GroupName]) -> String {
+    let mut parts = vec![member.role.word().to_owned()];
+    if member.is_suspended {
+        parts.push("suspended".into());
+    }
+    if !was_in.is_empty() {
+        parts.push(said::groups(was_in));
+    }
+    parts.join(", ")
+}
+
+/// Who is in a group.
+pub(super) async fn of_group(
+    root: &impl View,
+    installation: &OpenTenant,
+    tenant: TenantId,
+    group: GroupNumber,
+) -> Result<Vec<UserName>> {
+    let all = keys::members_of(INSTALLATION, tenant);
+    let mut rows = Scan::new(root, Space::Catalog, all, None);
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().await? {
+        let member = read(installation, row)?;
+        if member.groups.contains(&group) {
+            found.push(member.user);
+        }
+    }
+    Ok(found)
+}
+
+/// The member in this row.
+fn read(installation: &OpenTenant, (key, sealed): (Vec<u8>, Vec<u8>)) -> Result<Member> {
+    let id = keys::Member::decode(INSTALLATION, &key)
+        .ok_or_else(|| Error::corrupt("the key of a member cannot be read"))?
+        .id;
+    let row: DiskMember = installation.open_row(&key, &sealed)?;
+    row.into_member(MemberId(id))
 }
 
 /// Takes the members of a tenant that is erased with it, and their groups. The view is of the root.

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     fmt::{Debug, Write as _},
 };
-use tenantry_auth::{Allowed, Grant};
+use tenantry_auth::{Allowed, Grant, UserName};
 use tenantry_types::GroupName;
 
 /// Bytes of one list; its first item is there, however long it is.
@@ -17,6 +17,19 @@ pub(super) fn groups(names: &[GroupName]) -> String {
     let names: BTreeSet<_> = names.iter().map(|name| format!("{name:?}")).collect();
     let names = Vec::from_iter(names);
     if names.is_empty() { "groups none".to_owned() } else { format!("groups {}", listed(&names)) }
+}
+
+/// Who is in a group; empty if nobody is.
+pub(super) fn members(names: &[UserName]) -> String {
+    let names: BTreeSet<_> = names.iter().map(|name| format!("{:?}", name.as_str())).collect();
+    let names = Vec::from_iter(names);
+    if names.is_empty() { String::new() } else { format!("members {}", listed(&names)) }
+}
+
+/// Those of these parts that say something.
+pub(super) fn joined<const N: usize>(parts: [String; N]) -> String {
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join("; ")
 }
 
 /// What a group gives that it did not, and what it gives no more: writing before reading, and each in a
@@ -114,6 +127,12 @@ mod tests {
             (0..16).map(|n| GroupName::parse(format!("{n:02}{}", long(n))).unwrap()).collect();
         assert!(groups(&names).ends_with(" and 13 more"), "{}", groups(&names));
         assert_eq!(groups(&[]), "groups none");
+        let many: Vec<_> =
+            (0..1_000).map(|n| UserName::parse(&format!("login/{n:03}")).unwrap()).collect();
+        let said = members(&many);
+        assert!(said.starts_with(r#"members "login/000", "login/001", "#), "{said}");
+        assert!(said.len() < 2 * LIST_BYTES_MAX && said.ends_with(" more"), "{said}");
+        assert_eq!(joined(["a".into(), members(&[]), "b".into()]), "a; b");
     }
 
     #[test]

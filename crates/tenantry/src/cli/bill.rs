@@ -5,7 +5,7 @@ use super::{
     output::{print, print_json, printable, table},
     tenant::{Common, text, with},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fmt::Write as _, str::FromStr};
@@ -25,14 +25,16 @@ until its month is over.
 
 Examples:
   tenantry bill acme 2026-11
+  tenantry bill 2026-11
+      With a key of the tenant.
   tenantry bill --check 2026-11
       Adds up all tenants' accounts, and compares them with what was entered for all.")]
 pub(super) struct BillArgs {
-    /// The tenant's name
+    /// The tenant's name; by default the one whose key is given
     #[arg(required_unless_present = "check")]
     tenant: Option<String>,
     /// A month of UTC: 2026-11
-    #[arg(value_parser = month, required_unless_present = "check")]
+    #[arg(value_parser = month)]
     month: Option<Month>,
     /// Look whether both sides of the ledger of a month say the same
     #[arg(long, value_name = "MONTH", value_parser = month, conflicts_with = "tenant")]
@@ -46,9 +48,17 @@ pub(super) fn bill(args: BillArgs) -> Result<()> {
     if let Some(month) = check {
         return balance(month, common);
     }
-    let (tenant, month) = (tenant.context("a tenant")?, month.context("a month")?);
+    // One word alone is the month.
+    let (tenant, month) = match (tenant, month) {
+        (tenant, Some(month)) => (tenant, month),
+        (alone, None) => (None, self::month(&alone.unwrap_or_default()).map_err(Error::msg)?),
+    };
     with(common, |client, json| {
-        let path = format!("/v1/admin/bill?tenant={}&month={month}", segment(&tenant));
+        let path = match tenant {
+            Some(name) => format!("/v1/admin/bill?tenant={}&month={month}", segment(&name)),
+            None if client.own_tenant()?.is_some() => format!("/v1/bill?month={month}"),
+            None => bail!("say which tenant: bill NAME {month}"),
+        };
         let bill = client.call("GET", &path, None)?;
         if json { print_json(&bill) } else { print(&shown(&bill)) }
     })

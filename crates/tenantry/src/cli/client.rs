@@ -30,6 +30,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// Bytes of an answer.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
+/// What an operator hears who has named no tenant.
+pub(crate) const WHICH_TENANT: &str = "say which tenant: --tenant NAME";
+
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A name as one segment of a path, or as the value of a header.
@@ -255,15 +258,34 @@ impl Client {
         }
     }
 
-    /// [`Client::call`] within the named tenant.
+    /// [`Client::call`] within the named tenant, or the one whose key is used.
     pub(crate) fn call_in(
         &self,
-        tenant: &str,
+        tenant: Option<&str>,
         method: &str,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value> {
-        self.send(method, Some(tenant), path, body.map(Value::to_string).unwrap_or_default())
+        self.send(method, tenant, path, body.map(Value::to_string).unwrap_or_default())
+    }
+
+    /// The tenant whose key is used; none for an operator, who has no tenant of its own.
+    pub(crate) fn own_tenant(&self) -> Result<Option<String>> {
+        if matches!(self, Self::Local { .. }) {
+            return Ok(None);
+        }
+        match self.call("GET", "/v1/tenant", None) {
+            Ok(own) => {
+                let name =
+                    own["name"].as_str().context("read the answer about the key's tenant")?;
+                Ok(Some(name.to_owned()))
+            }
+            // The latter where there is one tenant alone, and the operator may not open it.
+            Err(why) => match why.downcast_ref() {
+                Some(Refusal { status: 400 | 403, .. }) => Ok(None),
+                _ => Err(why),
+            },
+        }
     }
 
     /// Sends a request whose body is JSON text already; empty for none.
@@ -322,6 +344,9 @@ impl Client {
     /// What a server's caller need not know, and who works on the database itself, or operates the
     /// server, can mend.
     fn explained(&self, mut message: String) -> String {
+        if message.starts_with("an operator belongs to no tenant") {
+            return WHICH_TENANT.to_owned();
+        }
         if matches!(self, Self::Remote { .. }) && message.starts_with("there is no such route") {
             message.push_str("; if the server has --admin-listen, give --server that address");
         }

@@ -24,7 +24,8 @@ Examples:
   tenantry group update support --tenant acme --read default_database/tickets
       From now on nothing else.
   tenantry group list --tenant acme
-  tenantry group remove support --tenant acme")]
+  tenantry group remove support --tenant acme
+A key of the tenant needs no --tenant.")]
 pub(super) struct GroupArgs {
     #[command(subcommand)]
     command: Command,
@@ -130,7 +131,7 @@ struct Changes {
 impl Which {
     fn call(&self, client: &Client, method: &str, body: Option<&Value>) -> Result<Value> {
         let path = format!("/v1/groups/{}", segment(&self.group));
-        client.call_in(&self.whose.tenant, method, &path, body)
+        self.whose.call(client, method, &path, body)
     }
 }
 
@@ -198,7 +199,7 @@ fn add(args: AddArgs) -> Result<()> {
     let AddArgs { which, grants, common } = args;
     let body = json!({ "name": which.group, "grants": grants.body()? });
     with(common, |client, json| {
-        show(client.call_in(&which.whose.tenant, "POST", "/v1/groups", Some(&body))?, json)
+        show(which.whose.call(client, "POST", "/v1/groups", Some(&body))?, json)
     })
 }
 

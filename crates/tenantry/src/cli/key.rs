@@ -1,12 +1,12 @@
 //! `tenantry key`: make, list and revoke API keys.
 
 use super::{
-    client::{Client, segment},
+    client::{Client, Refusal, WHICH_TENANT, segment},
     output::{print, print_json, table, utc},
     tenant::{Common, text, with},
 };
 use crate::config::Span;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -20,7 +20,9 @@ Examples:
       A key that can read one collection; for it nothing else exists.
   tenantry key create --operator --label ci
   tenantry key list --tenant acme
-  tenantry key revoke KEY_ID --tenant acme")]
+  tenantry key revoke KEY_ID --tenant acme
+  TENANTRY_KEY=tnt_… tenantry key list --server http://127.0.0.1:7700
+      With a key of the tenant, which needs no --tenant.")]
 pub(super) struct KeyArgs {
     #[command(subcommand)]
     command: Command,
@@ -77,9 +79,9 @@ struct CreateArgs {
 
 /// Whose key.
 #[derive(Debug, Clone, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct Owner {
-    /// A tenant's
+    /// A tenant's; by default that whose key is given
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
     /// The operator's
@@ -108,10 +110,16 @@ impl Owner {
         body: Option<&Value>,
     ) -> Result<Value> {
         let id = id.map_or_else(String::new, |id| format!("/{}", segment(id)));
-        match &self.tenant {
-            Some(tenant) => client.call_in(tenant, method, &format!("/v1/keys{id}"), body),
-            None => client.call(method, &format!("/v1/admin/keys{id}"), body),
+        if self.operator {
+            return client.call(method, &format!("/v1/admin/keys{id}"), body);
         }
+        let told = client.call_in(self.tenant.as_deref(), method, &format!("/v1/keys{id}"), body);
+        told.map_err(|why| match why.downcast_ref() {
+            Some(Refusal { message, .. }) if message == WHICH_TENANT => {
+                anyhow!("{WHICH_TENANT}, or say --operator for a key of the operator's")
+            }
+            _ => why,
+        })
     }
 }
 

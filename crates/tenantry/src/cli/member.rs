@@ -26,7 +26,9 @@ Examples:
   tenantry member add login/eve --tenant acme --role guest --group support
       Eve reaches what the group gives, see `tenantry group --help`.
   tenantry member update login/bob --tenant acme --suspend
-  tenantry member remove login/bob --tenant acme")]
+  tenantry member remove login/bob --tenant acme
+  TENANTRY_KEY=tnt_… tenantry member list --server http://127.0.0.1:7700
+      With a key of the tenant, which needs no --tenant.")]
 pub(super) struct MemberArgs {
     #[command(subcommand)]
     command: Command,
@@ -66,18 +68,29 @@ enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct Whose {
-    /// The tenant's name
+    /// The tenant; by default the one whose key is given
     #[arg(long, value_name = "NAME")]
-    pub(super) tenant: String,
+    pub(super) tenant: Option<String>,
 }
 
 impl Whose {
+    /// Sends a request within the tenant.
+    pub(super) fn call(
+        &self,
+        client: &Client,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value> {
+        client.call_in(self.tenant.as_deref(), method, path, body)
+    }
+
     /// All that `/v1/<what>` lists, read by pages of so many.
     pub(super) fn all(&self, client: &Client, what: &str, page: usize) -> Result<Vec<Value>> {
         let (mut all, mut after) = (Vec::new(), String::new());
         loop {
             let path = format!("/v1/{what}?limit={page}{after}");
-            let mut page = client.call_in(&self.tenant, "GET", &path, None)?;
+            let mut page = self.call(client, "GET", &path, None)?;
             let found = page.get_mut(what).and_then(Value::as_array_mut);
             all.append(found.context("read the answer")?);
             match page.get("next").and_then(Value::as_str) {
@@ -169,7 +182,7 @@ enum Role {
 impl Which {
     fn call(&self, client: &Client, method: &str, body: Option<&Value>) -> Result<Value> {
         let path = format!("/v1/members/{}", segment(&self.member));
-        client.call_in(&self.whose.tenant, method, &path, body)
+        self.whose.call(client, method, &path, body)
     }
 }
 
@@ -207,7 +220,7 @@ fn add(args: AddArgs) -> Result<()> {
         body["name"] = name.into();
     }
     with(common, |client, json| {
-        let member = client.call_in(&which.whose.tenant, "POST", "/v1/members", Some(&body))?;
+        let member = which.whose.call(client, "POST", "/v1/members", Some(&body))?;
         show(&member, json)
     })
 }
@@ -245,7 +258,7 @@ fn body(change: Changes) -> Value {
 fn list(client: &Client, json: bool, whose: &Whose, group: Option<&str>) -> Result<()> {
     if let Some(group) = group {
         // One that does not exist is said to be so.
-        client.call_in(&whose.tenant, "GET", &format!("/v1/groups/{}", segment(group)), None)?;
+        whose.call(client, "GET", &format!("/v1/groups/{}", segment(group)), None)?;
     }
     let mut all = whose.all(client, "members", PAGE)?;
     if let Some(group) = group {

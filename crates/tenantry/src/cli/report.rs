@@ -69,7 +69,7 @@ pub(super) fn run(args: ReportArgs) -> Result<()> {
     let events: Vec<Value> = amounts.iter().map(event).collect();
     with(common, |client, json| {
         let body = json!({ "events": events, "enforce": enforce });
-        let told = client.call_in(&tenant, "POST", "/v1/usage/events", Some(&body))?;
+        let told = client.call_in(Some(&tenant), "POST", "/v1/usage/events", Some(&body))?;
         if json { print_json(&told) } else { print(&shown(&told)) }
     })
 }

@@ -31,7 +31,7 @@ several tenants, what was written more than a minute ago.
 
 Examples:
   tenantry usage
-      All tenants together, by month.
+      All tenants together, by month; for a key of a tenant what this one has used.
   tenantry usage --tenants --every hour --from 2026-11-29T14:00:00Z
       Each tenant in one hour; in this month without --every and --from.
   tenantry usage acme
@@ -55,7 +55,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct ShowArgs {
-    /// The tenant's name; all together without one
+    /// The tenant's name; without one the tenant whose key is given, and all together for an operator
     tenant: Option<String>,
     /// Each tenant in one hour or month: that of --from, or the present one
     #[arg(long, conflicts_with = "tenant")]
@@ -78,15 +78,19 @@ pub(super) fn run(args: UsageArgs) -> Result<()> {
         return report::run(args);
     }
     let ShowArgs { tenant, tenants, every, from, csv, common } = args.shown;
-    let (path, first) = if tenants {
-        let at = from.map(|moment| format!("&at_ms={}", moment.0)).unwrap_or_default();
-        (format!("/v1/admin/usage/tenants?every={}{at}", every.word()), &BY_TENANT[..])
-    } else {
-        let of = tenant.map(|name| format!("&tenant={}", segment(&name))).unwrap_or_default();
-        let from = from.map_or(0, |moment| moment.0);
-        (format!("/v1/admin/usage?every={}&from_ms={from}{of}", every.word()), &BY_TIME[..])
-    };
     with(common, |client, json| {
+        let (path, first) = if tenants {
+            let at = from.map(|moment| format!("&at_ms={}", moment.0)).unwrap_or_default();
+            (format!("/v1/admin/usage/tenants?every={}{at}", every.word()), &BY_TENANT[..])
+        } else {
+            let part = format!("every={}&from_ms={}", every.word(), from.map_or(0, |from| from.0));
+            let path = match tenant {
+                Some(name) => format!("/v1/admin/usage?{part}&tenant={}", segment(&name)),
+                None if client.own_tenant()?.is_some() => format!("/v1/usage?{part}"),
+                None => format!("/v1/admin/usage?{part}"),
+            };
+            (path, &BY_TIME[..])
+        };
         let entries = entries(client, &path)?;
         if json {
             return print_json(&Value::Array(entries));

@@ -207,6 +207,25 @@ fn the_guide_to_webhooks_makes_one_and_its_check_takes_what_is_sent() {
 }
 
 #[test]
+fn the_guide_to_audit_logs_suspends_exports_and_verifies() {
+    let guide = include_str!("../../../../docs/guides/audit.md");
+    let folder = Folder::new();
+    done(&["tenant", "create", "acme", "--data-dir", &folder.path()]);
+    let key = done(&["key", "create", "--tenant", "acme", "--data-dir", &folder.path()]);
+    let server = folder.serve(&[]);
+    let to = format!(
+        "export TENANTRY_SERVER={} TENANTRY_KEY={} ACME_KEY={key}\n",
+        server.url, folder.key
+    );
+    for part in ["suspend", "audit"] {
+        let (_, rest) = guide.split_once(&format!("<!-- {part} -->")).unwrap();
+        let (shown, _) = rest.split_once(&format!("<!-- /{part} -->")).unwrap();
+        let out = sh(&format!("{to}{}", blocks(shown, "sh").concat()));
+        assert!(fits(&out, &blocks(shown, "text").concat()), "{out}");
+    }
+}
+
+#[test]
 fn a_pattern_fits_what_it_leaves_open() {
     assert!(fits("{\"a\":1}", "{\"a\":…}") && fits("ab", "ab") && fits("a1b2", "a…b…"));
     assert!(!fits("{\"a\":1}x", "{\"a\":…}") && !fits("abc", "ab") && !fits("ba", "a…"));

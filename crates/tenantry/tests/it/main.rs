@@ -23,6 +23,7 @@ mod locations;
 mod logins;
 mod members;
 mod on_postgres;
+mod own_tenant;
 mod placement;
 mod plans;
 mod postgres;

@@ -153,29 +153,30 @@ impl<B: Backend> Tenancy<B> {
                 return Err(Error::not_found(Resource::Tenant, tenant.info().name.as_str()));
             }
             let asked = (events.as_slice(), enforce);
-            let told = inner.count_events(view, &installation, &tenant, looked.ok(), asked).await?;
+            let told = inner.count_events(view, of, &tenant, looked?, asked).await?;
             Ok(Reported { duplicates: told.duplicates + repeated, ..told })
         })
         .await
     }
 
-    /// The same for whoever has the lock of the installation's log, and may have looked before.
+    /// The same for whoever has the lock of the installation's log, and has looked before.
     async fn count_events(
         &self,
         view: B::View,
-        installation: &OpenTenant,
+        of: Of<'_>,
         tenant: &OpenTenant,
-        looked: Option<Looked>,
+        looked: Looked,
         (events, enforce): (&[UsageEvent], bool),
     ) -> Result<Reported> {
-        let (now, of) = (self.now(), Of { installation, tenant: tenant.id() });
+        let (now, installation) = (self.now(), of.installation);
         let quotas = self.allowance(Some(&view), tenant).await?.quotas;
         let row = view.get(Space::Catalog, &of.day_key()).await?;
         let before = of.day(row.as_deref())?;
         let day = before.turned(now);
-        let looked = match looked.filter(|one| one.row == row && one.week == day.week()) {
-            Some(looked) => looked,
-            None => look(&view, of, events, now).await?,
+        let looked = if looked.row == row && looked.week == day.week() {
+            looked
+        } else {
+            look(&view, of, events, now).await?
         };
         let used = used_in(&view, of, day.hour).await?;
         let mut amounts = Amounts::default();

@@ -73,9 +73,11 @@ pub(super) async fn groups_come_and_go(w: &World<'_>) {
     assert_eq!((renamed.number, &renamed.grants), (made.number, &made.grants));
     let changed = store.change_group(&scope, &group("c"), &instead(&[on(&c, true)])).await.unwrap();
     assert_eq!((changed.name, changed.grants), (group("c"), vec![on(&c, true)]));
-    store.remove_group(&scope, &group("c")).await.unwrap();
+    store.add_member(&scope, &guest("login/bob", &["a", "c"])).await.unwrap();
+    store.remove_group(&scope, &group("c"), &ObjectNames::new()).await.unwrap();
+    store.remove_member(&scope, &user("login/bob")).await.unwrap();
     for missing in [
-        store.remove_group(&scope, &group("c")).await,
+        store.remove_group(&scope, &group("c"), &ObjectNames::new()).await,
         store.group(&scope, &group("c")).await.map(drop),
         store.change_group(&scope, &group("c"), &instead(&[])).await.map(drop),
         store.group(&other, &group("a")).await.map(drop),
@@ -108,7 +110,8 @@ pub(super) async fn groups_come_and_go(w: &World<'_>) {
             "group.change",
             r#""c": given write collection 1 of database 1; taken read collection 1 of database 1"#,
         ),
-        ("group.remove", r#""c""#),
+        ("group.remove", r#""c": taken write collection 1 of database 1; members "login/bob""#),
+        ("member.remove", r#""login/bob": guest, groups "a""#),
     ] {
         let said =
             log.iter().filter(|one| one.event.action == action && one.event.target == target);
@@ -118,7 +121,7 @@ pub(super) async fn groups_come_and_go(w: &World<'_>) {
     for refused in [
         store.groups(&limited).await.map(drop),
         store.add_group(&limited, &group("new"), &gives(&[])).await.map(drop),
-        store.remove_group(&limited, &group("a")).await,
+        store.remove_group(&limited, &group("a"), &ObjectNames::new()).await,
     ] {
         assert_eq!(kind(refused), ErrorKind::Denied);
     }
@@ -150,7 +153,7 @@ pub(super) async fn groups_have_one_name_and_a_bound(w: &World<'_>) {
     let numbers: BTreeSet<_> = all.iter().map(|group| group.number).collect();
     assert_eq!((all.len(), numbers.len()), (Limits::GROUPS_MAX, Limits::GROUPS_MAX));
     let last = numbers.last().copied().unwrap();
-    store.remove_group(&scope, &group("n7")).await.unwrap();
+    store.remove_group(&scope, &group("n7"), &ObjectNames::new()).await.unwrap();
     let made = store.add_group(&scope, &group("n7"), &gives(&[])).await.unwrap();
     assert!(made.number > last, "a number is never given again");
 }
@@ -376,7 +379,7 @@ pub(super) async fn a_guests_right_ends_with_what_gave_it(w: &World<'_>) {
     assert_eq!(kind(scope_of::<Write>(w, "eve", id).await), ErrorKind::Denied);
     store.change_member(&admin, &eve, &in_groups(&["z"])).await.unwrap();
     let held = scope().await;
-    store.remove_group(&admin, &group("z")).await.unwrap();
+    store.remove_group(&admin, &group("z"), &ObjectNames::new()).await.unwrap();
     assert_eq!(write(&held).await, ended);
     let read: Scope<Read> = scope_of(w, "eve", id).await.unwrap();
     assert!(store.databases(&read, Page::default()).await.unwrap().is_empty());
@@ -391,7 +394,7 @@ pub(super) async fn a_group_that_is_made_anew_has_no_members(w: &World<'_>) {
     let first = make().await;
     store.add_member(&admin, &guest("login/eve", &["a"])).await.unwrap();
     scope_of::<Write>(w, "eve", id).await.unwrap();
-    store.remove_group(&admin, &group("a")).await.unwrap();
+    store.remove_group(&admin, &group("a"), &ObjectNames::new()).await.unwrap();
     let second = make().await;
     assert_ne!(first.number, second.number);
     let read: Scope<Read> = scope_of(w, "eve", id).await.unwrap();

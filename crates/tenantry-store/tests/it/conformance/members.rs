@@ -151,7 +151,7 @@ pub(super) async fn members_come_and_go(w: &World<'_>) {
     };
     said("member.add", r#""login/alice" → owner"#);
     said("member.role", r#""login/0": member → admin"#);
-    said("member.remove", r#""login/0""#);
+    said("member.remove", r#""login/0": admin"#);
 }
 
 pub(super) async fn one_owner_remains_whoever_races(w: &World<'_>) {

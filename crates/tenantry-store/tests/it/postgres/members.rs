@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::{Admin, Allowed, Grant, MemberRole, Read, UserName, Write};
-use tenantry_store::{GroupChange, MemberChange, NewMember, TenantChange};
+use tenantry_store::{GroupChange, MemberChange, NewMember, ObjectNames, TenantChange};
 use tenantry_types::{
     Amount, CollectionName, CollectionSpec, DatabaseName, Error, ErrorKind, ExceptionChange,
     Isolation, Page, TenantName, Term, Timestamp, WriteMode,
@@ -165,7 +165,7 @@ async fn what_a_group_gives_and_takes_counts_everywhere() {
             match taken {
                 0 => drop(one.store.change_group(&scope, &name, &reads).await.unwrap()),
                 1 => drop(one.store.change_member(&scope, &eve, &without).await.unwrap()),
-                _ => one.store.remove_group(&scope, &name).await.unwrap(),
+                _ => one.store.remove_group(&scope, &name, &ObjectNames::new()).await.unwrap(),
             }
             soon(async || write().await.is_err().then_some(())).await;
             assert_eq!(kind(write().await), Some(ErrorKind::Unauthenticated));

@@ -188,7 +188,7 @@ impl Order<'_> {
         let mut after = 0;
         while after < filled {
             let page = format!("/v1/audit?after={after}&limit={PAGE}");
-            let page = self.client.call_in(name, "GET", &page, None)?;
+            let page = self.client.call_in(Some(name), "GET", &page, None)?;
             let entries = page["entries"].as_array().ok_or_else(|| anyhow!("read the answer"))?;
             if entries.iter().any(is_it) {
                 return Ok(true);

@@ -28,6 +28,7 @@ That entries are missing at the end shows only by a hash that was noted elsewher
 
 Examples:
   tenantry audit export acme --to acme.jsonl
+      A key of the tenant needs no name.
   tenantry audit verify acme.jsonl
   tenantry audit verify acme.jsonl --head 5f0c...")]
 pub(super) struct AuditArgs {
@@ -54,8 +55,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct ExportArgs {
-    /// The tenant's name
-    name: String,
+    /// The tenant's name; by default the one whose key is given
+    name: Option<String>,
     /// The file to make
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
@@ -110,6 +111,10 @@ fn export(args: ExportArgs) -> Result<()> {
     ensure!(force || !to.exists(), "{shown} is there already: say --force");
     let folder = to.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
     with(common, |client, json| {
+        let name = match name {
+            Some(name) => name,
+            None => client.own_tenant()?.context("say which tenant: audit export NAME")?,
+        };
         let made = NamedTempFile::new_in(folder);
         let mut file = made.with_context(|| format!("make a file in {}", folder.display()))?;
         let mut output = BufWriter::new(file.as_file_mut());
@@ -117,7 +122,7 @@ fn export(args: ExportArgs) -> Result<()> {
         let mut after = Some(0);
         while let Some(from) = after {
             let path = format!("/v1/audit?after={from}&limit={PAGE}");
-            let page = client.call_in(&name, "GET", &path, None)?;
+            let page = client.call_in(Some(&name), "GET", &path, None)?;
             let entries = page.get("entries").and_then(Value::as_array);
             for entry in entries.context("read the answer")? {
                 let line = format!("{entry}\n");

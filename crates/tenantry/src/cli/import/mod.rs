@@ -4,7 +4,7 @@ mod lines;
 mod progress;
 
 use super::{
-    client::{Client, Refusal, Target, segment},
+    client::{Client, Refusal, Target, WHICH_TENANT, segment},
     output::{print, print_json, printable},
 };
 use anyhow::{Context, Result, anyhow};
@@ -110,7 +110,7 @@ impl Place {
     /// Makes the collection if it is not there.
     pub(super) fn create(&self, client: &Client, metric: Metric) -> Result<()> {
         let body = json!({ "name": self.collection, "metric": metric, "get_or_create": true });
-        let made = client.call_in(&self.tenant, "POST", &self.collections(), Some(&body));
+        let made = client.call_in(Some(&self.tenant), "POST", &self.collections(), Some(&body));
         made.context("make the collection").map(drop)
     }
 }
@@ -141,18 +141,10 @@ pub(super) fn run(args: ImportArgs) -> Result<()> {
 
 /// The tenant that is named, or the one that the key belongs to.
 fn tenant(client: &Client, named: Option<String>) -> Result<String> {
-    if let Some(name) = named {
-        return Ok(name);
+    match named {
+        Some(name) => Ok(name),
+        None => client.own_tenant()?.context(WHICH_TENANT),
     }
-    let own = client.call("GET", "/v1/tenant", None).map_err(|error| {
-        match error.downcast_ref::<Refusal>() {
-            // An operator, or a data folder, has no tenant of its own.
-            Some(refusal) if refusal.status == 400 => anyhow!("say which tenant: --tenant NAME"),
-            _ => error,
-        }
-    })?;
-    let name = own["name"].as_str().context("read the answer about the key's tenant")?;
-    Ok(name.to_owned())
 }
 
 fn open(path: &Path) -> Result<(Box<dyn Read>, Option<u64>)> {

@@ -65,7 +65,7 @@ impl Demonstration {
         place.create(client, Metric::Cosine)?;
         let records: Vec<Value> = self.texts_of(tenant).map(record).collect();
         let body = json!({ "records": records });
-        client.call_in(&tenant.name, "POST", &place.upsert_path(), Some(&body))?;
+        client.call_in(Some(&tenant.name), "POST", &place.upsert_path(), Some(&body))?;
         Ok(records.len())
     }
 
@@ -111,7 +111,7 @@ fn record(text: &Text) -> Value {
 
 fn ask(client: &Client, tenant: &str, question: &Text) -> Result<Value> {
     let body = json!({ "vectors": [question.vector], "k": HITS, "include": ["document"] });
-    client.call_in(tenant, "POST", &place(tenant).query_path(), Some(&body))
+    client.call_in(Some(tenant), "POST", &place(tenant).query_path(), Some(&body))
 }
 
 fn search(client: &Client, tenant: &Tenant, question: &Text) -> Result<Vec<Found>> {

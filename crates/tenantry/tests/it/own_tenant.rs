@@ -1,0 +1,59 @@
+//! Commands with a key of a tenant, which says itself whose it is.
+
+use crate::program::{Folder, done, run};
+
+#[test]
+fn a_tenants_key_needs_no_name_of_the_tenant_in_any_command() {
+    let folder = Folder::new();
+    let path = folder.path();
+    for name in ["acme", "other"] {
+        done(&["tenant", "create", name, "--data-dir", &path]);
+    }
+    let key = ["key", "create", "--tenant", "acme", "--role", "admin", "--data-dir", &path];
+    let key = done(&key);
+    let file = folder.temporary.path().join("log.jsonl").display().to_string();
+    let commands: [(&[&str], &str); 14] = [
+        (&["key", "create", "--role", "read", "--label", "second"], "tnt_"),
+        (&["key", "list"], "second"),
+        (&["group", "add", "g", "--read-all", "default_database"], "default_database"),
+        (&["group", "list"], "default_database"),
+        (&["group", "show", "g"], "default_database"),
+        (&["group", "update", "g", "--no-grants"], "GROUP"),
+        (&["member", "add", "login/eve", "--role", "guest", "--group", "g"], "login/eve"),
+        (&["member", "list", "--group", "g"], "login/eve"),
+        (&["member", "show", "login/eve"], "guest"),
+        (&["member", "update", "login/eve", "--suspend"], "suspended"),
+        (&["member", "remove", "login/eve"], "removed member login/eve"),
+        (&["group", "remove", "g"], "removed group g"),
+        (&["audit", "export", "--to", &file], " entries to "),
+        (&["bill", "2020-01"], "total"),
+    ];
+    let server = folder.serve(&[]);
+    let at = |to: &[&str], command: &[&str]| run(&[command, to].concat());
+    let operator = ["--server", &server.url, "--key", &folder.key];
+    for (command, _) in commands {
+        let (code, _, err) = at(&operator, command);
+        assert!(code == 1 && err.contains("say which tenant: "), "{command:?}: {err}");
+    }
+    let own = ["--server", &server.url, "--key", key.trim()];
+    for (command, says) in commands {
+        let (code, out, err) = at(&own, command);
+        assert!(code == 0 && out.contains(says), "{command:?}: {out}{err}");
+    }
+    let (code, out, err) = at(&own, &["usage", "--every", "hour"]);
+    assert!(code == 0 && out.contains("REQUESTS"), "{out}{err}");
+    // For an operator it is still that of all.
+    let (code, out, err) = at(&operator, &["usage", "--json"]);
+    assert!(code == 0 && out.starts_with('['), "{out}{err}");
+    let (code, out, err) = at(&operator, &["key", "list", "--tenant", "other"]);
+    assert!(code == 0 && !out.contains("second"), "{out}{err}");
+    assert!(done(&["audit", "verify", &file]).contains("unbroken"));
+    // What is made without a tenant's name is never the operator's.
+    let (_, listed, _) = at(&operator, &["key", "list", "--operator"]);
+    assert!(!listed.contains("second"), "{listed}");
+    server.stop();
+    for (command, _) in commands {
+        let (code, _, err) = at(&["--data-dir", &path], command);
+        assert!(code == 1 && err.contains("say which tenant: "), "{command:?}: {err}");
+    }
+}
