@@ -15,12 +15,12 @@ use tenantry_store::{
 };
 use tenantry_types::{ErrorKind, Isolation, Location, Selector, TenantSpec};
 
-fn prefix(text: &str) -> Option<PlacePrefix> {
-    Some(PlacePrefix::parse(text).expect("a prefix"))
+fn prefix(text: &str) -> PlacePrefix {
+    PlacePrefix::parse(text).expect("a prefix")
 }
 
 async fn site(text: &str) -> Site {
-    Site::with_prefix(superuser(), prefix(text)).await
+    Site::with_prefix(superuser(), Some(prefix(text))).await
 }
 
 /// What there is of tenants on the server that is this setup's, sorted: what each is, and its name.
@@ -113,7 +113,7 @@ async fn two_installations_on_one_server_have_their_own_prefixes() {
     for ((site, text), (node, tenants)) in sites.iter().zip(&nodes) {
         let what = Setup {
             names: site.names.clone(),
-            place_prefix: prefix("other_"),
+            place_prefix: Some(prefix("other_")),
             reset_passwords: false,
         };
         let why = setup(&site.superuser, &what, &SystemEntropy).await.expect_err("refused");
