@@ -73,10 +73,11 @@ impl Shared {
         Ok(self.place_in(&*self.located(placement).await?, placement))
     }
 
-    /// Where they are in their database. A place's name is a keyed hash of the tenant's number and
-    /// of that of its stay, so that it says nothing to those who see the names of others.
+    /// Where they are in their database, which was looked at. A place's name is a keyed hash of the
+    /// tenant's number and of that of its stay, so that it says nothing to those who see the names of
+    /// others.
     pub(super) fn place_in(&self, located: &Located, placement: Placement) -> Place {
-        let name = || self.name_of(placement);
+        let name = || self.name_of(located, placement);
         let root = &located.root;
         let (name, database) = match (placement.isolation, placement.location) {
             // In a database that it carries, a tenant is alone in the shared tables.
@@ -92,12 +93,13 @@ impl Shared {
         Place::new(target, Schema::from(&name), Some(name.as_str().into()))
     }
 
-    fn name_of(&self, placement: Placement) -> PlaceName {
+    fn name_of(&self, located: &Located, placement: Placement) -> PlaceName {
         let mut what = placement.tenant.get().to_be_bytes().to_vec();
         if placement.stay > 0 {
             what.extend_from_slice(&placement.stay.to_be_bytes());
         }
-        PlaceName::of_hash(blake3::keyed_hash(&self.naming(), &what).as_bytes())
+        let hash = blake3::keyed_hash(&self.naming(), &what);
+        PlaceName::of_hash(&located.prefix(), hash.as_bytes())
     }
 
     /// Refuses a database of a tenant's own whose walls do not stand.
@@ -110,7 +112,7 @@ impl Shared {
         let database = self.place_in(&located, placement).target.database;
         let look = async {
             let client = located.enter(&database).await.map_err(out_of_reach)?;
-            check_own(&client).await
+            check_own(&client, &located.prefix()).await
         };
         within(LOOK, "look at a tenant's database", Box::pin(look)).await
     }
@@ -153,7 +155,7 @@ impl Shared {
             return Ok(());
         }
         let located = self.located(placement).await?;
-        let name = quoted(self.name_of(placement).as_str())?;
+        let name = quoted(self.name_of(&located, placement).as_str())?;
         let database = self.place_in(&located, placement).target.database;
         let survey = async {
             let client = located.provisioner()?.enter(&database).await?;
@@ -174,7 +176,7 @@ impl Shared {
         }
         self.is_named_here(placement).await?;
         let by = located.provisioner()?;
-        let (name, tenant) = (self.name_of(placement), placement.tenant);
+        let (name, tenant) = (self.name_of(&located, placement), placement.tenant);
         let make = async {
             match placement.isolation {
                 Isolation::Shared => Ok(()),
@@ -214,7 +216,7 @@ impl Shared {
     ) -> Result<()> {
         self.is_named_here(placement).await?;
         let located = self.located(placement).await?;
-        let (name, tenant) = (self.name_of(placement), placement.tenant);
+        let (name, tenant) = (self.name_of(&located, placement), placement.tenant);
         match placement.isolation {
             // At home its rows go with those of the root.
             Isolation::Shared if placement.location == Location::Home => Ok(()),

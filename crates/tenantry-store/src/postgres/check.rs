@@ -5,13 +5,12 @@
 //! are internal ones: their texts name roles and settings and are for the operator alone.
 
 use super::{
-    admin::failed,
-    installed::COLUMNS,
+    installed::{COLUMNS, first, place_prefix},
     migrate::{VERSION, tables_of},
-    names::{PLACE_PATTERN, ROOT_SCHEMA, TABLES, pgvector_refusal, server_refusal},
+    names::{PlacePrefix, ROOT_SCHEMA, TABLES, pgvector_refusal, server_refusal},
 };
 use tenantry_types::{Error, Result};
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
 /// The one policy of a shared table, as the server shows it.
 const POLICY: &str = "(tenant = (current_setting('tenantry.tenant'::text))::bigint)";
@@ -191,19 +190,22 @@ const CHECKS: &[Check] = &[
 ];
 
 /// Looks at the installation's database with a connection of the role that serves; fails with
-/// the first thing that is wrong.
-pub(crate) async fn check_root(client: &Client) -> Result<()> {
-    check(client, Where::Root).await
+/// the first thing that is wrong. What stands before the names of places there.
+pub(crate) async fn check_root(client: &Client) -> Result<PlacePrefix> {
+    let prefix = place_prefix(client).await?;
+    check(client, Where::Root, prefix.as_ref()).await?;
+    // Without it the version was refused.
+    prefix.ok_or_else(|| Error::internal("the installation's row cannot be read"))
 }
 
 /// Looks at a tenant's own database in the same way, before its first use.
-pub(crate) async fn check_own(client: &Client) -> Result<()> {
-    check(client, Where::Any).await
+pub(crate) async fn check_own(client: &Client, prefix: &PlacePrefix) -> Result<()> {
+    check(client, Where::Any, Some(prefix)).await
 }
 
-async fn check(client: &Client, of: Where) -> Result<()> {
+async fn check(client: &Client, of: Where, prefix: Option<&PlacePrefix>) -> Result<()> {
     let seen = Seen::ask(client).await?;
-    match problem(client, of, &seen).await? {
+    match problem(client, of, prefix, &seen).await? {
         None => Ok(()),
         Some(why) => {
             Err(Error::internal(format!("the database {} is refused: {why}", seen.database)))
@@ -211,13 +213,21 @@ async fn check(client: &Client, of: Where) -> Result<()> {
     }
 }
 
-/// The first thing that is wrong: causes stand before what follows from them.
-async fn problem(client: &Client, of: Where, seen: &Seen) -> Result<Option<String>> {
+/// The first thing that is wrong: causes stand before what follows from them. Where it is not known
+/// what places are called, that is wrong too, and what is said of places is left out.
+async fn problem(
+    client: &Client,
+    of: Where,
+    prefix: Option<&PlacePrefix>,
+    seen: &Seen,
+) -> Result<Option<String>> {
     if let Some(why) = seen.problem() {
         return Ok(Some(why));
     }
+    let pattern = prefix.map(PlacePrefix::pattern);
     for check in CHECKS.iter().filter(|check| check.of == Where::Any || check.of == of) {
-        if let Some(found) = first(client, &check.statement()).await? {
+        let Some(sql) = check.statement(pattern.as_deref()) else { continue };
+        if let Some(found) = first(client, &sql).await? {
             return Ok(Some(check.message(&found, seen)));
         }
     }
@@ -320,20 +330,24 @@ fn version_refusal(version: u32) -> Option<String> {
 }
 
 impl Check {
-    fn statement(&self) -> String {
+    /// `place` is what names of places look like; `None` without it if it is about them.
+    fn statement(&self, place: Option<&str>) -> Option<String> {
+        if place.is_none() && self.sql.contains("{place}") {
+            return None;
+        }
         let tables = TABLES.map(|table| format!("'{table}'")).join(", ");
         let columns: Vec<_> = COLUMNS
             .iter()
             .flat_map(|(table, all)| all.iter().map(move |one| format!("('{table}', '{one}')")))
             .collect();
         let policy = format!("'{}'", POLICY.replace('\'', "''"));
-        format!("{PRELUDE}{}", self.sql)
+        let sql = format!("{PRELUDE}{}", self.sql)
             .replace("{schema}", ROOT_SCHEMA)
-            .replace("{place}", PLACE_PATTERN)
+            .replace("{place}", place.unwrap_or_default())
             .replace("{tables}", &tables)
             .replace("{columns}", &columns.join(", "))
-            .replace("{policy}", &policy)
-            + " LIMIT 1"
+            .replace("{policy}", &policy);
+        Some(sql + " LIMIT 1")
     }
 
     fn message(&self, found: &str, seen: &Seen) -> String {
@@ -379,15 +393,6 @@ impl Seen {
             None => Some("pgvector is not in it: run `tenantry postgres setup`".to_owned()),
         })
     }
-}
-
-/// The first column of the first row.
-async fn first(client: &Client, sql: &str) -> Result<Option<String>> {
-    let messages = client.simple_query(sql).await.map_err(failed("check what the role may do"))?;
-    Ok(messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-        _ => None,
-    }))
 }
 
 #[cfg(test)]

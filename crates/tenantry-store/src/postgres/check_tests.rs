@@ -168,21 +168,72 @@ async fn a_tenants_own_database_is_looked_at_too() {
         .unwrap();
         let service = with_database(&made.database_url, place.as_str()).unwrap();
         let service = connect(&service).await.unwrap();
-        check_own(&service).await.unwrap();
+        check_own(&service, &stand.prefix).await.unwrap();
         let superuser = stand.superuser(place.as_str()).await;
         superuser
             .batch_execute(&format!("GRANT CONNECT ON DATABASE {place} TO PUBLIC"))
             .await
             .unwrap();
-        let error = check_own(&service).await.unwrap_err();
+        let error = check_own(&service, &stand.prefix).await.unwrap_err();
         assert!(error.to_string().contains("open to the public"), "{error}");
         superuser
             .batch_execute(&format!("REVOKE CONNECT ON DATABASE {place} FROM PUBLIC"))
             .await
             .unwrap();
         superuser.batch_execute("DROP EXTENSION vector CASCADE").await.unwrap();
-        let error = check_own(&service).await.unwrap_err();
+        let error = check_own(&service, &stand.prefix).await.unwrap_err();
         assert!(error.to_string().contains("pgvector is not in it"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_is_called_like_a_place_of_another_prefix_is_no_place() {
+    Stand::with(async |plain| {
+        let stand = Stand { prefix: PlacePrefix::parse("shop_").unwrap(), ..plain.clone() };
+        let made = stand.set_up().await;
+        let mut admin = connect(&made.database_admin_url).await.unwrap();
+        let whose = (TenantId::new(7), async || Ok(()));
+        make_schema(&mut admin, &stand.names, &stand.place(7), whose).await.unwrap();
+        let service = connect(&made.database_url).await.unwrap();
+        assert_eq!(check_root(&service).await.unwrap(), stand.prefix);
+        check_own(&service, &stand.prefix).await.unwrap();
+        let why = check_own(&service, &plain.prefix).await.unwrap_err();
+        assert!(why.to_string().contains(&format!("member of {}", stand.place(7))), "{why}");
+        let whose = (TenantId::new(8), async || Ok(()));
+        make_schema(&mut admin, &plain.names, &plain.place(8), whose).await.unwrap();
+        let why = check_root(&service).await.unwrap_err();
+        assert!(why.to_string().contains(&format!("member of {}", plain.place(8))), "{why}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_it_is_not_known_what_places_are_called_nothing_is_served() {
+    Stand::with(async |plain| {
+        let stand = Stand { prefix: PlacePrefix::parse("shop_").unwrap(), ..plain };
+        let made = stand.set_up().await;
+        let mut admin = connect(&made.database_admin_url).await.unwrap();
+        let whose = (TenantId::new(7), async || Ok(()));
+        make_schema(&mut admin, &stand.names, &stand.place(7), whose).await.unwrap();
+        let superuser = stand.superuser(stand.names.database()).await;
+        let service = connect(&made.database_url).await.unwrap();
+        for (spoil, says) in [
+            ("UPDATE tenantry.installation SET place_prefix = 'x''; --'", "the prefix"),
+            ("ALTER TABLE tenantry.installation DROP place_prefix", "the prefix"),
+            ("DELETE FROM tenantry.installation", "version 0"),
+            (
+                "ALTER TABLE tenantry.installation RENAME TO o; \
+                 CREATE VIEW tenantry.installation AS SELECT true AS one, 2001 AS version, 1 AS epoch; \
+                 DROP TABLE tenantry.o; GRANT SELECT ON tenantry.installation TO PUBLIC",
+                "cannot be read",
+            ),
+            ("DROP VIEW tenantry.installation", "installation is missing"),
+        ] {
+            superuser.batch_execute(spoil).await.unwrap();
+            let why = check_root(&service).await.expect_err(spoil).to_string();
+            assert!(why.contains(says) && !why.contains("REVOKE"), "{spoil}: {why}");
+        }
     })
     .await;
 }

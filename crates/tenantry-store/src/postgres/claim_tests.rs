@@ -272,7 +272,7 @@ async fn a_database_is_taken_for_a_tenant_that_lives_only() {
         assert_eq!(look(&mut there, Some(&claim)).await.unwrap(), Owner::Nobody);
         let lives = "INSERT INTO tenantry.catalog VALUES (1, 16, '', 'x')";
         root.batch_execute(lives).await.unwrap();
-        let row = shared.look_at(&located, &claim, true).await.unwrap();
+        let (row, _) = shared.look_at(&located, &claim, true).await.unwrap();
         assert_eq!(look(&mut there, Some(&claim)).await.unwrap(), Owner::Us(row));
         node.close();
     })

@@ -5,6 +5,7 @@ use super::{
     claim::{self, Claim, Nonce, Of, Owner},
     cluster::Shared,
     locations::Located,
+    names::PlacePrefix,
     root::{Elsewhere, Root},
     statement::{Statement, Step},
     submit::commit_steps,
@@ -25,14 +26,14 @@ const KEEP: &str = "WITH made AS (INSERT INTO {schema}.catalog (tenant, family, 
      VALUES (0, $1, $2, $3) RETURNING 1) SELECT count(*) FROM made";
 
 impl Shared {
-    /// Looks at a database and finds the row that makes it ours. One that is nobody's yet becomes
-    /// ours if it may.
+    /// Looks at a database and finds the row that makes it ours, and what stands before the names of
+    /// places there. One that is nobody's yet becomes ours if it may.
     pub(super) async fn look_at(
         self: &Arc<Self>,
         located: &Located,
         claim: &Claim,
         may_claim: bool,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<(Vec<u8>, PlacePrefix)> {
         self.is_at_home().await?;
         let may_be = |owner: &Owner| match owner {
             Owner::Us(_) => Ok(()),
@@ -40,7 +41,7 @@ impl Shared {
             Owner::Nobody => Err(is_another(located)),
             Owner::Installation | Owner::Others => Err(claim::is_others(&located.what())),
         };
-        let (mut client, owner) = Box::pin(located.check(claim, may_be)).await?;
+        let (mut client, owner, prefix) = Box::pin(located.check(claim, may_be)).await?;
         let take = async {
             match (claim.of(), owner) {
                 (Of::Location(name, _), _) => {
@@ -54,7 +55,8 @@ impl Shared {
                 }
             }
         };
-        within(LOOK, "see whose a database is", Box::pin(take)).await
+        let row = within(LOOK, "see whose a database is", Box::pin(take)).await?;
+        Ok((row, prefix))
     }
 
     /// The same for a location, whose nonce the root must have, or gets.

@@ -4,10 +4,11 @@
 use super::{
     admin::failed,
     config::PostgresConfig,
-    names::{ROOT_SCHEMA, VECTOR_SCHEMA},
+    migrate::is_prefixed,
+    names::{PlacePrefix, ROOT_SCHEMA, VECTOR_SCHEMA},
 };
 use tenantry_types::{Error, ErrorKind, Result};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// Columns of the root's tables that every version has.
 pub(super) const COLUMNS: &[(&str, &[&str])] = &[
@@ -63,6 +64,45 @@ pub(super) async fn check_whole(client: &Client) -> Result<()> {
     )))
 }
 
+/// What stands before the names of the places that are made through this database. `None` if it has
+/// no installation's row that this role may read.
+pub(super) async fn place_prefix(client: &Client) -> Result<Option<PlacePrefix>> {
+    let may = format!(
+        "SELECT 'yes' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = '{ROOT_SCHEMA}' AND c.relname = 'installation' AND c.relkind = 'r' \
+         AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')"
+    );
+    if first(client, &may).await?.is_none() {
+        return Ok(None);
+    }
+    // The column is there only if a prefix was asked for.
+    let sql = format!(
+        "SELECT concat_ws('|', i.version, to_jsonb(i) ->> 'place_prefix') \
+         FROM {ROOT_SCHEMA}.installation i"
+    );
+    let Some(row) = first(client, &sql).await? else { return Ok(None) };
+    let (version, prefix) = row.split_once('|').map_or((&*row, None), |(v, p)| (v, Some(p)));
+    let is_gone = || {
+        let message = "the database is damaged: the prefix of tenants' places is gone from \
+                       tenantry.installation: restore a backup";
+        Error::corrupt(message)
+    };
+    match prefix {
+        Some(text) => PlacePrefix::parse(text).map(Some).map_err(|_| is_gone()),
+        None if version.parse().is_ok_and(is_prefixed) => Err(is_gone()),
+        None => Ok(Some(PlacePrefix::default())),
+    }
+}
+
+/// The first column of the first row, by a simple statement, which works through a pooler too.
+pub(super) async fn first(client: &Client, sql: &str) -> Result<Option<String>> {
+    let messages = client.simple_query(sql).await.map_err(failed("look at the installation"))?;
+    Ok(messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }))
+}
+
 /// Says it in the log if this node alone may want more connections than the server lets its role
 /// have. Others want some too, so that a node without this line may still meet the limit.
 pub(super) async fn look_at_room(client: &Client, config: &PostgresConfig) -> Result<()> {
@@ -88,13 +128,7 @@ async fn room(client: &Client) -> Result<i32> {
                nullif(r.rolconnlimit, -1), nullif(d.datconnlimit, -1)) \
                FROM pg_roles r, pg_database d \
                WHERE r.rolname = session_user AND d.datname = current_database()";
-    // A simple one, so that it works through a pooler too.
-    let rows =
-        client.simple_query(sql).await.map_err(failed("ask for its limit of connections"))?;
-    let number = rows.iter().find_map(|message| match message {
-        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-        _ => None,
-    });
+    let number = first(client, sql).await?.and_then(|text| text.parse().ok());
     number.ok_or_else(|| Error::internal("PostgreSQL does not say its limit of connections"))
 }
 

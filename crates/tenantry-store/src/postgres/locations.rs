@@ -11,6 +11,7 @@ use super::{
     claim::{Claim, Owner},
     cluster::{Place, Shared},
     config::DatabasesConfig,
+    names::PlacePrefix,
     opening::Ways,
     target::{Server, Target},
 };
@@ -46,6 +47,8 @@ pub(super) struct Located {
     pub(super) root: Place,
     /// Who makes and removes places apart there.
     pub(super) provisioner: Option<Provisioner>,
+    /// What stands before the names of places there. It is known once it was looked at.
+    prefix: Mutex<PlacePrefix>,
     ways: Ways,
     /// Any other one was looked at and is ours if its server has a claim.
     is_home: bool,
@@ -60,13 +63,18 @@ impl Located {
         let database = ways.service.url().database().into();
         let root = Place::root(Target { server, database })?;
         let provisioner = ways.admin.clone().map(Provisioner::new).transpose()?;
-        let (is_home, refused) = Default::default();
-        Ok(Self { root, provisioner, ways, is_home, refused })
+        let (prefix, is_home, refused) = Default::default();
+        Ok(Self { root, provisioner, prefix, ways, is_home, refused })
     }
 
     /// The installation's own, which was looked at already.
-    pub(super) fn home(ways: Ways) -> Result<Self> {
-        Ok(Self { is_home: true, ..Self::new(ways, 1)? })
+    pub(super) fn home(ways: Ways, prefix: PlacePrefix) -> Result<Self> {
+        Ok(Self { is_home: true, prefix: Mutex::new(prefix), ..Self::new(ways, 1)? })
+    }
+
+    /// What stands before the names of places there, for whoever has found it open.
+    pub(super) fn prefix(&self) -> PlacePrefix {
+        self.prefix.lock().clone()
     }
 
     /// How tenants can be made in it.
@@ -83,8 +91,9 @@ impl Located {
         self.is_home || self.root.target.server.claim().is_some()
     }
 
-    /// Looks at it, unless it was done; the row of its claim is what is found.
-    async fn open(&self, look: impl Future<Output = Result<Vec<u8>>>) -> Result<()> {
+    /// Looks at it, unless it was done; the row of its claim, and the prefix of places, are what is
+    /// found.
+    async fn open(&self, look: impl Future<Output = Result<(Vec<u8>, PlacePrefix)>>) -> Result<()> {
         if self.is_open() {
             return Ok(());
         }
@@ -100,7 +109,9 @@ impl Located {
         }
         let outcome = look.await;
         *refused = outcome.as_ref().err().map(|why| (Instant::now(), why.to_string()));
-        self.root.target.server.set_claim(Some(outcome?.into()));
+        let (row, prefix) = outcome?;
+        *self.prefix.lock() = prefix;
+        self.root.target.server.set_claim(Some(row.into()));
         Ok(())
     }
 
@@ -109,7 +120,7 @@ impl Located {
         &self,
         claim: &Claim,
         may_be: impl FnOnce(&Owner) -> Result<()>,
-    ) -> Result<(Session, Owner)> {
+    ) -> Result<(Session, Owner, PlacePrefix)> {
         self.ways.check(Some(claim), may_be).await
     }
 

@@ -7,8 +7,8 @@
 
 use super::{
     admin::{Work, enter, failed, lock_work},
-    installed::check_owner,
-    names::{Names, PLACE_PATTERN, PlaceName, ROOT_SCHEMA, VECTOR_SCHEMA, quoted},
+    installed::{check_owner, place_prefix},
+    names::{Names, PlaceName, PlacePrefix, ROOT_SCHEMA, VECTOR_SCHEMA, quoted},
     url::{Cluster, DatabaseUrl},
 };
 use tenantry_auth::TenantId;
@@ -49,6 +49,9 @@ const MOVED: u32 = 1_000;
 /// 2: programs that do not know of them would not hold to the ones and go on with version 1 of the
 /// others.
 const BOUND: u32 = 2 * MOVED;
+/// What is added besides to the version of a root whose places have names with a prefix: programs that do
+/// not know of it would look for tenants where they are not.
+const PREFIXED: u32 = 2 * BOUND;
 
 /// What a stored version says of the tables. If the installation has something that only newer programs
 /// know, it is a version that only they know.
@@ -58,12 +61,18 @@ pub(super) fn tables_of(stored: u32) -> u32 {
 
 /// True unless the installation has something that only newer programs know, beside the tables.
 pub(super) fn is_known(stored: u32) -> bool {
-    stored < 2 * BOUND
+    stored < 2 * PREFIXED
 }
 
 /// True if logs may be of version 2: older programs refuse the root.
 pub(super) fn is_bound(stored: u32) -> bool {
-    is_known(stored) && stored >= BOUND
+    is_known(stored) && stored % PREFIXED >= BOUND
+}
+
+/// True if names of places have a prefix, which stands beside the version: older programs refuse the
+/// root.
+pub(super) fn is_prefixed(stored: u32) -> bool {
+    is_known(stored) && stored >= PREFIXED
 }
 
 /// Says in the root that tenants are moved. The client is the admin's, in the installation's database.
@@ -79,7 +88,8 @@ pub(super) async fn mark_moved(client: &Client) -> Result<()> {
 /// from then on. The client is the admin's, in the installation's database.
 async fn mark_bound(client: &impl GenericClient) -> Result<()> {
     let sql = format!(
-        "UPDATE {ROOT_SCHEMA}.installation SET version = version + {BOUND} WHERE version < {BOUND}"
+        "UPDATE {ROOT_SCHEMA}.installation SET version = version + {BOUND} \
+         WHERE version % {PREFIXED} < {BOUND}"
     );
     run(client, &sql, "note that logs may be of version 2").await
 }
@@ -116,12 +126,14 @@ pub async fn migrate(admin_url: &str, mut progress: impl FnMut(Progress)) -> Res
     let mut client = enter(&way).await?;
     check_owner(&client).await?;
     migrate_root(&mut client).await?;
+    let prefix = place_prefix(&client).await?;
+    let prefix = prefix.ok_or_else(|| Error::corrupt("the installation's row is gone"))?;
     let sql = "SELECT nspname FROM pg_namespace \
                WHERE nspname ~ $1 AND pg_get_userbyid(nspowner) = $2";
     let row = client.query_one("SELECT current_user::text", &[]).await;
     let admin: String = row.map_err(failed("ask which role this is"))?.get(0);
-    let schemas = places(&client, sql, &admin).await?;
-    let databases = place_databases(&client, &admin).await?;
+    let schemas = places(&client, sql, &prefix, &admin).await?;
+    let databases = place_databases(&client, &prefix, &admin).await?;
     let of = schemas.len() + databases.len();
     let mut tell = |done| progress(Progress { done, of });
     let mut changed = migrate_schemas(&mut client, &schemas, VECTOR_SCHEMA, &mut tell).await?;
@@ -137,34 +149,66 @@ pub async fn migrate(admin_url: &str, mut progress: impl FnMut(Progress)) -> Res
 }
 
 /// The databases of tenants that an admin role owns, without those that are being removed.
-pub(crate) async fn place_databases(client: &Client, admin: &str) -> Result<Vec<PlaceName>> {
+pub(crate) async fn place_databases(
+    client: &Client,
+    prefix: &PlacePrefix,
+    admin: &str,
+) -> Result<Vec<PlaceName>> {
     let sql = "SELECT datname FROM pg_database WHERE datname ~ $1 AND datallowconn \
                AND datconnlimit <> -2 AND pg_get_userbyid(datdba) = $2";
-    places(client, sql, admin).await
+    places(client, sql, prefix, admin).await
 }
 
-async fn places(client: &Client, sql: &str, admin: &str) -> Result<Vec<PlaceName>> {
-    let rows = client.query(&format!("{sql} ORDER BY 1"), &[&PLACE_PATTERN, &admin]).await;
+async fn places(
+    client: &Client,
+    sql: &str,
+    prefix: &PlacePrefix,
+    admin: &str,
+) -> Result<Vec<PlaceName>> {
+    let rows = client.query(&format!("{sql} ORDER BY 1"), &[&prefix.pattern(), &admin]).await;
     let rows = rows.map_err(failed("list the places of tenants"))?;
-    Ok(rows.iter().filter_map(|row| PlaceName::parse(row.get(0))).collect())
+    Ok(rows.iter().filter_map(|row| PlaceName::parse(prefix, row.get(0))).collect())
 }
 
 /// Brings the root to the newest version. The client is the admin's, in the installation's
 /// database, whose name is that of the installation. Programs of before may serve it.
 pub(crate) async fn migrate_root(client: &mut Client) -> Result<()> {
-    migrate_root_by(client, MIGRATIONS).await.map(drop)
+    migrate_root_by(client, MIGRATIONS, &PlacePrefix::default()).await.map(drop)
 }
 
-/// The same for a database that may be new, which nobody serves yet: older programs are kept out.
-pub(crate) async fn make_root(client: &mut Client) -> Result<()> {
-    if migrate_root_by(client, MIGRATIONS).await? == 0 {
+/// The same for a database that may be new, which nobody serves yet: older programs are kept out, and
+/// names of places get this prefix.
+pub(crate) async fn make_root(client: &mut Client, prefix: &PlacePrefix) -> Result<()> {
+    if migrate_root_by(client, MIGRATIONS, prefix).await? == 0 {
         mark_bound(&*client).await?;
     }
-    Ok(())
+    match place_prefix(client).await? {
+        // A node with the admin's URL may have made it a moment ago.
+        Some(found) if found != *prefix => Err(is_fixed(&found)),
+        _ => Ok(()),
+    }
 }
 
-/// Returns the version that it had; 0 is none.
-async fn migrate_root_by(client: &mut Client, all: &[Migration]) -> Result<u32> {
+/// What is said to whoever asks for another prefix than there is.
+pub(super) fn is_fixed(found: &PlacePrefix) -> Error {
+    let has = match found.as_str() {
+        "" => "no prefix".to_owned(),
+        text => format!("the prefix {text}"),
+    };
+    let message = format!(
+        "names of tenants' places have {has} here, which was said when the database was set up \
+         first and cannot be changed: tenants would not be found. Leave --place-prefix out; a \
+         database with another prefix can be set up beside it as a location, by another --name"
+    );
+    Error::new(ErrorKind::Conflict, message)
+}
+
+/// Returns the version that it had; 0 is none. Only a new one gets the prefix.
+async fn migrate_root_by(
+    client: &mut Client,
+    all: &[Migration],
+    prefix: &PlacePrefix,
+) -> Result<u32> {
     let row = client.query_one("SELECT current_database()::text", &[]).await;
     let names = Names::parse(row.map_err(failed("ask which database this is"))?.get(0))?;
     let service = names.service();
@@ -185,8 +229,23 @@ async fn migrate_root_by(client: &mut Client, all: &[Migration]) -> Result<u32> 
         );
         run(&transaction, &set, "note the version of the root").await?;
     }
+    if version == 0 && !prefix.is_none() {
+        keep_prefix(&transaction, prefix).await?;
+    }
     commit(transaction, "change the root").await?;
     Ok(version)
+}
+
+/// Keeps what stands before the names of places. Without one there is no column for it, so that tables
+/// are as they were.
+async fn keep_prefix(client: &impl GenericClient, prefix: &PlacePrefix) -> Result<()> {
+    let add = format!("ALTER TABLE {ROOT_SCHEMA}.installation ADD COLUMN place_prefix text");
+    run(client, &add, "make room for the prefix of places").await?;
+    let keep = format!(
+        "UPDATE {ROOT_SCHEMA}.installation SET place_prefix = $1, version = version + {PREFIXED}"
+    );
+    let kept = client.execute(&keep, &[&prefix.as_str()]).await;
+    kept.map(drop).map_err(failed("keep the prefix of places"))
 }
 
 /// The version of the root's tables; 0 if there is none.

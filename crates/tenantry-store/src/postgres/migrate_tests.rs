@@ -71,10 +71,13 @@ async fn the_root_is_migrated_once_by_many_and_wholly_or_not_at_all() {
         let made = stand.set_up().await;
         let mut one = connect(&made.database_admin_url).await.unwrap();
         let mut other = connect(&made.database_admin_url).await.unwrap();
-        assert!(migrate_root_by(&mut one, BROKEN).await.is_err());
+        let none = PlacePrefix::default();
+        assert!(migrate_root_by(&mut one, BROKEN, &none).await.is_err());
         assert_eq!(root_version(&*one).await.unwrap(), 1);
-        let both =
-            tokio::join!(migrate_root_by(&mut one, LATER), migrate_root_by(&mut other, LATER));
+        let both = tokio::join!(
+            migrate_root_by(&mut one, LATER, &none),
+            migrate_root_by(&mut other, LATER, &none)
+        );
         assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
         assert_eq!(root_version(&*one).await.unwrap(), 2);
         assert_eq!(migrate_root(&mut one).await.unwrap_err().kind(), ErrorKind::Unsupported);
@@ -147,19 +150,23 @@ async fn a_version_of_another_type_is_refused() {
 
 #[test]
 fn a_stored_version_says_its_tables_and_what_else_there_is() {
-    for (stored, tables, moved_known, bound) in [
-        (0, 0, true, false),
-        (1, 1, true, false),
-        (1_001, 1, true, false),
-        (2_001, 1, true, true),
-        (3_001, 1, true, true),
+    for (stored, tables, known, bound, prefixed) in [
+        (0, 0, true, false, false),
+        (1, 1, true, false, false),
+        (1_001, 1, true, false, false),
+        (2_001, 1, true, true, false),
+        (3_001, 1, true, true, false),
+        (4_001, 1, true, false, true),
+        (6_001, 1, true, true, true),
+        (7_002, 2, true, true, true),
         // What later programs may say.
-        (4_001, 4_001, false, false),
-        (7_001, 7_001, false, false),
+        (8_001, 8_001, false, false, false),
+        (15_001, 15_001, false, false, false),
     ] {
         assert_eq!(tables_of(stored), tables, "{stored}");
-        assert_eq!(is_known(stored), moved_known, "{stored}");
+        assert_eq!(is_known(stored), known, "{stored}");
         assert_eq!(is_bound(stored), bound, "{stored}");
+        assert_eq!(is_prefixed(stored), prefixed, "{stored}");
     }
 }
 
@@ -190,16 +197,52 @@ async fn marks_are_set_once_each_and_stay_when_tables_change() {
             mark_moved(&admin).await.unwrap();
             assert_eq!(stored(&admin).await, 3_001);
         }
-        migrate_root_by(&mut admin, LATER).await.unwrap();
+        migrate_root_by(&mut admin, LATER, &PlacePrefix::default()).await.unwrap();
         assert_eq!(stored(&admin).await, 3_002);
         // Serving with the admin's URL is no migration: nodes of before may serve beside.
         set(&admin, 1).await;
         migrate_root(&mut admin).await.unwrap();
         assert_eq!(stored(&admin).await, 1);
         // What a later program has said is not touched.
-        set(&admin, 4_001).await;
+        set(&admin, 8_001).await;
         assert_eq!(migrate(url, |_| {}).await.unwrap_err().kind(), ErrorKind::Unsupported);
-        assert_eq!(stored(&admin).await, 4_001);
+        assert_eq!(stored(&admin).await, 8_001);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mark_of_a_prefix_stays_beside_the_others_and_its_places_alone_are_migrated() {
+    Stand::with(async |plain| {
+        let stand = Stand { prefix: PlacePrefix::parse("shop_").unwrap(), ..plain.clone() };
+        let made = stand.set_up().await;
+        let url = &made.database_admin_url;
+        let mut admin = connect(url).await.unwrap();
+        assert_eq!(stored(&admin).await, 6_001);
+        for (of, tenant) in [(&stand, 1), (&plain, 2)] {
+            let (place, whose) = (of.place(tenant), (TenantId::new(tenant), async || Ok(())));
+            make_schema(&mut admin, &of.names, &place, whose).await.unwrap();
+        }
+        let place = stand.place(3);
+        let whose = (TenantId::new(3), async || Ok(()));
+        make_database(&way(url), &stand.names, &place, whose).await.unwrap();
+        // One of the schemas is called as a place without a prefix: it is not ours.
+        let done = migrate(url, |_| {}).await.unwrap();
+        assert_eq!(done, Migrated { version: VERSION, places: 2, changed: 0 });
+        mark_moved(&admin).await.unwrap();
+        mark_bound(&*admin).await.unwrap();
+        assert_eq!(stored(&admin).await, 7_001);
+        migrate_root_by(&mut admin, LATER, &stand.prefix).await.unwrap();
+        assert_eq!(stored(&admin).await, 7_002);
+        set(&admin, 4_001).await;
+        migrate(url, |_| {}).await.unwrap();
+        assert_eq!(stored(&admin).await, 6_001);
+        // A mark without a prefix is damage: nobody may take other names instead.
+        let lose = "UPDATE tenantry.installation SET place_prefix = NULL";
+        admin.batch_execute(lose).await.unwrap();
+        assert_eq!(migrate(url, |_| {}).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        admin.batch_execute("ALTER TABLE tenantry.installation DROP place_prefix").await.unwrap();
+        assert_eq!(migrate(url, |_| {}).await.unwrap_err().kind(), ErrorKind::Corrupt);
     })
     .await;
 }

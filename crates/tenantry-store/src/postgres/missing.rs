@@ -85,6 +85,7 @@ impl Shared {
         if lives.location == Location::Home && self.home_here().is_none() {
             return Ok(Some(false));
         }
+        // In a database that was not looked at yet, nobody has a place to compare with.
         let located = self.find(lives).await?;
         Ok(Some(self.place_in(&located, lives) == *place))
     }

@@ -88,7 +88,7 @@ mod write;
 pub use config::{DatabasesConfig, LocationConfig, PostgresConfig};
 pub use home::adopt;
 pub use migrate::{Migrated, Progress, migrate};
-pub use names::Names;
+pub use names::{Names, PlacePrefix};
 pub use setup::{SetUp, Setup, setup};
 pub(crate) use store::{Inner, Postgres};
 pub use url::DatabaseUrl;

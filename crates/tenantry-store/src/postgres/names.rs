@@ -9,10 +9,10 @@ pub(crate) const ROOT_SCHEMA: &str = "tenantry";
 pub(crate) const VECTOR_SCHEMA: &str = "tenantry_ext";
 /// The tables of a place.
 pub(crate) const TABLES: [&str; 3] = ["catalog", "records", "vectors"];
-/// What the name of a place looks like, as a regular expression of PostgreSQL.
-pub(crate) const PLACE_PATTERN: &str = "^ten_[a-z2-7]{16}$";
 
 const NAME_BYTES_MAX: usize = 31;
+/// With it the name of a place has 44 bytes; PostgreSQL cuts names at 63.
+const PREFIX_BYTES_MAX: usize = 24;
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// The names of an installation's own roles and databases, all made from one word.
@@ -64,19 +64,62 @@ impl Default for Names {
     }
 }
 
+/// What stands before the names of all places that are made through one database, so that people
+/// tell them from others. The default is nothing.
+///
+/// Names with different prefixes are different, and none of them has the form of another's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlacePrefix(Arc<str>);
+
+impl PlacePrefix {
+    /// Takes `[a-z][a-z0-9_]{0,22}_`.
+    ///
+    /// # Errors
+    /// [`tenantry_types::ErrorKind::Invalid`] for anything else, and for what PostgreSQL keeps for
+    /// itself.
+    pub fn parse(text: &str) -> Result<Self> {
+        let is_word = is_identifier(text) && text.len() <= PREFIX_BYTES_MAX;
+        if !is_word || !text.ends_with('_') || text.starts_with("pg_") {
+            return Err(Error::invalid(format!(
+                "the prefix of places [{}] must be 2 to {PREFIX_BYTES_MAX} of a to z, 0 to 9 and \
+                 _, must begin with a letter and not with pg_, and must end with _",
+                text.escape_debug()
+            )));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Empty if there is none.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True if places are called without one.
+    pub fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What the name of a place looks like, as a regular expression of PostgreSQL. It can stand
+    /// between quotes.
+    pub(crate) fn pattern(&self) -> String {
+        format!("^{}ten_[a-z2-7]{{16}}$", self.0)
+    }
+}
+
 /// The one name of a tenant's role, schema and database. It says nothing about the tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PlaceName(Arc<str>);
 
 impl PlaceName {
     /// The name that belongs to a keyed hash of the tenant's id.
-    pub(crate) fn of_hash(hash: &[u8; 32]) -> Self {
-        Self(format!("ten_{}", base32(hash.split_at(10).0)).into())
+    pub(crate) fn of_hash(prefix: &PlacePrefix, hash: &[u8; 32]) -> Self {
+        Self(format!("{}ten_{}", prefix.0, base32(hash.split_at(10).0)).into())
     }
 
-    /// A name that was read from the server; `None` if it is not a place's.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix("ten_")?;
+    /// A name that was read from the server; `None` if it is not that of a place with exactly
+    /// this prefix.
+    pub(crate) fn parse(prefix: &PlacePrefix, text: &str) -> Option<Self> {
+        let rest = text.strip_prefix(&*prefix.0)?.strip_prefix("ten_")?;
         let is_ours = rest.len() == 16 && rest.bytes().all(|byte| ALPHABET.contains(&byte));
         is_ours.then(|| Self(text.into()))
     }
@@ -175,16 +218,51 @@ mod tests {
     #[test]
     fn a_place_is_called_by_eighty_bits_of_its_hash() {
         let mut hash = [0_u8; 32];
-        assert_eq!(PlaceName::of_hash(&hash).as_str(), "ten_aaaaaaaaaaaaaaaa");
+        let none = PlacePrefix::default();
+        assert_eq!(PlaceName::of_hash(&none, &hash).as_str(), "ten_aaaaaaaaaaaaaaaa");
         hash[..10].copy_from_slice(b"foobarfoob");
-        let name = PlaceName::of_hash(&hash);
+        let name = PlaceName::of_hash(&none, &hash);
         assert_eq!(name.as_str(), "ten_mzxw6ytbojtg633c");
         let same = data_encoding::BASE32_NOPAD.encode(b"foobarfoob").to_lowercase();
         assert_eq!(name.as_str(), format!("ten_{same}"));
-        assert_eq!(PlaceName::parse(name.as_str()), Some(name));
+        assert_eq!(PlaceName::parse(&none, name.as_str()), Some(name));
         for other in ["ten_", "ten_AAAAAAAAAAAAAAAA", "ten_aaaaaaaaaaaaaaa1", "tenantry"] {
-            assert_eq!(PlaceName::parse(other), None);
+            assert_eq!(PlaceName::parse(&none, other), None);
         }
+    }
+
+    #[test]
+    fn a_prefix_is_a_word_that_ends_with_an_underscore() {
+        for text in ["a_", "shop_", "shop_2_", "ten_", "a__", "abcdefghijklmnopqrstuvw_"] {
+            assert_eq!(PlacePrefix::parse(text).unwrap().as_str(), text);
+        }
+        let long = format!("{}_", "a".repeat(24));
+        for text in [
+            "", "_", "a", "shop", "2_", "_a_", "A_", "a-_", "a\"_", "a'_", "a._", "pg_", "pg_a_",
+            "é_", &long,
+        ] {
+            assert!(PlacePrefix::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_known_by_its_own_prefix_alone() {
+        let all = ["", "a_", "aa_", "a_a_", "ten_", "a_ten_", "ten_a_", "abcdefghijklmnopqrstuvw_"];
+        let prefix = |text: &str| match text {
+            "" => PlacePrefix::default(),
+            text => PlacePrefix::parse(text).unwrap(),
+        };
+        for one in all {
+            let name = PlaceName::of_hash(&prefix(one), &[7; 32]);
+            assert_eq!(name.as_str(), format!("{one}ten_a4dqobyha4dqobyh"));
+            assert!(quoted(name.as_str()).is_ok() && name.as_str().len() <= 44);
+            for other in all {
+                let found = PlaceName::parse(&prefix(other), name.as_str());
+                assert_eq!(found.is_some(), one == other, "{name} with [{other}]");
+            }
+        }
+        assert_eq!(prefix("a_").pattern(), "^a_ten_[a-z2-7]{16}$");
+        assert_eq!(prefix("").pattern(), "^ten_[a-z2-7]{16}$");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{
     check::{check_admin, check_direct, check_root},
     claim::{self, Claim, Owner},
     migrate::{VERSION, migrate_root, root_version},
+    names::PlacePrefix,
     url::{Cluster, DatabaseUrl},
 };
 use std::path::Path;
@@ -53,12 +54,13 @@ impl Ways {
     /// Asks whose the database is, before anything else, and whether that `may_be`. Then brings the
     /// root's tables to this program's version if an admin may, and refuses whatever would let
     /// tenants reach each other or loses what was answered as written. Gives back the connection of
-    /// the role that serves. Each part is bounded in time.
+    /// the role that serves, and what stands before the names of places there. Each part is bounded in
+    /// time.
     pub(super) async fn check(
         &self,
         claim: Option<&Claim>,
         may_be: impl FnOnce(&Owner) -> Result<()>,
-    ) -> Result<(Session, Owner)> {
+    ) -> Result<(Session, Owner, PlacePrefix)> {
         let ask = async {
             let mut service = enter(&self.service).await?;
             let owner = claim::look(&mut service, claim).await;
@@ -84,8 +86,8 @@ impl Ways {
                 within(CHANGE, "change the root", Box::pin(migrate)).await?;
             }
         }
-        within(LOOK, LOOKING, Box::pin(check_root(&service))).await?;
-        Ok((service, owner?))
+        let prefix = within(LOOK, LOOKING, Box::pin(check_root(&service))).await?;
+        Ok((service, owner?, prefix))
     }
 }
 

@@ -5,9 +5,12 @@
 
 use super::{
     admin::{Work, connect, failed, lock_work_of_session, with_database, with_user},
-    installed::check_whole,
-    migrate::{VERSION, begin, commit, make_root, place_databases, run},
-    names::{Names, VECTOR_SCHEMA, base32, pgvector_refusal, quoted, server_refusal},
+    installed::{check_whole, place_prefix},
+    migrate::{VERSION, begin, commit, is_fixed, make_root, place_databases, run},
+    names::{
+        Names, PlaceName, PlacePrefix, VECTOR_SCHEMA, base32, pgvector_refusal, quoted,
+        server_refusal,
+    },
 };
 use crate::Entropy;
 use postgres_protocol::password::scram_sha_256;
@@ -55,6 +58,9 @@ const ADMIN_SETTINGS: &[(&str, &str)] = &[
 pub struct Setup {
     /// What roles and databases are called.
     pub names: Names,
+    /// What stands before the names of tenants' places from the first setup on; later it may only be
+    /// the same. `None` is whatever there is already, and nothing in a new database.
+    pub place_prefix: Option<PlacePrefix>,
     /// Give both roles new passwords, also if they have some.
     pub reset_passwords: bool,
 }
@@ -75,6 +81,8 @@ pub struct SetUp {
     pub pgvector_version: String,
     /// Of the tables.
     pub version: u32,
+    /// What stands before the names of tenants' places.
+    pub place_prefix: PlacePrefix,
 }
 
 impl fmt::Debug for SetUp {
@@ -90,7 +98,8 @@ impl fmt::Debug for SetUp {
 /// # Errors
 /// [`ErrorKind::Unsupported`] if the server or its pgvector is too old;
 /// [`ErrorKind::Denied`] if the role of the URL is no superuser; [`ErrorKind::Conflict`] if a role
-/// or a database of that name was made by somebody else, and nothing is made then;
+/// or a database of that name was made by somebody else, or places there have another prefix, and
+/// nothing is made then; [`ErrorKind::Invalid`] if a place could be called like the database;
 /// [`ErrorKind::Corrupt`] if a table is gone, which no setup brings back.
 pub async fn setup(superuser_url: &str, what: &Setup, entropy: &dyn Entropy) -> Result<SetUp> {
     setup_steps(superuser_url, what, entropy, Step::Passwords)
@@ -120,6 +129,7 @@ pub(super) async fn setup_steps(
     let server_version = check_server(&client).await?;
     run(&*client, &lock_work_of_session(Work::Setup), "wait for other setups").await?;
     check_names(&client, names).await?;
+    let prefix = prefix_of_places(&client, what, superuser_url).await?;
     make_roles(&mut client, names).await?;
     if last == Step::Roles {
         return Ok(None);
@@ -131,15 +141,14 @@ pub(super) async fn setup_steps(
     make_database(&client, names, names.database()).await?;
     let mut database = connect(&with_database(superuser_url, names.database())?).await?;
     if is_outdated(&database).await? {
-        update_tenants(&client, names, superuser_url).await?;
+        update_tenants(&client, names, &prefix, superuser_url).await?;
     }
     let pgvector_version = make_extension(&database).await?;
     if last == Step::Database {
         return Ok(None);
     }
-    let become_admin = format!("SET SESSION AUTHORIZATION {}", quoted(&names.admin())?);
-    run(&*database, &become_admin, "act as the admin role").await?;
-    make_root(&mut database).await?;
+    act_as_admin(&database, names).await?;
+    make_root(&mut database, &prefix).await?;
     check_whole(&database).await?;
     if last == Step::Root {
         return Ok(None);
@@ -156,7 +165,14 @@ pub(super) async fn setup_steps(
         server_version,
         pgvector_version,
         version: VERSION,
+        place_prefix: prefix,
     }))
+}
+
+/// What the admin's tables have to say is never asked as a superuser.
+async fn act_as_admin(client: &Client, names: &Names) -> Result<()> {
+    let sql = format!("SET SESSION AUTHORIZATION {}", quoted(&names.admin())?);
+    run(client, &sql, "act as the admin role").await
 }
 
 /// The server's version, if it and the caller can do what follows.
@@ -199,6 +215,39 @@ async fn check_names(client: &Client, names: &Names) -> Result<()> {
         Some(row) => Err(taken("database", row.get(0))),
         None => Ok(()),
     }
+}
+
+/// What stands before the names of places, or shall. One that is there is kept for ever: the names
+/// are computed, so another one would hide the tenants.
+async fn prefix_of_places(
+    client: &Client,
+    what: &Setup,
+    superuser_url: &str,
+) -> Result<PlacePrefix> {
+    let database = what.names.database();
+    let sql = "SELECT 1 FROM pg_database WHERE datname = $1";
+    let row = client.query_opt(sql, &[&database]).await.map_err(failed("look for a database"))?;
+    let found = if row.is_some() {
+        let client = connect(&with_database(superuser_url, database)?).await?;
+        act_as_admin(&client, &what.names).await?;
+        place_prefix(&client).await?
+    } else {
+        None
+    };
+    let prefix = match (found, &what.place_prefix) {
+        (Some(found), Some(asked)) if found != *asked => return Err(is_fixed(&found)),
+        (Some(found), _) => found,
+        (None, asked) => asked.clone().unwrap_or_default(),
+    };
+    if PlaceName::parse(&prefix, database).is_some() {
+        let message = format!(
+            "with the prefix {} a tenant's place could be called {database}, as the database: \
+             choose another prefix or another name",
+            prefix.as_str()
+        );
+        return Err(Error::invalid(message));
+    }
+    Ok(prefix)
 }
 
 async fn make_roles(client: &mut Client, names: &Names) -> Result<()> {
@@ -295,8 +344,13 @@ async fn is_outdated(database: &Client) -> Result<bool> {
 
 /// Updates pgvector in tenants' own databases, after the template and before the installation's
 /// database: as long as that one is older, the work is not finished.
-async fn update_tenants(client: &Client, names: &Names, superuser_url: &str) -> Result<()> {
-    for database in place_databases(client, &names.admin()).await? {
+async fn update_tenants(
+    client: &Client,
+    names: &Names,
+    prefix: &PlacePrefix,
+    superuser_url: &str,
+) -> Result<()> {
+    for database in place_databases(client, prefix, &names.admin()).await? {
         let database = connect(&with_database(superuser_url, database.as_str())?).await?;
         run(&*database, UPDATE, "update pgvector in a tenant's database").await?;
     }

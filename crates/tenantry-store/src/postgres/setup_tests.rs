@@ -57,6 +57,72 @@ async fn two_setups_at_once_do_not_disturb_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_prefix_of_places_is_said_by_the_first_setup_for_ever() {
+    Stand::with(async |stand| {
+        let with = |prefix: Option<&str>| {
+            let place_prefix = prefix.map(|text| PlacePrefix::parse(text).unwrap());
+            Setup { place_prefix, ..stand.what() }
+        };
+        // What was cut off before there were tables has not said it.
+        for (asked, last) in [("a_", Step::Database), ("shop_", Step::Root)] {
+            setup_steps(&stand.url, &with(Some(asked)), &SystemEntropy, last).await.unwrap();
+        }
+        for same in [None, Some("shop_")] {
+            let made = setup(&stand.url, &with(same), &SystemEntropy).await.unwrap();
+            assert_eq!(made.place_prefix.as_str(), "shop_", "{same:?}");
+        }
+        for other in ["shop2_", "a_"] {
+            let why = setup(&stand.url, &with(Some(other)), &SystemEntropy).await.unwrap_err();
+            assert_eq!(why.kind(), ErrorKind::Conflict, "{why}");
+            let text = why.to_string();
+            assert!(
+                text.contains("the prefix shop_ ") && text.contains("cannot be changed"),
+                "{text}"
+            );
+        }
+        let root = stand.superuser(stand.names.database()).await;
+        let sql = "SELECT version, place_prefix FROM tenantry.installation";
+        let row = root.query_one(sql, &[]).await.unwrap();
+        assert_eq!((row.get::<_, i32>(0), row.get::<_, &str>(1)), (6_001, "shop_"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_installation_without_a_prefix_gets_none_later() {
+    Stand::with(async |stand| {
+        assert!(stand.set_up().await.place_prefix.is_none());
+        let shop = PlacePrefix::parse("shop_").unwrap();
+        let what = Setup { place_prefix: Some(shop.clone()), ..stand.what() };
+        let why = setup(&stand.url, &what, &SystemEntropy).await.unwrap_err();
+        assert_eq!(why.kind(), ErrorKind::Conflict, "{why}");
+        assert!(why.to_string().contains("have no prefix here"), "{why}");
+        // Somebody else may make the root between the first look and the last.
+        let mut root = stand.superuser(stand.names.database()).await;
+        act_as_admin(&root, &stand.names).await.unwrap();
+        assert_eq!(make_root(&mut root, &shop).await.unwrap_err().kind(), ErrorKind::Conflict);
+        let columns = "SELECT count(*) FROM pg_attribute \
+                       WHERE attrelid = 'tenantry.installation'::regclass AND attnum > 0";
+        let row = root.query_one(columns, &[]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), 3, "its tables are as they always were");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_called_like_a_place_is_not_made() {
+    let names = Names::parse("shop_ten_aaaaaaaaaaaaaaaa").unwrap();
+    let place_prefix = Some(PlacePrefix::parse("shop_").unwrap());
+    let what = Setup { names: names.clone(), place_prefix, reset_passwords: false };
+    let url = crate::postgres::stand::superuser_url();
+    let why = setup(&url, &what, &SystemEntropy).await.unwrap_err();
+    assert_eq!(why.kind(), ErrorKind::Invalid, "{why}");
+    let client = connect(&url).await.unwrap();
+    let sql = "SELECT 1 FROM pg_roles WHERE rolname = $1";
+    assert!(client.query_opt(sql, &[&names.admin()]).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_have_made_is_never_changed() {
     Stand::with(async |stand| {
         let client = connect(&stand.url).await.unwrap();

@@ -2,7 +2,7 @@
 
 use super::{
     admin::{Session, connect, with_database},
-    names::{Names, PlaceName},
+    names::{Names, PlaceName, PlacePrefix},
     setup::{SetUp, Setup, setup},
     url::{Cluster, DatabaseUrl},
 };
@@ -33,6 +33,7 @@ pub(super) fn way(url: &str) -> Cluster {
 #[derive(Debug, Clone)]
 pub(super) struct Stand {
     pub(super) names: Names,
+    pub(super) prefix: PlacePrefix,
     pub(super) url: String,
 }
 
@@ -42,7 +43,8 @@ impl Stand {
         test: impl FnOnce(Self) -> F,
     ) {
         let name = format!("t{}_{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let stand = Self { names: Names::parse(&name).unwrap(), url: superuser_url() };
+        let (names, prefix) = (Names::parse(&name).unwrap(), PlacePrefix::default());
+        let stand = Self { names, prefix, url: superuser_url() };
         let ended = tokio::spawn(test(stand.clone())).await;
         stand.remove().await;
         if let Err(why) = ended {
@@ -55,7 +57,8 @@ impl Stand {
     }
 
     pub(super) fn what(&self) -> Setup {
-        Setup { names: self.names.clone(), reset_passwords: false }
+        let place_prefix = Some(self.prefix.clone()).filter(|prefix| !prefix.is_none());
+        Setup { names: self.names.clone(), place_prefix, reset_passwords: false }
     }
 
     /// A superuser in one of the databases.
@@ -66,7 +69,7 @@ impl Stand {
     /// The name of a place that is this stand's.
     pub(super) fn place(&self, tenant: u64) -> PlaceName {
         let text = format!("{:?} {tenant}", self.names);
-        PlaceName::of_hash(blake3::hash(text.as_bytes()).as_bytes())
+        PlaceName::of_hash(&self.prefix, blake3::hash(text.as_bytes()).as_bytes())
     }
 
     async fn remove(&self) {
@@ -81,7 +84,7 @@ impl Stand {
         }
         let places = "SELECT r.rolname::text FROM pg_auth_members m \
              JOIN pg_roles r ON r.oid = m.roleid JOIN pg_roles a ON a.oid = m.member \
-             WHERE a.rolname = $1 AND r.rolname ~ '^ten_'";
+             WHERE a.rolname = $1 AND r.rolname ~ 'ten_[a-z2-7]{16}$'";
         let rows = client.query(places, &[&admin]).await.unwrap();
         let roles = rows.iter().map(|row| row.get(0)).chain([self.names.service(), admin]);
         for role in roles {

@@ -112,13 +112,13 @@ impl Postgres {
             Owner::Others => Err(claim::is_others(&format!("the database {}", config.url))),
             Owner::Nobody | Owner::Us(_) | Owner::Installation => Ok(()),
         };
-        let (session, _) = ways.check(None, may_be).await?;
+        let (session, _, prefix) = ways.check(None, may_be).await?;
         // Commands want few connections and make few tenants.
         if config.may_found {
             look_at_room(&session, &config).await?;
         }
         drop(session);
-        let root = Root::Here(Arc::new(Located::home(ways)?));
+        let root = Root::Here(Arc::new(Located::home(ways, prefix)?));
         let shared = Arc::new(shared(&config.databases, root, &tenants, &revocations)?);
         shared.watch.look().await?;
         let (tenancy, cluster) = found(&config, &shared, tenants, revocations).await?;

@@ -1,7 +1,7 @@
 //! The commands that prepare a PostgreSQL server.
 
 use crate::{
-    installation::Installation,
+    installation::{Installation, superuser_url},
     program::{done, fails, run, tenantry},
 };
 
@@ -21,6 +21,19 @@ fn a_server_is_set_up_once_and_migrated_at_any_time() {
     // The admin is no superuser.
     let mut denied = tenantry(&["postgres", "setup"]);
     fails(denied.env("TENANTRY_SUPERUSER_URL", admin), &["needs the URL of a superuser"]);
+}
+
+#[test]
+fn the_prefix_of_places_is_shown_and_not_changed() {
+    let plain = Installation::new();
+    assert!(!plain.setup(&[]).contains("place_prefix"));
+    let mut late = tenantry(&["postgres", "setup", "--name", &plain.name]);
+    late.env("TENANTRY_SUPERUSER_URL", superuser_url());
+    fails(late.env("TENANTRY_PLACE_PREFIX", "shop_"), &["no prefix", "cannot be changed"]);
+    for (wrong, says) in [("shop", "must end with _"), ("pg_x_", "not with pg_"), ("", "2 to 24")] {
+        let (code, _, err) = run(&["postgres", "setup", "--place-prefix", wrong]);
+        assert!(code == 2 && err.contains(says), "{wrong}: {err}");
+    }
 }
 
 #[test]

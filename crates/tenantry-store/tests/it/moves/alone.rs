@@ -133,7 +133,7 @@ async fn programs_that_know_nothing_of_moves_are_kept_out() {
     assert_eq!(all(&node, &scope).await.len(), 3);
 
     // What a later program may say.
-    site.run("UPDATE tenantry.installation SET version = 4001").await;
+    site.run("UPDATE tenantry.installation SET version = 8001").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     for stand in [&stand, &node] {
         let why = stand.store.find_tenant(&tenant("a")).await.expect_err("refused");

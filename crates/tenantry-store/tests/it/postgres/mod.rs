@@ -10,6 +10,7 @@ pub(crate) mod locations;
 mod members;
 mod nodes;
 mod pooler;
+mod prefix;
 mod proxy;
 mod records;
 mod same;
@@ -18,7 +19,7 @@ use crate::{conformance, stand::tenant};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tenantry_store::{
     MasterKey, PostgresConfig, Store, SystemEntropy, TenantChange,
-    postgres::{DatabaseUrl, Names, Setup, setup},
+    postgres::{DatabaseUrl, Names, PlacePrefix, Setup, setup},
 };
 use tenantry_types::{ErrorKind, Isolation, Meter, TenantSpec, Timestamp, UsageEvent};
 use tokio::runtime::RuntimeFlavor;
@@ -278,6 +279,12 @@ async fn postgresql_conforms_with_databases() {
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// The URL of the server's superuser.
+fn superuser() -> String {
+    std::env::var("TENANTRY_TEST_POSTGRES")
+        .expect("TENANTRY_TEST_POSTGRES must hold the URL of a superuser of a PostgreSQL")
+}
+
 /// An installation's database and roles on the server, removed when this is dropped.
 pub(crate) struct Site {
     superuser: String,
@@ -289,16 +296,20 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn new() -> Self {
-        let superuser = std::env::var("TENANTRY_TEST_POSTGRES")
-            .expect("TENANTRY_TEST_POSTGRES must hold the URL of a superuser of a PostgreSQL");
-        Self::at(superuser).await
+        Self::at(superuser()).await
     }
 
     /// On the server of this superuser.
     pub(crate) async fn at(superuser: String) -> Self {
+        Self::with_prefix(superuser, None).await
+    }
+
+    /// The same with this before the names of places.
+    async fn with_prefix(superuser: String, place_prefix: Option<PlacePrefix>) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("it{}_{number}", std::process::id());
-        let what = Setup { names: Names::parse(&name).expect("a name"), reset_passwords: false };
+        let names = Names::parse(&name).expect("a name");
+        let what = Setup { names, place_prefix, reset_passwords: false };
         let made = setup(&superuser, &what, &SystemEntropy).await.expect("setup");
         let folder = tempfile::tempdir().expect("a folder");
         let (url, admin_url) = (made.database_url, made.database_admin_url);
