@@ -70,7 +70,11 @@ fn plans_are_made_listed_shown_and_deleted() {
 #[test]
 fn tenants_live_where_their_plan_says_and_have_vectors_as_large_as_it_says() {
     on_all(|target| {
-        target.done(&["plan", "put", "p", "vector_dimensions=3", "isolations=shared"]);
+        target.done(&["plan", "put", "p", "vector_dimensions=3", "isolations=schema"]);
+        let create = ["tenant", "create", "acme", "--plan", "p"];
+        let says = "the plan p does not allow the isolation shared; it allows schema";
+        target.fails(&create, &[says]);
+        target.done(&["plan", "put", "p", "--change", "isolations=shared"]);
         let change = ["plan", "put", "p", "--change", "locations=home,eu", "keys=4"];
         let said = target.json(&change);
         assert_eq!(said["isolations"], json!(["shared"]));
@@ -79,10 +83,7 @@ fn tenants_live_where_their_plan_says_and_have_vectors_as_large_as_it_says() {
         assert_eq!(line(&shown, "isolations"), ["isolations", "shared"]);
         assert_eq!(line(&shown, "locations"), ["locations", "home,eu"]);
         assert_eq!(line(&shown, "vector_dimensions"), ["vector_dimensions", "3"]);
-        let create = ["tenant", "create", "acme", "--plan", "p", "--isolation"];
-        let says = "the plan p does not allow the isolation schema; it allows shared";
-        target.fails(&[&create[..], &["schema"]].concat(), &[says]);
-        target.done(&[&create[..], &["shared"]].concat());
+        target.done(&create);
         let shown = target.done(&["limit", "set", "acme", "vector_dimensions=4", "--for", "7d"]);
         let words = line(&shown, "vector_dimensions");
         assert_eq!(words[..4], ["vector_dimensions", "4", "exception", "until"]);
