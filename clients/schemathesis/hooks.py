@@ -48,8 +48,8 @@ UNTOLD = re.compile(
             r"rules, \d+: ",
             "has the isolation database",
             "only rates|a burst without a rate",
-            r"^(databases|collections|keys|users|records_per_collection|requests_per_\w+|weight"
-            r"|concurrent_requests)\b.* is not between",
+            r"^(databases|collections|keys|users|records_per_collection|vector_dimensions"
+            r"|requests_per_\w+|weight|concurrent_requests)\b.* is not between",
             # Grammars within texts, and bytes instead of characters.
             "regular expression",
             r"floating point `-?\d+(\.0|e\d+)`",

@@ -76,7 +76,7 @@ impl Whole {
         let rate = Some(Rate::new(RATE));
         let rates = Rates { second: rate, minute: rate, hour: rate, concurrent: Some(RATE) };
         let allowance = Allowance { rates, ..Allowance::default() };
-        manage.put_plan(&TenantPlan { name: plan.clone(), allowance }).await?;
+        manage.put_plan(&TenantPlan::new(plan.clone(), allowance)).await?;
         let tenant = TenantName::parse(NAME)?;
         manage.create_tenant(&TenantSpec::new(tenant.clone())).await?;
         let change = TenantChange { plan: Some(Some(plan)), ..TenantChange::default() };

@@ -4,13 +4,14 @@
 //! Rules of the location come first: who has not demanded another one stays where it is, because
 //! where data are is no matter of speed. Then each rule of the isolation asks for a rung of the
 //! ladder `shared`, `schema`, `database`, and the highest one counts, as far as the installation
-//! can make it. No rule asks for less with more records, so neither does the advice.
+//! can make it and the tenant's plan allows it. No rule asks for less with more records, so neither
+//! does the advice.
 
 mod rules;
 
 use rules::{COSTS, RUNGS, Rung, Weight};
 use tenantry_store::{BackendKind, Site, TenantSizes};
-use tenantry_types::{Error, Isolation, Limits, Location, Result};
+use tenantry_types::{Error, Isolation, Limits, Location, Result, TenantPlan};
 
 /// What a law or a contract demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -67,6 +68,8 @@ pub struct Case {
     pub isolation: Isolation,
     /// Where.
     pub location: Location,
+    /// Its plan, if it has one.
+    pub plan: Option<TenantPlan>,
     /// How much it has.
     pub sizes: TenantSizes,
     /// Tenants of the installation.
@@ -182,6 +185,7 @@ pub fn advise(case: &Case) -> Result<Advice> {
     };
     let more = facts.reasons(&reasons);
     reasons.extend(more);
+    reasons.extend(facts.planned().filter(|reason| !reasons.contains(reason)));
     unmet.extend(facts.unmet(isolation));
     let notes = rules::notes(&facts, recommended, present);
     let changes = facts.changes(isolation);
@@ -238,9 +242,12 @@ fn locate<'a>(case: &'a Case, reasons: &mut Vec<Reason>, unmet: &mut Vec<String>
     if wanted == case.location {
         return facts;
     }
-    let refused = match facts.site {
-        None => Some(rules::no_own(case)),
-        Some(site) => rules::too_wide(&facts.numbers, site),
+    let forbidden = rules::forbidden(case, wanted);
+    reasons.extend(forbidden.clone().map(rules::planned));
+    let refused = match (forbidden, facts.site) {
+        (Some(why), _) => Some(format!("{why}: it stays at {}", case.location)),
+        (None, None) => Some(rules::no_own(case)),
+        (None, Some(site)) => rules::too_wide(&facts.numbers, site),
     };
     let Some(why) = refused else { return facts };
     unmet.push(why);
@@ -295,15 +302,36 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// True if a tenant can be so here; staying as it is needs no making.
+    /// Why the plan does not have the tenant be so here.
+    fn forbidden(&self, isolation: Isolation) -> Option<String> {
+        self.case.plan.as_ref()?.forbids(isolation, self.location)
+    }
+
+    /// True if the tenant is so here already: staying as it is needs no making.
+    fn is_so(&self, isolation: Isolation) -> bool {
+        self.case.location == self.location && self.case.isolation == isolation
+    }
+
+    /// True if a tenant can be so here, whatever its plan says.
     fn can_be(&self, isolation: Isolation) -> bool {
-        let is_made = self.case.location == self.location && self.case.isolation == isolation;
-        is_made || self.site.is_some_and(|site| site.isolations.contains(&isolation))
+        let can_make = |site: &Site| site.isolations.contains(&isolation);
+        self.is_so(isolation) || self.site.is_some_and(can_make)
     }
 
     /// The weakest isolation that can be here and is no weaker than this one, or the strongest.
     fn fit(&self, wanted: Isolation) -> Isolation {
-        let mut can_be = Isolation::ALL.into_iter().filter(|one| self.can_be(*one));
+        let may_be = |one: Isolation| self.is_so(one) || self.forbidden(one).is_none();
+        self.fit_of(wanted, |one| self.can_be(one) && may_be(one))
+    }
+
+    /// Why the plan does not have the tenant be as the rules would otherwise say.
+    fn planned(&self) -> Option<Reason> {
+        let isolation = self.fit_of(self.wanted(None), |one| self.can_be(one));
+        self.forbidden(isolation).map(rules::planned)
+    }
+
+    fn fit_of(&self, wanted: Isolation, can_be: impl Fn(Isolation) -> bool) -> Isolation {
+        let mut can_be = Isolation::ALL.into_iter().filter(|one| can_be(*one));
         let strongest = can_be.clone().next_back();
         can_be.find(|one| *one >= wanted).or(strongest).unwrap_or(self.case.isolation)
     }
@@ -347,7 +375,10 @@ impl<'a> Facts<'a> {
         let wanted = self.wanted(None);
         let mut unmet = Vec::new();
         if isolation < wanted {
-            unmet.push(rules::cannot_be(self, wanted));
+            unmet.push(match self.forbidden(wanted) {
+                Some(why) => format!("{} is asked for, and {why}", wanted.word()),
+                None => rules::cannot_be(self, wanted),
+            });
         }
         if let Some(site) = self.site {
             unmet.extend(rules::too_wide(&self.numbers, site));

@@ -66,9 +66,14 @@ impl Operator {
             Some(said) => said,
             None => store.count_tenants(&self.scope).await?,
         };
+        let plan = match &info.plan {
+            Some(plan) => Some(store.plan(&self.scope, plan).await?),
+            None => None,
+        };
         let case = Case {
             isolation: info.isolation,
             location: info.location,
+            plan,
             sizes: sizes.unwrap_or_default(),
             tenants,
             sites: store.sites(&self.scope),

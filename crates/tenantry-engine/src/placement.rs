@@ -11,11 +11,11 @@ mod verdict;
 pub(crate) use plan::{AT_ONCE, plan};
 pub use plan::{Plan, Planned};
 pub(crate) use run::spawn;
-pub use verdict::{Decision, Stay, Verdict};
+pub use verdict::{Block, Decision, Stay, Verdict};
 
 use std::time::Duration;
 use tenantry_store::{MoveTarget, Site, TenantSizes};
-use tenantry_types::{Isolation, Location, Timestamp};
+use tenantry_types::{Isolation, Location, TenantPlan, Timestamp};
 
 /// A tenant whose setting of this name has this value is never moved by a policy.
 pub const SETTING: (&str, &str) = ("placement", "fixed");
@@ -158,11 +158,12 @@ impl Policy {
     }
 
     /// What the first rule that applies says; `sizes` are those of the tenant, none if its place was
-    /// never made. The one decision: for what is done, and for what is only told.
+    /// never made, and `plan` is its plan, if it has one. The one decision: for what is done, and for
+    /// what is only told.
     pub fn decide(
         &self,
         case: &Case,
-        sizes: Option<&TenantSizes>,
+        (sizes, plan): (Option<&TenantSizes>, Option<&TenantPlan>),
         sites: &[Site],
         now: Timestamp,
     ) -> Verdict {
@@ -175,7 +176,9 @@ impl Policy {
         let to = MoveTarget { isolation: Some(one.to), location: one.to_location };
         let why = format!("rule {}: {}", rule + 1, one.words(sizes));
         let decision = Decision { rule, to, why };
-        match cannot(sites, one.to, one.to_location.unwrap_or(case.location)) {
+        let location = one.to_location.unwrap_or(case.location);
+        let forbidden = plan.and_then(|plan| plan.forbids(one.to, location)).map(Block::Plan);
+        match forbidden.or_else(|| cannot(sites, one.to, location).map(Block::Site)) {
             None => Verdict::Move(decision),
             Some(why) => Verdict::Blocked(decision, why),
         }

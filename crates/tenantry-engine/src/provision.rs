@@ -80,7 +80,10 @@ impl Engine {
             Err(error)
                 if matches!(
                     error.kind(),
-                    ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::Unsupported
+                    ErrorKind::NotFound
+                        | ErrorKind::Invalid
+                        | ErrorKind::Conflict
+                        | ErrorKind::Unsupported
                 ) =>
             {
                 let why = format!("no tenant is made when it is named: {error}");

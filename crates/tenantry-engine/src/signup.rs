@@ -162,6 +162,7 @@ fn unready(why: Error) -> Error {
         ErrorKind::NotFound
         | ErrorKind::LimitExceeded
         | ErrorKind::Invalid
+        | ErrorKind::Conflict
         | ErrorKind::Unsupported => {
             tracing::warn!(?why, "make a tenant for a stranger: the rules of sign-up do not fit");
             let why = "no tenant can be made here now; ask whoever runs this server";

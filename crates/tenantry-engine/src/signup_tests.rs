@@ -9,7 +9,7 @@ use std::{
 };
 use tenantry_auth::{Authority, Read};
 use tenantry_store::{EmbeddedConfig, Store, SystemClock};
-use tenantry_types::{Allowance, Limits, Rate, TenantPlan, TenantState};
+use tenantry_types::{Allowance, Limits, Places, Rate, TenantPlan, TenantState};
 
 struct World {
     engine: Engine,
@@ -67,7 +67,7 @@ async fn what_cannot_be_finished_leaves_nothing() {
         let limits = Limits { databases, ..Limits::default() };
         let allowance = Allowance { limits, ..Allowance::default() };
         let who = world.engine.local_operator().await.unwrap();
-        let plan = TenantPlan { name: plan.clone(), allowance };
+        let plan = TenantPlan::new(plan.clone(), allowance);
         world.engine.operator(&who).unwrap().put_plan(&plan).await.unwrap();
     };
     // The default database and one of two.
@@ -84,6 +84,41 @@ async fn what_cannot_be_finished_leaves_nothing() {
     assert_eq!((made.state, made.plan.as_ref()), (TenantState::Active, Some(&plan)));
     assert_eq!(world.left().await, [made]);
     world.engine.authenticate(Some(&key)).await.unwrap();
+}
+
+/// Its plan has tenants live otherwise than strangers' do.
+#[tokio::test]
+async fn a_stranger_gets_no_tenant_where_its_plan_has_none_live() {
+    let world = World::new();
+    let plan = PlanName::parse("p").unwrap();
+    let who = world.engine.local_operator().await.unwrap();
+    let operator = world.engine.operator(&who).unwrap();
+    let put = async |isolation: Isolation| {
+        let places = Places::new(Some(&[isolation]), None).unwrap();
+        let plan = TenantPlan { places, ..TenantPlan::new(plan.clone(), Allowance::default()) };
+        operator.put_plan(&plan).await.unwrap();
+    };
+    put(Isolation::Schema).await;
+    let rules = SignUpRules { plan: Some(plan.clone()), ..SignUpRules::default() };
+    let sign_up = world.sign_up(rules);
+    let refused = sign_up.make(name("acme"), None).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert!(!refused.public_message().contains("schema"), "{refused}");
+    // Nor does an operator, who is told.
+    world.engine.provision(crate::ProvisionRules { plan: Some(plan.clone()), rates: an_hour(9) });
+    let named = async || {
+        let acme = name("acme");
+        world.engine.session::<Read>(&who, Select::Named(&acme)).await.map(drop)
+    };
+    let refused = named().await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    let says = "the plan p does not allow the isolation shared; it allows schema";
+    assert!(refused.public_message().ends_with(says), "{refused}");
+    assert_eq!(world.left().await, []);
+    put(Isolation::Shared).await;
+    sign_up.make(name("beta"), None).await.unwrap();
+    named().await.unwrap();
+    assert_eq!(world.left().await.len(), 2);
 }
 
 /// Polls so often, and no more.

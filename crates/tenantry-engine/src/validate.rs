@@ -33,8 +33,10 @@ pub(crate) fn tenant_change(change: &TenantChange, now: Timestamp) -> Result<()>
     if let Some(value) = change.weight {
         weight(value)?;
     }
-    if let Some(exception) = change.exceptions.and_then(|all| all.weight) {
-        weight(exception.value)?;
+    if let Some(all) = &change.exceptions {
+        let made = |term| Some((term, all.get(term)?));
+        let mut all = Term::ALL.into_iter().filter_map(made);
+        all.try_for_each(|(term, exception)| exception.value.check(term))?;
     }
     change.limits.as_ref().map_or(Ok(()), limits)?;
     change.except.ends().try_for_each(|end| expiry(Some(end), now))?;
@@ -47,8 +49,9 @@ pub(crate) fn allowance(allowance: &Allowance) -> Result<()> {
     weight(allowance.weight)
 }
 
-fn limits(limits: &Limits) -> Result<()> {
-    Amount::of(limits.users.into()).check(Term::Users)
+pub(crate) fn limits(limits: &Limits) -> Result<()> {
+    Amount::of(limits.users.into()).check(Term::Users)?;
+    Amount::of(limits.vector_dimensions.into()).check(Term::VectorDimensions)
 }
 
 fn weight(weight: u16) -> Result<()> {

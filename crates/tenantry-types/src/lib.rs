@@ -13,6 +13,7 @@ mod limits;
 mod location;
 mod name;
 mod network;
+mod places;
 mod plan;
 mod query;
 mod quota;
@@ -38,6 +39,7 @@ pub use name::{
     DatabaseNumber, GroupName, NAME_BYTES_MAX, PlanName, RecordId, TenantName, WebhookName,
 };
 pub use network::{Network, is_public};
+pub use places::Places;
 pub use plan::{Allowance, Exception, Exceptions, PLANS_MAX, SharedFailure, TenantPlan};
 pub use query::{
     CollectionChange, CollectionSpec, CollectionStatistics, Explain, Found, GetRequest, Hit,

@@ -13,6 +13,9 @@ pub struct Limits {
     pub keys: u32,
     /// Members of the tenant, suspended ones too; at most [`Limits::USERS_MAX`].
     pub users: u32,
+    /// Components of a vector, 1 to [`Limits::VECTOR_DIMENSIONS_MAX`]. Asked where a collection's
+    /// dimension is fixed: what has a larger one keeps it.
+    pub vector_dimensions: u32,
 }
 
 impl Limits {
@@ -29,7 +32,9 @@ impl Limits {
     /// Ids that one get, delete or query may name.
     pub const IDS_MAX: usize = 100_000;
     /// Components of a vector.
-    pub const DIMENSION_MAX: usize = 16_384;
+    pub const DIMENSION_MAX: usize = Self::VECTOR_DIMENSIONS_MAX as usize;
+    /// The same, as the largest limit that a tenant may have.
+    pub const VECTOR_DIMENSIONS_MAX: u32 = 16_384;
     /// Named vectors of a collection, beside the unnamed one.
     pub const NAMED_VECTORS_MAX: usize = 16;
     /// Bytes of one record's text.
@@ -68,6 +73,7 @@ impl Default for Limits {
             records_per_collection: 100_000_000,
             keys: 1_000,
             users: 10_000,
+            vector_dimensions: Self::VECTOR_DIMENSIONS_MAX,
         }
     }
 }

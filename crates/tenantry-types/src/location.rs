@@ -61,7 +61,7 @@ const HOME: &str = "home";
 const OWN: &str = "own";
 
 /// Which database has a tenant's data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Location {
     /// The one that the installation is in.
     #[default]

@@ -1,6 +1,9 @@
 //! What a plan says, what is said of one tenant beside it, and what the tenant has of both.
 
-use crate::{Limits, PlanName, Quotas, Rate, Rates, Timestamp};
+use crate::{
+    Error, ErrorKind, Isolation, Limits, Location, Places, PlanName, Quotas, Rate, Rates, Result,
+    Timestamp,
+};
 use std::num::NonZeroU32;
 
 /// What every tenant of a plan has, unless something else is said of it.
@@ -65,6 +68,35 @@ pub struct TenantPlan {
     pub name: PlanName,
     /// What its tenants have.
     pub allowance: Allowance,
+    /// Where they may live.
+    pub places: Places,
+}
+
+impl TenantPlan {
+    /// A plan whose tenants may live anywhere.
+    pub fn new(name: PlanName, allowance: Allowance) -> Self {
+        Self { name, allowance, places: Places::default() }
+    }
+
+    /// Why no tenant of the plan comes to live so there; `None` if it may.
+    pub fn forbids(&self, isolation: Isolation, location: Location) -> Option<String> {
+        let what = if !self.places.has_isolation(isolation) {
+            let all: Vec<_> = self.places.isolations().map(Isolation::word).collect();
+            format!("the isolation {}; it allows {}", isolation.word(), all.join(", "))
+        } else if !self.places.has_location(location) {
+            let all: Vec<_> = self.places.locations()?.iter().map(ToString::to_string).collect();
+            format!("the location {location}; it allows {}", all.join(", "))
+        } else {
+            return None;
+        };
+        Some(format!("the plan {} does not allow {what}", self.name))
+    }
+
+    /// Fails with [`ErrorKind::Conflict`] if [`TenantPlan::forbids`] has a reason.
+    pub fn check_place(&self, isolation: Isolation, location: Location) -> Result<()> {
+        let why = self.forbids(isolation, location);
+        why.map_or(Ok(()), |why| Err(Error::new(ErrorKind::Conflict, why)))
+    }
 }
 
 /// Something else than the plan says, for ever or for some time.
@@ -103,6 +135,8 @@ pub struct Exceptions {
     pub keys: Option<Exception<u32>>,
     /// Instead of [`Limits::users`].
     pub users: Option<Exception<u32>>,
+    /// Instead of [`Limits::vector_dimensions`].
+    pub vector_dimensions: Option<Exception<u32>>,
     /// Instead of [`Rates::second`].
     pub second: Option<Exception<Option<Rate>>>,
     /// Instead of [`Rates::minute`].
@@ -135,13 +169,21 @@ impl Exceptions {
             (value != usual).then_some(Exception::lasting(value))
         }
         let Allowance { limits: usual, weight: usual_weight, .. } = Allowance::default();
-        let Limits { databases, collections, records_per_collection, keys, users } = limits;
+        let Limits {
+            databases,
+            collections,
+            records_per_collection,
+            keys,
+            users,
+            vector_dimensions,
+        } = limits;
         Self {
             databases: unless(databases, usual.databases),
             collections: unless(collections, usual.collections),
             records_per_collection: unless(records_per_collection, usual.records_per_collection),
             keys: unless(keys, usual.keys),
             users: unless(users, usual.users),
+            vector_dimensions: unless(vector_dimensions, usual.vector_dimensions),
             weight: unless(weight, usual_weight),
             ..Self::default()
         }
@@ -165,6 +207,7 @@ impl Exceptions {
                 ),
                 keys: or(self.keys, limits.keys, now),
                 users: or(self.users, limits.users, now),
+                vector_dimensions: or(self.vector_dimensions, limits.vector_dimensions, now),
             },
             rates: Rates {
                 second: or(self.second, rates.second, now),

@@ -16,6 +16,8 @@ pub enum Term {
     Keys,
     /// [`Limits::users`](crate::Limits::users).
     Users,
+    /// [`Limits::vector_dimensions`](crate::Limits::vector_dimensions).
+    VectorDimensions,
     /// [`Quotas::bytes`](crate::Quotas::bytes).
     Bytes,
     /// [`Quotas::day`](crate::Quotas::day).
@@ -38,12 +40,13 @@ pub enum Term {
 
 impl Term {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Databases,
         Self::Collections,
         Self::RecordsPerCollection,
         Self::Keys,
         Self::Users,
+        Self::VectorDimensions,
         Self::Bytes,
         Self::Requests(Period::Second),
         Self::Requests(Period::Minute),
@@ -65,6 +68,7 @@ impl Term {
             Self::RecordsPerCollection => "records_per_collection",
             Self::Keys => "keys",
             Self::Users => "users",
+            Self::VectorDimensions => "vector_dimensions",
             Self::Bytes => "bytes",
             Self::Requests(Period::Second) => "requests_per_second",
             Self::Requests(Period::Minute) => "requests_per_minute",
@@ -211,6 +215,7 @@ impl Allowance {
             Term::RecordsPerCollection => Amount::of(limits.records_per_collection),
             Term::Keys => Amount::of(limits.keys.into()),
             Term::Users => Amount::of(limits.users.into()),
+            Term::VectorDimensions => Amount::of(limits.vector_dimensions.into()),
             Term::Bytes => Amount::of_quota(quotas.bytes),
             Term::Day => Amount::of_quota(quotas.day),
             Term::Month => Amount::of_quota(quotas.month),
@@ -243,6 +248,7 @@ impl Exceptions {
             Term::RecordsPerCollection => shown(self.records_per_collection, Amount::of),
             Term::Keys => shown(self.keys, small),
             Term::Users => shown(self.users, small),
+            Term::VectorDimensions => shown(self.vector_dimensions, small),
             Term::Bytes => shown(self.bytes, Amount::of_quota),
             Term::Day => shown(self.day, Amount::of_quota),
             Term::Month => shown(self.month, Amount::of_quota),
@@ -270,6 +276,8 @@ impl Exceptions {
         let quota = |amount: Amount| amount.quota(term);
         let rate = |amount: Amount| amount.rate(term);
         let users = |amount| term.number(term.some(amount)?, (0, Limits::USERS_MAX.into()));
+        let dimensions =
+            |amount| term.number(term.some(amount)?, (1, Limits::VECTOR_DIMENSIONS_MAX.into()));
         let weight = |amount| term.number(term.some(amount)?, (1, Allowance::WEIGHT_MAX.into()));
         match term {
             Term::Databases => self.databases = made(one, stock)?,
@@ -279,6 +287,7 @@ impl Exceptions {
             }
             Term::Keys => self.keys = made(one, stock)?,
             Term::Users => self.users = made(one, users)?,
+            Term::VectorDimensions => self.vector_dimensions = made(one, dimensions)?,
             Term::Bytes => self.bytes = made(one, quota)?,
             Term::Day => self.day = made(one, quota)?,
             Term::Month => self.month = made(one, quota)?,
@@ -337,6 +346,7 @@ impl ExceptionChange {
             records_per_collection,
             keys,
             users,
+            vector_dimensions,
             second,
             minute,
             hour,
@@ -359,6 +369,7 @@ impl ExceptionChange {
             records_per_collection: records_per_collection.or(kept.records_per_collection),
             keys: keys.or(kept.keys),
             users: users.or(kept.users),
+            vector_dimensions: vector_dimensions.or(kept.vector_dimensions),
             second: second.or(kept.second),
             minute: minute.or(kept.minute),
             hour: hour.or(kept.hour),
@@ -430,6 +441,10 @@ mod tests {
         assert!(why(SECOND, None, Some(1)).contains("a burst without a rate"));
         assert!(why(Term::Concurrent, Some(0), None).contains("0 is not between 1"));
         assert!(why(Term::Concurrent, None, Some(2)).contains("only rates have a burst"));
+        for bad in [0, 16_385, 1 << 40] {
+            let why = why(Term::VectorDimensions, Some(bad), None);
+            assert_eq!(why, format!("vector_dimensions: {bad} is not between 1 and 16384"));
+        }
         for weight in [0, 1_001, 1 << 40] {
             assert!(why(Term::Weight, Some(weight), None).contains("is not between 1 and 1000"));
         }

@@ -123,7 +123,8 @@ pub(crate) struct PlannedOut {
     tenant: String,
     /// Where it lives.
     from: MovePlaceOut,
-    /// `move`, `stay`, or `blocked`: a rule would move it, and this server cannot.
+    /// `move`, `stay`, or `blocked`: a rule would move it, and this server cannot, or its plan does
+    /// not allow it.
     verdict: &'static str,
     /// Where a rule wants it to live; null if it stays.
     to: Option<MovePlaceOut>,

@@ -1,14 +1,17 @@
 //! Plans, exceptions, and what a tenant has of both.
 
 use super::{
+    capped::capped_option,
+    described::{IsolationName, LocationText},
     key::moment,
     tenant::{LimitsIn, LimitsOut},
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{collections::BTreeMap, num::NonZeroU32};
 use tenantry_engine::{
-    Allowance, Amount, Error, Exception, ExceptionChange, Exceptions, Period, PlanName, Quotas,
-    Rate, Rates, Result, SharedFailure, Source, TenantInfo, TenantPlan, Term, Timestamp,
+    Allowance, Amount, Error, Exception, ExceptionChange, Exceptions, Isolation, Location, Period,
+    Places, PlanName, Quotas, Rate, Rates, Result, SharedFailure, Source, TenantInfo, TenantPlan,
+    Term, Timestamp,
 };
 use utoipa::{
     ToSchema,
@@ -17,6 +20,9 @@ use utoipa::{
         schema::{AdditionalProperties, Type},
     },
 };
+
+const ISOLATIONS_MAX: usize = Isolation::ALL.len();
+const LOCATIONS_MAX: usize = Places::LOCATIONS_MAX;
 
 /// So many requests in a period.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
@@ -112,6 +118,16 @@ pub(crate) struct TenantPlanIn {
     /// `local`, which it does if this is absent, goes on with its share of the rates, and `refuse`
     /// answers 503.
     on_shared_failure: Option<SharedFailureWord>,
+    /// How its tenants may live; all if absent. Asked when a tenant comes to a place or to the plan;
+    /// who lives otherwise already stays.
+    #[serde(default, deserialize_with = "capped_option::<_, _, ISOLATIONS_MAX>")]
+    #[schema(value_type = Option<Vec<IsolationName>>, min_items = 1, max_items = 3)]
+    isolations: Option<Vec<String>>,
+    /// Where: `home`, `own` for a database that a tenant carries, and names of locations, also of
+    /// those that are not there yet. All if absent or null.
+    #[serde(default, deserialize_with = "capped_option::<_, _, LOCATIONS_MAX>")]
+    #[schema(value_type = Option<Vec<LocationText>>, min_items = 1, max_items = 64)]
+    locations: Option<Vec<String>>,
 }
 
 /// What a node does that cannot ask what other nodes have admitted.
@@ -150,7 +166,13 @@ impl TenantPlanIn {
             weight: self.weight.unwrap_or(weight),
             on_shared_failure: self.on_shared_failure.map(Into::into).unwrap_or_default(),
         };
-        Ok(TenantPlan { name, allowance })
+        let isolation = |word: &String| Isolation::parse(word);
+        let isolations = self.isolations.map(|all| all.iter().map(isolation).collect());
+        let isolations: Option<Vec<_>> = isolations.transpose()?;
+        let location = |word: &String| Location::parse(word);
+        let locations = self.locations.map(|all| all.iter().map(location).collect());
+        let places = Places::new(isolations.as_deref(), locations.transpose()?)?;
+        Ok(TenantPlan { name, allowance, places })
     }
 }
 
@@ -290,11 +312,17 @@ pub(crate) struct TenantPlanOut {
     quotas: QuotasOut,
     weight: u16,
     on_shared_failure: SharedFailureWord,
+    /// How its tenants may live.
+    #[schema(value_type = Vec<IsolationName>)]
+    isolations: Vec<&'static str>,
+    /// Where; null is anywhere.
+    locations: Option<Vec<String>>,
 }
 
 impl From<TenantPlan> for TenantPlanOut {
     fn from(plan: TenantPlan) -> Self {
         let Allowance { limits, rates, quotas, weight, on_shared_failure } = plan.allowance;
+        let text = |location: &Location| location.to_string();
         Self {
             name: plan.name.to_string(),
             limits: limits.into(),
@@ -302,6 +330,8 @@ impl From<TenantPlan> for TenantPlanOut {
             quotas: quotas.into(),
             weight,
             on_shared_failure: on_shared_failure.into(),
+            isolations: plan.places.isolations().map(Isolation::word).collect(),
+            locations: plan.places.locations().map(|all| all.iter().map(text).collect()),
         }
     }
 }
@@ -395,6 +425,30 @@ mod tests {
         }
         let why = change(r#"{"request_per_second": null}"#).unwrap_err();
         assert!(why.public_message().contains("requests_per_second"), "{why}");
+    }
+
+    #[test]
+    fn places_that_cannot_be_are_refused() {
+        let plan = |json: &str| {
+            let plan: TenantPlanIn = serde_json::from_str(json).unwrap();
+            plan.plan(PlanName::parse("p").unwrap())
+        };
+        let both = r#"{"isolations": ["database", "shared"], "locations": ["own", "eu"]}"#;
+        let places = plan(both).unwrap().places;
+        assert!(places.isolations().eq([Isolation::Shared, Isolation::Database]));
+        let said = [Location::parse("eu").unwrap(), Location::Own];
+        assert_eq!(places.locations().unwrap(), said);
+        let any = plan(r#"{"isolations": null, "locations": null}"#).unwrap().places;
+        assert_eq!(any, Places::default());
+        for (json, word) in [
+            (r#"{"isolations": []}"#, "isolations: say at least one"),
+            (r#"{"locations": []}"#, "locations: say at least one"),
+            (r#"{"isolations": ["Shared"]}"#, "the isolation \"Shared\" does not exist"),
+            (r#"{"locations": ["EU"]}"#, "the location \"EU\" does not exist"),
+        ] {
+            let why = plan(json).unwrap_err();
+            assert!(why.public_message().contains(word), "{json}: {why}");
+        }
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub(crate) struct LimitsIn {
     /// Members of the tenant, 0 to 100,000.
     #[schema(maximum = 100_000)]
     users: Option<u32>,
+    /// Components of a vector, 1 to 16,384. Asked where a collection's dimension is fixed.
+    #[schema(minimum = 1, maximum = 16_384)]
+    vector_dimensions: Option<u32>,
 }
 
 impl LimitsIn {
@@ -47,6 +50,7 @@ impl LimitsIn {
                 .unwrap_or(old.records_per_collection),
             keys: self.keys.unwrap_or(old.keys),
             users: self.users.unwrap_or(old.users),
+            vector_dimensions: self.vector_dimensions.unwrap_or(old.vector_dimensions),
         }
     }
 }
@@ -188,6 +192,7 @@ pub(crate) struct LimitsOut {
     records_per_collection: u64,
     keys: u32,
     users: u32,
+    vector_dimensions: u32,
 }
 
 impl From<Limits> for LimitsOut {
@@ -198,6 +203,7 @@ impl From<Limits> for LimitsOut {
             records_per_collection: limits.records_per_collection,
             keys: limits.keys,
             users: limits.users,
+            vector_dimensions: limits.vector_dimensions,
         }
     }
 }

@@ -33,7 +33,7 @@ fn usual() -> Value {
     json!({
         "limits": {
             "databases": 1_000, "collections": 100_000, "records_per_collection": 100_000_000,
-            "keys": 1_000, "users": 10_000,
+            "keys": 1_000, "users": 10_000, "vector_dimensions": 16_384,
         },
         "rates": {
             "requests_per_second": null, "requests_per_minute": null, "requests_per_hour": null,
@@ -46,6 +46,8 @@ fn usual() -> Value {
         },
         "weight": 100,
         "on_shared_failure": "local",
+        "isolations": ["shared", "schema", "database"],
+        "locations": null,
     })
 }
 
@@ -58,6 +60,7 @@ async fn a_plan_is_made_listed_changed_and_deleted() {
         "limits": {"keys": 3}, "weight": 7, "on_shared_failure": "refuse",
         "rates": {"requests_per_second": {"value": 5}, "concurrent_requests": 2},
         "quotas": {"bytes": 1_u64 << 40, "requests_per_month": 9},
+        "isolations": ["schema", "shared", "schema"], "locations": ["own", "eu", "home"],
     });
     let made = server.op("PUT /v1/admin/plans/a%2Fb", body, 200).await;
     let mut expected = usual();
@@ -65,6 +68,8 @@ async fn a_plan_is_made_listed_changed_and_deleted() {
     expected["limits"]["keys"] = json!(3);
     expected["weight"] = json!(7);
     expected["on_shared_failure"] = json!("refuse");
+    expected["isolations"] = json!(["shared", "schema"]);
+    expected["locations"] = json!(["home", "eu", "own"]);
     expected["rates"]["requests_per_second"] = json!({"value": 5, "burst": 5});
     expected["rates"]["concurrent_requests"] = json!(2);
     expected["quotas"]["bytes"] = json!(1_u64 << 40);
@@ -106,6 +111,14 @@ async fn a_plan_that_cannot_be_is_refused_with_its_reason() {
         (json!({"quotas": {"bytes": -1}}), "line 1 column"),
         (json!({"quotas": {"requests_per_hour": 1}}), "unknown field"),
         (json!({"name": "other"}), "unknown field `name`"),
+        (json!({"limits": {"vector_dimensions": 0}}), "vector_dimensions: 0 is not between 1 and"),
+        (json!({"limits": {"vector_dimensions": 16_385}}), "16385 is not between 1 and 16384"),
+        (json!({"isolations": []}), "isolations: say at least one"),
+        (json!({"isolations": vec!["shared"; 9]}), "at most 3 are allowed"),
+        (json!({"isolations": ["own"]}), "the isolation \"own\" does not exist"),
+        (json!({"locations": []}), "locations: say at least one"),
+        (json!({"locations": ["EU"]}), "the location \"EU\" does not exist"),
+        (json!({"locations": vec!["eu"; 65]}), "locations: 65, at most 64 are allowed"),
         (rates(json!({"value": 0})), "requests_per_minute: 0 is not between 1 and 4294967295"),
         (rates(json!({"value": 1_u64 << 32})), "4294967296 is not between"),
         (rates(json!({"value": 1.5})), "invalid type: floating point"),
@@ -163,6 +176,104 @@ async fn a_tenant_is_made_with_a_plan_gets_another_and_loses_it() {
     }
     let log = server.op("GET /v1/admin/audit", Value::Null, 200).await.to_string();
     assert!(log.contains("acme → small") && log.contains("acme → (none)"), "{log}");
+}
+
+#[tokio::test]
+async fn vectors_are_as_large_as_a_tenant_may_have_them() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let small = json!({"limits": {"vector_dimensions": 3}});
+    server.op("PUT /v1/admin/plans/small", small, 200).await;
+    server.change(json!({"plan": "small"})).await;
+    let own = server.call(&key, "GET /v1/tenant", Value::Null).await.expect(200);
+    assert_eq!(own["limits"]["vector_dimensions"], 3);
+    let collections = "POST /v1/databases/default_database/collections";
+    for name in ["a", "b"] {
+        server.call(&key, collections, json!({"name": name})).await.expect(201);
+    }
+    let write = async |to: &str, components: usize| {
+        let records = format!("{collections}/{to}/records/upsert");
+        let record = json!({"records": [{"id": "r", "vector": vec![1; components]}]});
+        server.call(&key, &records, record).await
+    };
+    let refused = write("a", 4).await;
+    assert!(!refused.headers.contains_key("retry-after"), "time does not help");
+    let why = refused.refused(429, "limit_exceeded");
+    assert_eq!(why, "vectors of this tenant may have 3 components, not 4");
+    write("a", 3).await.expect(200);
+    let raised = json!({"exceptions": {"vector_dimensions": {"value": 4, "expires_in_s": 3600}}});
+    server.change(raised).await;
+    write("b", 4).await.expect(200);
+    let shown = server.op(&format!("GET {ACME}"), Value::Null, 200).await;
+    let effective = &shown["effective"];
+    assert_eq!(effective["limits"]["vector_dimensions"], 4);
+    assert_eq!(effective["from"]["vector_dimensions"], "exception");
+    server.change(json!({"exceptions": {"vector_dimensions": null}})).await;
+    let changed = server.change(json!({"limits": {"vector_dimensions": 2}})).await;
+    assert_eq!(changed["limits"]["vector_dimensions"], 2);
+    server.call(&key, collections, json!({"name": "c"})).await.expect(201);
+    write("c", 3).await.refused(429, "limit_exceeded");
+    // What is there goes on.
+    for (to, components) in [("a", 3), ("b", 4), ("c", 2)] {
+        write(to, components).await.expect(200);
+    }
+    for bad in [json!({"limits": {"vector_dimensions": 0}}), {
+        json!({"exceptions": {"vector_dimensions": {"value": 16_385}}})
+    }] {
+        let why = server.op_refused(&format!("PATCH {ACME}"), bad, (400, "invalid")).await;
+        assert!(why.contains("vector_dimensions: "), "{why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_live_where_their_plan_has_them_live() {
+    let server = Server::start().await;
+    let shared = json!({"isolations": ["shared"], "locations": ["home"]});
+    server.op("PUT /v1/admin/plans/p", shared, 200).await;
+    let body = |isolation: &str| json!({"name": "acme", "plan": "p", "isolation": isolation});
+    let says = "the plan p does not allow the isolation schema; it allows shared";
+    let make = "POST /v1/admin/tenants";
+    let why = server.op_refused(make, body("schema"), (409, "conflict")).await;
+    assert_eq!(why, says);
+    server.op(make, body("shared"), 201).await;
+    let moving = format!("POST {ACME}/move");
+    let schema = json!({"isolation": "schema"});
+    let why = server.op_refused(&moving, schema.clone(), (409, "conflict")).await;
+    assert_eq!(why, says);
+    let advice = server.op(&format!("GET {ACME}/advice?enterprise=true"), Value::Null, 200).await;
+    assert_eq!(advice["recommended"]["isolation"], "shared");
+    let reasons = advice["reasons"].as_array().unwrap();
+    let of_plan = reasons.iter().find(|reason| reason["rule"] == "plan").unwrap();
+    assert_eq!(of_plan["says"], says);
+    let rule = json!({"from": "shared", "to": "schema", "records_under": 9});
+    let rules = json!({"rules": [rule], "stay_ms": 0});
+    let plan = server.op("POST /v1/admin/placement/plan", rules, 200).await;
+    let acme = &plan["tenants"][0];
+    assert_eq!(acme["verdict"], "blocked", "{plan}");
+    assert!(acme["why"].as_str().unwrap().ends_with(says), "{plan}");
+    // An exception says nothing of it.
+    let except = json!({"exceptions": {"isolations": {"value": 1}}});
+    server.op_refused(&format!("PATCH {ACME}"), except, (400, "invalid")).await;
+
+    server.op("PUT /v1/admin/plans/apart", json!({"isolations": ["schema"]}), 200).await;
+    let other = json!({"plan": "apart", "weight": 7});
+    let why = server.op_refused(&format!("PATCH {ACME}"), other.clone(), (409, "conflict")).await;
+    let lives = "and the tenant acme lives in shared at home: move it first";
+    let expected =
+        format!("the plan apart does not allow the isolation shared; it allows schema, {lives}");
+    assert_eq!(why, expected);
+    let shown = server.op(&format!("GET {ACME}"), Value::Null, 200).await;
+    assert_eq!((&shown["plan"], &shown["weight"]), (&json!("p"), &json!(100)), "nothing of it");
+    server.change(json!({"plan": null})).await;
+    server.op(&moving, schema, 202).await;
+    for _ in 0..2_000 {
+        let status = server.op(&format!("GET {ACME}/move"), Value::Null, 200).await;
+        if status["over"] == true {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(server.change(other).await["plan"], "apart");
 }
 
 #[tokio::test]

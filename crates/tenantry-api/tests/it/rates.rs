@@ -13,7 +13,7 @@ async fn limit(server: &Server, tenant: &str, amount: u32) {
     let rates = Rates { hour, ..Rates::default() };
     let name = PlanName::parse("p").unwrap();
     let allowance = Allowance { rates, ..Allowance::default() };
-    operator.put_plan(&TenantPlan { name: name.clone(), allowance }).await.unwrap();
+    operator.put_plan(&TenantPlan::new(name.clone(), allowance)).await.unwrap();
     let change = TenantChange { plan: Some(Some(name)), ..TenantChange::default() };
     operator.change_tenant(&TenantName::parse(tenant).unwrap(), &change).await.unwrap();
 }

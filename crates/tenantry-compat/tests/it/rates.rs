@@ -13,7 +13,7 @@ async fn a_tenant_beyond_its_rate_gets_a_rate_limit_error() {
     let hour = NonZeroU32::new(1).map(Rate::new);
     let allowance = Allowance { rates: Rates { hour, ..Rates::default() }, ..Allowance::default() };
     let name = PlanName::parse("p").unwrap();
-    operator.put_plan(&TenantPlan { name: name.clone(), allowance }).await.unwrap();
+    operator.put_plan(&TenantPlan::new(name.clone(), allowance)).await.unwrap();
     let change = TenantChange { plan: Some(Some(name)), ..TenantChange::default() };
     operator.change_tenant(&TenantName::parse("acme").unwrap(), &change).await.unwrap();
 

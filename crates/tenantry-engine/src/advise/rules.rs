@@ -10,6 +10,8 @@ const TREE: &str = "a guide to multi-tenant GenAI products: decision tree of iso
 const FACTORS: &str = "a guide to isolation in vector databases: choosing a strategy";
 const SOVEREIGNTY: &str = "a guide to multi-tenant chat systems: isolation strategies";
 const GUIDE: &str = "Tenantry's guide to isolation";
+/// Where an operator has said where tenants may live.
+const PLAN: &str = "the tenant's plan";
 
 /// Why a tenant is in a database of its own.
 const CARRIES: &str = "it is to be in a database that it carries, and nobody else is there";
@@ -301,6 +303,23 @@ pub(super) fn demanded(location: Location) -> Reason {
     Reason { rule, source: SOVEREIGNTY, isolation, says }
 }
 
+/// What the plan does not allow, and would be otherwise.
+pub(super) fn planned(why: String) -> Reason {
+    Reason { rule: "plan", source: PLAN, isolation: None, says: why }
+}
+
+/// Why the plan does not have the tenant come there, however it could live there.
+pub(super) fn forbidden(case: &Case, location: Location) -> Option<String> {
+    let plan = case.plan.as_ref()?;
+    if !plan.places.has_location(location) {
+        return plan.forbids(plan.places.isolations().next()?, location);
+    }
+    let site = case.sites.iter().find(|site| site.location == location)?;
+    let mut why = site.isolations.iter().map(|one| plan.forbids(*one, location));
+    let first = why.next()??;
+    why.all(|why| why.is_some()).then_some(first)
+}
+
 /// Why a tenant cannot carry a database here.
 pub(super) fn no_own(case: &Case) -> String {
     format!(
@@ -330,7 +349,9 @@ pub(super) fn cannot_be(facts: &Facts<'_>, wanted: Isolation) -> String {
     }
     let others = facts.case.sites.iter().filter(|site| {
         let is_other = site.location != location && site.location != Location::Own;
-        is_other && site.isolations.contains(&isolation)
+        let plan = facts.case.plan.as_ref();
+        let may_be = plan.is_none_or(|plan| plan.forbids(isolation, site.location).is_none());
+        is_other && may_be && site.isolations.contains(&isolation)
     });
     let others: Vec<_> = others.map(|site| site.location.to_string()).collect();
     if !others.is_empty() {

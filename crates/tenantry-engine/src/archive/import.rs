@@ -96,17 +96,20 @@ impl Importer {
         let mut spec = new(to);
         spec.weight = row.weight.unwrap_or(spec.weight);
         spec.settings = row.settings.clone().unwrap_or_default();
+        let limits = row.limits();
         let told = format!("archive {}", hex(&summary.hash));
         let by = stranger.map_or_else(String::new, |by| format!(", signed by {}", hex(&by)));
         let target = format!("{}: {told}{by}", to.name);
         let notes = self.notes("tenant.import", target.clone());
         let arrived = Arrived { action: "tenant.import", told, target };
         let most = self.inner.archives.config.bytes_max;
-        let plan = notes.watch(self.plan().await)?;
+        let plan = self.inner.default_plan.get().cloned();
+        notes.watch(validate::limits(&limits))?;
+        notes.watch(self.check_plan(plan.as_ref(), &spec).await)?;
         let (arrival, mut filling) = notes.watch(self.begin(&spec).await)?;
         let arrival = arrival.on_plan(plan);
         let filled = boxed(async { fill(file, most, &mut filling, permit).await }).await;
-        notes.watch(self.end(arrival, filled, row.limits(), arrived).await)
+        notes.watch(self.end(arrival, filled, limits, arrived).await)
     }
 
     /// Makes a tenant that has what another one has at this moment. Whoever drops this before it
@@ -139,6 +142,7 @@ impl Importer {
         }
         spec.location = spec.location.or(Some(info.location));
         spec.isolation = spec.isolation.or(Some(info.isolation));
+        self.check_plan(info.plan.as_ref(), &spec).await?;
         // No tenant learns from its log what another one is called.
         let arrived = Arrived {
             action: "tenant.copy",
@@ -151,12 +155,13 @@ impl Importer {
         self.end(arrival, filled, info.limits, arrived).await
     }
 
-    /// The plan of new tenants, of which no archive says another one. Asked before anything is written,
-    /// and again in the commit that makes the tenant whole.
-    async fn plan(&self) -> Result<Option<PlanName>> {
-        let Some(plan) = self.inner.default_plan.get() else { return Ok(None) };
-        self.inner.store.plan(&self.scope, plan).await?;
-        Ok(Some(plan.clone()))
+    /// Fails unless there is the plan that a tenant gets, and has it live where it is to be made. Asked
+    /// before anything is written, and again in the commit that makes the tenant whole.
+    async fn check_plan(&self, plan: Option<&PlanName>, spec: &TenantSpec) -> Result<()> {
+        let Some(plan) = plan else { return Ok(()) };
+        let (isolation, location) = self.inner.store.place_for(spec)?;
+        let plan = self.inner.store.plan(&self.scope, plan).await?;
+        plan.check_place(isolation, location)
     }
 
     /// Makes a tenant that is to be filled.

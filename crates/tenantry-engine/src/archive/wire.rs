@@ -54,22 +54,37 @@ struct LimitsRow {
     collections: u32,
     records_per_collection: u64,
     keys: u32,
+    /// Only if it is not what everybody has: older programs do not know it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    vector_dimensions: Option<u32>,
 }
 
 impl TenantRow {
     pub(super) fn of(info: &TenantInfo, is_operators: bool) -> Self {
         // Members are not the archive's, nor how many there may be.
-        let Limits { databases, collections, records_per_collection, keys, .. } = info.limits;
+        let Limits {
+            databases, collections, records_per_collection, keys, vector_dimensions, ..
+        } = info.limits;
+        let is_usual = vector_dimensions == Limits::default().vector_dimensions;
+        let vector_dimensions = (!is_usual).then_some(vector_dimensions);
         Self {
-            limits: LimitsRow { databases, collections, records_per_collection, keys },
+            limits: LimitsRow {
+                databases,
+                collections,
+                records_per_collection,
+                keys,
+                vector_dimensions,
+            },
             weight: is_operators.then_some(info.weight),
             settings: is_operators.then(|| info.settings.clone()),
         }
     }
 
     pub(super) fn limits(&self) -> Limits {
-        let LimitsRow { databases, collections, records_per_collection, keys } = self.limits;
-        Limits { databases, collections, records_per_collection, keys, ..Limits::default() }
+        let LimitsRow { databases, collections, records_per_collection, keys, .. } = self.limits;
+        let usual = Limits::default();
+        let vector_dimensions = self.limits.vector_dimensions.unwrap_or(usual.vector_dimensions);
+        Limits { databases, collections, records_per_collection, keys, vector_dimensions, ..usual }
     }
 }
 

@@ -5,7 +5,8 @@ use crate::{denials::DONE, validate};
 use tenantry_auth::TenantId;
 use tenantry_store::TenantInfo;
 use tenantry_types::{
-    ErrorKind, IdempotencyKey, Isolation, PlanName, Result, SecretText, TenantSpec, TenantState,
+    ErrorKind, IdempotencyKey, Isolation, Limits, PlanName, Result, SecretText, TenantSpec,
+    TenantState,
 };
 
 impl Operator {
@@ -108,7 +109,11 @@ fn mark(actor: &str, key: &IdempotencyKey, spec: &TenantSpec) -> [u8; 32] {
         u64::from(limits.users),
         u64::from(*default_database),
     ];
-    for number in numbers {
+    // What was not there always is in the hash only if it says something, so that requests of before
+    // are known again.
+    let dimensions = u64::from(limits.vector_dimensions);
+    let is_usual = limits.vector_dimensions == Limits::default().vector_dimensions;
+    for number in numbers.into_iter().chain((!is_usual).then_some(dimensions)) {
         hash.update(&number.to_be_bytes());
     }
     *hash.finalize().as_bytes()

@@ -96,7 +96,11 @@ pub(super) async fn look(
     let is_same = now_is.id == info.id
         && (now_is.isolation, now_is.location) == (info.isolation, info.location);
     let verdict = if is_same {
-        policy.decide(&case, sizes.as_ref(), &sites, now)
+        let plan = match &now_is.plan {
+            Some(plan) => Some(inner.store.plan(scope, plan).await?),
+            None => None,
+        };
+        policy.decide(&case, (sizes.as_ref(), plan.as_ref()), &sites, now)
     } else {
         Verdict::Stay(Stay::Changed)
     };

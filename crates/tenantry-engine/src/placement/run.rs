@@ -2,7 +2,7 @@
 //! the other, in the process that moves tenants.
 
 use super::{
-    Decision, Policy, Verdict,
+    Block, Decision, Policy, Verdict,
     plan::{breathe, look},
 };
 use crate::{denials::DONE, engine::Inner};
@@ -124,7 +124,11 @@ impl Follower {
         let Decision { to, why, .. } = match look(&self.policy, inner, &scope, info).await?.verdict
         {
             Verdict::Move(decision) => decision,
-            verdict @ Verdict::Blocked(..) => {
+            verdict @ Verdict::Blocked(_, Block::Plan(_)) => {
+                tracing::debug!(tenant = %info.id, why = %verdict, "the placement policy moves none");
+                return Ok(false);
+            }
+            verdict @ Verdict::Blocked(_, Block::Site(_)) => {
                 // For instance a server without the admin's URL of a location.
                 tracing::warn!(tenant = %info.id, why = %verdict, "the placement policy cannot move");
                 return Ok(false);

@@ -1,5 +1,6 @@
 use super::*;
 use tenantry_store::BackendKind;
+use tenantry_types::{Allowance, Places, PlanName};
 
 const NONE: Rule = Rule {
     from: Isolation::Shared,
@@ -105,7 +106,7 @@ fn the_first_rule_that_applies_counts() {
     let policy = policy(&[to_eu, up(100), down(50)]).unwrap();
     let (case, sites) = (CASE, [site(Location::Home), site(eu())]);
     let decide = |case: &Case, sizes: &TenantSizes| {
-        let verdict = policy.decide(case, Some(sizes), &sites, NOW);
+        let verdict = policy.decide(case, (Some(sizes), None), &sites, NOW);
         verdict.decision().map(|decision| (decision.rule, decision.to, decision.why.clone()))
     };
     assert_eq!(decide(&case, &sizes(100, 9_999)), None);
@@ -125,7 +126,7 @@ fn why_a_tenant_stays_is_told() {
     let large = sizes(1_000, 0);
     let sites = [site(Location::Home), site(Location::Own)];
     let day = 86_400_000;
-    let decide = |case: Case| match policy.decide(&case, Some(&large), &sites, NOW) {
+    let decide = |case: Case| match policy.decide(&case, (Some(&large), None), &sites, NOW) {
         Verdict::Stay(why) => Some(why),
         _ => None,
     };
@@ -148,9 +149,9 @@ fn why_a_tenant_stays_is_told() {
         assert_eq!(policy.stays(&case, &sites, NOW).as_ref(), Some(&why));
         assert_eq!(decide(case), Some(why));
     }
-    let empty = policy.decide(&CASE, None, &sites, NOW);
+    let empty = policy.decide(&CASE, (None, None), &sites, NOW);
     assert_eq!(empty, Verdict::Stay(Stay::Empty));
-    let small = policy.decide(&CASE, Some(&sizes(7, 56)), &sites, NOW);
+    let small = policy.decide(&CASE, (Some(&sizes(7, 56)), None), &sites, NOW);
     assert_eq!(small.to_string(), "no rule's bounds are met by 7 records, 56 bytes");
     let recent = |seconds| Stay::Recent(Duration::from_secs(seconds)).to_string();
     assert!(recent(119).ends_with("119 s") && recent(121).ends_with("3 min"), "{}", recent(121));
@@ -161,7 +162,7 @@ fn why_a_tenant_stays_is_told() {
 fn a_rule_that_leads_where_no_tenant_can_be_made_moves_none() {
     let to_eu = Rule { to_location: Some(eu()), ..up(100) };
     let policy = policy(&[to_eu, up(100)]).unwrap();
-    let decide = |sites: &[Site]| policy.decide(&CASE, Some(&sizes(101, 0)), sites, NOW);
+    let decide = |sites: &[Site]| policy.decide(&CASE, (Some(&sizes(101, 0)), None), sites, NOW);
     assert!(matches!(decide(&[site(Location::Home), site(eu())]), Verdict::Move(_)));
     let nowhere = decide(&[site(Location::Home)]);
     // The first rule counts all the same.
@@ -172,6 +173,32 @@ fn a_rule_that_leads_where_no_tenant_can_be_made_moves_none() {
     let shared = Site { isolations: vec![Isolation::Shared], ..site(eu()) };
     let weak = decide(&[site(Location::Home), shared]);
     assert!(weak.to_string().ends_with("but isolation schema cannot be made at eu here"), "{weak}");
+}
+
+#[test]
+fn a_rule_that_leads_where_a_plan_has_nobody_live_moves_none_of_its_tenants() {
+    let to_eu = Rule { to_location: Some(eu()), bytes_over: Some(1_000), ..up(100) };
+    let policy = policy(&[to_eu, up(100)]).unwrap();
+    // Also where it could not be made.
+    let sites = [site(Location::Home)];
+    let plan = |isolations, locations| {
+        let name = PlanName::parse("p").unwrap();
+        let places = Places::new(isolations, locations).unwrap();
+        TenantPlan { places, ..TenantPlan::new(name, Allowance::default()) }
+    };
+    let decide = |plan: &TenantPlan, bytes| {
+        policy.decide(&CASE, (Some(&sizes(101, bytes)), Some(plan)), &sites, NOW)
+    };
+    let shared = decide(&plan(Some(&[Isolation::Shared]), None), 0);
+    assert!(shared.word() == "blocked" && shared.decision().is_some_and(|one| one.rule == 1));
+    let why = "rule 2: 101 records are more than 100; but the plan p does not allow the isolation \
+               schema; it allows shared";
+    assert_eq!(shared.to_string(), why);
+    let home = plan(None, Some(vec![Location::Home]));
+    let away = decide(&home, 1_001);
+    assert!(matches!(&away, Verdict::Blocked(_, Block::Plan(_))), "{away}");
+    assert!(away.to_string().ends_with("not allow the location eu; it allows home"), "{away}");
+    assert!(matches!(decide(&home, 0), Verdict::Move(_)));
 }
 
 #[tokio::test]

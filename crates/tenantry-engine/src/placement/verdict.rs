@@ -9,10 +9,27 @@ use tenantry_types::Location;
 pub enum Verdict {
     /// A rule moves it.
     Move(Decision),
-    /// A rule would move it, and this process cannot, for this reason.
-    Blocked(Decision, String),
+    /// A rule would move it, and something is in the way.
+    Blocked(Decision, Block),
     /// It stays.
     Stay(Stay),
+}
+
+/// Why a tenant is not moved that a rule would move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Block {
+    /// Its plan does not have it live there: that is as the operator wants it.
+    Plan(String),
+    /// This process cannot make it there, for this reason.
+    Site(String),
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plan(why) | Self::Site(why) => f.write_str(why),
+        }
+    }
 }
 
 /// What a rule says of a tenant.

@@ -22,7 +22,7 @@ fn an_hour(n: u32) -> Rates {
 async fn put(world: &World, rates: Rates) {
     let name = PlanName::parse("p").unwrap();
     let allowance = Allowance { rates, ..Allowance::default() };
-    world.operator().put_plan(&TenantPlan { name, allowance }).await.unwrap();
+    world.operator().put_plan(&TenantPlan::new(name, allowance)).await.unwrap();
 }
 
 async fn give(world: &World, whose: &str) {
@@ -117,14 +117,11 @@ async fn a_plan_without_weight_is_refused() {
     for weight in [0, 1_001] {
         let name = PlanName::parse("p").unwrap();
         let allowance = Allowance { weight, ..Allowance::default() };
-        let outcome = world.operator().put_plan(&TenantPlan { name, allowance }).await;
+        let outcome = world.operator().put_plan(&TenantPlan::new(name, allowance)).await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
     }
     // Settings say so where there is no plan.
-    let none = TenantPlan {
-        name: PlanName::parse(PlanName::NONE).unwrap(),
-        allowance: Allowance::default(),
-    };
+    let none = TenantPlan::new(PlanName::parse(PlanName::NONE).unwrap(), Allowance::default());
     let outcome = world.operator().put_plan(&none).await;
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
 }
@@ -209,7 +206,7 @@ async fn two_engines_share_rates_and_what_is_under_way_is_each_ones_own() {
 async fn give_quota(world: &World, quotas: Quotas) {
     let name = PlanName::parse("p").unwrap();
     let allowance = Allowance { quotas, ..Allowance::default() };
-    world.operator().put_plan(&TenantPlan { name, allowance }).await.unwrap();
+    world.operator().put_plan(&TenantPlan::new(name, allowance)).await.unwrap();
     give(world, "acme").await;
 }
 

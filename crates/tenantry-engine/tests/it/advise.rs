@@ -46,6 +46,7 @@ fn case(sites: Vec<Site>, records: u64) -> Case {
     Case {
         isolation: Isolation::Shared,
         location: Location::Home,
+        plan: None,
         sizes,
         tenants: 100,
         sites,
@@ -230,6 +231,67 @@ fn what_a_tenant_is_already_needs_no_making() {
     assert!(advice.unmet.is_empty(), "{:?}", advice.unmet);
 }
 
+/// A plan that allows these.
+fn plan(isolations: &[Isolation], locations: Option<&[&str]>) -> TenantPlan {
+    let locations = locations.map(|all| all.iter().map(|name| location(name)).collect());
+    let places = Places::new(Some(isolations), locations).unwrap();
+    let name = PlanName::parse("p").unwrap();
+    TenantPlan { places, ..TenantPlan::new(name, Allowance::default()) }
+}
+
+#[test]
+fn nothing_is_advised_that_the_plan_does_not_allow_and_it_is_said() {
+    let on_plan = |case: Case, plan: TenantPlan| {
+        let case = Case { plan: Some(plan), ..case };
+        let advice = advise(&case).unwrap();
+        let said = advice.reasons.iter().filter(|reason| reason.rule == "plan");
+        let said: Vec<_> = said.map(|reason| reason.says.clone()).collect();
+        let at = (advice.recommended.isolation.word(), advice.recommended.location.to_string());
+        (at, said, advice)
+    };
+    let at = |isolation, location: &str| (isolation, location.to_owned());
+    let regulated = || with(case(cluster(), 10), |n| n.compliance = Compliance::Regulated);
+    let shared = || plan(&[Isolation::Shared], None);
+    let says = "the plan p does not allow the isolation database; it allows shared";
+    let (place, said, advice) = on_plan(regulated(), shared());
+    assert_eq!((place, said), (at("shared", "home"), vec![says.to_owned()]));
+    assert_eq!(advice.unmet, [format!("database is asked for, and {says}")]);
+    assert!(advice.changes.is_empty(), "nothing leads out of the plan: {:?}", advice.changes);
+    // Next best, as where a server cannot make it.
+    let (place, said, advice) =
+        on_plan(regulated(), plan(&[Isolation::Shared, Isolation::Schema], None));
+    assert_eq!((place, said.len(), advice.unmet.len()), (at("schema", "home"), 1, 1));
+    let enterprise = with(case(cluster(), 10), |n| n.enterprise = true);
+    let (place, said, advice) =
+        on_plan(enterprise, plan(&[Isolation::Shared, Isolation::Database], None));
+    assert_eq!((place, said.len(), advice.unmet.len()), (at("database", "home"), 1, 0));
+    // What it allows needs no word, nor does a plan that allows more.
+    let (place, said, _) = on_plan(case(cluster(), 10), shared());
+    assert_eq!((place, said.len()), (at("shared", "home"), 0));
+    let (place, said, _) = on_plan(regulated(), plan(&Isolation::ALL, None));
+    assert_eq!((place, said.len()), (at("database", "home"), 0));
+    // Nobody is sent away from where they live, and that it is not allowed is said.
+    let lives = Case { isolation: Isolation::Schema, ..case(cluster(), 20_000) };
+    let (place, said, advice) = on_plan(lives, shared());
+    assert_eq!((place, said.len(), advice.unmet.len()), (at("schema", "home"), 1, 0));
+    // Locations.
+    let eu = || with(case(cluster(), 10), |n| n.residency = Some(location("eu")));
+    let (place, said, advice) = on_plan(eu(), plan(&Isolation::ALL, Some(&["home", "own"])));
+    let says = "the plan p does not allow the location eu; it allows home, own";
+    assert_eq!((place, said), (at("shared", "home"), vec![says.to_owned()]));
+    assert_eq!(advice.unmet, [format!("{says}: it stays at home")]);
+    let own = with(case(cluster(), 10), |n| n.own_database = true);
+    let (place, said, _) = on_plan(own, plan(&[Isolation::Shared], Some(&["own", "home"])));
+    assert_eq!((place, said.len()), (at("shared", "home"), 1));
+    // Where it could come only as the plan has nobody live.
+    let (place, said, _) = on_plan(eu(), plan(&[Isolation::Schema], None));
+    assert_eq!((place, said.len()), (at("shared", "home"), 1));
+    // A place that it is not told of.
+    let wants = with(eu(), |n| n.enterprise = true);
+    let (_, _, advice) = on_plan(wants, plan(&Isolation::ALL, Some(&["eu"])));
+    assert!(!advice.unmet[0].contains("it could be at home"), "{:?}", advice.unmet);
+}
+
 #[test]
 fn needs_that_cannot_be_are_refused() {
     let rows: [(Change, &str); 7] = [
@@ -352,6 +414,7 @@ prop_compose! {
         mut needs in needs(),
         isolation in isolations(),
         at in any::<prop::sample::Index>(),
+        plan in plans(),
         collections in prop::collection::vec((0_u64..30_000_000, 1_u32..17_000), 0..4),
         tenants in 1_u64..40_000,
     ) -> Case {
@@ -362,8 +425,16 @@ prop_compose! {
         for (records, dimension) in collections {
             sizes.add(records, [dimension]);
         }
-        Case { isolation, location, sizes, tenants, sites, needs }
+        Case { isolation, location, plan, sizes, tenants, sites, needs }
     }
+}
+
+/// Plans, or none.
+fn plans() -> impl Strategy<Value = Option<TenantPlan>> {
+    let isolations = prop::sample::subsequence(Isolation::ALL.to_vec(), 1..=3);
+    let locations = prop::sample::subsequence(vec!["home", "eu", "own"], 1..=3);
+    let plan = (isolations, prop::option::of(locations));
+    prop::option::of(plan.prop_map(|(some, at)| super::advise::plan(&some, at.as_deref())))
 }
 
 fn isolation(case: &Case) -> Isolation {
@@ -373,7 +444,8 @@ fn isolation(case: &Case) -> Isolation {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Nothing is recommended that this installation cannot make, unless it is so already.
+    /// Nothing is recommended that this installation cannot make or the plan does not allow, unless
+    /// it is so already.
     #[test]
     fn no_advice_is_out_of_reach(case in cases()) {
         let advice = advise(&case).unwrap();
@@ -381,6 +453,9 @@ proptest! {
         let makes = |at: &&Site| at.location == to.location && at.isolations.contains(&to.isolation);
         let made = case.sites.iter().find(makes);
         prop_assert!(to == advice.present || made.is_some_and(|at| at.backend == to.backend));
+        let why = case.plan.as_ref().and_then(|plan| plan.forbids(to.isolation, to.location));
+        let is_told = advice.reasons.iter().any(|reason| reason.rule == "plan");
+        prop_assert!(why.is_none() || is_told);
         let has_postgres = case.sites.iter().any(|at| at.backend == BackendKind::Postgres);
         prop_assert!(has_postgres || to.backend == BackendKind::Embedded);
         // Nobody is sent elsewhere who has not asked for it.

@@ -12,7 +12,7 @@ fn plan() -> PlanName {
 /// Gives the tenant a plan with these quotas.
 async fn give(world: &World, quotas: Quotas) {
     let allowance = Allowance { quotas, ..Allowance::default() };
-    world.operator().put_plan(&TenantPlan { name: plan(), allowance }).await.unwrap();
+    world.operator().put_plan(&TenantPlan::new(plan(), allowance)).await.unwrap();
     let change = TenantChange { plan: Some(Some(plan())), ..TenantChange::default() };
     world.operator().change_tenant(&tenant("acme"), &change).await.unwrap();
 }

@@ -25,7 +25,7 @@ async fn with_quota(world: &World, most: u64) -> Session<Admin> {
     let name = PlanName::parse("p").unwrap();
     let quotas = Quotas { messages_per_day: Some(most), ..Quotas::default() };
     let allowance = Allowance { quotas, ..Allowance::default() };
-    world.operator().put_plan(&TenantPlan { name: name.clone(), allowance }).await.unwrap();
+    world.operator().put_plan(&TenantPlan::new(name.clone(), allowance)).await.unwrap();
     let change = TenantChange { plan: Some(Some(name)), ..TenantChange::default() };
     world.operator().change_tenant(&tenant("acme"), &change).await.unwrap();
     acting(world).await

@@ -73,6 +73,37 @@ fn actions(log: &[AuditEntry]) -> Vec<(&str, &str, &str)> {
         .collect()
 }
 
+/// Gives a tenant the plan `p`, which has its tenants live so.
+async fn place(world: &World, name: &str, isolations: &[Isolation]) {
+    let plan = PlanName::parse("p").unwrap();
+    let places = Places::new(Some(isolations), None).unwrap();
+    let says = TenantPlan { places, ..TenantPlan::new(plan.clone(), Allowance::default()) };
+    world.operator().put_plan(&says).await.unwrap();
+    let change = TenantChange { plan: Some(Some(plan)), ..TenantChange::default() };
+    world.operator().change_tenant(&tenant(name), &change).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_moves_nobody_where_their_plan_has_them_not_live() {
+    let world = World::new().await;
+    with_records(&world, "bound", 12).await;
+    with_records(&world, "free", 12).await;
+    place(&world, "bound", &[Isolation::Shared]).await;
+    world.engine.follow(policy(10));
+    until(&world, "free", Isolation::Schema).await;
+    some_rounds().await;
+    assert_eq!(lives(&world, "bound").await, Isolation::Shared);
+    let plan = world.operator().plan(None, None, 10).await.unwrap();
+    let bound = plan.tenants.iter().find(|one| one.name == tenant("bound")).unwrap();
+    assert_eq!(bound.verdict.word(), "blocked");
+    let says = "rule 1: 12 records are more than 10; but the plan p does not allow the isolation \
+                schema; it allows shared";
+    assert_eq!(bound.verdict.to_string(), says);
+    // As soon as it may.
+    place(&world, "bound", &[Isolation::Shared, Isolation::Schema]).await;
+    until(&world, "bound", Isolation::Schema).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tenants_are_moved_up_and_down_as_the_policy_says_and_no_others() {
     let world = World::new().await;

@@ -226,7 +226,7 @@ impl Cell {
             }
             "make a plan" => {
                 let name = PlanName::parse(new.as_str()).unwrap();
-                let plan = TenantPlan { name, allowance: Allowance::default() };
+                let plan = TenantPlan::new(name, Allowance::default());
                 operator().await?.put_plan(&plan).await?;
             }
             "ask where the tenant should live" => {

@@ -21,6 +21,7 @@ async fn a_tenant_is_made_with_what_was_asked_for() {
             records_per_collection: 4,
             keys: 5,
             users: 6,
+            vector_dimensions: 7,
         },
         settings: BTreeMap::from([("plan".into(), "gold".into())]),
         ..TenantSpec::new(tenant("acme"))
@@ -314,7 +315,7 @@ async fn new_tenants_have_the_plan_that_is_usual() {
     let spec = TenantSpec::new(tenant("acme"));
     assert_eq!(kind(operator.create_tenant(&spec).await), ErrorKind::NotFound);
     for name in ["free", "pro"] {
-        let plan = TenantPlan { name: named(name), allowance: Allowance::default() };
+        let plan = TenantPlan::new(named(name), Allowance::default());
         operator.put_plan(&plan).await.unwrap();
     }
     assert_eq!(operator.create_tenant(&spec).await.unwrap().plan, Some(named("free")));

@@ -116,7 +116,7 @@ async fn a_month_costs_what_the_tariff_says_and_no_bill_changes() {
     let key = world.tenant("acme").await;
     let operator = world.operator();
     let name = PlanName::parse("p").unwrap();
-    let plan = TenantPlan { name: name.clone(), allowance: Allowance::default() };
+    let plan = TenantPlan::new(name.clone(), Allowance::default());
     operator.put_plan(&plan).await.unwrap();
     let change = TenantChange { plan: Some(Some(name.clone())), ..TenantChange::default() };
     operator.change_tenant(&tenant("acme"), &change).await.unwrap();

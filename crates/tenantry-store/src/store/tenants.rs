@@ -8,7 +8,7 @@ use crate::{
 };
 use std::sync::Arc;
 use tenantry_auth::{Admin, OperatorScope, Scope, SystemScope, TenantId};
-use tenantry_types::{Result, TenantName, TenantSpec, Timestamp};
+use tenantry_types::{Isolation, Location, Result, TenantName, TenantSpec, Timestamp};
 
 impl Store {
     /// Makes a tenant: its data key, its row and, if asked for, its first database, in one commit.
@@ -18,6 +18,11 @@ impl Store {
         spec: &TenantSpec,
     ) -> Result<TenantInfo> {
         self.0.tenancy.create_tenant(scope, spec).await
+    }
+
+    /// Where a tenant would be made: as `spec` says, and otherwise where the installation's are.
+    pub fn place_for(&self, spec: &TenantSpec) -> Result<(Isolation, Location)> {
+        self.0.tenancy.where_to(spec)
     }
 
     /// Living tenants in the order of their names, from the first after `after`.

@@ -171,6 +171,7 @@ impl<B: Carry> Tenancy<B> {
         (limits, terms): (Limits, TenantChange),
         (action, told, target): (&'static str, String, String),
     ) -> Result<TenantInfo> {
+        self.check_limits(Some(limits))?;
         let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
             let tenant = inner.open_tenant(arriving.id).await?.ok_or_else(given_up)?;
@@ -188,7 +189,8 @@ impl<B: Carry> Tenancy<B> {
             (info.state, info.limits) = (TenantState::Active, limits);
             let mut about = inner.about(&tenant)?;
             about.root(row_key(arriving.id), None);
-            let more = plans::change_terms(&view, &mut about, &mut info, &terms).await?;
+            let more =
+                plans::change_terms((&view, &installation), &mut about, &mut info, &terms).await?;
             about.put_tenant(&info);
             about.tell(done(scope.author(), action, &told, 1), Some(Touched::Tenant));
             let mut log = inner.begin(&installation)?;

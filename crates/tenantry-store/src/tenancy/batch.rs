@@ -357,6 +357,7 @@ impl<'a, P: Place> Batch<'a, P> {
             if spec.dimension.is_none() {
                 let dimension = u32::try_from(components.len())
                     .map_err(|_| Error::invalid("a vector has too many components"))?;
+                catalog::check_dimension(dimension, &self.most.limits)?;
                 self.info.set_dimension(name.as_ref(), dimension);
                 self.row_changed = true;
             }

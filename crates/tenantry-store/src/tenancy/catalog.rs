@@ -3,7 +3,7 @@
 mod changes;
 
 pub(super) use changes::put_new_database;
-pub(crate) use changes::{check_attributes, put_collection};
+pub(crate) use changes::{check_attributes, check_dimension, put_collection};
 
 use super::{
     Age, Backend, Space, Tenancy, View,

@@ -69,7 +69,7 @@ impl<B: Backend> Tenancy<B> {
         if spec.made_by.is_some() {
             self.check_gate()?;
         }
-        self.check_users(Some(spec.limits))?;
+        self.check_limits(Some(spec.limits))?;
         let _name = self.reserve(&spec.name)?;
         let (isolation, location) = self.where_to(spec)?;
         self.can_make(isolation, location)?;
@@ -85,7 +85,7 @@ impl<B: Backend> Tenancy<B> {
         let view = self.creating().await?;
         require_free(&view, &spec.name).await?;
         if let Some(plan) = &spec.plan {
-            plans::require(&view, plan).await?;
+            plans::require_place(&view, &installation, plan, (isolation, location)).await?;
         }
         let counted = view.get(Space::Catalog, &keys::NextTenant {}.encode(INSTALLATION)).await?;
         let next = counted.map_or(Ok(0), |counted| number(&counted))?;
@@ -176,7 +176,7 @@ impl<B: Backend> Tenancy<B> {
     }
 
     /// Where a new tenant is to be.
-    fn where_to(&self, spec: &TenantSpec) -> Result<(Isolation, Location)> {
+    pub(crate) fn where_to(&self, spec: &TenantSpec) -> Result<(Isolation, Location)> {
         let (isolation, location) = self.default;
         if spec.own_database.is_none() {
             let location = spec.location.unwrap_or(location);

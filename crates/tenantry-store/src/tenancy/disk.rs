@@ -235,8 +235,8 @@ impl DiskTenant {
         let DiskPast { named_at, made_by, erase_at } =
             past.unwrap_or(DiskPast { named_at: row.created_at, made_by: None, erase_at: None });
         let terms = terms.map(DiskTerms::read).transpose()?;
-        let usual = (None, Exceptions::default(), Limits::default().users);
-        let (plan, exceptions, users) = terms.unwrap_or(usual);
+        let usual = (None, Exceptions::default(), Limits::default());
+        let (plan, exceptions, own) = terms.unwrap_or(usual);
         let DiskTenantV1 { name, suspended, isolation, weight, limits, settings, .. } = row;
         let small = |n: u64| u32::try_from(n).map_err(|_| unreadable("a tenant"));
         let [databases, collections, records_per_collection, keys] = limits;
@@ -261,7 +261,7 @@ impl DiskTenant {
                 collections: small(collections)?,
                 records_per_collection,
                 keys: small(keys)?,
-                users,
+                ..own
             },
             plan,
             exceptions,

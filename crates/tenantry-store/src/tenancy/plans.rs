@@ -4,6 +4,9 @@
 //! that says it, on other nodes within a second: like a right that is taken away, it ends what is
 //! remembered. Which tenants have a plan is listed beside it, so that none loses its plan by a
 //! deletion; what counts is each tenant's own row.
+//!
+//! Where tenants of a plan may live is asked when one comes to a place or to the plan, under the lock
+//! under which plans are changed; whoever lives somewhere already stays.
 
 use super::{
     Backend, Space, Tenancy, View,
@@ -13,6 +16,7 @@ use super::{
     disk::DiskPlan,
     done,
     keys::{self, Decode as _, Middle, Prefix, Tail},
+    moving::{move_in, row::Move},
     tenants::OpenTenant,
 };
 use crate::{TenantChange, TenantInfo};
@@ -22,7 +26,8 @@ use std::{
 };
 use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_types::{
-    Allowance, Error, ErrorKind, Limits, PLANS_MAX, PlanName, Resource, Result, TenantPlan,
+    Allowance, Error, ErrorKind, Isolation, Limits, Location, PLANS_MAX, PlanName, Resource,
+    Result, TenantPlan,
 };
 use tokio::sync::MutexGuard;
 
@@ -54,9 +59,9 @@ async fn plan_in(
     view: &impl View,
     installation: &OpenTenant,
     name: &PlanName,
-) -> Result<Option<Allowance>> {
+) -> Result<Option<TenantPlan>> {
     let row: Option<DiskPlan> = installation.row(view, Space::Catalog, &row_key(name)).await?;
-    row.map(DiskPlan::into_allowance).transpose()
+    row.map(|row| row.into_plan(name.clone())).transpose()
 }
 
 /// Fails unless there is this plan. Who then gives it to a tenant holds the lock of the
@@ -68,6 +73,41 @@ pub(super) async fn require(view: &impl View, name: &PlanName) -> Result<()> {
     }
 }
 
+/// The same, and fails if the plan has its tenants not live so there.
+pub(super) async fn require_place(
+    view: &impl View,
+    installation: &OpenTenant,
+    name: &PlanName,
+    (isolation, location): (Isolation, Location),
+) -> Result<()> {
+    let plan = plan_in(view, installation, name).await?.ok_or_else(|| missing(name))?;
+    plan.check_place(isolation, location)
+}
+
+/// Fails if a plan that a tenant is given does not let it live where it does, or is being moved to.
+async fn require_present(
+    view: &impl View,
+    installation: &OpenTenant,
+    name: &PlanName,
+    info: &TenantInfo,
+) -> Result<()> {
+    let plan = plan_in(view, installation, name).await?.ok_or_else(|| missing(name))?;
+    let refused = |why: String, says: &str| {
+        let message = format!("{why}, and the tenant {} {says}", info.name);
+        Err(Error::new(ErrorKind::Conflict, message))
+    };
+    if let Some(why) = plan.forbids(info.isolation, info.location) {
+        let lives = format!("lives in {} at {}", info.isolation.word(), info.location);
+        return refused(why, &format!("{lives}: move it first"));
+    }
+    let moved = move_in(view, installation, info.id).await?;
+    let goal = moved.filter(Move::is_to_switch).map(|one| (one.to.isolation, one.to.location));
+    match goal.and_then(|(isolation, location)| plan.forbids(isolation, location)) {
+        Some(why) => refused(why, "is being moved there: cancel that first"),
+        None => Ok(()),
+    }
+}
+
 /// Takes a tenant that is deleted off the list of its plan's.
 pub(super) fn leave_plan(about: &mut About<'_>, info: &TenantInfo) {
     if let Some(plan) = &info.plan {
@@ -76,9 +116,9 @@ pub(super) fn leave_plan(about: &mut About<'_>, info: &TenantInfo) {
 }
 
 /// The part of a tenant's change that is about its plan and exceptions: what the logs say of it.
-/// The view is of the root, and nobody deletes plans while it is held.
+/// The view is of the root, and nobody changes or deletes plans while it is held.
 pub(super) async fn change_terms(
-    view: &impl View,
+    (view, installation): (&impl View, &OpenTenant),
     about: &mut About<'_>,
     info: &mut TenantInfo,
     change: &TenantChange,
@@ -87,7 +127,7 @@ pub(super) async fn change_terms(
     if let Some(new) = change.plan.as_ref().filter(|new| **new != info.plan) {
         leave_plan(about, info);
         if let Some(plan) = new {
-            require(view, plan).await?;
+            require_present(view, installation, plan, info).await?;
             about.root(list_key(plan, info.id), Some(Vec::new()));
         }
         let plan = new.as_ref().map_or("(none)", PlanName::as_str);
@@ -176,10 +216,13 @@ impl<B: Backend> Tenancy<B> {
         Err(Error::new(ErrorKind::Unsupported, message))
     }
 
-    /// The same if members are limited: older programs cannot read such a row.
-    pub(super) fn check_users(&self, limits: Option<Limits>) -> Result<()> {
+    /// The same if members or vectors are limited: older programs cannot read such a row.
+    pub(super) fn check_limits(&self, limits: Option<Limits>) -> Result<()> {
+        let Limits { users, vector_dimensions, .. } = Limits::default();
         match limits {
-            Some(limits) if limits.users != Limits::default().users => self.check_gate(),
+            Some(own) if (own.users, own.vector_dimensions) != (users, vector_dimensions) => {
+                self.check_gate()
+            }
             _ => Ok(()),
         }
     }
@@ -216,7 +259,7 @@ impl<B: Backend> Tenancy<B> {
         // Opened first: opening it takes a root of its own.
         let installation = self.installation_beside(held).await?;
         let found = plan_in(&self.root(held).await?, &installation, name).await?;
-        let Some(plan) = found else { return Ok(None) };
+        let Some(TenantPlan { allowance: plan, .. }) = found else { return Ok(None) };
         let mut cache = self.plans.lock();
         if cache.revocations < revocations {
             *cache = PlanCache { revocations, plans: HashMap::new() };
@@ -231,8 +274,7 @@ impl<B: Backend> Tenancy<B> {
         self.operator_stands(scope, None).await?;
         let installation = self.installation().await?;
         let found = plan_in(&self.root(None).await?, &installation, name).await?;
-        let allowance = found.ok_or_else(|| missing(name))?;
-        Ok(TenantPlan { name: name.clone(), allowance })
+        found.ok_or_else(|| missing(name))
     }
 
     pub(crate) async fn plan_list(&self, scope: &OperatorScope) -> Result<Vec<TenantPlan>> {
@@ -243,7 +285,7 @@ impl<B: Backend> Tenancy<B> {
         let mut found = Vec::new();
         while let Some((key, sealed)) = rows.next().await? {
             let row: DiskPlan = installation.open_row(&key, &sealed)?;
-            found.push(TenantPlan { name: name_of(&key)?, allowance: row.into_allowance()? });
+            found.push(row.into_plan(name_of(&key)?)?);
         }
         Ok(found)
     }
@@ -263,13 +305,12 @@ impl<B: Backend> Tenancy<B> {
             let view = inner.change(&installation).await?;
             inner.operator_stands(&scope, Some(&view)).await?;
             match plan_in(&view, &installation, &plan.name).await? {
-                Some(now) if now == plan.allowance => return Ok(()),
+                Some(now) if now == plan => return Ok(()),
                 Some(_) => {}
                 None => has_room(&view).await?,
             }
             let mut log = inner.begin(&installation)?;
-            let row = DiskPlan::from_allowance(&plan.allowance);
-            log.put(Space::Catalog, row_key(&plan.name), &row);
+            log.put(Space::Catalog, row_key(&plan.name), &DiskPlan::of(&plan));
             log.audit(done(scope.author(), "plan.put", plan.name.as_str(), 1));
             inner.commit(&installation, view, log).await?;
             inner.revoked();

@@ -23,7 +23,7 @@ impl<B: Backend> Tenancy<B> {
         if change.plan.is_some() || change.exceptions.is_some() || !change.except.is_empty() {
             self.check_gate()?;
         }
-        self.check_users(change.limits)?;
+        self.check_limits(change.limits)?;
         let Some(own) = &change.own_database else { return Ok(()) };
         if tenant.placement().location != Location::Own {
             let message = format!("the tenant {name} carries no database URL of its own");
@@ -56,7 +56,8 @@ impl<B: Backend> Tenancy<B> {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));
         }
         arrival::check_whole(&info)?;
-        let mut told = plans::change_terms(&view, &mut about, &mut info, &change).await?;
+        let mut told =
+            plans::change_terms((&view, &installation), &mut about, &mut info, &change).await?;
         if let Some(new) = change.name.filter(|new| *new != info.name) {
             require_free(&view, &new).await?;
             told.push(("tenant.rename", format!("{name} → {new}")));

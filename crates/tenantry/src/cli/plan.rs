@@ -3,7 +3,7 @@
 use super::{
     client::{Client, segment},
     output::{print, print_json, printable, table},
-    said::{self, Said, WORDS},
+    said::{self, Place, PlanSaid, WORDS},
     tenant::{Common, text, with},
 };
 use anyhow::{Context, Result};
@@ -24,6 +24,8 @@ const DEFAULTS: [(&str, &[&str]); 3] = [
             "records_per_collection=10000",
             "keys=5",
             "users=5",
+            "vector_dimensions=2048",
+            "isolations=shared",
             "requests_per_second=5/20",
             "requests_per_hour=3600",
             "messages_per_day=1000",
@@ -39,6 +41,8 @@ const DEFAULTS: [(&str, &[&str]); 3] = [
             "records_per_collection=1000000",
             "keys=100",
             "users=100",
+            "vector_dimensions=4096",
+            "isolations=shared,schema",
             "requests_per_second=100/300",
             "concurrent_requests=32",
             "weight=100",
@@ -52,6 +56,8 @@ const DEFAULTS: [(&str, &[&str]); 3] = [
             "records_per_collection=100000000",
             "keys=1000",
             "users=10000",
+            "vector_dimensions=16384",
+            "isolations=any",
             "requests_per_second=1000/3000",
             "concurrent_requests=256",
             "weight=400",
@@ -70,6 +76,8 @@ Examples:
       Makes free, pro and enterprise, to begin with.
   tenantry plan put team databases=5 requests_per_second=50/200
   tenantry plan put team --change weight=200
+  tenantry plan put team --change isolations=shared,schema locations=home,eu
+      Where its tenants may live; see below.
   tenantry tenant create acme --plan team
   tenantry tenant update acme --plan pro
   tenantry limit set acme requests_per_second=500 --until 2026-12-31
@@ -109,9 +117,15 @@ enum Command {
     },
 }
 
+/// The same of what a plan says alone.
+const PLACES: &str = "\
+  isolations, locations
+      Where its tenants may live, several with commas: shared, schema, database; home, own and names
+      of locations. `any` is anywhere. Asked when a tenant comes to a place or to the plan.";
+
 #[derive(Debug, Args)]
 #[command(
-    after_help = WORDS,
+    after_help = format!("{WORDS}\n{PLACES}"),
     group = ArgGroup::new("said").args(["limits", "on_shared_failure"]).multiple(true)
 )]
 struct PutArgs {
@@ -119,7 +133,7 @@ struct PutArgs {
     name: String,
     /// What it says; of all else it says what a tenant has without a plan
     #[arg(value_name = "LIMIT=VALUE[/BURST]")]
-    limits: Vec<Said>,
+    limits: Vec<PlanSaid>,
     /// Let the plan go on to say what is not said here
     #[arg(long, requires = "said")]
     change: bool,
@@ -145,7 +159,7 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
         Command::Put(PutArgs { name, limits, change, on_shared_failure, common }) => {
             with(common, |client, json| {
                 let before = change.then(|| client.call("GET", &path(&name), None)).transpose()?;
-                let mut said = body(before, &limits);
+                let mut said = body(before, limits);
                 if let Some(rule) = on_shared_failure {
                     said["on_shared_failure"] = rule.into();
                 }
@@ -164,13 +178,13 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
 }
 
 /// A plan with these limits, over what it has said before.
-fn body(before: Option<Value>, limits: &[Said]) -> Value {
+fn body(before: Option<Value>, limits: Vec<PlanSaid>) -> Value {
     let mut plan = before.unwrap_or_else(|| json!({}));
     if let Some(plan) = plan.as_object_mut() {
         plan.remove("name");
     }
     for limit in limits {
-        said::put(&mut plan, *limit);
+        limit.put(&mut plan);
     }
     plan
 }
@@ -183,7 +197,8 @@ fn list(client: &Client, json: bool) -> Result<()> {
     let all = found["plans"].as_array().context("read the answer")?;
     let row = |plan: &Value| {
         let name = std::iter::once(text(plan, "name"));
-        name.chain(Term::ALL.map(|term| said::shown(plan, term))).collect()
+        let terms = Term::ALL.map(|term| said::shown(plan, term));
+        name.chain(terms).chain(Place::ALL.map(|one| one.shown(plan))).collect()
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
     let heading = [
@@ -193,6 +208,7 @@ fn list(client: &Client, json: bool) -> Result<()> {
         "RECORDS",
         "KEYS",
         "USERS",
+        "DIMENSIONS",
         "BYTES",
         "/SECOND",
         "/MINUTE",
@@ -204,6 +220,8 @@ fn list(client: &Client, json: bool) -> Result<()> {
         "TOKENS/DAY",
         "CONCURRENT",
         "WEIGHT",
+        "ISOLATIONS",
+        "LOCATIONS",
     ];
     print(&table(&heading, &rows))
 }
@@ -215,6 +233,9 @@ fn show(plan: &Value, json: bool) -> Result<()> {
     let mut out = format!("{:<23} {}\n", "name", printable(&text(plan, "name")));
     for term in Term::ALL {
         let _ = writeln!(out, "{:<23} {}", term.word(), said::shown(plan, term));
+    }
+    for one in Place::ALL {
+        let _ = writeln!(out, "{:<23} {}", one.word(), one.shown(plan));
     }
     let _ = writeln!(out, "{:<23} {}", "on_shared_failure", text(plan, "on_shared_failure"));
     print(&out)
@@ -228,8 +249,8 @@ fn defaults(client: &Client, json: bool) -> Result<()> {
             continue;
         }
         let limits = limits.iter().map(|limit| limit.parse().map_err(anyhow::Error::msg));
-        let limits: Vec<Said> = limits.collect::<Result<_>>()?;
-        client.call("PUT", &path(name), Some(&body(None, &limits)))?;
+        let limits: Vec<PlanSaid> = limits.collect::<Result<_>>()?;
+        client.call("PUT", &path(name), Some(&body(None, limits)))?;
         made.push(name);
     }
     if json {
@@ -253,7 +274,7 @@ mod tests {
     fn the_plans_to_begin_with_can_be_said() {
         for (name, limits) in DEFAULTS {
             for limit in limits {
-                limit.parse::<Said>().unwrap_or_else(|why| panic!("{name}: {why}"));
+                limit.parse::<PlanSaid>().unwrap_or_else(|why| panic!("{name}: {why}"));
             }
         }
     }
@@ -261,9 +282,9 @@ mod tests {
     #[test]
     fn a_change_keeps_what_it_does_not_say() {
         let before = json!({"name": "p", "limits": {"keys": 1, "databases": 2}, "weight": 3});
-        let limits = ["keys=4".parse().unwrap()];
-        let plan = body(Some(before), &limits);
+        let limits: Vec<PlanSaid> = vec!["keys=4".parse().unwrap()];
+        let plan = body(Some(before), limits.clone());
         assert_eq!(plan, json!({"limits": {"keys": 4, "databases": 2}, "weight": 3}));
-        assert_eq!(body(None, &limits), json!({"limits": {"keys": 4}}));
+        assert_eq!(body(None, limits), json!({"limits": {"keys": 4}}));
     }
 }

@@ -1,15 +1,19 @@
 //! Limits as people type them: `databases=20`, `requests_per_second=100/300`, `keys=none`; and as
 //! they are shown to people.
 
+use super::output::printable;
 use serde_json::{Value, json};
 use std::str::FromStr;
-use tenantry::{Amount, Term};
+use tenantry::{Amount, Isolation, Location, Term};
 
 /// What the help of commands says about the words.
 pub(super) const WORDS: &str = "\
 What can be limited:
   databases, collections, records_per_collection, keys, users
       How many there may be; a write that would exceed it is refused.
+  vector_dimensions
+      How many components a vector may have, 1 to 16384; asked where a collection's dimension is
+      fixed.
   bytes
       How many bytes of records are kept: ids, texts, URIs, metadata, and 4 for each component of a
       vector; a write that would exceed it is refused. `none` is any number.
@@ -62,7 +66,81 @@ fn number(text: &str) -> Result<u64, String> {
 
 /// What a limit is called.
 pub(super) fn term(word: &str) -> Result<Term, String> {
+    if Place::parse(word).is_some() {
+        return Err(format!("a plan says `{word}`, and nobody else: give the tenant another plan"));
+    }
     Term::parse(word).map_err(|why| why.public_message().to_owned())
+}
+
+/// What a plan says of where its tenants may live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Isolations,
+    Locations,
+}
+
+impl Place {
+    pub(super) const ALL: [Self; 2] = [Self::Isolations, Self::Locations];
+
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Isolations => "isolations",
+            Self::Locations => "locations",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.word() == word)
+    }
+
+    /// As it would be typed, out of a plan.
+    pub(super) fn shown(self, plan: &Value) -> String {
+        let Some(all) = plan[self.word()].as_array() else { return ANY.to_owned() };
+        let words: Vec<_> = all.iter().filter_map(Value::as_str).map(printable).collect();
+        words.join(",")
+    }
+}
+
+/// How a plan is said to allow all places.
+const ANY: &str = "any";
+
+/// What is typed of a plan: a limit, or places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PlanSaid {
+    Limit(Said),
+    /// `None` is any.
+    Places(Place, Option<Vec<String>>),
+}
+
+impl FromStr for PlanSaid {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let place = text.split_once('=').and_then(|(word, all)| Some((Place::parse(word)?, all)));
+        let Some((place, all)) = place else { return text.parse().map(Self::Limit) };
+        if all == ANY {
+            return Ok(Self::Places(place, None));
+        }
+        let words: Vec<String> = all.split(',').map(str::to_owned).collect();
+        for word in &words {
+            let known = match place {
+                Place::Isolations => Isolation::parse(word).map(drop),
+                Place::Locations => Location::parse(word).map(drop),
+            };
+            known.map_err(|why| why.public_message().to_owned())?;
+        }
+        Ok(Self::Places(place, Some(words)))
+    }
+}
+
+impl PlanSaid {
+    /// Says it in a plan.
+    pub(super) fn put(self, plan: &mut Value) {
+        match self {
+            Self::Limit(said) => put(plan, said),
+            Self::Places(place, all) => plan[place.word()] = all.into(),
+        }
+    }
 }
 
 /// Where a limit stands in a plan, or in what a tenant has, as the server writes it.
@@ -72,7 +150,8 @@ fn group(term: Term) -> Option<&'static str> {
         | Term::Collections
         | Term::RecordsPerCollection
         | Term::Keys
-        | Term::Users => Some("limits"),
+        | Term::Users
+        | Term::VectorDimensions => Some("limits"),
         Term::Bytes
         | Term::Day
         | Term::Month
@@ -85,7 +164,7 @@ fn group(term: Term) -> Option<&'static str> {
 }
 
 /// Says a limit in a plan.
-pub(super) fn put(plan: &mut Value, said: Said) {
+fn put(plan: &mut Value, said: Said) {
     let Amount { value, burst } = said.amount;
     let told = match (said.term, value) {
         (Term::Requests(_), Some(value)) => json!({ "value": value, "burst": burst }),
@@ -149,13 +228,42 @@ mod tests {
     }
 
     #[test]
+    fn places_that_are_typed_are_those_that_are_shown() {
+        let mut plan = json!({});
+        for text in ["isolations=schema,shared", "locations=home,eu-1", "keys=3"] {
+            let said: PlanSaid = text.parse().unwrap();
+            said.put(&mut plan);
+        }
+        let said = json!({"isolations": ["schema", "shared"], "locations": ["home", "eu-1"],
+            "limits": {"keys": 3}});
+        assert_eq!(plan, said);
+        assert_eq!(Place::ALL.map(|one| one.shown(&plan)), ["schema,shared", "home,eu-1"]);
+        for text in ["isolations=any", "locations=any"] {
+            text.parse::<PlanSaid>().unwrap().put(&mut plan);
+        }
+        assert_eq!(plan, json!({"isolations": null, "locations": null, "limits": {"keys": 3}}));
+        assert_eq!(Place::Locations.shown(&plan), "any");
+        for (text, words) in [
+            ("isolations=", "the isolation \"\" does not exist"),
+            ("isolations=shared, schema", "the isolation \" schema\" does not exist"),
+            ("locations=eu,EU", "the location \"EU\" does not exist"),
+            ("location=eu", "no limit is called \"location\""),
+        ] {
+            let why = text.parse::<PlanSaid>().unwrap_err();
+            assert!(why.contains(words), "{text}: {why}");
+        }
+    }
+
+    #[test]
     fn what_is_mistyped_is_told() {
         for (text, words) in [
             ("keys", "write it like"),
             ("key=1", "no limit is called \"key\""),
             ("keys=many", "\"many\" is not a whole number"),
             ("keys=-1", "is not a whole number"),
+            ("isolations=shared", "a plan says `isolations`"),
             ("keys=none", "keys: it must be a number"),
+            ("vector_dimensions=0", "0 is not between 1 and 16384"),
             ("keys=1/2", "only rates have a burst"),
             ("requests_per_day=1/2", "only rates have a burst"),
             ("cost_per_month=1.5", "is not a whole number"),

@@ -249,7 +249,7 @@ async fn made(node: &Node) -> String {
     let plan = PlanName::parse("p").unwrap();
     let quotas = Quotas { day: Some(MOST as u64), ..Quotas::default() };
     let allowance = Allowance { quotas, ..Allowance::default() };
-    node.operator().put_plan(&TenantPlan { name: plan.clone(), allowance }).await.unwrap();
+    node.operator().put_plan(&TenantPlan::new(plan.clone(), allowance)).await.unwrap();
     let spec = TenantSpec { plan: Some(plan), ..TenantSpec::new(acme()) };
     node.operator().create_tenant(&spec).await.unwrap();
     let (name, who) = (acme(), &node.operator);

@@ -79,7 +79,7 @@ impl World {
         let manage = engine.operator(&operator).unwrap();
         manage.suspend_tenant(&TenantName::parse("suspended").unwrap()).await.unwrap();
         let plan = PlanName::parse(PLAN).unwrap();
-        let said = TenantPlan { name: plan.clone(), allowance: Allowance::default() };
+        let said = TenantPlan::new(plan.clone(), Allowance::default());
         manage.put_plan(&said).await.unwrap();
         let (webhook, url) = (WebhookName::parse(WEBHOOK), WebhookUrl::parse("https://a.example/"));
         let everything = EventKinds::default();

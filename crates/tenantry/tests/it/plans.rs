@@ -48,8 +48,8 @@ fn plans_are_made_listed_shown_and_deleted() {
         let table = target.done(&["plan", "list"]);
         assert!(table.starts_with("NAME        DATABASES"), "{table}");
         let free = [
-            "free", "1", "10", "10000", "5", "5", "none", "5/20", "none", "3600", "none", "none",
-            "none", "1000", "none", "4", "25",
+            "free", "1", "10", "10000", "5", "5", "2048", "none", "5/20", "none", "3600", "none",
+            "none", "none", "1000", "none", "4", "25", "shared", "any",
         ];
         assert_eq!(line(&table, "free"), free);
         let names = target.json(&["plan", "list"]);
@@ -64,6 +64,38 @@ fn plans_are_made_listed_shown_and_deleted() {
         {
             target.fails(command, &["Plan [pro] does not exist"]);
         }
+    });
+}
+
+#[test]
+fn tenants_live_where_their_plan_says_and_have_vectors_as_large_as_it_says() {
+    on_all(|target| {
+        target.done(&["plan", "put", "p", "vector_dimensions=3", "isolations=schema"]);
+        let create = ["tenant", "create", "acme", "--plan", "p"];
+        let says = "the plan p does not allow the isolation shared; it allows schema";
+        target.fails(&create, &[says]);
+        target.done(&["plan", "put", "p", "--change", "isolations=shared"]);
+        let change = ["plan", "put", "p", "--change", "locations=home,eu", "keys=4"];
+        let said = target.json(&change);
+        assert_eq!(said["isolations"], json!(["shared"]));
+        assert_eq!(said["locations"], json!(["home", "eu"]));
+        let shown = target.done(&["plan", "show", "p"]);
+        assert_eq!(line(&shown, "isolations"), ["isolations", "shared"]);
+        assert_eq!(line(&shown, "locations"), ["locations", "home,eu"]);
+        assert_eq!(line(&shown, "vector_dimensions"), ["vector_dimensions", "3"]);
+        target.done(&create);
+        let shown = target.done(&["limit", "set", "acme", "vector_dimensions=4", "--for", "7d"]);
+        let words = line(&shown, "vector_dimensions");
+        assert_eq!(words[..4], ["vector_dimensions", "4", "exception", "until"]);
+        let set = ["limit", "set", "acme", "isolations=schema"];
+        target.fails(&set, &["a plan says `isolations`, and nobody else"]);
+        target.done(&["plan", "put", "q", "locations=eu"]);
+        let update = ["tenant", "update", "acme", "--plan", "q"];
+        target.fails(&update, &["it allows eu", "lives in shared at home: move it first"]);
+        target.done(&["plan", "put", "q", "--change", "locations=any", "isolations=any"]);
+        let q = target.json(&["plan", "show", "q"]);
+        assert_eq!(q["locations"], Value::Null);
+        target.done(&update);
     });
 }
 

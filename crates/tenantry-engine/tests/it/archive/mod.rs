@@ -388,8 +388,14 @@ async fn the_log_of_an_imported_tenant_says_from_which_archive_it_is() {
 async fn a_tenant_with_more_than_its_limits_comes_back() {
     let world = World::new().await;
     fill(&world, "a").await;
-    let limits =
-        Limits { databases: 1, collections: 1, records_per_collection: 1, keys: 1, users: 1 };
+    let limits = Limits {
+        databases: 1,
+        collections: 1,
+        records_per_collection: 1,
+        keys: 1,
+        users: 1,
+        vector_dimensions: 1,
+    };
     let change = TenantChange { limits: Some(limits), ..TenantChange::default() };
     world.operator().change_tenant(&tenant("a"), &change).await.unwrap();
     let archive = world.archive("a").await;
@@ -465,7 +471,7 @@ async fn an_imported_tenant_has_the_plan_of_new_ones_and_a_copy_that_of_the_othe
     assert_eq!(world.tenants().await, [("a".to_owned(), TenantState::Active)]);
     let limits = Limits { databases: 1, ..Limits::default() };
     let allowance = Allowance { limits, ..Allowance::default() };
-    world.operator().put_plan(&TenantPlan { name: plan.clone(), allowance }).await.unwrap();
+    world.operator().put_plan(&TenantPlan::new(plan.clone(), allowance)).await.unwrap();
     // It may have more than that by now, and no more.
     let made = world.import(&archive, "b").await.unwrap();
     assert_eq!(made.plan, Some(plan));
@@ -473,4 +479,65 @@ async fn an_imported_tenant_has_the_plan_of_new_ones_and_a_copy_that_of_the_othe
     assert_eq!(more.unwrap_err().kind(), ErrorKind::LimitExceeded);
     let copy = world.importer().copy(&tenant("a"), &new("c")).await.unwrap();
     assert_eq!(copy.plan, None);
+}
+
+/// The plan `p`, which has its tenants live so alone.
+async fn put_placed(world: &World, isolation: Isolation) -> PlanName {
+    let name = PlanName::parse("p").unwrap();
+    let places = Places::new(Some(&[isolation]), None).unwrap();
+    let plan = TenantPlan { places, ..TenantPlan::new(name.clone(), Allowance::default()) };
+    world.operator().put_plan(&plan).await.unwrap();
+    name
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_imported_or_copied_tenant_lives_where_its_plan_has_tenants_live() {
+    let world = World::new().await;
+    world.tenant("a").await;
+    let archive = world.archive("a").await;
+    let plan = put_placed(&world, Isolation::Shared).await;
+    let change = TenantChange { plan: Some(Some(plan)), ..TenantChange::default() };
+    world.operator().change_tenant(&tenant("a"), &change).await.unwrap();
+    let plan = put_placed(&world, Isolation::Schema).await;
+    world.engine.give_new_tenants(plan.clone());
+    let says = "the plan p does not allow the isolation shared; it allows schema";
+    let imported = world.import(&archive, "b").await.unwrap_err();
+    // The other lives as the plan does not have it any more, and it stays; a copy does not.
+    let copied = world.importer().copy(&tenant("a"), &new("b")).await.unwrap_err();
+    for why in [imported, copied] {
+        assert_eq!((why.kind(), why.public_message()), (ErrorKind::Conflict, says));
+    }
+    assert_eq!(world.tenants().await, [("a".to_owned(), TenantState::Active)]);
+    let apart = NewTenant { isolation: Some(Isolation::Schema), ..new("b") };
+    let copy = world.importer().copy(&tenant("a"), &apart).await.unwrap();
+    assert_eq!((copy.isolation, copy.plan), (Isolation::Schema, Some(plan)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vectors_that_are_imported_or_copied_may_be_larger_than_a_plan_allows_now() {
+    let world = World::new().await;
+    let key = world.tenant("a").await;
+    let c = world.collection(&key, "c").await;
+    c.write(WriteMode::Upsert, vec![write("r").vector(&[1.0, 2.0, 3.0])]).await.unwrap();
+    let archive = world.archive("a").await;
+    let plan = PlanName::parse("small").unwrap();
+    let limits = Limits { vector_dimensions: 2, ..Limits::default() };
+    let allowance = Allowance { limits, ..Allowance::default() };
+    world.operator().put_plan(&TenantPlan::new(plan.clone(), allowance)).await.unwrap();
+    world.engine.give_new_tenants(plan.clone());
+    let change = TenantChange { plan: Some(Some(plan)), ..TenantChange::default() };
+    world.operator().change_tenant(&tenant("a"), &change).await.unwrap();
+    world.import(&archive, "b").await.unwrap();
+    world.importer().copy(&tenant("a"), &new("d")).await.unwrap();
+    for name in ["a", "b", "d"] {
+        let session = world.acting_in(name).await;
+        let database = session.database(&database("default_database")).await.unwrap();
+        let old = database.collection(&CollectionName::parse("c").unwrap()).await.unwrap();
+        let more = vec![write("s").vector(&[1.0, 2.0, 4.0])];
+        old.write(WriteMode::Upsert, more.clone()).await.unwrap();
+        let spec = CollectionSpec::new(CollectionName::parse("new").unwrap());
+        let (new, _) = database.create_collection(&spec, false).await.unwrap();
+        let written = new.write(WriteMode::Upsert, more).await;
+        assert_eq!(kind(written), ErrorKind::LimitExceeded, "{name}");
+    }
 }

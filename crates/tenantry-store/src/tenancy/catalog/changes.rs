@@ -287,13 +287,17 @@ impl<B: Backend> Tenancy<B> {
             return Err(missing_database(&database.info.name));
         }
         let mut commit = self.begin(tenant)?;
-        let limit = self.allowance(Some(&view), tenant).await?.limits.collections;
+        let limits = self.allowance(Some(&view), tenant).await?.limits;
+        let limit = limits.collections;
         if commit.head.collections >= limit {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!("this tenant may have {limit} collections"),
             ));
         }
+        let named = spec.vectors.values().map(|vector| vector.dimension);
+        let fixed = named.chain([spec.dimension]).flatten();
+        fixed.max().map_or(Ok(()), |dimension| check_dimension(dimension, &limits))?;
         // Before there is a collection: a tenant without any keeps nothing.
         commit.count(&Work::default());
         commit.head.collections += 1;
@@ -328,6 +332,17 @@ impl<B: Backend> Tenancy<B> {
         tenant.catalog_changed();
         Ok((CollectionRef { tenant: tenant.id(), info: Arc::new(info), named_in: None }, true))
     }
+}
+
+/// Fails if no vectors of a tenant with these limits have so many components. Asked where a dimension
+/// is fixed: what has it already keeps it.
+pub(crate) fn check_dimension(dimension: u32, limits: &Limits) -> Result<()> {
+    let most = limits.vector_dimensions;
+    if dimension <= most {
+        return Ok(());
+    }
+    let message = format!("vectors of this tenant may have {most} components, not {dimension}");
+    Err(Error::new(ErrorKind::LimitExceeded, message))
 }
 
 /// What changes may not pass: each is within the bound, all of them together need not be.

@@ -9,8 +9,8 @@ use crate::TenantInfo;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 use tenantry_types::{
-    Allowance, Exception, Exceptions, Limits, PlanName, Quotas, Rate, Rates, Result, SharedFailure,
-    TenantState, Timestamp,
+    Allowance, Exception, Exceptions, Isolation, Limits, Location, Places, PlanName, Quotas, Rate,
+    Rates, Result, SharedFailure, TenantPlan, TenantState, Timestamp,
 };
 
 const WHAT: &str = "a plan";
@@ -29,6 +29,12 @@ const TOKENS_PER_DAY: u8 = 7;
 const REFUSE: u64 = 1;
 /// [`Quotas::cost`].
 const COST: u8 = 5;
+/// [`Limits::vector_dimensions`].
+const VECTOR_DIMENSIONS: u8 = 8;
+/// [`Places::isolations`], unless all are allowed: a bit for each, by these numbers.
+const ISOLATIONS: u8 = 9;
+const ISOLATION_BITS: [(Isolation, u64); 3] =
+    [(Isolation::Shared, 1), (Isolation::Schema, 2), (Isolation::Database, 4)];
 
 /// A rate: what comes back in its period, and what may be asked at once.
 type DiskRate = (u32, u32);
@@ -52,6 +58,16 @@ pub(crate) enum DiskPlan {
         /// What each is about, ascending, and what is said of it.
         more: Vec<(u8, u64)>,
     },
+    /// Of a plan that names locations.
+    V3 {
+        limits: [u64; 4],
+        rates: [Option<DiskRate>; 3],
+        concurrent: Option<u32>,
+        weight: u16,
+        more: Vec<(u8, u64)>,
+        /// Where its tenants may be, by their words.
+        locations: Vec<String>,
+    },
 }
 
 fn rate_to_disk(rate: Rate) -> DiskRate {
@@ -70,80 +86,126 @@ fn small(n: u64) -> Result<u32> {
     u32::try_from(n).map_err(|_| unreadable(WHAT))
 }
 
+/// What is not said is what everybody has who is not told anything.
+fn unless<T: PartialEq + Into<u64>>(said: T, usual: T) -> Option<u64> {
+    (said != usual).then(|| said.into())
+}
+
+fn isolations_to_disk(places: &Places) -> Option<u64> {
+    let bit = |one: Isolation| ISOLATION_BITS.into_iter().find(|row| row.0 == one);
+    let bits = places.isolations().filter_map(bit).fold(0, |all, (_, bit)| all | bit);
+    let all = ISOLATION_BITS.iter().fold(0, |all, (_, bit)| all | bit);
+    unless(bits, all)
+}
+
+fn isolations_from_disk(bits: u64) -> Result<Vec<Isolation>> {
+    let all = ISOLATION_BITS.iter().fold(0, |all, (_, bit)| all | bit);
+    if bits & !all != 0 {
+        return Err(unreadable(WHAT));
+    }
+    Ok(ISOLATION_BITS.iter().filter(|(_, bit)| bits & bit != 0).map(|(one, _)| *one).collect())
+}
+
 impl DiskPlan {
-    pub(crate) fn from_allowance(plan: &Allowance) -> Self {
-        let Allowance { limits, rates, quotas, weight, on_shared_failure } = *plan;
+    pub(crate) fn of(plan: &TenantPlan) -> Self {
+        let Allowance { limits, rates, quotas, weight, on_shared_failure } = plan.allowance;
         let Rates { second, minute, hour, concurrent } = rates;
-        let Limits { databases, collections, records_per_collection, keys, users } = limits;
+        let Limits {
+            databases,
+            collections,
+            records_per_collection,
+            keys,
+            users,
+            vector_dimensions,
+        } = limits;
         let Quotas { bytes, day, month, cost, messages_per_day, tokens_per_day } = quotas;
         let [databases, collections, keys] = [databases, collections, keys].map(u64::from);
-        let limits = [databases, collections, records_per_collection, keys];
+        let (limits, usual) =
+            ([databases, collections, records_per_collection, keys], Limits::default());
         let rates = [second, minute, hour].map(|one| one.map(rate_to_disk));
         let concurrent = concurrent.map(NonZeroU32::get);
         let more = [
             (BYTES, bytes),
             (DAY, day),
             (MONTH, month),
-            (USERS, (users != Limits::default().users).then_some(users.into())),
+            (USERS, unless(users, usual.users)),
             (ON_SHARED_FAILURE, (on_shared_failure == SharedFailure::Refuse).then_some(REFUSE)),
             (COST, cost),
             (MESSAGES_PER_DAY, messages_per_day),
             (TOKENS_PER_DAY, tokens_per_day),
+            (VECTOR_DIMENSIONS, unless(vector_dimensions, usual.vector_dimensions)),
+            (ISOLATIONS, isolations_to_disk(&plan.places)),
         ];
         let more: Vec<_> =
             more.into_iter().filter_map(|(about, said)| Some((about, said?))).collect();
+        if let Some(locations) = plan.places.locations() {
+            let locations = locations.iter().map(ToString::to_string).collect();
+            return Self::V3 { limits, rates, concurrent, weight, more, locations };
+        }
         if more.is_empty() {
             return Self::V1 { limits, rates, concurrent, weight };
         }
         Self::V2 { limits, rates, concurrent, weight, more }
     }
 
-    pub(crate) fn into_allowance(self) -> Result<Allowance> {
-        let (limits, rates, concurrent, weight, more) = match self {
+    pub(crate) fn into_plan(self, name: PlanName) -> Result<TenantPlan> {
+        let (limits, rates, concurrent, weight, more, locations) = match self {
             Self::V1 { limits, rates, concurrent, weight } => {
-                (limits, rates, concurrent, weight, Vec::new())
+                (limits, rates, concurrent, weight, Vec::new(), None)
             }
             Self::V2 { limits, rates, concurrent, weight, more } => {
-                (limits, rates, concurrent, weight, more)
+                (limits, rates, concurrent, weight, more, None)
+            }
+            Self::V3 { limits, rates, concurrent, weight, more, locations } => {
+                (limits, rates, concurrent, weight, more, Some(locations))
             }
         };
         let [databases, collections, records_per_collection, keys] = limits;
-        let (mut users, mut on_shared_failure) = (Limits::default().users, SharedFailure::Local);
-        let mut quotas = Quotas::default();
-        for (about, said) in more {
-            match (about, said) {
-                (BYTES, most) => quotas.bytes = Some(most),
-                (DAY, most) => quotas.day = Some(most),
-                (MONTH, most) => quotas.month = Some(most),
-                (USERS, most) => users = small(most)?,
-                (ON_SHARED_FAILURE, REFUSE) => on_shared_failure = SharedFailure::Refuse,
-                (COST, most) => quotas.cost = Some(most),
-                (MESSAGES_PER_DAY, most) => quotas.messages_per_day = Some(most),
-                (TOKENS_PER_DAY, most) => quotas.tokens_per_day = Some(most),
-                // It is not skipped: a limit that is skipped does not hold.
-                _ => return Err(unreadable(WHAT)),
+        let limits = Limits {
+            databases: small(databases)?,
+            collections: small(collections)?,
+            records_per_collection,
+            keys: small(keys)?,
+            ..Limits::default()
+        };
+        let [second, minute, hour] = rates.map(|one| one.map(rate).transpose());
+        let concurrent = concurrent.map(number).transpose()?;
+        let rates = Rates { second: second?, minute: minute?, hour: hour?, concurrent };
+        let (mut allowance, mut isolations) =
+            (Allowance { limits, rates, weight, ..Allowance::default() }, None);
+        for said in more {
+            match said {
+                (ISOLATIONS, bits) => isolations = Some(isolations_from_disk(bits)?),
+                said => add(&mut allowance, said)?,
             }
         }
-        let [second, minute, hour] = rates.map(|one| one.map(rate).transpose());
-        Ok(Allowance {
-            limits: Limits {
-                databases: small(databases)?,
-                collections: small(collections)?,
-                records_per_collection,
-                keys: small(keys)?,
-                users,
-            },
-            rates: Rates {
-                second: second?,
-                minute: minute?,
-                hour: hour?,
-                concurrent: concurrent.map(number).transpose()?,
-            },
-            quotas,
-            weight,
-            on_shared_failure,
-        })
+        let location = |word: String| Location::parse(&word);
+        let locations = locations.map(|words| words.into_iter().map(location).collect());
+        let places = locations
+            .transpose()
+            .and_then(|locations| Places::new(isolations.as_deref(), locations))
+            .map_err(|_| unreadable(WHAT))?;
+        Ok(TenantPlan { name, allowance, places })
     }
+}
+
+/// Adds what the rest of a plan says.
+fn add(plan: &mut Allowance, said: (u8, u64)) -> Result<()> {
+    let Allowance { limits, quotas, on_shared_failure, .. } = plan;
+    match said {
+        (BYTES, most) => quotas.bytes = Some(most),
+        (DAY, most) => quotas.day = Some(most),
+        (MONTH, most) => quotas.month = Some(most),
+        (USERS, most) => limits.users = small(most)?,
+        (ON_SHARED_FAILURE, REFUSE) => *on_shared_failure = SharedFailure::Refuse,
+        (COST, most) => quotas.cost = Some(most),
+        (MESSAGES_PER_DAY, most) => quotas.messages_per_day = Some(most),
+        (TOKENS_PER_DAY, most) => quotas.tokens_per_day = Some(most),
+        (VECTOR_DIMENSIONS, most) => limits.vector_dimensions = small(most)?,
+        // It is not skipped: a limit that is skipped does not hold.
+        _ => return Err(unreadable(WHAT)),
+    }
+    Ok(())
 }
 
 /// One exception. A stock has `value`; a rate has both or, if there is none, neither; what may be
@@ -206,7 +268,7 @@ impl DiskTerms {
         Self {
             is_whole: info.state != TenantState::Provisioning,
             plan: info.plan.as_ref().map(ToString::to_string),
-            exceptions: exceptions_to_disk(&info.exceptions, info.limits.users),
+            exceptions: exceptions_to_disk(&info.exceptions, &info.limits),
         }
     }
 
@@ -220,17 +282,17 @@ impl DiskTerms {
         self.is_whole
     }
 
-    /// Plan, exceptions, and its own limit of members.
-    pub(super) fn read(self) -> Result<(Option<PlanName>, Exceptions, u32)> {
+    /// Plan, exceptions, and of its own limits those that the rest of a row has no room for.
+    pub(super) fn read(self) -> Result<(Option<PlanName>, Exceptions, Limits)> {
         let plan = self.plan.map(PlanName::parse).transpose().map_err(|_| unreadable(WHAT))?;
-        let (exceptions, users) = exceptions_from_disk(self.exceptions)?;
-        Ok((plan, exceptions, users))
+        let (exceptions, own) = exceptions_from_disk(self.exceptions)?;
+        Ok((plan, exceptions, own))
     }
 }
 
-/// In the order of their numbers. The last is no exception: the rest of a row has no room for what
-/// was said of the tenant's members otherwise.
-fn exceptions_to_disk(all: &Exceptions, own_users: u32) -> Vec<DiskException> {
+/// In the order of their numbers. Two are no exceptions: the rest of a row has no room for what was
+/// said of the tenant's members and vectors otherwise.
+fn exceptions_to_disk(all: &Exceptions, own: &Limits) -> Vec<DiskException> {
     let stock = |about, one: Option<Exception<u64>>| {
         one.map(|one| DiskException::new(about, &one, Some(one.value), None))
     };
@@ -247,7 +309,10 @@ fn exceptions_to_disk(all: &Exceptions, own_users: u32) -> Vec<DiskException> {
         .concurrent
         .map(|one| DiskException::new(7, &one, one.value.map(|n| n.get().into()), None));
     let weight = all.weight.map(|one| DiskException::new(8, &one, Some(one.value.into()), None));
-    let own_users = (own_users != Limits::default().users).then_some(own_users);
+    let usual = Limits::default();
+    let own_users = unless(own.users, usual.users).map(Exception::lasting);
+    let own_dimensions =
+        unless(own.vector_dimensions, usual.vector_dimensions).map(Exception::lasting);
     let quota = |about, one: Option<Exception<Option<u64>>>| {
         one.map(|one| DiskException::new(about, &one, one.value, None))
     };
@@ -262,20 +327,21 @@ fn exceptions_to_disk(all: &Exceptions, own_users: u32) -> Vec<DiskException> {
         concurrent,
         weight,
         stock(9, wide(all.users)),
-        stock(10, own_users.map(|users| Exception::lasting(users.into()))),
+        stock(10, own_users),
         quota(11, all.bytes),
         quota(12, all.day),
         quota(13, all.month),
         quota(14, all.cost),
         quota(15, all.messages_per_day),
         quota(16, all.tokens_per_day),
+        stock(17, wide(all.vector_dimensions)),
+        stock(18, own_dimensions),
     ];
     all.into_iter().flatten().collect()
 }
 
-fn exceptions_from_disk(rows: Vec<DiskException>) -> Result<(Exceptions, u32)> {
-    let mut all = Exceptions::default();
-    let mut own_users = Limits::default().users;
+fn exceptions_from_disk(rows: Vec<DiskException>) -> Result<(Exceptions, Limits)> {
+    let (mut all, mut own) = (Exceptions::default(), Limits::default());
     for row in rows {
         match row.about {
             0 => all.databases = Some(row.of(small(row.stock()?)?)),
@@ -291,17 +357,19 @@ fn exceptions_from_disk(rows: Vec<DiskException>) -> Result<(Exceptions, u32)> {
                 all.weight = Some(row.of(weight));
             }
             9 => all.users = Some(row.of(small(row.stock()?)?)),
-            10 => own_users = small(row.stock()?)?,
+            10 => own.users = small(row.stock()?)?,
             11 => all.bytes = Some(row.of(row.quota()?)),
             12 => all.day = Some(row.of(row.quota()?)),
             13 => all.month = Some(row.of(row.quota()?)),
             14 => all.cost = Some(row.of(row.quota()?)),
             15 => all.messages_per_day = Some(row.of(row.quota()?)),
             16 => all.tokens_per_day = Some(row.of(row.quota()?)),
+            17 => all.vector_dimensions = Some(row.of(small(row.stock()?)?)),
+            18 => own.vector_dimensions = small(row.stock()?)?,
             _ => return Err(unreadable(WHAT)),
         }
     }
-    Ok((all, own_users))
+    Ok((all, own))
 }
 
 #[cfg(test)]
@@ -315,55 +383,84 @@ mod tests {
         NonZeroU32::new(n).map(|burst| Rate { burst, ..Rate::new(NonZeroU32::MIN) })
     }
 
+    fn plan(allowance: Allowance) -> TenantPlan {
+        TenantPlan::new(PlanName::parse("p").unwrap(), allowance)
+    }
+
+    fn read(row: &[u8]) -> Result<TenantPlan> {
+        decode::<DiskPlan>(row, WHAT)?.into_plan(PlanName::parse("p").unwrap())
+    }
+
+    /// The row of a plan, which is read as it was.
+    fn row(plan: &TenantPlan) -> Vec<u8> {
+        let row = encode(&DiskPlan::of(plan));
+        assert_eq!(read(&row).unwrap(), *plan);
+        row
+    }
+
     #[test]
     fn a_plan_is_read_as_it_was_written() {
         let rates = Rates { minute: rate(3), concurrent: NonZeroU32::new(2), ..Rates::default() };
         let limits = Limits { users: 3, ..Limits::default() };
-        for (version, plan) in [
+        for (version, of) in [
             (0, Allowance::default()),
             (0, Allowance { rates, weight: 7, ..Allowance::default() }),
             (1, Allowance { rates, limits, ..Allowance::default() }),
         ] {
-            let row = encode(&DiskPlan::from_allowance(&plan));
-            assert_eq!(row[0], version);
-            let read: DiskPlan = decode(&row, WHAT).unwrap();
-            assert_eq!(read.into_allowance().unwrap(), plan);
+            assert_eq!(row(&plan(of))[0], version);
         }
         let on_shared_failure = SharedFailure::Refuse;
-        let plan = Allowance { on_shared_failure, ..Allowance::default() };
-        let mut row = encode(&DiskPlan::from_allowance(&plan));
+        let mut row = row(&plan(Allowance { on_shared_failure, ..Allowance::default() }));
         assert!(row[0] == 1 && row.ends_with(&[1, ON_SHARED_FAILURE, 1]));
-        let read: DiskPlan = decode(&row, WHAT).unwrap();
-        assert_eq!(read.into_allowance().unwrap(), plan);
         *row.last_mut().unwrap() = 2;
-        let unknown: DiskPlan = decode(&row, WHAT).unwrap();
-        assert!(unknown.into_allowance().is_err());
+        assert!(read(&row).is_err());
     }
 
     #[test]
     fn quotas_of_a_plan_are_read_as_they_were_written() {
         let quotas =
             Quotas { bytes: Some(300), month: Some(0), cost: Some(7), ..Quotas::default() };
-        let plan = Allowance { quotas, ..Allowance::default() };
-        let row = encode(&DiskPlan::from_allowance(&plan));
-        assert!(row[0] == 1 && row.ends_with(&[3, 0, 0xac, 2, 2, 0, COST, 7]));
-        let read: DiskPlan = decode(&row, WHAT).unwrap();
-        assert_eq!(read.into_allowance().unwrap(), plan);
+        let of_money = row(&plan(Allowance { quotas, ..Allowance::default() }));
+        assert!(of_money[0] == 1 && of_money.ends_with(&[3, 0, 0xac, 2, 2, 0, COST, 7]));
         let quotas =
             Quotas { messages_per_day: Some(1), tokens_per_day: Some(300), ..Quotas::default() };
-        let plan = Allowance { quotas, ..Allowance::default() };
-        let row = encode(&DiskPlan::from_allowance(&plan));
-        assert!(row.ends_with(&[2, 6, 1, 7, 0xac, 2]));
-        let read: DiskPlan = decode(&row, WHAT).unwrap();
-        assert_eq!(read.into_allowance().unwrap(), plan);
-        let bad = DiskPlan::V2 {
+        let reported = row(&plan(Allowance { quotas, ..Allowance::default() }));
+        assert!(reported.ends_with(&[2, 6, 1, 7, 0xac, 2]));
+        let unknown = DiskPlan::V2 {
             limits: [1; 4],
             rates: [None; 3],
             concurrent: None,
             weight: 1,
             more: vec![(99, 1)],
         };
-        assert!(bad.into_allowance().is_err());
+        assert!(read(&encode(&unknown)).is_err());
+    }
+
+    #[test]
+    fn what_a_plan_says_of_vectors_and_places_is_read_as_it_was_written() {
+        let limits = Limits { vector_dimensions: 300, ..Limits::default() };
+        let plan = plan(Allowance { limits, ..Allowance::default() });
+        let wide = row(&plan);
+        assert!(wide[0] == 1 && wide.ends_with(&[1, VECTOR_DIMENSIONS, 0xac, 2]));
+        let some = [Isolation::Shared, Isolation::Database];
+        let places = Places::new(Some(&some), None).unwrap();
+        let mut apart = row(&TenantPlan { places, ..plan.clone() });
+        assert!(apart[0] == 1 && apart.ends_with(&[2, VECTOR_DIMENSIONS, 0xac, 2, ISOLATIONS, 5]));
+        // No isolation, and one that is not known.
+        for bits in [0, 8, 9] {
+            *apart.last_mut().unwrap() = bits;
+            assert!(read(&apart).is_err(), "{bits}");
+        }
+        let at = vec![Location::Own, Location::Home, Location::parse("eu").unwrap()];
+        let places = Places::new(Some(&some), Some(at)).unwrap();
+        let there = row(&TenantPlan { places, ..plan });
+        let words = b"\x03\x04home\x02eu\x03own";
+        assert!(there[0] == 2 && there.ends_with(&[&[ISOLATIONS, 5], &words[..]].concat()));
+        // Nowhere, and a place that cannot be.
+        let nowhere = [&there[..there.len() - words.len()], b"\0"].concat();
+        assert!(read(&nowhere).is_err());
+        let odd = [&there[..there.len() - 1], b"N"].concat();
+        assert!(read(&odd).is_err());
     }
 
     #[test]
@@ -382,18 +479,21 @@ mod tests {
             cost: Some(Exception { value: Some(5), expires_at }),
             messages_per_day: Some(Exception::lasting(Some(8))),
             tokens_per_day: Some(Exception { value: None, expires_at }),
+            vector_dimensions: Some(Exception { value: 7, expires_at }),
             ..Exceptions::default()
         };
-        let row = encode(&exceptions_to_disk(&all, 11));
-        assert_eq!(row[..7], [13, 0, 1, 1, 0, 1, 0xac]);
-        assert_eq!(exceptions_from_disk(decode(&row, WHAT).unwrap()).unwrap(), (all, 11));
+        let own = Limits { users: 11, vector_dimensions: 12, ..Limits::default() };
+        let row = encode(&exceptions_to_disk(&all, &own));
+        assert_eq!(row[..7], [15, 0, 1, 1, 0, 1, 0xac]);
+        assert!(row.ends_with(&[17, 1, 7, 0, 1, 0xac, 2, 18, 1, 12, 0, 0]));
+        assert_eq!(exceptions_from_disk(decode(&row, WHAT).unwrap()).unwrap(), (all, own));
     }
 
     #[test]
     fn what_is_not_known_is_unreadable() {
         let row = DiskException { about: 99, value: Some(1), burst: None, expires_at: None };
         assert!(exceptions_from_disk(vec![row]).is_err());
-        for about in [0, 4, 7, 9, 11, 15] {
+        for about in [0, 4, 7, 9, 11, 15, 17, 18] {
             let row = DiskException { about, value: Some(0), burst: Some(0), expires_at: None };
             assert!(exceptions_from_disk(vec![row]).is_err(), "{about}");
         }

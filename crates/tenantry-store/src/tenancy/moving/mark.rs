@@ -14,6 +14,7 @@ use crate::{
         complete, done,
         keys::{self, Decode as _, Prefix},
         place::Placement,
+        plans,
         tenants::OpenTenant,
     },
 };
@@ -207,6 +208,9 @@ impl<B: Carry> Tenancy<B> {
             return Err(Error::not_found(Resource::Tenant, name.as_str()));
         }
         arrival::check_whole(&tenant.info())?;
+        if let Some(plan) = &tenant.info().plan {
+            plans::require_place(&view, &installation, plan, (to, location)).await?;
+        }
         let before = move_in(&view, &installation, tenant.id()).await?;
         check_over(name, before.as_ref())?;
         // Also of a move that came to nothing: something may still be called by its name.

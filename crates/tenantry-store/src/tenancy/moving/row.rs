@@ -89,6 +89,11 @@ impl Move {
         matches!(self.phase, Phase::Begun | Phase::Cancelling | Phase::Failing)
     }
 
+    /// True if the tenant is to live in the new place, and does not yet.
+    pub(crate) fn is_to_switch(&self) -> bool {
+        self.phase == Phase::Begun
+    }
+
     /// Its place in the queue.
     pub(crate) fn turn(&self) -> (Timestamp, TenantId) {
         (self.begun, self.tenant())

@@ -39,7 +39,7 @@ fn costs(cost: u64) -> Spent {
 /// Gives the tenant `t` a plan with these prices.
 async fn pays(w: &World<'_>, prices: &[(Meter, u64)]) {
     let plan = PlanName::parse("p").unwrap();
-    let put = TenantPlan { name: plan.clone(), allowance: Allowance::default() };
+    let put = TenantPlan::new(plan.clone(), Allowance::default());
     w.store.put_plan(&w.operator, &put).await.unwrap();
     let change = TenantChange { plan: Some(Some(plan.clone())), ..TenantChange::default() };
     w.store.change_tenant(&w.operator, &name("t"), &change).await.unwrap();

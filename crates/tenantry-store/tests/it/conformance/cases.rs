@@ -7,10 +7,10 @@ use tenantry_store::{
     AuditEntry, AuditOutcome, ChainVerifier, CollectionRef, NewKey, TenantChange,
 };
 use tenantry_types::{
-    CollectionChange, CollectionId, CollectionName, DatabaseName, Error, ErrorKind, Existing,
-    FieldTest, Filter, GetRequest, Limits, Metadata, Metric, Missing, Order, Page, QueryRequest,
-    RecordWrite, Result, Selector, TenantName, TenantSpec, TenantState, TextTest, Timestamp, Value,
-    WriteMode,
+    CollectionChange, CollectionId, CollectionName, CollectionSpec, DatabaseName, Error, ErrorKind,
+    Existing, FieldTest, Filter, GetRequest, Limits, Metadata, Metric, Missing, Order, Page,
+    QueryRequest, RecordWrite, Result, Selector, TenantName, TenantSpec, TenantState, TextTest,
+    Timestamp, Value, WriteMode,
 };
 
 fn name(text: &str) -> TenantName {
@@ -492,8 +492,14 @@ pub(super) async fn things_of_another_tenant_do_not_exist(w: &World<'_>) {
 
 pub(super) async fn limits_hold_where_the_write_commits(w: &World<'_>) {
     let mut tight = TenantSpec::new(name("t"));
-    tight.limits =
-        Limits { databases: 2, collections: 1, records_per_collection: 3, keys: 1, users: 1 };
+    tight.limits = Limits {
+        databases: 2,
+        collections: 1,
+        records_per_collection: 3,
+        keys: 1,
+        users: 1,
+        vector_dimensions: 2,
+    };
     let scope = w.scope(w.store.create_tenant(&w.operator, &tight).await.unwrap().id);
     w.store.create_database(&scope, &database("d")).await.unwrap();
     assert_eq!(
@@ -510,6 +516,11 @@ pub(super) async fn limits_hold_where_the_write_commits(w: &World<'_>) {
     assert_eq!(kind(w.store.write(&scope, &c, UPSERT, batch(4)).await), ErrorKind::LimitExceeded);
     w.store.write(&scope, &c, UPSERT, batch(3)).await.unwrap();
     w.store.write(&scope, &c, UPSERT, batch(3)).await.unwrap();
+    let wide = |dimension| CollectionSpec { dimension: Some(dimension), ..spec("d") };
+    w.store.delete_collection(&scope, &c).await.unwrap();
+    let made = w.store.create_collection(&scope, &db, &wide(3), false).await;
+    assert_eq!(kind(made), ErrorKind::LimitExceeded);
+    let (c, _) = w.store.create_collection(&scope, &db, &wide(2), false).await.unwrap();
     w.store.create_key(&scope, new_key(Role::Read, Restriction::default())).await.unwrap();
     assert_eq!(
         kind(w.store.create_key(&scope, new_key(Role::Read, Restriction::default())).await),

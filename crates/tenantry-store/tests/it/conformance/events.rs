@@ -46,7 +46,7 @@ fn name(text: &str) -> TenantName {
 async fn allow(w: &World<'_>, whose: &str, quotas: Quotas) {
     let plan = PlanName::parse("p").expect("a name");
     let allowance = Allowance { quotas, ..Allowance::default() };
-    let said = TenantPlan { name: plan.clone(), allowance };
+    let said = TenantPlan::new(plan.clone(), allowance);
     w.store.put_plan(&w.operator, &said).await.expect("a plan");
     let change = TenantChange { plan: Some(Some(plan)), ..TenantChange::default() };
     w.store.change_tenant(&w.operator, &name(whose), &change).await.expect("changed");

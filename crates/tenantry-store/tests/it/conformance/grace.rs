@@ -47,7 +47,7 @@ pub(super) async fn rich(w: &World<'_>, name: &str) -> TenantInfo {
     let plan = PlanName::parse("p").unwrap();
     let rates = Rates { hour: NonZeroU32::new(900).map(Rate::new), ..Rates::default() };
     let allowance = Allowance { rates, ..Allowance::default() };
-    w.store.put_plan(&w.operator, &TenantPlan { name: plan.clone(), allowance }).await.unwrap();
+    w.store.put_plan(&w.operator, &TenantPlan::new(plan.clone(), allowance)).await.unwrap();
     let spec = TenantSpec { made_by: Some([6; 32]), ..TenantSpec::new(tenant("before")) };
     let made = w.store.create_tenant(&w.operator, &spec).await.unwrap();
     assert_eq!((made.made_by, made.erase_at), (Some([6; 32]), None));

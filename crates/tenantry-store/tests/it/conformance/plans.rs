@@ -3,11 +3,11 @@
 
 use super::{UPSERT, World, record, spec};
 use std::num::NonZeroU32;
-use tenantry_store::TenantChange;
+use tenantry_store::{Arrived, CollectionRef, TenantChange};
 use tenantry_types::{
-    Allowance, Amount, DatabaseName, ErrorKind, Exception, ExceptionChange, Exceptions, Limits,
-    PlanName, Rate, Rates, Result, SharedFailure, TenantName, TenantPlan, TenantSpec, Term,
-    Timestamp,
+    Allowance, Amount, CollectionSpec, DatabaseName, ErrorKind, Exception, ExceptionChange,
+    Exceptions, Isolation, Limits, Location, Places, PlanName, Rate, Rates, RecordWrite, Result,
+    SharedFailure, TenantName, TenantPlan, TenantSpec, Term, Timestamp, VectorName, VectorSpec,
 };
 
 fn name(text: &str) -> PlanName {
@@ -35,7 +35,7 @@ fn plan(text: &str, databases: u32) -> TenantPlan {
     let limits = Limits { databases, ..Limits::default() };
     let rates = Rates { second: rate(databases), ..Rates::default() };
     let allowance = Allowance { limits, rates, weight: 300, ..Allowance::default() };
-    TenantPlan { name: name(text), allowance }
+    TenantPlan::new(name(text), allowance)
 }
 
 fn to(plan: Option<&str>) -> TenantChange {
@@ -128,10 +128,16 @@ pub(super) async fn a_plan_counts_from_the_moment_it_is_changed(w: &World<'_>) {
 
 pub(super) async fn every_stock_of_a_plan_is_asked_in_the_commit(w: &World<'_>) {
     let (scope, c) = w.collection("t").await;
-    let limits =
-        Limits { collections: 1, records_per_collection: 2, keys: 0, users: 0, databases: 1 };
+    let limits = Limits {
+        collections: 1,
+        records_per_collection: 2,
+        keys: 0,
+        users: 0,
+        databases: 1,
+        vector_dimensions: 2,
+    };
     let tight = Allowance { limits, ..Allowance::default() };
-    let tight = TenantPlan { name: name("p"), allowance: tight };
+    let tight = TenantPlan::new(name("p"), tight);
     w.store.put_plan(&w.operator, &tight).await.unwrap();
     change(w, "t", &to(Some("p"))).await;
     let db = w.database(&scope).await;
@@ -147,6 +153,161 @@ pub(super) async fn every_stock_of_a_plan_is_asked_in_the_commit(w: &World<'_>) 
         expires_at: None,
     };
     assert_eq!(kind(w.store.create_key(&scope, key).await), ErrorKind::LimitExceeded);
+}
+
+/// A record with a vector of so many components, or a named one.
+fn wide(id: &str, dimension: usize, named: Option<&VectorName>) -> Vec<RecordWrite> {
+    let vector = vec![1.0; dimension];
+    let record = RecordWrite { vector: None, ..record(id, 0.0, &[]) };
+    vec![match named {
+        Some(name) => RecordWrite { vectors: [(name.clone(), vector)].into(), ..record },
+        None => RecordWrite { vector: Some(vector), ..record },
+    }]
+}
+
+pub(super) async fn a_dimension_is_bounded_where_it_is_fixed(w: &World<'_>) {
+    let (scope, old) = w.collection("t").await;
+    w.store.write(&scope, &old, UPSERT, wide("a", 4, None)).await.unwrap();
+    let limits = Limits { vector_dimensions: 3, ..Limits::default() };
+    let allowance = Allowance { limits, ..Allowance::default() };
+    w.store.put_plan(&w.operator, &TenantPlan::new(name("p"), allowance)).await.unwrap();
+    change(w, "t", &to(Some("p"))).await;
+    // What has a larger one goes on.
+    w.store.write(&scope, &old, UPSERT, wide("b", 4, None)).await.unwrap();
+    let (db, named) = (w.database(&scope).await, VectorName::parse("n").unwrap());
+    let spec_of = |text: &str, unnamed, of_name| {
+        let vector = VectorSpec { dimension: of_name, ..VectorSpec::default() };
+        CollectionSpec {
+            dimension: unnamed,
+            vectors: [(named.clone(), vector)].into(),
+            ..spec(text)
+        }
+    };
+    let make = async |spec: &CollectionSpec| -> Result<CollectionRef> {
+        Ok(w.store.create_collection(&scope, &db, spec, true).await?.0)
+    };
+    assert!(make(&spec_of("c", Some(4), None)).await.is_ok(), "it is there");
+    // Said when the collection is made.
+    for (unnamed, of_name) in [(Some(4), None), (Some(3), Some(4)), (None, Some(4))] {
+        let made = make(&spec_of("d", unnamed, of_name)).await;
+        let why = made.expect_err("too many components");
+        assert_eq!(why.kind(), ErrorKind::LimitExceeded);
+        let says = "vectors of this tenant may have 3 components, not 4";
+        assert_eq!(why.public_message(), says);
+    }
+    make(&spec_of("d", Some(3), Some(3))).await.unwrap();
+    // Or by the first record.
+    let e = make(&spec_of("e", None, None)).await.unwrap();
+    for of in [None, Some(&named)] {
+        let mut batch = wide("a", 3, None);
+        batch.extend(wide("b", 4, of));
+        if of.is_none() {
+            batch.remove(0);
+        }
+        let written = w.store.write(&scope, &e, UPSERT, batch).await;
+        assert_eq!(kind(written), ErrorKind::LimitExceeded);
+        assert!(w.ids(&scope, &e).await.is_empty());
+    }
+    // An exception counts first, and the tenant's own limit before the plan.
+    let own = async |vector_dimensions| {
+        let limits = Some(Limits { vector_dimensions, ..Limits::default() });
+        change(w, "t", &TenantChange { limits, ..TenantChange::default() }).await;
+    };
+    own(5).await;
+    let written = w.store.write(&scope, &e, UPSERT, wide("a", 6, None)).await;
+    assert_eq!(kind(written), ErrorKind::LimitExceeded);
+    w.store.write(&scope, &e, UPSERT, wide("a", 5, None)).await.unwrap();
+    let until = |end| Exceptions {
+        vector_dimensions: Some(Exception { value: 6, expires_at: Some(Timestamp(end)) }),
+        ..Exceptions::default()
+    };
+    change(w, "t", &except(&until(u64::MAX))).await;
+    w.store.write(&scope, &e, UPSERT, wide("b", 6, Some(&named))).await.unwrap();
+    make(&spec_of("f", Some(6), None)).await.unwrap();
+    change(w, "t", &except(&until(1))).await;
+    assert_eq!(kind(make(&spec_of("g", Some(6), None)).await), ErrorKind::LimitExceeded);
+    make(&spec_of("g", Some(5), None)).await.unwrap();
+    own(Limits::default().vector_dimensions).await;
+    let has = w.store.allowance(scope.tenant()).await.unwrap().unwrap();
+    assert_eq!(has.limits.vector_dimensions, 3);
+    assert_eq!(w.ids(&scope, &old).await, ["a", "b"]);
+}
+
+/// The plan `p`, which allows one isolation or all, and some locations or all.
+fn placed(isolation: Option<Isolation>, locations: Option<Vec<Location>>) -> TenantPlan {
+    let isolations = isolation.map(|one| [one]);
+    let isolations = isolations.as_ref().map(<[Isolation; 1]>::as_slice);
+    let places = Places::new(isolations, locations).expect("places");
+    TenantPlan { places, ..plan("p", 9) }
+}
+
+/// Places where a tenant that lives here does not.
+fn elsewhere(isolation: Isolation, location: Location) -> [TenantPlan; 2] {
+    let other = Isolation::ALL.into_iter().find(|one| *one != isolation);
+    let far = Location::parse("far").expect("a location");
+    assert_ne!(location, far);
+    [placed(other, None), placed(None, Some(vec![far]))]
+}
+
+pub(super) async fn a_tenant_gets_no_plan_that_does_not_have_it_live_where_it_does(w: &World<'_>) {
+    let scope = w.tenant("t").await;
+    let info = w.store.tenant_by_id(scope.tenant()).await.unwrap().unwrap();
+    let give = async || w.store.change_tenant(&w.operator, &tenant("t"), &to(Some("p"))).await;
+    for plan in elsewhere(info.isolation, info.location) {
+        w.store.put_plan(&w.operator, &plan).await.unwrap();
+        assert_eq!(w.store.plan(&w.operator, &name("p")).await.unwrap(), plan);
+        assert_eq!(w.store.plans(&w.operator).await.unwrap(), [plan]);
+        let why = give().await.unwrap_err();
+        assert_eq!(why.kind(), ErrorKind::Conflict);
+        let lives = format!("lives in {} at {}", info.isolation.word(), info.location);
+        let says = format!("and the tenant t {lives}: move it first");
+        assert!(why.public_message().ends_with(&says), "{why}");
+    }
+    let now = w.store.tenant_by_id(info.id).await.unwrap().unwrap();
+    assert_eq!(now.plan, None);
+    let fits = placed(Some(info.isolation), Some(vec![info.location]));
+    w.store.put_plan(&w.operator, &fits).await.unwrap();
+    give().await.unwrap();
+    // The plan may say something else later, and whoever lives there stays, with all that it has.
+    for plan in elsewhere(info.isolation, info.location) {
+        w.store.put_plan(&w.operator, &plan).await.unwrap();
+        give().await.unwrap();
+        assert_eq!(w.store.allowance(info.id).await.unwrap(), Some(plan.allowance));
+        w.store.create_database(&scope, &database("d")).await.unwrap();
+        w.store.delete_database(&scope, &database("d")).await.unwrap();
+    }
+    // Who has left it does not come back.
+    change(w, "t", &to(None)).await;
+    assert_eq!(kind(give().await), ErrorKind::Conflict);
+}
+
+pub(super) async fn a_tenant_is_made_where_its_plan_has_tenants_live(w: &World<'_>) {
+    let spec = TenantSpec { plan: Some(name("p")), ..TenantSpec::new(tenant("t")) };
+    let (isolation, location) = w.store.place_for(&spec).unwrap();
+    for plan in elsewhere(isolation, location) {
+        w.store.put_plan(&w.operator, &plan).await.unwrap();
+        let why = w.store.create_tenant(&w.operator, &spec).await.unwrap_err();
+        assert_eq!(why.kind(), ErrorKind::Conflict);
+        assert!(why.public_message().starts_with("the plan p does not allow the "), "{why}");
+        let begun = w.store.begin_arrival(&w.operator, &spec).await;
+        assert_eq!(kind(begun), ErrorKind::Conflict);
+        assert!(w.store.find_tenant(&tenant("t")).await.unwrap().is_none());
+    }
+    // A plan that it gets when it is whole.
+    let bare = TenantSpec { plan: None, ..spec.clone() };
+    let arrived = || Arrived { action: "tenant.copy", told: "t".into(), target: "t".into() };
+    let arrival = w.store.begin_arrival(&w.operator, &bare).await.unwrap();
+    let arrival = arrival.on_plan(Some(name("p")));
+    let why = arrival.end(&w.operator, Limits::default(), arrived()).await.unwrap_err();
+    assert_eq!(why.kind(), ErrorKind::Conflict);
+    assert!(why.public_message().starts_with("the plan p does not allow the "), "{why}");
+    w.store.put_plan(&w.operator, &placed(Some(isolation), Some(vec![location]))).await.unwrap();
+    let bare = TenantSpec { name: tenant("u"), ..bare };
+    let arrival = w.store.begin_arrival(&w.operator, &bare).await.unwrap();
+    let arrival = arrival.on_plan(Some(name("p")));
+    arrival.end(&w.operator, Limits::default(), arrived()).await.unwrap();
+    let spec = TenantSpec { name: tenant("v"), ..spec };
+    w.store.create_tenant(&w.operator, &spec).await.unwrap();
 }
 
 pub(super) async fn an_exception_counts_before_the_plan_until_it_ends(w: &World<'_>) {

@@ -238,7 +238,7 @@ async fn limit(w: &World<'_>, bytes: u64) {
     let quotas = Quotas { bytes: Some(bytes), ..Quotas::default() };
     let allowance = Allowance { quotas, ..Allowance::default() };
     let name = PlanName::parse("small").unwrap();
-    let plan = TenantPlan { name: name.clone(), allowance };
+    let plan = TenantPlan::new(name.clone(), allowance);
     w.store.put_plan(&w.operator, &plan).await.unwrap();
     let change = TenantChange { plan: Some(Some(name)), ..TenantChange::default() };
     w.store.change_tenant(&w.operator, &TenantName::parse("t").unwrap(), &change).await.unwrap();

@@ -10,6 +10,7 @@ mod late;
 mod load;
 mod nodes;
 mod steps;
+mod terms;
 
 use arrivals::*;
 use grace::{
@@ -19,6 +20,7 @@ use grace::{
 use ground::Ground;
 use load::nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around;
 use steps::*;
+use terms::a_tenant_is_moved_where_its_plan_has_tenants_live;
 
 use crate::{
     conformance::{groups, members},
@@ -71,6 +73,7 @@ macro_rules! everywhere {
 everywhere! {
     a_tenant_goes_around_the_circle_and_is_the_same_everywhere
     what_cannot_be_moved_is_refused
+    a_tenant_is_moved_where_its_plan_has_tenants_live
     large_records_and_many_collections_are_moved
     keys_are_counted_wherever_they_were_made
     a_tenant_is_renamed_suspended_and_given_keys_while_it_is_moved
