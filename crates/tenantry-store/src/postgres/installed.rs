@@ -4,7 +4,7 @@
 use super::{
     admin::failed,
     config::PostgresConfig,
-    migrate::is_prefixed,
+    migrate::{is_known, is_prefixed},
     names::{PlacePrefix, ROOT_SCHEMA, VECTOR_SCHEMA},
 };
 use tenantry_types::{Error, ErrorKind, Result};
@@ -77,11 +77,19 @@ pub(super) async fn place_prefix(client: &Client) -> Result<Option<PlacePrefix>>
     }
     // The column is there only if a prefix was asked for.
     let sql = format!(
-        "SELECT concat_ws('|', i.version, to_jsonb(i) ->> 'place_prefix') \
-         FROM {ROOT_SCHEMA}.installation i"
+        "SELECT concat_ws('|', i.version, left(to_jsonb(i) ->> 'place_prefix', 64)) \
+         FROM {ROOT_SCHEMA}.installation i LIMIT 1"
     );
     let Some(row) = first(client, &sql).await? else { return Ok(None) };
     let (version, prefix) = row.split_once('|').map_or((&*row, None), |(v, p)| (v, Some(p)));
+    let version: Option<u32> = version.parse().ok();
+    if let Some(version) = version.filter(|version| !is_known(*version)) {
+        let message = format!(
+            "the installation has version {version}, of which this program knows nothing: use a \
+             newer program"
+        );
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
     let is_gone = || {
         let message = "the database is damaged: the prefix of tenants' places is gone from \
                        tenantry.installation: restore a backup";
@@ -89,7 +97,7 @@ pub(super) async fn place_prefix(client: &Client) -> Result<Option<PlacePrefix>>
     };
     match prefix {
         Some(text) => PlacePrefix::parse(text).map(Some).map_err(|_| is_gone()),
-        None if version.parse().is_ok_and(is_prefixed) => Err(is_gone()),
+        None if version.is_some_and(is_prefixed) => Err(is_gone()),
         None => Ok(Some(PlacePrefix::default())),
     }
 }

@@ -197,8 +197,9 @@ pub(super) fn is_fixed(found: &PlacePrefix) -> Error {
     };
     let message = format!(
         "names of tenants' places have {has} here, which was said when the database was set up \
-         first and cannot be changed: tenants would not be found. Leave --place-prefix out; a \
-         database with another prefix can be set up beside it as a location, by another --name"
+         first and cannot be changed: tenants would not be found. Leave --place-prefix and \
+         TENANTRY_PLACE_PREFIX out; a database with another prefix can be set up beside it as a \
+         location, by another --name"
     );
     Error::new(ErrorKind::Conflict, message)
 }

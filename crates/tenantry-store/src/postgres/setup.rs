@@ -169,7 +169,8 @@ pub(super) async fn setup_steps(
     }))
 }
 
-/// What the admin's tables have to say is never asked as a superuser.
+/// What the admin's tables have to say is not asked as a superuser. That is against mistakes: the
+/// session is a superuser's still, and code of the admin's own could make it one again.
 async fn act_as_admin(client: &Client, names: &Names) -> Result<()> {
     let sql = format!("SET SESSION AUTHORIZATION {}", quoted(&names.admin())?);
     run(client, &sql, "act as the admin role").await
