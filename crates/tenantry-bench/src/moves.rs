@@ -267,7 +267,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "{done} of {} moves: {:.2} cores and {:.1} MB a second more than without",
             options.moves,
             more.cores,
-            more.bytes / 1e6
+            more.bytes as f64 / 1e6
         );
         [alone.last(), moved.last(), burdened.last()].into_iter().flatten().for_each(tell);
     }

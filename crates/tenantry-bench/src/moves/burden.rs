@@ -14,6 +14,8 @@ use std::{
 
 /// How often the plain program writes, waits for the disk, and computes.
 const TURN: Duration = Duration::from_millis(10);
+/// Turns a second.
+const TURNS: u64 = 100;
 /// After so much computing it gives its turn away, as the mover does.
 const STRETCH: Duration = Duration::from_micros(300);
 /// The file is written from its beginning again from this size on, in bytes.
@@ -35,11 +37,12 @@ impl Used {
 
     /// What it has used each second since `earlier`.
     pub(super) fn since(&self, earlier: &Self) -> Burden {
-        let seconds = (self.at - earlier.at).as_secs_f64().max(f64::MIN_POSITIVE);
+        let time = self.at.saturating_duration_since(earlier.at).max(Duration::from_millis(1));
         let written = self.written_bytes.saturating_sub(earlier.written_bytes);
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Burden {
-            cores: (self.cpu_seconds - earlier.cpu_seconds) / seconds,
-            bytes: written as f64 / seconds,
+            cores: (self.cpu_seconds - earlier.cpu_seconds) / time.as_secs_f64(),
+            bytes: written.saturating_mul(1_000) / millis,
         }
     }
 }
@@ -50,41 +53,42 @@ pub(super) struct Burden {
     /// CPU seconds.
     pub(super) cores: f64,
     /// Bytes that go to the disk.
-    pub(super) bytes: f64,
+    pub(super) bytes: u64,
 }
 
 impl Burden {
     /// What `self` is more than `usual`; nothing is less than nothing.
     pub(super) fn above(self, usual: Self) -> Self {
         let cores = (self.cores - usual.cores).max(0.0);
-        Self { cores, bytes: (self.bytes - usual.bytes).max(0.0) }
+        Self { cores, bytes: self.bytes.saturating_sub(usual.bytes) }
     }
 
     /// The mean of some; `None` of none.
     pub(super) fn mean(some: impl Iterator<Item = Self>) -> Option<Self> {
-        let (count, sum) = some.fold((0.0, Self::default()), |(count, sum), one| {
-            (count + 1.0, Self { cores: sum.cores + one.cores, bytes: sum.bytes + one.bytes })
+        let (count, sum) = some.fold((0_u32, Self::default()), |(count, sum), one| {
+            (count + 1, Self { cores: sum.cores + one.cores, bytes: sum.bytes + one.bytes })
         });
-        (count > 0.0).then(|| Self { cores: sum.cores / count, bytes: sum.bytes / count })
+        let bytes = sum.bytes.checked_div(u64::from(count))?;
+        Some(Self { cores: sum.cores / f64::from(count), bytes })
     }
 
     /// Uses as much for some time, in one thread, with a file of its own in `folder`.
     pub(super) fn carry(self, time: Duration, folder: &Path) -> Result<()> {
         let mut file = File::create(folder.join("burden"))?;
-        let bytes = (self.bytes * TURN.as_secs_f64()) as usize;
-        let noise: Vec<u8> = (0..bytes).map(|at| at.wrapping_mul(31) as u8).collect();
+        let bytes = self.bytes / TURNS;
+        let noise = vec![0x5a; usize::try_from(bytes)?];
         let (started, before) = (Instant::now(), thread_cpu());
         let mut due = Duration::ZERO;
         while started.elapsed() < time {
             if started.elapsed() >= due {
-                if file.stream_position()? + bytes as u64 > FILE_BYTES_MAX {
+                if file.stream_position()? + bytes > FILE_BYTES_MAX {
                     file.seek(SeekFrom::Start(0))?;
                 }
                 file.write_all(&noise)?;
                 file.sync_data()?;
                 due += TURN;
             }
-            if thread_cpu() - before < started.elapsed().mul_f64(self.cores) {
+            if thread_cpu().saturating_sub(before) < started.elapsed().mul_f64(self.cores) {
                 compute();
                 thread::yield_now();
             } else {
@@ -118,13 +122,14 @@ mod tests {
     fn as_much_is_used_as_was_measured() {
         let folder = crate::process::empty_folder("burden-test").unwrap();
         let before = thread_cpu();
-        let burden = Burden { cores: 0.2, bytes: 1e6 };
+        let burden = Burden { cores: 0.2, bytes: 1_000_000 };
         burden.carry(Duration::from_millis(500), &folder).unwrap();
         // Less on a machine that has other work, never much more.
-        let used = (thread_cpu() - before).as_secs_f64();
+        let used = thread_cpu().saturating_sub(before).as_secs_f64();
         assert!((0.01..0.2).contains(&used), "{used}");
         let written = std::fs::metadata(folder.join("burden")).unwrap().len();
         assert!((10_000..600_000).contains(&written), "{written}");
-        assert_eq!(burden.above(Burden { cores: 0.5, bytes: 4e5 }).cores, 0.0);
+        let more = burden.above(Burden { cores: 0.5, bytes: 400_000 });
+        assert_eq!((more.cores.to_bits(), more.bytes), (0, 600_000));
     }
 }
