@@ -1,6 +1,7 @@
 //! Commands with a key of a tenant, which says itself whose it is.
 
-use crate::program::{Folder, done, run};
+use crate::program::{Folder, done, fails, run, tenantry};
+use std::fs;
 
 #[test]
 fn a_tenants_key_needs_no_name_of_the_tenant_in_any_command() {
@@ -56,4 +57,86 @@ fn a_tenants_key_needs_no_name_of_the_tenant_in_any_command() {
         let (code, _, err) = at(&["--data-dir", &path], command);
         assert!(code == 1 && err.contains("say which tenant: "), "{command:?}: {err}");
     }
+}
+
+/// The tenant `acme`, and a key of its admin's.
+fn with_acme() -> (Folder, String) {
+    let folder = Folder::new();
+    let path = folder.path();
+    done(&["tenant", "create", "acme", "--data-dir", &path]);
+    let key = ["key", "create", "--tenant", "acme", "--role", "admin", "--data-dir", &path];
+    let key = done(&key).trim().to_owned();
+    (folder, key)
+}
+
+#[test]
+fn a_suspended_tenants_key_is_told_that_and_not_to_name_a_tenant() {
+    let (folder, key) = with_acme();
+    done(&["tenant", "suspend", "acme", "--data-dir", &folder.path()]);
+    let file = |name: &str| folder.temporary.path().join(name).display().to_string();
+    let (records, log) = (file("records.jsonl"), file("log.jsonl"));
+    fs::write(&records, "{\"id\":\"a\",\"vector\":[1,0]}\n").unwrap();
+    let commands: [&[&str]; 7] = [
+        &["import", &records, "--collection", "notes", "--create"],
+        &["audit", "export", "--to", &log],
+        &["bill", "2020-01"],
+        &["usage"],
+        &["key", "list"],
+        &["member", "list"],
+        &["group", "list"],
+    ];
+    let server = folder.serve(&[]);
+    let own = ["--server", &server.url, "--key", &key];
+    for command in commands {
+        let mut command = tenantry(&[command, &own[..]].concat());
+        fails(&mut command, &["this tenant is suspended; ask the operator to resume it"]);
+    }
+    // An operator's key and the name do.
+    let operator = ["--server", &server.url, "--key", &folder.key];
+    let export = ["audit", "export", "acme", "--to", &log];
+    assert!(done(&[&export[..], &operator[..]].concat()).contains(" entries to "));
+    server.stop();
+}
+
+#[test]
+fn an_operators_usage_opens_no_tenant_where_one_is_alone() {
+    let (folder, key) = with_acme();
+    // tnt_, and the half that logs have.
+    let operator = format!("operator:{}", &folder.key[4..20]);
+    let told = |key: &str, command: &[&str]| {
+        let server = folder.serve(&["--single-tenant", "acme"]);
+        let out = done(&[command, &["--server", &server.url, "--key", key]].concat());
+        server.stop();
+        out
+    };
+    let log = || {
+        let to = folder.temporary.path().join("log.jsonl").display().to_string();
+        let export = ["audit", "export", "acme", "--to", &to, "--force"];
+        done(&[&export[..], &["--data-dir", &folder.path()]].concat());
+        fs::read_to_string(to).unwrap()
+    };
+    for key in [&folder.key, &key] {
+        let out = told(key, &["usage", "--json"]);
+        assert!(out.starts_with('['), "{out}");
+    }
+    let entries = log();
+    assert!(!entries.contains(&operator), "{entries}");
+    // What has a meaning in a tenant only means this one, and the log says who was there.
+    assert!(told(&folder.key, &["bill", "2020-01"]).contains("total"));
+    let entries = log();
+    assert!(entries.contains("operator.act_as") && entries.contains(&operator), "{entries}");
+}
+
+#[test]
+fn usage_is_shown_to_a_tenant_where_operators_have_their_own_address() {
+    let (folder, key) = with_acme();
+    let mut server = folder.serve(&["--admin-listen", "127.0.0.1:0"]);
+    let admin = server.also_listens("(admin)");
+    for (url, key) in [(&server.url, &key), (&admin, &folder.key)] {
+        let out = done(&["usage", "--json", "--server", url, "--key", key]);
+        assert!(out.starts_with('['), "{out}");
+    }
+    let lost = ["usage", "--server", &server.url, "--key", &folder.key];
+    fails(&mut tenantry(&lost), &["there is no such route", "--admin-listen"]);
+    server.stop();
 }
