@@ -281,8 +281,7 @@ impl Client {
     /// The tenant that a request means without naming one: that of the key, and for an operator the
     /// one that the address means or that is served alone. None if an operator has to name it.
     ///
-    /// For an operator this is an entry into that tenant, and noted in its log: not to be asked where
-    /// a command has a meaning for operators without a tenant.
+    /// For an operator this is an entry into that tenant, and noted in its log.
     pub(crate) fn own_tenant(&self) -> Result<Option<String>> {
         if matches!(self, Self::Local { .. }) {
             return Ok(None);

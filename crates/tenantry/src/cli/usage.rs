@@ -1,17 +1,17 @@
 //! `tenantry usage`: what tenants have used.
 
 use super::{
-    client::{Client, Refusal, segment},
+    client::{Client, segment},
     output::{print, print_json, table},
     report::{self, ReportArgs},
     tenant::{Common, text, with},
     when::Moment,
 };
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 use std::fmt::Write as _;
-use tenantry::{ErrorKind, Meter};
+use tenantry::Meter;
 
 /// Entries that are asked for at once.
 const PAGE: usize = 1_000;
@@ -79,21 +79,19 @@ pub(super) fn run(args: UsageArgs) -> Result<()> {
     }
     let ShowArgs { tenant, tenants, every, from, csv, common } = args.shown;
     with(common, |client, json| {
-        let (entries, first) = if tenants {
+        let (path, first) = if tenants {
             let at = from.map(|moment| format!("&at_ms={}", moment.0)).unwrap_or_default();
-            let path = format!("/v1/admin/usage/tenants?every={}{at}", every.word());
-            (entries(client, &path)?, &BY_TENANT[..])
+            (format!("/v1/admin/usage/tenants?every={}{at}", every.word()), &BY_TENANT[..])
         } else {
             let part = format!("every={}&from_ms={}", every.word(), from.map_or(0, |from| from.0));
-            let found = match tenant {
-                Some(name) => {
-                    let path = format!("/v1/admin/usage?{part}&tenant={}", segment(&name));
-                    entries(client, &path)?
-                }
-                None => all_or_own(client, &part)?,
+            let path = match tenant {
+                Some(name) => format!("/v1/admin/usage?{part}&tenant={}", segment(&name)),
+                None if client.own_tenant()?.is_some() => format!("/v1/usage?{part}"),
+                None => format!("/v1/admin/usage?{part}"),
             };
-            (found, &BY_TIME[..])
+            (path, &BY_TIME[..])
         };
+        let entries = entries(client, &path)?;
         if json {
             return print_json(&Value::Array(entries));
         }
@@ -112,23 +110,6 @@ impl Every {
             Self::Month => "month",
         }
     }
-}
-
-/// What all tenants together have used, for an operator; for a key of a tenant what this one has.
-/// The operator's part is asked first: where an address means a tenant, or one is served alone, each
-/// of a tenant's routes would be an operator's entry into it.
-fn all_or_own(client: &Client, part: &str) -> Result<Vec<Value>> {
-    match entries(client, &format!("/v1/admin/usage?{part}")) {
-        Err(why) if is_for_operators(&why) => entries(client, &format!("/v1/usage?{part}")),
-        found => found,
-    }
-}
-
-/// Whether a key of a tenant was refused a route of the operator's. Where operators have an address
-/// of their own, the tenants' has no such route.
-fn is_for_operators(why: &Error) -> bool {
-    why.downcast_ref()
-        .is_some_and(|no: &Refusal| no.is(ErrorKind::Denied) || no.is(ErrorKind::NotFound))
 }
 
 fn entries(client: &Client, path: &str) -> Result<Vec<Value>> {
