@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tenantry::{ApiKey, Authority, Engine};
+use tenantry::{ApiKey, Authority, Engine, ErrorKind};
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
@@ -156,8 +156,17 @@ impl Target {
 pub(crate) struct Refusal {
     /// The HTTP status.
     pub(crate) status: u16,
+    /// The word for programs.
+    kind: String,
     /// The server's words.
     pub(crate) message: String,
+}
+
+impl Refusal {
+    /// Whether this is why.
+    pub(crate) fn is(&self, kind: ErrorKind) -> bool {
+        self.kind == kind.word()
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -269,7 +278,10 @@ impl Client {
         self.send(method, tenant, path, body.map(Value::to_string).unwrap_or_default())
     }
 
-    /// The tenant whose key is used; none for an operator, who has no tenant of its own.
+    /// The tenant that a request means without naming one: that of the key, and for an operator the
+    /// one that the address means or that is served alone. None if an operator has to name it.
+    ///
+    /// For an operator this is an entry into that tenant, and noted in its log.
     pub(crate) fn own_tenant(&self) -> Result<Option<String>> {
         if matches!(self, Self::Local { .. }) {
             return Ok(None);
@@ -280,9 +292,10 @@ impl Client {
                     own["name"].as_str().context("read the answer about the key's tenant")?;
                 Ok(Some(name.to_owned()))
             }
-            // The latter where there is one tenant alone, and the operator may not open it.
-            Err(why) => match why.downcast_ref() {
-                Some(Refusal { status: 400 | 403, .. }) => Ok(None),
+            // Denied where a tenant is meant, and this operator's key may open none. That the key's
+            // own is suspended is another kind, and said.
+            Err(why) => match why.downcast_ref::<Refusal>() {
+                Some(no) if no.is(ErrorKind::Invalid) || no.is(ErrorKind::Denied) => Ok(None),
                 _ => Err(why),
             },
         }
@@ -326,8 +339,11 @@ impl Client {
         match (status, json) {
             (200..300, Some(json)) => Ok(json),
             (200..300, None) if answer.is_empty() => Ok(Value::Null),
-            (_, json) => match json.as_ref().and_then(message_of) {
-                Some(message) => Err(Refusal { status, message: self.explained(message) }.into()),
+            (_, json) => match json.as_ref().and_then(error_of) {
+                Some((kind, message)) => {
+                    let message = self.explained(message);
+                    Err(Refusal { status, kind, message }.into())
+                }
                 None => Err(self.foreign(status)),
             },
         }
@@ -449,9 +465,9 @@ fn unreachable(base: &str, error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// The words of an error body of the native protocol, which has a kind beside them.
-fn message_of(body: &Value) -> Option<String> {
+/// The kind and the message in an error body of the native protocol.
+fn error_of(body: &Value) -> Option<(String, String)> {
     let error = body.get("error")?;
-    error.get("kind")?.as_str()?;
-    Some(error.get("message")?.as_str()?.to_owned())
+    let text = |name: &str| error.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some((text("kind")?, text("message")?))
 }

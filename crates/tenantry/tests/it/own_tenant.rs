@@ -1,6 +1,7 @@
 //! Commands with a key of a tenant, which says itself whose it is.
 
-use crate::program::{Folder, done, run};
+use crate::program::{Folder, done, fails, run, tenantry};
+use std::fs;
 
 #[test]
 fn a_tenants_key_needs_no_name_of_the_tenant_in_any_command() {
@@ -56,4 +57,43 @@ fn a_tenants_key_needs_no_name_of_the_tenant_in_any_command() {
         let (code, _, err) = at(&["--data-dir", &path], command);
         assert!(code == 1 && err.contains("say which tenant: "), "{command:?}: {err}");
     }
+}
+
+/// The tenant `acme`, and a key of its admin's.
+fn with_acme() -> (Folder, String) {
+    let folder = Folder::new();
+    let path = folder.path();
+    done(&["tenant", "create", "acme", "--data-dir", &path]);
+    let key = ["key", "create", "--tenant", "acme", "--role", "admin", "--data-dir", &path];
+    let key = done(&key).trim().to_owned();
+    (folder, key)
+}
+
+#[test]
+fn a_suspended_tenants_key_is_told_that_and_not_to_name_a_tenant() {
+    let (folder, key) = with_acme();
+    done(&["tenant", "suspend", "acme", "--data-dir", &folder.path()]);
+    let file = |name: &str| folder.temporary.path().join(name).display().to_string();
+    let (records, log) = (file("records.jsonl"), file("log.jsonl"));
+    fs::write(&records, "{\"id\":\"a\",\"vector\":[1,0]}\n").unwrap();
+    let commands: [&[&str]; 7] = [
+        &["import", &records, "--collection", "notes", "--create"],
+        &["audit", "export", "--to", &log],
+        &["bill", "2020-01"],
+        &["usage"],
+        &["key", "list"],
+        &["member", "list"],
+        &["group", "list"],
+    ];
+    let server = folder.serve(&[]);
+    let own = ["--server", &server.url, "--key", &key];
+    for command in commands {
+        let mut command = tenantry(&[command, &own[..]].concat());
+        fails(&mut command, &["this tenant is suspended; ask the operator to resume it"]);
+    }
+    // An operator's key and the name do.
+    let operator = ["--server", &server.url, "--key", &folder.key];
+    let export = ["audit", "export", "acme", "--to", &log];
+    assert!(done(&[&export[..], &operator[..]].concat()).contains(" entries to "));
+    server.stop();
 }
