@@ -218,7 +218,8 @@ impl<B: Backend> Tenancy<B> {
             let known = {
                 let (root, of) = (inner.root(Some(&view)).await?, tenant.id());
                 let before = member_in(&root, &installation, of, id).await?;
-                let numbers = before.as_ref().map_or(&[] as &[_], |member| member.groups.as_slice());
+                let numbers =
+                    before.as_ref().map_or(&[] as &[_], |member| member.groups.as_slice());
                 let was_in = groups::named(&root, &installation, of, numbers).await?;
                 let was_in = was_in.into_iter().map(|group| group.name).collect();
                 let groups = groups::numbers(&root, &installation, of, named.as_deref()).await?;
