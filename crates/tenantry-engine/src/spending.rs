@@ -11,7 +11,7 @@
 mod first;
 
 use crate::{Engine, engine::Inner, metering};
-use first::{FirstLook, unknown};
+use first::{FirstLook, Places, unknown};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -145,6 +145,7 @@ struct Shard {
 #[derive(Debug, Default)]
 pub(crate) struct Spending {
     shards: [Shard; SHARDS],
+    places: Places,
     /// Rounds of looks: each begins with other tenants.
     rounds: AtomicUsize,
 }
@@ -253,30 +254,37 @@ impl Inner {
         }
         let first = self.spending.looking(tenant);
         let is_known = || self.spending.knows(tenant, has);
+        let look = look_first(Arc::downgrade(self), tenant);
         // Rare, and every request holds this future.
-        Box::pin(first.look(is_known, self.look(tenant, has, now))).await?;
-        self.spending.ask(tenant, has, now).ok_or_else(unknown)
+        Box::pin(first.look(&self.spending.places, is_known, look)).await?;
+        // It may have waited into another day.
+        self.spending.ask(tenant, has, self.clock.now()).ok_or_else(unknown)
     }
+}
 
-    /// Looks up what a tenant has used that comes for the first time.
-    async fn look(
-        self: &Arc<Self>,
-        tenant: TenantId,
-        (quotas, plan): (&Quotas, Option<&PlanName>),
-        now: Timestamp,
-    ) -> Result<()> {
-        // Before it is written down: what is admitted later may be in the ledger or not.
-        let admitted = self.spending.admitted(tenant);
-        let scope = self.authority.system("look up what a tenant has used of its budgets");
-        metering::flush_before_reading(self).await;
-        self.store.fold_amounts(&scope).await?;
-        let used = self.store.spent(&scope, tenant, now, quotas).await?;
-        self.spending.put((tenant, plan.cloned()), now, used, admitted);
-        let (inner, quotas) = (Arc::clone(self), *quotas);
-        // The request does not wait for it.
-        tokio::spawn(async move { tell(&inner, &scope, tenant, (now, &used), &quotas).await });
-        Ok(())
+/// Looks up what a tenant has used that comes for the first time.
+async fn look_first(inner: Weak<Inner>, tenant: TenantId) -> Result<()> {
+    // By its turn the engine may have ended.
+    let Some(inner) = inner.upgrade() else { return Ok(()) };
+    // Before it is written down: what is admitted later may be in the ledger or not.
+    let admitted = inner.spending.admitted(tenant);
+    let scope = inner.authority.system("look up what a tenant has used of its budgets");
+    metering::flush_before_reading(&inner).await;
+    inner.store.fold_amounts(&scope).await?;
+    // As it is now: whoever asked may have gone, and the tenant too.
+    let Some(has) = inner.store.allowance(tenant).await? else { return Ok(()) };
+    let quotas = has.quotas;
+    if !quotas.has_budgets() {
+        return Ok(());
     }
+    // Before it is looked up: if it has another one by then, the next request looks again.
+    let plan = inner.store.plan_of(tenant).await?;
+    let now = inner.clock.now();
+    let used = inner.store.spent(&scope, tenant, now, &quotas).await?;
+    inner.spending.put((tenant, plan), now, used, admitted);
+    // Nobody who asks waits for it.
+    tokio::spawn(async move { tell(&inner, &scope, tenant, (now, &used), &quotas).await });
+    Ok(())
 }
 
 /// Has the operator's endpoints told of the parts of its budgets that a tenant has used. What could

@@ -1,17 +1,26 @@
 //! The first look at what a tenant has used: one at a time, whoever asks.
 //!
-//! Its requests wait for it, and a place that does not answer would hold all of them. So they wait for
-//! so long and no longer, and after a look that failed nobody looks for a while.
+//! It is a task of its own, which no request ends: what takes long is found for those who ask later.
+//! Requests wait for it for so long and no longer, since a place that does not answer would hold all of
+//! them. After a look that failed nobody looks for a while; only the look itself says that it did.
 
 use parking_lot::Mutex;
 use std::{pin::pin, sync::Arc, time::Duration};
 use tenantry_types::{Error, ErrorKind, Result};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::{OwnedMutexGuard, Semaphore},
+    time::{Instant, timeout},
+};
 
-/// No request waits longer, for its own look or for another's.
+/// No request waits longer, for a look that it began or for another's.
 const WAIT_MAX: Duration = Duration::from_secs(3);
 /// After a look that failed, requests are refused for so long without one.
 const REST: Duration = Duration::from_secs(1);
+/// Tenants that are looked at at the same time: after a start all of them come at once.
+const AT_ONCE: usize = 32;
+/// A look that takes longer goes on beside the others: tenants whose place does not answer must not
+/// keep those from being looked at whose place does.
+const PLACE_FOR: Duration = Duration::from_millis(100);
 
 /// Nobody is admitted of whom it is not known what is used.
 pub(super) fn unknown() -> Error {
@@ -19,10 +28,35 @@ pub(super) fn unknown() -> Error {
     Error::new(ErrorKind::Unavailable, message).with_retry_after(REST.as_secs())
 }
 
+/// Where all tenants' first looks are made.
+#[derive(Debug, Clone)]
+pub(super) struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
+
+impl Places {
+    /// Looks when it is its turn.
+    async fn with(self, look: impl Future<Output = Result<()>>) -> Result<()> {
+        // Nobody closes it.
+        let place = self.0.acquire_owned().await.ok();
+        let mut look = pin!(look);
+        if let Ok(looked) = timeout(PLACE_FOR, look.as_mut()).await {
+            return looked;
+        }
+        drop(place);
+        look.await
+    }
+}
+
 /// Of one tenant.
 #[derive(Debug, Default)]
 pub(super) struct FirstLook {
-    turn: tokio::sync::Mutex<()>,
+    /// A look holds it until it is done.
+    turn: Arc<tokio::sync::Mutex<()>>,
     failed: Mutex<Option<Instant>>,
 }
 
@@ -40,78 +74,89 @@ impl FirstLook {
         Arc::strong_count(self) > 1 || self.rests()
     }
 
-    /// Looks, unless it is known when its turn comes. [`ErrorKind::Unavailable`] if that lasts too
-    /// long or was tried in vain just now; otherwise what the look fails with.
+    /// Has somebody look, unless it is known when its turn comes. [`ErrorKind::Unavailable`] if that
+    /// lasts too long, in which case the look goes on, or if it was tried in vain just now; otherwise
+    /// what the look fails with.
     pub(super) async fn look(
-        &self,
+        self: &Arc<Self>,
+        places: &Places,
         is_known: impl Fn() -> bool,
-        look: impl Future<Output = Result<()>>,
+        look: impl Future<Output = Result<()>> + Send + 'static,
     ) -> Result<()> {
         if self.rests() {
             return Err(unknown());
         }
-        let mut looking = pin!(async {
-            let _turn = self.turn.lock().await;
+        let looked = timeout(WAIT_MAX, async {
+            let turn = Arc::clone(&self.turn).lock_owned().await;
             if is_known() {
                 return Ok(());
             }
             if self.rests() {
                 return Err(unknown());
             }
-            // Said before the next one has its turn.
-            look.await.inspect_err(|_| self.fail())
+            let looking = Arc::clone(self).hold(turn, places.clone().with(look));
+            match tokio::spawn(looking).await {
+                Ok(looked) => looked,
+                Err(why) => Err(Error::internal("a look was aborted").with_source(why)),
+            }
         });
-        let looked = timeout(WAIT_MAX, looking.as_mut()).await;
-        looked.unwrap_or_else(|_| {
-            // Here as well: the turn is held until this returns.
-            self.fail();
-            Err(unknown())
-        })
+        looked.await.unwrap_or_else(|_| Err(unknown()))
+    }
+
+    /// Looks in its turn, to the end.
+    async fn hold(
+        self: Arc<Self>,
+        turn: OwnedMutexGuard<()>,
+        look: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
+        let looked = look.await.inspect_err(|_| self.fail());
+        // The next one knows how it ended.
+        drop(turn);
+        looked
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{
-        future::pending,
-        sync::atomic::{AtomicUsize, Ordering},
-    };
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::{task::JoinSet, time::sleep};
 
-    const LOOK: Duration = Duration::from_millis(100);
+    const LOOK: Duration = Duration::from_millis(50);
+    const LATE: Duration = Duration::from_secs(2 * WAIT_MAX.as_secs());
 
     /// How a look ends.
     #[derive(Clone, Copy)]
     enum End {
         Fails,
-        Never,
+        FailsLate,
+        Late,
         Well,
     }
 
     #[derive(Default)]
     struct Tenant {
-        first: FirstLook,
+        first: Arc<FirstLook>,
+        places: Places,
         looks: AtomicUsize,
         known: Mutex<bool>,
     }
 
     impl Tenant {
-        /// A request, and how the look ends if it makes one.
-        async fn ask(&self, end: End) -> Result<()> {
-            let look = async {
-                self.looks.fetch_add(1, Ordering::Relaxed);
-                sleep(LOOK).await;
-                match end {
-                    End::Fails => Err(Error::new(ErrorKind::Unavailable, "down")),
-                    End::Never => pending().await,
-                    End::Well => {
-                        *self.known.lock() = true;
-                        Ok(())
-                    }
+        /// A request, and how the look ends if it begins one.
+        async fn ask(self: &Arc<Self>, end: End) -> Result<()> {
+            let this = Arc::clone(self);
+            let look = async move {
+                this.looks.fetch_add(1, Ordering::Relaxed);
+                let lasts = if matches!(end, End::Late | End::FailsLate) { LATE } else { LOOK };
+                sleep(lasts).await;
+                if matches!(end, End::Fails | End::FailsLate) {
+                    return Err(Error::new(ErrorKind::Unavailable, "down"));
                 }
+                *this.known.lock() = true;
+                Ok(())
             };
-            self.first.look(|| *self.known.lock(), look).await
+            self.first.look(&self.places, || *self.known.lock(), look).await
         }
 
         /// Requests at the same time; how many were served, and how long all of them took.
@@ -153,21 +198,54 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_ever_for_a_place_that_does_not_answer() {
+    async fn a_look_that_takes_long_holds_nobody_and_is_not_lost() {
         let tenant = Arc::new(Tenant::default());
-        let (served, waited) = tenant.storm(End::Never).await;
+        let (served, waited) = tenant.storm(End::Late).await;
         assert!(served == 0 && waited < WAIT_MAX + LOOK, "{waited:?}");
+        // Nothing has failed, and whoever comes now waits for the same look.
+        assert!(!tenant.first.rests() && tenant.first.is_needed());
+        sleep(WAIT_MAX / 2).await;
+        assert_eq!(tenant.storm(End::Fails).await.0, 100);
+        assert_eq!(tenant.looks(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_failure_is_one_from_when_it_happens() {
+        let tenant = Arc::new(Tenant::default());
+        assert_eq!(tenant.storm(End::FailsLate).await.0, 0);
+        assert!(!tenant.first.rests());
+        sleep(LATE - WAIT_MAX + LOOK).await;
+        assert!(tenant.first.rests());
+        assert_eq!(tenant.storm(End::Well).await.0, 0);
         assert_eq!(tenant.looks(), 1);
         sleep(REST).await;
         assert_eq!(tenant.storm(End::Well).await.0, 100);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_goes_away_leaves_its_look_to_the_next() {
+    async fn the_look_of_whoever_goes_away_is_the_next_ones() {
         let tenant = Arc::new(Tenant::default());
-        let gone = timeout(LOOK / 2, tenant.ask(End::Never)).await;
+        let gone = timeout(LOOK / 2, tenant.ask(End::Well)).await;
         assert!(gone.is_err() && !tenant.first.rests());
-        tenant.ask(End::Well).await.unwrap();
+        tenant.ask(End::Fails).await.unwrap();
+        assert_eq!(tenant.looks(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_look_at_once_and_none_for_ever() {
+        let (places, mut all) = (Places::default(), JoinSet::new());
+        let tenant = || Arc::new(Tenant { places: places.clone(), ..Tenant::default() });
+        for _ in 0..AT_ONCE {
+            let slow = tenant();
+            all.spawn(async move { slow.ask(End::Late).await });
+        }
+        sleep(PLACE_FOR / 10).await;
+        let (last, begun) = (tenant(), Instant::now());
+        let early = timeout(PLACE_FOR / 2, last.ask(End::Well)).await;
+        assert!(early.is_err() && last.looks() == 0);
+        last.ask(End::Fails).await.unwrap();
+        assert!(begun.elapsed() < PLACE_FOR + 2 * LOOK, "{:?}", begun.elapsed());
+        assert!(all.join_all().await.iter().all(Result::is_err));
     }
 
     #[tokio::test(start_paused = true)]
@@ -175,7 +253,7 @@ mod tests {
         let tenant = Arc::new(FirstLook::default());
         assert!(!tenant.is_needed());
         let failing = async { Err(Error::new(ErrorKind::Unavailable, "down")) };
-        tenant.look(|| false, failing).await.unwrap_err();
+        tenant.look(&Places::default(), || false, failing).await.unwrap_err();
         assert!(tenant.is_needed());
         sleep(REST).await;
         assert!(!tenant.is_needed());

@@ -29,8 +29,17 @@ struct Known {
     all: Vec<Group>,
     /// The number of one to come.
     number: GroupNumber,
-    /// Who is in the one that leaves.
-    members: Vec<UserName>,
+    /// Who is in the one that leaves; none if that is not known.
+    members: Option<Vec<UserName>>,
+}
+
+/// What was seen of a group's members before its removal has any lock: nobody has to wait while all
+/// members of a tenant are looked at.
+struct Seen {
+    /// The counts of members as they were stored. Every commit about members or groups seals them
+    /// anew, so they are the same only if nothing has changed.
+    counts: Option<Vec<u8>>,
+    members: Option<Vec<UserName>>,
 }
 
 /// A group that changes: made without the first, removed without the second.
@@ -138,15 +147,33 @@ impl<B: Backend> Tenancy<B> {
         name: &GroupName,
         names: ObjectNames,
     ) -> Result<()> {
-        let (asked, leaving) = (name.clone(), Some(name.clone()));
-        let removed = self.change_groups(scope, leaving, move |Known { all, members, .. }| {
+        let (asked, seen) = (name.clone(), Some(self.seen_in(scope, name).await?));
+        let removed = self.change_groups(scope, seen, move |Known { all, members, .. }| {
             let before = all.into_iter().find(|one| one.name == asked);
             let before = before.ok_or_else(|| missing(&asked))?;
             let taken = said::grants(&before.grants, &Granted { grants: Vec::new(), names });
-            let target = said::of(&asked, &said::joined([taken, said::members(&members)]));
+            let target =
+                said::of(&asked, &said::joined([taken, said::members(members.as_deref())]));
             Ok(Changing { before: Some(before), after: None, action: "group.remove", target })
         });
         removed.await.map(drop)
+    }
+
+    /// Who is in a group now, for its removal.
+    async fn seen_in(&self, scope: &Scope<Admin>, name: &GroupName) -> Result<Seen> {
+        unlimited(scope)?;
+        let tenant = self.known(scope).await?;
+        let installation = self.installation().await?;
+        let root = self.root_for(&tenant).await?;
+        let counts = root.get(Space::Catalog, &counts_key(tenant.id())).await?;
+        let all = all(&root, &installation, tenant.id()).await?;
+        let members = match all.into_iter().find(|group| group.name == *name) {
+            Some(group) => {
+                members::of_group(&root, &installation, tenant.id(), group.number).await?
+            }
+            None => None,
+        };
+        Ok(Seen { counts, members })
     }
 
     /// Works a change out from the groups as they are, with the locks of whoever changes what the root
@@ -154,7 +181,7 @@ impl<B: Backend> Tenancy<B> {
     async fn change_groups(
         self: &Arc<Self>,
         scope: &Scope<Admin>,
-        leaving: Option<GroupName>,
+        seen: Option<Seen>,
         work_out: impl FnOnce(Known) -> Result<Changing> + Send + 'static,
     ) -> Result<Option<Group>> {
         unlimited(scope)?;
@@ -175,12 +202,12 @@ impl<B: Backend> Tenancy<B> {
                 let next = counts.last_group.checked_add(1);
                 let next = next.ok_or_else(|| Error::internal("no number for a group is left"))?;
                 let all = all(&root, &installation, tenant.id()).await?;
-                let leaving = all.iter().find(|one| Some(&one.name) == leaving.as_ref());
-                let members = match leaving {
-                    Some(group) => {
-                        members::of_group(&root, &installation, tenant.id(), group.number).await?
+                let members = match seen {
+                    Some(Seen { counts, members }) => {
+                        let now = root.get(Space::Catalog, &counts_key(tenant.id())).await?;
+                        members.filter(|_| counts == now)
                     }
-                    None => Vec::new(),
+                    None => None,
                 };
                 Known { all, number: GroupNumber(next), members }
             };

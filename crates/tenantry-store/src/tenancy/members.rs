@@ -27,6 +27,11 @@ use tenantry_types::{Error, ErrorKind, GroupName, Limits, Resource, Result};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
+/// Whose members are more is not looked through for those of one group.
+const LOOKED_THROUGH_MAX: u32 = 1_000;
+/// Members that are looked at before others have their turn.
+const LOOKED_AT_ONCE: u32 = 100;
+
 /// What a change of a member is worked out from.
 struct Known {
     id: MemberId,
@@ -343,23 +348,30 @@ fn lost(member: &Member, was_in: &[GroupName]) -> String {
     parts.join(", ")
 }
 
-/// Who is in a group.
+/// Who is in a group; none if the tenant has too many members to look at each.
 pub(super) async fn of_group(
     root: &impl View,
     installation: &OpenTenant,
     tenant: TenantId,
     group: GroupNumber,
-) -> Result<Vec<UserName>> {
+) -> Result<Option<Vec<UserName>>> {
+    if counts_in(root, installation, tenant).await?.members > LOOKED_THROUGH_MAX {
+        return Ok(None);
+    }
     let all = keys::members_of(INSTALLATION, tenant);
     let mut rows = Scan::new(root, Space::Catalog, all, None);
-    let mut found = Vec::new();
+    let (mut found, mut looked_at) = (Vec::new(), 0_u32);
     while let Some(row) = rows.next().await? {
         let member = read(installation, row)?;
         if member.groups.contains(&group) {
             found.push(member.user);
         }
+        looked_at += 1;
+        if looked_at.is_multiple_of(LOOKED_AT_ONCE) {
+            tokio::task::yield_now().await;
+        }
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// The member in this row.

@@ -19,8 +19,9 @@ pub(super) fn groups(names: &[GroupName]) -> String {
     if names.is_empty() { "groups none".to_owned() } else { format!("groups {}", listed(&names)) }
 }
 
-/// Who is in a group; empty if nobody is.
-pub(super) fn members(names: &[UserName]) -> String {
+/// Who is in a group, if that is known; empty if nobody is.
+pub(super) fn members(names: Option<&[UserName]>) -> String {
+    let Some(names) = names else { return "members not listed".to_owned() };
     let names: BTreeSet<_> = names.iter().map(|name| format!("{:?}", name.as_str())).collect();
     let names = Vec::from_iter(names);
     if names.is_empty() { String::new() } else { format!("members {}", listed(&names)) }
@@ -129,10 +130,11 @@ mod tests {
         assert_eq!(groups(&[]), "groups none");
         let many: Vec<_> =
             (0..1_000).map(|n| UserName::parse(&format!("login/{n:03}")).unwrap()).collect();
-        let said = members(&many);
+        let said = members(Some(&many));
         assert!(said.starts_with(r#"members "login/000", "login/001", "#), "{said}");
         assert!(said.len() < 2 * LIST_BYTES_MAX && said.ends_with(" more"), "{said}");
-        assert_eq!(joined(["a".into(), members(&[]), "b".into()]), "a; b");
+        assert_eq!(joined(["a".into(), members(Some(&[])), "b".into()]), "a; b");
+        assert_eq!(members(None), "members not listed");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::{
     conformance::{self, groups},
     stand::{Stand, tenant},
 };
-use tenantry_store::{EmbeddedConfig, Store};
+use tenantry_store::{EmbeddedConfig, ObjectNames, Store};
 use tenantry_types::{Isolation, Timestamp, VectorName};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,4 +195,40 @@ async fn a_tenant_that_is_erased_leaves_no_row_of_members_and_groups() {
     stand.store.delete_tenant(&stand.operator, &tenant("t")).await.expect("erased");
     stand.close();
     assert_eq!(rows(), [0; 3]);
+}
+
+/// Of a tenant with more than 1,000 members none is looked at to remove a group.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_says_that_of_many_members_nobody_is_listed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let stand = Stand::open(folder.path()).await;
+    let scope = stand.create("t").await.expect("a tenant");
+    let add = async |who: &str, of: &[&str]| {
+        let added = stand.store.add_member(&scope, &groups::guest(who, of)).await;
+        added.expect("a guest");
+    };
+    let remove = async |name: &str| {
+        let gone =
+            stand.store.remove_group(&scope, &groups::group(name), &ObjectNames::new()).await;
+        gone.expect("removed");
+    };
+    for name in ["a", "b"] {
+        let made = stand.store.add_group(&scope, &groups::group(name), &groups::gives(&[])).await;
+        made.expect("a group");
+    }
+    for n in 0..998 {
+        add(&format!("login/{n}"), &[]).await;
+    }
+    for who in ["login/eve", "login/bob"] {
+        add(who, &["a", "b"]).await;
+    }
+    remove("a").await;
+    add("login/one-more", &[]).await;
+    remove("b").await;
+    let log = stand.store.audit(&scope, 1_000, 100).await.expect("its log");
+    let removed = log.iter().filter(|one| one.event.action == "group.remove");
+    let said: Vec<_> = removed.map(|one| one.event.target.as_str()).collect();
+    let expected = [r#""a": members "login/bob", "login/eve""#, r#""b": members not listed"#];
+    assert_eq!(said, expected);
+    stand.close();
 }

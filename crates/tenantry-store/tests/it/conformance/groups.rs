@@ -412,6 +412,42 @@ pub(super) async fn a_group_that_is_made_anew_has_no_members(w: &World<'_>) {
     scope_of::<Write>(w, "eve", id).await.unwrap();
 }
 
+/// Whatever happens at the same time, nobody is left out without a word, and nobody is listed who was
+/// not in it.
+pub(super) async fn the_log_says_who_was_in_a_group(w: &World<'_>) {
+    let (scope, store) = (w.tenant("t").await, w.store);
+    let (eve, names) = (user("login/eve"), ObjectNames::new());
+    store.add_member(&scope, &guest("login/eve", &[])).await.unwrap();
+    for n in 0..16 {
+        let text = format!("g{n}");
+        let (name, change) = (group(&text), in_groups(&[text.as_str()]));
+        store.add_group(&scope, &name, &gives(&[])).await.unwrap();
+        let (changed, removed) = tokio::join!(
+            Box::pin(store.change_member(&scope, &eve, &change)),
+            Box::pin(store.remove_group(&scope, &name, &names)),
+        );
+        removed.unwrap();
+        let log = store.audit(&scope, 0, 1_000).await.unwrap();
+        let quoted = format!("{text:?}");
+        let mut targets = log.iter().filter_map(|one| {
+            (one.event.action == "group.remove").then_some(one.event.target.as_str())
+        });
+        let said = targets.find(|target| target.starts_with(&quoted)).unwrap();
+        let expected = match changed {
+            Ok(_) => vec![
+                format!(r#"{quoted}: members "login/eve""#),
+                format!("{quoted}: members not listed"),
+            ],
+            Err(why) => {
+                // The group was gone before, and nothing has changed.
+                assert_eq!(why.kind(), ErrorKind::NotFound);
+                vec![quoted.clone()]
+            }
+        };
+        assert!(expected.iter().any(|one| one == said), "{said}");
+    }
+}
+
 pub(super) async fn groups_go_with_their_tenant(w: &World<'_>) {
     let ((scope, c), other) = (w.collection("t").await, w.tenant("u").await);
     for n in 0..3 {

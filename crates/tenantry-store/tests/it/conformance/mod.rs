@@ -100,6 +100,7 @@ pub(crate) async fn run_members<K>(make: &impl AsyncFn() -> (Store, K)) {
         whoever_may_write_a_database_makes_collections_in_it,
         a_guests_right_ends_with_what_gave_it,
         a_group_that_is_made_anew_has_no_members,
+        the_log_says_who_was_in_a_group,
         groups_go_with_their_tenant,
     );
 }
