@@ -87,8 +87,6 @@ fn tenants_live_where_their_plan_says_and_have_vectors_as_large_as_it_says() {
         let shown = target.done(&["limit", "set", "acme", "vector_dimensions=4", "--for", "7d"]);
         let words = line(&shown, "vector_dimensions");
         assert_eq!(words[..4], ["vector_dimensions", "4", "exception", "until"]);
-        let set = ["limit", "set", "acme", "isolations=schema"];
-        target.fails(&set, &["a plan says `isolations`, and nobody else"]);
         target.done(&["plan", "put", "q", "locations=eu"]);
         let update = ["tenant", "update", "acme", "--plan", "q"];
         target.fails(&update, &["it allows eu", "lives in shared at home: move it first"]);
