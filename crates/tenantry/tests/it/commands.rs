@@ -151,7 +151,7 @@ fn a_tenants_key_is_no_operators() {
 fn a_wrong_command_line_is_told_apart_from_a_failure() {
     for args in [
         &["tenant", "make", "acme"][..],
-        &["key", "create"],
+        &["key", "create", "--role", "king"],
         &["key", "create", "--operator", "--role", "read"],
         &["serve", "--cache-size", "lots"],
     ] {
