@@ -11,7 +11,7 @@
 mod first;
 
 use crate::{Engine, engine::Inner, metering};
-use first::{FirstLook, Places, unknown};
+use first::{FirstLook, Place, Places, unknown};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -254,7 +254,8 @@ impl Inner {
         }
         let first = self.spending.looking(tenant);
         let is_known = || self.spending.knows(tenant, has);
-        let look = look_first(Arc::downgrade(self), tenant);
+        let inner = Arc::downgrade(self);
+        let look = move |place| look_first(inner, tenant, place);
         // Rare, and every request holds this future.
         Box::pin(first.look(&self.spending.places, is_known, look)).await?;
         // It may have waited into another day.
@@ -263,7 +264,7 @@ impl Inner {
 }
 
 /// Looks up what a tenant has used that comes for the first time.
-async fn look_first(inner: Weak<Inner>, tenant: TenantId) -> Result<()> {
+async fn look_first(inner: Weak<Inner>, tenant: TenantId, place: Place) -> Result<()> {
     // By its turn the engine may have ended.
     let Some(inner) = inner.upgrade() else { return Ok(()) };
     // Before it is written down: what is admitted later may be in the ledger or not.
@@ -280,7 +281,7 @@ async fn look_first(inner: Weak<Inner>, tenant: TenantId) -> Result<()> {
     // Before it is looked up: if it has another one by then, the next request looks again.
     let plan = inner.store.plan_of(tenant).await?;
     let now = inner.clock.now();
-    let used = inner.store.spent(&scope, tenant, now, &quotas).await?;
+    let used = place.beside(inner.store.spent(&scope, tenant, now, &quotas)).await?;
     inner.spending.put((tenant, plan), now, used, admitted);
     // Nobody who asks waits for it.
     tokio::spawn(async move { tell(&inner, &scope, tenant, (now, &used), &quotas).await });

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use std::{pin::pin, sync::Arc, time::Duration};
 use tenantry_types::{Error, ErrorKind, Result};
 use tokio::{
-    sync::{OwnedMutexGuard, Semaphore},
+    sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 
@@ -18,8 +18,8 @@ const WAIT_MAX: Duration = Duration::from_secs(3);
 const REST: Duration = Duration::from_secs(1);
 /// Tenants that are looked at at the same time: after a start all of them come at once.
 const AT_ONCE: usize = 32;
-/// A look that takes longer goes on beside the others: tenants whose place does not answer must not
-/// keep those from being looked at whose place does.
+/// What a tenant itself is asked and takes longer goes on beside the others: one that does not answer
+/// must not keep those from being looked at that do.
 const PLACE_FOR: Duration = Duration::from_millis(100);
 
 /// Nobody is admitted of whom it is not known what is used.
@@ -39,16 +39,26 @@ impl Default for Places {
 }
 
 impl Places {
-    /// Looks when it is its turn.
-    async fn with(self, look: impl Future<Output = Result<()>>) -> Result<()> {
+    /// When it is one's turn.
+    async fn take(self) -> Place {
         // Nobody closes it.
-        let place = self.0.acquire_owned().await.ok();
-        let mut look = pin!(look);
-        if let Ok(looked) = timeout(PLACE_FOR, look.as_mut()).await {
-            return looked;
+        Place(self.0.acquire_owned().await.ok())
+    }
+}
+
+/// One of these places: what all tenants have in common is looked at as long as it is held.
+#[derive(Debug)]
+pub(super) struct Place(Option<OwnedSemaphorePermit>);
+
+impl Place {
+    /// Waits for the rest, which concerns one tenant, and gives the place up if that lasts.
+    pub(super) async fn beside<T>(self, rest: impl Future<Output = T>) -> T {
+        let mut rest = pin!(rest);
+        if let Ok(done) = timeout(PLACE_FOR, rest.as_mut()).await {
+            return done;
         }
-        drop(place);
-        look.await
+        drop(self.0);
+        rest.await
     }
 }
 
@@ -77,12 +87,15 @@ impl FirstLook {
     /// Has somebody look, unless it is known when its turn comes. [`ErrorKind::Unavailable`] if that
     /// lasts too long, in which case the look goes on, or if it was tried in vain just now; otherwise
     /// what the look fails with.
-    pub(super) async fn look(
+    pub(super) async fn look<F>(
         self: &Arc<Self>,
         places: &Places,
         is_known: impl Fn() -> bool,
-        look: impl Future<Output = Result<()>> + Send + 'static,
-    ) -> Result<()> {
+        look: impl FnOnce(Place) -> F + Send + 'static,
+    ) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
         if self.rests() {
             return Err(unknown());
         }
@@ -94,7 +107,8 @@ impl FirstLook {
             if self.rests() {
                 return Err(unknown());
             }
-            let looking = Arc::clone(self).hold(turn, places.clone().with(look));
+            let place = places.clone().take();
+            let looking = Arc::clone(self).hold(turn, async move { look(place.await).await });
             match tokio::spawn(looking).await {
                 Ok(looked) => looked,
                 Err(why) => Err(Error::internal("a look was aborted").with_source(why)),
@@ -156,6 +170,7 @@ mod tests {
                 *this.known.lock() = true;
                 Ok(())
             };
+            let look = move |place: Place| place.beside(look);
             self.first.look(&self.places, || *self.known.lock(), look).await
         }
 
@@ -253,7 +268,7 @@ mod tests {
         let tenant = Arc::new(FirstLook::default());
         assert!(!tenant.is_needed());
         let failing = async { Err(Error::new(ErrorKind::Unavailable, "down")) };
-        tenant.look(&Places::default(), || false, failing).await.unwrap_err();
+        tenant.look(&Places::default(), || false, move |_| failing).await.unwrap_err();
         assert!(tenant.is_needed());
         sleep(REST).await;
         assert!(!tenant.is_needed());

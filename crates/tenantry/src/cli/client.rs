@@ -292,10 +292,8 @@ impl Client {
                     own["name"].as_str().context("read the answer about the key's tenant")?;
                 Ok(Some(name.to_owned()))
             }
-            // Denied where a tenant is meant, and this operator's key may open none. That the key's
-            // own is suspended is another kind, and said.
             Err(why) => match why.downcast_ref::<Refusal>() {
-                Some(no) if no.is(ErrorKind::Invalid) || no.is(ErrorKind::Denied) => Ok(None),
+                Some(no) if is_for_operators(no) => Ok(None),
                 _ => Err(why),
             },
         }
@@ -470,4 +468,13 @@ fn error_of(body: &Value) -> Option<(String, String)> {
     let error = body.get("error")?;
     let text = |name: &str| error.get(name).and_then(Value::as_str).map(str::to_owned);
     Some((text("kind")?, text("message")?))
+}
+
+/// True if nobody but an operator is refused so who names no tenant: where none is meant, where one is
+/// meant that its key may not open, and where that one is not there or deleted. That a key's own tenant
+/// is suspended is another kind, and said.
+fn is_for_operators(no: &Refusal) -> bool {
+    [ErrorKind::Invalid, ErrorKind::Denied, ErrorKind::NotFound, ErrorKind::Conflict]
+        .into_iter()
+        .any(|kind| no.is(kind))
 }

@@ -26,7 +26,7 @@ fn a_tenants_key_needs_no_name_of_the_tenant_in_any_command() {
         (&["member", "update", "login/eve", "--suspend"], "suspended"),
         (&["member", "remove", "login/eve"], "removed member login/eve"),
         (&["group", "remove", "g"], "removed group g"),
-        (&["audit", "export", "--to", &file], " entries to "),
+        (&["audit", "export", "--force", "--to", &file], " entries to "),
         (&["bill", "2020-01"], "total"),
     ];
     let server = folder.serve(&[]);

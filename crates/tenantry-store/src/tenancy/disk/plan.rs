@@ -35,6 +35,7 @@ const VECTOR_DIMENSIONS: u8 = 8;
 const ISOLATIONS: u8 = 9;
 const ISOLATION_BITS: [(Isolation, u64); 3] =
     [(Isolation::Shared, 1), (Isolation::Schema, 2), (Isolation::Database, 4)];
+const _: () = assert!(ISOLATION_BITS.len() == Isolation::ALL.len(), "each has its bit");
 
 /// A rate: what comes back in its period, and what may be asked at once.
 type DiskRate = (u32, u32);

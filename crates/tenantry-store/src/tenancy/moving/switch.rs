@@ -19,6 +19,7 @@ use crate::{
         done,
         keys::{self, Prefix},
         place::{Fresh, PlaceRow, Placement},
+        plans,
         seal::Nonces,
         slot::Slot,
         tenants::OpenTenant,
@@ -113,6 +114,15 @@ impl<B: Carry> Tenancy<B> {
         let Some(mut now) = now.filter(|now| now.phase == Phase::Begun) else { return Ok(()) };
         tenant.check_alive()?;
         check_mover(&now, self.mover())?;
+        if let Some(plan) = &tenant.info().plan {
+            // The plan may say something else by now. Trying again would not help.
+            let place = (one.to.isolation, one.to.location);
+            let may = plans::require_place(&root, &installation, plan, place).await;
+            may.map_err(|why| match why.kind() {
+                ErrorKind::Conflict => Error::invalid(why.public_message().to_owned()),
+                _ => why,
+            })?;
+        }
         // Its log may have been told more since.
         let told = head.told.max(tenant.told());
         if told > head.told && !one.to.is_apart() {

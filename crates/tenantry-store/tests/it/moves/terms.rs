@@ -63,6 +63,14 @@ pub(super) async fn a_tenant_is_moved_where_its_plan_has_tenants_live(ground: Gr
     conflict(give(&stand, Some(named())).await, ": move it first");
     go(&stand, "a", from).await;
     give(&stand, Some(named())).await.expect("it lives there");
+    // What is on its way when the plan is changed does not arrive.
+    allow(&stand, &[from, to]).await;
+    begin().await.expect("a move");
+    allow(&stand, &[from]).await;
+    let status = over(&stand, "a").await;
+    assert_eq!(status.phase, MovePhase::Failed, "{status:?}");
+    assert_eq!(lives(&stand, info.id).await, from);
+    assert_eq!(all(&stand, &scope).await, before);
     // A plan that says something else has nobody move; who moves does so where it may.
     allow(&stand, &[to]).await;
     assert_eq!(lives(&stand, info.id).await, from);
