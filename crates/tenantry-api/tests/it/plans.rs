@@ -199,7 +199,11 @@ async fn vectors_are_as_large_as_a_tenant_may_have_them() {
     let refused = write("a", 4).await;
     assert!(!refused.headers.contains_key("retry-after"), "time does not help");
     let why = refused.refused(429, "limit_exceeded");
-    assert_eq!(why, "vectors of this tenant may have 3 components, not 4");
+    assert_eq!(
+        why,
+        "new vectors of this tenant may have at most 3 components, these have 4: \
+         ask the operator for more"
+    );
     write("a", 3).await.expect(200);
     let raised = json!({"exceptions": {"vector_dimensions": {"value": 4, "expires_in_s": 3600}}});
     server.change(raised).await;

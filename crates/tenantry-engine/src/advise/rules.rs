@@ -399,7 +399,14 @@ pub(super) fn notes(facts: &Facts<'_>, recommended: Place, present: Place) -> Ve
         notes.push("load was not given and is not measured yet: it counts as none".into());
     }
     if recommended != present {
-        notes.push("it can be moved there while it works: tenantry tenant move".into());
+        let is_carried = [recommended, present].iter().any(|place| place.location == Location::Own);
+        notes.push(if is_carried {
+            "it cannot be moved there: a tenant carries a database of its own from when it is made \
+             on, or never"
+                .into()
+        } else {
+            "it can be moved there while it works: tenantry tenant move".into()
+        });
     }
     notes
 }

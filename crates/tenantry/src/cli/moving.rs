@@ -25,7 +25,8 @@ const SAY_EVERY: Duration = Duration::from_secs(3);
 #[command(after_long_help = "\
 The tenant is copied in the background, compared row by row, and lives in the new place from one
 moment to the next; its writes wait for some milliseconds then. The command shows how far that has
-come, and ends when the old place is empty. Ending the command does not end the move: the server
+come, and ends when the old place is empty; it fails if the move fails or somebody cancels it. Ending
+the command does not end the move: the server
 goes on, also after a restart. On a data folder (--data-dir) the command does the work itself, and
 whoever opens the folder next goes on where it was ended.
 
@@ -92,6 +93,8 @@ pub(super) fn run(args: MoveArgs) -> Result<()> {
         show(&ended, json)?;
         match text(&ended, "phase").as_str() {
             "failed" => bail!("the tenant stays where it was: {}", text(&ended, "error")),
+            // Whoever waited for it does not go on as if it had been moved.
+            "cancelled" if !args.cancel => bail!("the move was cancelled"),
             _ => Ok(()),
         }
     })

@@ -106,5 +106,7 @@ fn row(one: &Value) -> Vec<String> {
         format!("{} at {}", text(place, "isolation"), text(place, "location"))
     };
     let to = if one["to"].is_null() { "stays".to_owned() } else { place("to") };
-    vec![printable(&text(one, "tenant")), place("from"), to, printable(&text(one, "why"))]
+    let why = printable(&text(one, "why"));
+    let why = if one["verdict"] == "blocked" { format!("blocked: {why}") } else { why };
+    vec![printable(&text(one, "tenant")), place("from"), to, why]
 }

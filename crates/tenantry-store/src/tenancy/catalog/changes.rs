@@ -341,7 +341,10 @@ pub(crate) fn check_dimension(dimension: u32, limits: &Limits) -> Result<()> {
     if dimension <= most {
         return Ok(());
     }
-    let message = format!("vectors of this tenant may have {most} components, not {dimension}");
+    let message = format!(
+        "new vectors of this tenant may have at most {most} components, these have {dimension}: \
+         ask the operator for more"
+    );
     Err(Error::new(ErrorKind::LimitExceeded, message))
 }
 

@@ -275,7 +275,8 @@ impl<B: Carry> Tenancy<B> {
         self.can_make(to, location)?;
         self.check_given(name, from.location)?;
         if [from.location, location].contains(&Location::Own) {
-            let message = "tenants are not moved to a database of their own, nor away from it, yet";
+            let message =
+                "tenants are not moved to a database that they carry, nor away from it, yet";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         if (from.isolation, from.location) == (to, location) {
@@ -338,7 +339,10 @@ impl<B: Carry> Tenancy<B> {
 /// The one refusal of another move while there is one, wherever that is noticed.
 fn check_over(name: &TenantName, before: Option<&Move>) -> Result<()> {
     let Some(one) = before.filter(|one| !one.phase.is_over()) else { return Ok(()) };
-    let message = format!("a move of the tenant {name} is not over yet: {}", one.words());
+    let message = format!(
+        "a move of the tenant {name} is not over yet: {}; wait for it, or cancel it",
+        one.words()
+    );
     Err(Error::new(ErrorKind::Conflict, message))
 }
 
