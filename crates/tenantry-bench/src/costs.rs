@@ -1,8 +1,8 @@
 //! What plans, the ledger and the audit log add to a query.
 //!
 //! The same queries of the same records in two data folders, in turns: of the engine, for a tenant with
-//! a plan of three rates, admitted and counted as a server does it, and of the store alone, which
-//! does none of that. What the engine checks besides is in the difference, so it is not less than
+//! a plan of three rates, quotas and a budget, admitted and counted as a server does it, and of the
+//! store alone, which does none of that. What the engine checks besides is in the difference, so it is not less than
 //! what is asked for.
 
 use crate::{
@@ -19,8 +19,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Instant};
 use tenantry_engine::{
     Admin, Allowance, Authority, Collection, CollectionName, CollectionSpec, DatabaseName,
     EmbeddedConfig, Engine, EngineConfig, Hit, Include, NewKey, PlanName, Principal, QueryRequest,
-    Rate, Rates, Read, RecordId, RecordWrite, Restriction, Role, Select, Store, SystemClock,
-    TenantChange, TenantName, TenantPlan, TenantSpec, Write, WriteMode,
+    Quotas, Rate, Rates, Read, RecordId, RecordWrite, Restriction, Role, Select, Store,
+    SystemClock, TenantChange, TenantName, TenantPlan, TenantSpec, Write, WriteMode,
 };
 use tokio::runtime::Builder;
 
@@ -38,6 +38,7 @@ const P50_MAX: f64 = 1.10;
 const CPU_MICROS_MAX: f64 = 25.0;
 /// More than anybody asks.
 const RATE: NonZeroU32 = NonZeroU32::new(1_000_000_000).expect("it is not 0");
+const MUCH: Option<u64> = Some(1 << 50);
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -75,7 +76,9 @@ impl Whole {
         let plan = PlanName::parse(NAME)?;
         let rate = Some(Rate::new(RATE));
         let rates = Rates { second: rate, minute: rate, hour: rate, concurrent: Some(RATE) };
-        let allowance = Allowance { rates, ..Allowance::default() };
+        let quotas =
+            Quotas { day: MUCH, month: MUCH, cost: MUCH, bytes: MUCH, ..Quotas::default() };
+        let allowance = Allowance { rates, quotas, ..Allowance::default() };
         manage.put_plan(&TenantPlan::new(plan.clone(), allowance)).await?;
         let tenant = TenantName::parse(NAME)?;
         manage.create_tenant(&TenantSpec::new(tenant.clone())).await?;
