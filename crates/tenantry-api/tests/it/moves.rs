@@ -82,7 +82,7 @@ async fn moves_that_make_no_sense_are_refused() {
         (json!({"isolation": 1}), 400, "invalid", "expected a string"),
         (json!({"location": "A"}), 400, "invalid", "location: home"),
         (json!({"location": "eu"}), 400, "invalid", "there is no location eu"),
-        (json!({"location": "own"}), 501, "unsupported", "a database of their own"),
+        (json!({"location": "own"}), 501, "unsupported", "a database that they carry"),
         (json!({"to": "schema"}), 400, "invalid", "to"),
         (json!({"backend": "embedded"}), 400, "invalid", "isolation, location, or both"),
         (json!({"isolation": "schema", "backend": "disk"}), 400, "invalid", "backend must be"),

@@ -71,7 +71,7 @@ fn moves(to: &[&str]) {
     let moved = done(&[&back[..], to].concat());
     assert!(moved.starts_with("here: shared at eu → schema, done"), "{moved}");
     let never = [&["tenant", "move", "alone", "--location", "eu"][..], to].concat();
-    fails(&mut tenantry(&never), &["a database of their own"]);
+    fails(&mut tenantry(&never), &["a database that they carry"]);
 }
 
 #[test]
