@@ -57,7 +57,7 @@ pub(crate) struct KeyCreateIn {
     pub(crate) role: RoleName,
     /// A name for people, at most 256 bytes.
     #[serde(default)]
-    #[schema(max_length = 256)]
+    #[schema(max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub(crate) label: String,
     /// Databases the key is limited to. They must exist; a later namesake is not meant. Never
     /// empty: absent is unlimited.
@@ -149,7 +149,7 @@ pub(crate) struct OperatorKeyCreateIn {
     pub(crate) act_as: bool,
     /// A name for people, at most 256 bytes.
     #[serde(default)]
-    #[schema(max_length = 256)]
+    #[schema(max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub(crate) label: String,
     /// From when the key is refused, in milliseconds since 1970 UTC.
     expires_at_ms: Option<u64>,

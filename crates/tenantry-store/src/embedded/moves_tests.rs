@@ -201,7 +201,7 @@ async fn it_is_told_how_far_comparing_has_come_and_all_is_counted() {
     let again = store.start_move(&operator, &name, Isolation::Database.into()).await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::Conflict);
     let why = "a move of the tenant a is not over yet: shared → schema";
-    assert_eq!(again.public_message(), why);
+    assert!(again.public_message().starts_with(why), "{again:?}");
     let (mut told, mut seen) = (Vec::new(), store.totals().moves);
     loop {
         let status = store.move_status(&operator, &name).await.unwrap().unwrap();
