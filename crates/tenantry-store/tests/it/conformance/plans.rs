@@ -192,7 +192,7 @@ pub(super) async fn a_dimension_is_bounded_where_it_is_fixed(w: &World<'_>) {
         let made = make(&spec_of("d", unnamed, of_name)).await;
         let why = made.expect_err("too many components");
         assert_eq!(why.kind(), ErrorKind::LimitExceeded);
-        let says = "new vectors of this tenant may have at most 3 components, these have 4: ask";
+        let says = "new vectors of this tenant may have at most 3 components, these have 4: the";
         assert!(why.public_message().starts_with(says), "{why}");
     }
     make(&spec_of("d", Some(3), Some(3))).await.unwrap();
