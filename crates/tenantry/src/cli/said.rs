@@ -191,11 +191,7 @@ pub(super) fn shown(of: &Value, term: Term) -> String {
 
 /// An amount as it would be typed; a burst only if it is not all of it.
 pub(super) fn amount(value: Option<u64>, burst: Option<u64>) -> String {
-    match (value, burst) {
-        (None, _) => "none".to_owned(),
-        (Some(value), Some(burst)) if burst != value => format!("{value}/{burst}"),
-        (Some(value), _) => value.to_string(),
-    }
+    Amount { value, burst }.to_string()
 }
 
 #[cfg(test)]

@@ -80,8 +80,14 @@ pub(super) async fn plans_come_and_go(w: &World<'_>) {
     let log = w.store.operator_audit(&w.operator, 0, 100).await.unwrap();
     let log = log.iter().map(|entry| (entry.event.action.as_str(), entry.event.target.as_str()));
     let told: Vec<_> = log.filter(|(action, _)| action.starts_with("plan.")).collect();
-    let expected =
-        [("plan.put", "b/é"), ("plan.put", "a"), ("plan.put", "b/é"), ("plan.delete", "a")];
+    let changed = "\"b/é\": databases 2 → 1000; requests_per_second 2 → none; weight 300 → 100; \
+                   on_shared_failure local → refuse";
+    let expected = [
+        ("plan.put", "\"b/é\": databases 2; requests_per_second 2; weight 300"),
+        ("plan.put", "\"a\": databases 1; requests_per_second 1; weight 300"),
+        ("plan.put", changed),
+        ("plan.delete", "a"),
+    ];
     assert_eq!(told, expected);
 }
 
