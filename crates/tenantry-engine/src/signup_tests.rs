@@ -112,7 +112,8 @@ async fn a_stranger_gets_no_tenant_where_its_plan_has_none_live() {
     };
     let refused = named().await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
-    let says = "the plan p does not allow the isolation shared; it allows schema";
+    let says = "the plan p does not allow the isolation shared; it allows schema: choose another \
+                plan, or change `isolations` of this one";
     assert!(refused.public_message().ends_with(says), "{refused}");
     assert_eq!(world.left().await, []);
     put(Isolation::Shared).await;

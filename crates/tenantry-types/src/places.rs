@@ -128,7 +128,11 @@ mod tests {
         assert_eq!(why, "the plan p does not allow the isolation shared; it allows schema");
         let why = plan.check_place(Isolation::Schema, Location::Home).unwrap_err();
         assert_eq!(why.kind(), crate::ErrorKind::Conflict);
-        let says = "the plan p does not allow the location home; it allows eu, us";
+        let says = "the plan p does not allow the location home; it allows eu, us: choose another \
+                    plan, or change `locations` of this one";
         assert_eq!(why.public_message(), says);
+        let why = plan.check_place(Isolation::Database, at("us")).unwrap_err();
+        let way = "it allows schema: choose another plan, or change `isolations` of this one";
+        assert!(why.public_message().ends_with(way), "{why}");
     }
 }

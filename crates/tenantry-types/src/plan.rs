@@ -80,22 +80,34 @@ impl TenantPlan {
 
     /// Why no tenant of the plan comes to live so there; `None` if it may.
     pub fn forbids(&self, isolation: Isolation, location: Location) -> Option<String> {
-        let what = if !self.places.has_isolation(isolation) {
+        Some(self.forbidden(isolation, location)?.1)
+    }
+
+    /// Which word of the plan forbids it, and the reason.
+    fn forbidden(
+        &self,
+        isolation: Isolation,
+        location: Location,
+    ) -> Option<(&'static str, String)> {
+        let (word, what) = if !self.places.has_isolation(isolation) {
             let all: Vec<_> = self.places.isolations().map(Isolation::word).collect();
-            format!("the isolation {}; it allows {}", isolation.word(), all.join(", "))
+            let what = format!("the isolation {}; it allows {}", isolation.word(), all.join(", "));
+            ("isolations", what)
         } else if !self.places.has_location(location) {
             let all: Vec<_> = self.places.locations()?.iter().map(ToString::to_string).collect();
-            format!("the location {location}; it allows {}", all.join(", "))
+            ("locations", format!("the location {location}; it allows {}", all.join(", ")))
         } else {
             return None;
         };
-        Some(format!("the plan {} does not allow {what}", self.name))
+        Some((word, format!("the plan {} does not allow {what}", self.name)))
     }
 
-    /// Fails with [`ErrorKind::Conflict`] if [`TenantPlan::forbids`] has a reason.
+    /// Fails with [`ErrorKind::Conflict`] if [`TenantPlan::forbids`] has a reason, and says to the
+    /// operator, who alone chooses plans and places, what can be done.
     pub fn check_place(&self, isolation: Isolation, location: Location) -> Result<()> {
-        let why = self.forbids(isolation, location);
-        why.map_or(Ok(()), |why| Err(Error::new(ErrorKind::Conflict, why)))
+        let Some((word, why)) = self.forbidden(isolation, location) else { return Ok(()) };
+        let why = format!("{why}: choose another plan, or change `{word}` of this one");
+        Err(Error::new(ErrorKind::Conflict, why))
     }
 }
 

@@ -126,6 +126,17 @@ pub struct Amount {
     pub burst: Option<u64>,
 }
 
+impl fmt::Display for Amount {
+    /// As it would be typed; a burst only if it is not all of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.value, self.burst) {
+            (None, _) => f.write_str("none"),
+            (Some(value), Some(burst)) if burst != value => write!(f, "{value}/{burst}"),
+            (Some(value), _) => write!(f, "{value}"),
+        }
+    }
+}
+
 const LARGE: (u64, u64) = (0, u32::MAX as u64);
 const SOME: (u64, u64) = (1, u32::MAX as u64);
 

@@ -15,8 +15,8 @@ use std::{
     time::Duration,
 };
 use tenantry::{
-    Authority, Callers, Engine, EngineConfig, ErrorKind, SignUp, SignUpRules, Store, SystemClock,
-    token::Issuers,
+    Authority, Callers, Engine, EngineConfig, ErrorKind, Isolation, SignUp, SignUpRules, Store,
+    SystemClock, token::Issuers,
 };
 use tenantry_api::{
     Hosts, HttpTotals, Proxies, note_clients, observe, refuse_web_pages, select_by_host,
@@ -173,6 +173,7 @@ async fn tell_of_tenants(engine: &Engine, config: &Config) -> Result<()> {
     if let Some(rules) = &config.provision {
         engine.provision(rules.clone());
     }
+    check_plans(engine, config).await;
     if let Some(name) = &config.single_tenant {
         let others = engine.serve_only(name.clone()).await;
         let others = others.with_context(|| format!("single_tenant: make the tenant {name}"))?;
@@ -181,6 +182,29 @@ async fn tell_of_tenants(engine: &Engine, config: &Config) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Warns of plans with which no tenant can be made. The server starts all the same: it may be what the
+/// plan is to be made with, or changed.
+async fn check_plans(engine: &Engine, config: &Config) {
+    let usual = config.default_plan.as_ref();
+    let shared = Some(Isolation::Shared);
+    let signup = config.signup.as_ref().map(|rules| rules.plan.as_ref().or(usual));
+    let named = config.provision.as_ref().map(|rules| rules.plan.as_ref().or(usual));
+    for (setting, plan, isolation) in [
+        ("default_plan", usual, None),
+        ("signup", signup.flatten(), shared),
+        ("auto_provision", named.flatten(), shared),
+    ] {
+        let Some(plan) = plan else { continue };
+        let Err(why) = engine.check_plan(plan, isolation).await else { continue };
+        let way = match why.kind() {
+            ErrorKind::NotFound => ": make it by `tenantry plan put NAME`",
+            ErrorKind::Conflict => " (`tenantry plan put NAME --change`)",
+            _ => "",
+        };
+        tracing::warn!(%plan, "{setting}: no tenant can be made with its plan: {why}{way}");
+    }
 }
 
 /// What the main listener serves, and the operators': the native protocol, and each dialect under its

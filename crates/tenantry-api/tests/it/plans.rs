@@ -202,7 +202,7 @@ async fn vectors_are_as_large_as_a_tenant_may_have_them() {
     assert_eq!(
         why,
         "new vectors of this tenant may have at most 3 components, these have 4: \
-         ask the operator for more"
+         the operator can allow more, by another plan or an exception of `vector_dimensions`"
     );
     write("a", 3).await.expect(200);
     let raised = json!({"exceptions": {"vector_dimensions": {"value": 4, "expires_in_s": 3600}}});
@@ -236,14 +236,15 @@ async fn tenants_live_where_their_plan_has_them_live() {
     server.op("PUT /v1/admin/plans/p", shared, 200).await;
     let body = |isolation: &str| json!({"name": "acme", "plan": "p", "isolation": isolation});
     let says = "the plan p does not allow the isolation schema; it allows shared";
+    let refused = format!("{says}: choose another plan, or change `isolations` of this one");
     let make = "POST /v1/admin/tenants";
     let why = server.op_refused(make, body("schema"), (409, "conflict")).await;
-    assert_eq!(why, says);
+    assert_eq!(why, refused);
     server.op(make, body("shared"), 201).await;
     let moving = format!("POST {ACME}/move");
     let schema = json!({"isolation": "schema"});
     let why = server.op_refused(&moving, schema.clone(), (409, "conflict")).await;
-    assert_eq!(why, says);
+    assert_eq!(why, refused);
     let advice = server.op(&format!("GET {ACME}/advice?enterprise=true"), Value::Null, 200).await;
     assert_eq!(advice["recommended"]["isolation"], "shared");
     let reasons = advice["reasons"].as_array().unwrap();

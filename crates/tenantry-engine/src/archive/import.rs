@@ -155,13 +155,10 @@ impl Importer {
         self.end(arrival, filled, info.limits, arrived).await
     }
 
-    /// Fails unless there is the plan that a tenant gets, and has it live where it is to be made. Asked
-    /// before anything is written, and again in the commit that makes the tenant whole.
+    /// Asked before anything is written, and again in the commit that makes the tenant whole.
     async fn check_plan(&self, plan: Option<&PlanName>, spec: &TenantSpec) -> Result<()> {
         let Some(plan) = plan else { return Ok(()) };
-        let (isolation, location) = self.inner.store.place_for(spec)?;
-        let plan = self.inner.store.plan(&self.scope, plan).await?;
-        plan.check_place(isolation, location)
+        self.inner.check_plan(&self.scope, plan, spec).await
     }
 
     /// Makes a tenant that is to be filled.

@@ -6,7 +6,8 @@
 use super::{
     Importer,
     intake::hex,
-    wire::{SignatureRow, put_line, read},
+    read::read,
+    wire::{SignatureRow, put_line},
 };
 use serde::Serialize;
 use tenantry_auth::TenantId;

@@ -5,12 +5,14 @@ use super::{
     tar,
     wire::{
         CollectionRow, Counts, DatabaseRow, EntryRow, FORMAT, FormatRow, Manifest, RecordRow,
-        SignatureRow, TenantRow, VERSION, read,
+        SignatureRow, TenantRow, VERSION,
     },
     write::{ENTRIES_MAX, GZIP, RECORDS_MAX, collection_name, records_name},
 };
 use crate::validate;
 use flate2::bufread::GzDecoder;
+use serde::Deserialize;
+use serde_json::error::Category;
 use std::{
     collections::{BTreeMap, HashSet},
     io::{BufRead, Chain, ErrorKind as IoErrorKind, Read},
@@ -30,6 +32,11 @@ const RECORDS_BYTES_MAX: u64 = 128 << 20;
 const MANIFEST_MAX: u64 = 64 << 20;
 /// Ids of one collection that are told apart before anything is written; of more the store tells.
 const IDS_MAX: usize = 4 << 20;
+
+/// What helps whoever has a damaged archive.
+const AGAIN: &str = "export it again, or fetch it again";
+/// Where nothing was read yet.
+const BEGIN: &str = "at its begin";
 
 /// Something of a tenant, in the order in which it is made again.
 #[derive(Debug)]
@@ -79,14 +86,34 @@ pub(super) struct Reader<R: BufRead> {
     bytes_max: u64,
 }
 
+/// Reads one JSON document.
+pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|why| unreadable(&why))
+}
+
+/// Of what is no JSON the parser's words are for the log; of what is, they say what should not be there.
+fn unreadable(why: &serde_json::Error) -> Error {
+    let column = why.column();
+    if why.classify() != Category::Data {
+        tracing::warn!(cause = %why, "a part of an archive is no JSON");
+        return Error::invalid(format!("it is damaged from column {column} on; {AGAIN}"));
+    }
+    // Each document is on a line of its own, which the parser calls the first.
+    let (words, place) = (why.to_string(), format!(" at line {} column {column}", why.line()));
+    let words = words.strip_suffix(&place).unwrap_or(&words);
+    Error::invalid(format!("{words}: it is damaged, or was changed; {AGAIN}"))
+}
+
 fn refused(why: impl std::fmt::Display) -> Error {
     Error::invalid(format!("archive: {why}"))
 }
 
-fn unread(why: std::io::Error) -> Error {
+/// `place` says how far it can be read.
+fn unread(why: std::io::Error, place: &str) -> Error {
     match why.kind() {
         IoErrorKind::InvalidInput | IoErrorKind::InvalidData | IoErrorKind::UnexpectedEof => {
-            refused(format!("it is damaged or cut off ({why})"))
+            tracing::warn!(cause = %why, place, "an archive is damaged or cut off");
+            refused(format!("it is damaged or cut off {place}; {AGAIN}"))
         }
         _ => Error::internal("read an archive").with_source(why),
     }
@@ -101,11 +128,16 @@ fn within(name: &str) -> impl Fn(Error) -> Error {
     }
 }
 
+/// Says in which line of its entry.
+fn on_line(at: usize) -> impl Fn(Error) -> Error {
+    move |why| Error::new(why.kind(), format!("line {at}: {why}"))
+}
+
 impl<R: BufRead> Reader<R> {
     /// At most `bytes_max` bytes are read of what was compressed.
     pub(super) fn new(mut from: R, bytes_max: u64) -> Result<Self> {
         let mut header = [0; GZIP.len()];
-        from.read_exact(&mut header).map_err(unread)?;
+        from.read_exact(&mut header).map_err(|why| unread(why, BEGIN))?;
         if header != *GZIP {
             return Err(refused("it does not begin as every archive does"));
         }
@@ -196,8 +228,8 @@ impl<R: BufRead> Reader<R> {
     fn read_databases(&mut self) -> Result<()> {
         let (name, content) = self.take(&[("databases.jsonl", LIST_MAX)])?;
         let mut items = Vec::new();
-        for line in lines(&content).map_err(within(&name))? {
-            let row: DatabaseRow = read(line).map_err(within(&name))?;
+        for (at, line) in (1..).zip(lines(&content).map_err(within(&name))?) {
+            let row: DatabaseRow = read(line).map_err(on_line(at)).map_err(within(&name))?;
             let database = DatabaseName::parse(row.name).map_err(within(&name))?;
             if !self.databases.insert(database.clone()) {
                 return Err(within(&name)(Error::invalid("a database occurs twice")));
@@ -231,11 +263,11 @@ impl<R: BufRead> Reader<R> {
         let info =
             self.collection.as_ref().ok_or_else(|| Error::invalid("it has no collection"))?;
         let mut records = Vec::new();
-        for line in lines(content)? {
+        for (at, line) in (1..).zip(lines(content)?) {
             if records.len() == RECORDS_MAX {
                 return Err(Error::invalid(format!("it has more than {RECORDS_MAX} records")));
             }
-            let record = read::<RecordRow>(line)?.write()?;
+            let record = read(line).and_then(RecordRow::write).map_err(on_line(at))?;
             let hash = blake3::hash(record.id.as_str().as_bytes());
             let hash = *hash.as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]);
             if self.ids.len() < IDS_MAX && !self.ids.insert(hash) {
@@ -266,7 +298,8 @@ impl<R: BufRead> Reader<R> {
         if manifest != found {
             let odd = manifest.entries.iter().zip(&found.entries).find(|(says, is)| says != is);
             let place = odd.map_or_else(String::new, |(_, is)| format!(": {}", is.name));
-            return Err(refused(format!("its content is not what its manifest says{place}")));
+            let message = format!("its content is not what its manifest says{place}; {AGAIN}");
+            return Err(refused(message));
         }
         let (name, signature) = self.take(&[("signature.json", SMALL_MAX)])?;
         let row: SignatureRow = read(&signature).map_err(within(&name))?;
@@ -286,8 +319,9 @@ impl<R: BufRead> Reader<R> {
             return Err(refused("something follows its last entry"));
         }
         // Also has the sum of the compression compared.
-        let more = self.gzip.read(&mut [0]).map_err(unread)?;
-        let is_over = self.gzip.get_mut().fill_buf().map_err(unread)?.is_empty();
+        let at_end = |why| unread(why, "at its end");
+        let more = self.gzip.read(&mut [0]).map_err(at_end)?;
+        let is_over = self.gzip.get_mut().fill_buf().map_err(at_end)?.is_empty();
         if more == 0 && is_over { Ok(()) } else { Err(refused("something follows its end")) }
     }
 
@@ -300,7 +334,8 @@ impl<R: BufRead> Reader<R> {
         let found = expected.iter().find(|(name, _)| is_next(name));
         let (Some((name, most)), Some(size)) = (found, size) else {
             let names: Vec<&str> = expected.iter().map(|(name, _)| *name).collect();
-            let message = format!("another entry comes where it must have {}", names.join(" or "));
+            let names = names.join(" or ");
+            let message = format!("another entry comes where it must have {names}; {AGAIN}");
             return Err(refused(message));
         };
         if size > *most {
@@ -310,9 +345,10 @@ impl<R: BufRead> Reader<R> {
         self.spend(size)?;
         let mut content = Vec::new();
         // It grows with what really comes, whatever the header says.
-        let read = (&mut self.gzip).take(size).read_to_end(&mut content).map_err(unread)?;
+        let read = (&mut self.gzip).take(size).read_to_end(&mut content);
+        let read = read.map_err(|why| unread(why, &format!("in {name}")))?;
         if read as u64 != size {
-            return Err(refused("it is cut off"));
+            return Err(refused(format!("it is cut off in {name}; {AGAIN}")));
         }
         let mut zeros = [0; tar::BLOCK];
         let zeros = &mut zeros[..tar::padding(size)];
@@ -332,7 +368,17 @@ impl<R: BufRead> Reader<R> {
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
         self.spend(bytes.len() as u64)?;
-        self.gzip.read_exact(bytes).map_err(unread)
+        self.gzip.read_exact(bytes).map_err(|why| unread(why, &self.place()))
+    }
+
+    /// Behind which entry something comes.
+    fn place(&self) -> String {
+        match self.entries.last() {
+            Some(last) => format!("behind {}", last.name),
+            None if self.next == Next::Format => BEGIN.to_owned(),
+            // The entries are compared with it, and no more kept.
+            None => "behind manifest.json".to_owned(),
+        }
     }
 
     fn spend(&mut self, bytes: u64) -> Result<()> {

@@ -541,14 +541,10 @@ where
     from.deserialize_option(Maybe(PhantomData))
 }
 
-/// Reads one JSON document.
-pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|why| Error::invalid(why.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::read::read;
 
     fn round(value: &Value) -> Value {
         let text = serde_json::to_vec(&ValueOut(value)).unwrap();

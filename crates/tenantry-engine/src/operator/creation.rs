@@ -1,13 +1,41 @@
 //! Making tenants, each request for one once.
 
 use super::Operator;
-use crate::{denials::DONE, validate};
-use tenantry_auth::TenantId;
+use crate::{Engine, denials::DONE, engine::Inner, validate};
+use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_store::TenantInfo;
 use tenantry_types::{
-    ErrorKind, IdempotencyKey, Isolation, Limits, PlanName, Result, SecretText, TenantSpec,
-    TenantState,
+    ErrorKind, IdempotencyKey, Isolation, Limits, PlanName, Result, SecretText, TenantName,
+    TenantSpec, TenantState,
 };
+
+impl Engine {
+    /// Fails if no tenant could be made with this plan as things are: of this isolation, or else of
+    /// the usual one, at the usual location.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such plan; [`ErrorKind::Conflict`] if it has tenants
+    /// live otherwise.
+    pub async fn check_plan(&self, plan: &PlanName, isolation: Option<Isolation>) -> Result<()> {
+        let authority = &self.0.authority;
+        let scope = authority.authorize_operator(&authority.local_operator())?;
+        let spec = TenantSpec { isolation, ..TenantSpec::new(TenantName::parse("new")?) };
+        self.0.check_plan(&scope, plan, &spec).await
+    }
+}
+
+impl Inner {
+    /// Fails unless there is the plan that a tenant gets, and has it live where it is to be made.
+    pub(crate) async fn check_plan(
+        &self,
+        scope: &OperatorScope,
+        plan: &PlanName,
+        spec: &TenantSpec,
+    ) -> Result<()> {
+        let (isolation, location) = self.store.place_for(spec)?;
+        self.store.plan(scope, plan).await?.check_place(isolation, location)
+    }
+}
 
 impl Operator {
     /// Makes a tenant, with the installation's plan for new ones if `spec` names none. Nothing is

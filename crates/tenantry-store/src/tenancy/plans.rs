@@ -17,6 +17,7 @@ use super::{
     done,
     keys::{self, Decode as _, Middle, Prefix, Tail},
     moving::{move_in, row::Move},
+    said,
     tenants::OpenTenant,
 };
 use crate::{TenantChange, TenantInfo};
@@ -304,14 +305,16 @@ impl<B: Backend> Tenancy<B> {
             let _logging = installation.writer.lock().await;
             let view = inner.change(&installation).await?;
             inner.operator_stands(&scope, Some(&view)).await?;
-            match plan_in(&view, &installation, &plan.name).await? {
-                Some(now) if now == plan => return Ok(()),
+            let before = plan_in(&view, &installation, &plan.name).await?;
+            match &before {
+                Some(now) if *now == plan => return Ok(()),
                 Some(_) => {}
                 None => has_room(&view).await?,
             }
+            let told = said::of(plan.name.as_str(), &said::plan(before.as_ref(), &plan));
             let mut log = inner.begin(&installation)?;
             log.put(Space::Catalog, row_key(&plan.name), &DiskPlan::of(&plan));
-            log.audit(done(scope.author(), "plan.put", plan.name.as_str(), 1));
+            log.audit(done(scope.author(), "plan.put", &told, 1));
             inner.commit(&installation, view, log).await?;
             inner.revoked();
             Ok(())

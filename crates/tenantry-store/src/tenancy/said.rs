@@ -1,5 +1,5 @@
-//! What a tenant's log says of its members and groups. Every name is quoted, so that none can pass for
-//! what stands around it, and nothing is left out without saying how much.
+//! What logs say of members, groups and plans. Every name is quoted, so that none can pass for what
+//! stands around it, and nothing is left out without saying how much.
 
 use crate::{Granted, ObjectNames};
 use std::{
@@ -7,7 +7,7 @@ use std::{
     fmt::{Debug, Write as _},
 };
 use tenantry_auth::{Allowed, Grant, UserName};
-use tenantry_types::GroupName;
+use tenantry_types::{Allowance, GroupName, Isolation, TenantPlan, Term};
 
 /// Bytes of one list; its first item is there, however long it is.
 const LIST_BYTES_MAX: usize = 1_024;
@@ -58,6 +58,35 @@ pub(super) fn of(name: &(impl Debug + ?Sized), what: &str) -> String {
     if what.is_empty() { format!("{name:?}") } else { format!("{name:?}: {what}") }
 }
 
+/// What a plan says from now on that it did not say before; of one that is new, what is not said of all
+/// tenants. Its words and numbers are bounded, so that all of it is there.
+pub(super) fn plan(before: Option<&TenantPlan>, after: &TenantPlan) -> String {
+    let usual = TenantPlan::new(after.name.clone(), Allowance::default());
+    let old = terms(before.unwrap_or(&usual));
+    let changed = old.into_iter().zip(terms(after)).filter(|(old, new)| old != new);
+    let one = |((word, old), (_, new)): ((&str, String), (&str, String))| match before {
+        Some(_) => format!("{word} {old} → {new}"),
+        None => format!("{word} {new}"),
+    };
+    changed.map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// All that a plan says, as it would be typed.
+fn terms(plan: &TenantPlan) -> Vec<(&'static str, String)> {
+    let TenantPlan { name: _, allowance, places } = plan;
+    let term = |term: Term| (term.word(), allowance.amount(term).to_string());
+    let mut all: Vec<_> = Term::ALL.into_iter().map(term).collect();
+    all.push(("on_shared_failure", allowance.on_shared_failure.word().to_owned()));
+    let isolations: Vec<_> = places.isolations().map(Isolation::word).collect();
+    all.push(("isolations", isolations.join(",")));
+    let locations = places.locations().map(|some| {
+        let words: Vec<_> = some.iter().map(ToString::to_string).collect();
+        words.join(",")
+    });
+    all.push(("locations", locations.unwrap_or_else(|| "any".to_owned())));
+    all
+}
+
 /// What is gone has numbers only, which are no name: those are quoted.
 fn object(on: Allowed, names: &ObjectNames) -> String {
     match (names.get(&on), on) {
@@ -86,7 +115,10 @@ fn listed(all: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tenantry_types::{CollectionName, CollectionNumber, DatabaseName, DatabaseNumber};
+    use tenantry_types::{
+        CollectionName, CollectionNumber, DatabaseName, DatabaseNumber, Limits, Location, Places,
+        PlanName, Rate, Rates, SharedFailure,
+    };
 
     const D: DatabaseNumber = DatabaseNumber(1);
 
@@ -145,5 +177,34 @@ mod tests {
         let expected = r#"given write "d"/"c3"; taken write "d"/"c1"; taken read "d"/"c3", collection 99 of database 1"#;
         assert_eq!(said, expected);
         assert_eq!(grants(&before, &granted(before.to_vec(), name)), "");
+    }
+
+    #[test]
+    fn of_a_plan_what_changes_is_said_and_all_of_it() {
+        let usual = TenantPlan::new(PlanName::parse("p").unwrap(), Allowance::default());
+        assert_eq!([plan(None, &usual), plan(Some(&usual), &usual)], ["", ""]);
+        let second = std::num::NonZeroU32::new(5).map(Rate::new);
+        let some = Allowance {
+            limits: Limits { keys: 7, ..Limits::default() },
+            rates: Rates { second, ..Rates::default() },
+            on_shared_failure: SharedFailure::Refuse,
+            ..Allowance::default()
+        };
+        let eu = Location::parse("eu").unwrap();
+        let places = Places::new(Some(&[Isolation::Shared]), Some(vec![Location::Home, eu]));
+        let places = places.unwrap();
+        let other = TenantPlan { allowance: some, places, ..usual.clone() };
+        let made = "keys 7; requests_per_second 5; on_shared_failure refuse; isolations shared; \
+                    locations home,eu";
+        assert_eq!(plan(None, &other), made);
+        let changed = "keys 7 → 1000; requests_per_second 5 → none; on_shared_failure refuse → \
+                       local; isolations shared → shared,schema,database; locations home,eu → any";
+        assert_eq!(plan(Some(&other), &usual), changed);
+        let many = |of: char| {
+            let name = |n| Location::parse(&format!("{of}{n:02}{}", of.to_string().repeat(21)));
+            let all = (0..Places::LOCATIONS_MAX).map(|n| name(n).unwrap()).collect();
+            TenantPlan { places: Places::new(None, Some(all)).unwrap(), ..usual.clone() }
+        };
+        assert!(plan(Some(&many('a')), &many('b')).len() < 4_096);
     }
 }

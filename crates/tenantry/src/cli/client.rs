@@ -52,6 +52,10 @@ pub(crate) struct Target {
     #[arg(long, env = "TENANTRY_KEY", value_name = "KEY", hide_env_values = true)]
     key: Option<String>,
 
+    /// Token of a login, instead of a key; better given by the variable
+    #[arg(long, env = "TENANTRY_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<Secret>,
+
     /// Certificate of the authority that signed the server's own, in PEM [default: the usual ones]
     #[arg(long, env = "TENANTRY_TLS_CA", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
@@ -118,7 +122,9 @@ impl Target {
     /// Connects. Opening a folder takes it until [`Client::close`]; a database it does not.
     pub(crate) fn client(self) -> Result<Client> {
         match (self.server, self.data_dir, self.database_url) {
-            (Some(url), None, None) => Client::remote(&url, self.key, self.tls_ca),
+            (Some(url), None, None) => {
+                Client::remote(&url, credential(self.key, self.token)?, self.tls_ca)
+            }
             (None, None, None) => {
                 bail!(
                     "say where to: --server URL with --key KEY, --data-dir DIR, or --database-url URL"
@@ -173,7 +179,10 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printable(&self.message))?;
         match self.status {
-            401 => f.write_str(" (on the command line: --key KEY, or the variable TENANTRY_KEY)"),
+            401 => f.write_str(
+                " (on the command line: --key KEY or --token TOKEN, or the variable TENANTRY_KEY or \
+                 TENANTRY_TOKEN)",
+            ),
             _ => Ok(()),
         }
     }
@@ -189,7 +198,7 @@ pub(crate) enum Client {
         agent: ureq::Agent,
         /// The server's URL, without a slash at its end.
         base: String,
-        /// Sent with every request.
+        /// Sent with every request: a key, or a token.
         key: Option<String>,
     },
     /// To an engine in this process.
@@ -209,13 +218,6 @@ impl Client {
     /// Connects to a server. Nothing is sent yet.
     pub(crate) fn remote(url: &str, key: Option<String>, ca: Option<PathBuf>) -> Result<Self> {
         let base = base(url)?;
-        if key.as_deref().is_some_and(|key| ApiKey::parse(key).is_none()) {
-            // Not repeated: it may be another secret, or most of a key.
-            bail!(
-                "what --key or the variable TENANTRY_KEY gives is not an API key: a key reads \
-                 tnt_, 16 characters, _, and 52 characters"
-            );
-        }
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(REQUEST_TIMEOUT));
@@ -391,6 +393,43 @@ impl Client {
             }
         }
     }
+}
+
+/// What is sent with every request. None of it is repeated in a refusal: it may be another secret, or
+/// most of a key.
+fn credential(key: Option<String>, token: Option<Secret>) -> Result<Option<String>> {
+    match (key, token) {
+        (None, None) => Ok(None),
+        (Some(key), None) => {
+            ensure!(
+                ApiKey::parse(&key).is_some(),
+                "what --key or the variable TENANTRY_KEY gives is not an API key: a key reads \
+                 tnt_, 16 characters, _, and 52 characters; a token is given by --token"
+            );
+            Ok(Some(key))
+        }
+        (None, Some(token)) => {
+            let token = token.reveal().trim();
+            ensure!(
+                is_token(token),
+                "what --token or the variable TENANTRY_TOKEN gives is not a token, which reads like \
+                 eyJ….eyJ….…: a key is given by --key"
+            );
+            Ok(Some(token.to_owned()))
+        }
+        (Some(_), Some(_)) => bail!(
+            "both a key and a token are given (by flag or by TENANTRY_KEY and TENANTRY_TOKEN): \
+             give one, and unset the other's variable"
+        ),
+    }
+}
+
+/// Whether it has the shape of a signed token: three parts in base64url. What it says is the server's
+/// to know.
+fn is_token(text: &str) -> bool {
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(is_known);
+    text.split('.').count() == 3 && text.split('.').all(is_part)
 }
 
 /// Refuses what is no data folder: a command must not make a store where a path was mistyped.

@@ -4,13 +4,13 @@ use super::{
     client::{Client, segment},
     output::{print, print_json, printable, table},
     said::{self, Place, PlanSaid, WORDS},
-    tenant::{Common, text, with},
+    tenant::{Common, PAGE, confirm, text, with},
 };
 use anyhow::{Context, Result};
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use tenantry::Term;
+use tenantry::{SharedFailure, Term};
 
 const PLANS: &str = "/v1/admin/plans";
 
@@ -68,8 +68,8 @@ const DEFAULTS: [(&str, &[&str]); 3] = [
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A plan says what every tenant has that is given it. What it says can be changed at any time, and
-counts at once. A tenant without a plan has no rates and no quotas, and the limits that
-it was given.
+counts at once: of a plan that tenants have, the terms that change are shown before, and its name is
+asked for. A tenant without a plan has no rates and no quotas, and the limits that it was given.
 
 Examples:
   tenantry plan defaults
@@ -141,6 +141,10 @@ struct PutArgs {
     /// `local` goes on with its share of the rates, `refuse` answers 503 [default: local]
     #[arg(long, value_name = "RULE", value_parser = ["local", "refuse"])]
     on_shared_failure: Option<String>,
+    /// Change a plan that tenants have without asking for its name on the terminal; needed where
+    /// there is no terminal
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -156,16 +160,7 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
             let plan = client.call("GET", &path(&name), None)?;
             show(&plan, json)
         }),
-        Command::Put(PutArgs { name, limits, change, on_shared_failure, common }) => {
-            with(common, |client, json| {
-                let before = change.then(|| client.call("GET", &path(&name), None)).transpose()?;
-                let mut said = body(before, limits);
-                if let Some(rule) = on_shared_failure {
-                    said["on_shared_failure"] = rule.into();
-                }
-                show(&client.call("PUT", &path(&name), Some(&said))?, json)
-            })
-        }
+        Command::Put(args) => put(args),
         Command::Defaults { common } => with(common, defaults),
         Command::Delete { name, common } => with(common, |client, json| {
             client.call("DELETE", &path(&name), None)?;
@@ -175,6 +170,65 @@ pub(super) fn run(args: PlanArgs) -> Result<()> {
             print(&format!("deleted plan {}\n", printable(&name)))
         }),
     }
+}
+
+fn put(args: PutArgs) -> Result<()> {
+    let PutArgs { name, limits, change, on_shared_failure, yes, common } = args;
+    with(common, |client, json| {
+        let before = match (change, yes) {
+            (true, _) => Some(client.call("GET", &path(&name), None)?),
+            (false, true) => None,
+            (false, false) => client.find(&path(&name))?,
+        };
+        let mut said = body(before.clone().filter(|_| change), limits);
+        if let Some(rule) = on_shared_failure {
+            said["on_shared_failure"] = rule.into();
+        }
+        if let Some(before) = before.filter(|_| !yes) {
+            ask(client, &name, &changes(&before, &said))?;
+        }
+        show(&client.call("PUT", &path(&name), Some(&said))?, json)
+    })
+}
+
+/// Asks whether a plan is meant to change so, if tenants have it.
+fn ask(client: &Client, name: &str, changes: &[String]) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let Some(whose) = who_has(client, name)? else { return Ok(()) };
+    let shown = printable(name);
+    eprintln!("plan {shown}, {whose}:\n  {}", changes.join("\n  "));
+    let why = format!("tenants have the plan {shown}, and what it says counts for them at once");
+    confirm(&why, &format!("This changes plan {shown} for its tenants"), "name", name, false)
+}
+
+/// Whose plan it is, as far as one request tells; none if it is nobody's.
+fn who_has(client: &Client, name: &str) -> Result<Option<String>> {
+    let page = client.call("GET", &format!("/v1/admin/tenants?limit={PAGE}"), None)?;
+    let all = page["tenants"].as_array().context("read the answer")?;
+    let many = all.iter().filter(|tenant| tenant["plan"] == name).count();
+    Ok(match (many, page["next"].is_null()) {
+        (0, true) => None,
+        (1, true) => Some("which one tenant has".to_owned()),
+        (_, true) => Some(format!("which {many} tenants have")),
+        (_, false) => Some(format!("which {many} of the first {} tenants have", all.len())),
+    })
+}
+
+/// What a plan says otherwise than before, old → new.
+fn changes(before: &Value, after: &Value) -> Vec<String> {
+    let term = |term| (Term::word(term), said::shown(before, term), said::planned(after, term));
+    let terms = Term::ALL.into_iter().map(term).filter(|(_, old, new)| old != new);
+    let places = Place::ALL.into_iter().filter(|one| one.all(before) != one.all(after));
+    let places = places.map(|one| (one.word(), one.shown(before), one.shown(after)));
+    let rule = |plan: &Value| match text(plan, "on_shared_failure") {
+        none if none.is_empty() => SharedFailure::default().word().to_owned(),
+        some => some,
+    };
+    let rules = ("on_shared_failure", rule(before), rule(after));
+    let all = terms.chain(places).chain((rules.1 != rules.2).then_some(rules));
+    all.map(|(word, old, new)| format!("{word} {old} → {new}")).collect()
 }
 
 /// A plan with these limits, over what it has said before.
@@ -269,6 +323,7 @@ fn defaults(client: &Client, json: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tenantry::Allowance;
 
     #[test]
     fn the_plans_to_begin_with_can_be_said() {
@@ -286,5 +341,30 @@ mod tests {
         let plan = body(Some(before), limits.clone());
         assert_eq!(plan, json!({"limits": {"keys": 4, "databases": 2}, "weight": 3}));
         assert_eq!(body(None, limits), json!({"limits": {"keys": 4}}));
+    }
+
+    #[test]
+    fn what_a_plan_says_otherwise_is_told() {
+        let mut before = json!({
+            "limits": {}, "weight": 100, "isolations": ["shared", "schema", "database"],
+            "rates": {"requests_per_second": {"value": 5, "burst": 9}},
+            "locations": ["home", "eu"], "on_shared_failure": "refuse",
+        });
+        for term in Term::ALL.into_iter().take(6) {
+            before["limits"][term.word()] = Allowance::default().amount(term).value.into();
+        }
+        before["limits"]["keys"] = 7.into();
+        let of = |limits: &[&str], before: Option<Value>| {
+            body(before, limits.iter().map(|limit| limit.parse().unwrap()).collect())
+        };
+        // What is not said is the default, of which the plan before says most.
+        let other = of(&["keys=8", "requests_per_second=5/9", "locations=eu,home"], None);
+        let told = changes(&before, &other);
+        assert_eq!(told, ["keys 7 → 8", "on_shared_failure refuse → local"]);
+        let change = of(&["requests_per_second=5", "isolations=schema"], Some(before.clone()));
+        let rate = "requests_per_second 5/9 → 5";
+        let place = "isolations shared,schema,database → schema";
+        assert_eq!(changes(&before, &change), [rate, place]);
+        assert_eq!(changes(&before, &of(&["keys=7"], Some(before.clone()))), [""; 0]);
     }
 }

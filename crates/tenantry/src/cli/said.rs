@@ -3,8 +3,8 @@
 
 use super::output::printable;
 use serde_json::{Value, json};
-use std::str::FromStr;
-use tenantry::{Amount, Isolation, Location, Term};
+use std::{collections::BTreeSet, str::FromStr};
+use tenantry::{Allowance, Amount, Isolation, Location, Term};
 
 /// What the help of commands says about the words.
 pub(super) const WORDS: &str = "\
@@ -93,6 +93,14 @@ impl Place {
         Self::ALL.into_iter().find(|one| one.word() == word)
     }
 
+    /// Which places, however they were typed; `None` is any.
+    pub(super) fn all(self, plan: &Value) -> Option<BTreeSet<&str>> {
+        let some = plan[self.word()].as_array()?.iter().filter_map(Value::as_str);
+        let some: BTreeSet<_> = some.collect();
+        let is_any = self == Self::Isolations && some.len() == Isolation::ALL.len();
+        (!is_any).then_some(some)
+    }
+
     /// As it would be typed, out of a plan.
     pub(super) fn shown(self, plan: &Value) -> String {
         let Some(all) = plan[self.word()].as_array() else { return ANY.to_owned() };
@@ -176,14 +184,25 @@ fn put(plan: &mut Value, said: Said) {
     }
 }
 
+fn told(of: &Value, term: Term) -> &Value {
+    &group(term).map_or(of, |group| &of[group])[term.word()]
+}
+
+/// A limit as it would be typed, out of a plan that is to be: what is not said is the default.
+pub(super) fn planned(plan: &Value, term: Term) -> String {
+    match told(plan, term) {
+        Value::Null => Allowance::default().amount(term).to_string(),
+        _ => shown(plan, term),
+    }
+}
+
 /// A limit as it would be typed, out of a plan or of what a tenant has.
 pub(super) fn shown(of: &Value, term: Term) -> String {
-    let all = group(term).map_or(of, |group| &of[group]);
-    match &all[term.word()] {
+    match told(of, term) {
         Value::Null => "none".to_owned(),
         Value::Object(rate) => {
-            let number = |key| rate.get(key).and_then(Value::as_u64).unwrap_or_default();
-            amount(Some(number("value")), Some(number("burst")))
+            let number = |key| rate.get(key).and_then(Value::as_u64);
+            amount(number("value"), number("burst"))
         }
         number => number.to_string(),
     }
@@ -191,11 +210,7 @@ pub(super) fn shown(of: &Value, term: Term) -> String {
 
 /// An amount as it would be typed; a burst only if it is not all of it.
 pub(super) fn amount(value: Option<u64>, burst: Option<u64>) -> String {
-    match (value, burst) {
-        (None, _) => "none".to_owned(),
-        (Some(value), Some(burst)) if burst != value => format!("{value}/{burst}"),
-        (Some(value), _) => value.to_string(),
-    }
+    Amount { value, burst }.to_string()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use std::{
 use tenantry::Isolation;
 
 /// Tenants of one page.
-const PAGE: usize = 1_000;
+pub(super) const PAGE: usize = 1_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -286,7 +286,8 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
         Command::Leftovers { common } => with(common, leftovers),
         Command::Abandon { number, yes, common } => {
             let what = format!("This gives up for good what tenant {number} has left");
-            confirm("giving up what a tenant has left", &what, "number", &number.to_string(), yes)?;
+            let why = "giving up what a tenant has left cannot be undone";
+            confirm(why, &what, "number", &number.to_string(), yes)?;
             with(common, |client, json| abandon(client, json, number))
         }
         Command::Delete { name, now, yes, common } => {
@@ -294,7 +295,7 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
                 "This erases tenant {:?} for good, at once or when the server's grace is over",
                 printable(&name)
             );
-            confirm("erasing a tenant", &what, "name", &name, yes)?;
+            confirm("erasing a tenant cannot be undone", &what, "name", &name, yes)?;
             with(common, |client, json| delete(client, json, &name, now))
         }
     }
@@ -484,14 +485,14 @@ pub(super) fn text(object: &Value, key: &str) -> String {
     }
 }
 
-/// Asks a person for what is meant, which is the tenant's `called`; a program must say so with
-/// `--yes`.
-fn confirm(doing: &str, what: &str, called: &str, meant: &str, yes: bool) -> Result<()> {
+/// Asks a person for what is meant, which is its `called`; a program, which is told `why` nothing is
+/// done without, must say so with `--yes`.
+pub(super) fn confirm(why: &str, what: &str, called: &str, meant: &str, yes: bool) -> Result<()> {
     if yes {
         return Ok(());
     }
     if !stdin().is_terminal() {
-        bail!("{doing} cannot be undone: say --yes");
+        bail!("{why}: say --yes");
     }
     let mut ask = stderr().lock();
     write!(ask, "{what}. Type its {called} to go on: ")?;

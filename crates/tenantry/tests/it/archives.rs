@@ -71,7 +71,7 @@ fn a_tenant_leaves_and_comes_back_and_is_exported_as_the_same_bytes() {
         target.fails(&["tenant", "import", "x", "--from", &two], &["archive"]);
         fails(&mut tenantry(&["archive", "show", &two]), &["archive"]);
         fs::write(&two, &bytes[..middle]).unwrap();
-        target.fails(&["tenant", "import", "x", "--from", &two], &["cut off"]);
+        target.fails(&["tenant", "import", "x", "--from", &two], &["cut off", "fetch it again"]);
         let listed = target.json(&["tenant", "list"]);
         let names: Vec<_> = listed.as_array().unwrap().iter().map(|t| &t["name"]).collect();
         assert_eq!(names, [name, "back", "copy"]);

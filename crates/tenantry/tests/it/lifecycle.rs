@@ -171,6 +171,24 @@ fn a_stranger_signs_up_where_the_operator_allows_it() {
     server.stop();
 }
 
+#[test]
+fn a_plan_that_new_tenants_cannot_have_is_told_at_the_start() {
+    let folder = Folder::new();
+    let start = |more: &[&str]| folder.serve(&[&["--default-plan", "p"][..], more].concat()).stop();
+    let says = "default_plan: no tenant can be made with its plan: ";
+    let said = start(&[]);
+    let missing = "Plan [p] does not exist: make it by `tenantry plan put NAME`";
+    assert!(said.contains(&format!("{says}{missing}")), "{said}");
+    done(&["plan", "put", "p", "isolations=schema", "--data-dir", &folder.path()]);
+    let said = start(&["--auto-provision"]);
+    let why =
+        "the plan p does not allow the isolation shared; it allows schema: choose another plan";
+    assert!(said.contains(&format!("{says}{why}")), "{said}");
+    assert!(said.contains("auto_provision: no tenant can be made"), "{said}");
+    let said = start(&["--default-isolation", "schema"]);
+    assert!(!said.contains("no tenant can be made"), "{said}");
+}
+
 /// The first tenant of a list, as a table shows it and as JSON does.
 fn listed(target: &Target) -> (String, Value) {
     let table = target.done(&["tenant", "list"]);

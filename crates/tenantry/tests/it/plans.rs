@@ -98,6 +98,36 @@ fn tenants_live_where_their_plan_says_and_have_vectors_as_large_as_it_says() {
 }
 
 #[test]
+fn a_plan_that_tenants_have_is_changed_by_nobody_who_did_not_mean_it() {
+    on_all(|target| {
+        let put = ["plan", "put", "p", "keys=3", "weight=9", "isolations=schema,shared"];
+        target.done(&put);
+        // Nobody has it, so nobody is asked.
+        target.done(&["plan", "put", "p", "--change", "keys=4"]);
+        target.done(&["tenant", "create", "acme", "--plan", "p"]);
+        target.done(&["tenant", "create", "other"]);
+        for (command, words) in [
+            (&put[..], "plan p, which one tenant has:\n  keys 4 → 3\nerror: "),
+            (&["plan", "put", "p", "--change", "weight=2"], "has:\n  weight 9 → 2\nerror: "),
+            (
+                &["plan", "put", "p", "keys=4"],
+                "has:\n  weight 9 → 100\n  isolations shared,schema → any\nerror: ",
+            ),
+        ] {
+            let (code, out, err) = run(&target.with(command));
+            assert_eq!((code, out.as_str()), (1, ""), "{err}");
+            assert!(err.contains(words), "{err}");
+            target.fails(command, &["tenants have the plan p", "at once: say --yes"]);
+        }
+        let p = target.json(&["plan", "show", "p"]);
+        assert_eq!((&p["limits"]["keys"], &p["weight"]), (&json!(4), &json!(9)), "nothing of it");
+        // Who says what it says already changes nothing.
+        target.done(&["plan", "put", "p", "--change", "keys=4"]);
+        assert_eq!(target.json(&[&put[..], &["--yes"]].concat())["limits"]["keys"], 3);
+    });
+}
+
+#[test]
 fn a_tenants_limits_are_shown_with_where_they_come_from() {
     on_all(|target| {
         target.done(&["plan", "put", "p", "databases=2", "keys=3", "requests_per_hour=50"]);
@@ -222,7 +252,7 @@ fn a_client_is_refused_by_its_plan_and_served_when_that_says_more() {
     let wait: u64 = headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!(status == 429 && (1_700..=1_800).contains(&wait), "{status} {headers:?}");
     // At once, and not when somebody starts anew.
-    target.done(&["plan", "put", "p", "--change", "requests_per_hour=3"]);
+    target.done(&["plan", "put", "p", "--change", "requests_per_hour=3", "--yes"]);
     assert_eq!((ask().0, ask().0), (200, 429));
     let raise = ["limit", "set", "acme", "requests_per_hour=100", "--for", "2s"];
     let raised = Instant::now();

@@ -155,7 +155,7 @@ fn installations_with_different_prefixes_share_nothing() {
     let same = Node::new(&redis, "one", plans);
     assert_eq!(same.ask(0), 429);
     // Rates outlive the server, too, and a raised plan counts under what was used.
-    same.target.done(&["plan", "put", "acme", "--change", "requests_per_hour=7"]);
+    same.target.done(&["plan", "put", "acme", "--change", "requests_per_hour=7", "--yes"]);
     let said = [same.ask(0), same.ask(0), same.ask(0)];
     assert_eq!(said, [200, 200, 429]);
     let answer = same.get("/v1/tenant", &same.keys[0]);

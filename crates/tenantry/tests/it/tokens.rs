@@ -3,7 +3,7 @@
 use crate::{
     issuer::{Issuer, KeyServer, SECRET, now},
     on_postgres::{ask, get},
-    program::{Folder, Server, fails, tenantry},
+    program::{Folder, Server, fails, tenantry, texts},
 };
 use serde_json::{Value, json};
 use std::{
@@ -107,6 +107,40 @@ fn names(answer: &(u16, Value)) -> Vec<&str> {
     assert_eq!(answer.0, 200, "{answer:?}");
     let list = answer.1.get("collections").unwrap_or(&answer.1).as_array().unwrap();
     list.iter().map(|one| one["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_token_is_taken_on_the_command_line_and_never_shown() {
+    let world = World::new(BY_NAME);
+    let (key, _) = world.tenant("acme");
+    let token = token(&json!("acme"), "owner");
+    let forged = format!("{token}A");
+    let (key, token, forged) = (key.as_str(), token.as_str(), forged.as_str());
+    let listed = |flags: &[&str], variables: &[(&str, &str)]| {
+        let args = [&["key", "list", "--server", &world.server.url][..], flags].concat();
+        let mut command = tenantry(&args);
+        let (code, out, err) = texts(&command.envs(variables.iter().copied()).output().unwrap());
+        let said = out + &err;
+        assert!(!said.contains(token) && !said.contains(key), "{said}");
+        (code, said)
+    };
+    let id = key.split('_').nth(1).unwrap();
+    for (flags, variables) in
+        [(&[][..], &[("TENANTRY_TOKEN", token)][..]), (&["--token", token], &[])]
+    {
+        let (code, said) = listed(flags, variables);
+        assert!(code == 0 && said.contains(id), "{said}");
+    }
+    for (variables, words) in [
+        (&[("TENANTRY_TOKEN", forged)][..], "the token is not valid"),
+        (&[("TENANTRY_TOKEN", key)], "TENANTRY_TOKEN gives is not a token"),
+        (&[("TENANTRY_TOKEN", "a.b.c\r\nx-tenant-id: x")], "TENANTRY_TOKEN gives is not a token"),
+        (&[("TENANTRY_KEY", token)], "TENANTRY_KEY gives is not an API key"),
+        (&[("TENANTRY_KEY", key), ("TENANTRY_TOKEN", token)], "give one, and unset the other"),
+    ] {
+        let (code, said) = listed(&[], variables);
+        assert!(code == 1 && said.contains(words), "{said}");
+    }
 }
 
 #[test]

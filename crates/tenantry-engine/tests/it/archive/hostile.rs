@@ -190,6 +190,40 @@ async fn a_damaged_or_cut_archive_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_an_archive_is_damaged_is_told_in_plain_words() {
+    let attack = Attack::new().await;
+    let again = "export it again, or fetch it again";
+    let whole = attack.content();
+    let records = String::from_utf8(whole[4].1.clone()).unwrap();
+    let at = 1 + records.lines().position(|line| line.contains("\"id\":\"r7\"")).unwrap();
+    for (from, to, words) in [
+        ("\"id\":\"r7\"", "\"id\":r7\"", "it is damaged from column"),
+        ("{\"id\":\"r7\"", "{\"x\":1,\"id\":\"r7\"", "unknown field `x`"),
+    ] {
+        let mut some = whole.clone();
+        line(&mut some, 4, from, to);
+        let message = attack.refused(&attack.forger.archive(some, COUNTS), words).await;
+        let place = format!("archive, collections/000001/records-000001.jsonl: line {at}: {words}");
+        assert!(message.starts_with(&place) && message.ends_with(again), "{message}");
+        assert!(!message.contains("at line 1"), "the parser's words: {message}");
+    }
+    let plain = tar(&attack.forger.sealed(whole.clone(), COUNTS));
+    for (bytes, place) in [
+        (0, "cut off at its begin"),
+        (512 + 10, "cut off in tenantry.json"),
+        (1_024, "cut off behind tenantry.json"),
+        (plain.len() - 1_024, "cut off behind signature.json"),
+    ] {
+        let message = attack.refused(&packed(&plain[..bytes]), place).await;
+        assert!(message.contains(place) && message.ends_with(again), "{message}");
+    }
+    let half = &attack.archive[..attack.archive.len() / 2];
+    let message = attack.refused(half, "half of it").await;
+    assert!(message.contains("cut off in ") || message.contains("cut off behind "), "{message}");
+    attack.unchanged().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_that_are_not_those_that_must_come_are_refused() {
     let attack = Attack::new().await;
     let good = attack.content();

@@ -500,7 +500,8 @@ async fn an_imported_or_copied_tenant_lives_where_its_plan_has_tenants_live() {
     world.operator().change_tenant(&tenant("a"), &change).await.unwrap();
     let plan = put_placed(&world, Isolation::Schema).await;
     world.engine.give_new_tenants(plan.clone());
-    let says = "the plan p does not allow the isolation shared; it allows schema";
+    let says = "the plan p does not allow the isolation shared; it allows schema: choose another \
+                plan, or change `isolations` of this one";
     let imported = world.import(&archive, "b").await.unwrap_err();
     // The other lives as the plan does not have it any more, and it stays; a copy does not.
     let copied = world.importer().copy(&tenant("a"), &new("b")).await.unwrap_err();

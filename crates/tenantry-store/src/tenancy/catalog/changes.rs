@@ -343,7 +343,7 @@ pub(crate) fn check_dimension(dimension: u32, limits: &Limits) -> Result<()> {
     }
     let message = format!(
         "new vectors of this tenant may have at most {most} components, these have {dimension}: \
-         ask the operator for more"
+         the operator can allow more, by another plan or an exception of `vector_dimensions`"
     );
     Err(Error::new(ErrorKind::LimitExceeded, message))
 }

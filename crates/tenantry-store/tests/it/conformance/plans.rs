@@ -80,8 +80,14 @@ pub(super) async fn plans_come_and_go(w: &World<'_>) {
     let log = w.store.operator_audit(&w.operator, 0, 100).await.unwrap();
     let log = log.iter().map(|entry| (entry.event.action.as_str(), entry.event.target.as_str()));
     let told: Vec<_> = log.filter(|(action, _)| action.starts_with("plan.")).collect();
-    let expected =
-        [("plan.put", "b/é"), ("plan.put", "a"), ("plan.put", "b/é"), ("plan.delete", "a")];
+    let changed = "\"b/é\": databases 2 → 1000; requests_per_second 2 → none; weight 300 → 100; \
+                   on_shared_failure local → refuse";
+    let expected = [
+        ("plan.put", "\"b/é\": databases 2; requests_per_second 2; weight 300"),
+        ("plan.put", "\"a\": databases 1; requests_per_second 1; weight 300"),
+        ("plan.put", changed),
+        ("plan.delete", "a"),
+    ];
     assert_eq!(told, expected);
 }
 
@@ -192,7 +198,7 @@ pub(super) async fn a_dimension_is_bounded_where_it_is_fixed(w: &World<'_>) {
         let made = make(&spec_of("d", unnamed, of_name)).await;
         let why = made.expect_err("too many components");
         assert_eq!(why.kind(), ErrorKind::LimitExceeded);
-        let says = "new vectors of this tenant may have at most 3 components, these have 4: ask";
+        let says = "new vectors of this tenant may have at most 3 components, these have 4: the";
         assert!(why.public_message().starts_with(says), "{why}");
     }
     make(&spec_of("d", Some(3), Some(3))).await.unwrap();
