@@ -230,7 +230,7 @@ impl Embedded {
         self.inner.disk.close();
         self.inner.hot.close();
         self.inner.purge.notify_one();
-        self.inner.tenancy.moves.wake.notify_one();
+        self.inner.tenancy.moves.wake();
         self.inner.tenancy.arrivals.wake();
         self.inner.lock.lock().take();
     }

@@ -200,8 +200,9 @@ async fn it_is_told_how_far_comparing_has_come_and_all_is_counted() {
     store.start_move(&operator, &name, Isolation::Schema.into()).await.unwrap();
     let again = store.start_move(&operator, &name, Isolation::Database.into()).await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::Conflict);
-    let why = "a move of the tenant a is not over yet: shared → schema";
-    assert!(again.public_message().starts_with(why), "{again:?}");
+    let why = "a move of the tenant a is not over yet: shared → schema; `tenantry tenant move` with \
+               --follow follows it, and with --cancel cancels it";
+    assert_eq!(again.public_message(), why);
     let (mut told, mut seen) = (Vec::new(), store.totals().moves);
     loop {
         let status = store.move_status(&operator, &name).await.unwrap().unwrap();
@@ -286,5 +287,103 @@ async fn a_copy_that_differs_is_given_up() {
     assert_eq!(over(&store, &operator).await, MovePhase::Done);
     assert_eq!(isolation(&store, &scope).await, Isolation::Database);
     check_counters(&store, &scope, Vec::new()).await;
+    store.close();
+}
+
+async fn status(store: &Store, operator: &OperatorScope, name: &TenantName) -> crate::MoveStatus {
+    store.move_status(operator, name).await.unwrap().unwrap()
+}
+
+/// Waits until a move is in a phase.
+async fn until(store: &Store, operator: &OperatorScope, name: &TenantName, phase: MovePhase) {
+    let begun = Instant::now();
+    loop {
+        let status = status(store, operator, name).await;
+        if status.phase == phase {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "not {phase:?}: {status:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Records that are copied in several pieces.
+async fn fill(store: &Store, scope: &Scope<Admin>, made: &crate::CollectionRef) {
+    let record = |n| RecordWrite {
+        vector: Some(vec![n as f32, 1.0]),
+        ..RecordWrite::new(RecordId::parse(format!("r{n}")).unwrap())
+    };
+    for from in [0, 500] {
+        let batch = (from..from + 500).map(record).collect();
+        store.write(scope, made, WriteMode::Upsert, batch).await.unwrap();
+    }
+}
+
+/// Nothing was made for it, and the one before it takes its time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_move_does_not_wait_for_the_one_before_it() {
+    let World { _dir, store, scope, operator, name, made } = World::new().await;
+    fill(&store, &scope, &made).await;
+    let second = TenantName::parse("second").unwrap();
+    store.create_tenant(&operator, &TenantSpec::new(second.clone())).await.unwrap();
+    inner(&store).tenancy.moves.limit(std::num::NonZeroU64::new(1_024));
+    store.start_move(&operator, &name, Isolation::Schema.into()).await.unwrap();
+    until(&store, &operator, &name, MovePhase::Copying).await;
+    for to in [Isolation::Schema, Isolation::Database] {
+        let begun = store.start_move(&operator, &second, to.into()).await.unwrap();
+        assert_eq!(begun.phase, MovePhase::Queued);
+        store.cancel_move(&operator, &second).await.unwrap();
+        until(&store, &operator, &second, MovePhase::Cancelled).await;
+        assert_eq!(status(&store, &operator, &name).await.phase, MovePhase::Copying);
+        assert_eq!(store.moves(&operator).await.unwrap().len(), 1);
+    }
+    // Its turn comes like that of any other one, and the one that was worked on is undone as soon.
+    let again = store.start_move(&operator, &second, Isolation::Schema.into()).await.unwrap();
+    assert_eq!(again.phase, MovePhase::Queued);
+    inner(&store).tenancy.moves.limit(None);
+    store.cancel_move(&operator, &name).await.unwrap();
+    until(&store, &operator, &name, MovePhase::Cancelled).await;
+    until(&store, &operator, &second, MovePhase::Done).await;
+    assert_eq!(store.totals().moves.cancelled, 3);
+    // What was known of it is not taken for what is known of the next one.
+    store.start_move(&operator, &name, Isolation::Database.into()).await.unwrap();
+    until(&store, &operator, &name, MovePhase::Done).await;
+    let count = store.count(&scope, &made, &Selector::default()).await.unwrap().value;
+    assert_eq!(count, 1_000);
+    store.close();
+}
+
+/// The rate is that of this process, and the position that of the move.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_it_is_told_where_a_move_goes_on() {
+    let World { _dir: dir, store, scope, operator, name, made } = World::new().await;
+    fill(&store, &scope, &made).await;
+    inner(&store).tenancy.moves.limit(std::num::NonZeroU64::new(40_000));
+    store.start_move(&operator, &name, Isolation::Schema.into()).await.unwrap();
+    let begun = Instant::now();
+    while status(&store, &operator, &name).await.records_copied < 500 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is not copied");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    store.close();
+    drop(store);
+
+    let mut config = crate::EmbeddedConfig::new(dir.path());
+    config.move_rate = std::num::NonZeroU64::new(1_024);
+    let store = Store::open_embedded(config).unwrap();
+    let (.., operator) = super::tests::operator(&store).await;
+    let first = status(&store, &operator, &name).await.records_copied;
+    assert!((250..1_000).contains(&first), "{first} records are stored as copied");
+    let begun = Instant::now();
+    let last = loop {
+        let now = status(&store, &operator, &name).await;
+        assert!(now.records_copied >= first, "not from {first} on: {now:?}");
+        if begun.elapsed() > Duration::from_secs(3) {
+            break now;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    // One piece in three seconds, or two.
+    assert!(last.records_per_second < 80.0, "what was copied before counts: {last:?}");
     store.close();
 }

@@ -200,7 +200,7 @@ impl Postgres {
         shared.movers.close();
         shared.exporters.close();
         shared.lead.let_go();
-        self.inner.tenancy.moves.wake.notify_one();
+        self.inner.tenancy.moves.wake();
         self.inner.tenancy.arrivals.wake();
         shared.watch.close();
         shared.purge.notify_one();

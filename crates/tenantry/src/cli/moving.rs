@@ -1,7 +1,7 @@
 //! `tenantry tenant move` and `moves`: a tenant goes to another place while it works.
 
 use super::{
-    client::Client,
+    client::{Client, Refusal},
     output::{print, print_json, printable, table, utc},
     tenant::{Common, path, text, with},
 };
@@ -15,20 +15,21 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
-use tenantry::Isolation;
+use tenantry::{Clock as _, ErrorKind, Isolation, SystemClock};
 
 /// How often it is asked how far a move has come, and how often that is said where no terminal is.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 const SAY_EVERY: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 #[command(after_long_help = "\
 The tenant is copied in the background, compared row by row, and lives in the new place from one
 moment to the next; its writes wait for some milliseconds then. The command shows how far that has
 come, and ends when the old place is empty; it fails if the move fails or somebody cancels it. Ending
-the command does not end the move: the server
-goes on, also after a restart. On a data folder (--data-dir) the command does the work itself, and
-whoever opens the folder next goes on where it was ended.
+the command does not end the move: the server goes on, also after a restart. The same command, or
+--follow, shows again how far it has come. On a data folder (--data-dir) the command does the work
+itself, and whoever opens the folder next goes on where it was ended, the same command too.
 
 Until the tenant lives in the new place the move can be cancelled; afterwards it can be moved back.
 What was deleted in the old place may stay in its files until they are rewritten; it is sealed with
@@ -38,6 +39,7 @@ Examples:
   tenantry tenant move acme --isolation database
   tenantry tenant move acme --isolation schema --no-wait
   tenantry tenant move acme --status
+  tenantry tenant move acme --follow
   tenantry tenant move acme --cancel")]
 pub(super) struct MoveArgs {
     /// The tenant's name
@@ -52,9 +54,15 @@ pub(super) struct MoveArgs {
     /// another one
     #[arg(long, value_name = "BACKEND", conflicts_with_all = ["cancel", "status"])]
     backend: Option<BackendWord>,
-    /// End once the server knows of it
-    #[arg(long, conflicts_with_all = ["cancel", "status"])]
+    /// End once the server knows of it, or with --cancel that it is to be cancelled
+    #[arg(long, conflicts_with = "status")]
     no_wait: bool,
+    /// Wait for the move that is under way, wherever it leads
+    #[arg(
+        long,
+        conflicts_with_all = ["isolation", "location", "backend", "no_wait", "cancel", "status"]
+    )]
+    follow: bool,
     /// Let the tenant stay where it is
     #[arg(long, conflicts_with_all = ["isolation", "location", "status"])]
     cancel: bool,
@@ -74,19 +82,24 @@ pub(super) fn run(args: MoveArgs) -> Result<()> {
     if let Some(location) = args.location {
         body["location"] = location.into();
     }
-    if !args.cancel && !args.status && body == json!({}) {
+    let is_asked = args.cancel || args.status || args.follow;
+    if !is_asked && body == json!({}) {
         bail!("say where to: --isolation, --location, or both");
     }
     if let Some(backend) = args.backend {
         body["backend"] = backend.word().into();
     }
+    let since = SystemClock.now().0;
     with(args.common, |client, json| {
-        let begun = match (args.status, args.cancel) {
-            (true, _) => return show(&client.call("GET", &path, None)?, json),
+        let begun = match (args.status || args.follow, args.cancel) {
+            (true, _) => client.call("GET", &path, None)?,
             (_, true) => client.call("DELETE", &path, None)?,
-            _ => client.call("POST", &path, Some(&body))?,
+            _ => match client.call("POST", &path, Some(&body)) {
+                Ok(begun) => begun,
+                Err(why) => join(client, (path.as_str(), &body), since, why)?,
+            },
         };
-        if args.no_wait {
+        if args.status || args.no_wait {
             return show(&begun, json);
         }
         let ended = follow(client, &path, begun, json)?;
@@ -98,6 +111,38 @@ pub(super) fn run(args: MoveArgs) -> Result<()> {
             _ => Ok(()),
         }
     })
+}
+
+/// Somebody has asked for the same before, or this command has and was ended. What is under way is
+/// followed then, and what was done since the command began is what it was to do: a folder's move goes
+/// on as soon as it is opened. Everything else stays refused.
+fn join(
+    client: &Client,
+    (path, body): (&str, &Value),
+    since: u64,
+    why: anyhow::Error,
+) -> Result<Value> {
+    let is = |kind| why.downcast_ref().is_some_and(|why: &Refusal| why.is(kind));
+    let (is_conflict, is_invalid) = (is(ErrorKind::Conflict), is(ErrorKind::Invalid));
+    if !is_conflict && !is_invalid {
+        return Err(why);
+    }
+    let Some(status) = client.find(path)? else { return Err(why) };
+    let leads_there = ["isolation", "location"].into_iter().all(|field| {
+        let asked = body.get(field).unwrap_or(&status["from"][field]);
+        status["to"][field] == *asked
+    });
+    let is_under_way = is_conflict && status["over"] != true && status["phase"] != "undoing";
+    let ended = status["ended_at_ms"].as_u64();
+    let is_done = status["phase"] == "done" && ended.is_some_and(|at| at >= since);
+    if !leads_there || !(is_under_way || is_done) {
+        return Err(why);
+    }
+    if is_under_way {
+        let name = printable(&text(&status, "tenant"));
+        eprintln!("{name} is being moved there already; this is how far that has come");
+    }
+    Ok(status)
 }
 
 /// Asks until the move is over, and says how far it has come.

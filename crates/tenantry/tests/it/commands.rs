@@ -5,7 +5,12 @@ use crate::{
     program::{Folder, done, fails, run, tenantry, texts},
 };
 use serde_json::Value;
-use std::{ffi::OsString, fs};
+use std::{
+    ffi::OsString,
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, ChildStderr, Stdio},
+};
 
 /// Where commands go.
 pub(crate) enum Target {
@@ -236,4 +241,76 @@ fn a_tenant_is_moved_on_a_folder_and_on_a_server() {
     target.fails(&["tenant", "move", "acme", "--cancel"], &["lives in its new place already"]);
     assert_eq!(target.json(&["tenant", "show", "acme"])["isolation"], "shared");
     server.stop();
+}
+
+/// A command that runs, and what it says next on standard error.
+struct Following(Child, BufReader<ChildStderr>);
+
+impl Following {
+    fn start(target: &Target, args: &[&str]) -> Self {
+        let mut command = tenantry(&target.with(args));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let err = BufReader::new(child.stderr.take().unwrap());
+        Self(child, err)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.1.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Waits for its end: exit code, and the rest.
+    fn end(mut self) -> (i32, String) {
+        let mut rest = String::new();
+        self.1.read_to_string(&mut rest).unwrap();
+        (self.0.wait().unwrap().code().unwrap(), rest)
+    }
+}
+
+#[test]
+fn a_move_that_is_under_way_is_followed_cancelled_and_continued() {
+    let folder = Folder::new();
+    let home = Target::Folder(folder.path());
+    home.done(&["tenant", "create", "acme"]);
+    let lines: Vec<_> =
+        (0..1_500).map(|n| format!("{{\"id\": \"{n}\", \"vector\": [1, {n}]}}\n")).collect();
+    let file = folder.temporary.path().join("records.jsonl");
+    fs::write(&file, lines.concat()).unwrap();
+    let file = file.display().to_string();
+    home.done(&["import", &file, "--collection", "notes", "--create", "--tenant", "acme"]);
+
+    // So slow that it is under way for as long as this takes.
+    let server = folder.serve(&["--move-rate", "2KB"]);
+    let target = Target::Server(server.url.clone(), folder.key.clone());
+    let there = ["tenant", "move", "acme", "--isolation", "schema"];
+    let begin = [&there[..], &["--no-wait"]].concat();
+    for _ in 0..2 {
+        let out = target.done(&begin);
+        assert!(out.starts_with("acme: shared → schema, "), "{out}");
+    }
+    let words = ["not over yet: shared → schema", "--follow", "--cancel"];
+    target.fails(&["tenant", "move", "acme", "--isolation", "database"], &words);
+    let mut same = Following::start(&target, &there);
+    let line = same.line();
+    assert!(line.starts_with("acme is being moved there already"), "{line}");
+    let mut any = Following::start(&target, &["tenant", "move", "acme", "--follow"]);
+    let line = any.line();
+    assert!(line.contains(" records"), "{line}");
+    let out = target.done(&["tenant", "move", "acme", "--cancel", "--no-wait"]);
+    assert!(out.starts_with("acme: shared → schema, undoing: "), "{out}");
+    for following in [same, any] {
+        let (code, err) = following.end();
+        assert_eq!(code, 1, "{err}");
+        assert!(err.ends_with("error: the move was cancelled\n"), "{err}");
+    }
+    target.fails(&["tenant", "move", "acme", "--follow"], &["the move was cancelled"]);
+    target.done(&begin);
+    server.stop();
+
+    // Whoever opens the folder goes on, and the command says how that ends.
+    let out = home.done(&there);
+    assert!(out.starts_with("acme: shared → schema, done "), "{out}");
+    home.fails(&there, &["lives in schema there already"]);
+    home.done(&["tenant", "move", "acme", "--follow"]);
 }

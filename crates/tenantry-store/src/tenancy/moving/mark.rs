@@ -23,7 +23,9 @@ use std::{
     time::Duration,
 };
 use tenantry_auth::{Author, OperatorScope, TenantId};
-use tenantry_types::{Error, ErrorKind, Isolation, Location, Resource, Result, TenantName};
+use tenantry_types::{
+    Error, ErrorKind, Isolation, Location, Resource, Result, TenantName, Timestamp,
+};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 const NOBODY_LEADS: &str = "no server runs that moves tenants: start one with --database-admin-url";
@@ -102,7 +104,7 @@ impl<B: Backend> Tenancy<B> {
             };
             for id in waiting {
                 match move_in(&root, &installation, id).await {
-                    Ok(one) => moves.extend(one),
+                    Ok(one) => moves.extend(one.filter(|one| !one.phase.is_over())),
                     Err(error) => {
                         tracing::error!(?error, tenant = %id, "list moves; one is left out");
                     }
@@ -231,7 +233,7 @@ impl<B: Carry> Tenancy<B> {
                 ..Placement::shared(tenant.id())
             },
             actor: scope.actor().to_owned(),
-            begun: self.now(),
+            begun: after(self.now(), before.as_ref()),
             ended: None,
             cursor: super::row::Cursor::default(),
             total: 0,
@@ -259,7 +261,7 @@ impl<B: Carry> Tenancy<B> {
         installation.set_head(head);
         said("marked");
         self.moves.queue.lock().waiting.insert(one.turn());
-        self.moves.wake.notify_one();
+        self.moves.wake();
         Ok(self.status_of(name, &one))
     }
 
@@ -328,19 +330,30 @@ impl<B: Carry> Tenancy<B> {
                     Phase::Cancelled | Phase::Failed => Err(not_moved(&name)),
                 });
             let cancelled = cancelled.await?.ok_or_else(|| not_moved(&name))?;
-            inner.moves.queue.lock().waiting.insert(cancelled.turn());
-            inner.moves.wake.notify_one();
+            {
+                let mut queue = inner.moves.queue.lock();
+                queue.waiting.insert(cancelled.turn());
+                queue.cancelled.insert(cancelled.turn());
+            }
+            inner.moves.wake();
             Ok(inner.status_of(&name, &cancelled))
         })
         .await
     }
 }
 
+/// When a move was asked for: its turn is its own, however soon it follows the last one.
+fn after(now: Timestamp, before: Option<&Move>) -> Timestamp {
+    let is_taken = before.is_some_and(|one| one.begun == now);
+    Timestamp(now.0.saturating_add(u64::from(is_taken)))
+}
+
 /// The one refusal of another move while there is one, wherever that is noticed.
 fn check_over(name: &TenantName, before: Option<&Move>) -> Result<()> {
     let Some(one) = before.filter(|one| !one.phase.is_over()) else { return Ok(()) };
     let message = format!(
-        "a move of the tenant {name} is not over yet: {}; wait for it, or cancel it",
+        "a move of the tenant {name} is not over yet: {}; `tenantry tenant move` with --follow \
+         follows it, and with --cancel cancels it",
         one.words()
     );
     Err(Error::new(ErrorKind::Conflict, message))

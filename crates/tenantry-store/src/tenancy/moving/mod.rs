@@ -7,7 +7,8 @@
 //! is left. Then its writer waits for one last replay and that commit.
 //!
 //! The steps: [`mark`] → [`queue`] → [`run`]: hold and make → [`copy`] → [`replay`] → [`check`] →
-//! [`switch`] → [`leave`], which also undoes.
+//! [`switch`] → [`leave`], which also undoes. Tenants are moved one after the other; what was
+//! cancelled is undone beside that.
 
 mod aside;
 mod carry;
@@ -46,7 +47,9 @@ use tenantry_types::{Error, ErrorKind, Result, Timestamp};
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
     /// Wakes whoever moves.
-    pub(crate) wake: Arc<tokio::sync::Notify>,
+    woken: Arc<tokio::sync::Notify>,
+    /// Wakes whoever undoes what was cancelled.
+    hurried: Arc<tokio::sync::Notify>,
     working: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
     /// Tenants of which nobody knows whether the commit that decides was done, by the attempt.
     unknown: Mutex<HashMap<TenantId, u64>>,
@@ -65,6 +68,8 @@ pub(crate) struct Moves {
 struct Queue {
     /// By when they were asked for.
     waiting: BTreeSet<(Timestamp, TenantId)>,
+    /// Those of them that were cancelled, which do not wait for their turn.
+    cancelled: BTreeSet<(Timestamp, TenantId)>,
     /// False if the root may know of more.
     is_known: bool,
     /// Entries of the operator's log when it was read, where other processes ask for moves too:
@@ -81,9 +86,18 @@ impl Moves {
         Arc::clone(working.entry(id).or_default())
     }
 
+    /// There is something to do, or the store closes.
+    pub(crate) fn wake(&self) {
+        self.woken.notify_one();
+        self.hurried.notify_one();
+    }
+
     /// Nothing is left to do.
     fn over(&self, turn: (Timestamp, TenantId)) {
-        self.queue.lock().waiting.remove(&turn);
+        let mut queue = self.queue.lock();
+        queue.waiting.remove(&turn);
+        queue.cancelled.remove(&turn);
+        drop(queue);
         self.progress.lock().remove(&turn.1);
     }
 

@@ -1,5 +1,6 @@
 //! The queue of moves, and the thread that works on it: one move after the other, also after a
-//! restart. Where several processes serve, one of them moves tenants.
+//! restart, and beside it what was cancelled, which waits for no other move. Where several processes
+//! serve, one of them moves tenants.
 
 use super::{
     Carry,
@@ -40,7 +41,8 @@ type Turn = (Timestamp, TenantId);
 /// Starts whoever moves; it ends with the store. Work for which nobody waits is done on a thread of its
 /// own: on one of the runtime's, requests would wait behind each piece of it.
 pub(crate) fn spawn<B: Carry>(tenancy: &Arc<Tenancy<B>>) {
-    let (weak, woken) = (Arc::downgrade(tenancy), Arc::clone(&tenancy.moves.wake));
+    let (weak, moves) = (Arc::downgrade(tenancy), &tenancy.moves);
+    let (woken, hurried) = (Arc::clone(&moves.woken), Arc::clone(&moves.hurried));
     let runtime = Handle::current();
     // Dropped with the runtime, after which no timer may be asked.
     let (alive, mut gone) = oneshot::channel::<()>();
@@ -50,11 +52,17 @@ pub(crate) fn spawn<B: Carry>(tenancy: &Arc<Tenancy<B>>) {
     });
     let work = move || {
         loop {
+            let both = async {
+                tokio::join!(
+                    run(weak.clone(), Arc::clone(&woken)),
+                    undo_cancelled(weak.clone(), Arc::clone(&hurried)),
+                );
+            };
             let moving = async {
                 tokio::select! {
                     biased;
                     _ = &mut gone => {}
-                    () = run(weak.clone(), Arc::clone(&woken)) => {}
+                    () = both => {}
                 }
             };
             // Rows say how to go on, and nobody else would end a move that is under way.
@@ -129,10 +137,7 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
                 drop(tenancy);
                 let alone = if is_shared { LEAD_EVERY } else { LOOK_EVERY };
                 let pause = if rests.is_empty() { alone } else { REST };
-                if tokio::time::timeout(pause, woken.notified()).await.is_ok() {
-                    // One that rests may have been cancelled.
-                    rests.clear();
-                }
+                let _ = tokio::time::timeout(pause, woken.notified()).await;
                 continue;
             }
         };
@@ -150,9 +155,8 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
             Err(error) => {
                 tracing::warn!(?error, tenant = %id, "move a tenant; it will be tried again");
                 tenancy.moves.trouble(id, &error);
-                let rest = REST.saturating_mul(1 << mover.failures.min(10)).min(REST_MAX);
+                rests.insert(id, Instant::now() + rest_after(mover.failures));
                 mover.failures += 1;
-                rests.insert(id, Instant::now() + rest);
                 if movers.len() >= RESTING_MAX {
                     movers.clear();
                 }
@@ -166,17 +170,92 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
     }
 }
 
+/// How long a move rests that has failed so often before.
+fn rest_after(failures: u32) -> Duration {
+    REST.saturating_mul(1 << failures.min(10)).min(REST_MAX)
+}
+
+/// Undoes what was cancelled, beside the move under way: whoever cancels one that waits for its turn
+/// does not wait for the others.
+async fn undo_cancelled<B: Carry>(tenancy: Weak<Tenancy<B>>, hurried: Arc<Notify>) {
+    // How often it has failed, and until when it rests.
+    let mut failed: HashMap<TenantId, (u32, Instant)> = HashMap::new();
+    loop {
+        let Some(tenancy) = tenancy.upgrade() else { return };
+        if tenancy.is_closing() {
+            return;
+        }
+        let turn = match tenancy.next_cancelled(&failed).await {
+            Ok(Some(turn)) => turn,
+            outcome => {
+                if let Err(error) = outcome {
+                    tracing::debug!(?error, "look for moves that were cancelled");
+                }
+                let is_hasty = tenancy.is_shared() || !failed.is_empty();
+                drop(tenancy);
+                let pause = if is_hasty { LEAD_EVERY } else { LOOK_EVERY };
+                let _ = tokio::time::timeout(pause, hurried.notified()).await;
+                continue;
+            }
+        };
+        let id = turn.1;
+        let undoing = {
+            let tenancy = Arc::clone(&tenancy);
+            tokio::spawn(async move { tenancy.undo_now(id).await })
+        };
+        let outcome = match undoing.await {
+            Ok(outcome) => outcome,
+            Err(why) => Err(Error::internal("undo a move").with_source(why)),
+        };
+        match outcome {
+            Ok(is_over) => {
+                failed.remove(&id);
+                if is_over {
+                    tenancy.moves.over(turn);
+                } else {
+                    // It is another one by now, which has a turn.
+                    tenancy.moves.queue.lock().cancelled.remove(&turn);
+                    tenancy.moves.woken.notify_one();
+                }
+            }
+            Err(_) if tenancy.is_closing() => return,
+            Err(error) => {
+                tracing::warn!(?error, tenant = %id, "undo a move; it will be tried again");
+                tenancy.moves.trouble(id, &error);
+                let failures = failed.get(&id).map_or(0, |(failures, _)| *failures);
+                failed.insert(id, (failures + 1, Instant::now() + rest_after(failures)));
+            }
+        }
+    }
+}
+
 impl<B: Carry> Tenancy<B> {
-    /// The next move to work on: the oldest that does not rest.
+    /// The next move to work on: the oldest that does not rest, and was not cancelled.
     async fn next_move(&self, rests: &HashMap<TenantId, Instant>) -> Result<Option<Turn>> {
-        self.learn_queue().await?;
+        self.learn_queue(true).await?;
         let queue = self.moves.queue.lock();
-        let next = queue.waiting.iter().find(|(_, id)| !rests.contains_key(id));
-        Ok(next.copied())
+        let mut left = queue.waiting.difference(&queue.cancelled);
+        Ok(left.find(|(_, id)| !rests.contains_key(id)).copied())
     }
 
-    /// Reads the queue from the root if there may be more in it than memory knows.
-    async fn learn_queue(&self) -> Result<()> {
+    /// The next move to undo, if it is this process that does so.
+    async fn next_cancelled(
+        &self,
+        failed: &HashMap<TenantId, (u32, Instant)>,
+    ) -> Result<Option<Turn>> {
+        if !self.leads() {
+            return Ok(None);
+        }
+        self.learn_queue(false).await?;
+        let now = Instant::now();
+        let rests = |id: &TenantId| failed.get(id).is_some_and(|(_, until)| *until > now);
+        let queue = self.moves.queue.lock();
+        Ok(queue.cancelled.iter().find(|(_, id)| !rests(id)).copied())
+    }
+
+    /// Reads the queue from the root if there may be more in it than memory knows. What nothing is
+    /// known of is read by whoever moves: what was left closed is opened first, and by one only.
+    async fn learn_queue(&self, is_mover: bool) -> Result<()> {
         // What is read while the fate of a commit is open may not have it.
         if !self.is_decided() {
             return Ok(());
@@ -196,6 +275,9 @@ impl<B: Carry> Tenancy<B> {
             }
             !queue.is_known
         };
+        if is_new && !is_mover {
+            return Ok(());
+        }
         let found = moves_in(&root, &installation).await?;
         drop(root);
         if is_new {
@@ -203,7 +285,13 @@ impl<B: Carry> Tenancy<B> {
         }
         let mut queue = self.moves.queue.lock();
         queue.waiting.extend(found.iter().map(Move::turn));
-        (queue.is_known, queue.entries) = (true, entries);
+        let cancelled = found.iter().filter(|one| one.phase == Phase::Cancelling);
+        queue.cancelled.extend(cancelled.map(Move::turn));
+        queue.entries = entries;
+        if is_new {
+            queue.is_known = true;
+            self.moves.hurried.notify_one();
+        }
         Ok(())
     }
 

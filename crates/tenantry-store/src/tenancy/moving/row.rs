@@ -171,7 +171,7 @@ fn word(placement: Placement) -> String {
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     pub(crate) phase: MovePhase,
-    pub(crate) records: u64,
+    records: u64,
     /// Records of both copies that were compared, once that has begun.
     compared: Option<u64>,
     pub(crate) pause: Duration,
@@ -194,6 +194,15 @@ impl Progress {
             records_then: records,
             compared_since: None,
         }
+    }
+
+    /// So many records are copied. If it was more before, it goes on from what is stored, or begins
+    /// anew: what was done before does not count for the rate.
+    pub(crate) fn copied(&mut self, records: u64) {
+        if records < self.records {
+            (self.since, self.records_then) = (Instant::now(), records);
+        }
+        self.records = records;
     }
 
     /// So many records were compared; none before that is begun, or begun anew.
@@ -349,6 +358,21 @@ mod tests {
             let read: DiskMove = disk::decode(&bytes, "a move").unwrap();
             assert!(read.into_move(tenant).is_err());
         }
+    }
+
+    #[test]
+    fn what_was_copied_before_it_is_gone_on_with_does_not_count_for_the_rate() {
+        let second = Duration::from_secs(1);
+        let mut progress = Progress::new(MovePhase::Copying, 5_000);
+        progress.since = progress.since.checked_sub(second).unwrap();
+        progress.copied(5_100);
+        assert!((50.0..=100.0).contains(&progress.rate()), "{progress:?}");
+        // It begins anew.
+        progress.copied(0);
+        assert_eq!((progress.records, progress.records_then), (0, 0));
+        progress.since = progress.since.checked_sub(second).unwrap();
+        progress.copied(10);
+        assert!((5.0..=10.0).contains(&progress.rate()), "{progress:?}");
     }
 
     /// What is on disk stays readable.

@@ -47,6 +47,8 @@ const MARKS_MAX: usize = 50_000;
 /// What is known in memory of the move under way.
 #[derive(Debug, Default)]
 pub(super) struct Mover {
+    /// Of which move: the stay that it gives its tenant.
+    stay: u32,
     stage: Stage,
     pub(super) cursor: Cursor,
     ends: Ends,
@@ -87,8 +89,8 @@ impl Mover {
 
     /// What it is to go on from after a step of which nothing is left, so that it comes to an end.
     pub(super) fn begin_again(&self) -> Self {
-        let Self { pause, failures, attempts, restarts, .. } = *self;
-        Self { attempts, pause, failures, restarts, ..Self::default() }
+        let Self { stay, pause, failures, attempts, restarts, .. } = *self;
+        Self { stay, attempts, pause, failures, restarts, ..Self::default() }
     }
 
     /// True if nobody waits for the next step.
@@ -111,14 +113,10 @@ impl<B: Carry> Tenancy<B> {
     /// One step of a move; true if nothing is left to do.
     pub(super) async fn step(self: &Arc<Self>, id: TenantId, mover: &mut Mover) -> Result<bool> {
         let _working = self.moves.working(id).lock_owned().await;
-        self.check_known(id)?;
-        let Some(mut one) = self.move_of(id).await? else { return Ok(true) };
-        if one.by != self.mover() && !one.phase.is_over() {
-            one = match self.take(id).await? {
-                Some(taken) => taken,
-                None => return Ok(true),
-            };
-            *mover = Mover::default();
+        let Some((one, is_taken)) = self.in_hand(id).await? else { return Ok(true) };
+        // Another one may have been undone beside this.
+        if is_taken || mover.stay != one.to.stay {
+            *mover = Mover { stay: one.to.stay, ..Mover::default() };
         }
         mover.is_on_files = self.has_ids(one.from) && self.has_ids(one.to);
         self.say(mover, &one);
@@ -132,8 +130,7 @@ impl<B: Carry> Tenancy<B> {
         match error.kind() {
             ErrorKind::Unavailable | ErrorKind::Busy => Err(error),
             ErrorKind::Conflict if mover.restarts < RESTARTS_MAX => {
-                let Mover { pause, failures, restarts, .. } = *mover;
-                *mover = Mover { pause, failures, restarts: restarts + 1, ..Mover::default() };
+                *mover = Mover { attempts: 0, restarts: mover.restarts + 1, ..mover.begin_again() };
                 Err(error)
             }
             // It was deleted: the purger does the rest.
@@ -143,6 +140,29 @@ impl<B: Carry> Tenancy<B> {
                 self.fail(id, &error).await.map(|()| false)
             }
         }
+    }
+
+    /// Undoes a move that was cancelled, whichever others wait for their turn; true if nothing is left
+    /// to do.
+    pub(super) async fn undo_now(&self, id: TenantId) -> Result<bool> {
+        let _working = self.moves.working(id).lock_owned().await;
+        let Some((one, _)) = self.in_hand(id).await? else { return Ok(true) };
+        if !matches!(one.phase, Phase::Cancelling | Phase::Failing) {
+            return Ok(one.phase.is_over());
+        }
+        self.say(&Mover::default(), &one);
+        self.undo(&one).await.map(|()| true)
+    }
+
+    /// The move of a tenant, on which this process works from now on, and whether another one did
+    /// before; none if there is none.
+    async fn in_hand(&self, id: TenantId) -> Result<Option<(Move, bool)>> {
+        self.check_known(id)?;
+        let Some(one) = self.move_of(id).await? else { return Ok(None) };
+        if one.by == self.mover() || one.phase.is_over() {
+            return Ok(Some((one, false)));
+        }
+        Ok(self.take(id).await?.map(|taken| (taken, true)))
     }
 
     /// Says that from now on this process works on a move.
@@ -364,11 +384,13 @@ impl<B: Carry> Tenancy<B> {
             (Phase::Begun, Stage::Switch) => MovePhase::Switching,
             _ => MovePhase::Undoing,
         };
-        let records = mover.cursor.records;
+        // Whoever has not begun yet goes on from what is stored, if it can.
+        let is_known = mover.stage != Stage::Hold;
+        let records = if is_known { mover.cursor.records } else { one.cursor.records };
         let mut all = self.moves.progress.lock();
         let progress = all.entry(one.tenant()).or_insert_with(|| Progress::new(phase, records));
         progress.phase = phase;
-        progress.records = progress.records.max(records);
+        progress.copied(records);
         progress.compare(mover.check.as_ref().map(Check::records));
         progress.pause = progress.pause.max(mover.pause);
         progress.trouble = None;

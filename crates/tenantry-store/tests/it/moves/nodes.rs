@@ -1,10 +1,13 @@
 //! Tenants that are moved by one node and changed at another one.
 
-use super::{Ground, all, fill, new_key, target};
-use crate::stand::tenant;
-use std::time::{Duration, Instant};
-use tenantry_store::{MovePhase, TenantChange};
-use tenantry_types::TenantState;
+use super::{Ground, all, fill, new_key, over, target};
+use crate::stand::{Stand, tenant};
+use std::{
+    num::NonZeroU64,
+    time::{Duration, Instant},
+};
+use tenantry_store::{MovePhase, Store, TenantChange, postgres::DatabaseUrl};
+use tenantry_types::{Isolation, TenantState};
 
 /// What the root knows of a tenant is what was acknowledged last, wherever, whenever it was moved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,4 +63,33 @@ async fn what_is_changed_at_another_node_meanwhile_stays_so() {
     stand.close();
     other.close();
     ground.check(id, ground.circle()[2]).await;
+}
+
+/// The node that moves is told by the root, and does so beside the move that it works on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_that_waits_is_cancelled_at_another_node() {
+    let ground = Ground::postgres().await;
+    let Ground::Postgres(site) = &ground else { panic!("it is on PostgreSQL") };
+    let urls = site.urls();
+    let mut config = site.config();
+    let admin = DatabaseUrl::parse(urls.split_once(' ').expect("two").1).expect("a URL");
+    config.admin_url = Some(admin);
+    config.move_rate = NonZeroU64::new(2_000);
+    let stand = Stand::over(Store::open_postgres(config).await.expect("a store")).await;
+    let node = Stand::over(site.open().await).await;
+    let scope = stand.create("a").await.expect("tenant");
+    fill(&stand, &scope, 1_500).await;
+    stand.create("b").await.expect("tenant");
+    for name in ["a", "b"] {
+        let to = Isolation::Schema.into();
+        stand.store.start_move(&stand.operator, &tenant(name), to).await.expect("a move");
+    }
+    node.store.cancel_move(&node.operator, &tenant("b")).await.expect("cancelled");
+    assert_eq!(over(&node, "b").await.phase, MovePhase::Cancelled);
+    let first = stand.store.move_status(&stand.operator, &tenant("a")).await.expect("status");
+    assert!(!first.expect("a move").phase.is_over());
+    node.store.cancel_move(&node.operator, &tenant("a")).await.expect("cancelled");
+    assert_eq!(over(&node, "a").await.phase, MovePhase::Cancelled);
+    stand.close();
+    node.close();
 }
