@@ -15,6 +15,7 @@
 
 mod gate;
 mod meter;
+mod others;
 mod ring;
 mod steps;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 
 use gate::{Full, Gate, Who};
 use meter::{Meter, Moment, ThreadMeter, Used};
+pub(crate) use others::Others;
 use parking_lot::Mutex;
 use std::{
     fmt,

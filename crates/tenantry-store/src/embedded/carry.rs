@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Health,
-    pool::{Class, Turn},
+    pool::{Class, Pool, Turn},
     tenancy::{
         Backend as _, Pair, View,
         moving::{Carry, MoverId},
@@ -163,6 +163,10 @@ impl Carry for Files {
     async fn turn(&self, tenant: &OpenTenant) -> Result<Option<Turn>> {
         let weight = tenant.weight();
         self.pool.turn(tenant.id(), weight, Class::Background).await.map(Some)
+    }
+
+    fn gate(&self) -> Option<&Pool> {
+        Some(&self.pool)
     }
 
     async fn page(

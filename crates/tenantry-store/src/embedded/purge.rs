@@ -10,6 +10,7 @@ use super::{
     opened::Db,
     slot::Slot,
 };
+use crate::pool::Others;
 use crate::tenancy::{
     Backend as _,
     moving::{Carry as _, move_in},
@@ -25,16 +26,17 @@ use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 use tokio::sync::Notify;
 
-/// Keys removed in one commit.
-const CHUNK: usize = 500;
+/// Keys removed in one commit. More of them make others wait for the thread that commits.
+const CHUNK: usize = 250;
 /// Pieces of a tenant's events that are removed before it is another note's turn.
 const EVENT_PIECES: usize = 4;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the purger waits for a step of whoever moves tenants.
 const MOVER_PATIENCE: Duration = Duration::from_secs(2);
-/// After each chunk others have the disk for so many times as long as it took, and no longer than
-/// this.
-const BREATHS: u32 = 3;
+/// After each chunk others have the disk for so many times as long as it took, less if no request is
+/// there, and no longer than this.
+const BREATHS: u32 = 8;
+const BREATHS_ALONE: u32 = 1;
 const BREATH_MAX: Duration = Duration::from_millis(100);
 /// The same while a chunk is looked for, each time after so long.
 const BURST: Duration = Duration::from_micros(200);
@@ -273,12 +275,13 @@ impl Files {
 
     /// Removes so many chunks of keys with this start; true if these were all.
     async fn remove_some(&self, rows: Rows, start: Vec<u8>, chunks: usize) -> Result<bool> {
-        let mut from = start.clone();
+        let (mut from, mut others) = (start.clone(), Others::default());
         for _ in 0..chunks {
+            let breaths = if others.are_there(&self.pool) { BREATHS } else { BREATHS_ALONE };
             let db = self.data_at(rows.placement).await?;
             let (start, next) = (start.clone(), from.clone());
             let begun = Instant::now();
-            let look = move || chunk(&db, rows.space, &start, &next);
+            let look = move || chunk(&db, rows.space, &start, &next, breaths);
             let (keys, rested) = compute(usize::MAX, look).await?;
             let Some(last) = keys.last() else { return Ok(true) };
             from.clone_from(last);
@@ -289,7 +292,7 @@ impl Files {
                 return Ok(true);
             }
             let worked = begun.elapsed().saturating_sub(rested);
-            tokio::time::sleep((BREATHS * worked).min(BREATH_MAX).saturating_sub(rested)).await;
+            tokio::time::sleep((breaths * worked).min(BREATH_MAX).saturating_sub(rested)).await;
         }
         Ok(false)
     }
@@ -308,13 +311,19 @@ impl Files {
 }
 
 /// The next keys with this start, and how long others had the machine while they were looked for.
-fn chunk(db: &Db, space: Space, start: &[u8], from: &[u8]) -> Result<(Vec<Vec<u8>>, Duration)> {
+fn chunk(
+    db: &Db,
+    space: Space,
+    start: &[u8],
+    from: &[u8],
+    breaths: u32,
+) -> Result<(Vec<Vec<u8>>, Duration)> {
     let (mut keys, mut rested, mut since) = (Vec::new(), Duration::ZERO, Instant::now());
     for item in db.scan(space, start, Some(from)).take(CHUNK) {
         keys.push(item?.0.to_vec());
         let used = since.elapsed();
         if used >= BURST {
-            let rest = (BREATHS * used).min(BREATH_MAX.saturating_sub(rested));
+            let rest = (breaths * used).min(BREATH_MAX.saturating_sub(rested));
             sleep(rest);
             (rested, since) = (rested + rest, Instant::now());
         }
@@ -360,7 +369,7 @@ mod tests {
             starts.map(|start| db.scan(Space::Catalog, &start, None).count())
         };
         put((0..5_000).map(event).chain([row.clone(), note.clone()]).collect()).await;
-        for expect in [[3_000, 0, 1], [1_000, 1, 1], [0, 1, 0]] {
+        for expect in [[4_000, 0, 1], [3_000, 1, 1], [2_000, 1, 1], [1_000, 1, 1], [0, 1, 0]] {
             inner.purge(CATALOG, INSTALLATION, note.clone()).await.unwrap();
             assert_eq!(counts(), expect);
             // Whoever went through it again would find this.

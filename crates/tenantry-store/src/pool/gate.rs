@@ -52,6 +52,7 @@ pub(super) struct Gate<W> {
     number: u64,
     cpu_ns: u64,
     turns: u64,
+    requests_let_in: u64,
     waits: u64,
     refused: u64,
     sums: LruCache<TenantId, u64>,
@@ -75,6 +76,7 @@ impl<W> Gate<W> {
             number: 0,
             cpu_ns: 0,
             turns: 0,
+            requests_let_in: 0,
             waits: 0,
             refused: 0,
             sums: LruCache::unbounded(),
@@ -199,6 +201,11 @@ impl<W> Gate<W> {
         self.sums.peek(&tenant).copied()
     }
 
+    /// How often a request was given a place.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests_let_in
+    }
+
     pub(super) fn totals(&self) -> PoolTotals {
         PoolTotals {
             cpu_ns: self.cpu_ns,
@@ -219,8 +226,9 @@ impl<W> Gate<W> {
     fn occupy(&mut self, class: Class) {
         self.turns += 1;
         self.busy += 1;
-        if class == Class::Background {
-            self.background_busy += 1;
+        match class {
+            Class::Request => self.requests_let_in += 1,
+            Class::Background => self.background_busy += 1,
         }
     }
 

@@ -14,7 +14,7 @@ use super::{
     view::PgView,
 };
 use crate::{
-    pool::Turn,
+    pool::{Pool, Turn},
     tenancy::{
         Backend as _, Pair, Space, View as _, WriteSet, keys,
         moving::{Carry, MoverId, moved},
@@ -90,6 +90,10 @@ impl Carry for Cluster {
     /// Another machine reads, and this one mostly waits for it.
     async fn turn(&self, _tenant: &OpenTenant) -> Result<Option<Turn>> {
         Ok(None)
+    }
+
+    fn gate(&self) -> Option<&Pool> {
+        None
     }
 
     async fn whole(&self, tenant: &Arc<OpenTenant>) -> Result<Carried> {

@@ -3,7 +3,7 @@
 use super::{Rows, Site, SiteView, Sites, boxed, is_other};
 use crate::{
     embedded::FilesRows,
-    pool::Turn,
+    pool::{Pool, Turn},
     postgres::carried::Carried,
     tenancy::{
         Pair, WriteSet,
@@ -55,6 +55,10 @@ impl Carry for Sites {
 
     async fn turn(&self, tenant: &OpenTenant) -> Result<Option<Turn>> {
         asked!(self.at(tenant.placement()), site => site.turn(tenant))
+    }
+
+    fn gate(&self) -> Option<&Pool> {
+        each!(self.root_site(), site => site.gate())
     }
 
     async fn whole(&self, tenant: &Arc<OpenTenant>) -> Result<SiteRows> {

@@ -1,7 +1,7 @@
 //! What moves need of a backend, and what becomes of each family of keys.
 
 use crate::{
-    pool::Turn,
+    pool::{Pool, Turn},
     tenancy::{Backend, Pair, View, WriteSet, keys::Family, place::Placement, tenants::OpenTenant},
 };
 use std::{sync::Arc, time::Duration};
@@ -45,6 +45,10 @@ pub(crate) trait Carry: Backend {
     /// The right to compute in the background for a tenant, if this process reads the disk. Nothing is
     /// committed while it is held.
     fn turn(&self, tenant: &OpenTenant) -> impl Future<Output = Result<Option<Turn>>> + Send;
+
+    /// Where requests compute beside whoever moves a tenant among files; none where moving waits for a
+    /// database.
+    fn gate(&self) -> Option<&Pool>;
 
     /// All that is at the place where a tenant lives, for whoever reads much of it. Fails as moved
     /// if it does not live there when the reading begins; what is written later is not seen.

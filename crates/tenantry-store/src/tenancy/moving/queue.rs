@@ -143,6 +143,7 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
         };
         let id = turn.1;
         let mover = movers.remove(&id).unwrap_or_default();
+        tenancy.moves.pace.look(tenancy.gate());
         let begun = Instant::now();
         let (mut mover, outcome) = step(&tenancy, id, mover).await;
         match outcome {
@@ -162,7 +163,8 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
                 }
             }
         }
-        let rest = tenancy.moves.pace.rest(begun.elapsed(), mover.is_patient());
+        let (is_patient, is_on_files) = (mover.is_patient(), mover.is_on_files);
+        let rest = tenancy.moves.pace.rest(begun.elapsed(), is_patient, is_on_files);
         movers.insert(id, mover);
         let weak = Arc::downgrade(&tenancy);
         drop(tenancy);

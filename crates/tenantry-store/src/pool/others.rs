@@ -1,0 +1,44 @@
+//! Whether anybody else is there, for work that others should not feel.
+
+use super::Pool;
+use std::time::{Duration, Instant};
+
+/// How long after a request others are thought to be there.
+const RECENT: Duration = Duration::from_millis(500);
+
+/// What one piece of work for which nobody waits knows of the requests beside it.
+#[derive(Debug, Default)]
+pub(crate) struct Others {
+    requests: u64,
+    seen: Option<Instant>,
+}
+
+impl Others {
+    /// True if a request was given a place in the last half second, as far as it was asked.
+    pub(crate) fn are_there(&mut self, pool: &Pool) -> bool {
+        self.are_there_at(pool.0.gate.lock().requests(), Instant::now())
+    }
+
+    fn are_there_at(&mut self, requests: u64, now: Instant) -> bool {
+        if requests != self.requests {
+            (self.requests, self.seen) = (requests, Some(now));
+        }
+        self.seen.is_some_and(|seen| now.saturating_duration_since(seen) < RECENT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_there_until_half_a_second_after_the_last_request() {
+        let (mut others, now) = (Others::default(), Instant::now());
+        assert!(!others.are_there_at(0, now));
+        assert!(others.are_there_at(1, now));
+        assert!(others.are_there_at(1, now + RECENT / 2));
+        assert!(!others.are_there_at(1, now + RECENT));
+        assert!(others.are_there_at(7, now + RECENT));
+        assert!(!others.are_there_at(7, now + 3 * RECENT));
+    }
+}
