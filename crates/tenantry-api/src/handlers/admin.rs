@@ -17,7 +17,7 @@ use axum::{
     http::{HeaderValue, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use tenantry_engine::{Engine, Error, KeyId, Limits, Resource, TenantId, TenantInfo, TenantName};
+use tenantry_engine::{Engine, Error, KeyId, Resource, TenantId, TenantInfo, TenantName};
 
 /// Make a tenant
 ///
@@ -81,9 +81,7 @@ pub(crate) async fn change_tenant(
     Body(body): Body<TenantPatchIn>,
 ) -> Result<Json<TenantOut>> {
     let name = TenantName::parse(tenant)?;
-    let old =
-        if body.has_limits() { operator.tenant(&name).await?.limits } else { Limits::default() };
-    let info = operator.change_tenant(&name, &body.change(old, engine.now())?).await?;
+    let info = operator.change_tenant(&name, &body.change(engine.now())?).await?;
     Ok(Json(info.into()))
 }
 

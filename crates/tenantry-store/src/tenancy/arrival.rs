@@ -171,7 +171,7 @@ impl<B: Carry> Tenancy<B> {
         (limits, terms): (Limits, TenantChange),
         (action, told, target): (&'static str, String, String),
     ) -> Result<TenantInfo> {
-        self.check_limits(Some(limits))?;
+        self.check_limits(limits)?;
         let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
             let tenant = inner.open_tenant(arriving.id).await?.ok_or_else(given_up)?;

@@ -217,14 +217,12 @@ impl<B: Backend> Tenancy<B> {
     }
 
     /// The same if members or vectors are limited: older programs cannot read such a row.
-    pub(super) fn check_limits(&self, limits: Option<Limits>) -> Result<()> {
+    pub(super) fn check_limits(&self, own: Limits) -> Result<()> {
         let Limits { users, vector_dimensions, .. } = Limits::default();
-        match limits {
-            Some(own) if (own.users, own.vector_dimensions) != (users, vector_dimensions) => {
-                self.check_gate()
-            }
-            _ => Ok(()),
+        if (own.users, own.vector_dimensions) == (users, vector_dimensions) {
+            return Ok(());
         }
+        self.check_gate()
     }
 
     /// True if a tenant's row says since when it has its name: older programs, which could not read

@@ -107,7 +107,7 @@ pub(crate) async fn fill(world: &World, name: &str) {
     let key = world.tenant(name).await;
     let change = TenantChange {
         weight: Some(77),
-        limits: Some(Limits { databases: 5, ..Limits::default() }),
+        limits: LimitsChange { databases: Some(5), ..LimitsChange::default() },
         settings: [("a/b".to_owned(), Some("ü".to_owned()))].into(),
         ..TenantChange::default()
     };
@@ -396,7 +396,7 @@ async fn a_tenant_with_more_than_its_limits_comes_back() {
         users: 1,
         vector_dimensions: 1,
     };
-    let change = TenantChange { limits: Some(limits), ..TenantChange::default() };
+    let change = TenantChange { limits: limits.into(), ..TenantChange::default() };
     world.operator().change_tenant(&tenant("a"), &change).await.unwrap();
     let archive = world.archive("a").await;
     let info = world.import(&archive, "b").await.unwrap();
