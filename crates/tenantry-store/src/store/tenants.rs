@@ -126,7 +126,8 @@ impl Store {
     pub async fn begin_arrival(&self, scope: &OperatorScope, spec: &TenantSpec) -> Result<Arrival> {
         let tenancy = Arc::clone(&self.0.tenancy);
         let (info, arriving) = tenancy.begin_arrival(scope, spec).await?;
-        Ok(Arrival { tenancy, arriving, info, terms: TenantChange::default() })
+        let terms = TenantChange::default();
+        Ok(Arrival { tenancy, arriving, info, terms, is_bounded: false })
     }
 
     /// Begins to move a tenant to another place, while it works: it is copied in the background, and

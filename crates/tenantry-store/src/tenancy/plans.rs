@@ -142,6 +142,23 @@ pub(super) async fn change_terms(
     Ok(told)
 }
 
+/// Leaves of a tenant's own limits and weight what is less than its plan says, or than everybody has who
+/// has none. The view is as for [`change_terms`].
+pub(super) async fn bound(
+    (view, installation): (&impl View, &OpenTenant),
+    info: &mut TenantInfo,
+) -> Result<()> {
+    let most = match &info.plan {
+        Some(plan) => {
+            let found = plan_in(view, installation, plan).await?;
+            found.ok_or_else(|| missing(plan))?.allowance
+        }
+        None => Allowance::default(),
+    };
+    (info.limits, info.weight) = most.bounding(info.limits, info.weight);
+    Ok(())
+}
+
 impl<B: Backend> Tenancy<B> {
     /// What a tenant has now. `held` is as for [`Backend::root`]. One without a plan is asked nothing.
     pub(crate) async fn allowance(
