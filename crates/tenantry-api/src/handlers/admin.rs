@@ -55,7 +55,7 @@ pub(crate) async fn list_tenants(
 ) -> Result<Json<TenantsOut>> {
     let limit = search.limit()?;
     let found = operator.tenants(search.after()?.as_ref(), limit + 1).await?;
-    Ok(Json(TenantsOut::new(found, limit)))
+    Ok(Json(TenantsOut::new(found, limit, &operator.out_of_reach())))
 }
 
 /// Show a tenant, and what it has now of its plan

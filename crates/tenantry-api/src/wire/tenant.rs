@@ -13,8 +13,9 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tenantry_engine::{
-    Allowance, Isolation, Leftover, Limits, LimitsChange, Obstacle, OwnDatabase, PlanName, Result,
-    Stock, TenantChange, TenantInfo, TenantName, TenantSpec, TenantState, Timestamp,
+    Allowance, Isolation, Leftover, Limits, LimitsChange, Location, Obstacle, OwnDatabase,
+    PlanName, Result, Stock, TenantChange, TenantInfo, TenantName, TenantSpec, TenantState,
+    Timestamp,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -316,15 +317,22 @@ pub(crate) struct TenantsOut {
     tenants: Vec<TenantOut>,
     /// What to give as `after` for the next page; null on the last.
     next: Option<String>,
+    /// Locations that this server cannot reach, as far as it has tried, and those that it was not given
+    /// though tenants live there.
+    locations_out_of_reach: Vec<String>,
 }
 
 impl TenantsOut {
     /// A page of at most `limit` out of one more than `limit`, if there is one more.
-    pub(crate) fn new(mut found: Vec<TenantInfo>, limit: usize) -> Self {
+    pub(crate) fn new(mut found: Vec<TenantInfo>, limit: usize, out_of_reach: &[Location]) -> Self {
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().filter(|_| more).map(|last| last.name.to_string());
-        Self { tenants: found.into_iter().map(TenantOut::from).collect(), next }
+        Self {
+            tenants: found.into_iter().map(TenantOut::from).collect(),
+            next,
+            locations_out_of_reach: out_of_reach.iter().map(Location::to_string).collect(),
+        }
     }
 }
 

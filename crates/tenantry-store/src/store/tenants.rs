@@ -66,6 +66,12 @@ impl Store {
         self.0.sites()
     }
 
+    /// The installation's locations that this process cannot use, as far as it has tried, and those that
+    /// it was not given though tenants live there. Nothing is asked of any place.
+    pub fn out_of_reach(&self, _scope: &OperatorScope) -> Vec<Location> {
+        self.0.out_of_reach()
+    }
+
     /// Changes a tenant.
     pub async fn change_tenant(
         &self,
