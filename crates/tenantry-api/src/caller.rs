@@ -16,8 +16,8 @@ use axum::{
 use percent_encoding::percent_decode;
 use std::sync::{Arc, OnceLock};
 use tenantry_engine::{
-    Callers, ClientAddress, Engine, Error, ErrorKind, Level, Operator, Payer, Principal, RequestId,
-    Select, Session, TenantId, TenantName, archive::Importer,
+    Callers, ClientAddress, Engine, Error, ErrorKind, Level, Operator, Payer, Principal, Read,
+    RequestId, Select, Session, TenantId, TenantName, archive::Importer,
 };
 
 const TENANT: &str = "x-tenant-id";
@@ -200,6 +200,22 @@ impl<L: Level> FromRequestParts<Engine> for Open<L> {
         let session = engine.session::<L>(&caller.who, select).await.map_err(name_the_header)?;
         let _ = caller.opened.set(session.tenant().id);
         Ok(Self(session))
+    }
+}
+
+/// Extractor: a session for reading in the selected tenant; none for an operator whose request has no
+/// header that selects one. Whatever the host names, such a one enters no tenant, and none is made.
+pub(crate) struct OpenNamed(pub(crate) Option<Session<Read>>);
+
+impl FromRequestParts<Engine> for OpenNamed {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
+        if caller(parts)?.who.is_operator() && selected(&parts.headers)?.is_none() {
+            return Ok(Self(None));
+        }
+        let Open(session) = Open::<Read>::from_request_parts(parts, engine).await?;
+        Ok(Self(Some(session)))
     }
 }
 

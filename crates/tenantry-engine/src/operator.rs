@@ -45,6 +45,12 @@ impl Operator {
         self.inner.tenants(&self.scope, after, limit).await
     }
 
+    /// Locations that this server cannot use, as far as it has tried, and those that it was not given
+    /// though tenants live there.
+    pub fn out_of_reach(&self) -> Vec<Location> {
+        self.inner.store.out_of_reach(&self.scope)
+    }
+
     /// The tenant with this name.
     pub async fn tenant(&self, name: &TenantName) -> Result<Arc<TenantInfo>> {
         let found = self.inner.find_tenant(name).await?;

@@ -11,7 +11,7 @@
 mod first;
 
 use crate::{Engine, engine::Inner, metering};
-use first::{FirstLook, Place, Places, unknown};
+use first::{FirstLook, LASTS_MAX, Place, Places, unknown};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -41,6 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const FLUSH_TRIES: usize = 5;
 /// What a look has found is taken over sooner than that.
 const LOOK_LASTS_MILLIS: u64 = 5 * 60_000;
+const _: () = assert!(LASTS_MAX.as_secs() * 1_000 < LOOK_LASTS_MILLIS);
 
 /// A budget that is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,7 +285,12 @@ async fn look_first(inner: Weak<Inner>, tenant: TenantId, place: Place) -> Resul
     let used = place.beside(inner.store.spent(&scope, tenant, now, &quotas)).await?;
     inner.spending.put((tenant, plan), now, used, admitted);
     // Nobody who asks waits for it.
-    tokio::spawn(async move { tell(&inner, &scope, tenant, (now, &used), &quotas).await });
+    tokio::spawn(async move {
+        let telling = tell(&inner, &scope, tenant, (now, &used), &quotas);
+        if tokio::time::timeout(LASTS_MAX, telling).await.is_err() {
+            tracing::warn!(%tenant, "webhooks were not told of a tenant's budgets; tried again");
+        }
+    });
     Ok(())
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn tenant_change(change: &TenantChange, now: Timestamp) -> Result<()>
         let mut all = Term::ALL.into_iter().filter_map(made);
         all.try_for_each(|(term, exception)| exception.value.check(term))?;
     }
-    change.limits.as_ref().map_or(Ok(()), limits)?;
+    limits(&change.limits.over(Limits::default()))?;
     change.except.ends().try_for_each(|end| expiry(Some(end), now))?;
     settings(change.settings.iter().map(|(k, v)| (k, v.as_ref().map_or(0, String::len))))
 }

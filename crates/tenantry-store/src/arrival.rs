@@ -16,8 +16,10 @@ pub struct Arrival {
     pub(crate) tenancy: Arc<Tenancy<Sites>>,
     pub(crate) arriving: Arc<Arriving<Sites>>,
     pub(crate) info: TenantInfo,
-    /// The plan and the exceptions that it gets when it is whole.
+    /// The plan, the exceptions and the weight that it gets when it is whole.
     pub(crate) terms: TenantChange,
+    /// Whether what is said of it alone may only be less than its plan says.
+    pub(crate) is_bounded: bool,
 }
 
 /// What logs say of a tenant that is whole.
@@ -50,6 +52,19 @@ impl Arrival {
         Self { terms: TenantChange { plan: plan.map(Some), ..self.terms }, ..self }
     }
 
+    /// It gets this weight when it is whole, if any.
+    #[must_use]
+    pub fn weighing(self, weight: Option<u16>) -> Self {
+        Self { terms: TenantChange { weight, ..self.terms }, ..self }
+    }
+
+    /// Of its limits and its weight those count that are less than its plan says when it is whole, or
+    /// than everybody has who has none.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        Self { is_bounded: true, ..self }
+    }
+
     /// Makes the tenant whole: from now on it is one like any other, with these limits.
     pub async fn end(
         self,
@@ -59,7 +74,8 @@ impl Arrival {
     ) -> Result<TenantInfo> {
         let Arrived { action, told, target } = arrived;
         let said = (action, told, target);
-        self.tenancy.end_arrival(scope, self.arriving, (limits, self.terms), said).await
+        let has = (limits, self.terms, self.is_bounded);
+        self.tenancy.end_arrival(scope, self.arriving, has, said).await
     }
 
     /// Deletes the tenant, now.

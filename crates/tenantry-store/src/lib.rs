@@ -8,6 +8,7 @@ mod arrival;
 mod audit;
 mod embedded;
 mod facts;
+mod failing;
 mod member;
 mod pace;
 mod pool;
@@ -30,6 +31,7 @@ pub use embedded::{EmbeddedConfig, SavedConfig};
 pub use facts::{
     BackendKind, GraphBounds, MovePhase, MoveStatus, MoveTarget, Site, Spent, Stock, TenantSizes,
 };
+pub use failing::Failing;
 pub use member::{Granted, GroupChange, MemberChange, NewMember, ObjectNames};
 pub use pool::{Class, Pool, PoolConfig, PoolTotals, Turn};
 pub use postgres::DatabaseUrl;

@@ -5,8 +5,8 @@ use tenantry_auth::{Restriction, Role, TenantId};
 use tenantry_types::{
     Allowance, Amounts, Clock, CollectionId, CollectionName, CollectionNumber, DatabaseId,
     DatabaseName, DatabaseNumber, Error, ErrorKind, Every, ExceptionChange, Exceptions, Hour,
-    Isolation, Limits, Location, Metadata, Metric, OwnDatabase, PlanName, Result, TenantName,
-    TenantState, Term, Timestamp, VectorName, VectorSpec, VectorStorage,
+    Isolation, Limits, LimitsChange, Location, Metadata, Metric, OwnDatabase, PlanName, Result,
+    TenantName, TenantState, Term, Timestamp, VectorName, VectorSpec, VectorStorage,
 };
 
 /// A tenant as the catalog knows it. Holds no data of the tenant.
@@ -94,8 +94,8 @@ pub struct TenantChange {
     pub state: Option<TenantState>,
     /// A new weight.
     pub weight: Option<u16>,
-    /// New limits.
-    pub limits: Option<Limits>,
+    /// New limits of its own, one by one, of those that it has when this is committed.
+    pub limits: LimitsChange,
     /// Another plan, or none.
     pub plan: Option<Option<PlanName>>,
     /// All that it has instead of what its plan says; what is not in it ends.

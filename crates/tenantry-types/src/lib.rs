@@ -32,7 +32,7 @@ pub use clock::{Clock, Timestamp};
 pub use error::{Error, ErrorKind, Resource, Result};
 pub use filter::{FieldTest, Filter, TextTest};
 pub use json_numbers::JsonNumbers;
-pub use limits::Limits;
+pub use limits::{Limits, LimitsChange};
 pub use location::{Location, LocationName, OwnDatabase, SecretText};
 pub use name::{
     CollectionId, CollectionName, CollectionNumber, DEFAULT_DATABASE, DatabaseId, DatabaseName,

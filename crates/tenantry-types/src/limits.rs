@@ -78,5 +78,53 @@ impl Default for Limits {
     }
 }
 
+/// Limits to set, one by one; `None` leaves one as it is when that is committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LimitsChange {
+    /// Another [`Limits::databases`].
+    pub databases: Option<u32>,
+    /// Another [`Limits::collections`].
+    pub collections: Option<u32>,
+    /// Another [`Limits::records_per_collection`].
+    pub records_per_collection: Option<u64>,
+    /// Another [`Limits::keys`].
+    pub keys: Option<u32>,
+    /// Another [`Limits::users`].
+    pub users: Option<u32>,
+    /// Another [`Limits::vector_dimensions`].
+    pub vector_dimensions: Option<u32>,
+}
+
+impl LimitsChange {
+    /// The limits that follow from those of before.
+    #[must_use]
+    pub fn over(&self, before: Limits) -> Limits {
+        Limits {
+            databases: self.databases.unwrap_or(before.databases),
+            collections: self.collections.unwrap_or(before.collections),
+            records_per_collection: self
+                .records_per_collection
+                .unwrap_or(before.records_per_collection),
+            keys: self.keys.unwrap_or(before.keys),
+            users: self.users.unwrap_or(before.users),
+            vector_dimensions: self.vector_dimensions.unwrap_or(before.vector_dimensions),
+        }
+    }
+}
+
+/// All of them.
+impl From<Limits> for LimitsChange {
+    fn from(all: Limits) -> Self {
+        Self {
+            databases: Some(all.databases),
+            collections: Some(all.collections),
+            records_per_collection: Some(all.records_per_collection),
+            keys: Some(all.keys),
+            users: Some(all.users),
+            vector_dimensions: Some(all.vector_dimensions),
+        }
+    }
+}
+
 const _: () = assert!(Limits::METADATA_BYTES_MAX < Limits::BODY_BYTES_MAX);
 const _: () = assert!(Limits::DOCUMENT_BYTES_MAX < Limits::BODY_BYTES_MAX);

@@ -47,6 +47,34 @@ impl SharedFailure {
 impl Allowance {
     /// The largest weight; the smallest is 1.
     pub const WEIGHT_MAX: u16 = 1_000;
+
+    /// What is left of limits and a weight that are said of one tenant, if they may only be less than
+    /// these: what is not less is the default, so that the plan says it.
+    #[must_use]
+    pub fn bounding(&self, own: Limits, weight: u16) -> (Limits, u16) {
+        fn less<T: Ord>(own: T, most: T, usual: T) -> T {
+            if own < most { own } else { usual }
+        }
+        let (most, Self { limits: usual, weight: usual_weight, .. }) =
+            (self.limits, Self::default());
+        let limits = Limits {
+            databases: less(own.databases, most.databases, usual.databases),
+            collections: less(own.collections, most.collections, usual.collections),
+            records_per_collection: less(
+                own.records_per_collection,
+                most.records_per_collection,
+                usual.records_per_collection,
+            ),
+            keys: less(own.keys, most.keys, usual.keys),
+            users: less(own.users, most.users, usual.users),
+            vector_dimensions: less(
+                own.vector_dimensions,
+                most.vector_dimensions,
+                usual.vector_dimensions,
+            ),
+        };
+        (limits, less(weight, self.weight, usual_weight))
+    }
 }
 
 impl Default for Allowance {

@@ -17,7 +17,7 @@ use axum::{
     http::{HeaderValue, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use tenantry_engine::{Engine, Error, KeyId, Limits, Resource, TenantId, TenantInfo, TenantName};
+use tenantry_engine::{Engine, Error, KeyId, Resource, TenantId, TenantInfo, TenantName};
 
 /// Make a tenant
 ///
@@ -55,7 +55,7 @@ pub(crate) async fn list_tenants(
 ) -> Result<Json<TenantsOut>> {
     let limit = search.limit()?;
     let found = operator.tenants(search.after()?.as_ref(), limit + 1).await?;
-    Ok(Json(TenantsOut::new(found, limit)))
+    Ok(Json(TenantsOut::new(found, limit, &operator.out_of_reach())))
 }
 
 /// Show a tenant, and what it has now of its plan
@@ -81,9 +81,7 @@ pub(crate) async fn change_tenant(
     Body(body): Body<TenantPatchIn>,
 ) -> Result<Json<TenantOut>> {
     let name = TenantName::parse(tenant)?;
-    let old =
-        if body.has_limits() { operator.tenant(&name).await?.limits } else { Limits::default() };
-    let info = operator.change_tenant(&name, &body.change(old, engine.now())?).await?;
+    let info = operator.change_tenant(&name, &body.change(engine.now())?).await?;
     Ok(Json(info.into()))
 }
 

@@ -3,19 +3,24 @@
 use crate::{
     answer::{Created, created},
     body::{Body, Names, Search},
-    caller::{Open, Who},
+    caller::{Open, OpenNamed, Who},
     error::Result,
     wire::{GroupNames, MeOut, MemberCreateIn, MemberOut, MemberPatchIn, MemberSearch, MembersOut},
 };
 use axum::{Json, http::StatusCode};
-use tenantry_engine::{Admin, Error, Member, Read, Resource, Session, UserName};
+use tenantry_engine::{Admin, Error, Member, Resource, Session, UserName};
 
 /// Show who the caller is in the tenant
+///
+/// An operator who sends no `X-Tenant-ID` enters no tenant, whatever the host names: `tenant` is null.
 #[utoipa::path(get, path = "/v1/me", tag = "tenant",
     responses((status = 200, description = "The caller", body = MeOut)))]
-pub(crate) async fn show_me(Open(session): Open<Read>, Who(who): Who) -> Result<Json<MeOut>> {
-    let groups = session.own_groups().await?;
-    Ok(Json(MeOut::new(&who, session.tenant().name.as_str(), &groups)))
+pub(crate) async fn show_me(OpenNamed(session): OpenNamed, Who(who): Who) -> Result<Json<MeOut>> {
+    let (tenant, groups) = match &session {
+        Some(session) => (Some(session.tenant().name.as_str()), session.own_groups().await?),
+        None => (None, Vec::new()),
+    };
+    Ok(Json(MeOut::new(&who, tenant, &groups)))
 }
 
 /// Add a member to the tenant

@@ -31,6 +31,9 @@ pub(crate) struct ImportSearch {
     /// BLAKE3 of the body, 64 hexadecimal digits: another one is refused.
     #[param(value_type = Option<Digits>)]
     blake3: Option<String>,
+    /// Take the archive's limits and weight also where they are not less than the new tenant's plan
+    /// says, or than the defaults if it has none.
+    keep_limits: Option<bool>,
 }
 
 fn new(name: TenantName, isolation: Option<&str>, place: Option<&str>) -> Result<NewTenant> {
@@ -38,12 +41,14 @@ fn new(name: TenantName, isolation: Option<&str>, place: Option<&str>) -> Result
         name,
         isolation: isolation.map(Isolation::parse).transpose()?,
         location: place.map(|text| location("location", text)).transpose()?,
+        keep_limits: false,
     })
 }
 
 impl ImportSearch {
     pub(crate) fn tenant(&self, name: TenantName) -> Result<NewTenant> {
-        new(name, self.isolation.as_deref(), self.location.as_deref())
+        let to = new(name, self.isolation.as_deref(), self.location.as_deref())?;
+        Ok(NewTenant { keep_limits: self.keep_limits.unwrap_or(false), ..to })
     }
 
     pub(crate) fn terms(&self) -> Result<Terms> {

@@ -244,8 +244,8 @@ pub(crate) struct MeOut {
     /// As audit logs have it.
     actor: String,
     kind: CallerKind,
-    /// The tenant's name.
-    tenant: String,
+    /// The tenant's name; null for an operator who has named none.
+    tenant: Option<String>,
     /// The highest level that it reaches.
     level: RoleName,
     /// What it is as a member; null if it did not come as one.
@@ -257,7 +257,7 @@ pub(crate) struct MeOut {
 }
 
 impl MeOut {
-    pub(crate) fn new(who: &Principal, tenant: &str, groups: &[GroupName]) -> Self {
+    pub(crate) fn new(who: &Principal, tenant: Option<&str>, groups: &[GroupName]) -> Self {
         let kind = match (who.is_operator(), who.is_user()) {
             (true, _) => CallerKind::Operator,
             (false, true) => CallerKind::User,
@@ -266,7 +266,7 @@ impl MeOut {
         Self {
             actor: who.to_string(),
             kind,
-            tenant: tenant.to_owned(),
+            tenant: tenant.map(str::to_owned),
             level: who.role().into(),
             role: who.member_role().map(MemberRoleName::from),
             groups: groups.iter().map(GroupName::to_string).collect(),

@@ -160,7 +160,7 @@ impl TenantPlanIn {
     pub(crate) fn plan(self, name: PlanName) -> Result<TenantPlan> {
         let Allowance { limits, weight, .. } = Allowance::default();
         let allowance = Allowance {
-            limits: self.limits.map_or(limits, |own| own.over(limits)),
+            limits: self.limits.map_or(limits, |own| own.change().over(limits)),
             rates: self.rates.rates()?,
             quotas: self.quotas.into(),
             weight: self.weight.unwrap_or(weight),

@@ -13,8 +13,9 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tenantry_engine::{
-    Allowance, Isolation, Leftover, Limits, Obstacle, OwnDatabase, PlanName, Result, Stock,
-    TenantChange, TenantInfo, TenantName, TenantSpec, TenantState, Timestamp,
+    Allowance, Isolation, Leftover, Limits, LimitsChange, Location, Obstacle, OwnDatabase,
+    PlanName, Result, Stock, TenantChange, TenantInfo, TenantName, TenantSpec, TenantState,
+    Timestamp,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -41,16 +42,14 @@ pub(crate) struct LimitsIn {
 }
 
 impl LimitsIn {
-    pub(super) fn over(self, old: Limits) -> Limits {
-        Limits {
-            databases: self.databases.unwrap_or(old.databases),
-            collections: self.collections.unwrap_or(old.collections),
-            records_per_collection: self
-                .records_per_collection
-                .unwrap_or(old.records_per_collection),
-            keys: self.keys.unwrap_or(old.keys),
-            users: self.users.unwrap_or(old.users),
-            vector_dimensions: self.vector_dimensions.unwrap_or(old.vector_dimensions),
+    pub(super) fn change(self) -> LimitsChange {
+        LimitsChange {
+            databases: self.databases,
+            collections: self.collections,
+            records_per_collection: self.records_per_collection,
+            keys: self.keys,
+            users: self.users,
+            vector_dimensions: self.vector_dimensions,
         }
     }
 }
@@ -97,7 +96,7 @@ impl TenantCreateIn {
         spec.location =
             self.location.as_deref().map(|text| location("location", text)).transpose()?;
         spec.own_database = self.own_database.map(OwnDatabase::from);
-        spec.limits = self.limits.map_or(spec.limits, |limits| limits.over(spec.limits));
+        spec.limits = self.limits.map_or(spec.limits, |limits| limits.change().over(spec.limits));
         spec.plan = self.plan.map(PlanName::parse).transpose()?;
         spec.settings = self.settings;
         spec.default_database = self.default_database.unwrap_or(spec.default_database);
@@ -135,13 +134,7 @@ pub(crate) struct TenantPatchIn {
 }
 
 impl TenantPatchIn {
-    /// True if the present limits are needed to work out the new ones.
-    pub(crate) fn has_limits(&self) -> bool {
-        self.limits.is_some()
-    }
-
-    /// The change; `old` are the present limits, if [`Self::has_limits`].
-    pub(crate) fn change(self, old: Limits, now: Timestamp) -> Result<TenantChange> {
+    pub(crate) fn change(self, now: Timestamp) -> Result<TenantChange> {
         let plan = match self.plan {
             Change::Keep => None,
             Change::Remove => Some(None),
@@ -151,7 +144,7 @@ impl TenantPatchIn {
             name: self.name.map(TenantName::parse).transpose()?,
             state: None,
             weight: self.weight,
-            limits: self.limits.map(|limits| limits.over(old)),
+            limits: self.limits.map(LimitsIn::change).unwrap_or_default(),
             plan,
             except: exception_change(self.exceptions, now)?,
             settings: self.settings,
@@ -324,15 +317,22 @@ pub(crate) struct TenantsOut {
     tenants: Vec<TenantOut>,
     /// What to give as `after` for the next page; null on the last.
     next: Option<String>,
+    /// Locations that this server cannot reach, as far as it has tried, and those that it was not given
+    /// though tenants live there.
+    locations_out_of_reach: Vec<String>,
 }
 
 impl TenantsOut {
     /// A page of at most `limit` out of one more than `limit`, if there is one more.
-    pub(crate) fn new(mut found: Vec<TenantInfo>, limit: usize) -> Self {
+    pub(crate) fn new(mut found: Vec<TenantInfo>, limit: usize, out_of_reach: &[Location]) -> Self {
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().filter(|_| more).map(|last| last.name.to_string());
-        Self { tenants: found.into_iter().map(TenantOut::from).collect(), next }
+        Self {
+            tenants: found.into_iter().map(TenantOut::from).collect(),
+            next,
+            locations_out_of_reach: out_of_reach.iter().map(Location::to_string).collect(),
+        }
     }
 }
 

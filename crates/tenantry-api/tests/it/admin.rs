@@ -44,6 +44,27 @@ async fn a_tenant_is_made_changed_and_erased() {
 }
 
 #[tokio::test]
+async fn what_two_change_of_a_tenant_at_once_is_all_kept() {
+    let server = Server::start().await;
+    let op = server.operator.clone();
+    server.call(&op, "POST /v1/admin/tenants", json!({"name": "acme"})).await.expect(201);
+    let line = "PATCH /v1/admin/tenants/acme";
+    let change = async |body: Value| server.call(&op, line, body).await.expect(200);
+    tokio::join!(
+        change(json!({"limits": {"databases": 3}})),
+        change(json!({"limits": {"keys": 4}})),
+        change(json!({"limits": {"collections": 5}, "settings": {"a": "1"}})),
+        change(json!({"settings": {"b": "2"}})),
+    );
+    let line = "GET /v1/admin/tenants/acme";
+    let shown = server.call(&op, line, Value::Null).await.expect(200);
+    let limits = &shown["limits"];
+    let found = [&limits["databases"], &limits["keys"], &limits["collections"]];
+    assert_eq!(found, [&json!(3), &json!(4), &json!(5)]);
+    assert_eq!(shown["settings"], json!({"a": "1", "b": "2"}));
+}
+
+#[tokio::test]
 async fn a_setting_that_means_something_is_not_mistyped() {
     let server = Server::start().await;
     let op = server.operator.clone();

@@ -4,6 +4,7 @@ use crate::server::{Answer, Server};
 use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
 use tenantry_api::Peer;
+use tenantry_engine::ProvisionRules;
 
 /// Asks for `path` at a host, naming a tenant besides or not.
 async fn at(server: &Server, key: &str, (host, path): (&str, &str), named: Option<&str>) -> Answer {
@@ -67,6 +68,32 @@ async fn an_operator_enters_the_tenant_that_the_host_names() {
     // What needs no tenant is asked at any host.
     let tenants = ("acme.example.com", "/v1/admin/tenants");
     at(&server, &operator, tenants, None).await.expect(200);
+}
+
+#[tokio::test]
+async fn what_only_operators_ask_makes_no_tenant_that_a_host_or_a_path_names() {
+    let server = Server::start().await;
+    server.engine.provision(ProvisionRules::default());
+    let ask = |path, named| at(&server, &server.operator, ("nobody.example.com", path), named);
+    let me = ask("/v1/me", None).await.expect(200);
+    assert_eq!((&me["kind"], &me["tenant"]), (&json!("operator"), &Value::Null));
+    for path in ["/v1/admin/usage", "/v1/admin/moves", "/metrics"] {
+        assert_eq!(ask(path, None).await.status.as_u16(), 200, "{path}");
+    }
+    for path in [
+        "/v1/admin/tenants/nobody",
+        "/v1/admin/tenants/nobody/advice",
+        "/v1/admin/tenants/nobody/statistics",
+        "/v1/admin/usage?tenant=nobody",
+        "/v1/admin/bill?tenant=nobody&month=2026-11",
+    ] {
+        ask(path, None).await.refused(404, "not_found");
+    }
+    let all = ask("/v1/admin/tenants", None).await.expect(200);
+    assert_eq!(all["tenants"], json!([]));
+    // Entering it does, which is asked for.
+    let me = ask("/v1/me", Some("nobody")).await.expect(200);
+    assert_eq!(me["tenant"], "nobody");
 }
 
 #[tokio::test]

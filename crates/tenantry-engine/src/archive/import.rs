@@ -37,6 +37,9 @@ pub struct NewTenant {
     pub isolation: Option<Isolation>,
     /// Where; likewise.
     pub location: Option<Location>,
+    /// Whether an archive's limits and weight count also where they are not less than the tenant's plan
+    /// says, or than everybody has who has none. A copy has its original's in any case.
+    pub keep_limits: bool,
 }
 
 /// Makes tenants from what was exported, and copies of tenants.
@@ -94,7 +97,6 @@ impl Importer {
     pub async fn import(&self, archive: Checked, to: &NewTenant) -> Result<TenantInfo> {
         let Checked { file, row, summary, stranger, permit } = archive;
         let mut spec = new(to);
-        spec.weight = row.weight.unwrap_or(spec.weight);
         spec.settings = row.settings.clone().unwrap_or_default();
         let limits = row.limits();
         let told = format!("archive {}", hex(&summary.hash));
@@ -107,7 +109,9 @@ impl Importer {
         notes.watch(validate::limits(&limits))?;
         notes.watch(self.check_plan(plan.as_ref(), &spec).await)?;
         let (arrival, mut filling) = notes.watch(self.begin(&spec).await)?;
-        let arrival = arrival.on_plan(plan);
+        let arrival = arrival.on_plan(plan).weighing(row.weight);
+        // What another operator gave it, or this one under another plan, is not what it is given here.
+        let arrival = if to.keep_limits { arrival } else { arrival.bounded() };
         let filled = boxed(async { fill(file, most, &mut filling, permit).await }).await;
         notes.watch(self.end(arrival, filled, limits, arrived).await)
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 use tenantry_auth::TenantId;
-use tenantry_store::{AuditEvent, AuditNote};
+use tenantry_store::{AuditEvent, AuditNote, Failing};
 use tenantry_types::{Error, Location, Result};
 
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
@@ -148,7 +148,7 @@ pub(crate) fn spawn_flusher(inner: &Arc<Inner>) {
             close_minute(&inner);
         }
     });
-    let weak: Weak<Inner> = Arc::downgrade(inner);
+    let (weak, failing) = (Arc::downgrade(inner), Arc::new(Failing::default()));
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(FLUSH_EVERY).await;
@@ -157,10 +157,14 @@ pub(crate) fn spawn_flusher(inner: &Arc<Inner>) {
                 // Of many tenants: rather another entry than one that is lost.
                 close_minute(&inner);
             }
+            let failing = Arc::clone(&failing);
             // Not waited for: one tenant whose writer is busy must not delay the next round.
             tokio::spawn(async move {
-                if let Err(error) = flush(&inner).await {
-                    tracing::error!(?error, "append refusals to audit logs; tried again");
+                // A database that is down takes none for as long as it is.
+                if let Err(error) = flush(&inner).await
+                    && let Some(tried) = failing.failed()
+                {
+                    tracing::error!(?error, tried, "append refusals to audit logs; tried again");
                 }
             });
         }

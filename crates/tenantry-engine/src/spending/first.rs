@@ -2,7 +2,8 @@
 //!
 //! It is a task of its own, which no request ends: what takes long is found for those who ask later.
 //! Requests wait for it for so long and no longer, since a place that does not answer would hold all of
-//! them. After a look that failed nobody looks for a while; only the look itself says that it did.
+//! them. After a look that failed nobody looks for a while; only the look itself says that it did. One
+//! that panics has failed, and one that does not end is ended: it keeps the engine, which may be closed.
 
 use parking_lot::Mutex;
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -21,6 +22,9 @@ const AT_ONCE: usize = 32;
 /// What a tenant itself is asked and takes longer goes on beside the others: one that does not answer
 /// must not keep those from being looked at that do.
 const PLACE_FOR: Duration = Duration::from_millis(100);
+
+/// A look is given up that takes longer, once it has its place.
+pub(super) const LASTS_MAX: Duration = Duration::from_secs(120);
 
 /// Nobody is admitted of whom it is not known what is used.
 pub(super) fn unknown() -> Error {
@@ -62,6 +66,20 @@ impl Place {
     }
 }
 
+/// A look that is under way: unless it ends well it has failed, in whatever way it ends.
+struct Looking<'a> {
+    first: &'a FirstLook,
+    is_well: bool,
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        if !self.is_well {
+            *self.first.failed.lock() = Some(Instant::now());
+        }
+    }
+}
+
 /// Of one tenant.
 #[derive(Debug, Default)]
 pub(super) struct FirstLook {
@@ -73,10 +91,6 @@ pub(super) struct FirstLook {
 impl FirstLook {
     fn rests(&self) -> bool {
         self.failed.lock().is_some_and(|at| at.elapsed() < REST)
-    }
-
-    fn fail(&self) {
-        *self.failed.lock() = Some(Instant::now());
     }
 
     /// False if nothing would be lost without it.
@@ -108,7 +122,11 @@ impl FirstLook {
                 return Err(unknown());
             }
             let place = places.clone().take();
-            let looking = Arc::clone(self).hold(turn, async move { look(place.await).await });
+            let look = async move {
+                let place = place.await;
+                timeout(LASTS_MAX, look(place)).await.unwrap_or_else(|_| Err(unknown()))
+            };
+            let looking = Arc::clone(self).hold(turn, look);
             match tokio::spawn(looking).await {
                 Ok(looked) => looked,
                 Err(why) => Err(Error::internal("a look was aborted").with_source(why)),
@@ -123,8 +141,11 @@ impl FirstLook {
         turn: OwnedMutexGuard<()>,
         look: impl Future<Output = Result<()>>,
     ) -> Result<()> {
-        let looked = look.await.inspect_err(|_| self.fail());
-        // The next one knows how it ended.
+        // Whatever happens, it is dropped before the turn: the next one knows how this one ended.
+        let mut looking = Looking { first: &self, is_well: false };
+        let looked = look.await;
+        looking.is_well = looked.is_ok();
+        drop(looking);
         drop(turn);
         looked
     }
@@ -145,6 +166,8 @@ mod tests {
         Fails,
         FailsLate,
         Late,
+        Never,
+        Panics,
         Well,
     }
 
@@ -162,8 +185,13 @@ mod tests {
             let this = Arc::clone(self);
             let look = async move {
                 this.looks.fetch_add(1, Ordering::Relaxed);
-                let lasts = if matches!(end, End::Late | End::FailsLate) { LATE } else { LOOK };
-                sleep(lasts).await;
+                sleep(match end {
+                    End::Late | End::FailsLate => LATE,
+                    End::Never => 2 * LASTS_MAX,
+                    End::Fails | End::Panics | End::Well => LOOK,
+                })
+                .await;
+                assert!(!matches!(end, End::Panics), "as it was asked to");
                 if matches!(end, End::Fails | End::FailsLate) {
                     return Err(Error::new(ErrorKind::Unavailable, "down"));
                 }
@@ -210,6 +238,29 @@ mod tests {
         sleep(REST).await;
         assert_eq!(tenant.storm(End::Well).await.0, 100);
         assert_eq!(tenant.looks(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_panics_has_failed() {
+        let tenant = Arc::new(Tenant::default());
+        let (one, two) = tokio::join!(tenant.ask(End::Panics), tenant.ask(End::Well));
+        assert_eq!(one.unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!(two.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!((tenant.storm(End::Well).await.0, tenant.looks()), (0, 1));
+        sleep(REST).await;
+        assert_eq!((tenant.storm(End::Well).await.0, tenant.looks()), (100, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_does_not_end_is_given_up_and_keeps_nothing() {
+        let tenant = Arc::new(Tenant::default());
+        assert_eq!(tenant.storm(End::Never).await.0, 0);
+        assert!(!tenant.first.rests());
+        sleep(LASTS_MAX.saturating_sub(WAIT_MAX) + LOOK).await;
+        assert!(tenant.first.rests());
+        assert_eq!((Arc::strong_count(&tenant), Arc::strong_count(&tenant.first)), (1, 1));
+        sleep(REST).await;
+        assert_eq!((tenant.storm(End::Well).await.0, tenant.looks()), (100, 2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -135,7 +135,12 @@ async fn a_copy_has_the_plan_and_the_exceptions_of_what_it_is_of() {
     let exceptions = Exceptions { keys: Some(Exception::lasting(5)), ..Exceptions::default() };
     let change = TenantChange { exceptions: Some(exceptions), ..TenantChange::default() };
     world.operator().change_tenant(&tenant("acme"), &change).await.unwrap();
-    let to = archive::NewTenant { name: tenant("copy"), isolation: None, location: None };
+    let to = archive::NewTenant {
+        name: tenant("copy"),
+        isolation: None,
+        location: None,
+        keep_limits: false,
+    };
     let importer = world.engine.importer(&world.operator).unwrap();
     let copy = importer.copy(&tenant("acme"), &to).await.unwrap();
     assert_eq!((copy.plan.unwrap().as_str(), copy.exceptions), ("p", exceptions));

@@ -135,7 +135,12 @@ async fn a_copy_has_no_members() {
     let world = world().await;
     world.tenant("acme").await;
     operators(&world).await.add_member(&member("login/alice", MemberRole::Owner)).await.unwrap();
-    let to = archive::NewTenant { name: tenant("copy"), isolation: None, location: None };
+    let to = archive::NewTenant {
+        name: tenant("copy"),
+        isolation: None,
+        location: None,
+        keep_limits: false,
+    };
     let importer = world.engine.importer(&world.operator).unwrap();
     importer.copy(&tenant("acme"), &to).await.unwrap();
     let copy = tenant("copy");

@@ -254,7 +254,8 @@ impl Cell {
             }
             "erase the tenant" => operator().await?.erase_tenant(&self.tenant).await?,
             "copy the tenant" => {
-                let to = NewTenant { name: new, isolation: None, location: None };
+                let to =
+                    NewTenant { name: new, isolation: None, location: None, keep_limits: false };
                 let importer = self.engine.importer(&self.who().await?)?;
                 importer.copy(&self.tenant, &to).await.map(drop)?;
             }

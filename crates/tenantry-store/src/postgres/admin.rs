@@ -108,7 +108,7 @@ fn refused(url: &DatabaseUrl, why: tokio_postgres::Error) -> Error {
     let (kind, message) = match why.as_db_error() {
         Some(answer) => {
             let (code, text) = (answer.code().code(), answer.message());
-            tracing::warn!(database = %url, code, text, "the database lets nobody in");
+            tracing::debug!(database = %url, code, text, "the database lets nobody in");
             match code {
                 "28P01" | "28000" => (
                     ErrorKind::Denied,

@@ -58,11 +58,14 @@ impl Provisioner {
 /// What a way to the server that is refused means for whoever asks for a tenant: hosts, roles and
 /// what to do about it are the operator's, and a database that is not there is no tenant that is
 /// not there.
-fn out_of_reach(why: Error) -> Error {
+fn out_of_reach(why: Error, located: &Located) -> Error {
     if !matches!(why.kind(), ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Unavailable) {
         return why;
     }
-    tracing::error!(%why, "a tenant's place cannot be reached or made");
+    if let Some(tried) = located.places.failed() {
+        let database = located.what();
+        tracing::error!(%why, database, tried, "a tenant's place cannot be reached or made");
+    }
     let message = "the tenant's place cannot be reached or made now; try again";
     Error::new(ErrorKind::Unavailable, message).with_source(why)
 }
@@ -111,7 +114,8 @@ impl Shared {
         self.is_named_here(placement).await?;
         let database = self.place_in(&located, placement).target.database;
         let look = async {
-            let client = located.enter(&database).await.map_err(out_of_reach)?;
+            let client =
+                located.enter(&database).await.map_err(|why| out_of_reach(why, &located))?;
             check_own(&client, &located.prefix()).await
         };
         within(LOOK, "look at a tenant's database", Box::pin(look)).await
@@ -189,7 +193,8 @@ impl Shared {
                 }
             }
         };
-        within(MAKE, "make a tenant's place", Box::pin(make)).await.map_err(out_of_reach)
+        let made = within(MAKE, "make a tenant's place", Box::pin(make)).await;
+        made.map_err(|why| out_of_reach(why, &located))
     }
 
     /// Removes what is there of the place of a tenant that is gone.

@@ -73,9 +73,18 @@ impl Link {
         facts: Option<Arc<Facts>>,
         counted: Counted,
     ) -> Outcome<Self> {
+        let asked = target.clone();
         match timeout(OPENING, open(target, facts, counted)).await {
-            Ok(opened) => opened,
-            Err(_) => Err(Failure::silent(Stage::Connect, OPENING)),
+            Ok(opened) => {
+                if opened.is_ok() {
+                    asked.server.reach().well();
+                }
+                opened
+            }
+            Err(_) => {
+                say(&asked, "it does not answer");
+                Err(Failure::silent(Stage::Connect, OPENING))
+            }
         }
     }
 
@@ -116,6 +125,29 @@ impl Link {
     }
 }
 
+/// A database that is down is tried by every request for it.
+fn say(target: &Target, why: &str) {
+    if let Some(tried) = target.server.reach().failed() {
+        tracing::warn!(database = %target, tried, why, "the database cannot be reached");
+    }
+}
+
+/// What it means that no connection came to be.
+fn unconnected(target: &Target, error: &tokio_postgres::Error) -> Failure {
+    use std::error::Error as _;
+    let failure = Failure::of(error, Stage::Connect);
+    if failure.cause() == Cause::Lost {
+        match error.as_db_error() {
+            Some(answer) => say(target, answer.message()),
+            None => {
+                let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                say(target, &cause);
+            }
+        }
+    }
+    failure
+}
+
 async fn open(target: Target, facts: Option<Arc<Facts>>, counted: Counted) -> Outcome<Link> {
     let cluster = target.server.cluster();
     let url = cluster.url().with_database(&target.database);
@@ -128,14 +160,14 @@ async fn open(target: Target, facts: Option<Arc<Facts>>, counted: Counted) -> Ou
                 left -= 1;
                 sleep(RETRY_AFTER).await;
             }
-            Err(error) => return Err(Failure::of(&error, Stage::Connect)),
+            Err(error) => return Err(unconnected(&target, &error)),
         }
     };
     let task = tokio::spawn(drive(connection, target.clone()));
     // From here on an early return ends the task, because it ends the client.
     let facts = match facts {
         Some(facts) => facts,
-        None => Arc::new(ask(&client).await?),
+        None => Arc::new(ask(&client, &target).await?),
     };
     let is_killed = AtomicBool::new(false);
     let prepared = Prepared::default();
@@ -168,13 +200,13 @@ const FACTS: &str = "SELECT v.schema, v.one, v.many \
        JOIN pg_catalog.pg_type AS t ON t.typnamespace = n.oid AND t.typname = 'vector' \
        WHERE e.extname = 'vector') AS v ON true";
 
-async fn ask(client: &Client) -> Outcome<Facts> {
+async fn ask(client: &Client, target: &Target) -> Outcome<Facts> {
     let Statement { text, values, .. } = Statement::new(FACTS);
     debug_assert!(values.is_empty());
     let rows = client
         .query_typed(text.as_str(), &[])
         .await
-        .map_err(|error| Failure::of(&error, Stage::Connect))?;
+        .map_err(|error| unconnected(target, &error))?;
     let odd = |()| Failure::internal("the database says nothing sensible about itself");
     let row = rows.first().ok_or(()).map_err(odd)?;
     facts(row).map_err(|_| ()).map_err(odd)

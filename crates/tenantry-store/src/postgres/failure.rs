@@ -78,7 +78,8 @@ impl Failure {
             _ if cause == Cause::Full => {
                 tracing::warn!(code, ?stage, text, "the database has no connection left");
             }
-            _ if cause == Cause::Lost => {
+            // Whoever connects says so, which may be many.
+            _ if cause == Cause::Lost && stage != Stage::Connect => {
                 tracing::warn!(code, ?stage, text, "the database ended a connection");
             }
             _ => tracing::debug!(code, ?stage, text, "the database refused a statement"),
@@ -94,13 +95,18 @@ impl Failure {
             return Self::internal(format!("a parameter cannot be sent: {text}"));
         }
         let cause = error.source().map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(?stage, text, cause, "the database cannot be reached");
+        match stage {
+            Stage::Connect => tracing::debug!(text, cause, "the database cannot be reached"),
+            _ => tracing::warn!(?stage, text, cause, "the database cannot be reached"),
+        }
         Self::lost()
     }
 
     /// No answer came within `waited`.
     pub(super) fn silent(stage: Stage, waited: Duration) -> Self {
-        tracing::warn!(?stage, ?waited, "the database does not answer");
+        if stage != Stage::Connect {
+            tracing::warn!(?stage, ?waited, "the database does not answer");
+        }
         Self::lost()
     }
 

@@ -16,7 +16,7 @@ use super::{
     target::{Server, Target},
 };
 use crate::{
-    Entropy, Obstacle,
+    Entropy, Failing, Obstacle,
     tenancy::{place::Placement, seal::SealingKey},
 };
 use lru::LruCache;
@@ -54,6 +54,8 @@ pub(super) struct Located {
     is_home: bool,
     /// Held by whoever looks at it; when it was last refused, and why.
     refused: tokio::sync::Mutex<Option<(Instant, String)>>,
+    /// Whether places of tenants cannot be made or reached there.
+    pub(super) places: Failing,
 }
 
 impl Located {
@@ -63,8 +65,8 @@ impl Located {
         let database = ways.service.url().database().into();
         let root = Place::root(Target { server, database })?;
         let provisioner = ways.admin.clone().map(Provisioner::new).transpose()?;
-        let (prefix, is_home, refused) = Default::default();
-        Ok(Self { root, provisioner, prefix, ways, is_home, refused })
+        let (prefix, is_home, refused, places) = Default::default();
+        Ok(Self { root, provisioner, prefix, ways, is_home, refused, places })
     }
 
     /// The installation's own, which was looked at already.
@@ -85,6 +87,16 @@ impl Located {
     /// A connection outside the pools to a database of its server, as the role that serves.
     pub(super) async fn enter(&self, database: &str) -> Result<Session> {
         enter(&self.ways.service.with_database(database)).await
+    }
+
+    fn reach(&self) -> &Failing {
+        self.root.target.server.reach()
+    }
+
+    /// True if it could not be used when that was last tried. One that never could is so until it can.
+    fn is_out_of_reach(&self) -> bool {
+        let is_refused = || self.refused.try_lock().is_ok_and(|refused| refused.is_some());
+        self.reach().is_failing() || !self.is_open() && is_refused()
     }
 
     fn is_open(&self) -> bool {
@@ -112,6 +124,7 @@ impl Located {
         let (row, prefix) = outcome?;
         *self.prefix.lock() = prefix;
         self.root.target.server.set_claim(Some(row.into()));
+        self.reach().well();
         Ok(())
     }
 
@@ -154,6 +167,8 @@ impl Secrets {
 /// Where tenants may be beside the installation's database.
 pub(super) struct Locations {
     named: BTreeMap<LocationName, Arc<Located>>,
+    /// Where tenants live, and which this node was not given.
+    unknown: Mutex<BTreeMap<LocationName, Failing>>,
     pub(super) own: Mutex<LruCache<TenantId, Own>>,
     pub(super) ca: Option<PathBuf>,
 }
@@ -182,7 +197,17 @@ impl Locations {
             return Err(Error::invalid(unknown(name, &named)));
         }
         let (own, ca) = (Mutex::new(LruCache::new(OWN_MAX)), config.ca.clone());
-        Ok(Self { named, own, ca })
+        Ok(Self { named, unknown: Mutex::default(), own, ca })
+    }
+
+    /// Those that this node cannot use, as far as it has tried, and those that it was not given though
+    /// tenants live there.
+    pub(super) fn out_of_reach(&self) -> Vec<Location> {
+        let given = self.all().filter(|(_, located)| located.is_out_of_reach());
+        let mut all: Vec<_> = given.map(|(name, _)| name).collect();
+        all.extend(self.unknown.lock().keys().copied());
+        all.sort_unstable();
+        all.into_iter().map(Location::Named).collect()
     }
 
     /// All that have a name.
@@ -210,12 +235,22 @@ fn of_location(name: LocationName, why: &Error) -> Error {
     Error::new(why.kind(), format!("the location {name}: {why}"))
 }
 
-/// What a database that cannot be used means for whoever asks for a tenant in it.
-pub(super) fn out_of_reach(placement: Placement, why: Error) -> Error {
+/// What a database that cannot be used means for whoever asks for a tenant in it. The log says it if
+/// `tried` is how often it was tried since it last did.
+pub(super) fn out_of_reach(placement: Placement, why: &Error, tried: Option<u64>) -> Error {
     let (tenant, location) = (placement.tenant, placement.location);
-    tracing::error!(%tenant, %location, %why, "a tenant's database cannot be used");
+    if let Some(tried) = tried {
+        let said = server_says(why);
+        tracing::error!(%tenant, %location, tried, %why, said, "a tenant's database cannot be used");
+    }
     let message = "the tenant's place cannot be reached now; try again";
     Error::new(ErrorKind::Unavailable, message)
+}
+
+/// PostgreSQL's own text, without what quotes rows.
+fn server_says(why: &Error) -> Option<&str> {
+    let cause = std::error::Error::source(why)?.downcast_ref::<tokio_postgres::Error>()?;
+    Some(cause.as_db_error()?.message())
 }
 
 impl Shared {
@@ -248,7 +283,12 @@ impl Shared {
             let shared = Arc::clone(self);
             looks.spawn(async move {
                 let look = shared.look_at(&located, &claim, true);
-                (name, located.open(look).await)
+                let opened = located.open(look).await;
+                if opened.is_err() {
+                    // What is said of it now is not said again at once.
+                    let _ = located.reach().failed();
+                }
+                (name, opened)
             });
         }
         while let Some(looked) = looks.join_next().await {
@@ -271,8 +311,12 @@ impl Shared {
             Location::Named(name) => {
                 let found = self.locations.named.get(&name).map(Arc::clone);
                 found.ok_or_else(|| {
-                    let why = unknown(name, &self.locations.named);
-                    tracing::error!(tenant = %placement.tenant, why, "a tenant cannot be served");
+                    let tried = self.locations.unknown.lock().entry(name).or_default().failed();
+                    if let Some(tried) = tried {
+                        let (tenant, why) =
+                            (placement.tenant, unknown(name, &self.locations.named));
+                        tracing::error!(%tenant, tried, why, "a tenant cannot be served");
+                    }
                     let message = "the tenant is at a location that is not known here";
                     Error::new(ErrorKind::Unavailable, message)
                 })
@@ -323,7 +367,7 @@ impl Shared {
     ) -> Result<()> {
         let claim = self.claim(placement)?;
         let opened = located.open(self.look_at(located, &claim, may_claim)).await;
-        opened.map_err(|why| out_of_reach(placement, why))
+        opened.map_err(|why| out_of_reach(placement, &why, located.reach().failed()))
     }
 
     /// Closes connections that nobody needs any more.

@@ -46,7 +46,7 @@ impl Shared {
         let own: DiskOwn = disk::decode(&plain, "a tenant's database")?;
         let located = Ways::of_own(&own.into_own(), self.locations.ca.as_deref())
             .and_then(|ways| Located::new(ways, PART_OF_OWN))
-            .map_err(|why| out_of_reach(placement, why))?;
+            .map_err(|why| out_of_reach(placement, &why, Some(1)))?;
         let located = Arc::new(located);
         let old = known.put(tenant, Own { row, at, located: Arc::clone(&located) });
         drop(known);

@@ -177,6 +177,10 @@ impl Postgres {
         home.into_iter().chain(named).chain([own]).map(site).collect()
     }
 
+    pub(crate) fn out_of_reach(&self) -> Vec<Location> {
+        self.inner.shared.locations.out_of_reach()
+    }
+
     pub(crate) fn totals(&self) -> StoreTotals {
         let shared = &self.inner.shared;
         let open_tenants = self.inner.tenancy.tenants.len() as u64;

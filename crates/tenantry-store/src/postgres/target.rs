@@ -1,6 +1,7 @@
 //! Servers, and databases of them.
 
 use super::{claim, url::Cluster};
+use crate::Failing;
 use parking_lot::Mutex;
 use std::{
     fmt,
@@ -25,6 +26,8 @@ struct Way {
     claim: Mutex<Option<Arc<[u8]>>>,
     /// Sessions are shared with others, who may change what was prepared.
     is_pooled: AtomicBool,
+    /// Whether it cannot be reached.
+    reach: Failing,
 }
 
 impl Server {
@@ -36,8 +39,8 @@ impl Server {
 
     /// One that may have one `part`th of them, so that the others are served if it hangs.
     pub(crate) fn with_part(cluster: Cluster, part: usize) -> Self {
-        let is_pooled = AtomicBool::new(false);
-        Self(Arc::new(Way { cluster, part: part.max(1), claim: Mutex::default(), is_pooled }))
+        let (claim, is_pooled, reach) = Default::default();
+        Self(Arc::new(Way { cluster, part: part.max(1), claim, is_pooled, reach }))
     }
 
     /// True once a session turned out to be shared with others.
@@ -49,6 +52,11 @@ impl Server {
         if !self.0.is_pooled.swap(true, Ordering::Relaxed) {
             tracing::info!(server = ?self, "a pooler is between: nothing is prepared here");
         }
+    }
+
+    /// What is known of whether it can be reached, by whoever has tried.
+    pub(super) fn reach(&self) -> &Failing {
+        &self.0.reach
     }
 
     pub(super) fn cluster(&self) -> &Cluster {

@@ -98,6 +98,10 @@ impl Handles {
         home.into_iter().chain(self.databases.sites()).collect()
     }
 
+    pub(crate) fn out_of_reach(&self) -> Vec<Location> {
+        self.databases.out_of_reach()
+    }
+
     pub(crate) fn close(&self) {
         if let Some(files) = &self.files {
             files.close();

@@ -66,6 +66,12 @@ impl Store {
         self.0.sites()
     }
 
+    /// The installation's locations that this process cannot use, as far as it has tried, and those that
+    /// it was not given though tenants live there. Nothing is asked of any place.
+    pub fn out_of_reach(&self, _scope: &OperatorScope) -> Vec<Location> {
+        self.0.out_of_reach()
+    }
+
     /// Changes a tenant.
     pub async fn change_tenant(
         &self,
@@ -126,7 +132,8 @@ impl Store {
     pub async fn begin_arrival(&self, scope: &OperatorScope, spec: &TenantSpec) -> Result<Arrival> {
         let tenancy = Arc::clone(&self.0.tenancy);
         let (info, arriving) = tenancy.begin_arrival(scope, spec).await?;
-        Ok(Arrival { tenancy, arriving, info, terms: TenantChange::default() })
+        let terms = TenantChange::default();
+        Ok(Arrival { tenancy, arriving, info, terms, is_bounded: false })
     }
 
     /// Begins to move a tenant to another place, while it works: it is copied in the background, and

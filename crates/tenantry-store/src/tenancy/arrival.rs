@@ -162,16 +162,17 @@ impl<B: Carry> Tenancy<B> {
         .await
     }
 
-    /// Makes a tenant whole that was filled, with these limits, plan and exceptions. Its log says
-    /// `told`, and the operator's log that and `target`.
+    /// Makes a tenant whole that was filled, with these limits, plan, exceptions and weight; if it is
+    /// bounded, with what is less than its plan says. Its log says `told`, and the operator's log that
+    /// and `target`.
     pub(crate) async fn end_arrival(
         self: &Arc<Self>,
         scope: &OperatorScope,
         arriving: Arc<Arriving<B>>,
-        (limits, terms): (Limits, TenantChange),
+        (limits, terms, is_bounded): (Limits, TenantChange, bool),
         (action, told, target): (&'static str, String, String),
     ) -> Result<TenantInfo> {
-        self.check_limits(Some(limits))?;
+        self.check_limits(limits)?;
         let (inner, scope) = (Arc::clone(self), scope.clone());
         complete(async move {
             let tenant = inner.open_tenant(arriving.id).await?.ok_or_else(given_up)?;
@@ -187,10 +188,14 @@ impl<B: Carry> Tenancy<B> {
             }
             let mut info = (*tenant.info()).clone();
             (info.state, info.limits) = (TenantState::Active, limits);
+            info.weight = terms.weight.unwrap_or(info.weight);
             let mut about = inner.about(&tenant)?;
             about.root(row_key(arriving.id), None);
             let more =
                 plans::change_terms((&view, &installation), &mut about, &mut info, &terms).await?;
+            if is_bounded {
+                plans::bound((&view, &installation), &mut info).await?;
+            }
             about.put_tenant(&info);
             about.tell(done(scope.author(), action, &told, 1), Some(Touched::Tenant));
             let mut log = inner.begin(&installation)?;

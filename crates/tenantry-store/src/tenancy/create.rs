@@ -69,7 +69,7 @@ impl<B: Backend> Tenancy<B> {
         if spec.made_by.is_some() {
             self.check_gate()?;
         }
-        self.check_limits(Some(spec.limits))?;
+        self.check_limits(spec.limits)?;
         let _name = self.reserve(&spec.name)?;
         let (isolation, location) = self.where_to(spec)?;
         self.can_make(isolation, location)?;

@@ -143,6 +143,23 @@ pub(super) async fn change_terms(
     Ok(told)
 }
 
+/// Leaves of a tenant's own limits and weight what is less than its plan says, or than everybody has who
+/// has none. The view is as for [`change_terms`].
+pub(super) async fn bound(
+    (view, installation): (&impl View, &OpenTenant),
+    info: &mut TenantInfo,
+) -> Result<()> {
+    let most = match &info.plan {
+        Some(plan) => {
+            let found = plan_in(view, installation, plan).await?;
+            found.ok_or_else(|| missing(plan))?.allowance
+        }
+        None => Allowance::default(),
+    };
+    (info.limits, info.weight) = most.bounding(info.limits, info.weight);
+    Ok(())
+}
+
 impl<B: Backend> Tenancy<B> {
     /// What a tenant has now. `held` is as for [`Backend::root`]. One without a plan is asked nothing.
     pub(crate) async fn allowance(
@@ -218,14 +235,12 @@ impl<B: Backend> Tenancy<B> {
     }
 
     /// The same if members or vectors are limited: older programs cannot read such a row.
-    pub(super) fn check_limits(&self, limits: Option<Limits>) -> Result<()> {
+    pub(super) fn check_limits(&self, own: Limits) -> Result<()> {
         let Limits { users, vector_dimensions, .. } = Limits::default();
-        match limits {
-            Some(own) if (own.users, own.vector_dimensions) != (users, vector_dimensions) => {
-                self.check_gate()
-            }
-            _ => Ok(()),
+        if (own.users, own.vector_dimensions) == (users, vector_dimensions) {
+            return Ok(());
         }
+        self.check_gate()
     }
 
     /// True if a tenant's row says since when it has its name: older programs, which could not read

@@ -10,7 +10,9 @@ use super::{
 use crate::{TenantChange, TenantInfo};
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::OperatorScope;
-use tenantry_types::{Error, EventKind, Location, Resource, Result, TenantName, TenantState};
+use tenantry_types::{
+    Error, EventKind, Limits, Location, Resource, Result, TenantName, TenantState,
+};
 
 impl<B: Backend> Tenancy<B> {
     /// Refuses what needs no look at the rows as they are under the locks.
@@ -23,7 +25,7 @@ impl<B: Backend> Tenancy<B> {
         if change.plan.is_some() || change.exceptions.is_some() || !change.except.is_empty() {
             self.check_gate()?;
         }
-        self.check_limits(change.limits)?;
+        self.check_limits(change.limits.over(Limits::default()))?;
         let Some(own) = &change.own_database else { return Ok(()) };
         if tenant.placement().location != Location::Own {
             let message = format!("the tenant {name} carries no database URL of its own");
@@ -75,7 +77,7 @@ impl<B: Backend> Tenancy<B> {
         }
         let before = info.clone();
         info.weight = change.weight.unwrap_or(info.weight);
-        info.limits = change.limits.unwrap_or(info.limits);
+        info.limits = change.limits.over(info.limits);
         set_all(&mut info.settings, change.settings);
         if before != info {
             told.push(("tenant.change", name.to_string()));

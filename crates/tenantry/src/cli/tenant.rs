@@ -403,6 +403,12 @@ pub(super) fn listed(client: &Client) -> Result<Vec<Value>> {
 
 fn list(client: &Client, json: bool) -> Result<()> {
     let all = listed(client)?;
+    // Known once tenants were looked for; beside the list, which programs read.
+    let about = client.call("GET", "/v1/admin/tenants?limit=1", None)?;
+    for location in about["locations_out_of_reach"].as_array().into_iter().flatten() {
+        let location = printable(location.as_str().unwrap_or_default());
+        eprintln!("the location {location} is out of the server's reach: its log says why");
+    }
     if json {
         return print_json(&Value::Array(all));
     }

@@ -86,8 +86,8 @@ pub(super) fn run(args: UsageArgs) -> Result<()> {
             let part = format!("every={}&from_ms={}", every.word(), from.map_or(0, |from| from.0));
             let path = match tenant {
                 Some(name) => format!("/v1/admin/usage?{part}&tenant={}", segment(&name)),
-                None if client.own_tenant()?.is_some() => format!("/v1/usage?{part}"),
-                None => format!("/v1/admin/usage?{part}"),
+                None if client.is_operators()? => format!("/v1/admin/usage?{part}"),
+                None => format!("/v1/usage?{part}"),
             };
             (path, &BY_TIME[..])
         };

@@ -2,7 +2,7 @@
 
 use crate::{
     installation::{Door, Installation},
-    program::{Server, done, fails, key_in, tenantry, texts},
+    program::{Server, done, fails, key_in, run, tenantry, texts},
 };
 use serde_json::Value;
 use std::process::Command;
@@ -240,6 +240,33 @@ fn a_server_stops_in_order_while_a_location_is_down() {
     let log = server.stop();
     let lost = log.lines().find(|line| line.contains("audit logs are lost"));
     assert!(lost.is_some_and(|line| line.contains("location=eu")), "{log}");
+}
+
+#[test]
+fn a_location_that_is_down_is_named_to_the_operator_and_said_now_and_then() {
+    let world = World::new();
+    let door = Door::to(&world.eu.url);
+    let mut command = world.home.command(&world.home.url, &[]);
+    let server = Server::spawn(command.env("TENANTRY_LOCATION", format!("eu={}", door.url)));
+    let to = ["--server", &server.url, "--key", &world.operator];
+    done(&[&["tenant", "create", "near", "--location", "eu"][..], &to].concat());
+    fill(&server, &world.operator, "near");
+    let list = || run(&[&["tenant", "list"][..], &to].concat());
+    let words = "the location eu is out of the server's reach";
+    assert!(!list().2.contains(words));
+    door.shut();
+    // That the operator enters is to be written into the tenant's log, once a second.
+    let url = format!("{}/v1/tenant", server.url);
+    crate::on_postgres::get("GET", &url, &world.operator, Some("near"), &Value::Null);
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let (code, out, err) = list();
+    assert!(code == 0 && out.contains("near") && err.contains(words), "{out}{err}");
+    let log = server.stop();
+    for words in ["the database cannot be reached", "append refusals to audit logs"] {
+        let is_said = |line: &&str| line.contains(words) && line.contains("tried=");
+        let lines = log.lines().filter(is_said).count();
+        assert!((1..=2).contains(&lines), "{lines}: {log}");
+    }
 }
 
 #[test]

@@ -125,6 +125,27 @@ fn one_tenant_is_made_at_the_start_and_no_other_is_reached() {
 }
 
 #[test]
+fn an_operator_who_asks_what_all_have_used_enters_no_tenant() {
+    let folder = Folder::new();
+    let server = folder.serve(&ONE);
+    let (url, role) = (&server.url, json!({ "role": "admin" }));
+    let made = get("POST", &format!("{url}/v1/keys"), &folder.key, None, &role);
+    let key = made["key"].as_str().unwrap();
+    let entered = || {
+        let log = get("GET", &format!("{url}/v1/audit?limit=1000"), key, None, &Value::Null);
+        let entries = log["entries"].as_array().unwrap().iter();
+        let entries = entries.filter(|one| one["action"] == "operator.act_as");
+        entries.map(|one| one["count"].as_u64().unwrap()).sum::<u64>()
+    };
+    let before = entered();
+    let usage = ["usage", "--json", "--server", url];
+    done(&[&usage[..], &["--key", &folder.key]].concat());
+    assert_eq!(entered(), before);
+    done(&[&usage[..], &["--key", key]].concat());
+    server.stop();
+}
+
+#[test]
 fn two_servers_of_one_database_make_one_tenant() {
     let installation = Installation::new();
     let operator = installation.found();

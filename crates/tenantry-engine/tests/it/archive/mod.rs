@@ -13,7 +13,7 @@ use tenantry_engine::{
 };
 
 pub(crate) fn new(name: &str) -> NewTenant {
-    NewTenant { name: tenant(name), isolation: None, location: None }
+    NewTenant { name: tenant(name), isolation: None, location: None, keep_limits: false }
 }
 
 /// All bytes of an archive.
@@ -107,7 +107,7 @@ pub(crate) async fn fill(world: &World, name: &str) {
     let key = world.tenant(name).await;
     let change = TenantChange {
         weight: Some(77),
-        limits: Some(Limits { databases: 5, ..Limits::default() }),
+        limits: LimitsChange { databases: Some(5), ..LimitsChange::default() },
         settings: [("a/b".to_owned(), Some("ü".to_owned()))].into(),
         ..TenantChange::default()
     };
@@ -396,7 +396,7 @@ async fn a_tenant_with_more_than_its_limits_comes_back() {
         users: 1,
         vector_dimensions: 1,
     };
-    let change = TenantChange { limits: Some(limits), ..TenantChange::default() };
+    let change = TenantChange { limits: limits.into(), ..TenantChange::default() };
     world.operator().change_tenant(&tenant("a"), &change).await.unwrap();
     let archive = world.archive("a").await;
     let info = world.import(&archive, "b").await.unwrap();
@@ -479,6 +479,38 @@ async fn an_imported_tenant_has_the_plan_of_new_ones_and_a_copy_that_of_the_othe
     assert_eq!(more.unwrap_err().kind(), ErrorKind::LimitExceeded);
     let copy = world.importer().copy(&tenant("a"), &new("c")).await.unwrap();
     assert_eq!(copy.plan, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_gives_no_more_than_new_tenants_have_unless_its_limits_are_kept() {
+    let world = World::new().await;
+    world.tenant("a").await;
+    let own = LimitsChange {
+        databases: Some(5_000),
+        collections: Some(7),
+        keys: Some(3),
+        ..LimitsChange::default()
+    };
+    let change = TenantChange { limits: own, weight: Some(500), ..TenantChange::default() };
+    world.operator().change_tenant(&tenant("a"), &change).await.unwrap();
+    let (archive, usual) = (world.archive("a").await, Limits::default());
+    let made = world.import(&archive, "b").await.unwrap();
+    assert_eq!((made.limits, made.weight), (Limits { collections: 7, keys: 3, ..usual }, 100));
+
+    let plan = PlanName::parse("small").unwrap();
+    let limits = Limits { databases: 2, collections: 5, keys: 9, ..usual };
+    let allowance = Allowance { limits, weight: 300, ..Allowance::default() };
+    world.operator().put_plan(&TenantPlan::new(plan.clone(), allowance)).await.unwrap();
+    world.engine.give_new_tenants(plan);
+    world.import(&archive, "c").await.unwrap();
+    let has = world.operator().allowance(&tenant("c")).await.unwrap();
+    assert_eq!((has.limits, has.weight), (Limits { keys: 3, ..limits }, 300));
+
+    let kept = NewTenant { keep_limits: true, ..new("d") };
+    let checked = world.checked(&archive, None).await.unwrap();
+    world.importer().import(checked, &kept).await.unwrap();
+    let has = world.operator().allowance(&tenant("d")).await.unwrap();
+    assert_eq!((has.limits, has.weight), (own.over(usual), 500));
 }
 
 /// The plan `p`, which has its tenants live so alone.

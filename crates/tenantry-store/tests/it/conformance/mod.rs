@@ -76,6 +76,7 @@ pub(crate) async fn run_plans<K>(make: &impl AsyncFn() -> (Store, K)) {
         a_new_tenant_has_its_plan_from_the_first_commit_on,
         a_plan_is_not_deleted_while_a_tenant_is_made_with_it,
         exceptions_are_made_and_ended_one_by_one,
+        limits_that_are_changed_at_once_are_all_kept,
     );
 }
 

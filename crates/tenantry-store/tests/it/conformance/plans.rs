@@ -6,8 +6,9 @@ use std::num::NonZeroU32;
 use tenantry_store::{Arrived, CollectionRef, TenantChange};
 use tenantry_types::{
     Allowance, Amount, CollectionSpec, DatabaseName, ErrorKind, Exception, ExceptionChange,
-    Exceptions, Isolation, Limits, Location, Places, PlanName, Rate, Rates, RecordWrite, Result,
-    SharedFailure, TenantName, TenantPlan, TenantSpec, Term, Timestamp, VectorName, VectorSpec,
+    Exceptions, Isolation, Limits, LimitsChange, Location, Places, PlanName, Rate, Rates,
+    RecordWrite, Result, SharedFailure, TenantName, TenantPlan, TenantSpec, Term, Timestamp,
+    VectorName, VectorSpec,
 };
 
 fn name(text: &str) -> PlanName {
@@ -216,7 +217,8 @@ pub(super) async fn a_dimension_is_bounded_where_it_is_fixed(w: &World<'_>) {
     }
     // An exception counts first, and the tenant's own limit before the plan.
     let own = async |vector_dimensions| {
-        let limits = Some(Limits { vector_dimensions, ..Limits::default() });
+        let limits =
+            LimitsChange { vector_dimensions: Some(vector_dimensions), ..LimitsChange::default() };
         change(w, "t", &TenantChange { limits, ..TenantChange::default() }).await;
     };
     own(5).await;
@@ -443,4 +445,21 @@ pub(super) async fn exceptions_are_made_and_ended_one_by_one(w: &World<'_>) {
     let after = except(&|change| change.end(Term::Keys)).await;
     assert_eq!(after, (None, Some(Exception::lasting(9))));
     assert_eq!(w.store.allowance(id).await.unwrap().unwrap().weight, 9);
+}
+
+pub(super) async fn limits_that_are_changed_at_once_are_all_kept(w: &World<'_>) {
+    let id = w.tenant("t").await.tenant();
+    let nothing = LimitsChange::default();
+    let settings = [("a".to_owned(), Some("1".to_owned()))].into();
+    let changes = [
+        TenantChange { limits: LimitsChange { databases: Some(3), ..nothing }, ..to(None) },
+        TenantChange { limits: LimitsChange { keys: Some(4), ..nothing }, ..to(None) },
+        TenantChange { limits: LimitsChange { users: Some(5), ..nothing }, ..to(None) },
+        TenantChange { settings, ..to(None) },
+    ];
+    let [a, b, c, d] = &changes;
+    tokio::join!(change(w, "t", a), change(w, "t", b), change(w, "t", c), change(w, "t", d));
+    let info = w.store.tenant_by_id(id).await.unwrap().unwrap();
+    assert_eq!(info.limits, Limits { databases: 3, keys: 4, users: 5, ..Limits::default() });
+    assert_eq!(info.settings.get("a").map(String::as_str), Some("1"));
 }

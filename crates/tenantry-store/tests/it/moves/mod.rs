@@ -332,7 +332,7 @@ async fn keys_are_counted_wherever_they_were_made(ground: Ground) {
     let scope = stand.create_in("a", Isolation::Schema).await.expect("tenant");
     let mut limits = stand.store.tenant_by_id(scope.tenant()).await.unwrap().unwrap().limits;
     limits.keys = 3;
-    let change = TenantChange { limits: Some(limits), ..TenantChange::default() };
+    let change = TenantChange { limits: limits.into(), ..TenantChange::default() };
     stand.store.change_tenant(&stand.operator, &tenant("a"), &change).await.expect("change");
     let mut keys = Vec::new();
     for to in [Isolation::Shared, Isolation::Database, Isolation::Shared] {

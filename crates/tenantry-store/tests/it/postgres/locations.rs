@@ -276,6 +276,8 @@ async fn a_location_that_is_down_costs_its_own_tenants_only() {
         assert!(!text.contains(&listens.port().to_string()), "{text}");
     };
     is_refused(&away).await;
+    let out_of_reach = || node.store.out_of_reach(&node.operator);
+    assert_eq!(out_of_reach(), [Location::Named(eu())]);
     write(&node, &home, "c", 2).await.unwrap();
     let late = make_at(&node, "late", Location::Named(eu())).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::Unavailable);
@@ -283,9 +285,14 @@ async fn a_location_that_is_down_costs_its_own_tenants_only() {
     // It comes up, and goes again.
     let proxy = Proxy::start_at(listens, address.to_owned()).await;
     until("it is back", async || write(&node, &away, "c", 2).await.is_ok()).await;
+    assert_eq!(out_of_reach(), []);
     drop(proxy);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    is_refused(&away).await;
+    until("it is named", async || {
+        is_refused(&away).await;
+        out_of_reach() == [Location::Named(eu())]
+    })
+    .await;
     write(&node, &home, "c", 3).await.unwrap();
     assert_eq!(node.store.tenants(&node.operator, None, 10).await.unwrap().len(), 2);
 }
@@ -550,6 +557,7 @@ async fn a_node_that_does_not_know_a_location_serves_the_others() {
     let why = two.store.database(&away, &DatabaseName::default_database()).await.unwrap_err();
     assert_eq!(why.kind(), ErrorKind::Unavailable);
     assert!(!why.to_string().contains("eu"), "{why}");
+    assert_eq!(two.store.out_of_reach(&two.operator), [Location::Named(eu())]);
     // It may delete the tenant, and leaves the rest to the other.
     two.delete("away").await.unwrap();
     let rows = "SELECT count(*) FROM tenantry.catalog WHERE tenant > 0";

@@ -63,7 +63,9 @@ pub(super) struct ExportArgs {
 Everything in the archive is checked before anything is written; until the last record is written the
 tenant answers like none. Ending the command cancels the import, and nothing of it stays. Archives
 that this installation has signed are taken, and others if --trust names who has: the key is what
-`tenantry archive show` prints, and should come from that installation's operator.
+`tenantry archive show` prints, and should come from that installation's operator. The tenant has no
+more than new tenants have, unless you say --keep-limits: of the archive's limits and weight those
+count that are less than its plan says.
 
 Examples:
   tenantry tenant import acme-2 --from acme.tar.gz
@@ -84,6 +86,9 @@ pub(super) struct ImportArgs {
     /// Public key of another installation whose archives are taken, too
     #[arg(long, value_name = "KEY")]
     trust: Option<String>,
+    /// Take the archive's limits and weight also where they are not less than those of new tenants
+    #[arg(long)]
+    keep_limits: bool,
     /// With --all: each where and how it was in the installation that has exported it
     #[arg(long, requires = "all", conflicts_with_all = ["isolation", "location"])]
     as_recorded: bool,
@@ -250,12 +255,13 @@ fn export_one(client: &Client, name: &str, to: &Path, force: bool) -> Result<Sum
 }
 
 pub(super) fn import(args: ImportArgs) -> Result<()> {
-    let ImportArgs { name, all, from, trust, as_recorded, place, mut common } = args;
+    let ImportArgs { name, all, from, trust, keep_limits, as_recorded, place, mut common } = args;
     if !as_recorded {
         place.settle(&mut common)?;
     }
     let mut asked: Vec<_> = place.parts().collect();
     asked.extend(trust.clone().map(|key| ("trust", key)));
+    asked.extend(keep_limits.then(|| ("keep_limits", true.to_string())));
     let Some(name) = name.filter(|_| !all) else {
         return with(common, |client, json| {
             let order = all::Order { client, from: &from, trust, as_recorded, asked };
