@@ -185,6 +185,8 @@ pub struct Exceptions {
     pub hour: Option<Exception<Option<Rate>>>,
     /// Instead of [`Rates::concurrent`].
     pub concurrent: Option<Exception<Option<NonZeroU32>>>,
+    /// Instead of [`Quotas::records`].
+    pub records: Option<Exception<Option<u64>>>,
     /// Instead of [`Quotas::bytes`].
     pub bytes: Option<Exception<Option<u64>>>,
     /// Instead of [`Quotas::day`].
@@ -256,6 +258,7 @@ impl Exceptions {
                 concurrent: or(self.concurrent, rates.concurrent, now),
             },
             quotas: Quotas {
+                records: or(self.records, quotas.records, now),
                 bytes: or(self.bytes, quotas.bytes, now),
                 day: or(self.day, quotas.day, now),
                 month: or(self.month, quotas.month, now),
@@ -318,6 +321,7 @@ mod tests {
     #[test]
     fn a_quota_may_be_another_or_none() {
         let quotas = Quotas {
+            records: Some(8),
             bytes: Some(1),
             day: Some(2),
             month: Some(3),
@@ -327,9 +331,10 @@ mod tests {
         let plan = Allowance { quotas, ..Allowance::default() };
         let (bytes, day) = (Some(Exception::lasting(Some(7))), Some(Exception::lasting(None)));
         let cost = Some(Exception { value: Some(9), expires_at: Some(Timestamp(1)) });
-        let own = Exceptions { bytes, day, cost, ..Exceptions::default() };
+        let own = Exceptions { records: day, bytes, day, cost, ..Exceptions::default() };
         let has = own.of(&plan, Timestamp(0)).quotas;
-        assert_eq!(has, Quotas { bytes: Some(7), day: None, cost: Some(9), ..quotas });
+        let own_quotas = Quotas { records: None, bytes: Some(7), day: None, ..quotas };
+        assert_eq!(has, Quotas { cost: Some(9), ..own_quotas });
         assert_eq!(own.of(&plan, Timestamp(1)).quotas.cost, Some(4));
     }
 }

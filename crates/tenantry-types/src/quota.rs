@@ -6,6 +6,8 @@ use crate::{Meter, Term};
 /// Sums that a tenant may not pass. What is `None` is not limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Quotas {
+    /// Records that are kept in all collections together. Asked in the commit that would pass it.
+    pub records: Option<u64>,
     /// Bytes of all records that are kept: ids, texts, uris, metadata, and 4 for each component of a
     /// vector. Asked in the commit that would pass it.
     pub bytes: Option<u64>,

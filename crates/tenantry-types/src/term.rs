@@ -18,6 +18,8 @@ pub enum Term {
     Users,
     /// [`Limits::vector_dimensions`](crate::Limits::vector_dimensions).
     VectorDimensions,
+    /// [`Quotas::records`](crate::Quotas::records).
+    Records,
     /// [`Quotas::bytes`](crate::Quotas::bytes).
     Bytes,
     /// [`Quotas::day`](crate::Quotas::day).
@@ -40,13 +42,14 @@ pub enum Term {
 
 impl Term {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Databases,
         Self::Collections,
         Self::RecordsPerCollection,
         Self::Keys,
         Self::Users,
         Self::VectorDimensions,
+        Self::Records,
         Self::Bytes,
         Self::Requests(Period::Second),
         Self::Requests(Period::Minute),
@@ -69,6 +72,7 @@ impl Term {
             Self::Keys => "keys",
             Self::Users => "users",
             Self::VectorDimensions => "vector_dimensions",
+            Self::Records => "records",
             Self::Bytes => "bytes",
             Self::Requests(Period::Second) => "requests_per_second",
             Self::Requests(Period::Minute) => "requests_per_minute",
@@ -227,6 +231,7 @@ impl Allowance {
             Term::Keys => Amount::of(limits.keys.into()),
             Term::Users => Amount::of(limits.users.into()),
             Term::VectorDimensions => Amount::of(limits.vector_dimensions.into()),
+            Term::Records => Amount::of_quota(quotas.records),
             Term::Bytes => Amount::of_quota(quotas.bytes),
             Term::Day => Amount::of_quota(quotas.day),
             Term::Month => Amount::of_quota(quotas.month),
@@ -260,6 +265,7 @@ impl Exceptions {
             Term::Keys => shown(self.keys, small),
             Term::Users => shown(self.users, small),
             Term::VectorDimensions => shown(self.vector_dimensions, small),
+            Term::Records => shown(self.records, Amount::of_quota),
             Term::Bytes => shown(self.bytes, Amount::of_quota),
             Term::Day => shown(self.day, Amount::of_quota),
             Term::Month => shown(self.month, Amount::of_quota),
@@ -299,6 +305,7 @@ impl Exceptions {
             Term::Keys => self.keys = made(one, stock)?,
             Term::Users => self.users = made(one, users)?,
             Term::VectorDimensions => self.vector_dimensions = made(one, dimensions)?,
+            Term::Records => self.records = made(one, quota)?,
             Term::Bytes => self.bytes = made(one, quota)?,
             Term::Day => self.day = made(one, quota)?,
             Term::Month => self.month = made(one, quota)?,
@@ -362,6 +369,7 @@ impl ExceptionChange {
             minute,
             hour,
             concurrent,
+            records,
             bytes,
             day,
             month,
@@ -385,6 +393,7 @@ impl ExceptionChange {
             minute: minute.or(kept.minute),
             hour: hour.or(kept.hour),
             concurrent: concurrent.or(kept.concurrent),
+            records: records.or(kept.records),
             bytes: bytes.or(kept.bytes),
             day: day.or(kept.day),
             month: month.or(kept.month),

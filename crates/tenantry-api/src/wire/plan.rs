@@ -71,6 +71,8 @@ impl RatesIn {
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct QuotasIn {
+    /// Records that are kept in all collections together.
+    records: Option<u64>,
     /// Bytes of all records that are kept.
     bytes: Option<u64>,
     /// Requests in a day of UTC.
@@ -88,6 +90,7 @@ pub(crate) struct QuotasIn {
 impl From<QuotasIn> for Quotas {
     fn from(quotas: QuotasIn) -> Self {
         let QuotasIn {
+            records,
             bytes,
             requests_per_day: day,
             requests_per_month: month,
@@ -95,7 +98,7 @@ impl From<QuotasIn> for Quotas {
             messages_per_day,
             tokens_per_day,
         } = quotas;
-        Self { bytes, day, month, cost, messages_per_day, tokens_per_day }
+        Self { records, bytes, day, month, cost, messages_per_day, tokens_per_day }
     }
 }
 
@@ -272,6 +275,7 @@ impl From<Rates> for RatesOut {
 /// Quotas; null is not limited.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QuotasOut {
+    records: Option<u64>,
     bytes: Option<u64>,
     requests_per_day: Option<u64>,
     requests_per_month: Option<u64>,
@@ -285,6 +289,7 @@ pub(crate) struct QuotasOut {
 impl From<Quotas> for QuotasOut {
     fn from(quotas: Quotas) -> Self {
         let Quotas {
+            records,
             bytes,
             day: requests_per_day,
             month: requests_per_month,
@@ -293,6 +298,7 @@ impl From<Quotas> for QuotasOut {
             tokens_per_day,
         } = quotas;
         Self {
+            records,
             bytes,
             requests_per_day,
             requests_per_month,

@@ -40,7 +40,7 @@ fn usual() -> Value {
             "concurrent_requests": null,
         },
         "quotas": {
-            "bytes": null, "requests_per_day": null, "requests_per_month": null,
+            "records": null, "bytes": null, "requests_per_day": null, "requests_per_month": null,
             "cost_per_month": null,
             "messages_per_day": null, "tokens_per_day": null,
         },
@@ -59,7 +59,7 @@ async fn a_plan_is_made_listed_changed_and_deleted() {
     let body = json!({
         "limits": {"keys": 3}, "weight": 7, "on_shared_failure": "refuse",
         "rates": {"requests_per_second": {"value": 5}, "concurrent_requests": 2},
-        "quotas": {"bytes": 1_u64 << 40, "requests_per_month": 9},
+        "quotas": {"records": 8, "bytes": 1_u64 << 40, "requests_per_month": 9},
         "isolations": ["schema", "shared", "schema"], "locations": ["own", "eu", "home"],
     });
     let made = server.op("PUT /v1/admin/plans/a%2Fb", body, 200).await;
@@ -72,6 +72,7 @@ async fn a_plan_is_made_listed_changed_and_deleted() {
     expected["locations"] = json!(["home", "eu", "own"]);
     expected["rates"]["requests_per_second"] = json!({"value": 5, "burst": 5});
     expected["rates"]["concurrent_requests"] = json!(2);
+    expected["quotas"]["records"] = json!(8);
     expected["quotas"]["bytes"] = json!(1_u64 << 40);
     expected["quotas"]["requests_per_month"] = json!(9);
     assert_eq!(made, expected);
@@ -109,6 +110,8 @@ async fn a_plan_that_cannot_be_is_refused_with_its_reason() {
         (json!({"rates": {"requests_per_day": {"value": 1}}}), "unknown field"),
         (json!({"rates": {"concurrent_requests": 0}}), "concurrent_requests: 0 is not between 1"),
         (json!({"quotas": {"bytes": -1}}), "line 1 column"),
+        (json!({"quotas": {"records": -1}}), "line 1 column"),
+        (json!({"limits": {"records": 1}}), "unknown field `records`"),
         (json!({"quotas": {"requests_per_hour": 1}}), "unknown field"),
         (json!({"name": "other"}), "unknown field `name`"),
         (json!({"limits": {"vector_dimensions": 0}}), "vector_dimensions: 0 is not between 1 and"),
@@ -474,6 +477,18 @@ async fn a_tenant_sees_what_it_keeps_and_writes_no_more_than_it_may() {
     server.change(json!({"exceptions": {"bytes": {"value": 24}}})).await;
     server.call(&key, &upsert, body("b")).await.expect(200);
     assert_eq!((&own().await["kept_records"], &own().await["kept_bytes"]), (&json!(2), &json!(24)));
+    let changed = json!({"exceptions": {"bytes": null, "records": {"value": 2}}});
+    let changed = server.change(changed).await;
+    assert_eq!(changed["exceptions"]["records"]["value"], json!(2));
+    let tenant = server.op(&format!("GET {ACME}"), Value::Null, 200).await;
+    assert_eq!(tenant["effective"]["from"]["records"], json!("exception"));
+    assert_eq!(own().await["quotas"]["records"], json!(2));
+    let why = server.call(&key, &upsert, body("c")).await.refused(429, "limit_exceeded");
+    assert!(why.contains("may keep 2 records in all collections; with these it would"), "{why}");
+    server.call(&key, &upsert, body("b")).await.expect(200);
+    let bad = json!({"exceptions": {"records": {"value": 1, "burst": 2}}});
+    let why = server.op_refused(&format!("PATCH {ACME}"), bad, (400, "invalid")).await;
+    assert!(why.contains("records: only rates have a burst"), "{why}");
 }
 
 #[tokio::test]

@@ -173,10 +173,7 @@ impl<'a, P: Place> Batch<'a, P> {
             is_silent: self.statistics.bytes().is_none(),
             ..Work::default()
         });
-        // Whoever keeps too much can always keep less.
-        if self.kept > self.freed {
-            self.commit.check_bytes(self.most.quotas.bytes)?;
-        }
+        self.check_stock()?;
         let (collection, partition) = (self.info.number.0, PARTITION);
         self.note(attributes, by);
         if self.row_changed {
@@ -202,6 +199,18 @@ impl<'a, P: Place> Batch<'a, P> {
             row_changed: self.row_changed,
             records: self.statistics.records,
         })
+    }
+
+    /// Fails if the tenant would keep more than it may. Whoever keeps too much can always keep less.
+    fn check_stock(&self) -> Result<()> {
+        let quotas = self.most.quotas;
+        if self.outcome.inserted > 0 {
+            self.commit.check_records(quotas.records)?;
+        }
+        if self.kept > self.freed {
+            self.commit.check_bytes(quotas.bytes)?;
+        }
+        Ok(())
     }
 
     /// Adds attributes to the collection in the same commit, unless the key is bound to a filter

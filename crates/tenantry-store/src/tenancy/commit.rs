@@ -126,17 +126,17 @@ impl<'a> Commit<'a> {
         true
     }
 
-    /// Fails if the tenant keeps more bytes than it may, with what this commit has counted. It may keep
-    /// any if nobody knows how many it keeps.
+    /// Fails if the tenant keeps more records than it may, with what this commit has counted. It may
+    /// keep any if nobody knows how many it keeps.
+    pub(crate) fn check_records(&self, most: Option<u64>) -> Result<()> {
+        let kept = self.head.usage.as_ref().and_then(|counted| counted.records);
+        check_kept(kept, most, "records in all collections; with these")
+    }
+
+    /// The same of bytes.
     pub(crate) fn check_bytes(&self, most: Option<u64>) -> Result<()> {
         let kept = self.head.usage.as_ref().and_then(|counted| counted.bytes);
-        match (kept, most) {
-            (Some(kept), Some(most)) if kept > most => Err(Error::new(
-                ErrorKind::LimitExceeded,
-                format!("this tenant may keep {most} bytes; with these records it would be more"),
-            )),
-            _ => Ok(()),
-        }
+        check_kept(kept, most, "bytes; with these records")
     }
 
     /// What others remember of rights counts no more after it.
@@ -230,5 +230,15 @@ impl<'a> Commit<'a> {
         let head = self.head.clone();
         self.put(Space::Data, key, &DiskHead::from_head(&head));
         (self.set, head)
+    }
+}
+
+fn check_kept(kept: Option<u64>, most: Option<u64>, what: &str) -> Result<()> {
+    match (kept, most) {
+        (Some(kept), Some(most)) if kept > most => {
+            let message = format!("this tenant may keep {most} {what} it would be more");
+            Err(Error::new(ErrorKind::LimitExceeded, message))
+        }
+        _ => Ok(()),
     }
 }

@@ -83,7 +83,7 @@ enum Command {
     Group(group::GroupArgs),
     /// Load records from JSON lines
     Import(import::ImportArgs),
-    /// Write audit logs to files, and check such files offline
+    /// Show audit logs, write them to files, and check such files offline
     Audit(audit::AuditArgs),
     /// Look into archives of tenants
     Archive(archive::ArchiveArgs),

@@ -11,6 +11,9 @@ pub(super) const WORDS: &str = "\
 What can be limited:
   databases, collections, records_per_collection, keys, users
       How many there may be; a write that would exceed it is refused.
+  records
+      How many records there may be in all collections together; a write that would exceed it is
+      refused. `none` is any number.
   vector_dimensions
       How many components a vector may have, 1 to 16384; asked where a collection's dimension is
       fixed.
@@ -160,7 +163,8 @@ fn group(term: Term) -> Option<&'static str> {
         | Term::Keys
         | Term::Users
         | Term::VectorDimensions => Some("limits"),
-        Term::Bytes
+        Term::Records
+        | Term::Bytes
         | Term::Day
         | Term::Month
         | Term::Cost
@@ -233,10 +237,14 @@ mod tests {
             }})
         );
         put(&mut plan, "bytes=7".parse().unwrap());
+        put(&mut plan, "records=8".parse().unwrap());
         put(&mut plan, "requests_per_day=none".parse().unwrap());
         put(&mut plan, "cost_per_month=9000000".parse().unwrap());
-        let quotas = json!({"bytes": 7, "requests_per_day": null, "cost_per_month": 9_000_000});
+        let quotas = json!({
+            "bytes": 7, "records": 8, "requests_per_day": null, "cost_per_month": 9_000_000,
+        });
         assert_eq!(plan["quotas"], quotas);
+        assert_eq!(shown(&plan, term("records").unwrap()), "8");
         assert_eq!(shown(&plan, term("cost_per_month").unwrap()), "9000000");
         put(&mut plan, "requests_per_hour=5/5".parse().unwrap());
         assert_eq!(shown(&plan, term("requests_per_hour").unwrap()), "5");

@@ -1,9 +1,9 @@
-//! `tenantry audit`: logs as files, looked at by whoever has nothing else.
+//! `tenantry audit`: logs for people, and as files, looked at by whoever has nothing else.
 
 use crate::{
     commands::{Target, on_all},
     desk::Desk,
-    program::{Folder, done, fails, tenantry},
+    program::{Folder, done, fails, run, tenantry},
 };
 use serde_json::{Value, json};
 use std::{
@@ -164,8 +164,8 @@ fn what_is_no_log_is_refused_in_a_few_words() {
     refused(&desk.0.path().display().to_string(), &["read"]);
 }
 
-/// Answers each request with the entries after the one that is asked for, two at once.
-fn serve(log: Vec<Value>) -> String {
+/// Answers each request with the entries after the one that is asked for, so many at once.
+fn serve(log: Vec<Value>, most: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -177,11 +177,12 @@ fn serve(log: Vec<Value>) -> String {
             while reader.read_line(&mut line).unwrap() > 2 {
                 line.clear();
             }
-            let (_, after) = asked.split_once("after=").unwrap();
-            let after: u64 = after.split('&').next().unwrap().parse().unwrap();
+            let (after, limit) = (parameter(&asked, "after="), parameter(&asked, "limit="));
+            let most = most.min(usize::try_from(limit).unwrap());
             let sequence = |entry: &&Value| entry["sequence"].as_u64().unwrap();
-            let page: Vec<_> = log.iter().filter(|entry| sequence(entry) > after).take(2).collect();
-            let next = page.get(1).map(sequence);
+            let after = log.iter().filter(|entry| sequence(entry) > after);
+            let page: Vec<_> = after.take(most).collect();
+            let next = page.last().filter(|_| page.len() == most).map(sequence);
             let body = json!({ "entries": page, "next": next }).to_string();
             let length = body.len();
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n");
@@ -195,19 +196,25 @@ fn serve(log: Vec<Value>) -> String {
     url
 }
 
+/// A number in the first line of a request.
+fn parameter(asked: &str, name: &str) -> u64 {
+    let (_, rest) = asked.split_once(name).unwrap();
+    rest.split(['&', ' ']).next().unwrap().parse().unwrap()
+}
+
 #[test]
 fn a_log_that_is_broken_is_exported_whole_and_told() {
     let (desk, folder) = (Desk::new(), Folder::new());
     let mut log = desk.log(&Target::Folder(folder.path()), "acme");
     let file = desk.text("file");
-    let url = serve(log.clone());
+    let url = serve(log.clone(), 2);
     done(&["audit", "export", "acme", "--to", &file, "--server", &url]);
     assert_eq!(desk.read("file"), log);
 
     // An entry that somebody has removed from the database, and one of a later version.
     let gone = log.remove(1);
     log.last_mut().unwrap()["note"] = "unknown".into();
-    let (url, broken) = (serve(log.clone()), desk.text("broken"));
+    let (url, broken) = (serve(log.clone(), 2), desk.text("broken"));
     let export = ["audit", "export", "acme", "--to", &broken, "--server", &url];
     let words = ["not to be believed", "line 2", "entry 2 had to come, 3 came"];
     fails(&mut tenantry(&export), &words);
@@ -215,8 +222,88 @@ fn a_log_that_is_broken_is_exported_whole_and_told() {
     refused(&broken, &["line 2", "entry 2 had to come, 3 came"]);
 
     log.insert(1, gone);
-    let url = serve(log.clone());
+    let url = serve(log.clone(), 2);
     let export = ["audit", "export", "acme", "--to", &broken, "--server", &url, "--force"];
     fails(&mut tenantry(&export), &["not to be believed", "unknown field `note`"]);
     assert_eq!(desk.read("broken"), log);
+}
+
+#[test]
+fn a_log_is_listed_for_people_and_for_programs() {
+    on_all(|target| {
+        let desk = Desk::new();
+        let log = desk.log(target, "acme");
+        let listed = target.json(&["audit", "list", "acme"]);
+        assert_eq!(listed.as_array().unwrap()[..log.len()], log);
+        let table = target.done(&["audit", "list", "acme"]);
+        let heading: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
+        let words = ["AT", "ACTOR", "ACTION", "TARGET", "COUNT", "OUTCOME", "REASON"];
+        assert_eq!(heading, words);
+        let (made, key) = (table.find("tenant.create"), table.find("key.create"));
+        assert!(made.is_some() && made < key, "{table}");
+
+        let newest = target.json(&["audit", "list", "acme", "--limit", "2"]);
+        let newest = newest.as_array().unwrap();
+        let numbers: Vec<_> = newest.iter().map(|one| one["sequence"].as_u64().unwrap()).collect();
+        assert!(numbers.len() == 2 && numbers[0] + 1 == numbers[1], "{numbers:?}");
+        assert!(numbers[1] >= log.len() as u64, "{numbers:?}");
+        let between = |since, until| {
+            let asked = ["audit", "list", "acme", "--since", since, "--until", until];
+            target.json(&asked).as_array().unwrap().len()
+        };
+        assert_eq!(between("2000-01-01", "2001-01-01"), 0);
+        assert!(between("2001-01-01", "2999-01-01") >= log.len());
+        assert_eq!(between("2999-01-01", "2999-01-02"), 0);
+        target.fails(&["audit", "list", "missing"], &["not exist"]);
+
+        // Who names no tenant and belongs to none gets the operator's.
+        let own = target.json(&["audit", "list"]);
+        let own = own.as_array().unwrap();
+        assert!(own.iter().any(|one| one["action"] == "tenant.create" && one["target"] == "acme"));
+        assert_ne!(own[0]["origin"], log[0]["origin"]);
+        let said = target.json(&["audit", "list", "--operator"]);
+        assert_eq!(said.as_array().unwrap()[..own.len()], own[..]);
+    });
+    for wrong in [&["--limit", "0"][..], &["--since", "yesterday"], &["acme", "--operator"]] {
+        assert_eq!(run(&[&["audit", "list"][..], wrong].concat()).0, 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_end_of_a_long_log_is_found() {
+    let entry = |sequence: u64| {
+        json!({
+            "sequence": sequence, "at_ms": 1_000 * sequence, "actor": "a\u{1b}[31m",
+            "action": "records.add", "target": format!("t{sequence}"), "outcome": "denied",
+            "count": 3, "origin": "", "reason": "role", "request_id": null, "hash": "",
+        })
+    };
+    let numbers = |url: &str, more: &[&str]| -> Vec<u64> {
+        let asked = ["audit", "list", "acme", "--json", "--server", url];
+        let listed: Vec<Value> = serde_json::from_str(&done(&[&asked[..], more].concat())).unwrap();
+        listed.iter().map(|one| one["sequence"].as_u64().unwrap()).collect()
+    };
+    for length in [0_u64, 1, 999, 1_000, 1_001, 12_345] {
+        let url = serve((1..=length).map(entry).collect(), 10_000);
+        let newest: Vec<_> = (length.saturating_sub(2).max(1)..=length).collect();
+        assert_eq!(numbers(&url, &["--limit", "3"]), newest, "{length}");
+    }
+    let url = serve((1..=12_345).map(entry).collect(), 10_000);
+    let all: Vec<u64> = (1..=12_345).collect();
+    assert_eq!(numbers(&url, &["--limit", "20000"]), all);
+    // Amid a page that is not the last one, and from one page to the next.
+    let (since, until) = ("1970-01-01T00:16:40Z", "1970-01-01T00:33:20Z");
+    let between = ["--since", since, "--until", until];
+    assert_eq!(numbers(&url, &[&between[..], &["--limit", "2"]].concat()), [1_998, 1_999]);
+    assert_eq!(numbers(&url, &[&between[..], &["--limit", "5000"]].concat()), all[999..1_999]);
+
+    // Entries that somebody has removed from the database are nowhere, and nothing is shown twice.
+    let some = (1..=5_000_u64).filter(|number| !(2_000..4_999).contains(number));
+    let some: Vec<u64> = some.collect();
+    let url = serve(some.iter().copied().map(entry).collect(), 10_000);
+    assert_eq!(numbers(&url, &["--limit", "20000"]), some);
+    assert_eq!(numbers(&url, &["--limit", "600"]), some[some.len() - 600..]);
+    let shown = done(&["audit", "list", "acme", "--server", &url, "--limit", "1"]);
+    let cells: Vec<_> = shown.lines().nth(1).unwrap().split_whitespace().skip(2).collect();
+    assert_eq!(cells, ["a\\u{1b}[31m", "records.add", "t5000", "3", "denied", "role"]);
 }

@@ -207,7 +207,7 @@ fn the_guide_to_webhooks_makes_one_and_its_check_takes_what_is_sent() {
 }
 
 #[test]
-fn the_guide_to_audit_logs_suspends_exports_and_verifies() {
+fn the_guide_to_audit_logs_suspends_lists_exports_and_verifies() {
     let guide = include_str!("../../../../docs/guides/audit.md");
     let folder = Folder::new();
     done(&["tenant", "create", "acme", "--data-dir", &folder.path()]);
@@ -217,7 +217,7 @@ fn the_guide_to_audit_logs_suspends_exports_and_verifies() {
         "export TENANTRY_SERVER={} TENANTRY_KEY={} ACME_KEY={key}\n",
         server.url, folder.key
     );
-    for part in ["suspend", "audit"] {
+    for part in ["suspend", "list", "audit"] {
         let (_, rest) = guide.split_once(&format!("<!-- {part} -->")).unwrap();
         let (shown, _) = rest.split_once(&format!("<!-- /{part} -->")).unwrap();
         let out = sh(&format!("{to}{}", blocks(shown, "sh").concat()));

@@ -47,6 +47,14 @@ fn a_tenants_key_needs_no_name_of_the_tenant_in_any_command() {
     // For an operator it is still that of all.
     let (code, out, err) = at(&operator, &["usage", "--json"]);
     assert!(code == 0 && out.starts_with('['), "{out}{err}");
+    // So is the log: each key has its own.
+    let (code, out, err) = at(&operator, &["audit", "list"]);
+    let made = |line: &str| line.contains("tenant.create") && line.contains("other");
+    assert!(code == 0 && out.lines().any(made), "{out}{err}");
+    let (code, out, err) = at(&own, &["audit", "list"]);
+    assert!(code == 0 && out.contains("group.add") && !out.contains("other"), "{out}{err}");
+    let (code, out, err) = at(&own, &["audit", "list", "--operator"]);
+    assert!(code == 1 && out.is_empty() && err.contains("operator key"), "{out}{err}");
     let (code, out, err) = at(&operator, &["key", "list", "--tenant", "other"]);
     assert!(code == 0 && !out.contains("second"), "{out}{err}");
     assert!(done(&["audit", "verify", &file]).contains("unbroken"));
@@ -77,8 +85,9 @@ fn a_suspended_tenants_key_is_told_that_and_not_to_name_a_tenant() {
     let file = |name: &str| folder.temporary.path().join(name).display().to_string();
     let (records, log) = (file("records.jsonl"), file("log.jsonl"));
     fs::write(&records, "{\"id\":\"a\",\"vector\":[1,0]}\n").unwrap();
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 8] = [
         &["import", &records, "--collection", "notes", "--create"],
+        &["audit", "list"],
         &["audit", "export", "--to", &log],
         &["bill", "2020-01"],
         &["usage"],

@@ -48,8 +48,8 @@ fn plans_are_made_listed_shown_and_deleted() {
         let table = target.done(&["plan", "list"]);
         assert!(table.starts_with("NAME        DATABASES"), "{table}");
         let free = [
-            "free", "1", "10", "10000", "5", "5", "2048", "none", "5/20", "none", "3600", "none",
-            "none", "none", "1000", "none", "4", "25", "shared", "any",
+            "free", "1", "10", "10000", "5", "5", "2048", "none", "none", "5/20", "none", "3600",
+            "none", "none", "none", "1000", "none", "4", "25", "shared", "any",
         ];
         assert_eq!(line(&table, "free"), free);
         let names = target.json(&["plan", "list"]);
@@ -143,6 +143,8 @@ fn a_tenants_limits_are_shown_with_where_they_come_from() {
         let shown = target.done(&until);
         let raised = ["keys", "9", "exception", "until", "2999-01-01", "00:00:00Z"];
         assert_eq!(line(&shown, "keys"), raised);
+        let shown = target.done(&["limit", "set", "acme", "records=900"]);
+        assert_eq!(line(&shown, "records"), ["records", "900", "exception"]);
         let set = ["limit", "set", "acme", "requests_per_hour=none", "databases=4"];
         let said = target.json(&set);
         assert_eq!((&said["name"], &said["plan"]), (&json!("acme"), &json!("p")));

@@ -37,6 +37,9 @@ const ISOLATION_BITS: [(Isolation, u64); 3] =
     [(Isolation::Shared, 1), (Isolation::Schema, 2), (Isolation::Database, 4)];
 const _: () = assert!(ISOLATION_BITS.len() == Isolation::ALL.len(), "each has its bit");
 
+/// [`Quotas::records`].
+const RECORDS: u8 = 10;
+
 /// A rate: what comes back in its period, and what may be asked at once.
 type DiskRate = (u32, u32);
 
@@ -119,7 +122,7 @@ impl DiskPlan {
             users,
             vector_dimensions,
         } = limits;
-        let Quotas { bytes, day, month, cost, messages_per_day, tokens_per_day } = quotas;
+        let Quotas { records, bytes, day, month, cost, messages_per_day, tokens_per_day } = quotas;
         let [databases, collections, keys] = [databases, collections, keys].map(u64::from);
         let (limits, usual) =
             ([databases, collections, records_per_collection, keys], Limits::default());
@@ -136,6 +139,7 @@ impl DiskPlan {
             (TOKENS_PER_DAY, tokens_per_day),
             (VECTOR_DIMENSIONS, unless(vector_dimensions, usual.vector_dimensions)),
             (ISOLATIONS, isolations_to_disk(&plan.places)),
+            (RECORDS, records),
         ];
         let more: Vec<_> =
             more.into_iter().filter_map(|(about, said)| Some((about, said?))).collect();
@@ -203,6 +207,7 @@ fn add(plan: &mut Allowance, said: (u8, u64)) -> Result<()> {
         (MESSAGES_PER_DAY, most) => quotas.messages_per_day = Some(most),
         (TOKENS_PER_DAY, most) => quotas.tokens_per_day = Some(most),
         (VECTOR_DIMENSIONS, most) => limits.vector_dimensions = small(most)?,
+        (RECORDS, most) => quotas.records = Some(most),
         // It is not skipped: a limit that is skipped does not hold.
         _ => return Err(unreadable(WHAT)),
     }
@@ -337,6 +342,7 @@ fn exceptions_to_disk(all: &Exceptions, own: &Limits) -> Vec<DiskException> {
         quota(16, all.tokens_per_day),
         stock(17, wide(all.vector_dimensions)),
         stock(18, own_dimensions),
+        quota(19, all.records),
     ];
     all.into_iter().flatten().collect()
 }
@@ -367,6 +373,7 @@ fn exceptions_from_disk(rows: Vec<DiskException>) -> Result<(Exceptions, Limits)
             16 => all.tokens_per_day = Some(row.of(row.quota()?)),
             17 => all.vector_dimensions = Some(row.of(small(row.stock()?)?)),
             18 => own.vector_dimensions = small(row.stock()?)?,
+            19 => all.records = Some(row.of(row.quota()?)),
             _ => return Err(unreadable(WHAT)),
         }
     }
@@ -427,6 +434,9 @@ mod tests {
             Quotas { messages_per_day: Some(1), tokens_per_day: Some(300), ..Quotas::default() };
         let reported = row(&plan(Allowance { quotas, ..Allowance::default() }));
         assert!(reported.ends_with(&[2, 6, 1, 7, 0xac, 2]));
+        let quotas = Quotas { records: Some(300), bytes: Some(1), ..Quotas::default() };
+        let stocks = row(&plan(Allowance { quotas, ..Allowance::default() }));
+        assert!(stocks[0] == 1 && stocks.ends_with(&[2, BYTES, 1, RECORDS, 0xac, 2]));
         let unknown = DiskPlan::V2 {
             limits: [1; 4],
             rates: [None; 3],
@@ -481,12 +491,13 @@ mod tests {
             messages_per_day: Some(Exception::lasting(Some(8))),
             tokens_per_day: Some(Exception { value: None, expires_at }),
             vector_dimensions: Some(Exception { value: 7, expires_at }),
+            records: Some(Exception::lasting(Some(13))),
             ..Exceptions::default()
         };
         let own = Limits { users: 11, vector_dimensions: 12, ..Limits::default() };
         let row = encode(&exceptions_to_disk(&all, &own));
-        assert_eq!(row[..7], [15, 0, 1, 1, 0, 1, 0xac]);
-        assert!(row.ends_with(&[17, 1, 7, 0, 1, 0xac, 2, 18, 1, 12, 0, 0]));
+        assert_eq!(row[..7], [16, 0, 1, 1, 0, 1, 0xac]);
+        assert!(row.ends_with(&[17, 1, 7, 0, 1, 0xac, 2, 18, 1, 12, 0, 0, 19, 1, 13, 0, 0]));
         assert_eq!(exceptions_from_disk(decode(&row, WHAT).unwrap()).unwrap(), (all, own));
     }
 
@@ -494,7 +505,7 @@ mod tests {
     fn what_is_not_known_is_unreadable() {
         let row = DiskException { about: 99, value: Some(1), burst: None, expires_at: None };
         assert!(exceptions_from_disk(vec![row]).is_err());
-        for about in [0, 4, 7, 9, 11, 15, 17, 18] {
+        for about in [0, 4, 7, 9, 11, 15, 17, 18, 19] {
             let row = DiskException { about, value: Some(0), burst: Some(0), expires_at: None };
             assert!(exceptions_from_disk(vec![row]).is_err(), "{about}");
         }

@@ -11,6 +11,7 @@ use tenantry_types::{
 
 const NOW: Timestamp = Timestamp(1_795_953_600_000);
 const COST: Quotas = Quotas {
+    records: None,
     bytes: None,
     day: None,
     month: None,

@@ -167,6 +167,8 @@ pub(crate) async fn run_stocks<K>(make: &impl AsyncFn() -> (Store, K)) {
         the_stock_is_the_sum_of_what_is_there,
         bytes_that_are_kept_count_over_time,
         a_quota_of_bytes_is_never_passed,
+        a_quota_of_records_is_never_passed,
+        records_are_limited_in_all_collections_together,
         whoever_keeps_too_much_can_keep_less,
     );
 }

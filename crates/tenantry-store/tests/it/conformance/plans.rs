@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use tenantry_store::{Arrived, CollectionRef, TenantChange};
 use tenantry_types::{
     Allowance, Amount, CollectionSpec, DatabaseName, ErrorKind, Exception, ExceptionChange,
-    Exceptions, Isolation, Limits, LimitsChange, Location, Places, PlanName, Rate, Rates,
+    Exceptions, Isolation, Limits, LimitsChange, Location, Places, PlanName, Quotas, Rate, Rates,
     RecordWrite, Result, SharedFailure, TenantName, TenantPlan, TenantSpec, Term, Timestamp,
     VectorName, VectorSpec,
 };
@@ -143,15 +143,20 @@ pub(super) async fn every_stock_of_a_plan_is_asked_in_the_commit(w: &World<'_>) 
         databases: 1,
         vector_dimensions: 2,
     };
-    let tight = Allowance { limits, ..Allowance::default() };
-    let tight = TenantPlan::new(name("p"), tight);
-    w.store.put_plan(&w.operator, &tight).await.unwrap();
+    let put = async |allowance: Allowance| {
+        w.store.put_plan(&w.operator, &TenantPlan::new(name("p"), allowance)).await.unwrap();
+    };
+    put(Allowance { limits, ..Allowance::default() }).await;
     change(w, "t", &to(Some("p"))).await;
     let db = w.database(&scope).await;
     let made = w.store.create_collection(&scope, &db, &spec("d"), false).await;
     assert_eq!(kind(made), ErrorKind::LimitExceeded);
     let batch = |n: usize| (0..n).map(|i| record(&format!("r{i}"), 1.0, &[])).collect::<Vec<_>>();
     assert_eq!(kind(w.store.write(&scope, &c, UPSERT, batch(3)).await), ErrorKind::LimitExceeded);
+    let quotas = Quotas { records: Some(1), ..Quotas::default() };
+    put(Allowance { limits, quotas, ..Allowance::default() }).await;
+    assert_eq!(kind(w.store.write(&scope, &c, UPSERT, batch(2)).await), ErrorKind::LimitExceeded);
+    put(Allowance { limits, ..Allowance::default() }).await;
     w.store.write(&scope, &c, UPSERT, batch(2)).await.unwrap();
     let key = tenantry_store::NewKey {
         role: tenantry_auth::Role::Read,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use tenantry_auth::{Admin, Scope};
 use tenantry_store::{CollectionRef, DatabaseRef, Stock, TenantChange, UsagePage};
 use tenantry_types::{
-    Allowance, CollectionSpec, DatabaseName, ErrorKind, Every, FieldTest, Filter, Meter, Missing,
-    PlanName, QueryRequest, Quotas, RecordWrite, Selector, TenantName, TenantPlan, TextTest, Value,
-    VectorName, VectorSpec, WriteMode,
+    Allowance, Amount, CollectionSpec, DatabaseName, ErrorKind, Every, FieldTest, Filter, Meter,
+    Missing, PlanName, QueryRequest, Quotas, RecordWrite, Selector, TenantName, TenantPlan, Term,
+    TextTest, Value, VectorName, VectorSpec, WriteMode,
 };
 
 /// Numbers that look random and are the same in each run.
@@ -234,8 +234,7 @@ pub(super) async fn bytes_that_are_kept_count_over_time(w: &World<'_>) {
     assert_eq!(total(Meter::ByteMillis), kept_bytes * total(Meter::RecordMillis));
 }
 
-async fn limit(w: &World<'_>, bytes: u64) {
-    let quotas = Quotas { bytes: Some(bytes), ..Quotas::default() };
+async fn limit(w: &World<'_>, quotas: Quotas) {
     let allowance = Allowance { quotas, ..Allowance::default() };
     let name = PlanName::parse("small").unwrap();
     let plan = TenantPlan::new(name.clone(), allowance);
@@ -244,12 +243,20 @@ async fn limit(w: &World<'_>, bytes: u64) {
     w.store.change_tenant(&w.operator, &TenantName::parse("t").unwrap(), &change).await.unwrap();
 }
 
+fn bytes(most: u64) -> Quotas {
+    Quotas { bytes: Some(most), ..Quotas::default() }
+}
+
+fn records(most: u64) -> Quotas {
+    Quotas { records: Some(most), ..Quotas::default() }
+}
+
 /// Each record has an id of 3 bytes, a text of 11 and 2 components.
 const ONE: u64 = 3 + 11 + 8;
 
 pub(super) async fn a_quota_of_bytes_is_never_passed(w: &World<'_>) {
     let (scope, c) = w.collection("t").await;
-    limit(w, 20 * ONE).await;
+    limit(w, bytes(20 * ONE)).await;
     let write = async |n: usize| {
         w.store.write(&scope, &c, UPSERT, vec![record(&format!("r{n:02}"), 1.0, &[])]).await
     };
@@ -278,7 +285,7 @@ pub(super) async fn whoever_keeps_too_much_can_keep_less(w: &World<'_>) {
     let (scope, c) = w.collection("t").await;
     let records = (0..4).map(|n| record(&format!("r{n:02}"), 1.0, &[])).collect();
     w.store.write(&scope, &c, UPSERT, records).await.unwrap();
-    limit(w, ONE).await;
+    limit(w, bytes(ONE)).await;
     let shorter = RecordWrite { document: Some(String::new()), ..record("r00", 1.0, &[]) };
     w.store.write(&scope, &c, UPSERT, vec![shorter]).await.unwrap();
     assert_eq!(w.store.delete(&scope, &c, &only(&["r01"]), None).await.unwrap(), 1);
@@ -290,4 +297,76 @@ pub(super) async fn whoever_keeps_too_much_can_keep_less(w: &World<'_>) {
     w.store.delete(&scope, &c, &Selector::default(), None).await.unwrap();
     assert_eq!(kept(w, &scope).await, Stock { records: Some(0), bytes: Some(0) });
     w.store.write(&scope, &c, UPSERT, vec![more]).await.unwrap();
+}
+
+pub(super) async fn a_quota_of_records_is_never_passed(w: &World<'_>) {
+    let (scope, c) = w.collection("t").await;
+    let database = w.database(&scope).await;
+    let made = w.store.create_collection(&scope, &database, &spec("d"), false).await;
+    let both = [c, made.unwrap().0];
+    limit(w, records(20)).await;
+    let refused = std::cell::RefCell::new(Vec::new());
+    let all = (0..64).map(async |n: usize| {
+        let one = vec![record(&format!("r{n:02}"), 1.0, &[])];
+        if let Err(error) = w.store.write(&scope, &both[n % 2], UPSERT, one).await {
+            refused.borrow_mut().push(error);
+        }
+    });
+    join_all(all.collect()).await;
+    let refused = refused.into_inner();
+    assert_eq!(refused.len(), 44);
+    for error in refused {
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+        let says =
+            "this tenant may keep 20 records in all collections; with these it would be more";
+        assert_eq!(error.public_message(), says);
+    }
+    assert_eq!(kept(w, &scope).await.records, Some(20));
+    let mut found = 0;
+    for collection in &both {
+        found += w.ids(&scope, collection).await.len();
+    }
+    assert_eq!(found, 20);
+}
+
+pub(super) async fn records_are_limited_in_all_collections_together(w: &World<'_>) {
+    let (scope, c) = w.collection("t").await;
+    let database = w.database(&scope).await;
+    let made = w.store.create_collection(&scope, &database, &spec("d"), false).await;
+    let d = made.unwrap().0;
+    let write = async |to: &CollectionRef, ids: &[&str]| {
+        let all = ids.iter().map(|id| record(id, 1.0, &[])).collect();
+        w.store.write(&scope, to, UPSERT, all).await.map(drop).map_err(|why| why.kind())
+    };
+    let full = Err(ErrorKind::LimitExceeded);
+    write(&c, &["a", "b"]).await.unwrap();
+    write(&d, &["a"]).await.unwrap();
+    limit(w, records(2)).await;
+    // What is there stays and is changed, and a batch is refused whole.
+    assert_eq!(write(&d, &["a"]).await, Ok(()));
+    assert_eq!(write(&d, &["a", "b"]).await, full);
+    assert_eq!(w.store.delete(&scope, &c, &only(&["a"]), None).await.unwrap(), 1);
+    assert_eq!(write(&d, &["b"]).await, full);
+    assert_eq!(w.store.delete(&scope, &c, &only(&["b"]), None).await.unwrap(), 1);
+    assert_eq!(write(&c, &["b", "c"]).await, full);
+    assert_eq!(write(&c, &["c"]).await, Ok(()));
+    // An exception is more, or any number.
+    let name = TenantName::parse("t").unwrap();
+    let mut more = TenantChange::default();
+    more.except.make(Term::Records, Amount::of(3), None).unwrap();
+    w.store.change_tenant(&w.operator, &name, &more).await.unwrap();
+    assert_eq!(write(&d, &["b"]).await, Ok(()));
+    assert_eq!(write(&c, &["d"]).await, full);
+    more.except.make(Term::Records, Amount::default(), None).unwrap();
+    w.store.change_tenant(&w.operator, &name, &more).await.unwrap();
+    assert_eq!(write(&c, &["d"]).await, Ok(()));
+    more.except.end(Term::Records);
+    w.store.change_tenant(&w.operator, &name, &more).await.unwrap();
+    assert_eq!(write(&c, &["e"]).await, full);
+    // What goes with its collection makes room.
+    w.store.delete_collection(&scope, &c).await.unwrap();
+    assert_eq!(write(&d, &["c"]).await, full);
+    assert_eq!(w.store.delete(&scope, &d, &only(&["a"]), None).await.unwrap(), 1);
+    assert_eq!(write(&d, &["c"]).await, Ok(()));
+    assert_eq!(kept(w, &scope).await.records, Some(2));
 }

@@ -1,6 +1,7 @@
-//! `tenantry audit`: logs as files, and whether they can be believed.
+//! `tenantry audit`: logs for people and as files, and whether they can be believed.
 
 mod file;
+mod list;
 
 use super::{
     output::{print, print_json, printable},
@@ -9,6 +10,7 @@ use super::{
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, Subcommand};
 use file::{Log, hash};
+use list::ListArgs;
 use serde_json::{Value, json};
 use std::{
     fs::File,
@@ -18,15 +20,19 @@ use std::{
 use tempfile::NamedTempFile;
 
 /// Entries that are asked for at once.
-const PAGE: usize = 10_000;
+const PAGE: u64 = 10_000;
 
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Each line of the file is an entry as `GET /v1/audit` gives it. Verifying needs no server and no key.
+Each line of an exported file is an entry as `GET /v1/audit` gives it. Verifying needs no server
+and no key.
 That entries are missing at the end shows only by a hash that was noted elsewhere: give it as
 --head. Whose log it is, entries of version 1 do not say; later ones have an origin for that.
 
 Examples:
+  tenantry audit list acme --limit 20
+      Without a name the operator's own log, or with a key of a tenant its log.
+  tenantry audit list acme --since 2026-11-29T14:00:00Z --until 2026-11-29T15:00:00Z
   tenantry audit export acme --to acme.jsonl
       A key of the tenant needs no name.
   tenantry audit verify acme.jsonl
@@ -38,6 +44,8 @@ pub(super) struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the newest entries of a log, the last one last
+    List(Box<ListArgs>),
     /// Write a tenant's audit log to a file, an entry a line
     Export(Box<ExportArgs>),
     /// Check that no entry of a file was changed, removed or put elsewhere
@@ -69,6 +77,7 @@ struct ExportArgs {
 
 pub(super) fn run(args: AuditArgs) -> Result<()> {
     match args.command {
+        Command::List(args) => list::run(*args),
         Command::Export(args) => export(*args),
         Command::Verify { file, head, json } => verify(&file, head.as_deref(), json),
     }
