@@ -13,6 +13,7 @@ use crate::{
     metering::{self, Metering},
     placement::{self, Policy},
     provision::Provision,
+    sources::TenantSources,
     spending::Spending,
     webhooks::{self, Outbox, WebhookSend, WebhookTotals},
 };
@@ -130,6 +131,8 @@ pub(crate) struct Inner {
     pub(crate) logins: OnceLock<Logins>,
     /// The tenant that is served alone, if one is.
     pub(crate) single: OnceLock<TenantName>,
+    /// What names tenants, if not all that could.
+    pub(crate) sources: OnceLock<TenantSources>,
 }
 
 impl Inner {
@@ -225,6 +228,7 @@ impl Engine {
             provision: OnceLock::new(),
             logins: OnceLock::new(),
             single: OnceLock::new(),
+            sources: OnceLock::new(),
         }));
         crate::denials::spawn_flusher(&engine.0);
         crate::admission::spawn_sweeper(&engine.0);

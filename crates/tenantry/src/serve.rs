@@ -15,8 +15,8 @@ use std::{
     time::Duration,
 };
 use tenantry::{
-    Authority, Callers, Engine, EngineConfig, ErrorKind, SignUp, SignUpRules, Store, SystemClock,
-    token::Issuers,
+    Authority, Callers, Engine, EngineConfig, ErrorKind, NamedBy, SignUp, SignUpRules, Store,
+    SystemClock, token::Issuers,
 };
 use tenantry_api::{
     Hosts, HttpTotals, Proxies, note_clients, observe, refuse_web_pages, select_by_host,
@@ -126,8 +126,9 @@ impl Server {
         let grace = self.shutdown_timeout;
         let totals = HttpTotals::with_tenants(self.metrics_tenants);
         let (hosts, proxies, dev) = (self.hosts.clone(), self.proxies, self.dev);
+        let is_named_by_host = self.engine.names_by(NamedBy::Host);
         let shared = |mut router| {
-            if let Some(hosts) = &hosts {
+            if let Some(hosts) = hosts.as_ref().filter(|_| is_named_by_host) {
                 router = select_by_host(router, Arc::clone(hosts));
             }
             if dev {
@@ -166,6 +167,7 @@ async fn tell_of_tenants(engine: &Engine, config: &Config) -> Result<()> {
             .await
             .context("make the default tenant of development mode")?;
     }
+    engine.name_tenants_by(config.tenant_sources.clone());
     engine.keep_deleted(config.delete_grace);
     if let Some(plan) = &config.default_plan {
         engine.give_new_tenants(plan.clone());
