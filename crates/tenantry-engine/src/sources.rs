@@ -59,7 +59,7 @@ impl TenantSources {
     /// # Errors
     /// Says what is wrong.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
-        let mut listed = Vec::new();
+        let mut listed: Vec<NamedBy> = Vec::new();
         for word in text.split(',').map(str::trim) {
             let found = NamedBy::ALL.into_iter().find(|one| one.word() == word);
             let Some(one) = found else {

@@ -117,8 +117,8 @@ fn refused(message: &'static str) -> Failure {
     Error::new(ErrorKind::Unauthenticated, message).into()
 }
 
-/// A session in the tenant that the path names. For whoever reaches one tenant the client's default name
-/// means that one, and for everybody the only one if there is one, or the one that is named
+/// A session in the tenant that the path names. For whoever reaches one tenant the client's default
+/// name means that one, and for everybody the only one if there is one, or the one that is named
 /// otherwise where paths name none; otherwise it is a name like any other.
 pub(crate) async fn open<L: Level>(
     engine: &Engine,
