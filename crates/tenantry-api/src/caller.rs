@@ -16,8 +16,8 @@ use axum::{
 use percent_encoding::percent_decode;
 use std::sync::{Arc, OnceLock};
 use tenantry_engine::{
-    Callers, ClientAddress, Engine, Error, ErrorKind, Level, Operator, Payer, Principal, Read,
-    RequestId, Select, Session, TenantId, TenantName, archive::Importer,
+    Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, Operator, Payer, Principal,
+    Read, RequestId, Select, Session, TenantId, TenantName, archive::Importer,
 };
 
 const TENANT: &str = "x-tenant-id";
@@ -196,7 +196,7 @@ impl<L: Level> FromRequestParts<Engine> for Open<L> {
     async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
         let caller = caller(parts)?;
         let name = selected(&parts.headers)?;
-        let select = name.as_ref().map_or(Select::Own, Select::Named);
+        let select = engine.choose(&caller.who, NamedBy::Header, name.as_ref())?;
         let session = engine.session::<L>(&caller.who, select).await.map_err(name_the_header)?;
         let _ = caller.opened.set(session.tenant().id);
         Ok(Self(session))

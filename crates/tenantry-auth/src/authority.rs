@@ -114,9 +114,9 @@ impl Authority {
         }
     }
 
-    /// Who presents this token of an issuer: never an operator. A tenant that is missing, one that
-    /// the token cannot mean, one without such a member and a token that nobody has signed get one
-    /// answer.
+    /// Who presents this token of an issuer: an operator by no other word than one that the issuer's
+    /// settings list, and then one that manages nothing. A tenant that is missing, one that the token
+    /// cannot mean, one without such a member and a token that nobody has signed get one answer.
     async fn of_token(
         &self,
         token: &Token,
@@ -125,16 +125,14 @@ impl Authority {
     ) -> Result<Principal> {
         let revocations = directory.revocations();
         let claimed = self.issuers.verify(token, now)?;
-        let named = directory.claimed_tenant(&claimed.tenant).await?;
-        let (tenant, named_at) = named.ok_or_else(invalid_token)?;
-        let is_meant = match &claimed.tenant {
-            ClaimedTenant::Id(id) => *id == tenant,
-            // An older token means whoever had the name before.
-            ClaimedTenant::Name(_, issued_at) => *issued_at >= named_at,
+        let tenant = match &claimed.tenant {
+            Some(named) => Some(meant(named, directory).await?),
+            None => None,
         };
-        if !is_meant {
-            return Err(invalid_token());
+        if claimed.is_operator {
+            return Ok(Principal::from_operator(&claimed, tenant, revocations));
         }
+        let tenant = tenant.ok_or_else(invalid_token)?;
         if !claimed.needs_member {
             return Ok(Principal::from_token(&claimed, tenant, revocations));
         }
@@ -161,7 +159,7 @@ impl Authority {
         tenant: TenantId,
         called: &str,
     ) -> Result<Scope<L>> {
-        let allowed = who.tenant() == Some(tenant) || who.is_operator();
+        let allowed = who.bound_to().is_none_or(|only| only == tenant);
         if !allowed || tenant == TenantId::INSTALLATION {
             return Err(Error::not_found(Resource::Tenant, called));
         }
@@ -176,7 +174,7 @@ impl Authority {
 
     /// The right of `who` to manage tenants.
     pub fn authorize_operator(&self, who: &Principal) -> Result<OperatorScope> {
-        if who.is_operator() {
+        if who.may_manage() {
             let actor = who.to_string();
             let author = Author::new(&actor, who.request());
             Ok(OperatorScope::new(author, who.may_act_as(), who.standing().clone()))
@@ -195,6 +193,18 @@ impl Authority {
     pub fn system(&self, reason: &'static str) -> SystemScope {
         SystemScope::new(reason)
     }
+}
+
+/// The tenant that a token names.
+async fn meant(named: &ClaimedTenant, directory: &impl KeyDirectory) -> Result<TenantId> {
+    let found = directory.claimed_tenant(named).await?;
+    let (tenant, named_at) = found.ok_or_else(invalid_token)?;
+    let is_meant = match named {
+        ClaimedTenant::Id(id) => *id == tenant,
+        // An older token means whoever had the name before.
+        ClaimedTenant::Name(_, issued_at) => *issued_at >= named_at,
+    };
+    if is_meant { Ok(tenant) } else { Err(invalid_token()) }
 }
 
 impl Default for Authority {

@@ -15,6 +15,8 @@ use tenantry_types::{TenantName, Timestamp};
 pub struct Principal {
     actor: Actor,
     owner: KeyOwner,
+    /// The one tenant that an operator may act in, if it may in one only.
+    only: Option<TenantId>,
     role: Role,
     restriction: Arc<Restriction>,
     standing: Standing,
@@ -129,6 +131,7 @@ impl Principal {
         Self {
             actor: Actor::Key(row.id),
             owner: row.owner,
+            only: None,
             role: row.role,
             restriction: Arc::clone(&row.restriction),
             standing: Standing {
@@ -144,15 +147,30 @@ impl Principal {
     }
 
     pub(crate) fn from_token(claimed: &Claimed, tenant: TenantId, revocations: u64) -> Self {
+        Self::of_token(claimed, KeyOwner::Tenant(tenant), revocations)
+    }
+
+    /// Of a token that makes its holder an operator, in this tenant or in all. It manages none.
+    pub(crate) fn from_operator(
+        claimed: &Claimed,
+        only: Option<TenantId>,
+        revocations: u64,
+    ) -> Self {
+        let owner = KeyOwner::Operator { act_as: true };
+        Self { only, ..Self::of_token(claimed, owner, revocations) }
+    }
+
+    fn of_token(claimed: &Claimed, owner: KeyOwner, revocations: u64) -> Self {
         Self {
             actor: Actor::User(claimed.user.clone()),
-            owner: KeyOwner::Tenant(tenant),
+            owner,
+            only: None,
             role: claimed.role,
             restriction: Arc::clone(&claimed.restriction),
             standing: Standing {
                 rests_on: RestsOn::Tenant,
                 grants: None,
-                operator: false,
+                operator: matches!(owner, KeyOwner::Operator { .. }),
                 expires_at: Some(claimed.ends),
                 revocations,
             },
@@ -193,6 +211,7 @@ impl Principal {
         Self {
             actor,
             owner: KeyOwner::Operator { act_as: true },
+            only: None,
             role: Role::Admin,
             restriction: Arc::default(),
             standing: Standing {
@@ -265,12 +284,24 @@ impl Principal {
         }
     }
 
+    /// The one tenant that it can reach: its own, or the one to which an operator's token is limited;
+    /// `None` for every other operator.
+    pub fn bound_to(&self) -> Option<TenantId> {
+        self.tenant().or(self.only)
+    }
+
     /// True for an operator.
     pub fn is_operator(&self) -> bool {
         matches!(self.owner, KeyOwner::Operator { .. })
     }
 
-    /// True for an operator that may open any tenant.
+    /// True for an operator that manages tenants and operator keys: none does by a token, which cannot
+    /// be called back, and what it made could not be either.
+    pub fn may_manage(&self) -> bool {
+        self.is_operator() && !self.is_user()
+    }
+
+    /// True for an operator that may open tenants: any, unless it is [bound](Self::bound_to).
     pub fn may_act_as(&self) -> bool {
         matches!(self.owner, KeyOwner::Operator { act_as: true })
     }
@@ -287,13 +318,14 @@ impl Principal {
 }
 
 impl fmt::Display for Principal {
-    /// `key:<id>`, `user:<issuer>/<subject>`, `operator:<id>`, `operator:local` or `development`, as
-    /// audit logs and request logs show it.
+    /// `key:<id>`, `user:<issuer>/<subject>`, `operator:<id>`, `operator:<issuer>/<subject>`,
+    /// `operator:local` or `development`, as audit logs and request logs show it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.actor, self.owner) {
             (Actor::Key(id), KeyOwner::Tenant(_)) => write!(f, "key:{id}"),
             (Actor::Key(id), KeyOwner::Operator { .. }) => write!(f, "operator:{id}"),
-            (Actor::User(user), _) => write!(f, "user:{user}"),
+            (Actor::User(user), KeyOwner::Tenant(_)) => write!(f, "user:{user}"),
+            (Actor::User(user), KeyOwner::Operator { .. }) => write!(f, "operator:{user}"),
             (Actor::Local, _) => f.write_str("operator:local"),
             (Actor::Development, _) => f.write_str("development"),
         }

@@ -13,6 +13,7 @@ use crate::{
     metering::{self, Metering},
     placement::{self, Policy},
     provision::Provision,
+    sources::TenantSources,
     spending::Spending,
     webhooks::{self, Outbox, WebhookSend, WebhookTotals},
 };
@@ -130,6 +131,8 @@ pub(crate) struct Inner {
     pub(crate) logins: OnceLock<Logins>,
     /// The tenant that is served alone, if one is.
     pub(crate) single: OnceLock<TenantName>,
+    /// What names tenants, if not all that could.
+    pub(crate) sources: OnceLock<TenantSources>,
 }
 
 impl Inner {
@@ -225,6 +228,7 @@ impl Engine {
             provision: OnceLock::new(),
             logins: OnceLock::new(),
             single: OnceLock::new(),
+            sources: OnceLock::new(),
         }));
         crate::denials::spawn_flusher(&engine.0);
         crate::admission::spawn_sweeper(&engine.0);
@@ -283,7 +287,7 @@ impl Engine {
         let who = self.0.authority.authenticate(credential, &self.0.store, now).await?;
         // An erased tenant's keys are removed in the background; until then they are refused here, as
         // those of one are that can be restored.
-        if let Some(tenant) = who.tenant() {
+        if let Some(tenant) = who.bound_to() {
             let found = self.0.store.tenant_by_id(tenant).await?;
             let is_there = |info: &TenantInfo| info.erase_at.is_none() && self.0.serves(&info.name);
             if !found.is_some_and(|info| is_there(&info)) {
@@ -386,11 +390,11 @@ impl Engine {
         Ok(session)
     }
 
-    /// Refuses a tenant's credential at an address that names another tenant, or none that exists,
+    /// Refuses a credential of one tenant at an address that names another one, or none that exists,
     /// with the answer of [`Engine::session`]. To be asked before every route, since some open no
     /// session.
     pub async fn check_host(&self, who: &Principal) -> Result<()> {
-        if who.host().is_some() && who.tenant().is_some() {
+        if who.host().is_some() && who.bound_to().is_some() {
             self.select(who, Select::Own).await?;
         }
         Ok(())
@@ -412,7 +416,7 @@ impl Engine {
             Select::Named(name) => Some(name),
             Select::Own => None,
         };
-        if let Some(own) = who.tenant() {
+        if let Some(own) = who.bound_to() {
             let info = store.tenant_by_id(own).await?.filter(|info| self.0.serves(&info.name));
             let info = info.ok_or_else(|| Inner::not_valid(who))?;
             let mut said = who.host().into_iter().chain(named);

@@ -39,6 +39,7 @@ mod provision;
 mod session;
 mod signup;
 mod single;
+mod sources;
 mod spending;
 mod validate;
 mod webhooks;
@@ -55,6 +56,7 @@ pub use operator::Operator;
 pub use provision::ProvisionRules;
 pub use session::Session;
 pub use signup::{SignUp, SignUpRules};
+pub use sources::{NamedBy, TenantSources};
 pub use webhooks::{WebhookPost, WebhookSend, WebhookTotals};
 
 pub use tenantry_auth::{

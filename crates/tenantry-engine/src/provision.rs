@@ -52,7 +52,8 @@ impl Engine {
         name: &TenantName,
     ) -> Result<Arc<TenantInfo>> {
         let missing = || Error::not_found(Resource::Tenant, name.as_str());
-        let wanted = self.0.provision.get().filter(|_| who.may_act_as());
+        let may = who.may_manage() && who.may_act_as();
+        let wanted = self.0.provision.get().filter(|_| may);
         let Some(Provision { rules, limiter, began, turn }) = wanted else { return Err(missing()) };
         let _turn = turn.lock().await;
         if let Some(found) = self.0.store.find_tenant(name).await? {

@@ -15,7 +15,8 @@ use std::{
     time::Duration,
 };
 use tenantry::{
-    Authority, Callers, Engine, EngineConfig, ErrorKind, Isolation, SignUp, SignUpRules, Store,
+    Authority, Callers, Engine, EngineConfig, ErrorKind, Isolation, NamedBy, SignUp, SignUpRules,
+    Store,
     SystemClock, token::Issuers,
 };
 use tenantry_api::{
@@ -126,8 +127,9 @@ impl Server {
         let grace = self.shutdown_timeout;
         let totals = HttpTotals::with_tenants(self.metrics_tenants);
         let (hosts, proxies, dev) = (self.hosts.clone(), self.proxies, self.dev);
+        let is_named_by_host = self.engine.names_by(NamedBy::Host);
         let shared = |mut router| {
-            if let Some(hosts) = &hosts {
+            if let Some(hosts) = hosts.as_ref().filter(|_| is_named_by_host) {
                 router = select_by_host(router, Arc::clone(hosts));
             }
             if dev {
@@ -166,6 +168,7 @@ async fn tell_of_tenants(engine: &Engine, config: &Config) -> Result<()> {
             .await
             .context("make the default tenant of development mode")?;
     }
+    engine.name_tenants_by(config.tenant_sources.clone());
     engine.keep_deleted(config.delete_grace);
     if let Some(plan) = &config.default_plan {
         engine.give_new_tenants(plan.clone());

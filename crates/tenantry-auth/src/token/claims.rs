@@ -3,7 +3,12 @@
 use super::{Refusal, Refusal::Signed};
 use crate::{Restriction, Role, TenantId, UserName};
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 use tenantry_types::{Filter, TenantName, Timestamp};
 
 /// Names of the longest path.
@@ -75,6 +80,9 @@ pub struct ClaimSpec {
     /// The role here of each role there. Others count for nothing; of several the highest counts. None
     /// at all, where `needs_member`: then roles are not asked, and members have their own.
     pub levels: BTreeMap<String, Role>,
+    /// Roles there that make whoever has one an operator here, who acts in tenants and manages none;
+    /// of the one tenant that its token names, or of all if it names none.
+    pub operator_roles: BTreeSet<String>,
     /// Who it is, for audit logs.
     pub subject: ClaimPath,
     /// What it is bound to, if issuers bind tokens.
@@ -96,7 +104,9 @@ pub enum ClaimedTenant {
 /// tenant is still to be asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Claimed {
-    pub(crate) tenant: ClaimedTenant,
+    /// None in a token of an operator who is limited to no tenant, and in no other.
+    pub(crate) tenant: Option<ClaimedTenant>,
+    pub(crate) is_operator: bool,
     pub(crate) role: Role,
     pub(crate) user: UserName,
     pub(crate) needs_member: bool,
@@ -155,14 +165,25 @@ impl ClaimSpec {
     ) -> Result<Claimed, Refusal> {
         let subject = self.subject.find(claims).and_then(Value::as_str);
         let user = subject.and_then(|subject| UserName::of(issuer, subject));
+        let is_operator = self.is_operator(claims);
+        let role = if is_operator { Some(Role::Admin) } else { self.role(claims) };
+        // One that cannot be read is a refusal: it was meant to limit.
+        let is_limited = !is_operator || self.tenant_path().find(claims).is_some();
         Ok(Claimed {
-            tenant: self.tenant(claims, times)?,
-            role: self.role(claims).ok_or(Signed("it has no role that is known here"))?,
+            tenant: is_limited.then(|| self.tenant(claims, times)).transpose()?,
+            is_operator,
+            role: role.ok_or(Signed("it has no role that is known here"))?,
             user: user.ok_or(Signed("it has no subject"))?,
             needs_member: self.needs_member,
-            restriction: self.restriction(claims)?,
+            restriction: self.restriction(claims, is_operator)?,
             ends: times.ends,
         })
+    }
+
+    fn tenant_path(&self) -> &ClaimPath {
+        match &self.tenant {
+            TenantBy::Id(path) | TenantBy::Name(path) => path,
+        }
     }
 
     fn tenant(&self, claims: &Map<String, Value>, times: Times) -> Result<ClaimedTenant, Refusal> {
@@ -185,25 +206,39 @@ impl ClaimSpec {
         if self.needs_member && self.levels.is_empty() {
             return Some(Role::Admin);
         }
-        let level = |word: &str| self.levels.get(word).copied();
-        let of_text = |text: &str| {
-            if self.roles_split { text.split(' ').filter_map(level).max() } else { level(text) }
-        };
-        match self.roles.find(claims)? {
-            Value::String(text) => of_text(text),
-            // A list with something else in it is not what the operator took it for.
-            Value::Array(list) => {
-                let words: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
-                words?.into_iter().filter_map(of_text).max()
-            }
-            _ => None,
-        }
+        let words = self.words(claims)?;
+        words.into_iter().filter_map(|word| self.levels.get(word).copied()).max()
     }
 
-    fn restriction(&self, claims: &Map<String, Value>) -> Result<Arc<Restriction>, Refusal> {
+    fn is_operator(&self, claims: &Map<String, Value>) -> bool {
+        let words = self.words(claims).unwrap_or_default();
+        words.into_iter().any(|word| self.operator_roles.contains(word))
+    }
+
+    /// The issuer's words for what somebody may. A list with something else in it is not what the
+    /// operator took it for, and has none.
+    fn words<'c>(&self, claims: &'c Map<String, Value>) -> Option<Vec<&'c str>> {
+        let texts = match self.roles.find(claims)? {
+            Value::String(text) => vec![text.as_str()],
+            Value::Array(list) => list.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?,
+            _ => return None,
+        };
+        if !self.roles_split {
+            return Some(texts);
+        }
+        Some(texts.into_iter().flat_map(|text| text.split(' ')).collect())
+    }
+
+    fn restriction(
+        &self,
+        claims: &Map<String, Value>,
+        is_operator: bool,
+    ) -> Result<Arc<Restriction>, Refusal> {
         let Some(filter) = &self.filter else { return Ok(Arc::default()) };
         match filter.path.find(claims) {
-            None if filter.is_required => Err(Signed("it has no filter")),
+            // Operators are limited to tenants and not within them.
+            Some(_) if is_operator => Err(Signed("it is an operator's and has a filter")),
+            None if filter.is_required && !is_operator => Err(Signed("it has no filter")),
             None => Ok(Arc::default()),
             Some(value) => {
                 let parsed = (filter.parse)(value).map_err(|_| Signed("its filter is none"))?;

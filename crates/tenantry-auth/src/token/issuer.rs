@@ -17,8 +17,9 @@ use zeroize::Zeroizing;
 
 /// The longest difference of clocks.
 const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
-/// How long a token that names its tenant by a name may hold, unless the operator says otherwise.
-const BY_NAME_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a token may hold whose issuer names tenants by their names, or makes operators, unless the
+/// operator says otherwise.
+const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often keys may be fetched: sooner than they stop being believed.
 const FETCH_EVERY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(12 * 60 * 60);
@@ -42,8 +43,8 @@ pub struct IssuerSpec {
     pub claims: ClaimSpec,
     /// How much its clock may differ, at most 5 minutes.
     pub skew: Duration,
-    /// How long after its `iat` a token may hold; without one a token that names its tenant by a
-    /// name holds for a day at most.
+    /// How long after its `iat` a token may hold; without one a day at most, if tokens name tenants by
+    /// their names or make operators.
     pub lifetime_max: Option<Duration>,
 }
 
@@ -161,9 +162,15 @@ impl Issuer {
         if spec.skew > SKEW_MAX {
             return Err(format!("skew: at most {} seconds", SKEW_MAX.as_secs()));
         }
-        if spec.claims.levels.is_empty() && !spec.claims.needs_member {
+        let (levels, operators) = (&spec.claims.levels, &spec.claims.operator_roles);
+        if levels.is_empty() && operators.is_empty() && !spec.claims.needs_member {
             return Err("levels: say which role there is which role here".to_owned());
         }
+        if operators.iter().any(|word| word.trim().is_empty() || levels.contains_key(word)) {
+            let why = "operator_roles: none may be empty, or one of levels too";
+            return Err(why.to_owned());
+        }
+        let makes_operators = !operators.is_empty();
         let keys = match spec.keys {
             KeysOf::Secret(secret) => Keys::Given(Arc::new(KeySet::of_secret(&secret)?)),
             KeysOf::Set(text) => Keys::Given(Arc::new(KeySet::parse(&text)?)),
@@ -188,7 +195,7 @@ impl Issuer {
             audience: spec.audience,
             claims: spec.claims,
             skew: spec.skew,
-            lifetime_max: spec.lifetime_max.or(by_name.then_some(BY_NAME_LIFETIME)),
+            lifetime_max: spec.lifetime_max.or((by_name || makes_operators).then_some(LIFETIME)),
             keys,
         })
     }

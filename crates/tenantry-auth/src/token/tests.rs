@@ -3,6 +3,7 @@
 mod attacks;
 mod meaning;
 mod members;
+mod operators;
 mod sets;
 
 use super::*;
@@ -17,7 +18,10 @@ use ring::{
     },
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tenantry_types::Timestamp;
 
 /// When every test is, in seconds.
@@ -163,6 +167,7 @@ fn spec(keys: KeysOf) -> IssuerSpec {
             roles: path("roles"),
             roles_split: false,
             levels,
+            operator_roles: BTreeSet::new(),
             subject: path("sub"),
             filter: None,
             needs_member: false,
@@ -203,7 +208,7 @@ fn refused(issuers: &Issuers, text: &str, says: &str) {
 fn each_kind_of_key_verifies_its_algorithm() {
     let who = ask(&issuers(spec(shared())), &Signer::shared().token(&claims()), at(NOW)).unwrap();
     assert_eq!((who.user.as_str(), who.role), ("login/alice", Role::Write));
-    assert_eq!(who.tenant, ClaimedTenant::Id(crate::TenantId::new(5)));
+    assert_eq!(who.tenant, Some(ClaimedTenant::Id(crate::TenantId::new(5))));
     assert!(who.restriction.is_none() && who.ends == at(NOW + 660));
     for signer in [Signer::rsa(), Signer::p256(), Signer::ed25519()] {
         let issuers = issuers(spec(set(&[signer.jwk("a")])));

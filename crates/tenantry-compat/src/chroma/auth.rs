@@ -14,8 +14,8 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use std::{borrow::Cow, sync::Arc};
 use tenantry_engine::{
-    Callers, ClientAddress, Engine, Error, ErrorKind, Level, Payer, Principal, RequestId, Resource,
-    Select, Session, TenantName,
+    Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, Payer, Principal, RequestId,
+    Resource, Session, TenantName,
 };
 
 /// Headers that hold a key as it is, of Chroma and of the protocols beside it: a proxy that checks
@@ -117,20 +117,23 @@ fn refused(message: &'static str) -> Failure {
     Error::new(ErrorKind::Unauthenticated, message).into()
 }
 
-/// A session in the tenant that the path names. For a tenant's own key the client's default name
-/// means its own tenant, and for everybody the only one if there is one; otherwise it is a name like
-/// any other.
+/// A session in the tenant that the path names. For whoever reaches one tenant the client's default
+/// name means that one, and for everybody the only one if there is one, or the one that is named
+/// otherwise where paths name none; otherwise it is a name like any other.
 pub(crate) async fn open<L: Level>(
     engine: &Engine,
     who: &Principal,
     asked: &str,
 ) -> Result<Session<L>, Error> {
-    let is_meant = who.tenant().is_some() || engine.single_tenant().is_some();
-    if is_meant && asked == DEFAULT_TENANT {
-        return engine.session(who, Select::Own).await;
-    }
-    let name = TenantName::parse(asked).map_err(|_| Error::not_found(Resource::Tenant, asked))?;
-    engine.session(who, Select::Named(&name)).await
+    let is_meant = who.bound_to().is_some()
+        || engine.single_tenant().is_some()
+        || !engine.names_by(NamedBy::Path);
+    let parse = || {
+        TenantName::parse(asked).map_err(|_| Error::not_found(Resource::Tenant, asked)).map(Some)
+    };
+    let name = if is_meant && asked == DEFAULT_TENANT { None } else { parse()? };
+    let select = engine.choose(who, NamedBy::Path, name.as_ref())?;
+    engine.session(who, select).await
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod keys;
 mod limited_keys;
 mod members;
 mod names;
+mod operators;
 mod order;
 mod placement;
 mod policy;

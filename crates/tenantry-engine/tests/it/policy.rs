@@ -33,9 +33,10 @@ enum Who {
     Neighbour,
     Operator,
     ActingOperator,
+    OperatorToken,
 }
 
-const EVERYBODY: [(Who, &str); 16] = [
+const EVERYBODY: [(Who, &str); 17] = [
     (Who::Nobody, "no key"),
     (Who::Read, "read"),
     (Who::Write, "write"),
@@ -52,6 +53,7 @@ const EVERYBODY: [(Who, &str); 16] = [
     (Who::Neighbour, "another tenant's admin"),
     (Who::Operator, "operator"),
     (Who::ActingOperator, "operator, act_as"),
+    (Who::OperatorToken, "operator's token"),
 ];
 
 /// Headings, and the actions below each.
@@ -160,6 +162,7 @@ The tenant has the databases d1 (collections c1 and c2) and d2 (collection c1).
 A key is a tenant's own (`read`, `write`, `admin`), limited to a database or a collection, or bound to the records of one user (`only own records`).
 A member comes with a token of an [issuer whose tokens count for members only](../guides/members.md).
 A guest is one who reaches what its groups give.
+An operator's token is of an [issuer whose `operator_roles`](../guides/tokens.md#operators) make its holder one: it acts in tenants as an operator's key with `act_as` does, and makes, changes and deletes no tenant and no operator's key.
 ";
 
 /// One cell's surroundings: a tenant of its own and a key of whoever acts.
@@ -454,6 +457,7 @@ async fn set_up(
         }
         Who::Operator => Some(manage.create_key(false, "", None).await.unwrap().1),
         Who::ActingOperator => Some(manage.create_key(true, "", None).await.unwrap().1),
+        Who::OperatorToken => Some(crate::tokens::token(r#""roles":["staff"]"#)),
     };
     Cell { engine, operator, tenant: name, token }
 }
@@ -504,6 +508,7 @@ fn table(answers: &BTreeMap<(&str, Who), String>) -> String {
 async fn the_table_of_rights_is_as_committed() {
     let mut issuer = crate::tokens::spec(TenantBy::Id(ClaimPath::parse("org").unwrap()));
     issuer.claims.needs_member = true;
+    issuer.claims.operator_roles = ["staff".to_owned()].into();
     let world = World::trusting(Issuers::new(vec![issuer]).unwrap()).await;
     let turns = Arc::new(Semaphore::new(64));
     let mut running = JoinSet::new();

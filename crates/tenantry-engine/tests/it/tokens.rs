@@ -4,6 +4,7 @@ use crate::support::*;
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -42,6 +43,7 @@ pub(crate) fn spec(tenant: TenantBy) -> IssuerSpec {
             roles: path("roles"),
             roles_split: false,
             levels: levels.map(|(word, role)| (word.to_owned(), role)).into(),
+            operator_roles: BTreeSet::new(),
             subject: path("sub"),
             filter: Some(FilterClaim { path: path("only"), is_required: false, parse }),
             needs_member: false,

@@ -4,7 +4,7 @@ use super::{Span, one_line};
 use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -50,6 +50,8 @@ struct Words {
     roles_split: bool,
     #[serde(default)]
     levels: BTreeMap<String, Level>,
+    #[serde(default)]
+    operator_roles: BTreeSet<String>,
     #[serde(default)]
     members: Membership,
     subject: Option<PathWords>,
@@ -143,10 +145,11 @@ impl Words {
         }
         let is_required = self.filter_required.unwrap_or(true);
         let needs_member = self.members == Membership::Required;
-        let roles = match (self.roles, self.levels.is_empty(), needs_member) {
-            (Some(roles), false, _) => roles.path("roles")?,
+        let has_words = !self.levels.is_empty() || !self.operator_roles.is_empty();
+        let roles = match (self.roles, has_words, needs_member) {
+            (Some(roles), true, _) => roles.path("roles")?,
             // Then a token says nothing about them.
-            (None, true, true) => ClaimPath::parse("roles")?,
+            (None, false, true) => ClaimPath::parse("roles")?,
             (_, _, true) => return Err("give roles and levels, or neither".to_owned()),
             (_, _, false) => {
                 let why = "give roles and levels: without members = \"required\" a role is what a \
@@ -166,6 +169,7 @@ impl Words {
                 roles,
                 roles_split: self.roles_split,
                 levels: self.levels.into_iter().map(|(word, level)| (word, level.into())).collect(),
+                operator_roles: self.operator_roles,
                 subject: subject.path("subject")?,
                 filter: filter.map(|path| FilterClaim { path, is_required, parse }),
                 needs_member,
@@ -285,6 +289,26 @@ mod tests {
         assert!(parse(&off).unwrap_err().1.contains("a role is what a token says"));
         let unknown = bare.replace("\"required\"", "\"on\"");
         assert!(parse(&unknown).unwrap_err().1.contains("on"));
+    }
+
+    #[test]
+    fn an_issuer_makes_operators_by_the_roles_that_are_listed_and_by_none_otherwise() {
+        let [spec] = &parse(&issuer(URL, BY_ID)).unwrap()[..] else { panic!("one issuer") };
+        assert!(spec.claims.operator_roles.is_empty());
+        let staff = format!("{BY_ID}\noperator_roles = [\"cross_tenant_admin\"]");
+        let [spec] = &parse(&issuer(URL, &staff)).unwrap()[..] else { panic!("one issuer") };
+        assert_eq!(spec.claims.operator_roles, BTreeSet::from(["cross_tenant_admin".to_owned()]));
+        // Alone, and beside members, whose roles a token does not say.
+        let bare = issuer(URL, &staff);
+        let (bare, _) = bare.split_once("[issuer.levels]").unwrap();
+        for text in [bare.to_owned(), format!("{bare}members = \"required\"\n")] {
+            let [spec] = &parse(&text).unwrap()[..] else { panic!("one issuer") };
+            assert!(spec.claims.levels.is_empty() && spec.claims.operator_roles.len() == 1);
+        }
+        let unsaid = bare.replace("roles = [\"https://login.example/roles\"]", "");
+        assert!(parse(&unsaid).unwrap_err().1.contains("give roles and levels"));
+        let both = format!("{BY_ID}\noperator_roles = [\"owner\"]");
+        assert!(parse(&issuer(URL, &both)).unwrap_err().1.contains("operator_roles"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 use tenantry::{
-    Location, MasterKey, Network, PlanName, ProvisionRules, SignUpRules, TenantName,
+    Location, MasterKey, Network, PlanName, ProvisionRules, SignUpRules, TenantName, TenantSources,
     busiest::Busiest, placement::Policy, token::IssuerSpec,
 };
 use tenantry_api::{Hosts, Proxies};
@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) hosts: Option<Hosts>,
     pub(crate) proxies: Proxies,
+    /// What of a request may name its tenant.
+    pub(crate) tenant_sources: TenantSources,
     /// A proxy terminates TLS, wherever it is.
     pub(crate) behind_proxy: bool,
     /// Refused credentials of one address; none if they are not bounded.
@@ -149,6 +151,7 @@ impl Config {
             tls,
             hosts,
             proxies,
+            tenant_sources: sources_of(given.tenant_sources.as_deref())?,
             behind_proxy,
             login_failures_per_minute: NonZeroU32::new(logins),
             default_plan,
@@ -197,6 +200,12 @@ fn hosts_of(domain: Option<&str>, proxies: Option<&str>) -> Result<(Option<Hosts
     let hosts = domain.map(|domain| Hosts::new(domain, named())).transpose();
     let proxies = Proxies::new(named()).map_err(anyhow::Error::msg)?;
     Ok((hosts.map_err(anyhow::Error::msg)?, proxies))
+}
+
+fn sources_of(text: Option<&str>) -> Result<TenantSources> {
+    let listed = text.map(TenantSources::parse).transpose();
+    let listed = listed.map_err(|why| anyhow::anyhow!("tenant_sources: {why}"))?;
+    Ok(listed.unwrap_or_default())
 }
 
 fn metrics_tenants_of(given: Option<u32>) -> Result<usize> {

@@ -113,6 +113,12 @@ pub(crate) struct Settings {
     #[arg(long, env = "TENANTRY_TRUSTED_PROXIES", value_name = "NETWORKS")]
     pub(crate) trusted_proxies: Option<String>,
 
+    /// What of a request may name its tenant, with commas between them: host, header, path, claim, in
+    /// any order; those that do must agree, and a key's or token's own tenant binds it whatever is
+    /// listed. See docs/guides/lifecycle.md [default: all of them]
+    #[arg(long, env = "TENANTRY_TENANT_SOURCES", value_name = "SOURCES")]
+    pub(crate) tenant_sources: Option<String>,
+
     /// Credentials of one address that may be refused in a minute; beyond it, after 20 at once, further
     /// ones are answered with 429 unless they were good lately. Addresses of the machine itself are
     /// not bounded, and 0 bounds none. For servers that see who their clients are [default: 0]
@@ -304,6 +310,7 @@ impl Settings {
             behind_proxy: self.behind_proxy.or(lower.behind_proxy),
             base_domain: self.base_domain.or(lower.base_domain),
             trusted_proxies: self.trusted_proxies.or(lower.trusted_proxies),
+            tenant_sources: self.tenant_sources.or(lower.tenant_sources),
             login_failures_per_minute: self
                 .login_failures_per_minute
                 .or(lower.login_failures_per_minute),

@@ -315,3 +315,14 @@ fn proxies_are_trusted_for_hosts_below_a_domain() {
     let refusal = check(&[&domain[..], &["--trusted-proxies", ""]].concat()).unwrap_err();
     assert!(refusal.contains("trusted_proxies"), "{refusal}");
 }
+
+#[test]
+fn sources_of_tenants_are_all_unless_some_are_listed() {
+    assert_eq!(check(&[]).unwrap().tenant_sources, TenantSources::default());
+    let some = check(&["--tenant-sources", "header, claim"]).unwrap().tenant_sources;
+    assert_eq!(some, TenantSources::parse("claim,header").unwrap());
+    for bad in ["", "subdomain", "host,host"] {
+        let refusal = check(&["--tenant-sources", bad]).unwrap_err();
+        assert!(refusal.contains("tenant_sources"), "{refusal}");
+    }
+}

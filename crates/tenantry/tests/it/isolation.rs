@@ -151,6 +151,7 @@ fn issuers() -> Issuers {
             roles: path("role"),
             roles_split: false,
             levels: [("reader".into(), Role::Read), ("admin".into(), Role::Admin)].into(),
+            operator_roles: BTreeSet::new(),
             subject: path("sub"),
             filter: None,
             needs_member: false,

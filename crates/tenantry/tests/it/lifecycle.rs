@@ -28,7 +28,7 @@ pub(crate) fn raw(url: &str, line: &str, headers: &[(&str, &str)], body: &str) -
 }
 
 /// A key of a new tenant, made on the folder.
-fn tenant(folder: &Folder, name: &str) -> String {
+pub(crate) fn tenant(folder: &Folder, name: &str) -> String {
     let path = folder.path();
     done(&["tenant", "create", name, "--data-dir", &path]);
     let key = done(&["key", "create", "--tenant", name, "--role", "admin", "--data-dir", &path]);

@@ -33,6 +33,7 @@ mod redis_server;
 mod serve;
 mod shared_rates;
 mod single;
+mod sources;
 mod stop;
 mod tls;
 mod tokens;

@@ -280,6 +280,91 @@ fn a_token_reaches_the_records_of_its_filter_alone() {
     }
 }
 
+/// A token of an operator, of no tenant.
+fn staff(issuer: &Issuer) -> String {
+    let mut claims = claims(&Value::Null, "cross_tenant_admin");
+    claims.as_object_mut().unwrap().remove("org");
+    issuer.token(&claims)
+}
+
+fn acts_in_tenants_and_manages_none(world: &World, staff: &str) {
+    let keys = ["acme", "globex"].map(|name| world.tenant(name).0);
+    let list = format!("GET {COLLECTIONS}");
+    for (name, key) in ["acme", "globex"].into_iter().zip(&keys) {
+        assert_eq!(names(&world.native(&list, staff, Some(name), &Value::Null)), [name]);
+        let path = format!("{name}/databases/default_database/collections");
+        assert_eq!(names(&world.chroma(&path, ("x-chroma-token", staff))), [name]);
+        let made = json!({ "name": "made" });
+        assert_eq!(world.native("POST /v1/databases", staff, Some(name), &made).0, 201);
+        let log = get("GET", &world.url("/v1/audit"), key, None, &Value::Null);
+        let log = log.to_string();
+        for word in ["\"operator:login/alice\"", "operator.act_as", "database.create"] {
+            assert!(log.contains(word), "{name}, {word}: {log}");
+        }
+        let me = world.native("GET /v1/me", staff, Some(name), &Value::Null).1;
+        assert_eq!(
+            (&me["kind"], &me["actor"]),
+            (&json!("operator"), &json!("operator:login/alice"))
+        );
+    }
+    assert_eq!(world.native(&list, staff, None, &Value::Null).0, 400);
+    assert_eq!(world.native(&list, staff, Some("nobody"), &Value::Null).0, 404);
+    let name = json!({ "name": "new" });
+    for (line, body) in [
+        ("GET /v1/admin/tenants", &Value::Null),
+        ("POST /v1/admin/tenants", &name),
+        ("DELETE /v1/admin/tenants/acme", &Value::Null),
+        ("POST /v1/admin/keys", &json!({})),
+        ("GET /v1/admin/audit", &Value::Null),
+        ("GET /metrics", &Value::Null),
+    ] {
+        assert_eq!(world.native(line, staff, None, body).0, 403, "{line}");
+        assert_eq!(world.native(line, staff, Some("acme"), body).0, 403, "{line}");
+    }
+}
+
+#[test]
+fn an_issuer_makes_operators_if_its_settings_say_so() {
+    let setting = format!("{BY_NAME}\noperator_roles = [\"cross_tenant_admin\"]");
+    let world = World::new(&setting);
+    acts_in_tenants_and_manages_none(&world, &staff(&Issuer::shared()));
+    // With a tenant it is of this one, and everything else is as if it were not there.
+    let limited = token(&json!("acme"), "cross_tenant_admin");
+    assert_eq!(names(&world.reads(&limited)), ["acme"]);
+    let list = format!("GET {COLLECTIONS}");
+    let of_user = token(&json!("acme"), "owner");
+    for other in ["globex", "nobody"] {
+        let answer = world.native(&list, &limited, Some(other), &Value::Null);
+        let user = world.native(&list, &of_user, Some(other), &Value::Null);
+        assert!(answer.0 == 404 && answer == user, "{answer:?} {user:?}");
+    }
+    // The other roles are what they were.
+    let me = world.native("GET /v1/me", &of_user, None, &Value::Null).1;
+    assert_eq!(me["kind"], "user");
+    assert_eq!(world.native(&list, &of_user, Some("globex"), &Value::Null).0, 404);
+    world.server.stop();
+    // The same by public keys.
+    let (issuer, folder) = (Issuer::ed25519("1"), Folder::new());
+    let keys = folder.temporary.path().join("keys.json");
+    fs::write(&keys, issuer.jwks()).unwrap();
+    let keys = format!("jwks_file = \"{}\"", keys.display());
+    fs::write(folder.temporary.path().join("issuers.toml"), settings(&keys, &setting)).unwrap();
+    let world = World::with(folder);
+    acts_in_tenants_and_manages_none(&world, &staff(&issuer));
+}
+
+#[test]
+fn without_the_setting_no_token_makes_anybody_an_operator() {
+    let world = World::new(BY_NAME);
+    world.tenant("acme");
+    let list = format!("GET {COLLECTIONS}");
+    let limited = token(&json!("acme"), "cross_tenant_admin");
+    for token in [&staff(&Issuer::shared()), &limited] {
+        assert_eq!(world.native(&list, token, Some("acme"), &Value::Null).0, 401);
+        assert_eq!(world.native("GET /v1/admin/tenants", token, None, &Value::Null).0, 401);
+    }
+}
+
 #[test]
 fn keys_are_fetched_and_fetched_again() {
     let (old, new) = (Issuer::ed25519("1"), Issuer::ed25519("2"));

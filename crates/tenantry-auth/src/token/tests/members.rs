@@ -9,12 +9,12 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use tenantry_types::{CollectionNumber, DatabaseNumber, Error, ErrorKind};
 
-const A: TenantId = TenantId::new(5);
-const B: TenantId = TenantId::new(6);
+pub(super) const A: TenantId = TenantId::new(5);
+pub(super) const B: TenantId = TenantId::new(6);
 
 /// Two tenants, and the members of one of them, all in one group that gives this.
 #[derive(Default)]
-struct Directory(Mutex<Vec<Member>>, Mutex<Vec<Grant>>);
+pub(super) struct Directory(Mutex<Vec<Member>>, Mutex<Vec<Grant>>);
 
 impl Directory {
     fn add(&self, user: &str, role: MemberRole) {
@@ -77,7 +77,7 @@ fn authority(levels: &[(&str, Role)]) -> Authority {
 const LEVELS: [(&str, Role); 3] =
     [("viewer", Role::Read), ("editor", Role::Write), ("owner", Role::Admin)];
 
-async fn who(
+pub(super) async fn who(
     authority: &Authority,
     directory: &Directory,
     changes: Value,

@@ -8,7 +8,7 @@ use super::super::{
 use axum::{extract::State, http::StatusCode, response::Response};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tenantry_engine::{DEFAULT_DATABASE, Engine, Health, Page, Read, Select};
+use tenantry_engine::{DEFAULT_DATABASE, Engine, Health, NamedBy, Page, Read, Select};
 
 /// The version of the protocol, as Chroma's single-node server of this protocol states it.
 const VERSION: &str = "1.0.0";
@@ -64,7 +64,8 @@ struct Identity<'a> {
 }
 
 /// Who the caller is. An operator belongs to no tenant: it is shown the names that a client
-/// without settings asks for.
+/// without settings asks for; so is everybody where paths name no tenant, since clients put into
+/// their paths what they find here.
 pub(crate) async fn identity(State(engine): State<Engine>, Caller(who): Caller) -> Answer {
     let user_id = who.to_string();
     if who.tenant().is_none() {
@@ -73,9 +74,10 @@ pub(crate) async fn identity(State(engine): State<Engine>, Caller(who): Caller) 
     }
     let session = engine.session::<Read>(&who, Select::Own).await?;
     let databases = session.databases(Page::default()).await?;
+    let by_path = engine.names_by(NamedBy::Path);
     Ok(body::ok(&Identity {
         user_id: &user_id,
-        tenant: session.tenant().name.as_str(),
+        tenant: if by_path { session.tenant().name.as_str() } else { DEFAULT_TENANT },
         databases: databases.iter().map(|d| d.info().name.as_str()).collect(),
     }))
 }

@@ -3,7 +3,10 @@
 use super::{UPSERT, World, record};
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tenantry_auth::{
     Admin, Authority, Credential, KeyDirectory as _, Level, Member, MemberRole, Restriction, Role,
     Scope, TenantId, UserName, Write,
@@ -53,6 +56,7 @@ pub(crate) fn authority() -> Authority {
             roles: path("roles"),
             roles_split: false,
             levels: BTreeMap::new(),
+            operator_roles: BTreeSet::new(),
             subject: path("sub"),
             filter: None,
             needs_member: true,

@@ -1,0 +1,144 @@
+//! What of a request may name the tenant that it means.
+//!
+//! Whatever a credential says of its tenant binds it, listed or not: a list narrows what is listened
+//! to and gives no right.
+
+use crate::{Engine, Select};
+use std::fmt;
+use tenantry_auth::Principal;
+use tenantry_types::{Error, Result, TenantName};
+
+/// What of a request names a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedBy {
+    /// A label of the host below the base domain.
+    Host,
+    /// A header.
+    Header,
+    /// A part of a dialect's path.
+    Path,
+    /// The claim of a token.
+    Claim,
+}
+
+impl NamedBy {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Host, Self::Header, Self::Path, Self::Claim];
+
+    /// Its word in settings.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Header => "header",
+            Self::Path => "path",
+            Self::Claim => "claim",
+        }
+    }
+}
+
+impl fmt::Display for NamedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// What may name tenants. In which order it is listed decides nothing: of two that are listed none
+/// wins over the other, they must agree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantSources(Vec<NamedBy>);
+
+impl Default for TenantSources {
+    fn default() -> Self {
+        Self(NamedBy::ALL.to_vec())
+    }
+}
+
+impl TenantSources {
+    /// Reads words with commas between them, each once.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        let mut listed: Vec<NamedBy> = Vec::new();
+        for word in text.split(',').map(str::trim) {
+            let found = NamedBy::ALL.into_iter().find(|one| one.word() == word);
+            let Some(one) = found else {
+                return Err(format!("{word:?} is none of host, header, path and claim"));
+            };
+            if listed.contains(&one) {
+                return Err(format!("{word} is listed twice"));
+            }
+            listed.push(one);
+        }
+        Ok(Self(NamedBy::ALL.into_iter().filter(|one| listed.contains(one)).collect()))
+    }
+
+    fn have(&self, by: NamedBy) -> bool {
+        self.0.contains(&by)
+    }
+}
+
+impl Engine {
+    /// Listens to these alone from now on when a request names a tenant. Counts once; all of them
+    /// unless it is said.
+    pub fn name_tenants_by(&self, sources: TenantSources) {
+        let _ = self.0.sources.set(sources);
+    }
+
+    /// Whether this names tenants here.
+    pub fn names_by(&self, by: NamedBy) -> bool {
+        self.0.sources.get().is_none_or(|sources| sources.have(by))
+    }
+
+    /// What a request selects that says this name, or none, by a header or a path.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](tenantry_types::ErrorKind::Invalid) for a name that does not count here,
+    /// whatever its tenant, since whoever sends one believes that it does; and for a token that is
+    /// alone where its claim does not name its tenant.
+    pub fn choose<'n>(
+        &self,
+        who: &Principal,
+        by: NamedBy,
+        name: Option<&'n TenantName>,
+    ) -> Result<Select<'n>> {
+        if let Some(name) = name {
+            if self.names_by(by) {
+                return Ok(Select::Named(name));
+            }
+            let why = "names no tenant on this server (tenant_sources): leave it out";
+            return Err(Error::invalid(format!("the {by} {why}")));
+        }
+        let is_named = who.host().is_some() || self.single_tenant().is_some();
+        if who.is_user() && !is_named && !self.names_by(NamedBy::Claim) {
+            let why = "a token alone names no tenant on this server (tenant_sources): name its own";
+            return Err(Error::invalid(why));
+        }
+        Ok(Select::Own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_listed_once_each_and_in_any_order() {
+        assert_eq!(
+            TenantSources::parse("host,header,path,claim").unwrap(),
+            TenantSources::default()
+        );
+        let two = TenantSources::parse(" claim, host ").unwrap();
+        assert_eq!(NamedBy::ALL.map(|by| two.have(by)), [true, false, false, true]);
+        for (bad, says) in [
+            ("", "is none of"),
+            ("host,", "is none of"),
+            ("Host", "is none of"),
+            ("subdomain", "\"subdomain\" is none of"),
+            ("host,path,host", "host is listed twice"),
+        ] {
+            let why = TenantSources::parse(bad).unwrap_err();
+            assert!(why.contains(says), "{bad}: {why}");
+        }
+    }
+}
