@@ -315,3 +315,11 @@ fn proxies_are_trusted_for_hosts_below_a_domain() {
     let refusal = check(&[&domain[..], &["--trusted-proxies", ""]].concat()).unwrap_err();
     assert!(refusal.contains("trusted_proxies"), "{refusal}");
 }
+
+#[test]
+fn operators_must_say_why_if_that_is_switched_on() {
+    let asked = |flags: &[&str]| check(flags).unwrap().act_as_reason;
+    assert_eq!(asked(&[]), ReasonWord::Optional);
+    assert_eq!(asked(&["--act-as-reason", "required"]), ReasonWord::Required);
+    assert_eq!(asked(&["--act-as-reason", "optional"]), ReasonWord::Optional);
+}
