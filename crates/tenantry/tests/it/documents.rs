@@ -210,9 +210,10 @@ fn the_guide_to_webhooks_makes_one_and_its_check_takes_what_is_sent() {
 fn the_guide_to_audit_logs_suspends_exports_and_verifies() {
     let guide = include_str!("../../../../docs/guides/audit.md");
     let folder = Folder::new();
-    done(&["tenant", "create", "acme", "--data-dir", &folder.path()]);
-    let key = ["key", "create", "--tenant", "acme", "--role", "admin", "--data-dir"];
-    let key = done(&[&key[..], &[&folder.path()]].concat());
+    let path = folder.path();
+    done(&["tenant", "create", "acme", "--data-dir", &path]);
+    let key = ["key", "create", "--tenant", "acme", "--role", "admin", "--data-dir", &path];
+    let key = done(&key);
     let server = folder.serve(&[]);
     let to = format!(
         "export TENANTRY_SERVER={} TENANTRY_KEY={} ACME_KEY={key}\n",
