@@ -17,10 +17,11 @@ use percent_encoding::percent_decode;
 use std::sync::{Arc, OnceLock};
 use tenantry_engine::{
     Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, Operator, Payer, Principal,
-    Read, RequestId, Select, Session, TenantId, TenantName, archive::Importer,
+    Read, RequestId, Select, Session, StatedReason, TenantId, TenantName, archive::Importer,
 };
 
 const TENANT: &str = "x-tenant-id";
+const REASON: &str = "tenantry-reason";
 /// Headers that hold a key as it is, of this protocol and of the dialects beside it: a proxy that
 /// checks one of them and a server that reads another would disagree about the caller.
 const PLAIN: [&str; 2] = ["x-api-key", "x-chroma-token"];
@@ -51,6 +52,11 @@ pub(crate) async fn authenticate(
         Ok(who) => who.in_request(request_id(request.headers())).at_host(host(&request)),
         Err(error) => return Failure::from(error).into_response(),
     };
+    let stated = match reason(callers, &who, request.headers()) {
+        Ok(stated) => stated,
+        Err(error) => return Failure::from(error).into_response(),
+    };
+    let who = who.for_reason(stated);
     if let Some(payer) = request.extensions().get::<Payer>() {
         payer.settle(&who);
     }
@@ -67,6 +73,27 @@ pub(crate) async fn authenticate(
 /// The tenant that the request's address names, as the layer around all protocols has noted it.
 fn host(request: &Request) -> Option<Arc<TenantName>> {
     request.extensions().get::<Arc<TenantName>>().cloned()
+}
+
+/// Why an operator acts in a tenant. Of other callers, and of whoever finds nothing here, nothing is
+/// read, so that it changes nothing.
+fn reason(
+    callers: Callers,
+    who: &Principal,
+    headers: &HeaderMap,
+) -> std::result::Result<Option<StatedReason>, Error> {
+    if !who.is_operator() || !callers.include(who) {
+        return Ok(None);
+    }
+    let mut values = headers.get_all(REASON).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let wrong = |why: &str| Error::invalid(format!("Tenantry-Reason: {why}"));
+    if values.next().is_some() {
+        return Err(wrong("send it once"));
+    }
+    let text = percent_decode(value.as_bytes()).decode_utf8();
+    let text = text.map_err(|_| wrong("not UTF-8 after percent-decoding"))?;
+    StatedReason::parse(&text).map(Some).map_err(|why| wrong(why.public_message()))
 }
 
 /// The request's id, which the observing layer has put there if its caller has not.
@@ -197,7 +224,8 @@ impl<L: Level> FromRequestParts<Engine> for Open<L> {
         let caller = caller(parts)?;
         let name = selected(&parts.headers)?;
         let select = engine.choose(&caller.who, NamedBy::Header, name.as_ref())?;
-        let session = engine.session::<L>(&caller.who, select).await.map_err(name_the_header)?;
+        let session = engine.session::<L>(&caller.who, select).await;
+        let session = session.map_err(|error| name_the_header(&caller.who, error))?;
         let _ = caller.opened.set(session.tenant().id);
         Ok(Self(session))
     }
@@ -219,12 +247,15 @@ impl FromRequestParts<Engine> for OpenNamed {
     }
 }
 
-/// The engine does not know how a protocol selects a tenant; this one says it.
-fn name_the_header(error: Error) -> Failure {
-    if error.kind() == ErrorKind::Invalid {
-        return Failure::invalid(format!("{error} (header X-Tenant-ID)"));
-    }
-    error.into()
+/// The engine does not know how a protocol selects a tenant and states a reason; this one says it.
+fn name_the_header(who: &Principal, error: Error) -> Failure {
+    let header = match error.kind() {
+        ErrorKind::Invalid => "X-Tenant-ID",
+        // Nothing else is denied whoever may open every tenant.
+        ErrorKind::Denied if who.may_act_as() && who.reason().is_none() => "Tenantry-Reason",
+        _ => return error.into(),
+    };
+    Error::new(error.kind(), format!("{error} (header {header})")).into()
 }
 
 #[cfg(test)]

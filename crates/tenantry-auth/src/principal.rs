@@ -2,7 +2,7 @@
 
 use crate::{
     Grants, KeyId, KeyOwner, KeyRow, MemberId, MemberRights, MemberRole, RequestId, Restriction,
-    Role, TenantId, UserName, token::Claimed,
+    Role, StatedReason, TenantId, UserName, token::Claimed,
 };
 use std::{fmt, sync::Arc};
 use tenantry_types::{TenantName, Timestamp};
@@ -22,6 +22,7 @@ pub struct Principal {
     standing: Standing,
     request: Option<RequestId>,
     host: Option<Arc<TenantName>>,
+    reason: Option<StatedReason>,
 }
 
 /// What must still hold when a right is used, some time after it was given: a request can be held
@@ -143,6 +144,7 @@ impl Principal {
             },
             request: None,
             host: None,
+            reason: None,
         }
     }
 
@@ -176,6 +178,7 @@ impl Principal {
             },
             request: None,
             host: None,
+            reason: None,
         }
     }
 
@@ -223,6 +226,7 @@ impl Principal {
             },
             request: None,
             host: None,
+            reason: None,
         }
     }
 
@@ -247,6 +251,17 @@ impl Principal {
     /// The tenant that the address names where it asks.
     pub fn host(&self) -> Option<&TenantName> {
         self.host.as_deref()
+    }
+
+    /// The same, for this reason. It gives no right; a tenant's log says why an operator came.
+    #[must_use]
+    pub fn for_reason(self, reason: Option<StatedReason>) -> Self {
+        Self { reason, ..self }
+    }
+
+    /// Why it acts in a tenant, if it has said so.
+    pub fn reason(&self) -> Option<&StatedReason> {
+        self.reason.as_ref()
     }
 
     pub(crate) fn standing(&self) -> &Standing {

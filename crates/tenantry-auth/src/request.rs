@@ -1,6 +1,7 @@
-//! In which request somebody acts, for logs.
+//! In which request somebody acts, and why, for logs.
 
 use std::{fmt, sync::Arc};
+use tenantry_types::{Error, Result};
 
 /// Bytes of the longest id of a request.
 const REQUEST_BYTES_MAX: usize = 64;
@@ -27,6 +28,34 @@ impl RequestId {
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Why an operator acts in a tenant, in its own words. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StatedReason(Arc<str>);
+
+impl StatedReason {
+    /// Bytes of the longest.
+    pub const BYTES_MAX: usize = 200;
+
+    /// One line of text, without the spaces around it.
+    pub fn parse(text: &str) -> Result<Self> {
+        let text = text.trim();
+        if text.is_empty() || text.len() > Self::BYTES_MAX {
+            let most = Self::BYTES_MAX;
+            let message = format!("a reason has 1 to {most} bytes, not {}", text.len());
+            return Err(Error::invalid(message));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(Error::invalid("a reason has no control characters"));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -71,6 +100,17 @@ mod tests {
         }
         for bad in ["", " ", "a b", "\u{1b}", "\u{fc}", &"x".repeat(65)] {
             assert_eq!(RequestId::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_one_line_that_says_something() {
+        let long = "\u{fc}".repeat(StatedReason::BYTES_MAX / 2);
+        for (given, read) in [(" ticket 4711 ", "ticket 4711"), (long.as_str(), long.as_str())] {
+            assert_eq!(StatedReason::parse(given).unwrap().as_str(), read);
+        }
+        for bad in ["", "  ", "a\nb", "a\u{85}b", &format!("{long}x")] {
+            assert!(StatedReason::parse(bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     Operator, Session,
     admission::Gate,
     archive::{ArchiveConfig, Archives},
+    break_glass::{ACT_AS, Glass},
     compute::Bodies,
     denials::{CROSS_TENANT, DONE, Denials},
     issuer_keys::{self, KeyFetch},
@@ -117,6 +118,8 @@ pub(crate) struct Inner {
     pub(crate) measured: Measured,
     pub(crate) archives: Archives,
     pub(crate) outbox: Outbox,
+    /// Why operators act in tenants.
+    pub(crate) glass: Glass,
     /// Plans that may be made at once.
     pub(crate) planning: Semaphore,
     /// The policy that is followed.
@@ -221,6 +224,7 @@ impl Engine {
             measured: Measured::default(),
             archives: Archives::new(archives),
             outbox: Outbox::default(),
+            glass: Glass::default(),
             planning: Semaphore::new(placement::AT_ONCE),
             policy: OnceLock::new(),
             grace: OnceLock::new(),
@@ -347,13 +351,15 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::NotFound`] for a tenant that does not exist or is not the caller's: the two
     /// cannot be told apart. [`ErrorKind::Denied`] if the role does not reach `L`, or for an operator
-    /// key that may not open tenants.
+    /// key that may not open tenants, or states no reason where it must.
     /// [`ErrorKind::Suspended`] for the caller's own suspended tenant.
+    /// [`ErrorKind::Unavailable`] if an operator's reason cannot be written to the tenant's log.
     pub async fn session<L: Level>(
         &self,
         who: &Principal,
         select: Select<'_>,
     ) -> Result<Session<L>> {
+        self.check_reason(who, select)?;
         let tenant = self.select(who, select).await?;
         let name = tenant.name.as_str();
         let scope = match self.0.authority.authorize::<L>(who, tenant.id, name) {
@@ -382,8 +388,12 @@ impl Engine {
             }
         }
         if who.is_operator() && !who.is_development() {
+            if let Some(reason) = who.reason() {
+                // Not in every request's future.
+                Box::pin(self.0.break_glass(who, &tenant, reason)).await?;
+            }
             let log = (tenant.id, scope.author());
-            self.0.denials.note(log, "operator.act_as", L::ROLE.word(), DONE);
+            self.0.denials.note(log, ACT_AS, L::ROLE.word(), DONE);
         }
         let mut session = Session::new(Arc::clone(&self.0), scope, tenant);
         session.is_admin = who.role() >= tenantry_auth::Role::Admin;

@@ -16,6 +16,7 @@
 mod admission;
 pub mod advise;
 pub mod archive;
+mod break_glass;
 pub mod busiest;
 mod callers;
 mod check;
@@ -62,7 +63,7 @@ pub use webhooks::{WebhookPost, WebhookSend, WebhookTotals};
 pub use tenantry_auth::{
     Admin, Allowed, AllowedSet, ApiKey, Authority, CanAdmin, CanWrite, Grant, Group, GroupNumber,
     KeyId, KeyOwner, KeyRow, Level, Member, MemberRights, MemberRole, Principal, ROLE_RIGHTS, Read,
-    RequestId, Restriction, Role, RoleRights, TenantId, UserName, Write, token,
+    RequestId, Restriction, Role, RoleRights, StatedReason, TenantId, UserName, Write, token,
 };
 pub use tenantry_store::{
     Answered, ArchiveKey, AuditBinding, AuditEntry, AuditEvent, AuditNote, AuditOutcome,

@@ -60,7 +60,7 @@ pub enum AuditReason {
     Filter,
     /// The tenant that was named is not the caller's.
     ForeignTenant,
-    /// The operator's key may not open tenants.
+    /// The operator's key may not open tenants, or says not why where it must.
     ActAs,
 }
 

@@ -29,11 +29,13 @@ pub enum EventKind {
     CrossTenantAttempt,
     /// A tenant has used a part of a budget.
     BudgetThreshold,
+    /// An operator has said why it acts in a tenant.
+    BreakGlass,
 }
 
 impl EventKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ping,
         Self::TenantCreated,
         Self::TenantSuspended,
@@ -44,6 +46,7 @@ impl EventKind {
         Self::TenantMoved,
         Self::CrossTenantAttempt,
         Self::BudgetThreshold,
+        Self::BreakGlass,
     ];
 
     /// Its word, which is the `type` of a message.
@@ -59,6 +62,7 @@ impl EventKind {
             Self::TenantMoved => "tenant.moved",
             Self::CrossTenantAttempt => "security.cross_tenant_attempt",
             Self::BudgetThreshold => "budget.threshold",
+            Self::BreakGlass => "security.break_glass",
         }
     }
 
@@ -83,6 +87,7 @@ impl EventKind {
             Self::TenantMoved => 7,
             Self::CrossTenantAttempt => 8,
             Self::BudgetThreshold => 9,
+            Self::BreakGlass => 10,
         }
     }
 
@@ -257,7 +262,7 @@ mod tests {
             assert_eq!(EventKind::of_number(kind.number()), Some(kind));
             assert_eq!(EventKind::parse(kind.word()).unwrap(), kind);
         }
-        assert!(EventKind::parse("tenant").is_err() && EventKind::of_number(10).is_none());
+        assert!(EventKind::parse("tenant").is_err() && EventKind::of_number(11).is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `tenantry serve`: opens the store, opens the listeners, stops in order.
 
 use crate::{
-    config::{Backend, Config, LogConfig, LogFormat, Opening, StoreConfig},
+    config::{Backend, Config, LogConfig, LogFormat, Opening, ReasonWord, StoreConfig},
     issuer_keys::HttpKeys,
     listener::{Listener, load_tls},
     shared_rates::RedisLeases,
@@ -80,6 +80,9 @@ impl Server {
         tell_of_tenants(&engine, config).await?;
         if let Some(most) = config.login_failures_per_minute {
             engine.limit_logins(most);
+        }
+        if config.act_as_reason == ReasonWord::Required {
+            engine.require_reasons();
         }
         Ok(Self {
             engine,

@@ -46,6 +46,9 @@ pub(crate) enum EventName {
     /// A tenant has used a part of a budget.
     #[schema(rename = "budget.threshold")]
     BudgetThreshold,
+    /// An operator has said why it acts in a tenant.
+    #[schema(rename = "security.break_glass")]
+    BreakGlass,
 }
 
 fn kinds(words: &[String]) -> Result<EventKinds> {

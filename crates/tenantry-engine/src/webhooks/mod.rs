@@ -203,6 +203,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>, with: Arc<dyn WebhookSend>) {
         }
     });
     attempts::spawn(inner);
+    crate::break_glass::spawn(inner);
 }
 
 /// Takes what is to be told now; how many events that were.

@@ -6,6 +6,7 @@ mod admission;
 mod advise;
 mod archive;
 mod audit;
+mod break_glass;
 mod budgets;
 mod catalog;
 mod compile_fail;

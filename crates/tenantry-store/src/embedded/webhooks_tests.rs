@@ -2,10 +2,10 @@
 
 use super::tests::{inner, open, operator};
 use crate::{Answered, Attempted, Spent, Store};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use tenantry_auth::{Authority, OperatorScope};
 use tenantry_types::{
-    EventKinds, Quotas, TenantName, TenantSpec, Timestamp, WebhookName, WebhookUrl,
+    EventKind, EventKinds, Quotas, TenantName, TenantSpec, Timestamp, WebhookName, WebhookUrl,
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -77,6 +77,40 @@ async fn a_budget_of_which_nobody_can_be_told_now_is_told_later() {
     assert_eq!((tell().await, tell().await), (1, 0));
 }
 
+/// Whoever tries other tenants or says why it comes, for days, must not crowd out what has happened.
+#[tokio::test]
+async fn what_audit_logs_have_is_not_told_where_too_much_waits_and_leaves_no_letter() {
+    let (_dir, store) = open();
+    let (authority, operator) = world(&store, 4).await;
+    let scope = authority.system("tests");
+    let spec = TenantSpec::new(TenantName::parse("t").unwrap());
+    let info = store.create_tenant(&operator, &spec).await.unwrap();
+    let raise = async |kind: EventKind| {
+        let whose = (info.id, info.name.clone());
+        store.raise_event(&scope, kind, whose, BTreeMap::new()).await.unwrap()
+    };
+    let logged = [EventKind::CrossTenantAttempt, EventKind::BreakGlass];
+    let tenancy = &inner(&store).tenancy;
+    // Five wait, and more than half of six are many.
+    tenancy.tidy((6, 9)).await.unwrap();
+    for kind in logged {
+        assert!(!raise(kind).await, "{kind}");
+    }
+    assert!(raise(EventKind::TenantMoved).await);
+    tenancy.tidy((100, 9)).await.unwrap();
+    for kind in logged {
+        assert!(raise(kind).await, "{kind}");
+    }
+    let claimed = store.claim_deliveries(&scope, |_| 9, LEASE).await.unwrap();
+    assert_eq!(claimed.len(), 8);
+    for one in claimed {
+        store.settle_delivery(&scope, one, Attempted::Dead(Answered::default())).await.unwrap();
+    }
+    let letters = store.dead_letters(&operator, &name("w"), None, 9).await.unwrap();
+    assert_eq!(letters.len(), 6);
+    assert!(letters.iter().all(|letter| !logged.contains(&letter.event.kind)));
+}
+
 #[tokio::test]
 async fn what_a_deleted_webhook_has_left_goes() {
     let (_dir, store) = open();
@@ -84,7 +118,7 @@ async fn what_a_deleted_webhook_has_left_goes() {
     let scope = authority.system("tests");
     // As if it had been too much for the commit that deletes it.
     let tenancy = &inner(&store).tenancy;
-    let event = tenancy.event(tenantry_types::EventKind::Ping, None, []);
+    let event = tenancy.event(EventKind::Ping, None, []);
     store.delete_webhook(&operator, &name("w")).await.unwrap();
     assert_eq!(store.tidy_deliveries(&scope).await.unwrap().waiting, 0);
     tenancy.leave_behind(7, &event).await.unwrap();

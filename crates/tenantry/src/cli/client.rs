@@ -56,6 +56,10 @@ pub(crate) struct Target {
     #[arg(long, env = "TENANTRY_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<Secret>,
 
+    /// Why an operator acts in a tenant: the tenant's audit log has it first, and webhooks are told
+    #[arg(long, env = "TENANTRY_REASON", value_name = "TEXT")]
+    reason: Option<String>,
+
     /// Certificate of the authority that signed the server's own, in PEM [default: the usual ones]
     #[arg(long, env = "TENANTRY_TLS_CA", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
@@ -120,7 +124,17 @@ impl Target {
     }
 
     /// Connects. Opening a folder takes it until [`Client::close`]; a database it does not.
-    pub(crate) fn client(self) -> Result<Client> {
+    pub(crate) fn client(mut self) -> Result<Client> {
+        // A variable that is empty says nothing.
+        let reason = self.reason.take().filter(|text| !text.trim().is_empty());
+        let client = self.connect()?;
+        Ok(match reason {
+            Some(reason) => client.for_reason(&reason),
+            None => client,
+        })
+    }
+
+    fn connect(self) -> Result<Client> {
         match (self.server, self.data_dir, self.database_url) {
             (Some(url), None, None) => {
                 Client::remote(&url, credential(self.key, self.token)?, self.tls_ca)
@@ -200,6 +214,8 @@ pub(crate) enum Client {
         base: String,
         /// Sent with every request: a key, or a token.
         key: Option<String>,
+        /// The same, as the value of its header.
+        reason: Option<String>,
     },
     /// To an engine in this process.
     Local {
@@ -211,6 +227,8 @@ pub(crate) enum Client {
         router: Router,
         /// What was opened, for messages.
         whose: &'static str,
+        /// Sent with every request, as the value of its header.
+        reason: Option<String>,
     },
 }
 
@@ -229,7 +247,7 @@ impl Client {
             let roots = ureq::tls::RootCerts::new_with_certs(&[certificate]);
             config = config.tls_config(ureq::tls::TlsConfig::builder().root_certs(roots).build());
         }
-        Ok(Self::Remote { agent: config.build().into(), base, key })
+        Ok(Self::Remote { agent: config.build().into(), base, key, reason: None })
     }
 
     /// Opens a data folder or a database. Whoever can do that, with the master key, is the
@@ -250,7 +268,27 @@ impl Client {
         let in_use = "stop that one, or give its --server URL and --key KEY";
         let engine = runtime.block_on(open_engine(config, Authority::local(), in_use))?;
         let router = tenantry_api::router(engine.clone());
-        Ok(Self::Local { runtime, engine, router, whose })
+        Ok(Self::Local { runtime, engine, router, whose, reason: None })
+    }
+
+    /// The same, whose requests say why.
+    fn for_reason(mut self, text: &str) -> Self {
+        match &mut self {
+            Self::Remote { reason, .. } | Self::Local { reason, .. } => {
+                *reason = Some(segment(text));
+            }
+        }
+        self
+    }
+
+    /// A new request, with why it is made.
+    pub(super) fn request(&self, method: &str) -> http::request::Builder {
+        let request = http::Request::builder().method(method);
+        match self {
+            Self::Remote { reason: Some(reason), .. }
+            | Self::Local { reason: Some(reason), .. } => request.header("tenantry-reason", reason),
+            _ => request,
+        }
     }
 
     /// Sends a request and returns the answer's JSON; an answer other than success is a
@@ -318,7 +356,7 @@ impl Client {
         path: &str,
         body: String,
     ) -> Result<Value> {
-        let mut request = http::Request::builder().method(method);
+        let mut request = self.request(method);
         if !body.is_empty() {
             request = request.header(http::header::CONTENT_TYPE, "application/json");
         }
@@ -326,7 +364,7 @@ impl Client {
             request = request.header("x-tenant-id", segment(tenant));
         }
         let (status, answer) = match self {
-            Self::Remote { agent, base, key } => {
+            Self::Remote { agent, base, key, .. } => {
                 if let Some(key) = key {
                     request = request.header(http::header::AUTHORIZATION, format!("Bearer {key}"));
                 }
@@ -371,6 +409,9 @@ impl Client {
     fn explained(&self, mut message: String) -> String {
         if message.starts_with("an operator belongs to no tenant") {
             return WHICH_TENANT.to_owned();
+        }
+        if message.starts_with("an operator acts in a tenant here only") {
+            message.push_str(": give it by --reason TEXT, or the variable TENANTRY_REASON");
         }
         if matches!(self, Self::Remote { .. }) && message.starts_with("there is no such route") {
             message.push_str("; if the server has --admin-listen, give --server that address");

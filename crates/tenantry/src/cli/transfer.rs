@@ -63,9 +63,9 @@ impl Client {
         to: &mut File,
         told: Told<'_>,
     ) -> Result<()> {
-        let request = http::Request::builder().method("GET").header("x-tenant-id", segment(tenant));
+        let request = self.request("GET").header("x-tenant-id", segment(tenant));
         match self {
-            Self::Remote { agent, base, key } => {
+            Self::Remote { agent, base, key, .. } => {
                 let request = authorized(request, key.as_deref()).uri(format!("{base}{path}"));
                 let mut answer = self.ask(agent, request.body(()))?;
                 if answer.status() != 200 {
@@ -114,11 +114,11 @@ impl Client {
         bytes: u64,
         told: impl FnMut(u64) + Send + Unpin + 'static,
     ) -> Result<Value> {
-        let request = http::Request::builder().method("POST");
+        let request = self.request("POST");
         let request = request.header(http::header::CONTENT_TYPE, "application/gzip");
         let sending = Sending { file, told };
         match self {
-            Self::Remote { agent, base, key } => {
+            Self::Remote { agent, base, key, .. } => {
                 let request = authorized(request, key.as_deref()).uri(format!("{base}{path}"));
                 // Whoever refuses it, for its size too, does so before it is sent.
                 let request = request.header(http::header::CONTENT_LENGTH, bytes);
@@ -141,10 +141,10 @@ impl Client {
 
     /// Sends JSON and waits for the answer as long as it takes.
     pub(super) fn wait_for(&self, path: &str, body: &Value) -> Result<Value> {
-        let request = http::Request::builder().method("POST");
+        let request = self.request("POST");
         let request = request.header(http::header::CONTENT_TYPE, "application/json");
         match self {
-            Self::Remote { agent, base, key } => {
+            Self::Remote { agent, base, key, .. } => {
                 let request = authorized(request, key.as_deref()).uri(format!("{base}{path}"));
                 self.told(self.ask(agent, request.body(body.to_string()))?)
             }

@@ -15,7 +15,7 @@ mod units;
 pub(crate) use address::Address;
 pub(crate) use policy::read_policy;
 pub(crate) use secret::Secret;
-pub(crate) use settings::{IsolationWord, LogFormat, Settings};
+pub(crate) use settings::{IsolationWord, LogFormat, ReasonWord, Settings};
 pub(crate) use shared_rates::SharedRates;
 pub(crate) use store::{Backend, BackendWord, Existing, Opening, StoreConfig};
 pub(crate) use units::{ByteSize, Span};
@@ -68,6 +68,7 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) policy: Option<Policy>,
     pub(crate) issuers: Vec<IssuerSpec>,
+    pub(crate) act_as_reason: ReasonWord,
     pub(crate) webhook_networks: Vec<Network>,
     pub(crate) log: LogConfig,
 }
@@ -165,6 +166,7 @@ impl Config {
             shutdown_timeout: given.shutdown_timeout.map_or(SHUTDOWN_TIMEOUT, |s| s.0),
             policy,
             issuers: issuers.unwrap_or_default(),
+            act_as_reason: given.act_as_reason.unwrap_or_default(),
             webhook_networks: networks_of(given.webhook_networks.as_deref())?,
             log: LogConfig {
                 format: given.log_format.unwrap_or_default(),

@@ -213,6 +213,12 @@ pub(crate) struct Settings {
     /// Tenants an hour that are made when they are named [default: 1000]
     #[arg(long, env = "TENANTRY_AUTO_PROVISION_RATE", value_name = "COUNT")]
     pub(crate) auto_provision_rate: Option<u32>,
+
+    /// Whether an operator must say why it acts in a tenant, by the header Tenantry-Reason
+    /// [default: optional]
+    #[arg(long, env = "TENANTRY_ACT_AS_REASON", value_name = "WHETHER")]
+    pub(crate) act_as_reason: Option<ReasonWord>,
+
     /// Addresses and networks inside to which webhooks may be sent, plain http too, with commas
     /// between them; see docs/guides/webhooks.md [default: none, public addresses and https alone]
     #[arg(long, env = "TENANTRY_WEBHOOK_NETWORKS", value_name = "NETWORKS")]
@@ -333,6 +339,7 @@ impl Settings {
             auto_provision: self.auto_provision.or(lower.auto_provision),
             auto_provision_plan: self.auto_provision_plan.or(lower.auto_provision_plan),
             auto_provision_rate: self.auto_provision_rate.or(lower.auto_provision_rate),
+            act_as_reason: self.act_as_reason.or(lower.act_as_reason),
             webhook_networks: self.webhook_networks.or(lower.webhook_networks),
             redis: self.redis.or(lower.redis),
             redis_prefix: self.redis_prefix.or(lower.redis_prefix),
@@ -372,6 +379,17 @@ impl From<IsolationWord> for Isolation {
             IsolationWord::Database => Self::Database,
         }
     }
+}
+
+/// Whether operators must say why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ReasonWord {
+    /// They may
+    #[default]
+    Optional,
+    /// Without a reason they are refused
+    Required,
 }
 
 /// The form of the log.

@@ -326,3 +326,11 @@ fn sources_of_tenants_are_all_unless_some_are_listed() {
         assert!(refusal.contains("tenant_sources"), "{refusal}");
     }
 }
+
+#[test]
+fn operators_must_say_why_if_that_is_switched_on() {
+    let asked = |flags: &[&str]| check(flags).unwrap().act_as_reason;
+    assert_eq!(asked(&[]), ReasonWord::Optional);
+    assert_eq!(asked(&["--act-as-reason", "required"]), ReasonWord::Required);
+    assert_eq!(asked(&["--act-as-reason", "optional"]), ReasonWord::Optional);
+}

@@ -210,14 +210,16 @@ fn the_guide_to_webhooks_makes_one_and_its_check_takes_what_is_sent() {
 fn the_guide_to_audit_logs_suspends_lists_exports_and_verifies() {
     let guide = include_str!("../../../../docs/guides/audit.md");
     let folder = Folder::new();
-    done(&["tenant", "create", "acme", "--data-dir", &folder.path()]);
-    let key = done(&["key", "create", "--tenant", "acme", "--data-dir", &folder.path()]);
+    let path = folder.path();
+    done(&["tenant", "create", "acme", "--data-dir", &path]);
+    let key = ["key", "create", "--tenant", "acme", "--role", "admin", "--data-dir", &path];
+    let key = done(&key);
     let server = folder.serve(&[]);
     let to = format!(
         "export TENANTRY_SERVER={} TENANTRY_KEY={} ACME_KEY={key}\n",
         server.url, folder.key
     );
-    for part in ["suspend", "list", "audit"] {
+    for part in ["suspend", "list", "reason", "audit"] {
         let (_, rest) = guide.split_once(&format!("<!-- {part} -->")).unwrap();
         let (shown, _) = rest.split_once(&format!("<!-- /{part} -->")).unwrap();
         let out = sh(&format!("{to}{}", blocks(shown, "sh").concat()));

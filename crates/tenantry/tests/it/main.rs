@@ -7,6 +7,7 @@ mod advise;
 mod archives;
 mod audit;
 mod beside;
+mod break_glass;
 mod budgets;
 mod chat;
 mod commands;

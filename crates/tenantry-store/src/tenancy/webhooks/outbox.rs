@@ -69,9 +69,10 @@ impl<B: Backend> Tenancy<B> {
             return Ok(Told::default());
         }
         let all = all_in(view, installation).await?.into_iter().map(|one| one.webhook);
-        // The audit log has all attempts, and parts of budgets are found again by a later look.
+        // Audit logs have all attempts and reasons, and parts of budgets are found again by a later
+        // look.
         let crowded = match kind {
-            EventKind::CrossTenantAttempt | EventKind::BudgetThreshold => {
+            EventKind::CrossTenantAttempt | EventKind::BudgetThreshold | EventKind::BreakGlass => {
                 self.crowded.lock().clone()
             }
             _ => BTreeSet::new(),
@@ -268,7 +269,12 @@ impl<B: Backend> Tenancy<B> {
                     replace(&mut log, key, delivery_key(webhook.id, at, event.id), &row);
                 }
                 // Who tries for days must not crowd out letters of what has happened.
-                Attempted::Dead(_) if event.kind == EventKind::CrossTenantAttempt => {
+                Attempted::Dead(_)
+                    if matches!(
+                        event.kind,
+                        EventKind::CrossTenantAttempt | EventKind::BreakGlass
+                    ) =>
+                {
                     log.remove(Space::Catalog, key);
                 }
                 Attempted::Dead(last) => {

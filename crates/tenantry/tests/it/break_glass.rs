@@ -1,0 +1,114 @@
+//! An operator in a tenant says why: what it is answered, what the tenant sees, what webhooks are told.
+
+use crate::{
+    on_postgres::get,
+    program::{Folder, Server, done, fails, tenantry},
+    webhooks::{Hook, INSIDE},
+};
+use serde_json::{Value, json};
+use ureq::http;
+
+/// Asks for the tenant `acme` or another one: status and answer.
+fn enter(url: &str, key: &str, tenant: Option<&str>, reason: Option<&str>) -> (u16, Value) {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut request = http::Request::builder().method("GET").uri(url);
+    request = request.header("authorization", format!("Bearer {key}"));
+    request = request.header("x-request-id", "r-1");
+    for (name, value) in [("x-tenant-id", tenant), ("tenantry-reason", reason)] {
+        if let Some(value) = value {
+            request = request.header(name, value);
+        }
+    }
+    let mut answer = agent.run(request.body(()).unwrap()).unwrap();
+    let text = answer.body_mut().read_to_string().unwrap();
+    (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or_default())
+}
+
+/// Reasons in the tenant's log, as it reads them itself.
+fn reasons(server: &Server, key: &str) -> Vec<(String, String)> {
+    let log = get("GET", &format!("{}/v1/audit", server.url), key, None, &Value::Null);
+    let entries = log["entries"].as_array().unwrap().iter();
+    let found = entries.filter(|entry| entry["action"] == "operator.break_glass");
+    let text = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
+    found.map(|entry| (text(entry, "actor"), text(entry, "target"))).collect()
+}
+
+#[test]
+fn a_reason_is_required_seen_by_the_tenant_and_told() {
+    let folder = Folder::new();
+    let path = folder.path();
+    done(&["tenant", "create", "acme", "--data-dir", &path]);
+    let key = done(&["key", "create", "--tenant", "acme", "--role", "admin", "--data-dir", &path]);
+    let key = key.trim();
+    let server = folder.serve(&[&INSIDE[..], &["--act-as-reason", "required"]].concat());
+    let hook = Hook::new(&[]);
+    let body = json!({ "name": "w", "url": hook.url, "events": ["security.break_glass"] });
+    get("POST", &format!("{}/v1/admin/webhooks", server.url), &folder.key, None, &body);
+    let native = format!("{}/v1/tenant", server.url);
+    let chroma = format!("{}/api/v2/tenants/acme", server.chroma);
+    let operator = |url: &str, reason| enter(url, &folder.key, Some("acme"), reason);
+
+    for url in [&native, &chroma] {
+        let (status, answer) = operator(url, None);
+        assert_eq!(status, 403, "{answer}");
+        assert!(answer.to_string().contains("Tenantry-Reason"), "{answer}");
+        let long = "x".repeat(201);
+        for wrong in ["a%0Ab", "%FF", "%20", &long] {
+            assert_eq!(enter(url, &folder.key, Some("acme"), Some(wrong)).0, 400, "{wrong}");
+        }
+    }
+    assert!(hook.is_silent() && reasons(&server, key).is_empty());
+
+    for url in [&native, &chroma, &native] {
+        let (status, answer) = operator(url, Some("ticket%204711"));
+        assert_eq!(status, 200, "{answer}");
+    }
+    let message = hook.next().json();
+    let data = &message["data"];
+    assert_eq!(
+        (&message["type"], &data["tenant"]["name"]),
+        (&json!("security.break_glass"), &json!("acme"))
+    );
+    assert_eq!(data["reason"], "ticket 4711");
+    let who = data["principal"].as_str().unwrap();
+    assert!(folder.key.contains(who.strip_prefix("operator:").unwrap()), "{who}");
+    // Once a minute.
+    assert!(hook.is_silent());
+    assert_eq!(reasons(&server, key), [(who.to_owned(), "ticket 4711".to_owned())]);
+
+    let command =
+        ["key", "list", "--tenant", "acme", "--server", &server.url, "--key", &folder.key];
+    fails(&mut tenantry(&command), &["--reason"]);
+    done(&[&command[..], &["--reason", "ticket für 4712"]].concat());
+    assert_eq!(hook.next().json()["data"]["reason"], "ticket für 4712");
+}
+
+#[test]
+fn a_tenants_key_is_answered_the_same_with_a_reason_and_without() {
+    let folder = Folder::new();
+    let path = folder.path();
+    for name in ["acme", "globex"] {
+        done(&["tenant", "create", name, "--data-dir", &path]);
+    }
+    let key = done(&["key", "create", "--tenant", "acme", "--role", "admin", "--data-dir", &path]);
+    let key = key.trim();
+    let server = folder.serve(&["--act-as-reason", "required"]);
+    let native = format!("{}/v1/tenant", server.url);
+    let admin = format!("{}/v1/admin/tenants", server.url);
+    let chroma = format!("{}/api/v2/tenants/globex", server.chroma);
+    for (url, tenant, status) in [
+        (&native, None, 200),
+        (&native, Some("globex"), 404),
+        (&native, Some("nobody"), 404),
+        (&admin, None, 403),
+        (&chroma, None, 404),
+    ] {
+        let without = enter(url, key, tenant, None);
+        assert_eq!(without.0, status, "{url} {tenant:?}: {}", without.1);
+        for reason in ["ticket", "a%0Ab", "%FF"] {
+            assert_eq!(enter(url, key, tenant, Some(reason)), without, "{url} {tenant:?}");
+        }
+    }
+    assert!(reasons(&server, key).is_empty());
+}
