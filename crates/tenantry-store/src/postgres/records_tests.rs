@@ -2,6 +2,7 @@
 
 mod looked_up;
 mod prepared;
+mod rights;
 mod shares;
 
 use super::{
