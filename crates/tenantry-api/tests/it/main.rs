@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod archives;
+mod audit;
 mod bad_input;
 mod catalog;
 mod documents;

@@ -42,6 +42,38 @@ async fn events_are_counted_once_and_shown() {
 }
 
 #[tokio::test]
+async fn all_tenants_are_shown_as_csv_too() {
+    let server = Server::start().await;
+    for (name, amount) in [("acme", 2), ("a \"b\", c", 3), ("gone", 4)] {
+        server.tenant(name).await;
+        let events = [event("a", "messages", amount), event("b", "tokens", 10 * amount)];
+        server.call_in(name, REPORT, report(&events)).await.expect(200);
+    }
+    let gone = server.call(&server.operator, "DELETE /v1/admin/tenants/gone", Value::Null).await;
+    assert_eq!(gone.status, 204);
+    let ask = async |more: &str| {
+        let line = format!("GET /v1/admin/usage/tenants?limit=2{more}");
+        server.call(&server.operator, &line, Value::Null).await
+    };
+    let (first, csv) = (ask("").await.expect(200), ask("&format=csv").await);
+    assert_eq!(csv.headers["content-type"], "text/csv; charset=utf-8; header=present");
+    let lines: Vec<_> = csv.text.split("\r\n").collect();
+    let [head, acme, other, ""] = lines[..] else { panic!("{lines:?}") };
+    assert!(head.starts_with("id,name,at,requests,") && head.ends_with(",messages"), "{head}");
+    let ids = [0, 1].map(|at: usize| first["entries"][at]["id"].as_u64().unwrap());
+    assert!(acme.starts_with(&format!("{},\"acme\",2027-01,", ids[0])), "{acme}");
+    assert!(acme.ends_with(",20,0,2"), "{acme}");
+    // A name is quoted, whatever is in it.
+    assert!(other.starts_with(&format!("{},\"a \"\"b\"\", c\",2027-01,", ids[1])), "{other}");
+    assert!(other.ends_with(",30,0,3"), "{other}");
+    // The next page, and one who is gone: without a name.
+    let rest = ask(&format!("&format=csv&after={}", ids[1])).await.text;
+    let rest: Vec<_> = rest.lines().collect();
+    assert!(rest.len() == 2 && rest[0] == head, "{rest:?}");
+    assert!(rest[1].contains(",\"\",2027-01,") && rest[1].ends_with(",40,0,4"), "{rest:?}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named_and_counts_nothing() {
     let server = Server::start().await;
     let key = server.tenant("acme").await;

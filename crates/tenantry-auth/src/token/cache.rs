@@ -90,6 +90,21 @@ mod tests {
     }
 
     #[test]
+    fn tokens_that_differ_in_their_last_character_alone_are_two() {
+        let verified = Verified::default();
+        let text = "e".repeat(2_700);
+        let [one, other] = ["AAAA", "AAAB"]
+            .map(|end| Token::parse(&format!("{text}.{text}.{text}{end}")).unwrap());
+        let [by_one, by_other] = [0, 1].map(|issuer| By { issuer, set: 0 });
+        verified.put(&one, by_one, Timestamp(10));
+        assert!(!verified.has(&other, by_one, Timestamp(9)));
+        verified.put(&other, by_other, Timestamp(10));
+        assert!(verified.has(&one, by_one, Timestamp(9)));
+        assert!(!verified.has(&one, by_other, Timestamp(9)));
+        assert!(verified.has(&other, by_other, Timestamp(9)));
+    }
+
+    #[test]
     fn no_more_are_remembered_than_there_is_room_for() {
         let verified = Verified::default();
         let by = By { issuer: 0, set: 0 };

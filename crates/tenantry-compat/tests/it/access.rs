@@ -287,6 +287,47 @@ async fn writing_with_a_filter_leaves_no_refusal_in_the_audit_log() {
     assert!(refused.is_none(), "{refused:?}");
 }
 
+#[tokio::test]
+async fn a_key_with_a_filter_changes_no_record_that_is_hidden_from_it() {
+    let server = Server::start().await;
+    let admin = server.tenant("ours").await;
+    let target = server.collection(&admin, "target").await;
+    let records = json!({"ids": ["hidden", "mine"], "embeddings": [[1, 2], [3, 4]],
+        "documents": ["theirs", "my own"], "metadatas": [{"owner": "them"}, {"owner": "me"}]});
+    target.post("add", records).await.expect(201);
+    let whole = json!({"include": ["documents", "metadatas", "embeddings"]});
+    let before = target.post("get", whole.clone()).await.expect(200);
+    let test = FieldTest::Eq(tenantry_engine::Value::Str("me".to_owned()));
+    let filter = Some(Filter::Field { key: "owner".to_owned(), test });
+    let limited = server.key("ours", Role::Write, Restriction { objects: None, filter }).await;
+
+    let take = |ids: &[&str]| {
+        json!({"ids": ids, "embeddings": vec![[9, 9]; ids.len()],
+            "documents": vec!["taken"; ids.len()], "metadatas": vec![json!({"owner": "me"}); ids.len()]})
+    };
+    let give = json!({"ids": ["mine"], "embeddings": [[3, 4]], "metadatas": [{"owner": "them"}]});
+    for (route, body, status) in [
+        ("upsert", take(&["hidden"]), 409),
+        // All or nothing: what would be its own is not written either.
+        ("upsert", take(&["new", "hidden"]), 409),
+        // These pass over what is there, and over what is not.
+        ("add", take(&["hidden"]), 201),
+        ("update", take(&["hidden"]), 200),
+        ("upsert", give.clone(), 403),
+        ("update", give, 403),
+        ("delete", json!({"ids": ["hidden"]}), 200),
+        ("delete", json!({"where": {"owner": "them"}}), 200),
+    ] {
+        let answer = server.call(&limited, &format!("POST {}/{route}", target.path), body).await;
+        assert_eq!(answer.status, status, "{route}: {}", answer.text);
+        assert!(!answer.text.contains("theirs"), "{route}: {}", answer.text);
+        assert_eq!(target.post("get", whole.clone()).await.expect(200), before, "{route}");
+    }
+    let own = json!({"ids": ["mine"], "embeddings": [[5, 6]], "metadatas": [{"owner": "me"}]});
+    server.call(&limited, &format!("POST {}/upsert", target.path), own).await.expect(200);
+    assert_ne!(target.post("get", whole).await.expect(200), before);
+}
+
 fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::prelude::BASE64_STANDARD.encode(bytes)

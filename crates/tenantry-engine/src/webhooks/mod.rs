@@ -284,6 +284,87 @@ async fn tidy(inner: &Inner) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Authority, Engine, EngineConfig};
+    use tenantry_store::{EmbeddedConfig, Store};
+    use tenantry_types::{Clock, EventKinds, WebhookName};
+
+    /// A clock that the test moves.
+    #[derive(Debug)]
+    struct HandClock(AtomicU64);
+
+    impl HandClock {
+        fn advance(&self, by: u64) {
+            self.0.fetch_add(by, Ordering::SeqCst);
+        }
+    }
+
+    impl Clock for HandClock {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    /// An endpoint that takes nothing; how often it was asked.
+    #[derive(Debug, Default)]
+    struct Down(AtomicU64);
+
+    impl WebhookSend for Down {
+        fn check(&self, _: &WebhookUrl) -> std::result::Result<(), String> {
+            Ok(())
+        }
+
+        fn send(&self, _: &WebhookPost) -> std::result::Result<u16, String> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(503)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_endpoint_did_not_take_for_a_day_is_a_dead_letter() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(HandClock(AtomicU64::new(1_800_000_000_000)));
+        let mut config = EmbeddedConfig::new(folder.path().join("data"));
+        config.clock = clock.clone();
+        let (store, authority) = (Store::open_embedded(config).unwrap(), Authority::new());
+        let engine = Engine::start(EngineConfig { store, authority, clock: clock.clone() });
+        let inner = &engine.0;
+        let operator = engine.operator(&engine.local_operator().await.unwrap()).unwrap();
+        let (name, began) = (WebhookName::parse("w").unwrap(), clock.now());
+        let url = WebhookUrl::parse("https://w.example/").unwrap();
+        operator.create_webhook(name.clone(), url, EventKinds::default()).await.unwrap();
+        let id = operator.test_webhook(&name).await.unwrap();
+
+        let scope = inner.authority.system("tell webhooks in a test");
+        let due = async || inner.store.claim_deliveries(&scope, |_| AT_ONCE, LEASE).await.unwrap();
+        let down = Arc::new(Down::default());
+        for attempt in 1..=ATTEMPTS_MAX {
+            let mut claimed = due().await;
+            assert_eq!(claimed.len(), 1, "attempt {attempt}");
+            let delivery = claimed.remove(0);
+            assert_eq!((delivery.event.id, delivery.attempts), (id, attempt - 1));
+            assert!(!deliver(inner, down.clone(), delivery).await);
+            // After the longest of the pauses, and not before the shortest.
+            let most = pause(attempt, 0);
+            clock.advance(most / 5 * 4);
+            assert!(due().await.is_empty(), "attempt {attempt}");
+            clock.advance(most - most / 5 * 4);
+        }
+        assert!(due().await.is_empty());
+        assert_eq!(down.0.load(Ordering::SeqCst), u64::from(ATTEMPTS_MAX));
+        let letters = operator.dead_letters(&name, None, 10).await.unwrap();
+        let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+        assert_eq!((letter.event.id, letter.attempts), (id, ATTEMPTS_MAX));
+        assert_eq!(letter.last.status, Some(503));
+        let hours = (letter.died_at.0 - began.0) / 3_600_000;
+        assert!((20..24).contains(&hours), "{hours}");
+        let totals = inner.outbox.totals();
+        assert_eq!((totals.failed, totals.given_up), (u64::from(ATTEMPTS_MAX), 1));
+
+        // Sent again by hand it is an event like a new one.
+        operator.retry_dead_letter(&name, id).await.unwrap();
+        let again = due().await;
+        assert_eq!((again.len(), again[0].attempts), (1, 0));
+    }
 
     #[test]
     fn pauses_double_and_all_of_them_are_less_than_a_day() {

@@ -268,3 +268,20 @@ async fn what_the_root_tells_a_log_elsewhere_says_its_request() {
     assert_eq!(bound.request, RequestId::parse("r-1"));
     assert!(log.iter().all(|e| e.bound.as_ref().is_some_and(|b| b.origin == bound.origin)));
 }
+
+#[tokio::test]
+async fn the_reads_of_the_last_minute_are_in_the_log_after_a_stop() {
+    let world = World::new().await;
+    let key = world.tenant("acme").await;
+    {
+        let c = world.collection(&key, "c").await;
+        c.count(None).await.unwrap();
+        c.get(&GetRequest::default()).await.unwrap();
+    }
+    let world = world.again().await;
+    let log = world.session::<Admin>(&key).await.audit(0, 1_000).await.unwrap();
+    let reads: Vec<_> = log.iter().filter(|e| e.event.action == "records.read").collect();
+    let [read] = reads.as_slice() else { panic!("{log:?}") };
+    let (actor, event) = (world.who(&key).await.to_string(), &read.event);
+    assert_eq!((&event.actor, event.target.as_str(), event.count), (&actor, "c", 2));
+}

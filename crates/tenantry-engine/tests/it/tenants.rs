@@ -305,6 +305,34 @@ async fn a_repeated_request_makes_one_tenant() {
     assert!(anew.id != made.id && !is_repeated);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_request_that_is_repeated_by_many_at_once_makes_one_tenant() {
+    let world = World::new().await;
+    let spec = TenantSpec::new(tenant("acme"));
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let (operator, spec) = (world.operator(), spec.clone());
+        running.spawn(async move {
+            loop {
+                match operator.create_tenant_once(&spec, &again("k")).await {
+                    // The first one is not done yet.
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                        tokio::task::yield_now().await;
+                    }
+                    made => return made.unwrap(),
+                }
+            }
+        });
+    }
+    let told = running.join_all().await;
+    assert_eq!(told.iter().filter(|(_, is_repeated)| !is_repeated).count(), 1);
+    assert!(told.iter().all(|(made, _)| made.id == told[0].0.id), "{told:?}");
+    assert_eq!(names(&world, None, 100).await, ["acme"]);
+    let made = world.operator().audit(0, 1_000).await.unwrap();
+    let made = made.iter().filter(|entry| entry.event.action == "tenant.create");
+    assert_eq!(made.map(|entry| entry.event.count).sum::<u64>(), 1);
+}
+
 #[tokio::test]
 async fn new_tenants_have_the_plan_that_is_usual() {
     let world = World::new().await;

@@ -109,7 +109,7 @@ async fn query(
     let (lines, records) = nearest(reading, search, &conditions).await?;
     reading.inner.shared.graphs.notice(reading.tenant, &reading.info, records);
     let allowed = if ask.is_all() { None } else { lines.count };
-    let steps = steps(&lines, request.vectors.len(), allowed)?;
+    let steps = steps(&lines, request.vectors.len(), (allowed, records))?;
     let hits = hits(reading, request, lines, &ask).await?;
     Ok((hits, steps, allowed))
 }
@@ -168,20 +168,26 @@ async fn nearest(
     Ok((lines, statistics.records))
 }
 
-/// How the neighbours of each vector were found.
-fn steps(lines: &Lines, count: usize, allowed: Option<u64>) -> Result<Vec<SearchStep>> {
-    let step = |plan| SearchStep { plan, codes_compared: 0, originals_compared: 0 };
+/// How the neighbours of each vector were found. The database tells nothing of what it compared: where
+/// it compared all, that are the records that took part, and of a graph it is not known.
+fn steps(
+    lines: &Lines,
+    count: usize,
+    (allowed, records): (Option<u64>, u64),
+) -> Result<Vec<SearchStep>> {
+    let step =
+        |plan, compared| SearchStep { plan, codes_compared: 0, originals_compared: compared };
     let (compared, walked) = match allowed {
-        None => (SearchPlan::ExactAll, SearchPlan::Graph),
-        Some(0) => (SearchPlan::Nothing, SearchPlan::Nothing),
-        Some(_) => (SearchPlan::ExactAllowed, SearchPlan::GraphFiltered),
+        None => (step(SearchPlan::ExactAll, records), SearchPlan::Graph),
+        Some(0) => (step(SearchPlan::Nothing, 0), SearchPlan::Nothing),
+        Some(allowed) => (step(SearchPlan::ExactAllowed, allowed), SearchPlan::GraphFiltered),
     };
-    let mut steps = vec![step(compared); count];
+    let mut steps = vec![compared; count];
     for line in &lines.near {
         if line.total()? == BY_GRAPH {
             let at = usize::try_from(line.n()?).ok().and_then(|n| n.checked_sub(1));
             if let Some(of) = at.and_then(|at| steps.get_mut(at)) {
-                *of = step(walked);
+                *of = step(walked, 0);
             }
         }
     }

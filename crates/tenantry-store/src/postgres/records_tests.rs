@@ -2,6 +2,7 @@
 
 mod looked_up;
 mod prepared;
+mod rights;
 mod shares;
 
 use super::{
@@ -140,10 +141,15 @@ async fn common_operations_take_one_round_trip_and_writes_take_two() {
         let name = &collection.info().name;
         let collection = &store.collection(scope, &database, name).await.unwrap();
         let filtered = QueryRequest { select: only(is_below(5)), ..nearest(10) };
-        for (request, hits) in [(nearest(10), 10), (filtered, 5)] {
+        for (request, hits, compared) in [(nearest(10), 10, 100), (filtered, 5, 5)] {
             let (found, count) = node.counted(store.query(scope, collection, &request)).await;
-            assert_eq!(found.unwrap().value.hits[0].len(), hits);
+            let found = found.unwrap().value;
+            assert_eq!(found.hits[0].len(), hits);
             assert_eq!(count, 1, "{request:?}");
+            // What each of two searches is billed as.
+            let searches = found.explain.searches.iter();
+            let billed: Vec<_> = searches.map(|one| one.originals_compared).collect();
+            assert_eq!(billed, [compared, compared], "{request:?}");
         }
         for (order, filter) in [
             (Order::Insertion, None),

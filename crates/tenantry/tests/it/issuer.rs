@@ -1,10 +1,13 @@
 //! Somebody who issues tokens, and a server with their public keys.
 
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64, BASE64URL_NOPAD};
 use ring::{
     hmac,
     rand::SystemRandom,
-    signature::{Ed25519KeyPair, KeyPair},
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
+        RsaKeyPair, RsaPublicKeyComponents,
+    },
 };
 use serde_json::{Value, json};
 use std::{
@@ -23,44 +26,112 @@ pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-pub(crate) enum Issuer {
-    Shared,
-    Ed25519(Ed25519KeyPair, String),
+enum Key {
+    Secret(Vec<u8>),
+    Ed25519(Ed25519KeyPair),
+    P256(Box<EcdsaKeyPair>),
+    Rsa(Box<RsaKeyPair>),
+}
+
+pub(crate) struct Issuer {
+    key: Key,
+    id: Option<String>,
+}
+
+fn encode(bytes: impl AsRef<[u8]>) -> String {
+    BASE64URL_NOPAD.encode(bytes.as_ref())
+}
+
+/// What a signature covers.
+pub(crate) fn message(header: &Value, claims: &Value) -> String {
+    format!("{}.{}", encode(header.to_string()), encode(claims.to_string()))
 }
 
 impl Issuer {
     pub(crate) fn shared() -> Self {
-        Self::Shared
+        Self::knowing(SECRET)
+    }
+
+    /// Somebody who takes this for the secret.
+    pub(crate) fn knowing(secret: &str) -> Self {
+        Self { key: Key::Secret(secret.into()), id: None }
     }
 
     pub(crate) fn ed25519(id: &str) -> Self {
         let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-        Self::Ed25519(Ed25519KeyPair::from_pkcs8(key.as_ref()).unwrap(), id.to_owned())
+        let key = Key::Ed25519(Ed25519KeyPair::from_pkcs8(key.as_ref()).unwrap());
+        Self { key, id: Some(id.to_owned()) }
+    }
+
+    pub(crate) fn p256(id: &str) -> Self {
+        let (random, form) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
+        let key = EcdsaKeyPair::generate_pkcs8(form, &random).unwrap();
+        let key = EcdsaKeyPair::from_pkcs8(form, key.as_ref(), &random).unwrap();
+        Self { key: Key::P256(Box::new(key)), id: Some(id.to_owned()) }
+    }
+
+    /// ring makes no RSA keys: this is the one that tests have.
+    pub(crate) fn rsa(id: &str) -> Self {
+        let pem = include_str!("../../../tenantry-auth/src/token/fixtures/test-only-rsa.pem");
+        let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let key = RsaKeyPair::from_pkcs8(&BASE64.decode(text.as_bytes()).unwrap()).unwrap();
+        Self { key: Key::Rsa(Box::new(key)), id: Some(id.to_owned()) }
+    }
+
+    fn algorithm(&self) -> &'static str {
+        match self.key {
+            Key::Secret(_) => "HS256",
+            Key::Ed25519(_) => "EdDSA",
+            Key::P256(_) => "ES256",
+            Key::Rsa(_) => "RS256",
+        }
     }
 
     pub(crate) fn token(&self, claims: &Value) -> String {
-        let header = match self {
-            Self::Shared => json!({ "alg": "HS256", "typ": "JWT" }),
-            Self::Ed25519(_, id) => json!({ "alg": "EdDSA", "typ": "JWT", "kid": id }),
-        };
-        let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
-        let message = format!("{}.{}", part(&header), part(claims));
-        let signature = match self {
-            Self::Shared => {
-                let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-                hmac::sign(&key, message.as_bytes()).as_ref().to_vec()
+        let mut header = json!({ "alg": self.algorithm(), "typ": "JWT" });
+        if let Some(id) = &self.id {
+            header["kid"] = json!(id);
+        }
+        let message = message(&header, claims);
+        format!("{message}.{}", encode(self.sign(message.as_bytes())))
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match &self.key {
+            Key::Secret(key) => {
+                let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+                hmac::sign(&key, message).as_ref().to_vec()
             }
-            Self::Ed25519(key, _) => key.sign(message.as_bytes()).as_ref().to_vec(),
-        };
-        format!("{message}.{}", BASE64URL_NOPAD.encode(&signature))
+            Key::Ed25519(key) => key.sign(message).as_ref().to_vec(),
+            Key::P256(key) => key.sign(&random, message).unwrap().as_ref().to_vec(),
+            Key::Rsa(key) => {
+                let mut signature = vec![0; key.public().modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).unwrap();
+                signature
+            }
+        }
     }
 
     /// Its public keys.
     pub(crate) fn jwks(&self) -> String {
-        let Self::Ed25519(key, id) = self else { panic!("a secret has no public half") };
-        let x = BASE64URL_NOPAD.encode(key.public_key().as_ref());
-        let key = json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": x, "use": "sig" });
-        json!({ "keys": [key] }).to_string()
+        let mut jwk = match &self.key {
+            Key::Secret(_) => panic!("a secret has no public half"),
+            Key::Ed25519(key) => {
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(key.public_key()) })
+            }
+            Key::P256(key) => {
+                let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+                json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) })
+            }
+            Key::Rsa(key) => {
+                let parts = RsaPublicKeyComponents::<Vec<u8>>::from(key.public());
+                json!({ "kty": "RSA", "n": encode(parts.n), "e": encode(parts.e) })
+            }
+        };
+        jwk["kid"] = json!(self.id);
+        jwk["use"] = json!("sig");
+        json!({ "keys": [jwk] }).to_string()
     }
 }
 

@@ -20,19 +20,67 @@ const KILLS: u64 = 5;
 /// Records of a batch.
 const BATCH: usize = 3;
 /// Bytes of a record: an id of 8 digits, a text of 4, two components.
-const BYTES: u64 = 8 + 4 + 8;
+const BYTES: u64 = SHOWN + 8;
+/// Those of them that a read shows.
+const SHOWN: u64 = 8 + 4;
 
 /// What the clients of one tenant know.
 #[derive(Default)]
 struct Told {
     /// The next id.
     next: AtomicU64,
-    /// Records that were acknowledged, or were found after a crash.
+    /// Records that were written, as was acknowledged or found after a crash.
     written: AtomicU64,
-    /// Requests that were answered.
-    answered: AtomicU64,
+    /// Those of them that were deleted, in the same way.
+    deleted: AtomicU64,
+    /// Changes that were made, each a commit.
+    changes: AtomicU64,
     /// Requests that were sent.
     sent: AtomicU64,
+    /// Bytes of the records in answers.
+    bytes_out: AtomicU64,
+    /// Vectors that answers say were looked at.
+    scanned: AtomicU64,
+}
+
+impl Told {
+    fn add(counter: &AtomicU64, more: u64) {
+        counter.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Records that are there.
+    fn kept(&self) -> u64 {
+        self.written.load(Ordering::Relaxed) - self.deleted.load(Ordering::Relaxed)
+    }
+
+    fn change(&self, counter: &AtomicU64, records: u64) {
+        Self::add(counter, records);
+        Self::add(&self.changes, 1);
+    }
+
+    /// Counts an answer's records: ids and texts, which is what a read shows.
+    fn shown(&self, records: &Value) {
+        let length = |one: &Value, part: &str| one[part].as_str().unwrap().len() as u64;
+        let bytes = |one: &Value| length(one, "id") + length(one, "document");
+        Self::add(&self.bytes_out, records.as_array().unwrap().iter().map(bytes).sum());
+    }
+}
+
+/// What a client was waiting for when the server was killed.
+enum Open {
+    Write(u64),
+    Delete(u64),
+    Read,
+}
+
+/// Numbers that look random and are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn is_one_of(&mut self, n: u64) -> bool {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33).is_multiple_of(n)
+    }
 }
 
 /// Sends a request whose answer may never come.
@@ -61,37 +109,91 @@ fn records(server: &str, what: &str) -> String {
     format!("{server}/v1/databases/default_database/collections/notes/records/{what}")
 }
 
-/// Writes, and reads a little, until an answer stays away; the first id of the batch of which the
-/// client knows nothing then.
-fn work(server: &str, key: &str, told: &Told) -> u64 {
-    loop {
-        let first = told.next.fetch_add(BATCH as u64, Ordering::Relaxed);
+/// One client of a tenant.
+struct Client<'a> {
+    server: &'a str,
+    key: &'a str,
+    told: &'a Told,
+}
+
+impl Client<'_> {
+    fn ask(&self, what: &str, body: &Value) -> Option<Value> {
+        Told::add(&self.told.sent, 1);
+        send(&records(self.server, what), self.key, body)
+    }
+
+    fn write(&self, first: u64) -> Option<()> {
         let record =
-            |n: u64| json!({"id": format!("{n:08}"), "vector": [1, 0], "document": "text"});
+            |n: u64| json!({"id": format!("{n:08}"), "vector": [n % 7, 1], "document": "text"});
         let batch: Vec<Value> = (first..first + BATCH as u64).map(record).collect();
-        told.sent.fetch_add(1, Ordering::Relaxed);
-        let wrote = send(&records(server, "upsert"), key, &json!({ "records": batch }));
-        let Some(wrote) = wrote else { return first };
+        let wrote = self.ask("upsert", &json!({ "records": batch }))?;
         assert_eq!(wrote["inserted"], BATCH);
-        told.written.fetch_add(BATCH as u64, Ordering::Relaxed);
-        told.answered.fetch_add(1, Ordering::Relaxed);
-        if first.is_multiple_of(2) {
-            told.sent.fetch_add(1, Ordering::Relaxed);
-            let read = json!({"ids": [format!("{first:08}")]});
-            if send(&records(server, "get"), key, &read).is_some() {
-                told.answered.fetch_add(1, Ordering::Relaxed);
+        self.told.change(&self.told.written, BATCH as u64);
+        Some(())
+    }
+
+    fn delete(&self, first: u64) -> Option<()> {
+        let gone = self.ask("delete", &json!({ "ids": ids(first) }))?;
+        assert_eq!(gone["deleted"], BATCH);
+        self.told.change(&self.told.deleted, BATCH as u64);
+        Some(())
+    }
+
+    /// How many of a batch are there: all or none.
+    fn find(&self, first: u64) -> Option<u64> {
+        let read = self.ask("get", &json!({ "ids": ids(first) }))?;
+        self.told.shown(&read["records"]);
+        let count = read["records"].as_array().unwrap().len();
+        assert!(count == 0 || count == BATCH, "{count}");
+        Some(count as u64)
+    }
+
+    /// The number of vectors that were compared.
+    fn search(&self) -> Option<u64> {
+        let query = json!({"vectors": [[1, 1]], "k": 2, "exact": true, "explain": true});
+        let found = self.ask("query", &query)?;
+        self.told.shown(&found["results"][0]);
+        let search = &found["explain"]["searches"][0];
+        let compared = ["codes_compared", "originals_compared"];
+        let compared = compared.map(|name| search[name].as_u64().unwrap());
+        let scanned = compared.into_iter().max().unwrap();
+        Told::add(&self.told.scanned, scanned);
+        Some(scanned)
+    }
+
+    /// Writes, reads, searches and deletes until an answer stays away.
+    fn work(&self, dice: &mut Dice) -> Open {
+        loop {
+            let first = self.told.next.fetch_add(BATCH as u64, Ordering::Relaxed);
+            if self.write(first).is_none() {
+                return Open::Write(first);
             }
+            let reads = (dice.is_one_of(2), dice.is_one_of(4));
+            if reads.0 && self.find(first).is_none() || reads.1 && self.search().is_none() {
+                return Open::Read;
+            }
+            if dice.is_one_of(3) && self.delete(first).is_none() {
+                return Open::Delete(first);
+            }
+        }
+    }
+
+    /// Looks what became of what nobody has answered.
+    fn settle(&self, open: &Open) {
+        match *open {
+            Open::Write(first) if self.find(first).unwrap() > 0 => {
+                self.told.change(&self.told.written, BATCH as u64);
+            }
+            Open::Delete(first) if self.find(first).unwrap() == 0 => {
+                self.told.change(&self.told.deleted, BATCH as u64);
+            }
+            _ => {}
         }
     }
 }
 
-/// How many of a batch are there: all or none.
-fn found(server: &str, key: &str, first: u64) -> u64 {
-    let ids: Vec<String> = (first..first + BATCH as u64).map(|n| format!("{n:08}")).collect();
-    let read = get("POST", &records(server, "get"), key, None, &json!({ "ids": ids }));
-    let count = read["records"].as_array().unwrap().len();
-    assert!(count == 0 || count == BATCH, "{count}");
-    count as u64
+fn ids(first: u64) -> Vec<String> {
+    (first..first + BATCH as u64).map(|n| format!("{n:08}")).collect()
 }
 
 fn used(server: &str, key: &str, meter: &str) -> u64 {
@@ -173,14 +275,20 @@ fn reports_count_once_whenever_a_server_is_killed_on_postgres() {
 }
 
 /// Loads the server, and kills it after this time.
-fn round(server: Server, after: Duration, keys: &[String], told: &[Told]) -> Vec<(usize, u64)> {
-    let url = server.url.clone();
+fn round(server: Server, n: u64, keys: &[String], told: &[Told]) -> Vec<(usize, Open)> {
+    let url = &server.url.clone();
     scope(|threads| {
+        let work = |client: usize| {
+            let n_th = client % TENANTS.len();
+            let mut dice = Dice(n * 1_000 + client as u64);
+            let client = Client { server: url, key: &keys[n_th], told: &told[n_th] };
+            (n_th, client.work(&mut dice))
+        };
         let clients: Vec<_> = (0..TENANTS.len() * CLIENTS)
-            .map(|n| (n % TENANTS.len(), &url))
-            .map(|(n, url)| threads.spawn(move || (n, work(url, &keys[n], &told[n]))))
+            .map(|client| threads.spawn(move || work(client)))
             .collect();
-        sleep(after);
+        // Not the same distance from the second and the minute in which things are written down.
+        sleep(Duration::from_millis(300 + 370 * n));
         drop(server);
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     })
@@ -190,32 +298,71 @@ fn is_right_after_kills(operator: &str, serve: impl Fn() -> Server) {
     let mut server = serve();
     let keys = TENANTS.map(|name| make(&server, operator, name));
     let told: [Told; TENANTS.len()] = Default::default();
+    let mut seen = [[0; READS.len()]; TENANTS.len()];
     for n in 0..KILLS {
-        // Not the same distance from the second and the minute in which things are written down.
-        let unknown = round(server, Duration::from_millis(300 + 370 * n), &keys, &told);
+        let open = round(server, n, &keys, &told);
         server = serve();
-        for (n, first) in unknown {
-            let more = found(&server.url, &keys[n], first);
-            told[n].written.fetch_add(more, Ordering::Relaxed);
-            told[n].sent.fetch_add(1, Ordering::Relaxed);
+        for (n, open) in open {
+            Client { server: &server.url, key: &keys[n], told: &told[n] }.settle(&open);
+        }
+        // What was shown is never taken back.
+        for (key, seen) in keys.iter().zip(&mut seen) {
+            let now = READS.map(|meter| used(&server.url, key, meter));
+            assert!(seen.iter().zip(&now).all(|(before, now)| before <= now), "{seen:?} {now:?}");
+            *seen = now;
         }
     }
     for (key, told) in keys.iter().zip(&told) {
-        let written = told.written.load(Ordering::Relaxed);
-        assert!(written > 0);
-        // Twice: nothing is taken over again.
-        for _ in 0..2 {
-            assert_eq!(used(&server.url, key, "records_written"), written);
-            assert_eq!(used(&server.url, key, "bytes_in"), written * BYTES);
-        }
-        let requests = used(&server.url, key, "requests");
-        // Making the collection is one; reads of the second before a kill may be lost.
-        let most = told.sent.load(Ordering::Relaxed) + 1 + KILLS;
-        assert!((written / BATCH as u64..=most).contains(&requests), "{requests} of {most}");
-        assert!(used(&server.url, key, "record_ms") > 0);
+        is_as_told(&Client { server: &server.url, key, told });
     }
     is_in_balance(&server, operator, &told);
     server.stop();
+}
+
+/// What reads are counted by.
+const READS: [&str; 3] = ["requests", "bytes_out", "vectors_scanned"];
+
+/// Changes are right to the last one. Of reads those of the second before a kill may be missing, and
+/// those may be there that nobody got an answer to: one of each client at each kill.
+fn is_as_told(client: &Client<'_>) {
+    let Client { server, key, told } = *client;
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (written, kept) = (of(&told.written), told.kept());
+    assert!(kept > 0 && of(&told.deleted) > 0);
+    // Twice: nothing is taken over again.
+    for _ in 0..2 {
+        assert_eq!(used(server, key, "records_written"), written);
+        assert_eq!(used(server, key, "bytes_in"), written * BYTES);
+    }
+    assert!(used(server, key, "record_ms") > 0 && used(server, key, "byte_ms") > 0);
+    let tenant = get("GET", &format!("{server}/v1/tenant"), key, None, &Value::Null);
+    let says = (tenant["kept_records"].as_u64(), tenant["kept_bytes"].as_u64());
+    assert_eq!(says, (Some(kept), Some(kept * BYTES)));
+
+    let unanswered = CLIENTS as u64 * KILLS;
+    let [requests, bytes, scanned] = READS.map(|meter| used(server, key, meter));
+    // Making the collection is one.
+    let most = of(&told.sent) + 1;
+    assert!((of(&told.changes)..=most).contains(&requests), "{requests} of {most}");
+    let most = of(&told.bytes_out) + unanswered * BATCH as u64 * SHOWN;
+    assert!(bytes <= most, "{bytes} of {most}");
+    let most = of(&told.scanned) + unanswered * of(&told.next);
+    assert!(scanned <= most, "{scanned} of {most}");
+
+    // While nobody kills the server none is missing.
+    let quiet = Told::default();
+    let client = Client { told: &quiet, server, key };
+    for _ in 0..3 {
+        client.find(0).unwrap();
+        let compared = client.search().unwrap();
+        // Places of records that are gone may be looked at too.
+        assert!((kept..=written).contains(&compared), "{compared} of {kept}");
+    }
+    let count = client.ask("count", &json!({})).unwrap();
+    assert_eq!(count["count"], kept);
+    let now = READS.map(|meter| used(server, key, meter));
+    let more = [now[0] - requests, now[1] - bytes, now[2] - scanned];
+    assert_eq!(more, [of(&quiet.sent), of(&quiet.bytes_out), of(&quiet.scanned)]);
 }
 
 /// What the operator sees of all, and that both sides say the same.
@@ -253,15 +400,21 @@ fn reads_are_written_down_within_a_second_or_two() {
     let folder = Folder::new();
     let mut server = folder.serve(&[]);
     let key = make(&server, &folder.key, "acme");
+    let told = Told::default();
+    let client = Client { server: &server.url, key: &key, told: &told };
+    client.write(0).unwrap();
     for _ in 0..7 {
-        send(&records(&server.url, "get"), &key, &json!({"ids": ["a"]})).unwrap();
+        client.find(0).unwrap();
+        assert_eq!(client.search(), Some(BATCH as u64));
     }
     sleep(Duration::from_millis(2_500));
     // Killed, and not asked before.
     drop(server);
     server = folder.serve(&[]);
-    // One made the collection.
-    assert_eq!(used(&server.url, &key, "requests"), 8);
+    let amounts = READS.map(|meter| used(&server.url, &key, meter));
+    // One made the collection. A search shows two records.
+    let expected = [2 + 7 + 7, 7 * (BATCH as u64 + 2) * SHOWN, 7 * BATCH as u64];
+    assert_eq!(amounts, expected);
     server.stop();
 }
 

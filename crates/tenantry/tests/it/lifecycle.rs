@@ -2,6 +2,7 @@
 
 use crate::{
     commands::Target,
+    installation::Installation,
     program::{Folder, Server, done},
 };
 use serde_json::{Value, json};
@@ -311,4 +312,37 @@ fn a_tenant_is_made_when_an_operator_names_it_and_by_nobody_else() {
     assert_eq!(ask(&server, &folder.key, "umbrella").0, 429);
     assert_eq!(ask(&server, &folder.key, "hooli").0, 200);
     server.stop();
+}
+
+#[test]
+fn sixteen_clients_with_one_idempotency_key_make_one_tenant() {
+    let (folder, installation) = (Folder::new(), Installation::new());
+    let operator = installation.found();
+    for (server, key) in [(folder.serve(&[]), &folder.key), (installation.serve(), &operator)] {
+        let headers = [
+            ("host", "x"),
+            ("x-api-key", key.as_str()),
+            ("content-type", "application/json"),
+            ("idempotency-key", "order-7"),
+        ];
+        let begun = Instant::now();
+        let ask = || loop {
+            let body = r#"{"name": "acme"}"#;
+            let told = raw(&server.url, "POST /v1/admin/tenants", &headers, body);
+            // A conflict while the first of them is not done.
+            if told.0 != 409 || begun.elapsed() > Duration::from_secs(20) {
+                break told;
+            }
+        };
+        let told: Vec<_> = thread::scope(|threads| {
+            let all: Vec<_> = (0..16).map(|_| threads.spawn(ask)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        for (status, made) in &told {
+            assert_eq!((*status, &made["id"]), (201, &told[0].1["id"]), "{made}");
+        }
+        let all = raw(&server.url, "GET /v1/admin/tenants", &headers, "").1;
+        assert_eq!(all["tenants"].as_array().unwrap().len(), 1, "{all}");
+        server.stop();
+    }
 }

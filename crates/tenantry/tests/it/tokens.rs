@@ -1,7 +1,7 @@
 //! Tokens of issuers, over HTTP, in the native protocol and in Chroma's.
 
 use crate::{
-    issuer::{Issuer, KeyServer, SECRET, now},
+    issuer::{Issuer, KeyServer, SECRET, message, now},
     on_postgres::{ask, get},
     program::{Folder, Server, fails, tenantry, texts},
 };
@@ -28,6 +28,22 @@ impl World {
         fs::write(&secret, SECRET).unwrap();
         let keys = format!("secret_file = \"{}\"", secret.display());
         fs::write(&file, settings(&keys, tenant)).unwrap();
+        Self::with(folder)
+    }
+
+    /// A server with these issuers, of which each has a name for the file of its keys.
+    fn trusting(issuers: &[(&str, &Issuer)]) -> Self {
+        let folder = Folder::new();
+        let of = |(name, issuer): &(&str, &Issuer)| {
+            let file = folder.temporary.path().join(format!("{name}.json"));
+            fs::write(&file, issuer.jwks()).unwrap();
+            let keys = format!("jwks_file = \"{}\"", file.display());
+            settings(&keys, BY_NAME)
+                .replace("name = \"login\"", &format!("name = \"{name}\""))
+                .replace("login.example", &format!("{name}.example"))
+        };
+        let all: String = issuers.iter().map(of).collect();
+        fs::write(folder.temporary.path().join("issuers.toml"), all).unwrap();
         Self::with(folder)
     }
 
@@ -363,6 +379,97 @@ fn without_the_setting_no_token_makes_anybody_an_operator() {
         assert_eq!(world.native(&list, token, Some("acme"), &Value::Null).0, 401);
         assert_eq!(world.native("GET /v1/admin/tenants", token, None, &Value::Null).0, 401);
     }
+}
+
+/// These claims with others instead.
+fn but(claims: &Value, changes: Value) -> Value {
+    let mut all = claims.clone();
+    all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    all
+}
+
+#[test]
+fn issuers_with_keys_of_several_kinds_sign_each_for_itself() {
+    let (rsa, p256) = (Issuer::rsa("1"), Issuer::p256("1"));
+    let world = World::trusting(&[("login", &rsa), ("other", &p256)]);
+    let (key, _) = world.tenant("acme");
+    let of_login = claims(&json!("acme"), "editor");
+    let of_other = but(&of_login, json!({ "iss": "https://other.example" }));
+    let make = |token: &str, name: &str| {
+        let body = json!({ "name": name });
+        world.native(&format!("POST {COLLECTIONS}"), token, None, &body).0
+    };
+    assert_eq!(make(&rsa.token(&of_login), "a"), 201);
+    assert_eq!(make(&p256.token(&of_other), "b"), 201);
+    assert_eq!((make(&rsa.token(&of_other), "c"), make(&p256.token(&of_login), "d")), (401, 401));
+    let log = get("GET", &world.url("/v1/audit"), &key, None, &Value::Null);
+    let made = log["entries"].as_array().unwrap().iter();
+    let made = made.filter(|entry| entry["action"] == "collection.create");
+    let by: Vec<_> = made.map(|entry| entry["actor"].as_str().unwrap()).collect();
+    assert_eq!(by[1..], ["user:login/alice", "user:other/alice"], "one was made by a key");
+}
+
+#[test]
+fn tokens_that_begin_alike_are_each_their_own_tenants() {
+    let world = World::new(BY_NAME);
+    world.tenant("acme");
+    world.tenant("globex");
+    // Claims are written in order, and this one comes first.
+    let long = json!({ "a": "x".repeat(3_000) });
+    let [acme, globex] = ["acme", "globex"]
+        .map(|name| Issuer::shared().token(&but(&claims(&json!(name), "viewer"), long.clone())));
+    let same = acme.bytes().zip(globex.bytes()).take_while(|(one, other)| one == other).count();
+    assert!(same > 4_000, "{same}");
+    for _ in 0..3 {
+        assert_eq!(names(&world.reads(&acme)), ["acme"]);
+        assert_eq!(names(&world.reads(&globex)), ["globex"]);
+    }
+    // What the one has signed is no signature of the other.
+    let signature = |token: &str| token.rsplit_once('.').unwrap().1.to_owned();
+    let forged = globex.replace(&signature(&globex), &signature(&acme));
+    assert_eq!(world.reads(&forged).0, 401);
+}
+
+#[test]
+fn each_attack_on_a_token_is_a_401_by_both_protocols() {
+    let issuer = Issuer::ed25519("1");
+    let world = World::trusting(&[("login", &issuer)]);
+    world.tenant("acme");
+    let good = claims(&json!("acme"), "owner");
+    let with = |changes: Value| issuer.token(&but(&good, changes));
+    let none = message(&json!({ "alg": "none", "kid": "1" }), &good);
+    let (valid, of_other) = (with(json!({})), with(json!({ "org": "globex" })));
+    let parts = |token: &str| token.rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let (signed, signature) = (parts(&of_other).unwrap().0, parts(&valid).unwrap().1);
+    // Remembered first, so that the memory is attacked too.
+    assert_eq!(world.reads(&valid).0, 200);
+    let nothing_more = "the token is not valid";
+    for (case, token, says) in [
+        ("nobody has signed it", format!("{none}."), nothing_more),
+        ("nobody has signed it, it says", format!("{none}.{signature}"), nothing_more),
+        (
+            "the public key is the secret",
+            Issuer::knowing(&issuer.jwks()).token(&good),
+            nothing_more,
+        ),
+        ("another's claims", format!("{signed}.{signature}"), nothing_more),
+        ("another has signed it", Issuer::ed25519("1").token(&good), nothing_more),
+        ("an unknown kid", Issuer::ed25519("2").token(&good), nothing_more),
+        ("an unknown issuer", with(json!({ "iss": "https://thief.example" })), nothing_more),
+        ("another audience", with(json!({ "aud": "elsewhere" })), nothing_more),
+        ("huge", with(json!({ "fill": "x".repeat(8 << 10) })), nothing_more),
+        ("expired", with(json!({ "exp": now() - 120.0 })), "it has expired"),
+        ("not yet valid", with(json!({ "nbf": now() + 300.0 })), "its time has not come"),
+        ("of a tenant that is not there", of_other.clone(), nothing_more),
+    ] {
+        let (status, answer) = world.reads(&token);
+        let said = answer["error"]["message"].as_str().unwrap();
+        assert!(status == 401 && said.ends_with(says), "{case}: {status} {answer}");
+        let chroma = "default_tenant/databases/default_database/collections";
+        let answer = world.chroma(chroma, ("x-chroma-token", &token));
+        assert_eq!(answer.0, 401, "{case}: {answer:?}");
+    }
+    assert_eq!(world.reads(&valid).0, 200);
 }
 
 #[test]
