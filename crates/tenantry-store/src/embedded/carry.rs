@@ -9,7 +9,7 @@ use super::{
     files::Files,
     homes::Home,
     keys::{self, Family, Prefix},
-    opened::Db,
+    opened::{Db, data_index},
     purge::Rows,
     tenants::OpenTenant,
 };
@@ -24,13 +24,22 @@ use crate::{
     },
 };
 use parking_lot::RwLock;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tenantry_auth::TenantId;
 use tenantry_types::Result;
 
 /// The row of a tenant that is being filled says that it goes on a few times in this time; nobody
 /// but this process reads it.
 const ARRIVAL_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long a pause of writes is put off until its commits need not wait for tables that are written
+/// out, and how often it is looked.
+const CALM_PATIENCE: Duration = Duration::from_secs(1);
+const CALM_LOOK: Duration = Duration::from_millis(4);
 
 /// Rows, and their bytes, that are read and opened in some 100 µs.
 const GRAIN: (usize, usize) = (32, 32 << 10);
@@ -114,6 +123,27 @@ impl View for FilesRows {
             Ok((key, value))
         };
         page.into_iter().map(clear).collect()
+    }
+}
+
+impl Files {
+    /// Waits a while for a moment in which commits to the root, and to a place, would not wait for what
+    /// fjall writes in the background: it holds a lock over several synchronisations.
+    pub(crate) async fn calm(&self, place: Option<Placement>) -> Result<()> {
+        let begun = Instant::now();
+        let home = place.and_then(Home::of);
+        while begun.elapsed() < CALM_PATIENCE {
+            let disk = home.and_then(|home| self.homes.opened(home));
+            let is_home_calm = match (&disk, place) {
+                (Some(disk), Some(place)) => disk.is_calm(data_index(place))?,
+                _ => true,
+            };
+            if self.disk.is_calm(0)? && is_home_calm {
+                return Ok(());
+            }
+            tokio::time::sleep(CALM_LOOK).await;
+        }
+        Ok(())
     }
 }
 
@@ -227,8 +257,8 @@ impl Carry for Files {
         Ok(())
     }
 
-    async fn warm(&self, _arriving: &OpenTenant) -> Result<()> {
-        Ok(())
+    async fn warm(&self, arriving: &OpenTenant) -> Result<()> {
+        self.calm(Some(arriving.placement())).await
     }
 
     async fn put(&self, arriving: &OpenTenant, mut set: WriteSet) -> Result<()> {

@@ -214,6 +214,12 @@ impl Disk {
         }
     }
 
+    /// True if commits to a keyspace would not wait for fjall's background work now.
+    pub(super) fn is_calm(&self, index: usize) -> Result<bool> {
+        let is_calm = self.shared.opened()?.is_calm(index);
+        is_calm.map_err(|why| unavailable(&format!("a table cannot be written out: {why:?}")))
+    }
+
     pub(crate) fn health(&self) -> Health {
         let why = self.shared.read_only.lock().clone();
         match why {

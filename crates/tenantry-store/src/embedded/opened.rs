@@ -46,6 +46,16 @@ pub(super) enum Kind {
     Own,
 }
 
+impl Kind {
+    /// The size of a table in memory of a keyspace with data.
+    fn memtable(self) -> u64 {
+        match self {
+            Self::Root | Self::Own => MEMTABLE_BYTES,
+            Self::Bucket => BUCKET_MEMTABLE_BYTES,
+        }
+    }
+}
+
 /// Spaces of a bucket.
 pub(super) const SPACES: u32 = 64;
 
@@ -78,6 +88,7 @@ pub(super) struct Layout {
 /// One opened fjall database.
 pub(super) struct Opened {
     pub(super) database: Database,
+    kind: Kind,
     catalog: Option<Keyspace>,
     data: Vec<Keyspace>,
 }
@@ -112,18 +123,19 @@ impl Opened {
                 .keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable))
                 .map_err(failed)
         };
-        let (catalog, data) = match layout.kind {
+        let (kind, memtable) = (layout.kind, layout.kind.memtable());
+        let (catalog, data) = match kind {
             Kind::Root => {
                 let catalog = keyspace("catalog", CATALOG_MEMTABLE_BYTES)?;
-                (Some(catalog), vec![keyspace("shared", MEMTABLE_BYTES)?])
+                (Some(catalog), vec![keyspace("shared", memtable)?])
             }
             Kind::Bucket => {
-                let space = |n| keyspace(&format!("s{n:02}"), BUCKET_MEMTABLE_BYTES);
+                let space = |n| keyspace(&format!("s{n:02}"), memtable);
                 (None, (0..SPACES).map(space).collect::<Result<_>>()?)
             }
-            Kind::Own => (None, vec![keyspace("data", MEMTABLE_BYTES)?]),
+            Kind::Own => (None, vec![keyspace("data", memtable)?]),
         };
-        Ok(Self { database, catalog, data })
+        Ok(Self { database, kind, catalog, data })
     }
 
     /// Where a key lives. The root's rows are in the root only.
@@ -133,6 +145,21 @@ impl Opened {
             Space::Data => self.data.get(index),
         };
         found.ok_or_else(|| Error::internal("a key was looked for in a wrong database"))
+    }
+
+    /// True if nothing is written out or merged that the next commits to a keyspace would wait for. A
+    /// table in memory that is nearly full is written out now.
+    pub(super) fn is_calm(&self, index: usize) -> fjall::Result<bool> {
+        let catalog = self.catalog.iter().map(|keyspace| (keyspace, CATALOG_MEMTABLE_BYTES));
+        let data = self.data.get(index).map(|keyspace| (keyspace, self.kind.memtable()));
+        let mut is_written = true;
+        for (keyspace, bytes) in catalog.chain(data) {
+            if keyspace.tree.active_memtable().size() > bytes / 4 * 3 {
+                keyspace.rotate_memtable()?;
+            }
+            is_written &= keyspace.tree.sealed_memtable_count() == 0;
+        }
+        Ok(is_written && self.database.active_compactions() == 0)
     }
 
     /// Waits until fjall's background threads have caught up; fails if they have ended.

@@ -128,7 +128,12 @@ impl Carry for Sites {
     }
 
     async fn warm(&self, arriving: &OpenTenant) -> Result<()> {
-        asked!(self.at(arriving.placement()), site => site.warm(arriving))
+        let site = self.at(arriving.placement());
+        if let (Site::Postgres(_), Site::Files(files)) = (&site, self.root_site()) {
+            // The commit that decides goes there.
+            files.calm(None).await?;
+        }
+        asked!(site, site => site.warm(arriving))
     }
 
     async fn put(&self, arriving: &OpenTenant, set: WriteSet) -> Result<()> {

@@ -90,7 +90,7 @@ pub(crate) trait Carry: Backend {
     fn survey(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes sure that whoever asks first for what is in a new place does not wait for what that
-    /// needs.
+    /// needs, and puts off the pause of writes a little if its commits would have to wait.
     fn warm(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
     /// Commits to a place that was made, for a tenant that does not live there.
