@@ -17,7 +17,7 @@ use percent_encoding::percent_decode;
 use std::sync::{Arc, OnceLock};
 use tenantry_engine::{
     Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, Operator, Payer, Principal,
-    Read, RequestId, Select, Session, StatedReason, TenantId, TenantName, archive::Importer,
+    Read, RequestId, Session, StatedReason, TenantId, TenantName, archive::Importer,
 };
 
 const TENANT: &str = "x-tenant-id";

@@ -16,8 +16,7 @@ use std::{
 };
 use tenantry::{
     Authority, Callers, Engine, EngineConfig, ErrorKind, Isolation, NamedBy, SignUp, SignUpRules,
-    Store,
-    SystemClock, token::Issuers,
+    Store, SystemClock, token::Issuers,
 };
 use tenantry_api::{
     Hosts, HttpTotals, Proxies, note_clients, observe, refuse_web_pages, select_by_host,

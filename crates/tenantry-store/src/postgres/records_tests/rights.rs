@@ -4,7 +4,10 @@ use super::*;
 use crate::{Granted, NewKey, NewMember, ObjectNames};
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tenantry_auth::{
     Allowed, Grant, MemberRole, Read, Restriction, Role, TenantId, UserName,
     token::{ClaimPath, ClaimSpec, IssuerSpec, Issuers, KeysOf, TenantBy},
@@ -30,6 +33,7 @@ fn issuer(name: &str, needs_member: bool) -> IssuerSpec {
             subject: path("sub"),
             filter: None,
             needs_member,
+            operator_roles: BTreeSet::new(),
         },
         skew: Duration::ZERO,
         lifetime_max: None,
