@@ -222,7 +222,9 @@ fn reading(
     to: mpsc::Sender<Item>,
     permit: Arc<OwnedSemaphorePermit>,
 ) -> JoinHandle<Result<()>> {
+    let span = tracing::Span::current();
     tokio::task::spawn_blocking(move || {
+        let _span = span.entered();
         let _permit = permit;
         read_into(file, bytes_max, &to)
     })
