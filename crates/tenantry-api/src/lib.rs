@@ -24,6 +24,7 @@ mod query;
 mod rates;
 mod routes;
 mod signup;
+mod trace;
 mod wire;
 
 pub use dev::refuse_web_pages;

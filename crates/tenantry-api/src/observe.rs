@@ -1,7 +1,7 @@
-//! The layer around every protocol: request ids, one log line a request, totals, and a last net
-//! under handlers that panic.
+//! The layer around every protocol: request ids, traces, one log line a request, totals, and a last
+//! net under handlers that panic.
 
-use crate::{error::error_body, held};
+use crate::{error::error_body, held, trace};
 use axum::{
     Router,
     body::Body,
@@ -29,6 +29,7 @@ use tenantry_engine::{
     Payer, TenantId,
     busiest::{Busiest, Outcome, Served},
 };
+use tracing::{Instrument as _, Span};
 
 /// The header that carries a request's id, in and out.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -102,6 +103,8 @@ impl Default for HttpTotals {
 ///   names), status, latency in milliseconds, request id and, if known, the tenant's number. The
 ///   tenant is read from the response's extensions, a [`TenantId`]; else it is the credential's,
 ///   as whoever authenticates says to the [`Payer`] among the request's extensions.
+/// - That line and all that is logged for the request are in a span, which has the trace's id, the
+///   request's own and, if it came with a sane `traceparent`, its parent's.
 /// - Totals by method and class of status, and of the busiest tenants, whose requests are those with
 ///   their own credentials; `/metrics` shows them.
 /// - The request's admission, an `Arc` in the answer's extensions, is kept until the answer is sent.
@@ -119,9 +122,10 @@ async fn observe_one(
     request.extensions_mut().insert(totals.clone());
     let mut observation = Observation::begin(totals, &request, id.clone());
     request.extensions_mut().insert(observation.payer.clone());
-    let mut response = match catch_panic(next.run(request)).await {
+    let answered = catch_panic(next.run(request)).instrument(observation.span.clone()).await;
+    let mut response = match answered {
         Ok(response) => response,
-        Err(()) => internal_error(observation.id()),
+        Err(()) => observation.span.in_scope(|| internal_error(observation.id())),
     };
     observation.entered = response.extensions().get::<TenantId>().copied();
     observation.status = response.status().as_u16();
@@ -144,12 +148,17 @@ pub(crate) fn request_id(headers: &mut HeaderMap) -> HeaderValue {
     if let Some(value) = headers.get(REQUEST_ID).filter(sane) {
         return value.clone();
     }
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let [one, other] = KEYS.each_ref().map(|keys| keys.hash_one(count));
+    let [one, other] = distinct();
     let text = format!("{one:016x}{other:016x}");
     let id = HeaderValue::from_str(&text).expect("hexadecimal digits are visible ASCII");
     headers.insert(REQUEST_ID, id.clone());
     id
+}
+
+/// Two numbers that no other call gives, but by a chance of 2^-64 each.
+pub(crate) fn distinct() -> [u64; 2] {
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    KEYS.each_ref().map(|keys| keys.hash_one(count))
 }
 
 /// Polls a future to its end, or to its panic, which the panic hook has reported by then.
@@ -182,6 +191,7 @@ struct Observation {
     method: Method,
     route: Option<MatchedPath>,
     id: HeaderValue,
+    span: Span,
     begun: Instant,
     payer: Payer,
     /// The tenant in which the request has acted.
@@ -197,6 +207,7 @@ impl Observation {
             method: request.method().clone(),
             route: request.extensions().get::<MatchedPath>().cloned(),
             id,
+            span: trace::span(request.headers()),
             begun: Instant::now(),
             payer: Payer::default(),
             entered: None,
@@ -226,6 +237,7 @@ impl Drop for Observation {
                 Served { method, path: route, outcome: outcome(self.status), took: latency };
             totals.busiest.count(tenant, &served, now);
         }
+        let _in_it = self.span.enter();
         tracing::info!(
             method = method(&self.method),
             route,

@@ -10,7 +10,7 @@ use crate::{
 use axum::{Extension, Json, Router, body::to_bytes, extract::Request, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tenantry_engine::{Error, ErrorKind, SignUp, parse_subdomain};
+use tenantry_engine::{Email, Error, ErrorKind, SignUp, parse_subdomain};
 use utoipa::ToSchema;
 
 /// Bytes of the largest body.
@@ -23,6 +23,10 @@ pub(crate) struct SignUpIn {
     /// The label below the installation's domain, which becomes the tenant's name: 3 to 63 of a to
     /// z, 0 to 9 and -.
     subdomain: String,
+    /// Where mail reaches whoever signs up: one address without a name, of at most 254 bytes. It is
+    /// handed on to the operator's webhooks, and nobody has looked whether it is theirs.
+    #[schema(min_length = 3, max_length = 254)]
+    email: Option<String>,
 }
 
 /// A new tenant, and its key.
@@ -71,7 +75,8 @@ pub(crate) async fn sign_up(request: Request) -> Result<(StatusCode, Json<SignUp
     let body = body.map_err(|_| Failure::invalid("body: too large, or it ended early"))?;
     let asked: SignUpIn = parse(&body)?;
     let name = parse_subdomain(&asked.subdomain)?;
-    let (info, key) = shared.sign_up.make(name, request_id(&parts.headers)).await?;
+    let email = asked.email.map(Email::parse).transpose()?;
+    let (info, key) = shared.sign_up.make(name, email, request_id(&parts.headers)).await?;
     let tenant = info.name.to_string();
     let answer = SignUpOut {
         login_url: format!("https://{tenant}{}/login", shared.hosts.suffix()),

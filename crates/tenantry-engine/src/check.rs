@@ -88,7 +88,9 @@ impl Bound {
         let weight = has.map_or(1, |has| has.weight.into());
         let pool = inner.store.pool().clone();
         let permit = inner.bodies.permit(tenant).await?;
+        let span = tracing::Span::current();
         let confirmed = tokio::task::spawn_blocking(move || {
+            let _span = span.entered();
             let _permit = permit;
             let mut turn = pool.turn_blocking(tenant, weight, Class::Request)?;
             let mut pace = || {

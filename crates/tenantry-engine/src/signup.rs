@@ -18,8 +18,8 @@ use std::{
 use tenantry_auth::{Admin, RequestId, Restriction, Role, TenantId};
 use tenantry_store::{Arrival, Arrived, NewKey, TenantInfo};
 use tenantry_types::{
-    CollectionName, CollectionSpec, DatabaseName, Error, ErrorKind, Isolation, PlanName, Rates,
-    Resource, Result, TenantName, TenantSpec,
+    CollectionName, CollectionSpec, DatabaseName, Email, Error, ErrorKind, Isolation, PlanName,
+    Rates, Resource, Result, TenantName, TenantSpec,
 };
 
 /// Of an address of version 6, the bits that one subscriber has, who may have many networks below.
@@ -80,10 +80,12 @@ impl SignUp {
         self.limiter.admit(whose, rates, now).map(drop).map_err(too_many)
     }
 
-    /// Makes a tenant with its first key, which is shown once.
+    /// Makes a tenant with its first key, which is shown once. The address is handed on to whoever is
+    /// told of the new tenant.
     pub async fn make(
         &self,
         name: TenantName,
+        email: Option<Email>,
         request: Option<RequestId>,
     ) -> Result<(TenantInfo, String)> {
         let inner = &self.engine.0;
@@ -113,7 +115,7 @@ impl SignUp {
             Err(why) => return Err(given_up(arrival, unready(why)).await),
         };
         let told = name.to_string();
-        let arrived = Arrived { action: "tenant.signup", told: told.clone(), target: told };
+        let arrived = Arrived { action: "tenant.signup", told: told.clone(), target: told, email };
         let limits = arrival.info().limits;
         Ok((arrival.end(&scope, limits, arrived).await?, key))
     }

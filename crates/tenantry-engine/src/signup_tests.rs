@@ -75,12 +75,12 @@ async fn what_cannot_be_finished_leaves_nothing() {
     let rules =
         SignUpRules { plan: Some(plan.clone()), template: template(), ..SignUpRules::default() };
     let sign_up = world.sign_up(rules);
-    let refused = sign_up.make(name("acme"), None).await.unwrap_err();
+    let refused = sign_up.make(name("acme"), None, None).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
     assert!(!refused.public_message().contains("database"), "{refused}");
     assert_eq!(world.left().await, []);
     put(3).await;
-    let (made, key) = sign_up.make(name("acme"), None).await.unwrap();
+    let (made, key) = sign_up.make(name("acme"), None, None).await.unwrap();
     assert_eq!((made.state, made.plan.as_ref()), (TenantState::Active, Some(&plan)));
     assert_eq!(world.left().await, [made]);
     world.engine.authenticate(Some(&key)).await.unwrap();
@@ -101,7 +101,7 @@ async fn a_stranger_gets_no_tenant_where_its_plan_has_none_live() {
     put(Isolation::Schema).await;
     let rules = SignUpRules { plan: Some(plan.clone()), ..SignUpRules::default() };
     let sign_up = world.sign_up(rules);
-    let refused = sign_up.make(name("acme"), None).await.unwrap_err();
+    let refused = sign_up.make(name("acme"), None, None).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
     assert!(!refused.public_message().contains("schema"), "{refused}");
     // Nor does an operator, who is told.
@@ -117,7 +117,7 @@ async fn a_stranger_gets_no_tenant_where_its_plan_has_none_live() {
     assert!(refused.public_message().ends_with(says), "{refused}");
     assert_eq!(world.left().await, []);
     put(Isolation::Shared).await;
-    sign_up.make(name("beta"), None).await.unwrap();
+    sign_up.make(name("beta"), None, None).await.unwrap();
     named().await.unwrap();
     assert_eq!(world.left().await.len(), 2);
 }
@@ -146,7 +146,7 @@ async fn whoever_goes_away_leaves_a_whole_tenant_or_none() {
     let (mut whole, mut none) = (0, 0);
     for times in 0..400 {
         let whose = name(&format!("t{times}"));
-        let made = polled(times, Box::pin(sign_up.make(whose.clone(), None))).await;
+        let made = polled(times, Box::pin(sign_up.make(whose.clone(), None, None))).await;
         let left = world.left().await;
         let found = left.iter().find(|info| info.name == whose);
         match (made, found) {

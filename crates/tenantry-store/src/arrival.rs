@@ -7,7 +7,7 @@ use crate::{
 };
 use std::sync::Arc;
 use tenantry_auth::OperatorScope;
-use tenantry_types::{Limits, PlanName, Result};
+use tenantry_types::{Email, Limits, PlanName, Result};
 
 /// A tenant that nobody but its maker reaches. Dropped before [`Arrival::end`] it is deleted, and so
 /// it is if the process ends.
@@ -22,15 +22,17 @@ pub struct Arrival {
     pub(crate) is_bounded: bool,
 }
 
-/// What logs say of a tenant that is whole.
+/// What is said of a tenant that is whole.
 #[derive(Debug, Clone)]
 pub struct Arrived {
-    /// The action.
+    /// The action, in logs.
     pub action: &'static str,
     /// The target in the tenant's own log.
     pub told: String,
     /// The same in the operator's log.
     pub target: String,
+    /// Whose it is, in the event that webhooks are told, and nowhere else.
+    pub email: Option<Email>,
 }
 
 impl Arrival {
@@ -72,10 +74,8 @@ impl Arrival {
         limits: Limits,
         arrived: Arrived,
     ) -> Result<TenantInfo> {
-        let Arrived { action, told, target } = arrived;
-        let said = (action, told, target);
         let has = (limits, self.terms, self.is_bounded);
-        self.tenancy.end_arrival(scope, self.arriving, has, said).await
+        self.tenancy.end_arrival(scope, self.arriving, has, arrived).await
     }
 
     /// Deletes the tenant, now.

@@ -6,6 +6,7 @@
 
 mod budget;
 mod clock;
+mod email;
 mod error;
 mod filter;
 mod json_numbers;
@@ -29,6 +30,7 @@ mod webhook;
 
 pub use budget::Budget;
 pub use clock::{Clock, Timestamp};
+pub use email::Email;
 pub use error::{Error, ErrorKind, Resource, Result};
 pub use filter::{FieldTest, Filter, TextTest};
 pub use json_numbers::JsonNumbers;

@@ -329,7 +329,8 @@ pub(crate) fn start_log(config: &LogConfig) -> Result<WorkerGuard> {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match config.format {
         LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&stderr())).init(),
-        LogFormat::Json => log.json().init(),
+        // There is one span, that of the request.
+        LogFormat::Json => log.json().with_span_list(false).init(),
     }
     Ok(guard)
 }

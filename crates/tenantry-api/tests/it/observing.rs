@@ -1,4 +1,4 @@
-//! Health, metrics, request ids, log lines, panics.
+//! Health, metrics, request ids, traces, log lines, panics.
 
 use crate::server::Server;
 use axum::{
@@ -42,12 +42,18 @@ impl Log {
         LINES.with_borrow(|lines| String::from_utf8(lines.clone()).unwrap())
     }
 
+    fn lines() -> Vec<Value> {
+        Self::text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn request_lines() -> Vec<Value> {
+        let is_request = |line: &Value| line["fields"]["message"] == "request";
+        Self::lines().into_iter().filter(is_request).collect()
+    }
+
     /// The fields of the request lines.
     fn requests() -> Vec<Value> {
-        let lines: Vec<Value> =
-            Self::text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let fields = lines.into_iter().map(|mut line| line["fields"].take());
-        fields.filter(|fields| fields["message"] == "request").collect()
+        Self::request_lines().into_iter().map(|mut line| line["fields"].take()).collect()
     }
 }
 
@@ -156,6 +162,60 @@ async fn one_line_a_request_names_the_route_and_not_the_path() {
     for secret in ["secret", admin.rsplit_once('_').unwrap().1, "acme"] {
         assert!(!Log::text().contains(secret), "{secret} in\n{}", Log::text());
     }
+}
+
+#[tokio::test]
+async fn every_line_of_a_request_says_its_trace_and_its_span() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    const CALLER: &str = "b7ad6b7169203331";
+    Log::begin();
+    let noisy = get(|| async {
+        tracing::warn!("in the handler");
+        assert!(std::hint::black_box(false), "detail of the panic");
+    });
+    let router = observe(Router::new().route("/noisy", noisy), &HttpTotals::new());
+    let request = Request::get("/noisy").header("traceparent", format!("00-{TRACE}-{CALLER}-00"));
+    router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let lines = Log::lines();
+    let said: Vec<_> = lines.iter().map(|line| line["fields"]["message"].clone()).collect();
+    assert_eq!(said, ["in the handler", "a handler panicked", "request"]);
+    let span = &lines[0]["span"];
+    assert_eq!((&span["trace_id"], &span["parent_span_id"]), (&json!(TRACE), &json!(CALLER)));
+    let own = span["span_id"].as_str().unwrap();
+    assert!(own.len() == 16 && own != CALLER && is_hex(own), "{own}");
+    assert!(lines.iter().all(|line| line["span"] == *span), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_request_without_a_sane_trace_begins_one() {
+    let server = Server::start().await;
+    Log::begin();
+    let upper = "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01";
+    let none = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
+    let asked = [None, Some(upper), Some(none), Some("secret")];
+    for given in asked {
+        let mut request = Request::get("/healthz");
+        if let Some(given) = given {
+            request = request.header("traceparent", given);
+        }
+        let answer = server.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!((answer.status, answer.headers.get("traceparent")), (StatusCode::OK, None));
+    }
+    let lines = Log::request_lines();
+    let mut made = std::collections::BTreeSet::new();
+    for line in &lines {
+        let (trace, own) = (&line["span"]["trace_id"], &line["span"]["span_id"]);
+        let (trace, own) = (trace.as_str().unwrap(), own.as_str().unwrap());
+        assert!(trace.len() == 32 && own.len() == 16 && is_hex(trace) && is_hex(own), "{line}");
+        assert_eq!(line["span"].get("parent_span_id"), None, "{line}");
+        made.extend([trace, own]);
+    }
+    assert_eq!((lines.len(), made.len()), (asked.len(), 2 * asked.len()), "no id is made twice");
+    assert!(!Log::text().contains("secret") && !Log::text().contains("0AF7"), "{}", Log::text());
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[tokio::test]

@@ -97,6 +97,10 @@ async fn a_name_that_is_reserved_or_taken_is_given_to_nobody() {
         json!({"subdomain": "a.globex"}),
         json!({"subdomain": "globex", "plan": "enterprise"}),
         json!({"subdomain": 7}),
+        json!({"subdomain": "globex", "email": 7}),
+        json!({"subdomain": "globex", "email": ""}),
+        json!({"subdomain": "globex", "email": "ada@example.com, bob@example.com"}),
+        json!({"subdomain": "globex", "email": "ada@example.com\r\nBcc: bob"}),
         json!({}),
         json!([]),
     ] {

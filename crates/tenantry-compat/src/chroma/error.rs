@@ -174,7 +174,7 @@ pub(crate) async fn trace(request: Request, next: Next) -> Response {
     }
     let id = trace_id(given.as_ref());
     if let Some(Detail(error)) = response.extensions_mut().remove::<Detail>() {
-        tracing::error!(trace_id = id, ?error, "chroma: request failed");
+        tracing::error!(chroma_trace_id = id, ?error, "chroma: request failed");
     }
     set(response.headers_mut(), &id);
     response

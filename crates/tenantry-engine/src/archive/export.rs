@@ -29,6 +29,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, watch},
     task::JoinHandle,
 };
+use tracing::Instrument as _;
 
 /// Bytes that are sent at once.
 const PART: usize = 128 << 10;
@@ -115,8 +116,8 @@ impl Session<Admin> {
         let file = Counted { file, bytes: 0, room: inner.archives.room(), looked: 0 };
         let writer = Writer::new(file, bytes_max);
         let work = write(inner, snapshot, (row, writer), key, (progress, writing));
-        let work = tokio::spawn(work);
-        tokio::spawn(send(read, written, work, taker, sent));
+        let work = tokio::spawn(work.in_current_span());
+        tokio::spawn(send(read, written, work, taker, sent).in_current_span());
         Ok(Export { name, parts: receiver, is_cut })
     }
 

@@ -103,7 +103,7 @@ impl Importer {
         let by = stranger.map_or_else(String::new, |by| format!(", signed by {}", hex(&by)));
         let target = format!("{}: {told}{by}", to.name);
         let notes = self.notes("tenant.import", target.clone());
-        let arrived = Arrived { action: "tenant.import", told, target };
+        let arrived = Arrived { action: "tenant.import", told, target, email: None };
         let most = self.inner.archives.config.bytes_max;
         let plan = self.inner.default_plan.get().cloned();
         notes.watch(validate::limits(&limits))?;
@@ -152,6 +152,7 @@ impl Importer {
             action: "tenant.copy",
             told: to.name.to_string(),
             target: format!("{name} → {}", to.name),
+            email: None,
         };
         let (arrival, mut filling) = self.begin(&spec).await?;
         let arrival = arrival.on_terms_of(&info);
@@ -222,7 +223,9 @@ fn reading(
     to: mpsc::Sender<Item>,
     permit: Arc<OwnedSemaphorePermit>,
 ) -> JoinHandle<Result<()>> {
+    let span = tracing::Span::current();
     tokio::task::spawn_blocking(move || {
+        let _span = span.entered();
         let _permit = permit;
         read_into(file, bytes_max, &to)
     })

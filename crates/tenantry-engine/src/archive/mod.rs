@@ -181,6 +181,8 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let aborted = |why| Err(Error::internal("work was aborted").with_source(why));
+    let span = tracing::Span::current();
+    let work = move || span.in_scope(work);
     tokio::task::spawn_blocking(work).await.unwrap_or_else(aborted)
 }
 

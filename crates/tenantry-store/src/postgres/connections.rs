@@ -31,6 +31,7 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, sleep_until},
 };
+use tracing::Instrument as _;
 
 /// Databases whose facts are remembered.
 const FACTS_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
@@ -244,7 +245,7 @@ impl Connections {
         let facts = self.shared.state.lock().facts.get(target).cloned();
         let target = target.clone();
         // In a task of its own, so that a caller who gives up has not opened one in vain.
-        let opening = tokio::spawn(async move {
+        let opening = async move {
             let counted = match (other, counted) {
                 (Some(link), _) => link.close().await,
                 (None, Some(counted)) => counted,
@@ -261,7 +262,8 @@ impl Connections {
                 shared.note(&target, &mut opened, is_asked);
             }
             opened.map(|link| Conn::new(link, permit, shared))
-        });
+        };
+        let opening = tokio::spawn(opening.in_current_span());
         opening.await.unwrap_or_else(|_| Err(Failure::internal("opening a connection failed")))
     }
 

@@ -23,6 +23,7 @@ use tenantry_auth::TenantId;
 use tenantry_types::{Error, Result};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
+use tracing::Instrument as _;
 
 /// Rows that are made once: that one is there already is a conflict, and never written over.
 const MAKE: &str = "WITH made AS (INSERT INTO {schema}.catalog (tenant, family, key, row) \
@@ -61,7 +62,8 @@ impl Cluster {
         set: WriteSet,
         steps: Vec<Step>,
     ) -> impl Future<Output = Result<()>> + Send + 'static {
-        let committing = tokio::spawn(commit(Arc::clone(&self.shared), view, set, steps));
+        let work = commit(Arc::clone(&self.shared), view, set, steps);
+        let committing = tokio::spawn(work.in_current_span());
         async move {
             match committing.await {
                 Ok(outcome) => outcome,

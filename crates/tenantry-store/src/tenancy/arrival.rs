@@ -18,7 +18,7 @@ use super::{
     plans,
     tenant_rows::{By, Which},
 };
-use crate::{TenantChange, TenantInfo};
+use crate::{Arrived, TenantChange, TenantInfo};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::{OperatorScope, TenantId};
-use tenantry_types::{Error, ErrorKind, EventKind, Limits, Result, TenantSpec, TenantState};
+use tenantry_types::{Error, ErrorKind, EventKind, Fact, Limits, Result, TenantSpec, TenantState};
 use tokio::sync::Notify;
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
@@ -163,14 +163,13 @@ impl<B: Carry> Tenancy<B> {
     }
 
     /// Makes a tenant whole that was filled, with these limits, plan, exceptions and weight; if it is
-    /// bounded, with what is less than its plan says. Its log says `told`, and the operator's log that
-    /// and `target`.
+    /// bounded, with what is less than its plan says.
     pub(crate) async fn end_arrival(
         self: &Arc<Self>,
         scope: &OperatorScope,
         arriving: Arc<Arriving<B>>,
         (limits, terms, is_bounded): (Limits, TenantChange, bool),
-        (action, told, target): (&'static str, String, String),
+        Arrived { action, told, target, email }: Arrived,
     ) -> Result<TenantInfo> {
         self.check_limits(limits)?;
         let (inner, scope) = (Arc::clone(self), scope.clone());
@@ -201,7 +200,10 @@ impl<B: Carry> Tenancy<B> {
             let mut log = inner.begin(&installation)?;
             log.audit(done(scope.author(), action, &target, 1));
             let whom = inner.told(&view, &installation, EventKind::TenantCreated).await?;
-            whom.tell(&mut log, &inner.born(&info, action));
+            let mut event = inner.born(&info, action);
+            let email = email.map(|email| ("email".to_owned(), Fact::from(email.as_str())));
+            event.facts.extend(email);
+            whom.tell(&mut log, &event);
             for (action, target) in more {
                 about.tell(done(scope.author(), action, &target, 1), Some(Touched::Tenant));
                 log.audit(done(scope.author(), action, &target, 1));

@@ -69,6 +69,7 @@ use tenantry_types::{
 };
 use tenants::{OpenTenant, Tenants};
 use tokio::sync::Notify;
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 /// The tenants of a backend.
@@ -373,7 +374,7 @@ impl<B: Backend> Tenancy<B> {
 pub(crate) async fn complete<T: Send + 'static>(
     change: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    match tokio::spawn(change).await {
+    match tokio::spawn(change.in_current_span()).await {
         Ok(outcome) => outcome,
         Err(why) => Err(Error::internal("a change was aborted").with_source(why)),
     }

@@ -1,6 +1,7 @@
 //! `tenantry serve`: what it prints, what it refuses to open, how it bounds connections.
 
 use crate::program::{Folder, Server, fails, key_in, tenantry, texts};
+use serde_json::Value;
 use std::{
     fs,
     io::{Read, Write},
@@ -34,6 +35,32 @@ fn the_operator_key_is_shown_once_and_works() {
     let server = Server::start(&data, &[]);
     assert_eq!(get(&server.url, "/v1/admin/tenants", Some(&key)), 200);
     assert!(!server.stop().contains("tnt_"));
+}
+
+#[test]
+fn both_protocols_log_the_trace_that_a_request_came_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &["--log-format", "json"]);
+    let asked = [
+        (format!("{}/healthz", server.url), "0af7651916cd43dd8448eb211c80319c"),
+        (format!("{}/chroma/api/v2/heartbeat", server.url), "1af7651916cd43dd8448eb211c80319c"),
+        (format!("{}/api/v2/heartbeat", server.chroma), "2af7651916cd43dd8448eb211c80319c"),
+    ];
+    for (url, trace) in &asked {
+        let parent = format!("00-{trace}-b7ad6b7169203331-01");
+        let answer = ureq::get(url.as_str()).header("traceparent", parent).call().unwrap();
+        assert_eq!(answer.status().as_u16(), 200, "{url}");
+    }
+    let log = server.stop();
+    let lines = log.lines().filter(|line| line.starts_with('{'));
+    let lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let requests = lines.iter().filter(|line| line["fields"]["message"] == "request");
+    let spans: Vec<_> = requests.map(|line| &line["span"]).collect();
+    assert_eq!(spans.len(), asked.len(), "{log}");
+    for (span, (url, trace)) in spans.iter().zip(&asked) {
+        assert_eq!(span["trace_id"], *trace, "{url}");
+        assert_eq!(span["parent_span_id"], "b7ad6b7169203331", "{url}");
+    }
 }
 
 #[test]

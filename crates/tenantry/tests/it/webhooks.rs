@@ -375,13 +375,22 @@ fn whoever_signs_up_or_is_imported_is_told_once_when_it_is_whole() {
     let hook = Hook::new(&[]);
     let secret = operator.hook("w", &hook.url, &["tenant.created", "tenant.erased"]);
     let signup = format!("{}/v1/signup", server.url);
-    get("POST", &signup, "", None, &json!({ "subdomain": "acme" }));
+    let wish = json!({ "subdomain": "acme", "email": "ada@example.com" });
+    get("POST", &signup, "", None, &wish);
     let message = hook.next();
     assert_eq!(message.checked(&[&secret]), ("tenant.created".to_owned(), json!("acme")));
-    assert_eq!(message.json()["data"]["origin"], "signup");
+    let data = &message.json()["data"];
+    assert_eq!((&data["origin"], &data["email"]), (&json!("signup"), &json!("ada@example.com")));
+    // It is in no log, and of this tenant no other event has it.
+    for path in ["audit", "tenants/acme"] {
+        let shown = operator.ask("GET", path, &Value::Null).to_string();
+        assert!(shown.contains("acme") && !shown.contains("ada@"), "{shown}");
+    }
     operator.ask("POST", "tenants/acme/copy", &json!({ "name": "globex" }));
     let message = hook.next();
     assert_eq!(message.checked(&[&secret]).1, "globex");
-    assert_eq!(message.json()["data"]["origin"], "copy");
+    let data = &message.json()["data"];
+    assert_eq!((&data["origin"], &data["email"]), (&json!("copy"), &Value::Null));
     assert!(hook.is_silent());
+    assert!(!server.stop().contains("ada@"));
 }

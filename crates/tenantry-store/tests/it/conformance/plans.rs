@@ -308,17 +308,18 @@ pub(super) async fn a_tenant_is_made_where_its_plan_has_tenants_live(w: &World<'
     }
     // A plan that it gets when it is whole.
     let bare = TenantSpec { plan: None, ..spec.clone() };
-    let arrived = || Arrived { action: "tenant.copy", told: "t".into(), target: "t".into() };
+    let (told, target) = ("t".to_owned(), "t".to_owned());
+    let arrived = Arrived { action: "tenant.copy", told, target, email: None };
     let arrival = w.store.begin_arrival(&w.operator, &bare).await.unwrap();
     let arrival = arrival.on_plan(Some(name("p")));
-    let why = arrival.end(&w.operator, Limits::default(), arrived()).await.unwrap_err();
+    let why = arrival.end(&w.operator, Limits::default(), arrived.clone()).await.unwrap_err();
     assert_eq!(why.kind(), ErrorKind::Conflict);
     assert!(why.public_message().starts_with("the plan p does not allow the "), "{why}");
     w.store.put_plan(&w.operator, &placed(Some(isolation), Some(vec![location]))).await.unwrap();
     let bare = TenantSpec { name: tenant("u"), ..bare };
     let arrival = w.store.begin_arrival(&w.operator, &bare).await.unwrap();
     let arrival = arrival.on_plan(Some(name("p")));
-    arrival.end(&w.operator, Limits::default(), arrived()).await.unwrap();
+    arrival.end(&w.operator, Limits::default(), arrived).await.unwrap();
     let spec = TenantSpec { name: tenant("v"), ..spec };
     w.store.create_tenant(&w.operator, &spec).await.unwrap();
 }

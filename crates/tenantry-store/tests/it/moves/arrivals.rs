@@ -158,7 +158,8 @@ async fn begin(stand: &Stand, place: Target) -> Arrival {
 }
 
 fn arrived() -> Arrived {
-    Arrived { action: "tenant.import", told: "an archive".into(), target: "new".into() }
+    let (told, target) = ("an archive".into(), "new".into());
+    Arrived { action: "tenant.import", told, target, email: None }
 }
 
 async fn state(stand: &Stand, name: &str) -> Option<TenantState> {
