@@ -6,7 +6,7 @@
 
 use crate::observe::distinct;
 use axum::http::{HeaderMap, HeaderName};
-use tracing::{Span, field::display};
+use tracing::Span;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Bytes of `00-<trace>-<span>-<flags>`.
@@ -81,12 +81,10 @@ mod tests {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     const SPAN: &str = "b7ad6b7169203331";
 
-    fn good() -> Option<Parent> {
-        Some(Parent {
-            trace: 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c,
-            span: 0xb7ad_6b71_6920_3331,
-        })
-    }
+    const GOOD: Option<Parent> = Some(Parent {
+        trace: 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c,
+        span: 0xb7ad_6b71_6920_3331,
+    });
 
     fn parsed(header: &str) -> Option<Parent> {
         parse(header.as_bytes())
@@ -95,7 +93,7 @@ mod tests {
     #[test]
     fn a_valid_parent_is_read_whatever_its_flags() {
         for flags in ["00", "01", "09", "ff"] {
-            assert_eq!(parsed(&format!("00-{TRACE}-{SPAN}-{flags}")), good(), "{flags}");
+            assert_eq!(parsed(&format!("00-{TRACE}-{SPAN}-{flags}")), GOOD, "{flags}");
         }
     }
 
@@ -106,7 +104,7 @@ mod tests {
             format!("cc-{TRACE}-{SPAN}-01-what the future will be like"),
             format!("fe-{TRACE}-{SPAN}-01-"),
         ] {
-            assert_eq!(parsed(&header), good(), "{header}");
+            assert_eq!(parsed(&header), GOOD, "{header}");
         }
         for header in [
             format!("cc-{TRACE}-{SPAN}-01.what the future will be like"),
@@ -163,7 +161,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert_eq!(parent(&headers), None);
         headers.append(TRACEPARENT, one);
-        assert_eq!(parent(&headers), good());
+        assert_eq!(parent(&headers), GOOD);
         let again = headers[TRACEPARENT].clone();
         headers.append(TRACEPARENT, again);
         assert_eq!(parent(&headers), None);
