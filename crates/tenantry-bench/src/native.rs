@@ -83,7 +83,7 @@ impl Collection {
 
     /// As [`settle`].
     pub(crate) fn settle(&self, address: SocketAddr) -> Result<f64> {
-        settle(address, COLLECTION, (&self.operator, TENANT))
+        settle(address, COLLECTION, (self.operator.as_str(), TENANT))
     }
 }
 

@@ -195,7 +195,7 @@ impl Target {
     pub(crate) fn settle(&self, tenant: usize) -> Result<f64> {
         let (address, key) = self.operator.as_ref().context("the server has no operator")?;
         let place = self.places.get(tenant).context("no such tenant")?;
-        native::settle(*address, COLLECTION, (key, &place.tenant))
+        native::settle(*address, COLLECTION, (key.as_str(), place.tenant.as_str()))
     }
 
     pub(crate) fn resident_bytes(&self) -> u64 {
