@@ -1,7 +1,7 @@
 //! One tenant's collection in a running Tenantry, through Tenantry's own protocol.
 
 use crate::{
-    http::{Connection, request},
+    http::{Connection, request, request_with},
     server::Tenantry,
     target::{create_key, each, post},
 };
@@ -16,6 +16,7 @@ use std::{
 
 const COLLECTIONS: &str = "/v1/databases/default_database/collections";
 const COLLECTION: &str = "records";
+const TENANT: &str = "measured";
 /// Records in one upsert at most.
 const BATCH_RECORDS: usize = 100;
 const INSERT_CONNECTIONS: usize = 4;
@@ -25,10 +26,11 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(900);
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// Where the collection is, and the key of its tenant.
+/// Where the collection is, the key of its tenant and the operator's.
 #[derive(Debug, Clone)]
 pub(crate) struct Collection {
     token: String,
+    operator: String,
 }
 
 /// How far the collection's index is.
@@ -44,12 +46,12 @@ impl Collection {
     /// Makes a tenant with a collection whose vectors are compared by cosine.
     pub(crate) fn make(server: &Tenantry) -> Result<Self> {
         let mut connection = Connection::open(server.native)?;
-        let (tenant, operator) = ("measured", &server.operator_key);
-        post(&mut connection, "/v1/admin/tenants", operator, &json!({"name": tenant}))?;
-        let token = create_key(&mut connection, operator, tenant)?;
+        let operator = server.operator_key.clone();
+        post(&mut connection, "/v1/admin/tenants", &operator, &json!({"name": TENANT}))?;
+        let token = create_key(&mut connection, &operator, TENANT)?;
         let body = json!({"name": COLLECTION, "metric": "cosine"});
         post(&mut connection, COLLECTIONS, &token, &body)?;
-        Ok(Self { token })
+        Ok(Self { token, operator })
     }
 
     fn request(&self, operation: &str, body: &Value) -> Vec<u8> {
@@ -81,24 +83,31 @@ impl Collection {
 
     /// As [`settle`].
     pub(crate) fn settle(&self, address: SocketAddr) -> Result<f64> {
-        settle(address, COLLECTION, &self.token)
+        settle(address, COLLECTION, (self.operator.as_str(), TENANT))
     }
 }
 
-fn progress(connection: &mut Connection, collection: &str, token: &str) -> Result<Progress> {
+/// Asked as the operator in the tenant, who alone is told it.
+fn progress(
+    connection: &mut Connection,
+    collection: &str,
+    (operator, tenant): (&str, &str),
+) -> Result<Progress> {
     let path = format!("{COLLECTIONS}/{collection}/statistics");
-    let found = connection.send(&request("GET", &path, token, None))?.json()?;
+    let authorization = format!("Bearer {operator}");
+    let headers = [("Authorization", authorization.as_str()), ("X-Tenant-ID", tenant)];
+    let found = connection.send(&request_with("GET", &path, &headers, None))?.json()?;
     let number = |key| found.pointer(key).and_then(Value::as_u64).unwrap_or_default();
     Ok(Progress { linked: number("/memory/linked"), pending: number("/memory/pending") })
 }
 
 /// Waits until the graph of a collection that was asked before finds every vector; the seconds
-/// that it took.
-pub(crate) fn settle(address: SocketAddr, collection: &str, token: &str) -> Result<f64> {
+/// that it took. By the operator's key, and the name of the tenant.
+pub(crate) fn settle(address: SocketAddr, collection: &str, inside: (&str, &str)) -> Result<f64> {
     let started = Instant::now();
     let mut connection = Connection::open(address)?;
     loop {
-        let Progress { linked, pending } = progress(&mut connection, collection, token)?;
+        let Progress { linked, pending } = progress(&mut connection, collection, inside)?;
         let waited = started.elapsed();
         if linked > 0 && pending == 0 {
             return Ok(waited.as_secs_f64());

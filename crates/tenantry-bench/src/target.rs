@@ -49,6 +49,7 @@ impl Asked {
 /// Where one tenant's collection is.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
+    tenant: String,
     path: String,
     token: String,
 }
@@ -192,9 +193,9 @@ impl Target {
     /// Waits until Tenantry's graph of a tenant that was asked before finds every vector; the
     /// seconds that it took.
     pub(crate) fn settle(&self, tenant: usize) -> Result<f64> {
-        let (address, _) = self.operator.as_ref().context("the server has no operator")?;
+        let (address, key) = self.operator.as_ref().context("the server has no operator")?;
         let place = self.places.get(tenant).context("no such tenant")?;
-        native::settle(*address, COLLECTION, &place.token)
+        native::settle(*address, COLLECTION, (key.as_str(), place.tenant.as_str()))
     }
 
     pub(crate) fn resident_bytes(&self) -> u64 {
@@ -249,7 +250,8 @@ pub(crate) fn place(connection: &mut Connection, tenant: &str, token: &str) -> R
     let collections = format!("/api/v2/tenants/{tenant}/databases/{DATABASE}/collections");
     let made = post(connection, &collections, token, &json!({"name": COLLECTION}))?;
     let id = made.get("id").and_then(Value::as_str).context("a collection without id")?;
-    Ok(Place { path: format!("{collections}/{id}"), token: token.to_owned() })
+    let (tenant, token) = (tenant.to_owned(), token.to_owned());
+    Ok(Place { tenant, path: format!("{collections}/{id}"), token })
 }
 
 /// Makes an admin key of a tenant through REST.

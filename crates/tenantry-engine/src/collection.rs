@@ -91,21 +91,28 @@ impl<L: Level> Collection<L> {
     ///
     /// [`ErrorKind::Denied`](tenantry_types::ErrorKind::Denied) for a key that a filter binds: what
     /// a search costs says something about the records that the filter hides. How long the query
-    /// waited, which says how much neighbours do, is told to operators alone.
+    /// waited and whether the collection was in memory, which say how much neighbours do, is told to
+    /// operators alone.
     pub async fn query_explained(&self, request: &QueryRequest) -> Result<Found> {
         self.unbound("records.explain", "explain a query")?;
         let mut found = self.search(request).await?;
         if !self.scope.standing().is_operator() {
             found.explain.waited = None;
+            found.explain.hot = None;
         }
         Ok(found)
     }
 
-    /// What the collection holds and takes. Refused as [`Collection::query_explained`] is.
+    /// What the collection holds and takes; what it takes in memory, out of which neighbours crowd
+    /// it, is told to operators alone. Refused as [`Collection::query_explained`] is.
     pub async fn statistics(&self) -> Result<CollectionStatistics> {
         self.unbound("collection.statistics", "see a collection's statistics")?;
         let answer = self.inner.store.collection_statistics(&self.scope, &self.found).await?;
-        check::origin(&self.scope, &self.found, answer)
+        let mut statistics = check::origin(&self.scope, &self.found, answer)?;
+        if !self.scope.standing().is_operator() {
+            statistics.memory = None;
+        }
+        Ok(statistics)
     }
 
     /// Refuses a key that a filter binds, and notes it as every refusal is noted.

@@ -186,8 +186,9 @@ pub struct Explain {
     pub cpu: Duration,
     /// Time spent waiting for a turn; `None` if it is not told: it says how much others do.
     pub waited: Option<Duration>,
-    /// True if the collection was in memory, false if the query had to load it.
-    pub hot: bool,
+    /// True if the collection was in memory, false if the query had to load it; `None` if it is not
+    /// told: others have a part in what stays there.
+    pub hot: Option<bool>,
 }
 
 /// The neighbours of each query vector, and how they were found.
@@ -204,7 +205,8 @@ pub struct Found {
 pub struct CollectionStatistics {
     /// Records.
     pub records: u64,
-    /// What it takes in memory; `None` while it is not there.
+    /// What it takes in memory; `None` while it is not there, and if it is not told: others have a
+    /// part in what stays there.
     pub memory: Option<MemoryStatistics>,
 }
 

@@ -208,7 +208,8 @@ impl From<&CollectionInfo> for CollectionOut {
 pub(crate) struct StatisticsOut {
     /// Records.
     records: u64,
-    /// What it takes in memory; null while it is not there.
+    /// What it takes in memory; null while it is not there. Told to operators alone, and null to
+    /// everybody else: what others ask for crowds it out.
     memory: Option<MemoryOut>,
 }
 

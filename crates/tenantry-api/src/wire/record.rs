@@ -473,8 +473,10 @@ pub(crate) struct ExplainOut {
     /// others do.
     #[serde(skip_serializing_if = "Option::is_none")]
     waited_us: Option<u64>,
-    /// True if the collection was in memory; false if it had to be loaded.
-    hot: bool,
+    /// True if the collection was in memory; false if it had to be loaded. Told to operators alone: what
+    /// others ask for crowds it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hot: Option<bool>,
 }
 
 /// What the search for one vector did.

@@ -53,11 +53,11 @@ pub(crate) fn assert_described(method: &str, path: &str, status: u16, kind: Opti
     }
 }
 
-fn reference(file: &str) -> PathBuf {
+pub(crate) fn reference(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference").join(file)
 }
 
-fn check(file: &str, expect: &str) {
+pub(crate) fn check(file: &str, expect: &str) {
     let path = reference(file);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(&path, expect).unwrap();
@@ -134,7 +134,7 @@ async fn the_page_of_metrics_has_each_that_a_server_shows() {
 }
 
 /// The text between `<!-- what -->` and `<!-- /what -->`, replaced.
-fn with_section(text: &str, what: &str, section: &str) -> String {
+pub(crate) fn with_section(text: &str, what: &str, section: &str) -> String {
     let (head, rest) = text.split_once(&format!("<!-- {what} -->\n")).unwrap();
     let (_, tail) = rest.split_once(&format!("<!-- /{what} -->\n")).unwrap();
     format!("{head}<!-- {what} -->\n{section}<!-- /{what} -->\n{tail}")

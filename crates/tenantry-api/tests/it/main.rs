@@ -23,4 +23,5 @@ mod records;
 mod reports;
 mod server;
 mod signup;
+mod told;
 mod vectors;

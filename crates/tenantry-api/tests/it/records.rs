@@ -1,7 +1,6 @@
 //! Records: write, get, count, delete, query.
 
 use crate::server::{Answer, Server, records};
-use axum::http::Request;
 use serde_json::{Value, json};
 
 struct Notes {
@@ -201,28 +200,30 @@ async fn large_batches_and_answers_take_the_long_way_round() {
 #[tokio::test]
 async fn a_query_is_explained_to_who_asks() {
     let notes = Notes::filled().await;
-    let statistics = "GET /v1/databases/default_database/collections/notes/statistics";
-    let read = async || notes.server.call(&notes.key, statistics, Value::Null).await.expect(200);
-    assert_eq!(read().await, json!({"records": 4, "memory": null}));
+    let (server, own) = (&notes.server, json!({"records": 4, "memory": null}));
+    let line = "GET /v1/databases/default_database/collections/notes/statistics";
+    let read = async || server.call(&notes.key, line, Value::Null).await.expect(200);
+    let inside = async || server.call_in("acme", line, Value::Null).await.expect(200);
+    assert_eq!((read().await, inside().await), (own.clone(), own.clone()));
     let body = json!({"vectors": [[4.0, 0.0]], "filter": {"kind": "fruit"}, "explain": true});
-    let first = notes.call("query", body.clone()).await.expect(200);
-    let explain = &first["explain"];
-    assert_eq!((&explain["hot"], &explain["allowed"]), (&json!(false), &json!(2)));
+    let ask = async || {
+        let asked = server.call_in("acme", &records("notes", "query"), body.clone()).await;
+        asked.expect(200)["explain"].clone()
+    };
+    let first = ask().await;
+    assert!(first["waited_us"].is_u64() && first["hot"] == json!(false), "{first}");
+    let told = notes.call("query", body.clone()).await.expect(200);
+    let explain = &told["explain"];
+    assert_eq!(explain["allowed"], json!(2));
     assert_eq!(explain["searches"][0]["plan"], "exact_allowed");
     assert!(explain["cpu_us"].is_u64());
-    // How long it waited says what neighbours do.
-    assert_eq!(explain.get("waited_us"), None);
-    let request = Request::post(records("notes", "query").trim_start_matches("POST "))
-        .header("x-api-key", &notes.server.operator)
-        .header("x-tenant-id", "acme")
-        .header("content-type", "application/json");
-    let asked = notes.server.send(request.body(body.to_string().into()).unwrap()).await;
-    assert!(asked.expect(200)["explain"]["waited_us"].is_u64());
-    let again = notes.call("query", body).await.expect(200);
-    assert_eq!(again["explain"]["hot"], json!(true));
+    // How long it waited says what neighbours do, and so does what is in memory.
+    assert_eq!((explain.get("waited_us"), explain.get("hot")), (None, None));
+    assert_eq!(ask().await["hot"], json!(true));
     let plain = json!({"vectors": [[4.0, 0.0]], "exact": true});
     assert!(notes.call("query", plain).await.expect(200).get("explain").is_none());
-    let memory = &read().await["memory"];
+    assert_eq!(read().await, own);
+    let memory = &inside().await["memory"];
     assert!(memory["rows_bytes"].as_u64().unwrap() > 100, "{memory}");
     assert!(memory["vectors_bytes"].as_u64().unwrap() > 0, "{memory}");
     assert_eq!((&memory["linked"], &memory["pending"]), (&json!(0), &json!(4)));

@@ -73,7 +73,7 @@ async fn named_vectors_are_written_searched_and_read_back() {
         (&json!(2), &json!(1))
     );
     let line = format!("GET {COLLECTIONS}/notes/statistics");
-    let memory = server.call(&key, &line, Value::Null).await.expect(200)["memory"].clone();
+    let memory = server.call_in("acme", &line, Value::Null).await.expect(200)["memory"].clone();
     let title = &memory["vectors"]["title"];
     assert_eq!(
         (&memory["pending"], &title["pending"], &title["linked"]),

@@ -1,15 +1,16 @@
 //! Who may do what, as a table that anybody can read: `docs/reference/policy.md`. Every cell is
 //! the answer of a running engine. `UPDATE_EXPECT=1` writes the table anew; read the difference.
 
+mod installation;
 mod members;
+mod numbers;
 
 use crate::support::*;
+use installation::{ARCHIVES, OPERATORS, PLACES, PLANS, TENANTS, WEBHOOKS};
 use members::{GROUPS, MEMBERS, as_guest, as_member};
+use numbers::{MONEY, STATISTICS};
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, sync::Arc};
 use tenantry_engine::{
-    advise::Needs,
-    archive::{NewTenant, Terms},
-    placement::{Policy, Rule, Timing},
     token::{ClaimPath, Issuers, TenantBy},
     *,
 };
@@ -36,50 +37,53 @@ enum Who {
     OperatorToken,
 }
 
-const EVERYBODY: [(Who, &str); 17] = [
-    (Who::Nobody, "no key"),
-    (Who::Read, "read"),
-    (Who::Write, "write"),
-    (Who::Admin, "admin"),
-    (Who::Member, "member"),
-    (Who::AdminMember, "member: admin"),
-    (Who::Owner, "member: owner"),
-    (Who::Guest, "guest: read d1, write d1/c1"),
-    (Who::MixedGuest, "guest: read d1/c1, write d2"),
-    (Who::IdleGuest, "guest, no group"),
-    (Who::OneDatabase, "admin, only d1"),
-    (Who::OneCollection, "admin, only d1/c1"),
-    (Who::Bound, "admin, only own records"),
-    (Who::Neighbour, "another tenant's admin"),
-    (Who::Operator, "operator"),
-    (Who::ActingOperator, "operator, act_as"),
-    (Who::OperatorToken, "operator's token"),
-];
+/// Who stands in one table.
+type Party = (&'static str, &'static [(Who, &'static str)]);
 
-/// Headings, and the actions below each.
-const ACTIONS: [(&str, &[&str]); 7] = [
+/// Each has a table of its own: one of all is too wide to be read.
+const PARTIES: [Party; 3] = [
     (
-        "The installation",
+        "Keys of a tenant",
         &[
-            "make a tenant",
-            "list tenants",
-            "change the tenant's weight",
-            "make a plan",
-            "ask where the tenant should live",
-            "ask what a placement policy would do",
-            "suspend the tenant",
-            "restore the tenant",
-            "erase the tenant",
-            "copy the tenant",
-            "import an archive",
-            "sign a list of archives",
-            "make an operator key",
-            "make an operator key, act_as",
-            "read the operator's log",
+            (Who::Nobody, "no key"),
+            (Who::Read, "read"),
+            (Who::Write, "write"),
+            (Who::Admin, "admin"),
+            (Who::OneDatabase, "admin, only d1"),
+            (Who::OneCollection, "admin, only d1/c1"),
+            (Who::Bound, "admin, only own records"),
+            (Who::Neighbour, "another tenant's admin"),
         ],
     ),
     (
-        "The tenant",
+        "Members of a tenant",
+        &[
+            (Who::Member, "member"),
+            (Who::AdminMember, "admin"),
+            (Who::Owner, "owner"),
+            (Who::Guest, "guest: read d1, write d1/c1"),
+            (Who::MixedGuest, "guest: read d1/c1, write d2"),
+            (Who::IdleGuest, "guest, no group"),
+        ],
+    ),
+    (
+        "Operators",
+        &[
+            (Who::Operator, "operator's key"),
+            (Who::ActingOperator, "operator's key, act_as"),
+            (Who::OperatorToken, "operator's token"),
+        ],
+    ),
+];
+
+fn everybody() -> impl Iterator<Item = Who> {
+    PARTIES.into_iter().flat_map(|(_, party)| party).map(|(who, _)| *who)
+}
+
+/// Headings, and the actions below each.
+const ACTIONS: [(&str, &[&str]); 14] = [
+    (
+        "The tenant, its keys and its log",
         &[
             "open it for reading",
             "open it for writing",
@@ -92,8 +96,6 @@ const ACTIONS: [(&str, &[&str]); 7] = [
             "make a key",
             "revoke a key",
             "read the audit log",
-            "report usage",
-            "export it",
         ],
     ),
     (MEMBERS.0, &MEMBERS.1),
@@ -140,10 +142,27 @@ const ACTIONS: [(&str, &[&str]); 7] = [
             "delete a foreign record",
         ],
     ),
+    (STATISTICS.0, &STATISTICS.1),
+    (MONEY.0, &MONEY.1),
+    (ARCHIVES.0, &ARCHIVES.1),
+    (TENANTS.0, &TENANTS.1),
+    (PLANS.0, &PLANS.1),
+    (PLACES.0, &PLACES.1),
+    (WEBHOOKS.0, &WEBHOOKS.1),
+    (OPERATORS.0, &OPERATORS.1),
 ];
+
+/// The first words of actions that change nothing of a tenant: whoever does them can share one.
+const LOOKS: [&str; 8] = ["ask", "count", "list", "look", "open", "query", "read", "see"];
+
+fn only_looks(action: &str) -> bool {
+    action.split(' ').next().is_some_and(|word| LOOKS.contains(&word))
+}
 
 const INTRODUCTION: &str = "\
 # Who may do what
+
+Three tables have the same rows, for [keys of a tenant](#keys-of-a-tenant), [its members](#members-of-a-tenant) and [operators](#operators).
 
 Written by a test that does every action as everybody (`crates/tenantry-engine/tests/it/policy.rs`).
 `UPDATE_EXPECT=1 cargo test -p tenantry-engine policy` writes it anew.
@@ -153,15 +172,17 @@ Written by a test that does every action as everybody (`crates/tenantry-engine/t
 | `yes` | done |
 | a number | done, and this many were seen or changed |
 | `no` | refused for a missing right |
-| `hidden` | the same answer as if it did not exist |
+| `hidden` | the same answer as if there was no such thing |
 | `key?` | refused, a key or a token is needed |
 | `taken` | refused because the id exists |
 | `stays` | refused because one must remain |
 
+A row is about the tenant, in it, unless it says something else; *as an operator* is the operator's own way, which opens no tenant.
 The tenant has the databases d1 (collections c1 and c2) and d2 (collection c1).
-A key is a tenant's own (`read`, `write`, `admin`), limited to a database or a collection, or bound to the records of one user (`only own records`).
+A key has a role (`read`, `write`, `admin`), and may be limited to a database or a collection, or bound to the records of one user (`only own records`).
 A member comes with a token of an [issuer whose tokens count for members only](../guides/members.md).
 A guest is one who reaches what its groups give.
+An operator's key manages tenants and reaches no data; with `act_as` it may also act in every tenant.
 An operator's token is of an [issuer whose `operator_roles`](../guides/tokens.md#operators) make its holder one: it acts in tenants as an operator's key with `act_as` does, and makes, changes and deletes no tenant and no operator's key.
 ";
 
@@ -200,88 +221,26 @@ impl Cell {
 
     async fn run(&self, action: &str) -> Result<String> {
         for outcome in [
-            Box::pin(self.on_installation(action)).await,
             Box::pin(self.on_tenant(action)).await,
             Box::pin(self.on_members(action)).await,
             Box::pin(self.on_groups(action)).await,
             Box::pin(self.on_databases(action)).await,
             Box::pin(self.on_collections(action)).await,
             Box::pin(self.on_records(action)).await,
+            Box::pin(self.on_statistics(action)).await,
+            Box::pin(self.on_money(action)).await,
+            Box::pin(self.on_archives(action)).await,
+            Box::pin(self.on_tenants(action)).await,
+            Box::pin(self.on_plans(action)).await,
+            Box::pin(self.on_places(action)).await,
+            Box::pin(self.on_webhooks(action)).await,
+            Box::pin(self.on_operators(action)).await,
         ] {
             if let Some(answer) = outcome.transpose() {
                 return answer;
             }
         }
         panic!("nobody knows how to {action}");
-    }
-
-    async fn on_installation(&self, action: &str) -> Result<Option<String>> {
-        let operator = async || self.engine.operator(&self.who().await?);
-        let weight = TenantChange { weight: Some(1), ..TenantChange::default() };
-        let new = tenant(&format!("{} second", self.tenant));
-        match action {
-            "make a tenant" => {
-                operator().await?.create_tenant(&TenantSpec::new(new)).await.map(drop)?;
-            }
-            "list tenants" => operator().await?.tenants(None, 1).await.map(drop)?,
-            "change the tenant's weight" => {
-                operator().await?.change_tenant(&self.tenant, &weight).await.map(drop)?;
-            }
-            "make a plan" => {
-                let name = PlanName::parse(new.as_str()).unwrap();
-                let plan = TenantPlan::new(name, Allowance::default());
-                operator().await?.put_plan(&plan).await?;
-            }
-            "ask where the tenant should live" => {
-                operator().await?.advise(&self.tenant, &Needs::default()).await.map(drop)?;
-            }
-            "ask what a placement policy would do" => {
-                let rule = Rule {
-                    from: Isolation::Shared,
-                    from_location: None,
-                    to: Isolation::Schema,
-                    to_location: None,
-                    records_over: Some(1_000),
-                    records_under: None,
-                    bytes_over: None,
-                    bytes_under: None,
-                };
-                let policy = Policy::new(vec![rule], Timing::default()).unwrap();
-                operator().await?.plan(Some(&policy), None, 1).await.map(drop)?;
-            }
-            "suspend the tenant" => {
-                operator().await?.suspend_tenant(&self.tenant).await.map(drop)?;
-            }
-            "restore the tenant" => {
-                operator().await?.restore_tenant(&self.tenant).await.map(drop)?;
-            }
-            "erase the tenant" => operator().await?.erase_tenant(&self.tenant).await?,
-            "copy the tenant" => {
-                let to =
-                    NewTenant { name: new, isolation: None, location: None, keep_limits: false };
-                let importer = self.engine.importer(&self.who().await?)?;
-                importer.copy(&self.tenant, &to).await.map(drop)?;
-            }
-            "import an archive" => {
-                let importer = self.engine.importer(&self.who().await?)?;
-                let outcome = importer.intake(&new, None).await?.check(Terms::default()).await;
-                // Whoever gets so far is told what is wrong with it.
-                assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
-            }
-            "sign a list of archives" => {
-                let importer = self.engine.importer(&self.who().await?)?;
-                importer.sign_list([7; 32]).await.map(drop)?;
-            }
-            "make an operator key" => {
-                operator().await?.create_key(false, "", None).await.map(drop)?;
-            }
-            "make an operator key, act_as" => {
-                operator().await?.create_key(true, "", None).await.map(drop)?;
-            }
-            "read the operator's log" => operator().await?.audit(0, 1).await.map(drop)?,
-            _ => return Ok(None),
-        }
-        Ok(Some("yes".into()))
     }
 
     async fn on_tenant(&self, action: &str) -> Result<Option<String>> {
@@ -306,11 +265,6 @@ impl Cell {
                 admin().await?.revoke_key(row.id).await?;
             }
             "read the audit log" => admin().await?.audit(0, 1).await.map(drop)?,
-            "report usage" => {
-                let event = UsageEvent::new("e", Meter::Tokens, 1)?;
-                admin().await?.report_usage(&[event], false).await.map(drop)?;
-            }
-            "export it" => admin().await?.export().await.map(drop)?,
             _ => return Ok(None),
         }
         Ok(Some("yes".into()))
@@ -401,11 +355,12 @@ fn record(name: &str, owner: &str) -> RecordWrite {
     write(name).vector(&[1.0]).set("owner", text(owner))
 }
 
-/// Makes a cell's tenant, what it holds, and the actor's key.
+/// Makes a cell's tenant, what it holds, and the actor's key; with members and groups beside the
+/// actor, if they are of interest.
 async fn set_up(
-    engine: Engine,
-    operator: Principal,
-    (action, who): (&str, Who),
+    (engine, operator): (Engine, Principal),
+    who: Who,
+    has_others: bool,
     number: usize,
 ) -> Cell {
     let name = tenant(&format!("t{number}"));
@@ -421,8 +376,9 @@ async fn set_up(
     let batch = vec![record("mine", "me"), record("mine too", "me"), record("yours", "you")];
     c1.write(WriteMode::Upsert, batch).await.unwrap();
 
-    if MEMBERS.1.contains(&action) || GROUPS.1.contains(&action) {
+    if has_others {
         members::add_others(&session).await;
+        numbers::agree(&manage, &name).await;
     }
     let make = async |key: NewKey| session.create_key(key).await.unwrap().1;
     let token = match who {
@@ -485,20 +441,23 @@ fn table(answers: &BTreeMap<(&str, Who), String>) -> String {
         let (role, level) = (rights.role.word(), rights.level.word());
         let _ = writeln!(page, "| {role} | {level} | {manages} | {} |", rights.text);
     }
-    for (heading, actions) in ACTIONS {
-        let _ = write!(page, "\n## {heading}\n\n| action |");
-        for (_, name) in EVERYBODY {
-            let _ = write!(page, " {name} |");
-        }
-        page.push('\n');
-        page.push_str(&"|---".repeat(EVERYBODY.len() + 1));
-        page.push_str("|\n");
-        for action in actions {
-            let _ = write!(page, "| {action} |");
-            for (who, _) in EVERYBODY {
-                let _ = write!(page, " {} |", answers[&(*action, who)]);
+    for (title, party) in PARTIES {
+        let _ = write!(page, "\n## {title}\n");
+        for (heading, actions) in ACTIONS {
+            let _ = write!(page, "\n### {heading}\n\n| action |");
+            for (_, name) in party {
+                let _ = write!(page, " {name} |");
             }
             page.push('\n');
+            page.push_str(&"|---".repeat(party.len() + 1));
+            page.push_str("|\n");
+            for action in actions {
+                let _ = write!(page, "| {action} |");
+                for (who, _) in party {
+                    let _ = write!(page, " {} |", answers[&(*action, *who)]);
+                }
+                page.push('\n');
+            }
         }
     }
     page
@@ -510,16 +469,29 @@ async fn the_table_of_rights_is_as_committed() {
     issuer.claims.needs_member = true;
     issuer.claims.operator_roles = ["staff".to_owned()].into();
     let world = World::trusting(Issuers::new(vec![issuer]).unwrap()).await;
+    installation::prepare(&world.operator()).await;
+    let own = |who, has_others, number| {
+        set_up((world.engine.clone(), world.operator.clone()), who, has_others, number)
+    };
+    let mut shared = BTreeMap::new();
+    for (number, who) in everybody().enumerate() {
+        shared.insert(who, Arc::new(own(who, true, number).await));
+    }
     let turns = Arc::new(Semaphore::new(64));
     let mut running = JoinSet::new();
     let actions = ACTIONS.iter().flat_map(|(_, actions)| actions.iter().copied());
-    let cells = actions.flat_map(|action| EVERYBODY.map(|(who, _)| (action, who)));
+    let cells = actions.flat_map(|action| everybody().map(move |who| (action, who)));
     for (number, (action, who)) in cells.enumerate() {
-        let (engine, operator) = (world.engine.clone(), world.operator.clone());
+        let found = only_looks(action).then(|| Arc::clone(&shared[&who]));
+        let has_others = MEMBERS.1.contains(&action) || GROUPS.1.contains(&action);
+        let making = own(who, has_others, shared.len() + number);
         let turns = Arc::clone(&turns);
         running.spawn(async move {
             let _turn = turns.acquire().await.unwrap();
-            let cell = set_up(engine, operator, (action, who), number).await;
+            let cell = match found {
+                Some(cell) => cell,
+                None => Arc::new(making.await),
+            };
             ((action, who), word(cell.run(action).await))
         });
     }

@@ -48,13 +48,11 @@ async fn a_query_can_be_explained_but_not_to_a_key_that_a_filter_binds() {
     let filter = is("mine", Value::Bool(true));
     let select = by_filter(filter.clone());
     let first = c.query_explained(&query(&[1.2], 2)).await.unwrap();
-    assert!(!first.explain.hot, "the first query loads the collection");
     assert_eq!(first.explain.searches[0].plan, SearchPlan::ExactAll);
     let some = c.query_explained(&QueryRequest { select, ..query(&[8.0], 5) }).await.unwrap();
     assert_eq!((some.hits[0].len(), some.explain.allowed), (3, Some(3)));
-    assert!(some.explain.hot && some.explain.searches[0].plan == SearchPlan::ExactAllowed);
-    let statistics = c.statistics().await.unwrap();
-    assert_eq!((statistics.records, statistics.memory.unwrap().pending), (9, 9));
+    assert_eq!(some.explain.searches[0].plan, SearchPlan::ExactAllowed);
+    assert_eq!(c.statistics().await.unwrap().records, 9);
 
     let bound = world.key("acme", bound_key(Role::Read, filter)).await;
     let c = world.database::<Read>(&bound).await.collection(&collection("c")).await.unwrap();
@@ -62,6 +60,28 @@ async fn a_query_can_be_explained_but_not_to_a_key_that_a_filter_binds() {
     let denied = c.query_explained(&query(&[8.0], 5)).await.unwrap_err();
     assert_eq!(denied.kind(), ErrorKind::Denied);
     assert_eq!(c.statistics().await.unwrap_err().kind(), ErrorKind::Denied);
+}
+
+/// What is in memory depends on what neighbours ask for, and how long one waits on how much they do.
+#[tokio::test]
+async fn what_neighbours_have_a_part_in_is_told_to_operators_alone() {
+    let world = World::new().await;
+    let key = world.tenant("acme").await;
+    let own = world.collection(&key, "c").await;
+    own.write(WriteMode::Upsert, vec![write("a").vector(&[1.0])]).await.unwrap();
+    let name = tenant("acme");
+    let select = Select::Named(&name);
+    let session = world.engine.session::<Read>(&world.operator, select).await.unwrap();
+    let inside = session.database(&DatabaseName::default_database()).await.unwrap();
+    let inside = inside.collection(&collection("c")).await.unwrap();
+    let asked = query(&[1.0], 1);
+    let first = inside.query_explained(&asked).await.unwrap().explain;
+    assert!(first.waited.is_some() && first.hot == Some(false), "{first:?}");
+    let told = own.query_explained(&asked).await.unwrap().explain;
+    assert_eq!((told.waited, told.hot), (None, None));
+    assert_eq!(own.statistics().await.unwrap().memory, None);
+    assert_eq!(inside.query_explained(&asked).await.unwrap().explain.hot, Some(true));
+    assert_eq!(inside.statistics().await.unwrap().memory.unwrap().pending, 1);
 }
 
 /// A regular expression can take long on one long text: meanwhile others have their turns, also if

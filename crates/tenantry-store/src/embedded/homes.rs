@@ -298,7 +298,7 @@ impl Homes {
                 Room::None => {
                     return Err(Error::new(
                         ErrorKind::Busy,
-                        "too many tenants that live apart are in use at once; try again",
+                        "too many databases are in use at once; try again",
                     ));
                 }
             }

@@ -138,8 +138,8 @@ impl Embedded {
             let Hits { mut hits, searches, allowed, later } = value;
             let records = hits.iter_mut().flatten().map(|hit| &mut hit.record);
             if inner.fetch(&tenant, &info, request.include, records, &later).await? {
-                let explain =
-                    Explain { searches, allowed, cpu, waited: Some(waited), hot: was_hot };
+                let (waited, hot) = (Some(waited), Some(was_hot));
+                let explain = Explain { searches, allowed, cpu, waited, hot };
                 return Ok(Answer::new(origin, Found { hits, explain }));
             }
             attempts += 1;

@@ -62,8 +62,8 @@ impl Inner {
                 break found;
             }
         };
-        let (cpu, waited) = (reading.cpu, reading.waited);
-        let explain = Explain { searches, allowed, cpu, waited: Some(waited), hot: true };
+        let (cpu, waited, hot) = (reading.cpu, Some(reading.waited), Some(true));
+        let explain = Explain { searches, allowed, cpu, waited, hot };
         Ok(Answer::new(reading.origin(), Found { hits, explain }))
     }
 }

@@ -41,7 +41,7 @@ async fn ask(stand: &Stand, scope: &Scope<Admin>, collection: &CollectionRef) ->
     };
     let found = stand.store.query(scope, collection, &request).await.expect("query").value;
     assert_eq!(found.hits[0][0].record.id.as_str(), "3");
-    found.explain.hot
+    found.explain.hot.expect("the store tells it")
 }
 
 #[tokio::test]

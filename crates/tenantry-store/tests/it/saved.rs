@@ -99,7 +99,7 @@ async fn folder(of: &[u16]) -> (tempfile::TempDir, Found) {
     query(&stand, &scope, &c, of).await;
     hot(&stand, &scope, &c).await;
     let found = query(&stand, &scope, &c, of).await;
-    assert!(found.explain.hot);
+    assert_eq!(found.explain.hot, Some(true));
     written(&stand, 1).await;
     stand.close();
     assert_eq!(files(dir.path()).len(), 1);
@@ -145,13 +145,13 @@ async fn a_cold_query_is_answered_from_saved_codes_as_it_is_from_memory() {
         let (scope, c) = again(&stand).await;
         let found = query(&stand, &scope, &c, &all).await;
         assert_eq!(stand.store.totals().saved_used, 1);
-        assert!(!found.explain.hot);
+        assert_eq!(found.explain.hot, Some(false));
         assert_eq!(found.hits, want.hits, "{metric:?}");
         assert_eq!(found.explain.searches, want.explain.searches);
         // It is loaded meanwhile, and its file is still that of its records.
         hot(&stand, &scope, &c).await;
         let found = query(&stand, &scope, &c, &all).await;
-        assert!(found.explain.hot && found.hits == want.hits);
+        assert!(found.explain.hot == Some(true) && found.hits == want.hits);
         tokio::time::sleep(Duration::from_millis(100)).await;
         let totals = stand.store.totals();
         assert_eq!((totals.saved_used, totals.saved_written, totals.saved_refused), (1, 0, 0));

@@ -185,8 +185,8 @@ impl Cold<'_> {
         match self.search(request, &segment, &ordinals) {
             Ok(Hits { hits, searches, allowed, later: _ }) => {
                 let origin = Origin { tenant: self.tenant.id(), collection: self.info.number };
-                let (cpu, waited) = (self.used.get(), self.waited.get());
-                let explain = Explain { searches, allowed, cpu, waited: Some(waited), hot: false };
+                let (cpu, waited, hot) = (self.used.get(), Some(self.waited.get()), Some(false));
+                let explain = Explain { searches, allowed, cpu, waited, hot };
                 Ok(Some(Answer::new(origin, Found { hits, explain })))
             }
             Err(why) if why.kind() == ErrorKind::LimitExceeded => Ok(None),
