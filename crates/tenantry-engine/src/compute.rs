@@ -92,6 +92,7 @@ impl Engine {
             return Ok(work());
         }
         let bodies = &self.0.bodies;
+        let billed = pool.billed_here().unwrap_or(tenant);
         let own = bodies.permit(tenant).await?;
         let huge = if bytes > HUGE_BYTES {
             Some(Arc::clone(&bodies.huge).acquire_owned().await.map_err(closed)?)
@@ -100,7 +101,8 @@ impl Engine {
         };
         let done = tokio::task::spawn_blocking(move || {
             let _permits = (own, huge);
-            let _turn = pool.turn_blocking(tenant, weight, Class::Request)?;
+            let mut turn = pool.turn_blocking(tenant, weight, Class::Request)?;
+            turn.bill(billed);
             Ok(work())
         });
         done.await.unwrap_or_else(|why| Err(Error::internal("work was aborted").with_source(why)))

@@ -15,7 +15,7 @@ fn note(inner: &Inner, tenant: TenantId, amounts: &[(Meter, u128)]) {
 }
 
 /// A read under way. Dropped, it is a request in the ledger and a read in the log's sum of this
-/// minute; what it cost besides is not known then.
+/// minute; what it cost besides is not known then, but for CPU time, which turns count.
 pub(crate) struct Reading<'a, L: Level> {
     inner: &'a Inner,
     scope: &'a Scope<L>,

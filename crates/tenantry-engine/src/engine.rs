@@ -395,6 +395,7 @@ impl Engine {
             let log = (tenant.id, scope.author());
             self.0.denials.note(log, ACT_AS, L::ROLE.word(), DONE);
         }
+        self.0.store.pool().bill_here(tenant.id);
         let mut session = Session::new(Arc::clone(&self.0), scope, tenant);
         session.is_admin = who.role() >= tenantry_auth::Role::Admin;
         Ok(session)

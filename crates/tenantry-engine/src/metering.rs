@@ -1,4 +1,7 @@
-//! What is counted beside commits: reads, and writes that change nothing.
+//! What is counted beside commits: reads, writes that change nothing, and CPU time.
+//!
+//! CPU time is what the store's pool has charged in turns and measured beside them, whatever it was
+//! used for and however that ended; it is taken over each second, so into the hour of that second.
 //!
 //! Counting is one short lock of a part of the tenants. Once a second everything goes to the root in
 //! one commit; what a commit of a write counts is in that commit, and only added up from here.
@@ -12,7 +15,7 @@ use std::{
 };
 use tenantry_auth::TenantId;
 use tenantry_store::{Journaled, UsageNote};
-use tenantry_types::{Amounts, Hour, Result, Timestamp};
+use tenantry_types::{Amounts, Hour, Meter, Result, Timestamp};
 use tokio::time::Instant;
 
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
@@ -61,9 +64,13 @@ impl Metering {
 
     /// Counts what was done for a tenant.
     pub(crate) fn note(&self, tenant: TenantId, now: Timestamp, amounts: &Amounts) {
-        if tenant == TenantId::INSTALLATION {
-            return;
+        if tenant != TenantId::INSTALLATION {
+            self.add(tenant, now, amounts);
         }
+    }
+
+    /// [`Metering::note`], also of tenants that are not told apart.
+    fn add(&self, tenant: TenantId, now: Timestamp, amounts: &Amounts) {
         let (Some(shard), hour) = (self.shard(tenant), Hour::of(now)) else { return };
         let sums = &mut shard.lock().sums;
         let key = if sums.len() < ENTRIES_MAX || sums.contains_key(&(tenant, hour)) {
@@ -72,6 +79,17 @@ impl Metering {
             (TenantId::INSTALLATION, hour)
         };
         sums.entry(key).or_default().add_all(amounts);
+    }
+
+    /// Counts what tenants have computed since the last call, to the nearest microsecond.
+    fn computed(&self, used: Vec<(TenantId, Duration)>, now: Timestamp) {
+        for (tenant, used) in used {
+            let micros = (used.as_nanos() + 500) / 1_000;
+            // Without amounts it would say that there was a commit.
+            if micros > 0 {
+                self.add(tenant, now, &Amounts::of(Meter::CpuMicros, micros));
+            }
+        }
     }
 
     /// Says that a tenant has had a commit that counted.
@@ -105,6 +123,7 @@ pub(crate) async fn flush(inner: &Inner) -> Result<()> {
 async fn flush_held(inner: &Inner, journal: &mut Journal) -> Result<()> {
     let metering = &inner.metering;
     journal.began = Some(Instant::now());
+    metering.computed(inner.store.pool().take_used(), inner.clock.now());
     // What could not be written has the next number, or nobody would know whether it is there.
     let mut is_last = journal.pending.is_empty();
     let scope = inner.authority.system("write down what was counted");
@@ -195,7 +214,6 @@ pub(crate) fn spawn(inner: &Arc<Inner>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tenantry_types::Meter;
 
     const NOW: Timestamp = Timestamp(7_200_000);
 
@@ -213,6 +231,19 @@ mod tests {
         assert!(notes.len() <= SHARDS * (ENTRIES_MAX + 1), "{}", notes.len());
         assert_eq!(total(&notes), 100_000);
         assert!(metering.take().is_empty());
+    }
+
+    #[test]
+    fn computing_is_counted_in_microseconds_also_of_tenants_that_are_not_told_apart() {
+        let metering = Metering::default();
+        let used = [(1, 1_499), (2, 1_500), (3, 499), (0, 7_000)];
+        let used = used.map(|(tenant, ns)| (TenantId::new(tenant), Duration::from_nanos(ns)));
+        metering.computed(used.into(), NOW);
+        let notes = metering.take();
+        let told = notes.iter().map(|n| (n.tenant.get(), n.amounts.get(Meter::CpuMicros)));
+        let mut told: Vec<_> = told.collect();
+        told.sort_unstable();
+        assert_eq!(told, [(0, 7), (1, 1), (2, 2)]);
     }
 
     #[test]

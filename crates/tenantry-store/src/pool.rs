@@ -13,6 +13,7 @@
 //! one, and nothing that a holder of a turn might block on (a lock) is kept across `pass` and
 //! `pause`.
 
+mod bills;
 mod gate;
 mod meter;
 mod others;
@@ -21,6 +22,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
+use bills::Bills;
 use gate::{Full, Gate, Who};
 use meter::{Meter, Moment, ThreadMeter, Used};
 pub(crate) use others::Others;
@@ -101,6 +103,7 @@ type Queue = Gate<oneshot::Sender<Place>>;
 
 struct Shared {
     gate: Mutex<Queue>,
+    bills: Mutex<Bills>,
     /// When a task was told to give places out, by the meter's clock; 0 if none is.
     gives_out_soon: AtomicU64,
     meter: Box<dyn Meter>,
@@ -125,6 +128,7 @@ impl Pool {
         let slice = u64::try_from(config.slice.as_nanos()).unwrap_or(u64::MAX);
         Self(Arc::new(Shared {
             gate: Mutex::new(Gate::new(config)),
+            bills: Mutex::default(),
             gives_out_soon: AtomicU64::new(0),
             meter,
             pass_after: slice / 2,
@@ -214,7 +218,8 @@ impl Pool {
     }
 
     fn place(&self, who: Who) -> Place {
-        Place { pool: self.clone(), who, is_held: true, is_step: false, used: Used::default() }
+        let (pool, billed, used) = (self.clone(), who.tenant, Used::default());
+        Place { pool, who, billed, is_held: true, is_step: false, used }
     }
 
     /// Hands a place on. The lock is not held while others are woken.
@@ -234,6 +239,8 @@ fn busy() -> Error {
 struct Place {
     pool: Pool,
     who: Who,
+    /// For whom its CPU time counts: nobody if that is the installation.
+    billed: TenantId,
     /// False while its turn waits for the next one.
     is_held: bool,
     /// True if a step has it: those who are ready to queue are let in before it is given on.
@@ -247,6 +254,7 @@ impl Drop for Place {
         if !self.is_held {
             return;
         }
+        self.pool.bill(self.billed, self.used.cpu);
         let next = {
             let mut gate = self.pool.0.gate.lock();
             gate.charge(self.who, self.used);
@@ -365,6 +373,12 @@ impl Turn {
         let mut turn = Self::start(place);
         (turn.waited, turn.is_within) = (waited, true);
         turn
+    }
+
+    /// Counts what it uses for this tenant instead of the one whose turn it is; for nobody if that is
+    /// the installation.
+    pub fn bill(&mut self, tenant: TenantId) {
+        self.place.billed = tenant;
     }
 
     /// How long the step that this turn is part of has waited; zero for a turn of its own.
@@ -493,6 +507,7 @@ impl Turn {
     /// Charges what was noted and, if somebody waits, gives the place up.
     fn give_up(&mut self) -> Option<Waiting> {
         let (who, used) = (self.place.who, std::mem::take(&mut self.place.used));
+        self.place.pool.bill(self.place.billed, used.cpu);
         let (number, receiver, next) = {
             let mut gate = self.place.pool.0.gate.lock();
             gate.charge(who, used);
@@ -512,7 +527,7 @@ impl Turn {
     /// Charges what was noted and gives the place up.
     fn release(&mut self) {
         let mut none = self.place.pool.place(self.place.who);
-        none.is_held = false;
+        (none.is_held, none.billed) = (false, self.place.billed);
         drop(std::mem::replace(&mut self.place, none));
     }
 
@@ -532,7 +547,8 @@ impl Turn {
         Some(Waiting { pool, who, number, receiver: Some(receiver) })
     }
 
-    fn resume(&mut self, place: Place) {
+    fn resume(&mut self, mut place: Place) {
+        place.billed = self.place.billed;
         self.place = place;
         self.mark = self.place.pool.0.meter.now();
     }

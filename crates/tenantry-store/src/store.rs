@@ -389,7 +389,11 @@ impl Store {
     ) -> Result<WriteOutcome> {
         let (this, scope, collection) = (self.0.clone(), scope.to_write(), collection.clone());
         let batch = Some((records, attributes));
-        complete(async move { this.write(&scope, &collection, mode, batch).await }).await
+        complete(async move {
+            let writing = this.write(&scope, &collection, mode, batch);
+            this.pool().beside(scope.tenant(), writing).await
+        })
+        .await
     }
 
     /// Deletes the selected records, at most `limit` of them in insertion order; the number

@@ -21,7 +21,7 @@ pub enum Meter {
     BytesOut,
     /// Vectors that searches looked at.
     VectorsScanned,
-    /// Microseconds of computing.
+    /// Microseconds of computing, by requests and in the background.
     CpuMicros,
     /// Records that are kept, times milliseconds.
     RecordMillis,

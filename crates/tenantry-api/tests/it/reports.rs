@@ -136,3 +136,31 @@ async fn a_quota_holds_back_whoever_asks_for_it_until_the_day_ends() {
     let own = server.call(&key, "GET /v1/tenant", Value::Null).await.expect(200);
     assert_eq!(own["quotas"]["messages_per_day"], 2);
 }
+
+/// What a tenant has used of CPU time, as an operator sees it, whose looking is nobody's.
+async fn cpu(server: &Server, name: &str) -> u64 {
+    let line = format!("GET /v1/admin/usage?tenant={name}");
+    let used = server.call(&server.operator, &line, Value::Null).await.expect(200);
+    let of = |one: &Value| one["amounts"]["cpu_us"].as_str().map_or(0, |n| n.parse().unwrap());
+    used["entries"].as_array().unwrap().iter().map(of).sum()
+}
+
+#[tokio::test]
+async fn any_request_takes_cpu_time_of_the_tenant_in_which_it_works() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    server.tenant("other").await;
+    let (before, quiet) = (cpu(&server, "acme").await, cpu(&server, "other").await);
+    for _ in 0..10 {
+        server.call(&key, "GET /v1/tenant", Value::Null).await.expect(200);
+    }
+    let own = cpu(&server, "acme").await;
+    assert!(own > before, "{own} {before}");
+    for _ in 0..10 {
+        server.call_in("acme", "GET /v1/tenant", Value::Null).await.expect(200);
+    }
+    let acting = cpu(&server, "acme").await;
+    assert!(acting > own, "{acting} {own}");
+    assert_eq!(cpu(&server, "acme").await, acting);
+    assert_eq!(cpu(&server, "other").await, quiet);
+}

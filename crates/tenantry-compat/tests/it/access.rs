@@ -7,7 +7,8 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tenantry_compat::chroma::{OPERATOR_ROUTES, PUBLIC_ROUTES, ROUTES};
 use tenantry_engine::{
-    Admin, AuditOutcome, FieldTest, Filter, Restriction, Role, Select, TenantName, Write,
+    Admin, AuditOutcome, Every, FieldTest, Filter, Meter, Restriction, Role, Select, TenantName,
+    UsagePage, Write,
 };
 
 const TENANT: &str = "/api/v2/tenants/{tenant}";
@@ -331,4 +332,28 @@ async fn a_key_with_a_filter_changes_no_record_that_is_hidden_from_it() {
 fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::prelude::BASE64_STANDARD.encode(bytes)
+}
+
+#[tokio::test]
+async fn a_request_takes_cpu_time_of_the_tenant_in_which_it_works() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    let who = server.engine.local_operator().await.unwrap();
+    let operator = server.engine.operator(&who).unwrap();
+    let acme = TenantName::parse("acme").unwrap();
+    let page = UsagePage { every: Every::Month, from: 0, limit: 100 };
+    let cpu = async || {
+        let used = operator.usage(&acme, page).await.unwrap();
+        used.iter().map(|one| one.amounts.get(Meter::CpuMicros)).sum::<u128>()
+    };
+    let line = "GET /api/v2/tenants/acme/databases/default_database/collections";
+    // By its own key, and by an operator's.
+    for key in [&key, &server.operator] {
+        let before = cpu().await;
+        for _ in 0..10 {
+            server.text(key, line, "").await.expect(200);
+        }
+        let after = cpu().await;
+        assert!(after > before, "{after} {before}");
+    }
 }

@@ -200,7 +200,11 @@ impl Payer {
         let begun = Instant::now();
         while let Some(left) = TURN_PATIENCE.checked_sub(begun.elapsed()) {
             match self.pool.turn_within((self.tenant, self.weight, Class::Background), left) {
-                Ok(turn) => return turn,
+                Ok(mut turn) => {
+                    // Archives cost nothing.
+                    turn.iter_mut().for_each(|turn| turn.bill(TenantId::INSTALLATION));
+                    return turn;
+                }
                 Err(_) => std::thread::sleep(BREATH_MAX),
             }
         }

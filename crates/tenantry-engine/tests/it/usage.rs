@@ -1,7 +1,12 @@
 //! What tenants have used: writes in their commits, reads beside them, each once.
 
 use crate::support::*;
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
 use tenantry_engine::*;
 use tenantry_store::{Class, Pool, PoolConfig};
 
@@ -131,4 +136,77 @@ async fn a_month_costs_what_the_tariff_says_and_no_bill_changes() {
     assert_eq!(kind(operator.put_tariff(&name, month, prices(1)).await), ErrorKind::Conflict);
     operator.put_tariff(&name, Month(month.0 + 1), prices(1)).await.unwrap();
     assert_eq!(bill().await.total, MicroUnits(2));
+}
+
+/// What a tenant has used of CPU time, in microseconds.
+async fn cpu(world: &World, key: &str) -> u128 {
+    used(world, key).await.get(Meter::CpuMicros)
+}
+
+/// Records with vectors of this length that are all different.
+fn vectors(count: u16, dimension: usize) -> Vec<RecordWrite> {
+    let record = |n: u16| {
+        let vector: Vec<f32> =
+            (1..=dimension).map(|at| (f32::from(n + 1) * at as f32 * 0.37).sin()).collect();
+        write(&n.to_string()).vector(&vector)
+    };
+    (0..count).map(record).collect()
+}
+
+#[tokio::test]
+async fn whatever_is_done_takes_cpu_time_of_its_tenant_and_of_nobody_else() {
+    let world = World::new().await;
+    let (acme, other) = (world.tenant("acme").await, world.tenant("other").await);
+    let c = world.collection(&acme, "c").await;
+    let (before, quiet) = (cpu(&world, &acme).await, used(&world, &other).await);
+    c.write(WriteMode::Upsert, vectors(1_000, 32)).await.unwrap();
+    let written = cpu(&world, &acme).await;
+    assert!(written > before, "{written}");
+    // It is read into memory, and then from there.
+    c.query(&query(&[1.0; 32], 1)).await.unwrap();
+    let loaded = cpu(&world, &acme).await;
+    assert!(loaded > written, "{loaded} {written}");
+    assert_eq!(all_ids(&c).await.len(), 1_000);
+    let read = cpu(&world, &acme).await;
+    assert!(read > loaded, "{read} {loaded}");
+    c.delete(&by_ids(&["1", "2", "3"]), None).await.unwrap();
+    assert!(cpu(&world, &acme).await > read);
+    assert_eq!(used(&world, &other).await, quiet);
+}
+
+#[tokio::test]
+async fn what_a_query_says_of_its_cpu_time_is_counted_once() {
+    let world = World::with(|config| config.saved.bytes_max = 0).await;
+    let key = world.tenant("acme").await;
+    let c = world.collection(&key, "c").await;
+    c.write(WriteMode::Upsert, vectors(4_000, 64)).await.unwrap();
+    let vectors = vec![vec![1.0; 64]; 64];
+    let asked = QueryRequest { vectors, k: 10, exact: true, ..QueryRequest::default() };
+    c.query(&asked).await.unwrap();
+    let (before, mut said) = (cpu(&world, &key).await, Duration::ZERO);
+    for _ in 0..5 {
+        said += c.query_explained(&asked).await.unwrap().explain.cpu;
+    }
+    let (counted, said) = (cpu(&world, &key).await - before, said.as_micros());
+    // Each time that it is taken over it is rounded.
+    assert!(counted + 10 >= said && counted < said * 3 / 2, "{counted} of {said}");
+}
+
+#[tokio::test]
+async fn building_an_index_takes_cpu_time_of_its_tenant() {
+    let world = World::with(|config| config.index.graph_above = 500).await;
+    let (acme, other) = (world.tenant("acme").await, world.tenant("other").await);
+    let c = world.collection(&acme, "c").await;
+    c.write(WriteMode::Upsert, vectors(4_000, 32)).await.unwrap();
+    let quiet = used(&world, &other).await;
+    c.query(&query(&[1.0; 32], 1)).await.unwrap();
+    // Nobody asks for anything of acme's records from here on.
+    let (asked, begun) = (cpu(&world, &acme).await, Instant::now());
+    while c.statistics().await.unwrap().memory.unwrap().pending > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(120), "the graph is not built");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let built = cpu(&world, &acme).await;
+    assert!(built > asked, "{built} {asked}");
+    assert_eq!(used(&world, &other).await, quiet);
 }

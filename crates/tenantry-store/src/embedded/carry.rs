@@ -192,7 +192,10 @@ impl Carry for Files {
 
     async fn turn(&self, tenant: &OpenTenant) -> Result<Option<Turn>> {
         let weight = tenant.weight();
-        self.pool.turn(tenant.id(), weight, Class::Background).await.map(Some)
+        let mut turn = self.pool.turn(tenant.id(), weight, Class::Background).await?;
+        // Moves are the operator's doing, and archives cost nothing.
+        turn.bill(TenantId::INSTALLATION);
+        Ok(Some(turn))
     }
 
     fn gate(&self) -> Option<&Pool> {

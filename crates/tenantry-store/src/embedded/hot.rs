@@ -277,7 +277,7 @@ impl HotSet {
             return;
         }
         let set = Arc::clone(self);
-        let outcome = super::compute(usize::MAX, move || {
+        let change = move || {
             let mut partition = hot.write();
             change(&mut partition);
             let (bytes, has_work) = (partition.bytes(), partition.has_work());
@@ -285,8 +285,8 @@ impl HotSet {
             set.resize(&hot, bytes);
             set.maintain(&hot, has_work);
             Ok(())
-        })
-        .await;
+        };
+        let outcome = self.maintenance.pool().compute(tenant.id(), usize::MAX, change).await;
         if let Err(error) = outcome {
             // The disk is the truth: what could not be changed is loaded again.
             tracing::error!(?error, "apply a commit in memory");

@@ -119,13 +119,13 @@ impl Inner {
                 }
                 Kept::Behind(mut read, changes) => {
                     is_behind = true;
-                    (partition, room) = compute(usize::MAX, move || {
+                    let change = move || {
                         for change in changes {
                             change(&mut read.0);
                         }
                         Ok(*read)
-                    })
-                    .await?;
+                    };
+                    (partition, room) = self.pool.compute(tenant.id(), usize::MAX, change).await?;
                 }
             }
         }
@@ -181,16 +181,17 @@ impl Inner {
         (db, info, mut room): (Arc<Db>, Arc<CollectionInfo>, Reservation),
         is_vain: impl Fn() -> bool + Send + 'static,
     ) -> Result<Loaded> {
-        let (inner, tenant) = (Arc::clone(self), Arc::clone(tenant));
+        let (inner, tenant, of) = (Arc::clone(self), Arc::clone(tenant), tenant.id());
         let index = IndexConfig { seed: index_seed(&tenant, info.number), ..self.index };
-        compute(room.bytes().max(room.leaving_bytes()), move || {
+        let bytes = room.bytes().max(room.leaving_bytes());
+        let read = move || {
             room.make_room();
             let mut partition = load(&db, &tenant, &info, index, (&mut room, &is_vain))?;
             let is_saved = inner.restore_saved(&db, &tenant, &info, &mut partition);
             // In this order, so that memory is given back before the room for it.
             Ok((partition, room, is_saved))
-        })
-        .await
+        };
+        self.pool.compute(of, bytes, read).await
     }
 }
 

@@ -74,6 +74,11 @@ impl Maintenance {
         self.0.wake.notify_one();
     }
 
+    /// In whose turns it is done.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
     /// Pieces done.
     pub(crate) fn done(&self) -> u64 {
         self.0.done.load(Ordering::Relaxed)
@@ -165,7 +170,7 @@ impl Shared {
                     None => break hot.write(),
                 }
             };
-            partition.apply(work);
+            self.pool.billed(tenant, || partition.apply(work));
             let bytes = partition.bytes();
             drop(partition);
             set.resize(hot, bytes);

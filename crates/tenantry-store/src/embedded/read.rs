@@ -86,7 +86,8 @@ impl Embedded {
         {
             let vectors = fetch::asked_bytes(&info, request.include);
             let bytes = if records <= INLINE_RECORDS { records * vectors } else { usize::MAX };
-            return compute(bytes, move || get_cold(&db, &tenant, &info, &request)).await;
+            let read = move || get_cold(&db, &tenant, &info, &request);
+            return inner.pool.compute(scope.tenant(), bytes, read).await;
         }
         drop(db);
         let (request, bound) = (Arc::new(request), Arc::new(bound));

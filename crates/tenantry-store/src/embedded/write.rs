@@ -60,7 +60,12 @@ impl Embedded {
         let (inner, scope, collection) =
             (Arc::clone(&self.inner), scope.to_write(), collection.clone());
         let select = select.clone();
-        complete(async move { inner.delete(scope, collection, select, limit).await }).await
+        complete(async move {
+            let tenant = scope.tenant();
+            let deleting = inner.delete(scope, collection, select, limit);
+            inner.pool.beside(tenant, deleting).await
+        })
+        .await
     }
 }
 
@@ -90,13 +95,13 @@ impl Inner {
         let number = info.number;
         let prepared = {
             let (inner, tenant, db) = (Arc::clone(self), Arc::clone(&tenant), Arc::clone(&db));
-            let scope = scope.clone();
+            let (scope, of) = (scope.clone(), scope.tenant());
             // A bound filter may read stored texts, which are larger than what is written.
             let bytes = match &scope.restriction().filter {
                 Some(bound) if bound.needs_text() => usize::MAX,
                 _ => records.iter().map(weight).sum(),
             };
-            compute(bytes, move || {
+            let prepare = move || {
                 let (hot, collection) = (inner.hot.get(&tenant, number), number);
                 let counts = (statistics(&db, &tenant, &info)?, most);
                 let rows = Rows { tenant: &tenant, db, hot, collection, applied: Vec::new() };
@@ -106,8 +111,8 @@ impl Inner {
                 let prepared = batch.prepare(records, attributes, scope.author())?;
                 // The rows have the tenant, which does not leave.
                 Ok(prepared.map(|rows| rows.applied))
-            })
-            .await?
+            };
+            self.pool.compute(of, bytes, prepare).await?
         };
         if prepared.outcome.version == 0 {
             return Ok(prepared.outcome);
@@ -174,8 +179,8 @@ impl Inner {
                 let (db, tenant) = (self.data(&tenant).await?, Arc::clone(&tenant));
                 let (number, most) = (info.number, limit.unwrap_or(usize::MAX));
                 // Bodies may be large, whatever their ids are.
-                compute(usize::MAX, move || doomed_cold(&db, &tenant, number, &select, most))
-                    .await?
+                let look = move || doomed_cold(&db, &tenant, number, &select, most);
+                self.pool.compute(scope.tenant(), usize::MAX, look).await?
             }
         };
         doomed.truncate(limit.unwrap_or(usize::MAX));

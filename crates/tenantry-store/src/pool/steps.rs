@@ -33,6 +33,8 @@ struct Step {
     pool: usize,
     /// How long it had to wait for its place; `None` for a free step, which has none.
     waited: Option<Duration>,
+    /// For whom it counts, and those after it.
+    billed: TenantId,
 }
 
 /// Marks this thread as taking a step, until it is dropped.
@@ -68,9 +70,9 @@ impl Pool {
         future: F,
     ) -> Result<F::Output> {
         let mut future = pin!(future);
-        let free = Step { pool: self.address(), waited: None };
+        let mut mark = Step { pool: self.address(), waited: None, billed: tenant };
         if has_body {
-            if let Poll::Ready(output) = step(future.as_mut(), free).await {
+            if let Poll::Ready(output) = step(future.as_mut(), &mut mark).await {
                 return Ok(output);
             }
             woken().await;
@@ -82,8 +84,9 @@ impl Pool {
             let mut turn = Turn::start(self.announced(who, is_admitted).await?);
             turn.place.is_step = true;
             is_admitted = true;
-            let paid = Step { waited: Some(asked.elapsed()), ..free };
-            let polled = step(future.as_mut(), paid).await;
+            mark.waited = Some(asked.elapsed());
+            let polled = step(future.as_mut(), &mut mark).await;
+            turn.bill(mark.billed);
             drop(turn);
             if let Poll::Ready(output) = polled {
                 return Ok(output);
@@ -92,11 +95,28 @@ impl Pool {
         }
     }
 
+    /// Counts the CPU time of the request that this thread serves for this tenant, from the step on
+    /// that it is taking: an operator's request is for the tenant that it acts in.
+    pub fn bill_here(&self, tenant: TenantId) {
+        if let Some(step) = self.marked_here() {
+            STEP.set(Some(Step { billed: tenant, ..step }));
+        }
+    }
+
+    /// For whom the request counts that this thread serves, if it serves one.
+    pub fn billed_here(&self) -> Option<TenantId> {
+        self.marked_here().map(|step| step.billed)
+    }
+
+    fn marked_here(&self) -> Option<Step> {
+        STEP.get().filter(|step| step.pool == self.address())
+    }
+
     /// How long the step that this thread is taking has waited for its place; `None` outside of
     /// such steps. Ends a free step: its future goes on in a step that has a place. To queue for
     /// a place in here would be a wait within a wait, each for what the other one holds.
     pub(super) async fn step_here(&self) -> Option<Duration> {
-        poll_fn(|context| match STEP.get().filter(|step| step.pool == self.address()) {
+        poll_fn(|context| match self.marked_here() {
             Some(Step { waited: None, .. }) => {
                 context.waker().wake_by_ref();
                 Poll::Pending
@@ -171,11 +191,15 @@ async fn behind_others() {
     .await;
 }
 
-/// One step of a future.
-async fn step<F: Future>(mut future: Pin<&mut F>, mark: Step) -> Poll<F::Output> {
+/// One step of a future, which may change for whom it counts.
+async fn step<F: Future>(mut future: Pin<&mut F>, mark: &mut Step) -> Poll<F::Output> {
     poll_fn(|context| {
-        let _marked = Marked::new(mark);
-        Poll::Ready(future.as_mut().poll(context))
+        let _marked = Marked::new(*mark);
+        let polled = future.as_mut().poll(context);
+        if let Some(now) = STEP.get() {
+            mark.billed = now.billed;
+        }
+        Poll::Ready(polled)
     })
     .await
 }

@@ -1,5 +1,6 @@
 //! The order by simulation, turns by tasks and threads, cancellation at random.
 
+mod bills;
 mod cancel;
 mod order;
 mod steps;

@@ -46,15 +46,26 @@ impl Inner {
         let select = select.clone();
         let limit = limit.unwrap_or(usize::MAX);
         complete(async move {
-            match inner.delete_all(&scope, &collection, &select, limit).await {
-                Err(why) => {
-                    let other = inner.namesake(&scope, &collection, why).await?;
-                    inner.delete_all(&scope, &other, &select, limit).await
-                }
-                done => done,
-            }
+            let deleting = inner.delete_named(&scope, &collection, &select, limit);
+            inner.pool.beside(scope.tenant(), deleting).await
         })
         .await
+    }
+
+    async fn delete_named(
+        &self,
+        scope: &Scope<Write>,
+        collection: &CollectionRef,
+        select: &Selector,
+        limit: usize,
+    ) -> Result<usize> {
+        match self.delete_all(scope, collection, select, limit).await {
+            Err(why) => {
+                let other = self.namesake(scope, collection, why).await?;
+                self.delete_all(scope, &other, select, limit).await
+            }
+            done => done,
+        }
     }
 
     async fn delete_all(

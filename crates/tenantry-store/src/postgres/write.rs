@@ -16,7 +16,6 @@ use super::{
 };
 use crate::{
     CollectionInfo, CollectionRef,
-    pool::compute,
     sites::SiteView,
     tenancy::{
         batch::{Batch, Offered, Place as BatchPlace, Prepared, Put, weight},
@@ -110,18 +109,19 @@ impl Inner {
             let tenancy = &self.tenancy;
             let (now, entropy) = (tenancy.now(), Arc::clone(&tenancy.entropy));
             // A bound filter may read stored texts, which are larger than what is written.
-            let (bound, scope) = (scope.restriction().filter.clone(), scope.clone());
+            let (bound, of) = (scope.restriction().filter.clone(), scope.tenant());
+            let scope = scope.clone();
             let bytes =
                 if bound.as_ref().is_some_and(Filter::needs_text) { usize::MAX } else { bytes };
-            compute(bytes, move || {
+            let prepare = move || {
                 let commit = Commit::begin(&commit_tenant, &*entropy, now)?;
                 let (columns, counts) = (Columns::new(&tenant, number, met), (statistics, most));
                 let batch =
                     Batch::new(&tenant, commit, &info, counts, bound.as_ref(), mode, columns)?;
                 let prepared = batch.prepare(records, attributes, scope.author())?;
                 Ok(prepared.map(|columns| columns.rows))
-            })
-            .await?
+            };
+            self.pool.compute(of, bytes, prepare).await?
         };
         let Prepared { set, head, outcome, place: rows, row_changed, info, records, .. } = prepared;
         if outcome.version == 0 {

@@ -1,0 +1,75 @@
+//! For whom CPU time counts, until the ledger takes it.
+//!
+//! Turns are billed when their place is charged, by the clocks that are read for that. Some work must
+//! not wait for a turn, because it holds a lock; it is measured here.
+
+use super::{INLINE_BYTES, Pool, compute};
+use std::{collections::HashMap, future::poll_fn, time::Duration};
+use tenantry_auth::TenantId;
+use tenantry_types::Result;
+
+/// So many tenants are told apart between two takes; all others are one.
+pub(super) const TENANTS_MAX: usize = 4_096;
+
+/// Nanoseconds that were not taken yet.
+#[derive(Debug, Default)]
+pub(super) struct Bills(HashMap<TenantId, u64>);
+
+impl Bills {
+    fn add(&mut self, tenant: TenantId, ns: u64) {
+        let is_told_apart = self.0.len() < TENANTS_MAX || self.0.contains_key(&tenant);
+        let tenant = if is_told_apart { tenant } else { TenantId::INSTALLATION };
+        let sum = self.0.entry(tenant).or_default();
+        *sum = sum.saturating_add(ns);
+    }
+}
+
+impl Pool {
+    /// Takes what tenants have used of CPU time since the last call, each nanosecond once: in turns,
+    /// and where they change records. That of tenants beyond some thousands is the installation's;
+    /// what was done for nobody is left out.
+    pub fn take_used(&self) -> Vec<(TenantId, Duration)> {
+        let Bills(all) = std::mem::take(&mut *self.0.bills.lock());
+        all.into_iter().map(|(tenant, ns)| (tenant, Duration::from_nanos(ns))).collect()
+    }
+
+    pub(crate) fn bill(&self, tenant: TenantId, ns: u64) {
+        if ns > 0 && tenant != TenantId::INSTALLATION {
+            self.0.bills.lock().add(tenant, ns);
+        }
+    }
+
+    /// What this thread takes for work of a tenant that is in no turn.
+    pub(crate) fn billed<T>(&self, tenant: TenantId, work: impl FnOnce() -> T) -> T {
+        let begun = self.0.meter.cpu();
+        let done = work();
+        self.bill(tenant, self.0.meter.cpu().saturating_sub(begun));
+        done
+    }
+
+    /// A tenant's work on a task of its own that is in no turn. It asks for none there, or that one
+    /// would count twice.
+    pub(crate) fn beside<F: Future>(
+        &self,
+        tenant: TenantId,
+        work: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        let (pool, mut work) = (self.clone(), Box::pin(work));
+        poll_fn(move |context| pool.billed(tenant, || work.as_mut().poll(context)))
+    }
+
+    /// [`compute`] for work that takes no turn. Done where it is asked for, it is billed with what is
+    /// around it.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        bytes: usize,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if bytes <= INLINE_BYTES {
+            return work();
+        }
+        let pool = self.clone();
+        compute(bytes, move || pool.billed(tenant, work)).await
+    }
+}
