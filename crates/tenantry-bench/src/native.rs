@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn records_travel_in_batches() {
-        let collection = Collection { token: "key".to_owned() };
+        let collection = Collection { token: "key".to_owned(), operator: String::new() };
         let records: Vec<_> = (0..5).map(|id| json!({"id": id.to_string()})).collect();
         let batches = collection.upserts(&records, 2);
         assert_eq!(batches.len(), 3);

@@ -391,7 +391,7 @@ impl Store {
         let batch = Some((records, attributes));
         complete(async move {
             let writing = this.write(&scope, &collection, mode, batch);
-            this.pool().beside(scope.tenant(), writing).await
+            this.pool().beside(scope.tenant(), Box::pin(writing)).await
         })
         .await
     }

@@ -202,7 +202,9 @@ impl Payer {
             match self.pool.turn_within((self.tenant, self.weight, Class::Background), left) {
                 Ok(mut turn) => {
                     // Archives cost nothing.
-                    turn.iter_mut().for_each(|turn| turn.bill(TenantId::INSTALLATION));
+                    if let Some(turn) = &mut turn {
+                        turn.bill(TenantId::INSTALLATION);
+                    }
                     return turn;
                 }
                 Err(_) => std::thread::sleep(BREATH_MAX),

@@ -63,7 +63,7 @@ impl Embedded {
         complete(async move {
             let tenant = scope.tenant();
             let deleting = inner.delete(scope, collection, select, limit);
-            inner.pool.beside(tenant, deleting).await
+            inner.pool.beside(tenant, Box::pin(deleting)).await
         })
         .await
     }

@@ -4,7 +4,7 @@
 //! not wait for a turn, because it holds a lock; it is measured here.
 
 use super::{INLINE_BYTES, Pool, compute};
-use std::{collections::HashMap, future::poll_fn, time::Duration};
+use std::{collections::HashMap, future::poll_fn, pin::Pin, time::Duration};
 use tenantry_auth::TenantId;
 use tenantry_types::Result;
 
@@ -49,12 +49,12 @@ impl Pool {
 
     /// A tenant's work on a task of its own that is in no turn. It asks for none there, or that one
     /// would count twice.
-    pub(crate) fn beside<F: Future>(
+    pub(crate) fn beside<'a, T: 'a>(
         &self,
         tenant: TenantId,
-        work: F,
-    ) -> impl Future<Output = F::Output> + use<F> {
-        let (pool, mut work) = (self.clone(), Box::pin(work));
+        mut work: Pin<Box<dyn Future<Output = T> + Send + 'a>>,
+    ) -> impl Future<Output = T> + Send + use<'a, T> {
+        let pool = self.clone();
         poll_fn(move |context| pool.billed(tenant, || work.as_mut().poll(context)))
     }
 

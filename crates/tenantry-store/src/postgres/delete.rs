@@ -47,7 +47,7 @@ impl Inner {
         let limit = limit.unwrap_or(usize::MAX);
         complete(async move {
             let deleting = inner.delete_named(&scope, &collection, &select, limit);
-            inner.pool.beside(scope.tenant(), deleting).await
+            inner.pool.beside(scope.tenant(), Box::pin(deleting)).await
         })
         .await
     }

@@ -91,7 +91,7 @@ async fn work_beside_turns_counts_while_it_is_done() {
         9
     };
     let others = async { hand.spend(1_000) };
-    let (done, ()) = tokio::join!(pool.beside(tenant(1), work), others);
+    let (done, ()) = tokio::join!(pool.beside(tenant(1), Box::pin(work)), others);
     assert_eq!(done, 9);
     for bytes in [1, usize::MAX] {
         let hand = hand.clone();
