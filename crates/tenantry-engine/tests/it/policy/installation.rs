@@ -231,7 +231,7 @@ impl Cell {
                 operator().await?.start_move(&self.tenant, to).await.map(drop)?;
             }
             "look at the tenant's move" => {
-                operator().await?.move_status(&self.tenant).await.map(drop)?
+                operator().await?.move_status(&self.tenant).await.map(drop)?;
             }
             "cancel the tenant's move" => {
                 // None is under way.
