@@ -194,12 +194,17 @@ impl Engine {
             Select::Named(name) => Some(name),
             Select::Own => who.host().or(self.single_tenant()),
         };
-        // Whoever names none is told that.
-        let Some(name) = named else { return Ok(()) };
+        let target = match (named, who.bound_to()) {
+            (Some(name), _) => name.as_str().to_owned(),
+            // A token can name the only tenant that it opens.
+            (None, Some(own)) => format!("tenant {own}"),
+            // Whoever names none is told that.
+            (None, None) => return Ok(()),
+        };
         let error = Error::denied("an operator acts in a tenant here only if it states a reason");
         let actor = who.to_string();
         let log = (TenantId::INSTALLATION, Author::new(&actor, who.request()));
-        self.0.refuse(log, ACT_AS, name.as_str(), (&error, AuditReason::ActAs));
+        self.0.refuse(log, ACT_AS, &target, (&error, AuditReason::ActAs));
         Err(error)
     }
 }
