@@ -35,6 +35,7 @@ async fn whoever_has_the_role_acts_in_every_tenant_and_manages_nothing() {
     for tenant in [A, B] {
         let scope = authority.authorize::<Admin>(&who, tenant, "a").unwrap();
         assert!(scope.standing().is_operator() && scope.standing().manages(MemberRole::Owner));
+        assert!(!scope.standing().may_manage());
         assert_eq!(scope.actor(), "operator:login/alice");
     }
     let installation = authority.authorize::<Read>(&who, TenantId::INSTALLATION, "a");
