@@ -144,6 +144,26 @@ fn a_tenants_key_is_answered_the_same_with_a_reason_and_without() {
 }
 
 #[test]
+fn what_a_command_on_the_folder_says_is_told_by_the_next_server() {
+    let folder = Folder::new();
+    let path = folder.path();
+    done(&["tenant", "create", "acme", "--data-dir", &path]);
+    let server = folder.serve(&INSIDE);
+    let hook = Hook::new(&[]);
+    let body = json!({ "name": "w", "url": hook.url, "events": ["security.break_glass"] });
+    get("POST", &format!("{}/v1/admin/webhooks", server.url), &folder.key, None, &body);
+    server.stop();
+    done(&["key", "list", "--tenant", "acme", "--data-dir", &path, "--reason", "ticket 4713"]);
+    let _server = folder.serve(&INSIDE);
+    let message = hook.next().json();
+    let data = &message["data"];
+    assert_eq!(
+        (&data["principal"], &data["reason"]),
+        (&json!("operator:local"), &json!("ticket 4713"))
+    );
+}
+
+#[test]
 fn an_operators_token_says_why_also_where_it_names_the_only_tenant_that_it_opens() {
     let folder = Folder::new();
     let path = folder.path();
