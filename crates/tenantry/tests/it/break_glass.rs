@@ -164,6 +164,41 @@ fn what_a_command_on_the_folder_says_is_told_by_the_next_server() {
 }
 
 #[test]
+fn whoever_must_say_why_is_told_that_and_not_shown_another_log() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--single-tenant", "acme", "--act-as-reason", "required"]);
+    let list = ["audit", "list", "--server", &server.url, "--key", &folder.key];
+    fails(&mut tenantry(&list), &["states a reason", "--reason"]);
+    let shown = done(&[&list[..], &["--reason", "ticket 4714"]].concat());
+    assert!(shown.contains("ticket 4714"), "{shown}");
+}
+
+#[test]
+fn commands_with_an_operators_token_go_where_it_may() {
+    let folder = Folder::new();
+    let path = folder.path();
+    for name in ["acme", "globex"] {
+        done(&["tenant", "create", name, "--data-dir", &path]);
+    }
+    let server = with_staff(&folder, &[]);
+    let (limited, all) = (staff(Some("acme")), staff(None));
+    let why = ["--server", &server.url, "--reason", "ticket 4715"];
+    let of = |token: &str, command: &[&str]| {
+        done(&[command, &why[..], &["--token", token][..]].concat())
+    };
+    for token in [&limited, &all] {
+        assert!(of(token, &["usage", "acme", "--every", "hour"]).starts_with("AT"));
+        assert!(of(token, &["bill", "acme", "2020-01"]).contains("total"));
+        assert!(of(token, &["audit", "list", "acme"]).contains("tenant.create"));
+    }
+    assert!(of(&limited, &["usage", "--every", "hour"]).starts_with("AT"));
+    let own = of(&limited, &["audit", "list"]);
+    assert!(own.contains("ticket 4715") && !own.contains("globex"), "{own}");
+    let nowhere = [&["usage"][..], &why[..], &["--token", &all][..]].concat();
+    fails(&mut tenantry(&nowhere), &["say which tenant"]);
+}
+
+#[test]
 fn an_operators_token_says_why_also_where_it_names_the_only_tenant_that_it_opens() {
     let folder = Folder::new();
     let path = folder.path();
