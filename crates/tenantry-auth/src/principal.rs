@@ -105,6 +105,12 @@ impl Standing {
         self.operator
     }
 
+    /// True for an operator that manages what is not the tenant's own: none does by a token. See
+    /// [`Principal::may_manage`].
+    pub fn may_manage(&self) -> bool {
+        self.operator && matches!(self.rests_on, RestsOn::Nothing | RestsOn::Key(_))
+    }
+
     /// True if the time of the key or the token is over.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|end| now >= end)

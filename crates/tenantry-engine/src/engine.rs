@@ -521,6 +521,7 @@ impl Engine {
     pub async fn shutdown(&self) -> Result<()> {
         let flushed = crate::denials::flush_last(&self.0).await;
         let flushed = flushed.and(metering::flush(&self.0).await);
+        crate::break_glass::tell_last(&self.0).await;
         self.0.store.close();
         flushed
     }

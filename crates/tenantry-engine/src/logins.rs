@@ -35,7 +35,8 @@ const ADDRESSES_MAX: usize = 65_536;
 const GOOD_MAX: usize = 65_536;
 /// How long a half is the younger one at most, in nanoseconds: 15 minutes.
 const GOOD_FOR: u64 = 15 * 60 * 1_000_000_000;
-/// Of a half, those of one tenant, whose tokens may be any number; and of all operators.
+/// Of a half, those that reach one tenant, whose tokens may be any number; and of all
+/// operators who reach more.
 const GOOD_OF_ONE_MAX: usize = GOOD_MAX / 32;
 /// Of an address of version 6, the bits that say which network it is.
 const NETWORK_BITS: u32 = 64;
@@ -47,7 +48,7 @@ type Hash = (u64, u64);
 struct Halves {
     young: HashSet<Hash>,
     old: HashSet<Hash>,
-    /// Of the younger half, by tenant.
+    /// Of the younger half, by the one tenant that they reach.
     of: HashMap<Option<TenantId>, usize>,
     /// Since when it is the younger one.
     since: u64,
@@ -191,7 +192,7 @@ impl Login<'_> {
             Ok(who) => {
                 self.is_charged = false;
                 let now = self.logins.now();
-                self.logins.good.lock().put(who.tenant(), self.hash, now);
+                self.logins.good.lock().put(who.bound_to(), self.hash, now);
             }
             Err(error) if error.kind() == ErrorKind::Unauthenticated => {
                 self.is_charged = true;

@@ -1,8 +1,13 @@
 use super::*;
 use crate::{EngineConfig, Operator};
-use std::sync::Arc;
-use tenantry_auth::Authority;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tenantry_auth::{
+    Authority,
+    token::{ClaimPath, ClaimSpec, IssuerSpec, Issuers, KeysOf, TenantBy},
+};
 use tenantry_store::{EmbeddedConfig, Store, SystemClock};
+use tenantry_types::{Clock as _, TenantName, TenantSpec};
+use zeroize::Zeroizing;
 
 struct World {
     engine: Engine,
@@ -11,9 +16,13 @@ struct World {
 
 impl World {
     fn new(per_minute: u32) -> Self {
+        Self::with(per_minute, Authority::new())
+    }
+
+    fn with(per_minute: u32, authority: Authority) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open_embedded(EmbeddedConfig::new(folder.path().join("data"))).unwrap();
-        let (authority, clock) = (Authority::new(), Arc::new(SystemClock));
+        let clock = Arc::new(SystemClock);
         let engine = Engine::start(EngineConfig { store, authority, clock });
         if let Some(rate) = NonZeroU32::new(per_minute) {
             engine.limit_logins(rate);
@@ -147,4 +156,44 @@ fn what_was_good_is_forgotten_when_it_was_not_used_for_a_while() {
     assert!(logins.was_good((1, 1)) && logins.was_good((2, 2)));
     put((1, 1), 2 * GOOD_FOR + 2);
     assert!(logins.was_good((1, 1)) && !logins.was_good((2, 2)));
+}
+
+#[tokio::test]
+async fn an_operators_token_of_one_tenant_takes_that_ones_room_and_not_the_operators() {
+    let (secret, path) = ([7_u8; 32], |text| ClaimPath::parse(text).unwrap());
+    let issuer = IssuerSpec {
+        name: "login".into(),
+        iss: "issuer".into(),
+        audience: "here".into(),
+        keys: KeysOf::Secret(Zeroizing::new(secret.to_vec())),
+        claims: ClaimSpec {
+            tenant: TenantBy::Id(path("org")),
+            roles: path("roles"),
+            roles_split: false,
+            levels: BTreeMap::new(),
+            operator_roles: ["staff".to_owned()].into(),
+            subject: path("sub"),
+            filter: None,
+            needs_member: false,
+        },
+        skew: Duration::ZERO,
+        lifetime_max: None,
+    };
+    let issuers = Issuers::new(vec![issuer]).unwrap();
+    let world = World::with(1, Authority::new().with_issuers(issuers));
+    let spec = TenantSpec::new(TenantName::parse("a").unwrap());
+    let id = world.operator().await.create_tenant(&spec).await.unwrap().id;
+    let now = SystemClock.now().0 / 1_000;
+    let claims = format!(
+        r#"{{"iss":"issuer","aud":"here","sub":"alice","iat":{now},"exp":{},"org":{id},"roles":"staff"}}"#,
+        now + 600
+    );
+    let encode = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
+    let message = format!("{}.{}", encode(br#"{"alg":"HS256"}"#), encode(claims.as_bytes()));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret);
+    let signature = ring::hmac::sign(&key, message.as_bytes());
+    let token = format!("{message}.{}", encode(signature.as_ref()));
+    assert_eq!(world.asks(&token, "192.0.2.1").await, None);
+    let good = world.engine.0.logins.get().unwrap().good.lock();
+    assert_eq!((good.of.get(&Some(id)), good.of.get(&None)), (Some(&1), None));
 }

@@ -211,12 +211,12 @@ impl Store {
 
     /// Appends refusals and other events that have no commit of their own to the logs of these
     /// tenants ([`TenantId::INSTALLATION`] is the operator's log). Tenants that are gone are left
-    /// out.
+    /// out; true if there was none.
     pub async fn append_audit(
         &self,
         scope: &SystemScope,
         notes: Vec<(TenantId, AuditNote)>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.0.tenancy.append_audit(scope, notes).await
     }
 

@@ -32,9 +32,22 @@ impl ClaimPath {
         Self::new(text.split('.').map(str::to_owned).collect())
     }
 
+    /// What stands there, for claims that give something: one that cannot be found gives nothing.
     fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
-        let (first, inner) = self.0.split_first()?;
-        inner.iter().try_fold(claims.get(first)?, |value, name| value.as_object()?.get(name))
+        self.look(claims).ok().flatten()
+    }
+
+    /// What stands there, for claims that limit: a text, a list or null where an object should hold it
+    /// is a refusal, since nobody knows what it was meant to hold.
+    fn look<'a>(&self, claims: &'a Map<String, Value>) -> Result<Option<&'a Value>, Refusal> {
+        let mut names = self.0.iter();
+        let mut found = names.next().and_then(|first| claims.get(first));
+        for name in names {
+            let Some(outer) = found else { return Ok(None) };
+            let outer = outer.as_object().ok_or(Signed("one of its claims lies in no object"))?;
+            found = outer.get(name);
+        }
+        Ok(found)
     }
 }
 
@@ -168,7 +181,7 @@ impl ClaimSpec {
         let is_operator = self.is_operator(claims);
         let role = if is_operator { Some(Role::Admin) } else { self.role(claims) };
         // One that cannot be read is a refusal: it was meant to limit.
-        let is_limited = !is_operator || self.tenant_path().find(claims).is_some();
+        let is_limited = !is_operator || self.tenant_path().look(claims)?.is_some();
         Ok(Claimed {
             tenant: is_limited.then(|| self.tenant(claims, times)).transpose()?,
             is_operator,
@@ -206,24 +219,31 @@ impl ClaimSpec {
         if self.needs_member && self.levels.is_empty() {
             return Some(Role::Admin);
         }
-        let words = self.words(claims)?;
+        let words = self.words(claims, true)?;
         words.into_iter().filter_map(|word| self.levels.get(word).copied()).max()
     }
 
     fn is_operator(&self, claims: &Map<String, Value>) -> bool {
-        let words = self.words(claims).unwrap_or_default();
+        // An item of a list is one role: whoever may name roles could name one with such a word in it.
+        let words = self.words(claims, false).unwrap_or_default();
         words.into_iter().any(|word| self.operator_roles.contains(word))
     }
 
     /// The issuer's words for what somebody may. A list with something else in it is not what the
     /// operator took it for, and has none.
-    fn words<'c>(&self, claims: &'c Map<String, Value>) -> Option<Vec<&'c str>> {
-        let texts = match self.roles.find(claims)? {
-            Value::String(text) => vec![text.as_str()],
-            Value::Array(list) => list.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?,
+    fn words<'c>(
+        &self,
+        claims: &'c Map<String, Value>,
+        splits_items: bool,
+    ) -> Option<Vec<&'c str>> {
+        let (texts, splits) = match self.roles.find(claims)? {
+            Value::String(text) => (vec![text.as_str()], true),
+            Value::Array(list) => {
+                (list.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?, splits_items)
+            }
             _ => return None,
         };
-        if !self.roles_split {
+        if !(self.roles_split && splits) {
             return Some(texts);
         }
         Some(texts.into_iter().flat_map(|text| text.split(' ')).collect())
@@ -235,7 +255,7 @@ impl ClaimSpec {
         is_operator: bool,
     ) -> Result<Arc<Restriction>, Refusal> {
         let Some(filter) = &self.filter else { return Ok(Arc::default()) };
-        match filter.path.find(claims) {
+        match filter.path.look(claims)? {
             // Operators are limited to tenants and not within them.
             Some(_) if is_operator => Err(Signed("it is an operator's and has a filter")),
             None if filter.is_required && !is_operator => Err(Signed("it has no filter")),

@@ -106,7 +106,7 @@ impl Session<Admin> {
         let file = inner.archives.file(room::STEP).await?;
         let snapshot = self.snapshot("tenant.export").await?;
         let key = inner.archive_key().await?;
-        let row = TenantRow::of(snapshot.info(), is_operator);
+        let row = TenantRow::of(snapshot.info(), self.scope.standing().may_manage());
         let read = file.try_clone().map_err(unreadable)?;
         let (parts, receiver) = mpsc::channel(PARTS);
         let (progress, written) = watch::channel(0);

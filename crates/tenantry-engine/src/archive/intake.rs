@@ -31,7 +31,7 @@ pub struct Summary {
     pub signed_by: PublicKey,
     /// What is in it.
     pub counts: Counts,
-    /// Whether it was exported by an operator, so that the tenant's weight and settings are in it.
+    /// Whether an operator's key exported it, so that the tenant's weight and settings are in it.
     pub is_operators: bool,
 }
 

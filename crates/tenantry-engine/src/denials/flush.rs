@@ -25,7 +25,7 @@ async fn flush_log(inner: &Inner, tenant: TenantId) -> Result<()> {
         warn_operator(tenant, &notes);
         let scope = inner.authority.system("append refusals to audit logs");
         let addressed = notes.iter().map(|note| (tenant, note.clone())).collect();
-        outcome = inner.store.append_audit(&scope, addressed).await;
+        outcome = inner.store.append_audit(&scope, addressed).await.map(drop);
         if outcome.is_err() {
             for note in notes {
                 inner.denials.put_back(tenant, note);

@@ -1,6 +1,7 @@
 //! Operators by tokens: what they reach, and what tenants see of it.
 
 use crate::{
+    archive::exported,
     support::*,
     tokens::{spec, token},
 };
@@ -65,6 +66,23 @@ async fn a_token_manages_nothing_and_makes_no_tenant_by_naming_it() {
     let select = tenant("new");
     world.engine.session::<Read>(&world.operator, Select::Named(&select)).await.unwrap();
     open::<Read>(&world, &token(STAFF), "new").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_writes_no_bill_and_takes_nothing_along_that_is_the_operators() {
+    let world = world().await;
+    world.tenant("acme").await;
+    let id = world.operator().tenant(&tenant("acme")).await.unwrap().id;
+    let event = [UsageEvent::new("e", Meter::Tokens, 1).unwrap()];
+    for staff in [token(STAFF), token(&format!(r#""org":{id},{STAFF}"#))] {
+        let session = open::<Admin>(&world, &staff, "acme").await.unwrap();
+        let (what, why) = shown(session.report_usage(&event, false).await);
+        assert!(what == ErrorKind::Denied && why.contains("operator's key"), "{why}");
+        assert!(!world.summary(&exported(&session).await).is_operators);
+    }
+    let session = world.acting_in("acme").await;
+    assert_eq!(session.report_usage(&event, false).await.unwrap().counted, 1);
+    assert!(world.summary(&exported(&session).await).is_operators);
 }
 
 #[tokio::test]

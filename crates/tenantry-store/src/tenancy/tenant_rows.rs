@@ -147,21 +147,22 @@ impl<B: Backend> Tenancy<B> {
         self.audit_of(&*self.known(scope).await?, after, limit).await
     }
 
+    /// True if everything was written: what is of a tenant that is gone is left out.
     pub(crate) async fn append_audit(
         self: &Arc<Self>,
         _scope: &SystemScope,
         notes: Vec<(TenantId, AuditNote)>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let mut by_tenant: BTreeMap<TenantId, Vec<AuditNote>> = BTreeMap::new();
         for (tenant, note) in notes {
             by_tenant.entry(tenant).or_default().push(note);
         }
         let mut running = tokio::task::JoinSet::new();
-        let mut outcome = Ok(());
+        let mut outcome = Ok(true);
         for (id, notes) in by_tenant {
             // Each may need a database or a connection that others wait for.
             if running.len() >= LOGS_AT_ONCE {
-                outcome = outcome.and(joined(running.join_next().await));
+                outcome = both(outcome, joined(running.join_next().await));
             }
             let inner = Arc::clone(self);
             running.spawn(async move {
@@ -175,27 +176,28 @@ impl<B: Backend> Tenancy<B> {
             });
         }
         while !running.is_empty() {
-            outcome = outcome.and(joined(running.join_next().await));
+            outcome = both(outcome, joined(running.join_next().await));
         }
         outcome
     }
 
-    async fn append_to(&self, id: TenantId, notes: &[AuditNote]) -> Result<()> {
-        let Some(tenant) = self.open_tenant(id).await? else { return Ok(()) };
+    async fn append_to(&self, id: TenantId, notes: &[AuditNote]) -> Result<bool> {
+        let Some(tenant) = self.open_tenant(id).await? else { return Ok(false) };
         let writing = match self.at_home(&tenant).await {
             Ok(()) => self.writer(&tenant).await,
             Err(error) => Err(error),
         };
         let (_writing, view) = match writing {
             Ok(writing) => writing,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
         let mut commit = self.begin(&tenant)?;
         for note in notes {
             commit.audit(note.clone());
         }
-        self.commit(&tenant, view, commit).await
+        self.commit(&tenant, view, commit).await?;
+        Ok(true)
     }
 }
 
@@ -235,12 +237,17 @@ impl<'a> By<'a> {
 /// Logs that are appended to at once.
 const LOGS_AT_ONCE: usize = 256;
 
-fn joined(one: Option<std::result::Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
+fn joined(one: Option<std::result::Result<Result<bool>, tokio::task::JoinError>>) -> Result<bool> {
     match one {
         Some(Ok(outcome)) => outcome,
         Some(Err(why)) => Err(Error::internal("append audit").with_source(why)),
-        None => Ok(()),
+        None => Ok(true),
     }
+}
+
+fn both(one: Result<bool>, other: Result<bool>) -> Result<bool> {
+    let (one, other) = (one?, other?);
+    Ok(one && other)
 }
 
 /// A name that is being given; free again when dropped.

@@ -54,12 +54,14 @@ pub(super) fn bill(args: BillArgs) -> Result<()> {
         (alone, None) => (None, self::month(&alone.unwrap_or_default()).map_err(Error::msg)?),
     };
     with(common, |client, json| {
-        let path = match tenant {
-            Some(name) => format!("/v1/admin/bill?tenant={}&month={month}", segment(&name)),
+        let within = tenant.as_deref().filter(|_| client.has_token());
+        let path = match &tenant {
+            Some(_) if client.has_token() => format!("/v1/bill?month={month}"),
+            Some(name) => format!("/v1/admin/bill?tenant={}&month={month}", segment(name)),
             None if client.own_tenant()?.is_some() => format!("/v1/bill?month={month}"),
             None => bail!("say which tenant: bill NAME {month}"),
         };
-        let bill = client.call("GET", &path, None)?;
+        let bill = client.call_in(within, "GET", &path, None)?;
         if json { print_json(&bill) } else { print(&shown(&bill)) }
     })
 }

@@ -326,17 +326,27 @@ impl Client {
         if matches!(self, Self::Local { .. }) {
             return Ok(None);
         }
+        let name = |of: &Value| -> Result<Option<String>> {
+            let name = of.as_str().context("read the answer about the key's tenant")?;
+            Ok(Some(name.to_owned()))
+        };
+        // Who it is comes first: what a tenant's own key or token is refused is never an operator's.
+        let me = self.call("GET", "/v1/me", None)?;
+        if me["kind"] != "operator" {
+            return name(&me["tenant"]);
+        }
         match self.call("GET", "/v1/tenant", None) {
-            Ok(own) => {
-                let name =
-                    own["name"].as_str().context("read the answer about the key's tenant")?;
-                Ok(Some(name.to_owned()))
-            }
+            Ok(own) => name(&own["name"]),
             Err(why) => match why.downcast_ref::<Refusal>() {
-                Some(no) if is_for_operators(no) => Ok(None),
+                Some(no) if means_no_tenant(no) => Ok(None),
                 _ => Err(why),
             },
         }
+    }
+
+    /// True if a token is sent, which reaches no route of operators.
+    pub(crate) fn has_token(&self) -> bool {
+        matches!(self, Self::Remote { key: Some(text), .. } if ApiKey::parse(text).is_none())
     }
 
     /// True if whoever asks is an operator. Unlike [`Client::own_tenant`] this enters no tenant, and makes
@@ -559,11 +569,11 @@ fn error_of(body: &Value) -> Option<(String, String)> {
     Some((text("kind")?, text("message")?))
 }
 
-/// True if nobody but an operator is refused so who names no tenant: where none is meant, where one is
-/// meant that its key may not open, and where that one is not there or deleted. That a key's own tenant
-/// is suspended is another kind, and said.
-fn is_for_operators(no: &Refusal) -> bool {
-    [ErrorKind::Invalid, ErrorKind::Denied, ErrorKind::NotFound, ErrorKind::Conflict]
-        .into_iter()
-        .any(|kind| no.is(kind))
+/// True if an operator that names no tenant means none by it: where none is meant, where one is meant
+/// that its key may not open, and where that one is not there or deleted. Any other refusal is said,
+/// such as that of one who gives no reason.
+fn means_no_tenant(no: &Refusal) -> bool {
+    no.message == WHICH_TENANT
+        || (no.is(ErrorKind::Denied) && no.message.contains("may not open tenants"))
+        || [ErrorKind::NotFound, ErrorKind::Conflict].into_iter().any(|kind| no.is(kind))
 }

@@ -84,14 +84,19 @@ pub(super) fn run(args: UsageArgs) -> Result<()> {
             (format!("/v1/admin/usage/tenants?every={}{at}", every.word()), &BY_TENANT[..])
         } else {
             let part = format!("every={}&from_ms={}", every.word(), from.map_or(0, |from| from.0));
-            let path = match tenant {
-                Some(name) => format!("/v1/admin/usage?{part}&tenant={}", segment(&name)),
-                None if client.is_operators()? => format!("/v1/admin/usage?{part}"),
+            let path = match &tenant {
+                // A token is sent with the tenant's name, as wherever it acts in one.
+                Some(_) if client.has_token() => format!("/v1/usage?{part}"),
+                Some(name) => format!("/v1/admin/usage?{part}&tenant={}", segment(name)),
+                None if !client.has_token() && client.is_operators()? => {
+                    format!("/v1/admin/usage?{part}")
+                }
                 None => format!("/v1/usage?{part}"),
             };
             (path, &BY_TIME[..])
         };
-        let entries = entries(client, &path)?;
+        let within = tenant.as_deref().filter(|_| client.has_token());
+        let entries = entries(client, within, &path)?;
         if json {
             return print_json(&Value::Array(entries));
         }
@@ -112,10 +117,11 @@ impl Every {
     }
 }
 
-fn entries(client: &Client, path: &str) -> Result<Vec<Value>> {
+fn entries(client: &Client, tenant: Option<&str>, path: &str) -> Result<Vec<Value>> {
     let (mut all, mut after) = (Vec::new(), String::new());
     loop {
-        let mut page = client.call("GET", &format!("{path}&limit={PAGE}{after}"), None)?;
+        let path = format!("{path}&limit={PAGE}{after}");
+        let mut page = client.call_in(tenant, "GET", &path, None)?;
         let entries = page["entries"].as_array_mut().context("read the answer")?;
         all.append(entries);
         let Some(next) = page["next"].as_u64() else { return Ok(all) };

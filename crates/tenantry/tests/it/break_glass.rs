@@ -1,12 +1,42 @@
 //! An operator in a tenant says why: what it is answered, what the tenant sees, what webhooks are told.
 
 use crate::{
+    issuer::{Issuer, SECRET, now},
     on_postgres::get,
     program::{Folder, Server, done, fails, tenantry},
     webhooks::{Hook, INSIDE},
 };
 use serde_json::{Value, json};
+use std::fs;
 use ureq::http;
+
+/// A server with these settings that requires reasons and takes operators' tokens.
+fn with_staff(folder: &Folder, settings: &[&str]) -> Server {
+    let file = |name: &str| folder.temporary.path().join(name).display().to_string();
+    fs::write(file("secret"), SECRET).unwrap();
+    let issuer = format!(
+        "[[issuer]]\nname = \"login\"\niss = \"https://login.example\"\naudience = \"here\"\n\
+         secret_file = {:?}\ntenant_name = \"org\"\nroles = \"role\"\n\
+         operator_roles = [\"staff\"]\n[issuer.levels]\nowner = \"admin\"\n",
+        file("secret")
+    );
+    fs::write(file("issuers.toml"), issuer).unwrap();
+    let issuers = file("issuers.toml");
+    let required = ["--act-as-reason", "required", "--token-issuers", &issuers];
+    folder.serve(&[&required[..], settings].concat())
+}
+
+/// A token of an operator, of this tenant alone or of none.
+fn staff(tenant: Option<&str>) -> String {
+    let mut claims = json!({
+        "iss": "https://login.example", "aud": "here", "sub": "alice", "iat": now(),
+        "exp": now() + 600.0, "role": "staff",
+    });
+    if let Some(name) = tenant {
+        claims["org"] = json!(name);
+    }
+    Issuer::shared().token(&claims)
+}
 
 /// Asks for the tenant `acme` or another one: status and answer.
 fn enter(url: &str, key: &str, tenant: Option<&str>, reason: Option<&str>) -> (u16, Value) {
@@ -111,4 +141,90 @@ fn a_tenants_key_is_answered_the_same_with_a_reason_and_without() {
         }
     }
     assert!(reasons(&server, key).is_empty());
+}
+
+#[test]
+fn what_a_command_on_the_folder_says_is_told_by_the_next_server() {
+    let folder = Folder::new();
+    let path = folder.path();
+    done(&["tenant", "create", "acme", "--data-dir", &path]);
+    let server = folder.serve(&INSIDE);
+    let hook = Hook::new(&[]);
+    let body = json!({ "name": "w", "url": hook.url, "events": ["security.break_glass"] });
+    get("POST", &format!("{}/v1/admin/webhooks", server.url), &folder.key, None, &body);
+    server.stop();
+    done(&["key", "list", "--tenant", "acme", "--data-dir", &path, "--reason", "ticket 4713"]);
+    let _server = folder.serve(&INSIDE);
+    let message = hook.next().json();
+    let data = &message["data"];
+    assert_eq!(
+        (&data["principal"], &data["reason"]),
+        (&json!("operator:local"), &json!("ticket 4713"))
+    );
+}
+
+#[test]
+fn whoever_must_say_why_is_told_that_and_not_shown_another_log() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--single-tenant", "acme", "--act-as-reason", "required"]);
+    let list = ["audit", "list", "--server", &server.url, "--key", &folder.key];
+    fails(&mut tenantry(&list), &["states a reason", "--reason"]);
+    let shown = done(&[&list[..], &["--reason", "ticket 4714"]].concat());
+    assert!(shown.contains("ticket 4714"), "{shown}");
+}
+
+#[test]
+fn commands_with_an_operators_token_go_where_it_may() {
+    let folder = Folder::new();
+    let path = folder.path();
+    for name in ["acme", "globex"] {
+        done(&["tenant", "create", name, "--data-dir", &path]);
+    }
+    let server = with_staff(&folder, &[]);
+    let (limited, all) = (staff(Some("acme")), staff(None));
+    let why = ["--server", &server.url, "--reason", "ticket 4715"];
+    let of = |token: &str, command: &[&str]| {
+        done(&[command, &why[..], &["--token", token][..]].concat())
+    };
+    for token in [&limited, &all] {
+        assert!(of(token, &["usage", "acme", "--every", "hour"]).starts_with("AT"));
+        assert!(of(token, &["bill", "acme", "2020-01"]).contains("total"));
+        assert!(of(token, &["audit", "list", "acme"]).contains("tenant.create"));
+    }
+    assert!(of(&limited, &["usage", "--every", "hour"]).starts_with("AT"));
+    let own = of(&limited, &["audit", "list"]);
+    assert!(own.contains("ticket 4715") && !own.contains("globex"), "{own}");
+    let nowhere = [&["usage"][..], &why[..], &["--token", &all][..]].concat();
+    fails(&mut tenantry(&nowhere), &["say which tenant"]);
+}
+
+#[test]
+fn an_operators_token_says_why_also_where_it_names_the_only_tenant_that_it_opens() {
+    let folder = Folder::new();
+    let path = folder.path();
+    done(&["tenant", "create", "acme", "--data-dir", &path]);
+    let key = done(&["key", "create", "--tenant", "acme", "--role", "admin", "--data-dir", &path]);
+    let key = key.trim();
+    let server = with_staff(&folder, &[]);
+    let native = format!("{}/v1/tenant", server.url);
+    let chroma = |tenant: &str| {
+        format!("{}/api/v2/tenants/{tenant}/databases/default_database", server.chroma)
+    };
+    let (limited, all) = (staff(Some("acme")), staff(None));
+    for (token, url, tenant) in [
+        (&limited, &native, None),
+        (&limited, &native, Some("acme")),
+        (&limited, &chroma("default_tenant"), None),
+        (&limited, &chroma("acme"), None),
+        (&all, &native, Some("acme")),
+        (&all, &chroma("acme"), None),
+    ] {
+        let (status, answer) = enter(url, token, tenant, None);
+        assert_eq!(status, 403, "{url} {tenant:?}: {answer}");
+        assert!(answer.to_string().contains("Tenantry-Reason"), "{answer}");
+        let (status, answer) = enter(url, token, tenant, Some("ticket"));
+        assert_eq!(status, 200, "{url} {tenant:?}: {answer}");
+    }
+    let written = [("operator:login/alice".to_owned(), "ticket".to_owned())];
+    assert_eq!(reasons(&server, key), written);
 }

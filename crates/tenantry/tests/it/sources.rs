@@ -3,7 +3,7 @@
 use crate::{
     issuer::{Issuer, SECRET, now},
     lifecycle::{raw, tenant},
-    program::{Folder, Server},
+    program::{Folder, Server, fails, tenantry},
 };
 use serde_json::{Value, json};
 use std::fs;
@@ -134,6 +134,8 @@ fn a_token_whose_claim_names_nobody_is_still_bound_to_its_tenant() {
     let (status, said) = world.native(&token, "example.com", None);
     assert!(status == 400 && said.contains("tenant_sources"), "{status} {said}");
     assert_eq!(world.chroma(&token, "example.com", "tenants/default_tenant").0, 400);
+    let list = ["audit", "list", "--server", &world.server.url, "--token", &token];
+    fails(&mut tenantry(&list), &["tenant_sources"]);
     // Each of the others is enough, and none of them leads elsewhere.
     assert_eq!(world.native(&token, "acme.example.com", None), is("acme"));
     assert_eq!(world.native(&token, "example.com", Some("acme")), is("acme"));

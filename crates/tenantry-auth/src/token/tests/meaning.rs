@@ -185,6 +185,14 @@ fn a_filter_that_is_there_must_be_one() {
     let mut null = claims();
     null["only"] = Value::Null;
     refused(&with(false), &Signer::shared().token(&null), "filter");
+    // So is what should have held it.
+    let mut nested = spec(shared());
+    let only = path("app_metadata.only");
+    nested.claims.filter = Some(FilterClaim { path: only, is_required: false, parse });
+    let nested = issuers(nested);
+    not(&nested, json!({ "app_metadata": "{\"only\":\"alice\"}" }), "lies in no object");
+    not(&nested, json!({ "app_metadata": ["alice"] }), "lies in no object");
+    assert!(who(&nested, json!({ "app_metadata": {} })).unwrap().restriction.is_none());
 }
 
 #[test]

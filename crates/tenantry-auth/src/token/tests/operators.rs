@@ -35,6 +35,7 @@ async fn whoever_has_the_role_acts_in_every_tenant_and_manages_nothing() {
     for tenant in [A, B] {
         let scope = authority.authorize::<Admin>(&who, tenant, "a").unwrap();
         assert!(scope.standing().is_operator() && scope.standing().manages(MemberRole::Owner));
+        assert!(!scope.standing().may_manage());
         assert_eq!(scope.actor(), "operator:login/alice");
     }
     let installation = authority.authorize::<Read>(&who, TenantId::INSTALLATION, "a");
@@ -66,6 +67,41 @@ async fn a_tenant_in_the_token_limits_it_also_one_that_cannot_be_read() {
 }
 
 #[tokio::test]
+async fn a_claim_that_limits_and_lies_in_no_object_makes_a_token_invalid() {
+    fn parse(_: &Value) -> Result<Filter, String> {
+        Err("never asked".into())
+    }
+    let directory = Directory::default();
+    let nested = authority(|spec| {
+        spec.claims.tenant = TenantBy::Id(path("app_metadata.of.tenant"));
+        spec.claims.filter =
+            Some(FilterClaim { path: path("bound.only"), is_required: false, parse });
+    });
+    let of = async |name: &str, value: &Value| {
+        let mut claims = but(staff());
+        claims[name] = value.clone();
+        let credential = Credential::parse(&Signer::shared().token(&claims)).unwrap();
+        let who = nested.authenticate(credential, &directory, at(NOW)).await;
+        who.map_err(|error| error.public_message().to_owned())
+    };
+    for bad in [Value::Null, json!("{\"tenant\":5}"), json!([{ "tenant": 5 }]), json!(5)] {
+        for (name, value) in [
+            ("app_metadata", bad.clone()),
+            ("app_metadata", json!({ "of": bad.clone() })),
+            ("bound", bad.clone()),
+        ] {
+            let said = of(name, &value).await.unwrap_err();
+            assert!(said.contains("lies in no object"), "{name} {value}: {said}");
+        }
+    }
+    let limited = of("app_metadata", &json!({ "of": { "tenant": 5 } })).await.unwrap();
+    assert_eq!(limited.bound_to(), Some(A));
+    for none in [json!({}), json!({ "of": {} })] {
+        assert_eq!(of("app_metadata", &none).await.unwrap().bound_to(), None, "{none}");
+    }
+}
+
+#[tokio::test]
 async fn no_word_counts_that_the_issuer_does_not_list() {
     let directory = Directory::default();
     let none = authority(|spec| spec.claims.operator_roles.clear());
@@ -93,6 +129,9 @@ async fn no_word_counts_that_the_issuer_does_not_list() {
     let split = authority(|spec| spec.claims.roles_split = true);
     let roles = json!({ "org": Value::Null, "roles": "openid cross_tenant_admin" });
     assert!(who(&split, &directory, roles).await.unwrap().is_operator());
+    // What a list has is one role, whatever somebody has called it.
+    let roles = json!({ "roles": ["viewer", "openid cross_tenant_admin"] });
+    assert!(!who(&split, &directory, roles).await.unwrap().is_operator());
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ impl World {
         all.into_iter().map(|info| (info.name.to_string(), info.state)).collect()
     }
 
-    fn summary(&self, archive: &[u8]) -> Summary {
+    pub(crate) fn summary(&self, archive: &[u8]) -> Summary {
         let path = self.dir.path().join("archive.tar.gz");
         std::fs::write(&path, archive).unwrap();
         inspect(&path, 1 << 30).unwrap()

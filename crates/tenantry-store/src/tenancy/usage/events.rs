@@ -126,7 +126,7 @@ impl<B: Backend> Tenancy<B> {
         events: &[UsageEvent],
         enforce: bool,
     ) -> Result<Reported> {
-        if !scope.standing().is_operator() {
+        if !scope.standing().may_manage() {
             let why = "only an operator's key that may act as tenants reports what they have used";
             return Err(Error::denied(why));
         }

@@ -772,7 +772,8 @@ pub(super) async fn audit_chains_verify(w: &World<'_>) {
         outcome: AuditOutcome::Refused(ErrorKind::Denied),
         count: 3,
     };
-    w.store.append_audit(&system, vec![(scope.tenant(), event.clone().into())]).await.unwrap();
+    let note = || vec![(scope.tenant(), event.clone().into())];
+    assert!(w.store.append_audit(&system, note()).await.unwrap());
     let log = w.store.audit(&scope, 0, 100).await.unwrap();
     let actions: Vec<_> = log.iter().map(|e| e.event.action.as_str()).collect();
     assert_eq!(
@@ -796,6 +797,7 @@ pub(super) async fn audit_chains_verify(w: &World<'_>) {
     w.store.delete_tenant(&w.operator, &name("t")).await.unwrap();
     let log = w.store.operator_audit(&w.operator, 0, 100).await.unwrap();
     assert_eq!(log.last().unwrap().event.action, "tenant.delete");
+    assert!(!w.store.append_audit(&system, note()).await.unwrap(), "it is said to be written");
 }
 
 pub(super) async fn many_writers_at_once_lose_nothing(w: &World<'_>) {

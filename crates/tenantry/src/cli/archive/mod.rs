@@ -186,7 +186,9 @@ fn show(file: &Path, json: bool) -> Result<()> {
         let _ = writeln!(out, "{key:<12} {}", text(&shown, key));
     }
     if !summary.is_operators {
-        out.push_str("without the weight and the settings: a key of the tenant has exported it\n");
+        out.push_str(
+            "without the weight and the settings: no key of an operator has exported it\n",
+        );
     }
     print(&out)
 }

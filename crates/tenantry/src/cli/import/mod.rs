@@ -124,7 +124,9 @@ pub(super) fn run(args: ImportArgs) -> Result<()> {
         let imported = import(&client, &place, metric, input, Progress::new(total))?;
         Ok((place, imported))
     });
-    let (place, imported) = done.and_then(|done| client.close().map(|()| done))?;
+    // Also after a failure: what waits is written then.
+    let closed = client.close();
+    let (place, imported) = done.and_then(|done| closed.map(|()| done))?;
     if args.json {
         return print_json(&serde_json::to_value(&imported)?);
     }
