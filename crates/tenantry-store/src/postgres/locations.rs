@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     Entropy, Failing, Obstacle,
+    failing::server_says,
     tenancy::{place::Placement, seal::SealingKey},
 };
 use lru::LruCache;
@@ -245,12 +246,6 @@ pub(super) fn out_of_reach(placement: Placement, why: &Error, tried: Option<u64>
     }
     let message = "the tenant's place cannot be reached now; try again";
     Error::new(ErrorKind::Unavailable, message)
-}
-
-/// PostgreSQL's own text, without what quotes rows.
-fn server_says(why: &Error) -> Option<&str> {
-    let cause = std::error::Error::source(why)?.downcast_ref::<tokio_postgres::Error>()?;
-    Some(cause.as_db_error()?.message())
 }
 
 impl Shared {

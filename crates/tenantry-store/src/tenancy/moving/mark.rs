@@ -128,9 +128,15 @@ impl<B: Backend> Tenancy<B> {
 
     fn status_of(&self, name: &TenantName, one: &Move) -> MoveStatus {
         let mut status = one.status(name.clone(), self.moves.progress.lock().get(&one.tenant()));
-        if !one.phase.is_over() && self.moves.nobody_leads.load(Ordering::Relaxed) {
+        if one.phase.is_over() {
+            return status;
+        }
+        if self.moves.nobody_leads.load(Ordering::Relaxed) {
             status.error = Some(NOBODY_LEADS.to_owned());
         }
+        let not_asked = self.moves.not_asked.lock();
+        status.error = not_asked.clone().or(status.error);
+        drop(not_asked);
         status
     }
 
