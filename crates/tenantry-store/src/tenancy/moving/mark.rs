@@ -165,13 +165,22 @@ impl<B: Backend> Tenancy<B> {
 }
 
 impl<B: Carry> Tenancy<B> {
-    /// The same for whoever works on it; fails if somebody else does.
+    /// What this process signs with; none if it is the only one. Fails if others move tenants by now:
+    /// nobody's signature would be put over theirs, or taken for that of a move that nobody has begun.
+    pub(super) fn signature(&self) -> Result<Option<MoverId>> {
+        match self.mover() {
+            None if self.is_shared() => Err(not_ours()),
+            by => Ok(by),
+        }
+    }
+
+    /// [`Tenancy::change_any_move`] for whoever works on it; fails if somebody else does.
     pub(super) async fn change_move(
         &self,
         tenant: TenantId,
         change: impl FnOnce(&mut Move, &mut Commit<'_>) -> Result<bool>,
     ) -> Result<Option<Move>> {
-        let by = self.mover();
+        let by = self.signature()?;
         self.change_any_move(None, tenant, |one, log| {
             check_mover(one, by)?;
             change(one, log)
@@ -370,8 +379,11 @@ pub(super) fn check_mover(one: &Move, by: Option<MoverId>) -> Result<()> {
     if one.by == by {
         return Ok(());
     }
-    let message = "another server moves this tenant by now";
-    Err(Error::new(ErrorKind::Unavailable, message))
+    Err(not_ours())
+}
+
+fn not_ours() -> Error {
+    Error::new(ErrorKind::Unavailable, "another server moves this tenant by now")
 }
 
 fn not_moved(name: &TenantName) -> Error {

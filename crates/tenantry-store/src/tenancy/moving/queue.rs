@@ -356,7 +356,7 @@ impl<B: Carry> Tenancy<B> {
             let reopen = async {
                 let _working = self.moves.working(one.tenant()).lock_owned().await;
                 self.check_known(one.tenant())?;
-                if one.by != self.mover() {
+                if one.by != self.signature()? {
                     // Whoever signed before may have moved it since the row was read.
                     let taken = self.take(one.tenant()).await?;
                     if !taken.is_some_and(|taken| taken.is_at_home()) {
