@@ -404,3 +404,27 @@ impl Shared {
         located.is_some_and(|located| is_rows || located.provisioner.is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_that_was_not_given_is_out_of_reach_while_somebody_is_looked_for_there() {
+        let locations = Locations::new(&DatabasesConfig::default()).unwrap();
+        let eu = LocationName::parse("eu").unwrap();
+        let missed = |is_missed: bool| {
+            let mut unknown = locations.unknown.lock();
+            let failing = unknown.entry(eu).or_default();
+            if is_missed {
+                failing.failed();
+            } else {
+                failing.well();
+            }
+        };
+        missed(true);
+        assert_eq!(locations.out_of_reach(), [Location::Named(eu)]);
+        missed(false);
+        assert!(locations.out_of_reach().is_empty());
+    }
+}

@@ -3,7 +3,7 @@
 //! serve, one of them moves tenants.
 
 use super::{
-    Carry, Moves,
+    Carry, Moves, Queue,
     aside::Aside,
     mark::moves_in,
     pace,
@@ -228,6 +228,22 @@ async fn undo_one<B: Carry>(tenancy: Arc<Tenancy<B>>, turn: Turn) -> (Turn, Resu
     (turn, outcome)
 }
 
+impl Queue {
+    /// The oldest move that does not rest, and was not cancelled.
+    fn next(&self, rests: &HashMap<Turn, Instant>) -> Option<Turn> {
+        let mut left = self.waiting.difference(&self.cancelled);
+        left.find(|turn| !rests.contains_key(*turn)).copied()
+    }
+
+    /// The oldest that was cancelled, does not rest, and is not being undone.
+    fn next_cancelled(&self, failed: &Failed, at_work: &HashSet<Turn>) -> Option<Turn> {
+        let now = Instant::now();
+        let rests = |turn: &Turn| failed.get(turn).is_some_and(|(_, until)| *until > now);
+        let mut left = self.cancelled.iter().copied();
+        left.find(|turn| !at_work.contains(turn) && !rests(turn))
+    }
+}
+
 impl Moves {
     /// Keeps in memory only what is known of moves that wait for their turn.
     fn keep_waiting<T>(&self, of: &mut HashMap<Turn, T>) {
@@ -284,9 +300,7 @@ impl<B: Carry> Tenancy<B> {
     /// The next move to work on: the oldest that does not rest, and was not cancelled.
     async fn next_move(&self, rests: &HashMap<Turn, Instant>) -> Result<Option<Turn>> {
         self.learn_queue(true).await?;
-        let queue = self.moves.queue.lock();
-        let mut left = queue.waiting.difference(&queue.cancelled);
-        Ok(left.find(|turn| !rests.contains_key(*turn)).copied())
+        Ok(self.moves.queue.lock().next(rests))
     }
 
     /// The next move to undo, if it is this process that does so.
@@ -299,11 +313,7 @@ impl<B: Carry> Tenancy<B> {
             return Ok(None);
         }
         self.learn_queue(false).await?;
-        let now = Instant::now();
-        let rests = |turn: &Turn| failed.get(turn).is_some_and(|(_, until)| *until > now);
-        let queue = self.moves.queue.lock();
-        let mut left = queue.cancelled.iter().filter(|turn| !at_work.contains(*turn));
-        Ok(left.find(|turn| !rests(*turn)).copied())
+        Ok(self.moves.queue.lock().next_cancelled(failed, at_work))
     }
 
     /// Reads the queue from the root if there may be more in it than memory knows. What nothing is
@@ -376,6 +386,26 @@ impl<B: Carry> Tenancy<B> {
 mod tests {
     use super::*;
     use tenantry_types::ErrorKind;
+
+    #[test]
+    fn a_move_does_not_rest_for_the_failures_of_the_last_one_of_its_tenant() {
+        let (mut queue, turn) = (Queue::default(), |at| (Timestamp(at), TenantId::new(7)));
+        let later = Instant::now() + REST_MAX;
+        queue.waiting.extend([turn(2), turn(3)]);
+        assert_eq!(queue.next(&[(turn(1), later)].into()), Some(turn(2)));
+        assert_eq!(queue.next(&[(turn(2), later)].into()), Some(turn(3)));
+        queue.cancelled.extend([turn(2), turn(3)]);
+        assert_eq!(queue.next(&HashMap::new()), None);
+        let next = |failed: u64, at_work: &[u64]| {
+            let at_work: HashSet<_> = at_work.iter().map(|at| turn(*at)).collect();
+            queue.next_cancelled(&[(turn(failed), (1, later))].into(), &at_work)
+        };
+        assert_eq!(next(1, &[]), Some(turn(2)));
+        assert_eq!(next(2, &[]), Some(turn(3)));
+        // The next one is undone beside it.
+        assert_eq!(next(1, &[2]), Some(turn(3)));
+        assert_eq!(next(3, &[2]), None);
+    }
 
     #[test]
     fn only_what_is_known_of_moves_that_wait_for_their_turn_is_kept() {
