@@ -20,7 +20,7 @@ use std::{
 use tenantry_store::{CollectionInfo, PublicKey, VectorInfo};
 use tenantry_types::{
     CollectionId, CollectionName, CollectionNumber, CollectionSpec, DatabaseName, DatabaseNumber,
-    Error, ErrorKind, RecordWrite, Result, TenantName, TenantSpec, Timestamp, VectorName,
+    Error, ErrorKind, Limits, RecordWrite, Result, TenantName, TenantSpec, Timestamp, VectorName,
 };
 
 /// Bytes of entries of each kind. Of records one alone may be as large as the limits of records
@@ -30,6 +30,12 @@ const COLLECTION_MAX: u64 = 10 << 20;
 const LIST_MAX: u64 = 64 << 20;
 const RECORDS_BYTES_MAX: u64 = 128 << 20;
 const MANIFEST_MAX: u64 = 64 << 20;
+/// Bytes of one text as it is written: of a record's document, and of all others, of which one may have
+/// all that metadata may have.
+const DOCUMENT_MAX: usize = 6 * Limits::DOCUMENT_BYTES_MAX;
+const TEXT_MAX: usize = 6 * Limits::METADATA_BYTES_MAX;
+/// Characters of the parser's words, which quote what an archive says.
+const QUOTED_MAX: usize = 200;
 /// Ids of one collection that are told apart before anything is written; of more the store tells.
 const IDS_MAX: usize = 4 << 20;
 
@@ -88,7 +94,53 @@ pub(super) struct Reader<R: BufRead> {
 
 /// Reads one JSON document.
 pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
+    check_texts(bytes)?;
     serde_json::from_slice(bytes).map_err(|why| unreadable(&why))
+}
+
+/// Fails if a text is longer than any of a tenant is. Of one that should not be there the parser makes
+/// several, each as many times longer as it has bytes to be escaped.
+fn check_texts(json: &[u8]) -> Result<()> {
+    if json.len() <= TEXT_MAX {
+        return Ok(());
+    }
+    let (mut at, mut depth) = (0, 0_u32);
+    let mut before: &[u8] = &[];
+    while let Some(byte) = json.get(at) {
+        match byte {
+            b'{' | b'[' => depth = depth.saturating_add(1),
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            // Whatever comes next is not what a key stands before.
+            b',' => before = &[],
+            b'"' => {
+                let text = text_at(&json[at + 1..]);
+                let is_document = depth == 1 && before == b"document";
+                let most = if is_document { DOCUMENT_MAX } else { TEXT_MAX };
+                if text.len() > most {
+                    let message =
+                        format!("a text of {} bytes, at most {most} are allowed", text.len());
+                    return Err(Error::new(ErrorKind::TooLarge, message));
+                }
+                at += text.len() + 1;
+                before = text;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// A text as it is written, up to the quote that ends it.
+fn text_at(json: &[u8]) -> &[u8] {
+    let mut is_escaped = false;
+    let is_end = |byte: &u8| {
+        let ends = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        ends
+    };
+    let end = json.iter().position(is_end).unwrap_or(json.len());
+    &json[..end]
 }
 
 /// Of what is no JSON the parser's words are for the log; of what is, they say what should not be there.
@@ -101,7 +153,9 @@ fn unreadable(why: &serde_json::Error) -> Error {
     // Each document is on a line of its own, which the parser calls the first.
     let (words, place) = (why.to_string(), format!(" at line {} column {column}", why.line()));
     let words = words.strip_suffix(&place).unwrap_or(&words);
-    Error::invalid(format!("{words}: it is damaged, or was changed; {AGAIN}"))
+    let quoted: String = words.chars().take(QUOTED_MAX).collect();
+    let more = if quoted.len() < words.len() { "…" } else { "" };
+    Error::invalid(format!("{quoted}{more}: it is damaged, or was changed; {AGAIN}"))
 }
 
 fn refused(why: impl std::fmt::Display) -> Error {
@@ -449,5 +503,41 @@ fn as_stored(spec: &CollectionSpec) -> CollectionInfo {
         metadata: None,
         attributes: BTreeMap::new(),
         created_at: Timestamp(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_no_tenant_has_is_refused_before_it_is_read() {
+        let long = "\\\"".repeat(TEXT_MAX / 2 + 1);
+        let length = format!("a text of {} bytes", long.len());
+        for bad in [
+            format!("{{\"{long}\":1}}"),
+            format!("{{\"id\":\"{long}\"}}"),
+            format!("{{\"x\":\"document\",\"{long}\":1}}"),
+            format!("{{\"metadata\":{{\"document\":\"{long}\"}}}}"),
+            format!("{{\"id\":\"{long}"),
+        ] {
+            let error = read::<RecordRow>(bad.as_bytes()).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::TooLarge);
+            assert!(error.to_string().starts_with(&length), "{error}");
+        }
+        let record = format!("{{\"id\":\"r\", \"document\" : \"{long}\"}}");
+        assert!(read::<RecordRow>(record.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_quotes_no_more_than_a_line() {
+        for bad in [
+            format!("{{\"{}\":1}}", "\u{7f}".repeat(100_000)),
+            format!("{{\"id\":\"r\",\"metadata\":\"{}\"}}", "ä".repeat(100_000)),
+        ] {
+            let message = read::<RecordRow>(bad.as_bytes()).err().unwrap().to_string();
+            assert!(message.chars().count() < QUOTED_MAX + 100, "{} bytes", message.len());
+            assert!(message.contains('…') && message.ends_with(AGAIN), "{message}");
+        }
     }
 }

@@ -206,6 +206,11 @@ impl<W> Gate<W> {
         self.requests_let_in
     }
 
+    /// True if a request has a place now, or waits for one.
+    pub(super) fn has_request(&self) -> bool {
+        self.busy > self.background_busy || self.requests.waiting() > 0
+    }
+
     pub(super) fn totals(&self) -> PoolTotals {
         PoolTotals {
             cpu_ns: self.cpu_ns,

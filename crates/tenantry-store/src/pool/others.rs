@@ -14,13 +14,17 @@ pub(crate) struct Others {
 }
 
 impl Others {
-    /// True if a request was given a place in the last half second, as far as it was asked.
+    /// True if a request has a place or waits for one, or did in the last half second, as far as it was
+    /// asked.
     pub(crate) fn are_there(&mut self, pool: &Pool) -> bool {
-        self.are_there_at(pool.0.gate.lock().requests(), Instant::now())
+        let gate = pool.0.gate.lock();
+        let (requests, is_there) = (gate.requests(), gate.has_request());
+        drop(gate);
+        self.are_there_at(requests, is_there, Instant::now())
     }
 
-    fn are_there_at(&mut self, requests: u64, now: Instant) -> bool {
-        if requests != self.requests {
+    fn are_there_at(&mut self, requests: u64, is_there: bool, now: Instant) -> bool {
+        if is_there || requests != self.requests {
             (self.requests, self.seen) = (requests, Some(now));
         }
         self.seen.is_some_and(|seen| now.saturating_duration_since(seen) < RECENT)
@@ -34,11 +38,15 @@ mod tests {
     #[test]
     fn they_are_there_until_half_a_second_after_the_last_request() {
         let (mut others, now) = (Others::default(), Instant::now());
-        assert!(!others.are_there_at(0, now));
-        assert!(others.are_there_at(1, now));
-        assert!(others.are_there_at(1, now + RECENT / 2));
-        assert!(!others.are_there_at(1, now + RECENT));
-        assert!(others.are_there_at(7, now + RECENT));
-        assert!(!others.are_there_at(7, now + 3 * RECENT));
+        assert!(!others.are_there_at(0, false, now));
+        assert!(others.are_there_at(1, false, now));
+        assert!(others.are_there_at(1, false, now + RECENT / 2));
+        assert!(!others.are_there_at(1, false, now + RECENT));
+        assert!(others.are_there_at(7, false, now + RECENT));
+        assert!(!others.are_there_at(7, false, now + 3 * RECENT));
+        // One that takes long was given its place long ago.
+        assert!(others.are_there_at(7, true, now + 4 * RECENT));
+        assert!(others.are_there_at(7, false, now + 4 * RECENT + RECENT / 2));
+        assert!(!others.are_there_at(7, false, now + 5 * RECENT));
     }
 }

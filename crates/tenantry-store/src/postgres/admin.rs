@@ -102,7 +102,8 @@ pub(super) async fn enter(way: &Cluster) -> Result<Session> {
 }
 
 /// Why nobody could enter, for whoever runs the program: hosts, databases and roles, and never a
-/// password. PostgreSQL's own text goes to the log.
+/// password. PostgreSQL's own text is in the error's source, for whoever says it in the log
+/// ([`server_says`](crate::failing::server_says)).
 fn refused(url: &DatabaseUrl, why: tokio_postgres::Error) -> Error {
     let user = url.user().escape_debug().to_string();
     let (kind, message) = match why.as_db_error() {

@@ -13,8 +13,9 @@ use super::{
     target::Target,
     url::Cluster,
 };
-use crate::tenancy::place::Placement;
+use crate::{failing::server_says, tenancy::place::Placement};
 use std::sync::Arc;
+use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
@@ -58,13 +59,15 @@ impl Provisioner {
 /// What a way to the server that is refused means for whoever asks for a tenant: hosts, roles and
 /// what to do about it are the operator's, and a database that is not there is no tenant that is
 /// not there.
-fn out_of_reach(why: Error, located: &Located) -> Error {
+fn out_of_reach(why: Error, located: &Located, tenant: TenantId) -> Error {
     if !matches!(why.kind(), ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Unavailable) {
         return why;
     }
-    if let Some(tried) = located.places.failed() {
-        let database = located.what();
-        tracing::error!(%why, database, tried, "a tenant's place cannot be reached or made");
+    if let Some(tried) = located.places.failed_by(&(tenant, why.kind())) {
+        let (database, said) = (located.what(), server_says(&why));
+        tracing::error!(
+            %tenant, %why, said, database, tried, "a tenant's place cannot be reached or made"
+        );
     }
     let message = "the tenant's place cannot be reached or made now; try again";
     Error::new(ErrorKind::Unavailable, message).with_source(why)
@@ -113,9 +116,13 @@ impl Shared {
         }
         self.is_named_here(placement).await?;
         let database = self.place_in(&located, placement).target.database;
+        let tenant = placement.tenant;
         let look = async {
-            let client =
-                located.enter(&database).await.map_err(|why| out_of_reach(why, &located))?;
+            let client = located
+                .enter(&database)
+                .await
+                .map_err(|why| out_of_reach(why, &located, tenant))?;
+            located.places.well();
             check_own(&client, &located.prefix()).await
         };
         within(LOOK, "look at a tenant's database", Box::pin(look)).await
@@ -194,7 +201,7 @@ impl Shared {
             }
         };
         let made = within(MAKE, "make a tenant's place", Box::pin(make)).await;
-        made.map_err(|why| out_of_reach(why, &located))
+        made.inspect(|()| located.places.well()).map_err(|why| out_of_reach(why, &located, tenant))
     }
 
     /// Removes what is there of the place of a tenant that is gone.

@@ -16,6 +16,7 @@ use std::{
     },
     time::Duration,
 };
+use tenantry_types::ErrorKind;
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
@@ -127,7 +128,7 @@ impl Link {
 
 /// A database that is down is tried by every request for it.
 fn say(target: &Target, why: &str) {
-    if let Some(tried) = target.server.reach().failed() {
+    if let Some(tried) = target.server.reach().failed_by(&ErrorKind::Unavailable) {
         tracing::warn!(database = %target, tried, why, "the database cannot be reached");
     }
 }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     Entropy, Failing, Obstacle,
+    failing::server_says,
     tenancy::{place::Placement, seal::SealingKey},
 };
 use lru::LruCache;
@@ -53,7 +54,7 @@ pub(super) struct Located {
     /// Any other one was looked at and is ours if its server has a claim.
     is_home: bool,
     /// Held by whoever looks at it; when it was last refused, and why.
-    refused: tokio::sync::Mutex<Option<(Instant, String)>>,
+    refused: tokio::sync::Mutex<Option<(Instant, ErrorKind, String)>>,
     /// Whether places of tenants cannot be made or reached there.
     pub(super) places: Failing,
 }
@@ -114,13 +115,14 @@ impl Located {
         if self.is_open() {
             return Ok(());
         }
-        if let Some((at, why)) = &*refused
+        if let Some((at, kind, why)) = &*refused
             && (*at > asked || at.elapsed() < PAUSE)
         {
-            return Err(Error::new(ErrorKind::Unavailable, format!("a moment ago: {why}")));
+            return Err(Error::new(*kind, format!("a moment ago: {why}")));
         }
         let outcome = look.await;
-        *refused = outcome.as_ref().err().map(|why| (Instant::now(), why.to_string()));
+        let why = outcome.as_ref().err();
+        *refused = why.map(|why| (Instant::now(), why.kind(), why.to_string()));
         let (row, prefix) = outcome?;
         *self.prefix.lock() = prefix;
         self.root.target.server.set_claim(Some(row.into()));
@@ -205,7 +207,11 @@ impl Locations {
     pub(super) fn out_of_reach(&self) -> Vec<Location> {
         let given = self.all().filter(|(_, located)| located.is_out_of_reach());
         let mut all: Vec<_> = given.map(|(name, _)| name).collect();
-        all.extend(self.unknown.lock().keys().copied());
+        // Nobody has looked for a tenant there of late otherwise: it was moved, or is gone.
+        let unknown = self.unknown.lock();
+        let missed = unknown.iter().filter(|(_, failing)| failing.is_failing());
+        all.extend(missed.map(|(name, _)| *name));
+        drop(unknown);
         all.sort_unstable();
         all.into_iter().map(Location::Named).collect()
     }
@@ -247,12 +253,6 @@ pub(super) fn out_of_reach(placement: Placement, why: &Error, tried: Option<u64>
     Error::new(ErrorKind::Unavailable, message)
 }
 
-/// PostgreSQL's own text, without what quotes rows.
-fn server_says(why: &Error) -> Option<&str> {
-    let cause = std::error::Error::source(why)?.downcast_ref::<tokio_postgres::Error>()?;
-    Some(cause.as_db_error()?.message())
-}
-
 impl Shared {
     /// What the names of places apart come from.
     pub(super) fn naming(&self) -> [u8; 32] {
@@ -284,9 +284,9 @@ impl Shared {
             looks.spawn(async move {
                 let look = shared.look_at(&located, &claim, true);
                 let opened = located.open(look).await;
-                if opened.is_err() {
+                if let Err(why) = &opened {
                     // What is said of it now is not said again at once.
-                    let _ = located.reach().failed();
+                    let _ = located.reach().failed_by(&why.kind());
                 }
                 (name, opened)
             });
@@ -367,7 +367,9 @@ impl Shared {
     ) -> Result<()> {
         let claim = self.claim(placement)?;
         let opened = located.open(self.look_at(located, &claim, may_claim)).await;
-        opened.map_err(|why| out_of_reach(placement, &why, located.reach().failed()))
+        // Each of its tenants meets the same; whether it is the way or what is there that is wrong is
+        // told apart.
+        opened.map_err(|why| out_of_reach(placement, &why, located.reach().failed_by(&why.kind())))
     }
 
     /// Closes connections that nobody needs any more.
@@ -400,5 +402,29 @@ impl Shared {
         };
         let is_rows = placement.isolation == Isolation::Shared;
         located.is_some_and(|located| is_rows || located.provisioner.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_that_was_not_given_is_out_of_reach_while_somebody_is_looked_for_there() {
+        let locations = Locations::new(&DatabasesConfig::default()).unwrap();
+        let eu = LocationName::parse("eu").unwrap();
+        let missed = |is_missed: bool| {
+            let mut unknown = locations.unknown.lock();
+            let failing = unknown.entry(eu).or_default();
+            if is_missed {
+                failing.failed();
+            } else {
+                failing.well();
+            }
+        };
+        missed(true);
+        assert_eq!(locations.out_of_reach(), [Location::Named(eu)]);
+        missed(false);
+        assert!(locations.out_of_reach().is_empty());
     }
 }

@@ -109,7 +109,7 @@ async fn query(
     let (lines, records) = nearest(reading, search, &conditions).await?;
     reading.inner.shared.graphs.notice(reading.tenant, &reading.info, records);
     let allowed = if ask.is_all() { None } else { lines.count };
-    let steps = steps(&lines, request.vectors.len(), (allowed, records))?;
+    let steps = steps(&lines, request, (allowed, records))?;
     let hits = hits(reading, request, lines, &ask).await?;
     Ok((hits, steps, allowed))
 }
@@ -169,10 +169,11 @@ async fn nearest(
 }
 
 /// How the neighbours of each vector were found. The database tells nothing of what it compared: where
-/// it compared all, that are the records that took part, and of a graph it is not known.
+/// it compared all, that are those that came back if they are fewer than were asked for, and otherwise
+/// at most the records that took part; of a graph it is not known.
 fn steps(
     lines: &Lines,
-    count: usize,
+    request: &QueryRequest,
     (allowed, records): (Option<u64>, u64),
 ) -> Result<Vec<SearchStep>> {
     let step =
@@ -182,16 +183,22 @@ fn steps(
         Some(0) => (step(SearchPlan::Nothing, 0), SearchPlan::Nothing),
         Some(allowed) => (step(SearchPlan::ExactAllowed, allowed), SearchPlan::GraphFiltered),
     };
-    let mut steps = vec![compared; count];
+    let mut steps = vec![(compared, 0_u64); request.vectors.len()];
     for line in &lines.near {
+        let at = usize::try_from(line.n()?).ok().and_then(|n| n.checked_sub(1));
+        let Some((of, came)) = at.and_then(|at| steps.get_mut(at)) else { continue };
         if line.total()? == BY_GRAPH {
-            let at = usize::try_from(line.n()?).ok().and_then(|n| n.checked_sub(1));
-            if let Some(of) = at.and_then(|at| steps.get_mut(at)) {
-                *of = step(walked, 0);
-            }
+            *of = step(walked, 0);
         }
+        *came += 1;
     }
-    Ok(steps)
+    let counted = |(mut of, came): (SearchStep, u64)| {
+        if came < request.k as u64 {
+            of.originals_compared = of.originals_compared.min(came);
+        }
+        of
+    };
+    Ok(steps.into_iter().map(counted).collect())
 }
 
 async fn hits(

@@ -183,6 +183,23 @@ async fn common_operations_take_one_round_trip_and_writes_take_two() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_that_finds_all_that_have_a_vector_is_billed_as_these() {
+    Node::with(|node| async move {
+        let few = |n: u16| RecordWrite { vector: record(n).vector.filter(|_| n < 3), ..record(n) };
+        node.write((0..20).map(few).collect()).await;
+        for (k, hits, compared) in [(10, 3, 3), (4, 3, 3), (2, 2, 20)] {
+            let found = node.store.query(&node.scope, &node.collection, &nearest(k)).await;
+            let found = found.unwrap().value;
+            assert_eq!(found.hits[0].len(), hits);
+            let searches = found.explain.searches.iter();
+            let billed: Vec<_> = searches.map(|one| one.originals_compared).collect();
+            assert_eq!(billed, [compared, compared], "{k}");
+        }
+    })
+    .await;
+}
+
 /// After a quiet time too: what is cached is not compared with what is stored first.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_works_with_records_asks_nothing_before() {

@@ -164,12 +164,22 @@ fn follow(client: &Client, path: &str, mut status: Value, json: bool) -> Result<
             (said, at) = (line, Instant::now());
         }
         sleep(ASK_EVERY);
-        status = client.call("GET", path, None)?;
+        let now = client.call("GET", path, None)?;
+        check_same(&status, &now)?;
+        status = now;
     }
     if is_terminal && !json && !said.is_empty() {
         write!(stderr(), "\r\x1b[K")?;
     }
     Ok(status)
+}
+
+/// Fails if a tenant's move is not the one that it was: how that has ended nobody knows then.
+fn check_same(before: &Value, now: &Value) -> Result<()> {
+    if before["begun_at_ms"] != now["begun_at_ms"] {
+        bail!("another move was begun, and how this one has ended is not known: see --status");
+    }
+    Ok(())
 }
 
 /// How far a move has come, on one line.
@@ -241,6 +251,13 @@ pub(super) fn list(client: &Client, json: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_move_is_not_followed_as_if_it_were_the_same() {
+        let status = |at: u64, phase: &str| json!({"begun_at_ms": at, "phase": phase});
+        assert!(check_same(&status(1, "copying"), &status(1, "done")).is_ok());
+        assert!(check_same(&status(1, "copying"), &status(2, "done")).is_err());
+    }
 
     #[test]
     fn progress_is_that_of_what_is_being_done() {

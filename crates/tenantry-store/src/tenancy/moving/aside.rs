@@ -6,7 +6,7 @@ use super::{
     mark::moves_in,
     row::{Move, Phase},
 };
-use crate::tenancy::Tenancy;
+use crate::{Failing, failing::server_says, tenancy::Tenancy};
 use std::{
     sync::atomic::Ordering,
     time::{Duration, Instant},
@@ -22,6 +22,8 @@ pub(super) struct Aside {
     looked: Option<Instant>,
     /// Entries of the operator's log, if no move was under way: whoever asks for one makes an entry.
     quiet: Option<u64>,
+    /// What the log has of looks in vain.
+    failing: Failing,
 }
 
 impl<B: Carry> Tenancy<B> {
@@ -32,7 +34,10 @@ impl<B: Carry> Tenancy<B> {
         }
         aside.looked = Some(Instant::now());
         if let Err(error) = self.open_abandoned(aside).await {
-            tracing::debug!(?error, "look for tenants that were left closed");
+            if let Some(tried) = aside.failing.failed_by(&error.kind()) {
+                let said = server_says(&error);
+                tracing::warn!(%error, said, tried, "look for tenants that were left closed");
+            }
         }
     }
 

@@ -156,9 +156,10 @@ impl<B: Carry> Tenancy<B> {
     }
 }
 
-/// In the root there is one place, whatever the stay.
+/// Every move leads to another isolation or location, so that no place is emptied of the kind in which
+/// the tenant lives: of some there is one, whatever the space and the stay.
 fn is_same(one: Placement, other: Placement) -> bool {
-    one.is_apart() == other.is_apart() && (!one.is_apart() || one == other)
+    (one.isolation, one.location) == (other.isolation, other.location)
 }
 
 /// A space that is empty may be given again.
@@ -166,5 +167,26 @@ fn free(log: &mut Commit<'_>, place: Placement) {
     if place.isolation == Isolation::Schema && place.location == Location::Home {
         let key = keys::FreeSpace { space: place.space }.encode(INSTALLATION);
         log.put_clear(Space::Catalog, key, Vec::new());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_the_same_whatever_its_space_and_its_stay() {
+        let home = Placement::shared(TenantId::new(7));
+        let schema = Placement { isolation: Isolation::Schema, space: 3, ..home };
+        let there = Location::parse("eu").unwrap();
+        let away = Placement { location: there, ..home };
+        for one in [home, schema, away] {
+            assert!(is_same(one, Placement { stay: 9, ..one }));
+            assert!(is_same(one, Placement { space: 4, ..one }));
+        }
+        for (one, other) in [(home, schema), (home, away), (schema, away)] {
+            assert!(!is_same(one, other));
+        }
+        assert!(!is_same(schema, Placement { location: there, ..schema }));
     }
 }

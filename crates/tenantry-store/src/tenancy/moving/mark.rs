@@ -128,9 +128,15 @@ impl<B: Backend> Tenancy<B> {
 
     fn status_of(&self, name: &TenantName, one: &Move) -> MoveStatus {
         let mut status = one.status(name.clone(), self.moves.progress.lock().get(&one.tenant()));
-        if !one.phase.is_over() && self.moves.nobody_leads.load(Ordering::Relaxed) {
+        if one.phase.is_over() {
+            return status;
+        }
+        if self.moves.nobody_leads.load(Ordering::Relaxed) {
             status.error = Some(NOBODY_LEADS.to_owned());
         }
+        let not_asked = self.moves.not_asked.lock();
+        status.error = not_asked.clone().or(status.error);
+        drop(not_asked);
         status
     }
 
@@ -159,13 +165,22 @@ impl<B: Backend> Tenancy<B> {
 }
 
 impl<B: Carry> Tenancy<B> {
-    /// The same for whoever works on it; fails if somebody else does.
+    /// What this process signs with; none if it is the only one. Fails if others move tenants by now:
+    /// nobody's signature would be put over theirs, or taken for that of a move that nobody has begun.
+    pub(super) fn signature(&self) -> Result<Option<MoverId>> {
+        match self.mover() {
+            None if self.is_shared() => Err(not_ours()),
+            by => Ok(by),
+        }
+    }
+
+    /// [`Tenancy::change_any_move`] for whoever works on it; fails if somebody else does.
     pub(super) async fn change_move(
         &self,
         tenant: TenantId,
         change: impl FnOnce(&mut Move, &mut Commit<'_>) -> Result<bool>,
     ) -> Result<Option<Move>> {
-        let by = self.mover();
+        let by = self.signature()?;
         self.change_any_move(None, tenant, |one, log| {
             check_mover(one, by)?;
             change(one, log)
@@ -364,8 +379,11 @@ pub(super) fn check_mover(one: &Move, by: Option<MoverId>) -> Result<()> {
     if one.by == by {
         return Ok(());
     }
-    let message = "another server moves this tenant by now";
-    Err(Error::new(ErrorKind::Unavailable, message))
+    Err(not_ours())
+}
+
+fn not_ours() -> Error {
+    Error::new(ErrorKind::Unavailable, "another server moves this tenant by now")
 }
 
 fn not_moved(name: &TenantName) -> Error {

@@ -29,6 +29,7 @@ pub use count::{MoveTotals, PauseTotals};
 pub(crate) use mark::move_in;
 pub(crate) use queue::spawn;
 
+use crate::Failing;
 use parking_lot::Mutex;
 use row::Progress;
 use std::{
@@ -56,6 +57,10 @@ pub(crate) struct Moves {
     attempts: AtomicU64,
     /// No process moves tenants, as far as one knows that never does.
     nobody_leads: AtomicBool,
+    /// Why this process could not ask whether it is to move tenants, if it could not, and what the log
+    /// has of that.
+    not_asked: Mutex<Option<String>>,
+    asking: Failing,
     queue: Mutex<Queue>,
     pace: pace::Pace,
     count: Mutex<MoveTotals>,

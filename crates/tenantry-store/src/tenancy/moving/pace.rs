@@ -210,5 +210,10 @@ mod tests {
         drop(turn(Class::Request).await.unwrap());
         assert_eq!(rest(Some(&pool)), BREATHS_ON_FILES * took);
         assert!(!moves.pace.needs_no_rest());
+        let long = turn(Class::Request).await.unwrap();
+        moves.pace.look(Some(&pool));
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert_eq!(rest(Some(&pool)), BREATHS_ON_FILES * took);
+        drop(long);
     }
 }

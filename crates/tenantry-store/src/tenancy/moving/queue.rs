@@ -3,16 +3,16 @@
 //! serve, one of them moves tenants.
 
 use super::{
-    Carry,
+    Carry, Moves, Queue,
     aside::Aside,
     mark::moves_in,
     pace,
     row::{Move, Phase},
     run::Mover,
 };
-use crate::tenancy::Tenancy;
+use crate::{failing::server_says, tenancy::Tenancy};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     thread,
@@ -23,6 +23,7 @@ use tenantry_types::{Error, Result, Timestamp};
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot},
+    task::JoinSet,
 };
 
 /// How long a move rests after a step of it has failed, at first and at most, and how often it is
@@ -35,6 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const LEAD_EVERY: Duration = Duration::from_secs(1);
 /// Moves that rest and of which memory knows how far they have come; others go on from their rows.
 const RESTING_MAX: usize = 8;
+/// Moves that are undone at once.
+const UNDONE_AT_ONCE: usize = 4;
 /// When a move was asked for, and whose it is.
 type Turn = (Timestamp, TenantId);
 
@@ -104,8 +107,8 @@ async fn step<B: Carry>(
 }
 
 async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
-    let mut rests: HashMap<TenantId, Instant> = HashMap::new();
-    let mut movers: HashMap<TenantId, Mover> = HashMap::new();
+    let mut rests: HashMap<Turn, Instant> = HashMap::new();
+    let mut movers: HashMap<Turn, Mover> = HashMap::new();
     let mut aside = Aside::default();
     loop {
         let Some(tenancy) = tenancy.upgrade() else { return };
@@ -114,20 +117,15 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
         }
         rests.retain(|_, until| *until > Instant::now());
         let is_shared = tenancy.is_shared();
-        match tenancy.lead().await {
-            Ok(true) => {}
-            outcome => {
-                if let Err(error) = outcome {
-                    tracing::debug!(?error, "ask whether another process moves tenants");
-                }
-                tenancy.moves.queue.lock().is_known = false;
-                movers.clear();
-                tenancy.stand_aside(&mut aside).await;
-                drop(tenancy);
-                let _ = tokio::time::timeout(LEAD_EVERY, woken.notified()).await;
-                continue;
-            }
+        if !tenancy.asked_to_lead().await {
+            tenancy.moves.queue.lock().is_known = false;
+            movers.clear();
+            tenancy.stand_aside(&mut aside).await;
+            drop(tenancy);
+            let _ = tokio::time::timeout(LEAD_EVERY, woken.notified()).await;
+            continue;
         }
+        tenancy.moves.keep_waiting(&mut movers);
         let turn = match tenancy.next_move(&rests).await {
             Ok(Some(turn)) => turn,
             outcome => {
@@ -142,7 +140,7 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
             }
         };
         let id = turn.1;
-        let mover = movers.remove(&id).unwrap_or_default();
+        let mover = movers.remove(&turn).unwrap_or_default();
         tenancy.moves.pace.look(tenancy.gate());
         let begun = Instant::now();
         let (mut mover, outcome) = step(&tenancy, id, mover).await;
@@ -156,7 +154,7 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
             Err(error) => {
                 tracing::warn!(?error, tenant = %id, "move a tenant; it will be tried again");
                 tenancy.moves.trouble(id, &error);
-                rests.insert(id, Instant::now() + rest_after(mover.failures));
+                rests.insert(turn, Instant::now() + rest_after(mover.failures));
                 mover.failures += 1;
                 if movers.len() >= RESTING_MAX {
                     movers.clear();
@@ -165,7 +163,7 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
         }
         let (is_patient, is_on_files) = (mover.is_patient(), mover.is_on_files);
         let rest = tenancy.moves.pace.rest(begun.elapsed(), is_patient, is_on_files);
-        movers.insert(id, mover);
+        movers.insert(turn, mover);
         let weak = Arc::downgrade(&tenancy);
         drop(tenancy);
         pace::rest(weak, id, rest, &woken).await;
@@ -177,82 +175,145 @@ fn rest_after(failures: u32) -> Duration {
     REST.saturating_mul(1 << failures.min(10)).min(REST_MAX)
 }
 
-/// Undoes what was cancelled, beside the move under way: whoever cancels one that waits for its turn
-/// does not wait for the others.
+/// Moves that could not be undone: how often, and until when each rests.
+type Failed = HashMap<Turn, (u32, Instant)>;
+
+/// Undoes what was cancelled, beside the move under way and a few at once: whoever cancels one does
+/// not wait for the others.
 async fn undo_cancelled<B: Carry>(tenancy: Weak<Tenancy<B>>, hurried: Arc<Notify>) {
-    // How often it has failed, and until when it rests.
-    let mut failed: HashMap<TenantId, (u32, Instant)> = HashMap::new();
+    let (mut failed, mut at_work) = (Failed::new(), HashSet::new());
+    let mut undoing: JoinSet<(Turn, Result<bool>)> = JoinSet::new();
     loop {
-        let Some(tenancy) = tenancy.upgrade() else { return };
-        if tenancy.is_closing() {
-            return;
+        let Some(here) = tenancy.upgrade() else { return };
+        if here.is_closing() {
+            break;
         }
-        let turn = match tenancy.next_cancelled(&failed).await {
-            Ok(Some(turn)) => turn,
-            outcome => {
-                if let Err(error) = outcome {
-                    tracing::debug!(?error, "look for moves that were cancelled");
+        if undoing.len() < UNDONE_AT_ONCE {
+            match here.next_cancelled(&failed, &at_work).await {
+                Ok(Some(turn)) => {
+                    at_work.insert(turn);
+                    undoing.spawn(undo_one(here, turn));
+                    continue;
                 }
-                let is_hasty = tenancy.is_shared() || !failed.is_empty();
-                drop(tenancy);
-                let pause = if is_hasty { LEAD_EVERY } else { LOOK_EVERY };
-                let _ = tokio::time::timeout(pause, hurried.notified()).await;
-                continue;
+                Ok(None) => {}
+                Err(error) => tracing::debug!(?error, "look for moves that were cancelled"),
             }
-        };
-        let id = turn.1;
-        let undoing = {
-            let tenancy = Arc::clone(&tenancy);
-            tokio::spawn(async move { tenancy.undo_now(id).await })
-        };
-        let outcome = match undoing.await {
-            Ok(outcome) => outcome,
-            Err(why) => Err(Error::internal("undo a move").with_source(why)),
-        };
-        match outcome {
-            Ok(is_over) => {
-                failed.remove(&id);
-                if is_over {
-                    tenancy.moves.over(turn);
-                } else {
-                    // It is another one by now, which has a turn.
-                    tenancy.moves.queue.lock().cancelled.remove(&turn);
-                    tenancy.moves.woken.notify_one();
-                }
+        }
+        let is_hasty = here.is_shared() || !failed.is_empty();
+        drop(here);
+        let pause = if is_hasty { LEAD_EVERY } else { LOOK_EVERY };
+        tokio::select! {
+            Some(ended) = undoing.join_next() => {
+                // It does not panic, and nobody ends it.
+                let Ok((turn, outcome)) = ended else { continue };
+                at_work.remove(&turn);
+                let Some(here) = tenancy.upgrade() else { return };
+                here.undone(turn, outcome, &mut failed);
             }
-            Err(_) if tenancy.is_closing() => return,
-            Err(error) => {
-                tracing::warn!(?error, tenant = %id, "undo a move; it will be tried again");
-                tenancy.moves.trouble(id, &error);
-                let failures = failed.get(&id).map_or(0, |(failures, _)| *failures);
-                failed.insert(id, (failures + 1, Instant::now() + rest_after(failures)));
-            }
+            () = hurried.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    // The store is not closed beneath what is being done.
+    while undoing.join_next().await.is_some() {}
+}
+
+/// Undoes one move, on a task of its own: what is wrong with it keeps no other one.
+async fn undo_one<B: Carry>(tenancy: Arc<Tenancy<B>>, turn: Turn) -> (Turn, Result<bool>) {
+    let undoing = tokio::spawn(async move { tenancy.undo_now(turn.1).await });
+    let outcome = match undoing.await {
+        Ok(outcome) => outcome,
+        Err(why) => Err(Error::internal("undo a move").with_source(why)),
+    };
+    (turn, outcome)
+}
+
+impl Queue {
+    /// The oldest move that does not rest, and was not cancelled.
+    fn next(&self, rests: &HashMap<Turn, Instant>) -> Option<Turn> {
+        let mut left = self.waiting.difference(&self.cancelled);
+        left.find(|turn| !rests.contains_key(*turn)).copied()
+    }
+
+    /// The oldest that was cancelled, does not rest, and is not being undone.
+    fn next_cancelled(&self, failed: &Failed, at_work: &HashSet<Turn>) -> Option<Turn> {
+        let now = Instant::now();
+        let rests = |turn: &Turn| failed.get(turn).is_some_and(|(_, until)| *until > now);
+        let mut left = self.cancelled.iter().copied();
+        left.find(|turn| !at_work.contains(turn) && !rests(turn))
+    }
+}
+
+impl Moves {
+    /// Keeps in memory only what is known of moves that wait for their turn.
+    fn keep_waiting<T>(&self, of: &mut HashMap<Turn, T>) {
+        let queue = self.queue.lock();
+        of.retain(|turn, _| queue.waiting.contains(turn) && !queue.cancelled.contains(turn));
+    }
+
+    /// Whether this process could ask for the right to move tenants: if not, moves stand still, for all
+    /// that it knows, and both the log and whoever asks for a move's state are told why.
+    fn asked(&self, outcome: &Result<bool>) {
+        let why = outcome.as_ref().err();
+        *self.not_asked.lock() = why.map(|error| {
+            format!("this server cannot ask to move tenants: {}", error.public_message())
+        });
+        let Some(error) = why else { return self.asking.well() };
+        if let Some(tried) = self.asking.failed_by(&error.kind()) {
+            let said = server_says(error);
+            tracing::warn!(%error, said, tried, "this server cannot ask to move tenants");
         }
     }
 }
 
 impl<B: Carry> Tenancy<B> {
+    /// True if it is this process that moves tenants.
+    async fn asked_to_lead(&self) -> bool {
+        let outcome = self.lead().await;
+        self.moves.asked(&outcome);
+        matches!(outcome, Ok(true))
+    }
+
+    /// What becomes of a move whose undoing has ended.
+    fn undone(&self, turn: Turn, outcome: Result<bool>, failed: &mut Failed) {
+        match outcome {
+            Ok(is_over) => {
+                failed.remove(&turn);
+                if is_over {
+                    self.moves.over(turn);
+                } else {
+                    // It is another one by now, which has a turn.
+                    self.moves.queue.lock().cancelled.remove(&turn);
+                    self.moves.woken.notify_one();
+                }
+            }
+            Err(_) if self.is_closing() => {}
+            Err(error) => {
+                tracing::warn!(?error, tenant = %turn.1, "undo a move; it will be tried again");
+                self.moves.trouble(turn.1, &error);
+                let failures = failed.get(&turn).map_or(0, |(failures, _)| *failures);
+                failed.insert(turn, (failures + 1, Instant::now() + rest_after(failures)));
+            }
+        }
+    }
+
     /// The next move to work on: the oldest that does not rest, and was not cancelled.
-    async fn next_move(&self, rests: &HashMap<TenantId, Instant>) -> Result<Option<Turn>> {
+    async fn next_move(&self, rests: &HashMap<Turn, Instant>) -> Result<Option<Turn>> {
         self.learn_queue(true).await?;
-        let queue = self.moves.queue.lock();
-        let mut left = queue.waiting.difference(&queue.cancelled);
-        Ok(left.find(|(_, id)| !rests.contains_key(id)).copied())
+        Ok(self.moves.queue.lock().next(rests))
     }
 
     /// The next move to undo, if it is this process that does so.
     async fn next_cancelled(
         &self,
-        failed: &HashMap<TenantId, (u32, Instant)>,
+        failed: &Failed,
+        at_work: &HashSet<Turn>,
     ) -> Result<Option<Turn>> {
         if !self.leads() {
             return Ok(None);
         }
         self.learn_queue(false).await?;
-        let now = Instant::now();
-        let rests = |id: &TenantId| failed.get(id).is_some_and(|(_, until)| *until > now);
-        let queue = self.moves.queue.lock();
-        Ok(queue.cancelled.iter().find(|(_, id)| !rests(id)).copied())
+        Ok(self.moves.queue.lock().next_cancelled(failed, at_work))
     }
 
     /// Reads the queue from the root if there may be more in it than memory knows. What nothing is
@@ -305,7 +366,7 @@ impl<B: Carry> Tenancy<B> {
             let reopen = async {
                 let _working = self.moves.working(one.tenant()).lock_owned().await;
                 self.check_known(one.tenant())?;
-                if one.by != self.mover() {
+                if one.by != self.signature()? {
                     // Whoever signed before may have moved it since the row was read.
                     let taken = self.take(one.tenant()).await?;
                     if !taken.is_some_and(|taken| taken.is_at_home()) {
@@ -318,5 +379,53 @@ impl<B: Carry> Tenancy<B> {
                 tracing::warn!(?error, tenant = %one.tenant(), "look at a move");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tenantry_types::ErrorKind;
+
+    #[test]
+    fn a_move_does_not_rest_for_the_failures_of_the_last_one_of_its_tenant() {
+        let (mut queue, turn) = (Queue::default(), |at| (Timestamp(at), TenantId::new(7)));
+        let later = Instant::now() + REST_MAX;
+        queue.waiting.extend([turn(2), turn(3)]);
+        assert_eq!(queue.next(&[(turn(1), later)].into()), Some(turn(2)));
+        assert_eq!(queue.next(&[(turn(2), later)].into()), Some(turn(3)));
+        queue.cancelled.extend([turn(2), turn(3)]);
+        assert_eq!(queue.next(&HashMap::new()), None);
+        let next = |failed: u64, at_work: &[u64]| {
+            let at_work: HashSet<_> = at_work.iter().map(|at| turn(*at)).collect();
+            queue.next_cancelled(&[(turn(failed), (1, later))].into(), &at_work)
+        };
+        assert_eq!(next(1, &[]), Some(turn(2)));
+        assert_eq!(next(2, &[]), Some(turn(3)));
+        // The next one is undone beside it.
+        assert_eq!(next(1, &[2]), Some(turn(3)));
+        assert_eq!(next(3, &[2]), None);
+    }
+
+    #[test]
+    fn only_what_is_known_of_moves_that_wait_for_their_turn_is_kept() {
+        let (moves, turn) = (Moves::default(), |at| (Timestamp(at), TenantId::new(7)));
+        moves.queue.lock().waiting.extend([turn(2), turn(3)]);
+        moves.queue.lock().cancelled.insert(turn(3));
+        let mut known: HashMap<Turn, ()> = [1, 2, 3].map(|at| (turn(at), ())).into();
+        moves.keep_waiting(&mut known);
+        assert_eq!(known.into_keys().collect::<Vec<_>>(), [turn(2)]);
+    }
+
+    #[test]
+    fn why_nobody_may_ask_to_move_tenants_is_known_until_somebody_may() {
+        let moves = Moves::default();
+        moves.asked(&Err(Error::new(ErrorKind::Denied, "wrong password or role")));
+        let why = moves.not_asked.lock().clone().unwrap();
+        assert!(why.ends_with("wrong password or role"), "{why}");
+        assert!(moves.asking.is_failing());
+        moves.asked(&Ok(false));
+        assert_eq!(*moves.not_asked.lock(), None);
+        assert!(!moves.asking.is_failing());
     }
 }

@@ -159,7 +159,7 @@ impl<B: Carry> Tenancy<B> {
     async fn in_hand(&self, id: TenantId) -> Result<Option<(Move, bool)>> {
         self.check_known(id)?;
         let Some(one) = self.move_of(id).await? else { return Ok(None) };
-        if one.by == self.mover() || one.phase.is_over() {
+        if one.phase.is_over() || one.by == self.signature()? {
             return Ok(Some((one, false)));
         }
         Ok(self.take(id).await?.map(|taken| (taken, true)))
@@ -167,7 +167,7 @@ impl<B: Carry> Tenancy<B> {
 
     /// Says that from now on this process works on a move.
     pub(super) async fn take(&self, id: TenantId) -> Result<Option<Move>> {
-        let by = self.mover();
+        let by = self.signature()?;
         self.change_any_move(None, id, |one, _| {
             one.by = by;
             Ok(true)

@@ -113,7 +113,7 @@ impl<B: Carry> Tenancy<B> {
         let now = move_in(&root, &installation, one.tenant()).await?;
         let Some(mut now) = now.filter(|now| now.phase == Phase::Begun) else { return Ok(()) };
         tenant.check_alive()?;
-        check_mover(&now, self.mover())?;
+        check_mover(&now, self.signature()?)?;
         if let Some(plan) = &tenant.info().plan {
             // The plan may say something else by now. Trying again would not help.
             let place = (one.to.isolation, one.to.location);

@@ -93,3 +93,43 @@ async fn a_move_that_waits_is_cancelled_at_another_node() {
     stand.close();
     node.close();
 }
+
+/// Moves stand still, and their state says why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_admin_is_not_let_in_any_more_says_so_of_its_moves() {
+    let ground = Ground::postgres().await;
+    let Ground::Postgres(site) = &ground else { panic!("it is on PostgreSQL") };
+    let urls = site.urls();
+    let mut config = site.config();
+    let admin = urls.split_once(' ').expect("two").1;
+    let (_, rest) = admin.split_once("://").expect("a URL");
+    let (role, _) = rest.split_once(':').expect("a password");
+    config.admin_url = Some(DatabaseUrl::parse(admin).expect("a URL"));
+    // Slow enough to be met, and no rest between two steps is long.
+    config.move_rate = NonZeroU64::new(30_000);
+    let stand = Stand::over(Store::open_postgres(config).await.expect("a store")).await;
+    let scope = stand.create("a").await.expect("tenant");
+    fill(&stand, &scope, 1_500).await;
+    let (name, to) = (tenant("a"), Isolation::Schema.into());
+    stand.store.start_move(&stand.operator, &name, to).await.expect("a move");
+    site.run(&format!("ALTER ROLE {role} NOLOGIN")).await;
+    let end = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{role}'"
+    );
+    let begun = Instant::now();
+    loop {
+        site.ask(&end).await;
+        let status = stand.store.move_status(&stand.operator, &name).await.expect("status");
+        let status = status.expect("a move");
+        assert!(!status.phase.is_over(), "{status:?}");
+        if status.error.is_some_and(|why| why.contains("cannot ask to move tenants")) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing is said");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    site.run(&format!("ALTER ROLE {role} LOGIN")).await;
+    stand.store.cancel_move(&stand.operator, &name).await.expect("cancelled");
+    assert_eq!(over(&stand, "a").await.phase, MovePhase::Cancelled);
+    stand.close();
+}
