@@ -33,11 +33,11 @@ impl<B: Carry> Tenancy<B> {
             return;
         }
         aside.looked = Some(Instant::now());
-        if let Err(error) = self.open_abandoned(aside).await {
-            if let Some(tried) = aside.failing.failed_by(&error.kind()) {
-                let said = server_says(&error);
-                tracing::warn!(%error, said, tried, "look for tenants that were left closed");
-            }
+        if let Err(error) = self.open_abandoned(aside).await
+            && let Some(tried) = aside.failing.failed_by(&error.kind())
+        {
+            let said = server_says(&error);
+            tracing::warn!(%error, said, tried, "look for tenants that were left closed");
         }
     }
 

@@ -412,7 +412,7 @@ mod tests {
         let (moves, turn) = (Moves::default(), |at| (Timestamp(at), TenantId::new(7)));
         moves.queue.lock().waiting.extend([turn(2), turn(3)]);
         moves.queue.lock().cancelled.insert(turn(3));
-        let mut known: HashMap<Turn, ()> = [1, 2, 3].map(|at| (turn(at), ())).into();
+        let mut known: HashMap<Turn, u8> = [1, 2, 3].map(|at| (turn(at), 7)).into();
         moves.keep_waiting(&mut known);
         assert_eq!(known.into_keys().collect::<Vec<_>>(), [turn(2)]);
     }
