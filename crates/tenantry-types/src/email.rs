@@ -21,7 +21,7 @@ impl Email {
         }
         // What makes more of it in a header of a mail.
         let is_foreign =
-            |c: char| c.is_control() || c.is_whitespace() || "\"(),:;<>[\\]".contains(c);
+            |c: char| c.is_control() || c.is_whitespace() || "\"(),:;<>[\\]?&%".contains(c);
         if text.contains(is_foreign) {
             return refused("one address alone is allowed, without a name, quotes or spaces");
         }

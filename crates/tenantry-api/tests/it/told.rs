@@ -71,7 +71,11 @@ const TOLD: [(&str, &[&str], &str); 21] = [
         "of its own records",
     ),
     (METERS, &["vectors_scanned"], "of its own collections"),
-    (METERS, &["cpu_us"], "computing for its own searches, without any wait; a clock tells more"),
+    (
+        METERS,
+        &["cpu_us"],
+        "computing for its own requests and indexes, without any wait and without loading what others crowded out; a clock tells more",
+    ),
     (METERS, &["tokens", "money_micros", "messages"], "what the operator has reported of it"),
     (STATISTICS, &["records"], "counted in the commits of its own records"),
     (

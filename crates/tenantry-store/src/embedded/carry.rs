@@ -5,7 +5,7 @@
 //! before it was taken.
 
 use super::{
-    Space, WriteSet, config,
+    Space, WriteSet, compute, config,
     files::Files,
     homes::Home,
     keys::{self, Family, Prefix},
@@ -133,12 +133,13 @@ impl Files {
         let begun = Instant::now();
         let home = place.and_then(Home::of);
         while begun.elapsed() < CALM_PATIENCE {
+            // A table that is written out late would be in the way itself.
+            let is_early = begun.elapsed() < CALM_PATIENCE / 2;
             let disk = home.and_then(|home| self.homes.opened(home));
-            let is_home_calm = match (&disk, place) {
-                (Some(disk), Some(place)) => disk.is_calm(data_index(place))?,
-                _ => true,
-            };
-            if self.disk.is_calm(0)? && is_home_calm {
+            let home = disk.map(|disk| disk.calm(place.map_or(0, data_index), is_early));
+            let root = self.disk.calm(0, is_early);
+            let look = move || Ok(home.map_or(Ok(true), |home| home())? && root()?);
+            if compute(usize::MAX, look).await? {
                 return Ok(());
             }
             tokio::time::sleep(CALM_LOOK).await;

@@ -214,10 +214,18 @@ impl Disk {
         }
     }
 
-    /// True if commits to a keyspace would not wait for fjall's background work now.
-    pub(super) fn is_calm(&self, index: usize) -> Result<bool> {
-        let is_calm = self.shared.opened()?.is_calm(index);
-        is_calm.map_err(|why| unavailable(&format!("a table cannot be written out: {why:?}")))
+    /// Says whether commits to a keyspace would not wait for fjall's background work now, where it may
+    /// block.
+    pub(super) fn calm(
+        &self,
+        index: usize,
+        is_early: bool,
+    ) -> impl FnOnce() -> Result<bool> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            let is_calm = shared.opened()?.is_calm(index, is_early);
+            is_calm.map_err(|why| unavailable(&format!("a table cannot be written out: {why:?}")))
+        }
     }
 
     pub(crate) fn health(&self) -> Health {

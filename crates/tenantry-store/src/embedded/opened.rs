@@ -147,14 +147,14 @@ impl Opened {
         found.ok_or_else(|| Error::internal("a key was looked for in a wrong database"))
     }
 
-    /// True if nothing is written out or merged that the next commits to a keyspace would wait for. A
-    /// table in memory that is nearly full is written out now.
-    pub(super) fn is_calm(&self, index: usize) -> fjall::Result<bool> {
+    /// True if nothing is written out or merged that the next commits to a keyspace would wait for.
+    /// With `is_early`, tables in memory that are nearly full are written out now. May block.
+    pub(super) fn is_calm(&self, index: usize, is_early: bool) -> fjall::Result<bool> {
         let catalog = self.catalog.iter().map(|keyspace| (keyspace, CATALOG_MEMTABLE_BYTES));
         let data = self.data.get(index).map(|keyspace| (keyspace, self.kind.memtable()));
         let mut is_written = true;
         for (keyspace, bytes) in catalog.chain(data) {
-            if keyspace.tree.active_memtable().size() > bytes / 4 * 3 {
+            if is_early && keyspace.tree.active_memtable().size() > bytes / 4 * 3 {
                 keyspace.rotate_memtable()?;
             }
             is_written &= keyspace.tree.sealed_memtable_count() == 0;

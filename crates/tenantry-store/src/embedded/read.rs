@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Answer, CollectionInfo, CollectionRef, Origin,
-    pool::Class,
+    pool::{Class, INLINE_BYTES},
     tenancy::{answer::Records, batch::dimension_error},
 };
 use std::{
@@ -86,8 +86,17 @@ impl Embedded {
         {
             let vectors = fetch::asked_bytes(&info, request.include);
             let bytes = if records <= INLINE_RECORDS { records * vectors } else { usize::MAX };
+            let (of, weight) = (scope.tenant(), tenant.weight());
             let read = move || get_cold(&db, &tenant, &info, &request);
-            return inner.pool.compute(scope.tenant(), bytes, read).await;
+            // What is read here and now has a turn, however soon the request was there.
+            let turn = if bytes <= INLINE_BYTES {
+                Some(inner.pool.turn(of, weight, Class::Request).await?)
+            } else {
+                None
+            };
+            let done = inner.pool.compute(of, bytes, read).await;
+            drop(turn);
+            return done;
         }
         drop(db);
         let (request, bound) = (Arc::new(request), Arc::new(bound));

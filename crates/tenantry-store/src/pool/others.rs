@@ -9,23 +9,23 @@ const RECENT: Duration = Duration::from_millis(500);
 /// What one piece of work for which nobody waits knows of the requests beside it.
 #[derive(Debug, Default)]
 pub(crate) struct Others {
-    requests: u64,
+    served: u64,
     seen: Option<Instant>,
 }
 
 impl Others {
-    /// True if a request has a place or waits for one, or did in the last half second, as far as it was
-    /// asked.
+    /// True if a request has a place or waits for one, or one of a tenant had in the last half second,
+    /// as far as it was asked.
     pub(crate) fn are_there(&mut self, pool: &Pool) -> bool {
         let gate = pool.0.gate.lock();
-        let (requests, is_there) = (gate.requests(), gate.has_request());
+        let (served, is_there) = (gate.served(), gate.has_request());
         drop(gate);
-        self.are_there_at(requests, is_there, Instant::now())
+        self.are_there_at(served, is_there, Instant::now())
     }
 
-    fn are_there_at(&mut self, requests: u64, is_there: bool, now: Instant) -> bool {
-        if is_there || requests != self.requests {
-            (self.requests, self.seen) = (requests, Some(now));
+    fn are_there_at(&mut self, served: u64, is_there: bool, now: Instant) -> bool {
+        if is_there || served != self.served {
+            (self.served, self.seen) = (served, Some(now));
         }
         self.seen.is_some_and(|seen| now.saturating_duration_since(seen) < RECENT)
     }

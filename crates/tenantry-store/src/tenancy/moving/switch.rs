@@ -40,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// What was committed in less time than this is replayed in the pause.
+const SHORT: Duration = Duration::from_millis(10);
+
 /// How often it is looked whether the fate of the commit that decides is known.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -54,7 +57,12 @@ impl<B: Carry> Tenancy<B> {
         {
             tracing::warn!(?error, tenant = %one.tenant(), "survey the place of a tenant");
         }
+        let begun = Instant::now();
         self.warm(&arriving).await?;
+        if begun.elapsed() > SHORT {
+            // Not in the pause.
+            self.round(&tenant, &arriving, mover).await?;
+        }
         let (outcome, stays) = {
             let _rooting = tenant.rooting.lock().await;
             let waited = tokio::time::timeout(PATIENCE, self.writer(&tenant)).await;
