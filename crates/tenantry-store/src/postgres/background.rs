@@ -29,9 +29,12 @@ pub(super) fn spawn<S, F>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Instant,
     };
 
     #[tokio::test]
@@ -41,7 +44,12 @@ mod tests {
             let runs = runs.upgrade().expect("there");
             assert!(runs.fetch_add(1, Ordering::SeqCst) >= 2, "it dies twice");
         });
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        let begun = Instant::now();
+        while runs.load(Ordering::SeqCst) < 3 && begun.elapsed() < Duration::from_secs(10) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // It has ended.
+        tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(runs.load(Ordering::SeqCst), 3);
     }
 }
