@@ -150,6 +150,12 @@ impl Authority {
         Principal::local()
     }
 
+    /// The same, for what the server makes because a stranger signs up: logs call it `signup`. Never for
+    /// a caller from outside.
+    pub fn sign_up(&self) -> Principal {
+        Principal::sign_up()
+    }
+
     /// The right of `who` to act in `tenant` at level `L`. `called` is the name that the caller
     /// used for the tenant, for the answer: a foreign tenant and a missing one are the same. Only to
     /// an operator, who may list them, it is said that the key may not open tenants.

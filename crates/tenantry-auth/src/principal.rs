@@ -131,6 +131,7 @@ enum Actor {
     User(UserName),
     Development,
     Local,
+    SignUp,
 }
 
 impl Principal {
@@ -216,6 +217,11 @@ impl Principal {
         Self::without_key(Actor::Local)
     }
 
+    /// The server, which makes what a stranger asks for.
+    pub(crate) fn sign_up() -> Self {
+        Self::without_key(Actor::SignUp)
+    }
+
     fn without_key(actor: Actor) -> Self {
         Self {
             actor,
@@ -278,7 +284,7 @@ impl Principal {
     pub fn key(&self) -> Option<KeyId> {
         match self.actor {
             Actor::Key(id) => Some(id),
-            Actor::User(_) | Actor::Development | Actor::Local => None,
+            Actor::User(_) | Actor::Development | Actor::Local | Actor::SignUp => None,
         }
     }
 
@@ -340,7 +346,7 @@ impl Principal {
 
 impl fmt::Display for Principal {
     /// `key:<id>`, `user:<issuer>/<subject>`, `operator:<id>`, `operator:<issuer>/<subject>`,
-    /// `operator:local` or `development`, as audit logs and request logs show it.
+    /// `operator:local`, `development` or `signup`, as audit logs and request logs show it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.actor, self.owner) {
             (Actor::Key(id), KeyOwner::Tenant(_)) => write!(f, "key:{id}"),
@@ -349,6 +355,7 @@ impl fmt::Display for Principal {
             (Actor::User(user), KeyOwner::Operator { .. }) => write!(f, "operator:{user}"),
             (Actor::Local, _) => f.write_str("operator:local"),
             (Actor::Development, _) => f.write_str("development"),
+            (Actor::SignUp, _) => f.write_str("signup"),
         }
     }
 }

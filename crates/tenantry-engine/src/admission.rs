@@ -16,10 +16,13 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tenantry_auth::{Principal, TenantId};
-use tenantry_types::{Allowance, Budget, Error, ErrorKind, Rates, Result};
+use tenantry_auth::{Author, Principal, TenantId};
+use tenantry_types::{Allowance, Budget, Error, ErrorKind, Rates, Result, Term};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// The action of a request that is not served; what it would have done, nobody has looked at.
+const REQUEST: &str = "request";
 
 /// Who asks how often, and since when that is counted.
 #[derive(Debug)]
@@ -126,6 +129,18 @@ enum Why {
     Budget(UsedUp),
 }
 
+impl Why {
+    /// Which of the tenant's limits it is, if it is one.
+    fn limit(&self) -> Option<Term> {
+        match self {
+            Self::Rate(Refused::Rate { period, .. }, _) => Some(Term::Requests(*period)),
+            Self::Rate(Refused::Concurrent(_), _) => Some(Term::Concurrent),
+            Self::Unknown(_) => None,
+            Self::Budget(used_up) => Some(used_up.budget.term()),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Outcome {
     left: Vec<Left>,
@@ -209,6 +224,10 @@ impl Engine {
             && let Err(used_up) = self.0.spend(tenant, &allowance.quotas).await?
         {
             outcome = gate.refuse(outcome.left, Why::Budget(used_up));
+        }
+        if let Some(limit) = outcome.admitted.as_ref().err().and_then(Why::limit) {
+            let actor = who.to_string();
+            self.0.limited((tenant, Author::new(&actor, who.request())), REQUEST, "", limit);
         }
         Ok(Admission { tenant, weight: allowance.weight.into(), outcome })
     }

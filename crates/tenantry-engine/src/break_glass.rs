@@ -243,7 +243,7 @@ impl Engine {
         let error = Error::denied("an operator acts in a tenant here only if it states a reason");
         let actor = who.to_string();
         let log = (TenantId::INSTALLATION, Author::new(&actor, who.request()));
-        self.0.refuse(log, ACT_AS, &target, (&error, AuditReason::ActAs));
+        self.0.refuse(log, ACT_AS, &target, (&error, AuditReason::NoReason));
         Err(error)
     }
 }

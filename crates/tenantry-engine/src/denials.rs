@@ -2,8 +2,8 @@
 //! into a tenant, in the operator's log the making of a tenant, and reads.
 //!
 //! They are summed up in memory and written once a second, so that a caller who is refused a
-//! thousand times a second costs one audit entry a second, not a thousand commits; reads once a
-//! minute. What cannot be written stays and is tried again. One tenant's flood crowds out nothing of
+//! thousand times a second costs one audit entry a second, not a thousand commits; reads and refusals
+//! by limits once a minute. What cannot be written stays and is tried again. One tenant's flood crowds out nothing of
 //! another's log.
 
 mod flush;
@@ -301,7 +301,14 @@ mod tests {
         flush::{close_minute, flush},
         *,
     };
-    use tenantry_types::{ErrorKind, Meter};
+    use crate::Select;
+    use std::num::NonZeroU32;
+    use tenantry_auth::{Admin, Restriction, Role};
+    use tenantry_store::NewKey;
+    use tenantry_types::{
+        Allowance, ErrorKind, Limits, Meter, PlanName, Rate, Rates, TenantName, TenantPlan,
+        TenantSpec,
+    };
 
     const DENIED: (AuditOutcome, AuditReason) =
         (AuditOutcome::Refused(ErrorKind::Denied), AuditReason::Role);
@@ -468,6 +475,54 @@ mod tests {
         assert!(inner.reads.logs().is_empty());
         close_minute(&inner);
         assert!(inner.denials.take(tenant).is_empty());
+    }
+
+    #[tokio::test]
+    async fn refusals_by_limits_are_one_entry_for_each_minute_principal_and_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = engine(folder.path());
+        let operator = engine.local_operator().await.unwrap();
+        let (name, plan) = (TenantName::parse("a").unwrap(), PlanName::parse("p").unwrap());
+        let allowance = Allowance {
+            limits: Limits { keys: 1, ..Limits::default() },
+            rates: Rates { hour: NonZeroU32::new(1).map(Rate::new), ..Rates::default() },
+            ..Allowance::default()
+        };
+        let manages = engine.operator(&operator).unwrap();
+        manages.put_plan(&TenantPlan::new(plan.clone(), allowance)).await.unwrap();
+        let spec = TenantSpec { plan: Some(plan), ..TenantSpec::new(name.clone()) };
+        manages.create_tenant(&spec).await.unwrap();
+        let session = engine.session::<Admin>(&operator, Select::Named(&name)).await.unwrap();
+        let make = async || {
+            let (restriction, label) = (Restriction::default(), "k".to_owned());
+            let new = NewKey { role: Role::Admin, restriction, label, expires_at: None };
+            session.create_key(new).await
+        };
+        let (_, key) = make().await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(make().await.unwrap_err().kind(), ErrorKind::LimitExceeded);
+        }
+        let who = engine.authenticate(Some(&key)).await.unwrap();
+        for n in 0..4 {
+            assert_eq!(engine.admit(&who).await.unwrap().check().is_ok(), n == 0);
+        }
+        close_minute(&engine.0);
+        let log = session.audit(0, 1_000).await.unwrap();
+        let refused = log.iter().filter(|entry| entry.event.outcome != AuditOutcome::Done);
+        let said: Vec<_> = refused
+            .map(|entry| {
+                let (event, reason) = (&entry.event, entry.bound.as_ref().unwrap().reason);
+                assert_eq!(event.outcome.word(), "limit_exceeded");
+                let (actor, action) = (event.actor.as_str(), event.action.as_str());
+                (actor, action, event.target.as_str(), reason.word(), event.count)
+            })
+            .collect();
+        let key = who.to_string();
+        let expected = [
+            (key.as_str(), "request", "", "requests_per_hour", 3),
+            ("operator:local", "key.create", "k", "keys", 2),
+        ];
+        assert_eq!(said, expected);
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ use tenantry_auth::{
 };
 use tenantry_store::{AuditOutcome, AuditReason, Health, Store, StoreTotals, TenantInfo};
 use tenantry_types::{
-    Clock, Error, ErrorKind, PlanName, Resource, Result, TenantName, TenantState, Timestamp,
+    Clock, Error, ErrorKind, PlanName, Resource, Result, TenantName, TenantState, Term, Timestamp,
 };
 use tokio::sync::Semaphore;
 
@@ -109,7 +109,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) counters: Counters,
     pub(crate) denials: Denials,
-    /// Reads of a minute, which are then handed to `denials`.
+    /// Reads and refusals by limits of a minute, which are then handed to `denials`.
     pub(crate) reads: Denials,
     pub(crate) metering: Metering,
     pub(crate) spending: Spending,
@@ -140,7 +140,7 @@ pub(crate) struct Inner {
 
 impl Inner {
     /// Passes on the outcome of an action, and notes in the tenant's audit log if it was refused
-    /// for a missing right. What is done is noted in its commit.
+    /// for a missing right or by a limit. What is done is noted in its commit.
     pub(crate) fn watched<L: Level, T>(
         &self,
         scope: &Scope<L>,
@@ -153,6 +153,9 @@ impl Inner {
         {
             let reason = narrowed(scope.restriction());
             self.refuse((scope.tenant(), scope.author()), action, target, (error, reason));
+        }
+        if let Some(limit) = outcome.as_ref().err().and_then(Error::limit) {
+            self.limited((scope.tenant(), scope.author()), action, target, limit);
         }
         outcome
     }
@@ -167,6 +170,19 @@ impl Inner {
         Counters::add(&self.counters.denied, 1);
         let outcome = (AuditOutcome::Refused(why.kind()), reason);
         self.denials.note((tenant, by), action, target, outcome);
+    }
+
+    /// Notes a refusal by a limit, summed up for a minute as reads are: whoever is refused a
+    /// thousand times a second costs no more than who reads.
+    pub(crate) fn limited(
+        &self,
+        log: (TenantId, Author<'_>),
+        action: &str,
+        target: &str,
+        limit: Term,
+    ) {
+        let outcome = (AuditOutcome::Refused(ErrorKind::LimitExceeded), AuditReason::Limit(limit));
+        self.reads.note(log, action, target, outcome);
     }
 
     /// What [`KeyRow::verify`](tenantry_auth::KeyRow::verify) says of a wrong key, and the authority

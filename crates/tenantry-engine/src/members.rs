@@ -64,7 +64,7 @@ impl Session<Admin> {
         }
     }
 
-    /// Passes on an outcome, and notes a refusal with its reason.
+    /// [`Inner::watched`](crate::engine::Inner::watched), with the reason of a role that is too low.
     pub(crate) fn managed<T>(&self, action: &str, target: &str, outcome: Result<T>) -> Result<T> {
         match outcome {
             Err(error) if error.kind() == ErrorKind::Denied => {
@@ -76,7 +76,7 @@ impl Session<Admin> {
                 self.inner.refuse(log, action, target, (&error, reason));
                 Err(error)
             }
-            outcome => outcome,
+            outcome => self.inner.watched(&self.scope, action, target, outcome),
         }
     }
 }

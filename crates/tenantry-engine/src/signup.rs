@@ -93,7 +93,7 @@ impl SignUp {
         if inner.store.find_tenant(&name).await?.is_some() {
             return Err(Error::already_exists(Resource::Tenant, name.as_str()));
         }
-        let who = inner.authority.local_operator().in_request(request);
+        let who = inner.authority.sign_up().in_request(request);
         let scope = inner.authority.authorize_operator(&who)?;
         let plan = self.rules.plan.clone().or_else(|| inner.default_plan.get().cloned());
         let spec = TenantSpec {

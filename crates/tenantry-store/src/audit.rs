@@ -5,7 +5,7 @@ mod verify;
 pub use verify::{ChainBreak, ChainVerifier};
 
 use tenantry_auth::{Author, RequestId};
-use tenantry_types::{ErrorKind, Timestamp};
+use tenantry_types::{ErrorKind, Period, Term, Timestamp};
 
 /// Whether the action was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,18 +60,41 @@ pub enum AuditReason {
     Filter,
     /// The tenant that was named is not the caller's.
     ForeignTenant,
-    /// The operator's key may not open tenants, or says not why where it must.
+    /// The operator's key may not open tenants.
     ActAs,
+    /// The operator says not why it comes, where it must.
+    NoReason,
+    /// This limit of the tenant.
+    Limit(Term),
 }
 
 /// All of them, in the order of their numbers.
-const REASONS: [AuditReason; 6] = [
+const REASONS: [AuditReason; 25] = [
     AuditReason::None,
     AuditReason::Role,
     AuditReason::Objects,
     AuditReason::Filter,
     AuditReason::ForeignTenant,
     AuditReason::ActAs,
+    AuditReason::NoReason,
+    AuditReason::Limit(Term::Databases),
+    AuditReason::Limit(Term::Collections),
+    AuditReason::Limit(Term::RecordsPerCollection),
+    AuditReason::Limit(Term::Keys),
+    AuditReason::Limit(Term::Users),
+    AuditReason::Limit(Term::VectorDimensions),
+    AuditReason::Limit(Term::Records),
+    AuditReason::Limit(Term::Bytes),
+    AuditReason::Limit(Term::Requests(Period::Second)),
+    AuditReason::Limit(Term::Requests(Period::Minute)),
+    AuditReason::Limit(Term::Requests(Period::Hour)),
+    AuditReason::Limit(Term::Day),
+    AuditReason::Limit(Term::Month),
+    AuditReason::Limit(Term::Cost),
+    AuditReason::Limit(Term::MessagesPerDay),
+    AuditReason::Limit(Term::TokensPerDay),
+    AuditReason::Limit(Term::Concurrent),
+    AuditReason::Limit(Term::Weight),
 ];
 
 impl AuditReason {
@@ -84,6 +107,8 @@ impl AuditReason {
             Self::Filter => "filter",
             Self::ForeignTenant => "foreign_tenant",
             Self::ActAs => "act_as",
+            Self::NoReason => "no_reason",
+            Self::Limit(term) => term.word(),
         }
     }
 
@@ -106,7 +131,33 @@ impl AuditReason {
             Self::Filter => 3,
             Self::ForeignTenant => 4,
             Self::ActAs => 5,
+            Self::NoReason => 6,
+            Self::Limit(term) => limit_code(term),
         }
+    }
+}
+
+/// The number of a limit in the chain and on disk. Never renumber.
+fn limit_code(term: Term) -> u8 {
+    match term {
+        Term::Databases => 7,
+        Term::Collections => 8,
+        Term::RecordsPerCollection => 9,
+        Term::Keys => 10,
+        Term::Users => 11,
+        Term::VectorDimensions => 12,
+        Term::Records => 13,
+        Term::Bytes => 14,
+        Term::Requests(Period::Second) => 15,
+        Term::Requests(Period::Minute) => 16,
+        Term::Requests(Period::Hour) => 17,
+        Term::Day => 18,
+        Term::Month => 19,
+        Term::Cost => 20,
+        Term::MessagesPerDay => 21,
+        Term::TokensPerDay => 22,
+        Term::Concurrent => 23,
+        Term::Weight => 24,
     }
 }
 
@@ -315,7 +366,8 @@ mod tests {
             assert_eq!(AuditReason::from_code(reason.code()), Some(reason));
             assert_eq!(AuditReason::from_word(reason.word()), Some(reason));
         }
-        assert_eq!(AuditReason::from_code(6), None);
+        assert_eq!(AuditReason::from_code(25), None);
+        assert!(Term::ALL.into_iter().all(|term| REASONS.contains(&AuditReason::Limit(term))));
         assert_eq!(AuditReason::from_word("None"), None);
     }
 }

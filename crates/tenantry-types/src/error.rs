@@ -1,5 +1,6 @@
 //! The one error that crosses crate borders. A kind exists only if some caller acts on it.
 
+use crate::Term;
 use std::{error::Error as StdError, fmt};
 
 /// `Result` with Tenantry's [`Error`].
@@ -112,6 +113,7 @@ struct Inner {
     message: String,
     subject: Option<(Resource, String)>,
     retry_after: Option<u64>,
+    limit: Option<Term>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -119,7 +121,14 @@ impl Error {
     /// An error with a message that the caller may read.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(Inner { kind, message, subject: None, retry_after: None, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            message,
+            subject: None,
+            retry_after: None,
+            limit: None,
+            source: None,
+        }))
     }
 
     /// The request is wrong: say what and where.
@@ -175,10 +184,23 @@ impl Error {
         }
     }
 
+    /// Says which of the tenant's limits refuses it.
+    #[must_use]
+    pub fn with_limit(mut self, limit: Term) -> Self {
+        self.0.limit = Some(limit);
+        self
+    }
+
+    /// Which of the tenant's limits refuses it, if one does.
+    pub fn limit(&self) -> Option<Term> {
+        self.0.limit
+    }
+
     fn about(kind: ErrorKind, what: Resource, name: String, says: &str) -> Self {
         let message = format!("{} [{name}] {says}", what.word());
-        let subject = Some((what, name));
-        Self(Box::new(Inner { kind, message, subject, retry_after: None, source: None }))
+        let mut error = Self::new(kind, message);
+        error.0.subject = Some((what, name));
+        error
     }
 
     /// What the caller should do.

@@ -64,7 +64,8 @@ pub(crate) struct AuditOut {
     /// Whose log it is, as 64 hexadecimal digits: the same in all entries of one tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     origin: Option<String>,
-    /// Why it came out so: `none`, `role`, `objects`, `filter`, `foreign_tenant` or `act_as`.
+    /// Why it came out so: `none`, `role`, `objects`, `filter`, `foreign_tenant`, `act_as`, `no_reason`, or
+    /// the word of the limit that refused it, like `requests_per_second`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     /// The id of the request, or of the first one of a sum; null if it was in none.

@@ -200,7 +200,12 @@ impl ClaimSpec {
     }
 
     fn tenant(&self, claims: &Map<String, Value>, times: Times) -> Result<ClaimedTenant, Refusal> {
-        let none = Signed("it names no tenant");
+        // An operator whose role is another one here looks for the mistake at the tenant otherwise.
+        let none = if self.is_nobodys(claims) {
+            Signed("it names no tenant and has no role that is known here")
+        } else {
+            Signed("it names no tenant")
+        };
         match &self.tenant {
             TenantBy::Id(path) => {
                 let id = path.find(claims).and_then(number).ok_or(none)?;
@@ -221,6 +226,14 @@ impl ClaimSpec {
         }
         let words = self.words(claims, true)?;
         words.into_iter().filter_map(|word| self.levels.get(word).copied()).max()
+    }
+
+    /// True if it may have been meant to make an operator, and has no role that says anything here.
+    fn is_nobodys(&self, claims: &Map<String, Value>) -> bool {
+        let known = |word: &&str| self.levels.contains_key(*word);
+        !self.operator_roles.is_empty()
+            && !self.is_operator(claims)
+            && !self.words(claims, true).unwrap_or_default().iter().any(known)
     }
 
     fn is_operator(&self, claims: &Map<String, Value>) -> bool {

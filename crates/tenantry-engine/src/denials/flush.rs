@@ -12,7 +12,7 @@ use tenantry_store::{AuditEvent, AuditNote, Failing};
 use tenantry_types::{Error, Location, Result};
 
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
-/// From one sum of reads to the next.
+/// From one sum of reads, and of refusals by limits, to the next.
 const READS_EVERY: Duration = Duration::from_secs(60);
 
 /// Writes what is pending of one log; returns when what was noted before the call is durable.
@@ -71,7 +71,8 @@ pub(super) async fn flush(inner: &Arc<Inner>) -> Result<()> {
     flush_each(inner).await.into_iter().next().map_or(Ok(()), |(_, why)| Err(why))
 }
 
-/// Hands the reads of the minute that is over to whoever writes within a second.
+/// Hands the reads and the refusals by limits of the minute that is over to whoever writes within a
+/// second.
 pub(super) fn close_minute(inner: &Inner) {
     let Inner { reads, denials, .. } = inner;
     for tenant in reads.logs() {
@@ -84,7 +85,10 @@ pub(super) fn close_minute(inner: &Inner) {
     }
     let dropped = reads.dropped();
     if dropped > 0 {
-        tracing::error!(dropped, "reads are missing in audit logs: too many to keep");
+        tracing::error!(
+            dropped,
+            "reads or refusals by limits are missing in audit logs: too many to keep"
+        );
     }
 }
 

@@ -68,8 +68,13 @@ async fn where_reasons_are_required_nobody_acts_or_makes_a_tenant_without_one() 
     assert_eq!(kind(world.operator().tenant(&tenant("new")).await), ErrorKind::NotFound);
     let log = world.operator().audit(0, 1_000).await.unwrap();
     let refused = log.iter().filter(|entry| entry.event.action == "operator.act_as");
-    let refused: Vec<_> = refused.map(|entry| entry.event.target.as_str()).collect();
-    assert_eq!(refused, ["a", "new"]);
+    let refused: Vec<_> = refused
+        .map(|entry| {
+            let reason = entry.bound.as_ref().unwrap().reason;
+            (entry.event.target.as_str(), reason.word())
+        })
+        .collect();
+    assert_eq!(refused, [("a", "no_reason"), ("new", "no_reason")]);
     // Whoever names no tenant is told that, and tenants are asked for nothing.
     let nowhere = world.engine.session::<Read>(&world.operator, Select::Own).await;
     assert_eq!(kind(nowhere), ErrorKind::Invalid);

@@ -22,7 +22,7 @@ use tenantry_auth::Author;
 use tenantry_index::CompiledFilter;
 use tenantry_types::{
     Allowance, Error, ErrorKind, Existing, Filter, Limits, Metadata, Missing, RecordWrite,
-    Resource, Result, VectorName, WriteMode, WriteOutcome,
+    Resource, Result, Term, VectorName, WriteMode, WriteOutcome,
 };
 
 /// CPU time that a key's bound filter may take on one batch.
@@ -159,10 +159,9 @@ impl<'a, P: Place> Batch<'a, P> {
         }
         let limit = self.most.limits.records_per_collection;
         if self.outcome.inserted > 0 && self.statistics.records > limit {
-            return Err(Error::new(
-                ErrorKind::LimitExceeded,
-                format!("a collection of this tenant may have {limit} records"),
-            ));
+            let message = format!("a collection of this tenant may have {limit} records");
+            let error = Error::new(ErrorKind::LimitExceeded, message);
+            return Err(error.with_limit(Term::RecordsPerCollection));
         }
         self.commit.count(&Work {
             written: changed as u64,

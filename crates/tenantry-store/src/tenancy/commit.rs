@@ -14,7 +14,7 @@ use super::{
 use crate::{AuditBinding, AuditEntry, AuditNote, Entropy, TenantInfo};
 use serde::Serialize;
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, ErrorKind, Location, Result, Timestamp};
+use tenantry_types::{Error, ErrorKind, Location, Result, Term, Timestamp};
 
 /// Change rows kept per tenant. Whoever falls further behind starts from a full copy.
 pub(super) const CHANGES_KEPT: u64 = 1_024;
@@ -130,13 +130,13 @@ impl<'a> Commit<'a> {
     /// keep any if nobody knows how many it keeps.
     pub(crate) fn check_records(&self, most: Option<u64>) -> Result<()> {
         let kept = self.head.usage.as_ref().and_then(|counted| counted.records);
-        check_kept(kept, most, "records in all collections; with these")
+        check_kept(Term::Records, kept, most, "records in all collections; with these")
     }
 
     /// The same of bytes.
     pub(crate) fn check_bytes(&self, most: Option<u64>) -> Result<()> {
         let kept = self.head.usage.as_ref().and_then(|counted| counted.bytes);
-        check_kept(kept, most, "bytes; with these records")
+        check_kept(Term::Bytes, kept, most, "bytes; with these records")
     }
 
     /// What others remember of rights counts no more after it.
@@ -233,11 +233,11 @@ impl<'a> Commit<'a> {
     }
 }
 
-fn check_kept(kept: Option<u64>, most: Option<u64>, what: &str) -> Result<()> {
+fn check_kept(term: Term, kept: Option<u64>, most: Option<u64>, what: &str) -> Result<()> {
     match (kept, most) {
         (Some(kept), Some(most)) if kept > most => {
             let message = format!("this tenant may keep {most} {what} it would be more");
-            Err(Error::new(ErrorKind::LimitExceeded, message))
+            Err(Error::new(ErrorKind::LimitExceeded, message).with_limit(term))
         }
         _ => Ok(()),
     }

@@ -21,7 +21,7 @@ use tenantry_auth::{
     Admin, ApiKey, Author, KeyId, KeyOwner, KeyRow, OperatorScope, Restriction, Role, Scope,
     TenantId,
 };
-use tenantry_types::{Error, ErrorKind, Resource, Result, Timestamp};
+use tenantry_types::{Error, ErrorKind, Resource, Result, Term, Timestamp};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
@@ -178,10 +178,8 @@ impl<B: Backend> Tenancy<B> {
             None => listed(&view, owner, None, usize::MAX).await?.len(),
         };
         if count >= limit as usize {
-            return Err(Error::new(
-                ErrorKind::LimitExceeded,
-                format!("this tenant may have {limit} keys; revoke one first"),
-            ));
+            let message = format!("this tenant may have {limit} keys; revoke one first");
+            return Err(Error::new(ErrorKind::LimitExceeded, message).with_limit(Term::Keys));
         }
         let row_key = row_key(row.id);
         let bytes = disk::encode(&DiskKey::from_row(&row));

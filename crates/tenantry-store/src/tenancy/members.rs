@@ -23,7 +23,7 @@ use tenantry_auth::{
     Admin, GroupNumber, Member, MemberId, MemberRights, MemberRole, Scope, Standing, TenantId,
     UserName,
 };
-use tenantry_types::{Error, ErrorKind, GroupName, Limits, Resource, Result};
+use tenantry_types::{Error, ErrorKind, GroupName, Limits, Resource, Result, Term};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
@@ -452,7 +452,7 @@ impl Counts {
             return Ok(());
         }
         let why = format!("this tenant may have {limit} members; remove one first");
-        Err(Error::new(ErrorKind::LimitExceeded, why))
+        Err(Error::new(ErrorKind::LimitExceeded, why).with_limit(Term::Users))
     }
 }
 

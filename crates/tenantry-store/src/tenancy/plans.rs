@@ -137,7 +137,8 @@ pub(super) async fn change_terms(
     }
     let exceptions = change.except.over(change.exceptions.unwrap_or(info.exceptions));
     if exceptions != info.exceptions {
-        told.push(("tenant.exceptions", name.to_string()));
+        let what = said::exceptions(&info.exceptions, &exceptions);
+        told.push(("tenant.exceptions", said::of(name.as_str(), &what)));
         info.exceptions = exceptions;
     }
     Ok(told)

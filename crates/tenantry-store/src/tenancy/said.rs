@@ -7,7 +7,9 @@ use std::{
     fmt::{Debug, Write as _},
 };
 use tenantry_auth::{Allowed, Grant, UserName};
-use tenantry_types::{Allowance, GroupName, Isolation, TenantPlan, Term};
+use tenantry_types::{
+    Allowance, Amount, Exception, Exceptions, GroupName, Isolation, TenantPlan, Term,
+};
 
 /// Bytes of one list; its first item is there, however long it is.
 const LIST_BYTES_MAX: usize = 1_024;
@@ -71,6 +73,25 @@ pub(super) fn plan(before: Option<&TenantPlan>, after: &TenantPlan) -> String {
     changed.map(one).collect::<Vec<_>>().join("; ")
 }
 
+/// What is said of a tenant from now on that was not said of it before: `plan` where its plan says it.
+pub(super) fn exceptions(before: &Exceptions, after: &Exceptions) -> String {
+    let one = |term: Term| {
+        let (old, new) = (before.get(term), after.get(term));
+        (old != new).then(|| format!("{term} {} → {}", exception(old), exception(new)))
+    };
+    Term::ALL.into_iter().filter_map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn exception(one: Option<Exception<Amount>>) -> String {
+    match one {
+        None => "plan".to_owned(),
+        Some(Exception { value, expires_at: None }) => value.to_string(),
+        Some(Exception { value, expires_at: Some(end) }) => {
+            format!("{value} until {}", end.rfc3339())
+        }
+    }
+}
+
 /// All that a plan says, as it would be typed.
 fn terms(plan: &TenantPlan) -> Vec<(&'static str, String)> {
     let TenantPlan { name: _, allowance, places } = plan;
@@ -117,7 +138,7 @@ mod tests {
     use super::*;
     use tenantry_types::{
         CollectionName, CollectionNumber, DatabaseName, DatabaseNumber, Limits, Location, Places,
-        PlanName, Rate, Rates, SharedFailure,
+        PlanName, Rate, Rates, SharedFailure, Timestamp,
     };
 
     const D: DatabaseNumber = DatabaseNumber(1);
@@ -177,6 +198,25 @@ mod tests {
         let expected = r#"given write "d"/"c3"; taken write "d"/"c1"; taken read "d"/"c3", collection 99 of database 1"#;
         assert_eq!(said, expected);
         assert_eq!(grants(&before, &granted(before.to_vec(), name)), "");
+    }
+
+    #[test]
+    fn of_exceptions_what_changes_is_said_with_its_end() {
+        let none = Exceptions::default();
+        let end = Some(Timestamp(1_800_000_000_000));
+        let some = Exceptions {
+            keys: Some(Exception { value: 7, expires_at: end }),
+            second: Some(Exception::lasting(None)),
+            weight: Some(Exception::lasting(200)),
+            ..none
+        };
+        let made = "keys plan → 7 until 2027-01-15T08:00:00.000Z; requests_per_second plan → none; \
+                    weight plan → 200";
+        assert_eq!(exceptions(&none, &some), made);
+        let longer = Exceptions { keys: Some(Exception::lasting(7)), weight: None, ..some };
+        let changed = "keys 7 until 2027-01-15T08:00:00.000Z → 7; weight 200 → plan";
+        assert_eq!(exceptions(&some, &longer), changed);
+        assert_eq!(exceptions(&some, &some), "");
     }
 
     #[test]

@@ -111,6 +111,12 @@ async fn no_word_counts_that_the_issuer_does_not_list() {
     let said = who(&none, &directory, with_tenant).await.unwrap_err();
     assert!(said.contains("no role that is known here"), "{said}");
     let some = authority(|_| {});
+    for (roles, is_known) in [("cross_tenant_boss", false), ("viewer", true)] {
+        let nowhere = json!({ "org": Value::Null, "roles": roles });
+        let said = who(&some, &directory, nowhere).await.unwrap_err();
+        assert!(said.contains("it names no tenant"), "{roles}: {said}");
+        assert_eq!(said.contains("no role that is known here"), !is_known, "{roles}: {said}");
+    }
     for roles in [
         json!("Cross_Tenant_Admin"),
         json!("openid cross_tenant_admin"),

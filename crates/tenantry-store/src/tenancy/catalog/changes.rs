@@ -23,7 +23,7 @@ use std::sync::Arc;
 use tenantry_auth::{Admin, Author, CanWrite, Scope, TenantId};
 use tenantry_types::{
     CollectionChange, CollectionId, CollectionNumber, CollectionSpec, DatabaseId, DatabaseName,
-    DatabaseNumber, Error, ErrorKind, Limits, Resource, Result, Timestamp,
+    DatabaseNumber, Error, ErrorKind, Limits, Resource, Result, Term, Timestamp,
 };
 
 /// A public id in the form of a version 4 UUID (RFC 9562 §5.4), derived from the tenant's data
@@ -94,10 +94,9 @@ impl<B: Backend> Tenancy<B> {
             }
             let limit = inner.allowance(Some(&view), &tenant).await?.limits.databases;
             if commit.head.databases >= limit {
-                return Err(Error::new(
-                    ErrorKind::LimitExceeded,
-                    format!("this tenant may have {limit} databases"),
-                ));
+                let message = format!("this tenant may have {limit} databases");
+                let error = Error::new(ErrorKind::LimitExceeded, message);
+                return Err(error.with_limit(Term::Databases));
             }
             let info = put_new_database(&mut commit, &tenant, &name, inner.now());
             commit.count(&Work::default());
@@ -290,10 +289,9 @@ impl<B: Backend> Tenancy<B> {
         let limits = self.allowance(Some(&view), tenant).await?.limits;
         let limit = limits.collections;
         if commit.head.collections >= limit {
-            return Err(Error::new(
-                ErrorKind::LimitExceeded,
-                format!("this tenant may have {limit} collections"),
-            ));
+            let message = format!("this tenant may have {limit} collections");
+            let error = Error::new(ErrorKind::LimitExceeded, message);
+            return Err(error.with_limit(Term::Collections));
         }
         let named = spec.vectors.values().map(|vector| vector.dimension);
         let fixed = named.chain([spec.dimension]).flatten();
@@ -345,7 +343,7 @@ pub(crate) fn check_dimension(dimension: u32, limits: &Limits) -> Result<()> {
         "new vectors of this tenant may have at most {most} components, these have {dimension}: \
          the operator can allow more, by another plan or an exception of `vector_dimensions`"
     );
-    Err(Error::new(ErrorKind::LimitExceeded, message))
+    Err(Error::new(ErrorKind::LimitExceeded, message).with_limit(Term::VectorDimensions))
 }
 
 /// What changes may not pass: each is within the bound, all of them together need not be.

@@ -81,9 +81,9 @@ fn check_quotas(
         );
         if more > most.into() {
             // Time does not help.
-            return Err(Error::new(ErrorKind::LimitExceeded, message));
+            return Err(Error::new(ErrorKind::LimitExceeded, message).with_limit(term));
         }
-        return Err(over(message, hour, now));
+        return Err(over(message, hour, now).with_limit(term));
     }
     Ok(())
 }

@@ -348,7 +348,11 @@ pub(super) async fn an_exception_counts_before_the_plan_until_it_ends(w: &World<
     assert_eq!(has().await, plan("p", 2).allowance);
     let log = w.store.audit(&scope, 0, 100).await.unwrap();
     let told = log.iter().filter(|entry| entry.event.action == "tenant.exceptions");
-    assert_eq!(told.count(), 3);
+    let told: Vec<_> = told.map(|entry| entry.event.target.as_str()).collect();
+    assert_eq!(told.len(), 3);
+    let last = "\"t\": databases 3 until 1970-01-01T00:00:00.001Z → plan; \
+                requests_per_second none → plan";
+    assert_eq!(told[2], last);
 }
 
 pub(super) async fn a_plan_that_a_tenant_has_is_not_deleted(w: &World<'_>) {
