@@ -119,7 +119,10 @@ fn parse(text: &str) -> Result<Vec<IssuerSpec>, (usize, String)> {
     }
     match Issuers::new(specs.clone()) {
         Ok(_) => Ok(specs),
-        Err((at, why)) => Err((lines.get(at).copied().unwrap_or(1), why)),
+        Err((at, why)) => {
+            let name = specs.get(at).map_or("", |spec| spec.name.as_str());
+            Err((lines.get(at).copied().unwrap_or(1), format!("issuer {name:?}: {why}")))
+        }
     }
 }
 
