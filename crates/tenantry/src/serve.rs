@@ -16,7 +16,7 @@ use std::{
 };
 use tenantry::{
     Authority, Callers, Engine, EngineConfig, ErrorKind, Isolation, NamedBy, SignUp, SignUpRules,
-    Store, SystemClock, token::Issuers,
+    Store, SystemClock, TenantSources, token::Issuers,
 };
 use tenantry_api::{
     Hosts, HttpTotals, Proxies, note_clients, observe, refuse_web_pages, select_by_host,
@@ -171,6 +171,10 @@ async fn tell_of_tenants(engine: &Engine, config: &Config) -> Result<()> {
             .context("make the default tenant of development mode")?;
     }
     engine.name_tenants_by(config.tenant_sources.clone());
+    let is_said = config.tenant_sources != TenantSources::default();
+    if is_said && config.hosts.is_none() && engine.names_by(NamedBy::Host) {
+        tracing::warn!("tenant_sources: without base_domain no host names a tenant");
+    }
     engine.keep_deleted(config.delete_grace);
     if let Some(plan) = &config.default_plan {
         engine.give_new_tenants(plan.clone());

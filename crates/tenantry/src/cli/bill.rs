@@ -51,7 +51,7 @@ pub(super) fn bill(args: BillArgs) -> Result<()> {
     // One word alone is the month.
     let (tenant, month) = match (tenant, month) {
         (tenant, Some(month)) => (tenant, month),
-        (alone, None) => (None, self::month(&alone.unwrap_or_default()).map_err(Error::msg)?),
+        (alone, None) => (None, only_month(&alone.unwrap_or_default())?),
     };
     with(common, |client, json| {
         let within = tenant.as_deref().filter(|_| client.has_token());
@@ -64,6 +64,15 @@ pub(super) fn bill(args: BillArgs) -> Result<()> {
         let bill = client.call_in(within, "GET", &path, None)?;
         if json { print_json(&bill) } else { print(&shown(&bill)) }
     })
+}
+
+/// A month without a tenant's name in front of it, which may be a name without a month.
+fn only_month(text: &str) -> Result<Month> {
+    let said = month(text).map_err(|why| {
+        let name = printable(text);
+        format!("{why}, behind the tenant's name if that is one: tenantry bill {name} 2026-11")
+    });
+    said.map_err(Error::msg)
 }
 
 fn balance(month: Month, common: Common) -> Result<()> {
@@ -218,6 +227,13 @@ mod tests {
         for (micros, shown) in [("0", "0.000000"), ("1", "0.000001"), ("12345678", "12.345678")] {
             assert_eq!(money(micros), shown);
         }
+    }
+
+    #[test]
+    fn whoever_says_no_month_is_told_where_it_stands() {
+        assert_eq!(only_month("2026-11").ok(), Month::parse("2026-11"));
+        let why = only_month("acme").unwrap_err().to_string();
+        assert!(why.contains("no month") && why.ends_with("bill acme 2026-11"), "{why}");
     }
 
     #[test]

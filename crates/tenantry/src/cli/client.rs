@@ -1,7 +1,10 @@
 //! The one way in which commands reach Tenantry: native REST requests, over HTTP to a server, or
 //! straight into the router of an engine that was opened on a data folder or a database.
 
-use super::output::printable;
+use super::{
+    caller::{Caller, Reason},
+    output::printable,
+};
 use crate::{
     config::{Backend, Existing, IsolationWord, MasterKeySource, Secret, StoreConfig},
     serve::open_engine,
@@ -33,6 +36,11 @@ const ANSWER_BYTES_MAX: u64 = 256 << 20;
 /// What an operator hears who has named no tenant.
 pub(crate) const WHICH_TENANT: &str = "say which tenant: --tenant NAME";
 
+/// What somebody hears who has named one where that counts for nothing.
+const NO_HEADER: &str = "a tenant's name from the command line counts for nothing on this server \
+    (tenant_sources has no header): leave it out and give the tenant's own key, or work with \
+    --data-dir while the server is stopped, or with --database-url";
+
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A name as one segment of a path, or as the value of a header.
@@ -48,17 +56,8 @@ pub(crate) struct Target {
     #[arg(long, env = "TENANTRY_SERVER", value_name = "URL")]
     server: Option<String>,
 
-    /// API key for the server; better given by the variable, which no process list shows
-    #[arg(long, env = "TENANTRY_KEY", value_name = "KEY", hide_env_values = true)]
-    key: Option<String>,
-
-    /// Token of a login, instead of a key; better given by the variable
-    #[arg(long, env = "TENANTRY_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    token: Option<Secret>,
-
-    /// Why an operator acts in a tenant: the tenant's audit log has it first, and webhooks are told
-    #[arg(long, env = "TENANTRY_REASON", value_name = "TEXT")]
-    reason: Option<String>,
+    #[command(flatten)]
+    caller: Caller,
 
     /// Certificate of the authority that signed the server's own, in PEM [default: the usual ones]
     #[arg(long, env = "TENANTRY_TLS_CA", value_name = "FILE")]
@@ -125,20 +124,17 @@ impl Target {
 
     /// Connects. Opening a folder takes it until [`Client::close`]; a database it does not.
     pub(crate) fn client(mut self) -> Result<Client> {
-        // A variable that is empty says nothing.
-        let reason = self.reason.take().filter(|text| !text.trim().is_empty());
-        let client = self.connect()?;
-        Ok(match reason {
-            Some(reason) => client.for_reason(&reason),
-            None => client,
-        })
+        let given = self.caller.reason.take();
+        let mut client = self.connect()?;
+        match &mut client {
+            Client::Remote { reason, .. } | Client::Local { reason, .. } => *reason = given,
+        }
+        Ok(client)
     }
 
     fn connect(self) -> Result<Client> {
         match (self.server, self.data_dir, self.database_url) {
-            (Some(url), None, None) => {
-                Client::remote(&url, credential(self.key, self.token)?, self.tls_ca)
-            }
+            (Some(url), None, None) => Client::remote(&url, self.caller.credential()?, self.tls_ca),
             (None, None, None) => {
                 bail!(
                     "say where to: --server URL with --key KEY, --data-dir DIR, or --database-url URL"
@@ -214,8 +210,8 @@ pub(crate) enum Client {
         base: String,
         /// Sent with every request: a key, or a token.
         key: Option<String>,
-        /// The same, as the value of its header.
-        reason: Option<String>,
+        /// The same.
+        reason: Option<Reason>,
     },
     /// To an engine in this process.
     Local {
@@ -227,8 +223,8 @@ pub(crate) enum Client {
         router: Router,
         /// What was opened, for messages.
         whose: &'static str,
-        /// Sent with every request, as the value of its header.
-        reason: Option<String>,
+        /// Sent with every request.
+        reason: Option<Reason>,
     },
 }
 
@@ -271,23 +267,19 @@ impl Client {
         Ok(Self::Local { runtime, engine, router, whose, reason: None })
     }
 
-    /// The same, whose requests say why.
-    fn for_reason(mut self, text: &str) -> Self {
-        match &mut self {
-            Self::Remote { reason, .. } | Self::Local { reason, .. } => {
-                *reason = Some(segment(text));
-            }
+    /// A new request of this path, with why it is made.
+    pub(super) fn request(&self, method: &str, path: &str) -> http::request::Builder {
+        let request = http::Request::builder().method(method);
+        match self.reason() {
+            Some(reason) => request.header("tenantry-reason", reason.sent_to(path)),
+            None => request,
         }
-        self
     }
 
-    /// A new request, with why it is made.
-    pub(super) fn request(&self, method: &str) -> http::request::Builder {
-        let request = http::Request::builder().method(method);
+    /// Why it asks.
+    pub(super) fn reason(&self) -> Option<&Reason> {
         match self {
-            Self::Remote { reason: Some(reason), .. }
-            | Self::Local { reason: Some(reason), .. } => request.header("tenantry-reason", reason),
-            _ => request,
+            Self::Remote { reason, .. } | Self::Local { reason, .. } => reason.as_ref(),
         }
     }
 
@@ -366,7 +358,7 @@ impl Client {
         path: &str,
         body: String,
     ) -> Result<Value> {
-        let mut request = self.request(method);
+        let mut request = self.request(method, path);
         if !body.is_empty() {
             request = request.header(http::header::CONTENT_TYPE, "application/json");
         }
@@ -423,6 +415,9 @@ impl Client {
         if message.starts_with("an operator acts in a tenant here only") {
             message.push_str(": give it by --reason TEXT, or the variable TENANTRY_REASON");
         }
+        if message.starts_with("the header names no tenant on this server") {
+            return NO_HEADER.to_owned();
+        }
         if matches!(self, Self::Remote { .. }) && message.starts_with("there is no such route") {
             message.push_str("; if the server has --admin-listen, give --server that address");
         }
@@ -453,43 +448,6 @@ impl Client {
             }
         }
     }
-}
-
-/// What is sent with every request. None of it is repeated in a refusal: it may be another secret, or
-/// most of a key.
-fn credential(key: Option<String>, token: Option<Secret>) -> Result<Option<String>> {
-    match (key, token) {
-        (None, None) => Ok(None),
-        (Some(key), None) => {
-            ensure!(
-                ApiKey::parse(&key).is_some(),
-                "what --key or the variable TENANTRY_KEY gives is not an API key: a key reads \
-                 tnt_, 16 characters, _, and 52 characters; a token is given by --token"
-            );
-            Ok(Some(key))
-        }
-        (None, Some(token)) => {
-            let token = token.reveal().trim();
-            ensure!(
-                is_token(token),
-                "what --token or the variable TENANTRY_TOKEN gives is not a token, which reads like \
-                 eyJ….eyJ….…: a key is given by --key"
-            );
-            Ok(Some(token.to_owned()))
-        }
-        (Some(_), Some(_)) => bail!(
-            "both a key and a token are given (by flag or by TENANTRY_KEY and TENANTRY_TOKEN): \
-             give one, and unset the other's variable"
-        ),
-    }
-}
-
-/// Whether it has the shape of a signed token: three parts in base64url. What it says is the server's
-/// to know.
-fn is_token(text: &str) -> bool {
-    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    let is_part = |part: &str| !part.is_empty() && part.bytes().all(is_known);
-    text.split('.').count() == 3 && text.split('.').all(is_part)
 }
 
 /// Refuses what is no data folder: a command must not make a store where a path was mistyped.

@@ -180,26 +180,41 @@ fn put(args: PutArgs) -> Result<()> {
             (false, true) => None,
             (false, false) => client.find(&path(&name))?,
         };
-        let mut said = body(before.clone().filter(|_| change), limits);
-        if let Some(rule) = on_shared_failure {
-            said["on_shared_failure"] = rule.into();
-        }
+        let plan = |before: Option<Value>| {
+            let mut plan = body(before, limits.clone());
+            if let Some(rule) = &on_shared_failure {
+                plan["on_shared_failure"] = rule.as_str().into();
+            }
+            plan
+        };
+        let said = plan(before.clone().filter(|_| change));
         if let Some(before) = before.filter(|_| !yes) {
-            ask(client, &name, &changes(&before, &said))?;
+            let changed = changes(&before, &said);
+            let is_more_than_said = changed != changes(&before, &plan(Some(before.clone())));
+            ask(client, &name, &changed, is_more_than_said)?;
         }
         show(&client.call("PUT", &path(&name), Some(&said))?, json)
     })
 }
 
+/// What somebody may not have meant who says one term of several.
+const KEEPS: &str = "what is not said goes back to what a tenant has without a plan, unless --change \
+    keeps it";
+
 /// Asks whether a plan is meant to change so, if tenants have it.
-fn ask(client: &Client, name: &str, changes: &[String]) -> Result<()> {
+fn ask(client: &Client, name: &str, changes: &[String], is_more_than_said: bool) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
     let Some(whose) = who_has(client, name)? else { return Ok(()) };
     let shown = printable(name);
     eprintln!("plan {shown}, {whose}:\n  {}", changes.join("\n  "));
-    let why = format!("tenants have the plan {shown}, and what it says counts for them at once");
+    let mut why =
+        format!("tenants have the plan {shown}, and what it says counts for them at once");
+    if is_more_than_said {
+        eprintln!("{KEEPS}");
+        why = format!("{why}; {KEEPS}");
+    }
     confirm(&why, &format!("This changes plan {shown} for its tenants"), "name", name, false)
 }
 

@@ -3,6 +3,7 @@
 use super::{
     advise::{self, AdviseArgs},
     archive::{self, CopyArgs, ExportArgs, ImportArgs},
+    caller::Reason,
     client::{Client, Defaults, Target, segment},
     moving::{self, MoveArgs},
     output::{print, print_json, printable, table, utc},
@@ -305,6 +306,12 @@ pub(super) fn run(args: TenantArgs) -> Result<()> {
 pub(super) fn with(common: Common, work: impl FnOnce(&Client, bool) -> Result<()>) -> Result<()> {
     let client = common.target.client()?;
     let done = work(&client, common.json);
+    if done.is_ok() && client.reason().is_some_and(Reason::is_lost) {
+        eprintln!(
+            "warning: --reason was not used: this acts on tenants from outside, or on none, and is \
+             logged without one"
+        );
+    }
     done.and(client.close())
 }
 

@@ -63,7 +63,7 @@ impl Client {
         to: &mut File,
         told: Told<'_>,
     ) -> Result<()> {
-        let request = self.request("GET").header("x-tenant-id", segment(tenant));
+        let request = self.request("GET", path).header("x-tenant-id", segment(tenant));
         match self {
             Self::Remote { agent, base, key, .. } => {
                 let request = authorized(request, key.as_deref()).uri(format!("{base}{path}"));
@@ -114,7 +114,7 @@ impl Client {
         bytes: u64,
         told: impl FnMut(u64) + Send + Unpin + 'static,
     ) -> Result<Value> {
-        let request = self.request("POST");
+        let request = self.request("POST", path);
         let request = request.header(http::header::CONTENT_TYPE, "application/gzip");
         let sending = Sending { file, told };
         match self {
@@ -141,7 +141,7 @@ impl Client {
 
     /// Sends JSON and waits for the answer as long as it takes.
     pub(super) fn wait_for(&self, path: &str, body: &Value) -> Result<Value> {
-        let request = self.request("POST");
+        let request = self.request("POST", path);
         let request = request.header(http::header::CONTENT_TYPE, "application/json");
         match self {
             Self::Remote { agent, base, key, .. } => {

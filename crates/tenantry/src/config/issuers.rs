@@ -113,11 +113,16 @@ fn parse(text: &str) -> Result<Vec<IssuerSpec>, (usize, String)> {
     let lines: Vec<_> = file.issuer.iter().map(|issuer| line(issuer.span().start)).collect();
     let mut specs = Vec::new();
     for (issuer, line) in file.issuer.into_iter().zip(&lines) {
-        specs.push(issuer.into_inner().spec().map_err(|why| (*line, why))?);
+        let words = issuer.into_inner();
+        let name = words.name.clone();
+        specs.push(words.spec().map_err(|why| (*line, format!("issuer {name:?}: {why}")))?);
     }
     match Issuers::new(specs.clone()) {
         Ok(_) => Ok(specs),
-        Err((at, why)) => Err((lines.get(at).copied().unwrap_or(1), why)),
+        Err((at, why)) => {
+            let name = specs.get(at).map_or("", |spec| spec.name.as_str());
+            Err((lines.get(at).copied().unwrap_or(1), format!("issuer {name:?}: {why}")))
+        }
     }
 }
 
@@ -137,7 +142,12 @@ impl Words {
         let tenant = match (self.tenant_id, self.tenant_name) {
             (Some(path), None) => TenantBy::Id(path.path("tenant_id")?),
             (None, Some(path)) => TenantBy::Name(path.path("tenant_name")?),
-            _ => return Err("give either tenant_id or tenant_name".to_owned()),
+            (Some(_), Some(_)) => return Err("give either tenant_id or tenant_name".to_owned()),
+            (None, None) => {
+                let why = "give tenant_id or tenant_name, the claim with the tenant, also if only \
+                           operators are to have its tokens";
+                return Err(why.to_owned());
+            }
         };
         let filter = self.filter.map(|path| path.path("filter")).transpose()?;
         if filter.is_none() && self.filter_required.is_some() {
@@ -312,6 +322,17 @@ mod tests {
     }
 
     #[test]
+    fn the_guides_issuers_can_be_read() {
+        let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guides/tokens.md");
+        let guide = fs::read_to_string(guide).unwrap();
+        let whole = guide.split("```toml\n[[issuer]]").skip(1).map(|rest| rest.split("```").next());
+        let names: Vec<_> = whole
+            .map(|text| parse(&format!("[[issuer]]{}", text.unwrap())).unwrap().remove(0).name)
+            .collect();
+        assert_eq!(names, ["login", "staff"]);
+    }
+
+    #[test]
     fn a_secret_is_a_file_without_the_end_of_its_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
@@ -340,7 +361,8 @@ mod tests {
             (issuer("secret_env = \"TENANTRY_NO_SUCH\"", BY_ID), 1, "not set"),
             (issuer("secret_file = \"/nowhere/secret\"", BY_ID), 1, "/nowhere/secret"),
             (issuer("jwks_url = \"http://login.example/keys\"", BY_ID), 1, "not an https URL"),
-            (issuer(URL, ""), 1, "tenant_id or tenant_name"),
+            (issuer(URL, ""), 1, "issuer \"login\": give tenant_id or tenant_name"),
+            (issuer(URL, &format!("{BY_ID}\ntenant_name = \"org\"")), 1, "either tenant_id"),
             (issuer(URL, &format!("{BY_ID}\nskew = \"6m\"")), 1, "skew"),
             (issuer(URL, &format!("{BY_ID}\nrefresh = \"0s\"")), 1, "refresh"),
             (issuer(URL, &format!("{BY_ID}\nfilter_required = true")), 1, "filter_required"),

@@ -50,7 +50,7 @@ fn a_tenant_leaves_and_comes_back_and_is_exported_as_the_same_bytes() {
         let shown = done(&["archive", "show", &one]);
         assert!(shown.contains("records      2500\n"), "{shown}");
         let out = target.done(&["tenant", "import", "back", "--from", &one, "--keep-limits"]);
-        assert_eq!(out, "imported tenant back: 2500 records\n");
+        assert_eq!(out, "imported tenant back: 2500 records, without a plan\n");
         target.done(&["tenant", "export", "back", "--to", &two]);
         assert_eq!(fs::read(&one).unwrap(), fs::read(&two).unwrap());
         assert_eq!(target.json(&["tenant", "show", "back"])["weight"], 300);

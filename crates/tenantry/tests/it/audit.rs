@@ -242,7 +242,7 @@ fn a_log_is_listed_for_people_and_for_programs() {
         let (made, key) = (table.find("tenant.create"), table.find("key.create"));
         assert!(made.is_some() && made < key, "{table}");
 
-        let newest = target.json(&["audit", "list", "acme", "--limit", "2"]);
+        let newest = target.json(&["audit", "list", "--tenant", "acme", "--limit", "2"]);
         let newest = newest.as_array().unwrap();
         let numbers: Vec<_> = newest.iter().map(|one| one["sequence"].as_u64().unwrap()).collect();
         assert!(numbers.len() == 2 && numbers[0] + 1 == numbers[1], "{numbers:?}");
@@ -264,7 +264,13 @@ fn a_log_is_listed_for_people_and_for_programs() {
         let said = target.json(&["audit", "list", "--operator"]);
         assert_eq!(said.as_array().unwrap()[..own.len()], own[..]);
     });
-    for wrong in [&["--limit", "0"][..], &["--since", "yesterday"], &["acme", "--operator"]] {
+    for wrong in [
+        &["--limit", "0"][..],
+        &["--since", "yesterday"],
+        &["acme", "--operator"],
+        &["acme", "--tenant", "acme"],
+        &["--tenant", "acme", "--operator"],
+    ] {
         assert_eq!(run(&[&["audit", "list"][..], wrong].concat()).0, 2, "{wrong:?}");
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     issuer::{Issuer, SECRET, now},
     on_postgres::get,
-    program::{Folder, Server, done, fails, tenantry},
+    program::{Folder, Server, done, fails, tenantry, texts},
     webhooks::{Hook, INSIDE},
 };
 use serde_json::{Value, json};
@@ -171,6 +171,28 @@ fn whoever_must_say_why_is_told_that_and_not_shown_another_log() {
     fails(&mut tenantry(&list), &["states a reason", "--reason"]);
     let shown = done(&[&list[..], &["--reason", "ticket 4714"]].concat());
     assert!(shown.contains("ticket 4714"), "{shown}");
+}
+
+#[test]
+fn a_reason_that_a_command_has_no_use_for_is_told_to_be_lost() {
+    let folder = Folder::new();
+    let path = folder.path();
+    let why = ["--reason", "ticket 4716"];
+    for (command, flag, is_lost) in [
+        (&["tenant", "create", "acme"][..], &why[..], true),
+        (&["plan", "put", "p", "keys=3"], &why, true),
+        (&["plan", "list"], &[], false),
+        (&["key", "list", "--tenant", "acme"], &why, false),
+        (&["audit", "list", "acme"], &why, false),
+    ] {
+        let mut command = tenantry(&[command, flag, &["--data-dir", &path]].concat());
+        // A variable is meant for those that need it.
+        if flag.is_empty() {
+            command.env("TENANTRY_REASON", "ticket 4716");
+        }
+        let (code, _, err) = texts(&command.output().unwrap());
+        assert_eq!((code, err.contains("--reason was not used")), (0, is_lost), "{err}");
+    }
 }
 
 #[test]

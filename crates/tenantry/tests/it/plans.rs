@@ -106,18 +106,28 @@ fn a_plan_that_tenants_have_is_changed_by_nobody_who_did_not_mean_it() {
         target.done(&["plan", "put", "p", "--change", "keys=4"]);
         target.done(&["tenant", "create", "acme", "--plan", "p"]);
         target.done(&["tenant", "create", "other"]);
-        for (command, words) in [
-            (&put[..], "plan p, which one tenant has:\n  keys 4 → 3\nerror: "),
-            (&["plan", "put", "p", "--change", "weight=2"], "has:\n  weight 9 → 2\nerror: "),
+        for (command, words, end) in [
+            (
+                &put[..],
+                "plan p, which one tenant has:\n  keys 4 → 3\nerror: ",
+                "at once: say --yes",
+            ),
+            (
+                &["plan", "put", "p", "--change", "weight=2"],
+                "has:\n  weight 9 → 2\nerror: ",
+                "at once: say --yes",
+            ),
+            // More than what is said would change.
             (
                 &["plan", "put", "p", "keys=4"],
-                "has:\n  weight 9 → 100\n  isolations shared,schema → any\nerror: ",
+                "has:\n  weight 9 → 100\n  isolations shared,schema → any\nwhat is not said goes back",
+                "unless --change keeps it: say --yes",
             ),
         ] {
             let (code, out, err) = run(&target.with(command));
             assert_eq!((code, out.as_str()), (1, ""), "{err}");
             assert!(err.contains(words), "{err}");
-            target.fails(command, &["tenants have the plan p", "at once: say --yes"]);
+            target.fails(command, &["tenants have the plan p", end]);
         }
         let p = target.json(&["plan", "show", "p"]);
         assert_eq!((&p["limits"]["keys"], &p["weight"]), (&json!(4), &json!(9)), "nothing of it");

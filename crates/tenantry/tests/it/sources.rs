@@ -128,6 +128,24 @@ fn a_header_or_a_path_that_does_not_count_is_refused_whatever_it_names() {
 }
 
 #[test]
+fn whoever_names_a_tenant_in_vain_on_the_command_line_is_told_what_to_do() {
+    let world = World::new("host,claim");
+    let list = ["key", "list", "--server", &world.server.url, "--key", &world.folder.key];
+    let list = [&list[..], &["--tenant", "acme"]].concat();
+    fails(&mut tenantry(&list), &["tenant_sources", "the tenant's own key", "--data-dir"]);
+    world.server.stop();
+}
+
+#[test]
+fn a_host_that_can_name_nobody_is_told_at_the_start() {
+    let folder = Folder::new();
+    for (sources, is_told) in [("host,claim", true), ("header,claim", false)] {
+        let said = folder.serve(&["--tenant-sources", sources]).stop();
+        assert_eq!(said.contains("without base_domain"), is_told, "{said}");
+    }
+}
+
+#[test]
 fn a_token_whose_claim_names_nobody_is_still_bound_to_its_tenant() {
     let world = World::new("host,header,path");
     let token = token();

@@ -141,9 +141,13 @@ fn a_token_is_taken_on_the_command_line_and_never_shown() {
         (code, said)
     };
     let id = key.split('_').nth(1).unwrap();
-    for (flags, variables) in
-        [(&[][..], &[("TENANTRY_TOKEN", token)][..]), (&["--token", token], &[])]
-    {
+    for (flags, variables) in [
+        (&[][..], &[("TENANTRY_TOKEN", token)][..]),
+        (&["--token", token], &[]),
+        // A flag beats the other's variable.
+        (&["--token", token], &[("TENANTRY_KEY", key)]),
+        (&["--key", key], &[("TENANTRY_TOKEN", forged)]),
+    ] {
         let (code, said) = listed(flags, variables);
         assert!(code == 0 && said.contains(id), "{said}");
     }
@@ -157,6 +161,8 @@ fn a_token_is_taken_on_the_command_line_and_never_shown() {
         let (code, said) = listed(&[], variables);
         assert!(code == 1 && said.contains(words), "{said}");
     }
+    let (code, said) = listed(&["--token", token, "--key", key], &[]);
+    assert!(code == 1 && said.contains("both a key and a token"), "{said}");
 }
 
 #[test]

@@ -276,7 +276,11 @@ pub(super) fn import(args: ImportArgs) -> Result<()> {
             return print_json(&made);
         }
         let records = &made["archive"]["records"];
-        print(&format!("imported tenant {}: {records} records\n", printable(&name)))
+        let plan = match made["tenant"]["plan"].as_str() {
+            Some(plan) => format!("with the plan {}", printable(plan)),
+            None => "without a plan".to_owned(),
+        };
+        print(&format!("imported tenant {}: {records} records, {plan}\n", printable(&name)))
     })
 }
 

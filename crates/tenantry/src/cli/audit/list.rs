@@ -20,6 +20,9 @@ pub(super) struct ListArgs {
     /// The tenant's name; without one the tenant whose key is given, and the operator's own log for
     /// an operator
     name: Option<String>,
+    /// The same as the name, as most commands call it
+    #[arg(long, value_name = "NAME", hide = true, conflicts_with_all = ["name", "operator"])]
+    tenant: Option<String>,
     /// The operator's own log, also where the server would take a tenant for what is meant
     #[arg(long, conflicts_with = "name")]
     operator: bool,
@@ -38,9 +41,9 @@ pub(super) struct ListArgs {
 }
 
 pub(super) fn run(args: ListArgs) -> Result<()> {
-    let ListArgs { name, operator, limit, since, until, common } = args;
+    let ListArgs { name, tenant, operator, limit, since, until, common } = args;
     with(common, |client, json| {
-        let tenant = match name {
+        let tenant = match name.or(tenant) {
             Some(name) => Some(name),
             None if operator => None,
             None => client.own_tenant()?,

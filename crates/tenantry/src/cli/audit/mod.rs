@@ -65,6 +65,9 @@ enum Command {
 struct ExportArgs {
     /// The tenant's name; by default the one whose key is given
     name: Option<String>,
+    /// The same as the name, as most commands call it
+    #[arg(long, value_name = "NAME", hide = true, conflicts_with = "name")]
+    tenant: Option<String>,
     /// The file to make
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
@@ -115,12 +118,12 @@ fn verify(file: &Path, head: Option<&str>, json: bool) -> Result<()> {
 /// Writes whatever the server has, for a log that is broken is looked at too; the file gets its
 /// name when all of it has come, and where it breaks is an error then.
 fn export(args: ExportArgs) -> Result<()> {
-    let ExportArgs { name, to, force, common } = args;
+    let ExportArgs { name, tenant, to, force, common } = args;
     let shown = printable(&to.display().to_string());
     ensure!(force || !to.exists(), "{shown} is there already: say --force");
     let folder = to.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
     with(common, |client, json| {
-        let name = match name {
+        let name = match name.or(tenant) {
             Some(name) => name,
             None => client.own_tenant()?.context("say which tenant: audit export NAME")?,
         };
