@@ -51,8 +51,8 @@ pub(crate) struct Options {
     /// Queries of each turn: CPU time is told in hundredths of a second
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     queries: u32,
-    /// Rounds, in each of which both take their turn
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=100))]
+    /// Rounds, in each of which both take their turn: few of them say nothing
+    #[arg(long, default_value_t = 61, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
     /// Seed of the vectors
     #[arg(long, default_value_t = 1)]
