@@ -35,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const MOVER_PATIENCE: Duration = Duration::from_secs(2);
 /// After each chunk others have the disk for so many times as long as it took, less if no request is
 /// there, and no longer than this.
-const BREATHS: u32 = 8;
+const BREATHS: u32 = 5;
 const BREATHS_ALONE: u32 = 1;
 const BREATH_MAX: Duration = Duration::from_millis(100);
 /// The same while a chunk is looked for, each time after so long.

@@ -24,7 +24,7 @@ const BREATHS: u32 = 3;
 const BREATH_MAX: Duration = Duration::from_millis(100);
 /// The same after a piece that was read from files and written to files: what it has written is
 /// written several times more, by threads that nobody asks to rest.
-const BREATHS_ON_FILES: u32 = 8;
+const BREATHS_ON_FILES: u32 = 5;
 /// And while no request is there that could feel it.
 const BREATHS_ALONE: u32 = 1;
 /// Computing without a rest. Who wakes up meanwhile may have to wait for as long, and up to the next
