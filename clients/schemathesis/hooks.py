@@ -48,6 +48,7 @@ UNTOLD = re.compile(
             r"rules, \d+: ",
             "has the isolation database",
             "only rates|a burst without a rate",
+            r"amount: \d+ of money_micros is not between",
             r"^(databases|collections|keys|users|records_per_collection|vector_dimensions"
             r"|requests_per_\w+|weight|concurrent_requests)\b.* is not between",
             # Grammars within texts, and bytes instead of characters.

@@ -135,7 +135,7 @@ impl<B: Backend> Tenancy<B> {
             status.error = Some(NOBODY_LEADS.to_owned());
         }
         let not_asked = self.moves.not_asked.lock();
-        status.error = status.error.or_else(|| not_asked.clone());
+        status.error = not_asked.clone().or(status.error);
         drop(not_asked);
         status
     }

@@ -130,6 +130,10 @@ async fn a_server_whose_admin_is_not_let_in_any_more_says_so_of_its_moves() {
     }
     site.run(&format!("ALTER ROLE {role} LOGIN")).await;
     stand.store.cancel_move(&stand.operator, &name).await.expect("cancelled");
-    assert_eq!(over(&stand, "a").await.phase, MovePhase::Cancelled);
+    // A step that nobody was let in for may have ended it before.
+    let phase = over(&stand, "a").await.phase;
+    assert!(matches!(phase, MovePhase::Cancelled | MovePhase::Failed), "{phase:?}");
+    let info = stand.store.tenant_by_id(scope.tenant()).await.expect("read").expect("it stays");
+    assert_eq!(info.isolation, Isolation::Shared);
     stand.close();
 }
