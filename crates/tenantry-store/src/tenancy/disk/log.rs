@@ -241,7 +241,7 @@ mod tests {
     fn what_no_program_of_this_version_has_written_is_refused() {
         let cause = |reason, request: &str| DiskCause { reason, request: Some(request.into()) };
         assert!(cause(1, "r-1").into_parts("x").is_ok());
-        for bad in [cause(6, "r-1"), cause(1, ""), cause(1, "a b")] {
+        for bad in [cause(25, "r-1"), cause(1, ""), cause(1, "a b")] {
             assert!(bad.into_parts("x").is_err());
         }
     }
