@@ -258,6 +258,7 @@ impl Drop for Place {
         let next = {
             let mut gate = self.pool.0.gate.lock();
             gate.charge(self.who, self.used);
+            gate.has_served(self.who.class, self.billed);
             gate.free(self.who.class);
             if self.is_step {
                 drop(gate);

@@ -23,7 +23,9 @@ impl Email {
         let is_foreign =
             |c: char| c.is_control() || c.is_whitespace() || "\"(),:;<>[\\]?&%".contains(c);
         if text.contains(is_foreign) {
-            return refused("one address alone is allowed, without a name, quotes or spaces");
+            return refused(
+                "one address alone is allowed, without a name, spaces, quotes or ?, & and %",
+            );
         }
         let is_whole = text.split_once('@').is_some_and(|(whose, domain)| {
             !whose.is_empty() && !domain.is_empty() && !domain.contains('@')

@@ -136,9 +136,14 @@ impl Files {
             // A table that is written out late would be in the way itself.
             let is_early = begun.elapsed() < CALM_PATIENCE / 2;
             let disk = home.and_then(|home| self.homes.opened(home));
-            let home = disk.map(|disk| disk.calm(place.map_or(0, data_index), is_early));
+            let home = disk.as_ref().map(|disk| disk.calm(place.map_or(0, data_index), is_early));
             let root = self.disk.calm(0, is_early);
-            let look = move || Ok(home.map_or(Ok(true), |home| home())? && root()?);
+            let look = move || {
+                let is_home_calm = home.map_or(Ok(true), |home| home())?;
+                // Until then it is in use, and not closed.
+                drop(disk);
+                Ok(is_home_calm && root()?)
+            };
             if compute(usize::MAX, look).await? {
                 return Ok(());
             }

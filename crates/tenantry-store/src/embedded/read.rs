@@ -86,17 +86,18 @@ impl Embedded {
         {
             let vectors = fetch::asked_bytes(&info, request.include);
             let bytes = if records <= INLINE_RECORDS { records * vectors } else { usize::MAX };
-            let (of, weight) = (scope.tenant(), tenant.weight());
+            let of = scope.tenant();
+            if bytes <= INLINE_BYTES {
+                // What is read here and now has a turn, however soon the request was there; whoever
+                // waits for one keeps no database from being opened anew.
+                drop(db);
+                let _turn = inner.pool.turn(of, tenant.weight(), Class::Request).await?;
+                let db = inner.data(&tenant).await?;
+                let info = inner.tenancy.present(&tenant, collection).await?;
+                return get_cold(&db, &tenant, &info, &request);
+            }
             let read = move || get_cold(&db, &tenant, &info, &request);
-            // What is read here and now has a turn, however soon the request was there.
-            let turn = if bytes <= INLINE_BYTES {
-                Some(inner.pool.turn(of, weight, Class::Request).await?)
-            } else {
-                None
-            };
-            let done = inner.pool.compute(of, bytes, read).await;
-            drop(turn);
-            return done;
+            return inner.pool.compute(of, bytes, read).await;
         }
         drop(db);
         let (request, bound) = (Arc::new(request), Arc::new(bound));

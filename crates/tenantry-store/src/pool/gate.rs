@@ -107,6 +107,14 @@ impl<W> Gate<W> {
         free
     }
 
+    /// A request gives a place back that it had for this tenant. An operator who looks how far a move
+    /// is does not slow it down.
+    pub(super) fn has_served(&mut self, class: Class, tenant: TenantId) {
+        if class == Class::Request && tenant != TenantId::INSTALLATION {
+            self.served += 1;
+        }
+    }
+
     /// Queues new work, if there is room for it.
     pub(super) fn admit(&mut self, who: Who, wake: W) -> Result<u64, Full> {
         let own = self.ring(who.class).waiting_of(who.tenant);
@@ -139,10 +147,6 @@ impl<W> Gate<W> {
     /// Charges a tenant with what was used on a place. Nothing is charged for a place that was
     /// never taken up.
     pub(super) fn charge(&mut self, who: Who, used: Used) {
-        // An operator who looks how far a move is does not slow it down.
-        if who.class == Class::Request && who.tenant != TenantId::INSTALLATION {
-            self.served += 1;
-        }
         if used.cost == 0 {
             return;
         }
@@ -205,7 +209,7 @@ impl<W> Gate<W> {
         self.sums.peek(&tenant).copied()
     }
 
-    /// How often a place was freed that a request of a tenant had.
+    /// How often a place was freed that a request had for a tenant.
     pub(super) fn served(&self) -> u64 {
         self.served
     }
