@@ -9,7 +9,7 @@ use crate::{
 use axum::{
     body::HttpBody,
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, Method, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -17,11 +17,10 @@ use percent_encoding::percent_decode;
 use std::sync::{Arc, OnceLock};
 use tenantry_engine::{
     Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, Operator, Payer, Principal,
-    Read, RequestId, Session, StatedReason, TenantId, TenantName, archive::Importer,
+    REASON_HEADER, Read, RequestId, Session, TenantId, TenantName, archive::Importer,
 };
 
 const TENANT: &str = "x-tenant-id";
-const REASON: &str = "tenantry-reason";
 /// Headers that hold a key as it is, of this protocol and of the dialects beside it: a proxy that
 /// checks one of them and a server that reads another would disagree about the caller.
 const PLAIN: [&str; 2] = ["x-api-key", "x-chroma-token"];
@@ -52,7 +51,8 @@ pub(crate) async fn authenticate(
         Ok(who) => who.in_request(request_id(request.headers())).at_host(host(&request)),
         Err(error) => return Failure::from(error).into_response(),
     };
-    let stated = match reason(callers, &who, request.headers()) {
+    let reasons = request.headers().get_all(REASON_HEADER).iter().map(HeaderValue::as_bytes);
+    let stated = match callers.reason(&who, reasons) {
         Ok(stated) => stated,
         Err(error) => return Failure::from(error).into_response(),
     };
@@ -73,27 +73,6 @@ pub(crate) async fn authenticate(
 /// The tenant that the request's address names, as the layer around all protocols has noted it.
 fn host(request: &Request) -> Option<Arc<TenantName>> {
     request.extensions().get::<Arc<TenantName>>().cloned()
-}
-
-/// Why an operator acts in a tenant. Of other callers, and of whoever finds nothing here, nothing is
-/// read, so that it changes nothing.
-fn reason(
-    callers: Callers,
-    who: &Principal,
-    headers: &HeaderMap,
-) -> std::result::Result<Option<StatedReason>, Error> {
-    if !who.is_operator() || !callers.include(who) {
-        return Ok(None);
-    }
-    let mut values = headers.get_all(REASON).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let wrong = |why: &str| Error::invalid(format!("Tenantry-Reason: {why}"));
-    if values.next().is_some() {
-        return Err(wrong("send it once"));
-    }
-    let text = percent_decode(value.as_bytes()).decode_utf8();
-    let text = text.map_err(|_| wrong("not UTF-8 after percent-decoding"))?;
-    StatedReason::parse(&text).map(Some).map_err(|why| wrong(why.public_message()))
 }
 
 /// The request's id, which the observing layer has put there if its caller has not.

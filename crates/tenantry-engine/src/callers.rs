@@ -1,10 +1,15 @@
-//! Whom a listener is for, and whose a request is.
+//! Whom a listener is for, whose a request is, and what an operator says of it.
 
+use percent_encoding::percent_decode;
 use std::{
     net::IpAddr,
     sync::{Arc, OnceLock},
 };
-use tenantry_auth::{Principal, TenantId};
+use tenantry_auth::{Principal, StatedReason, TenantId};
+use tenantry_types::{Error, Result};
+
+/// The header that says why an operator acts in a tenant: percent-encoded UTF-8 on one line.
+pub const REASON_HEADER: &str = "tenantry-reason";
 
 /// Whom a listener is for. To anybody else each of its paths is one that does not exist, so that a
 /// credential is of no use where it should not be presented.
@@ -32,6 +37,26 @@ impl Callers {
             Self::Tenants => !who.is_operator(),
             Self::Operators => who.is_operator(),
         }
+    }
+
+    /// Why an operator acts in a tenant, by the values of [`REASON_HEADER`]. Of other callers, and of
+    /// whoever finds nothing here, nothing is read, so that it changes nothing.
+    pub fn reason<'a>(
+        self,
+        who: &Principal,
+        mut values: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Option<StatedReason>> {
+        if !who.is_operator() || !self.include(who) {
+            return Ok(None);
+        }
+        let Some(value) = values.next() else { return Ok(None) };
+        let wrong = |why: &str| Error::invalid(format!("Tenantry-Reason: {why}"));
+        if values.next().is_some() {
+            return Err(wrong("send it once"));
+        }
+        let text = percent_decode(value).decode_utf8();
+        let text = text.map_err(|_| wrong("not UTF-8 after percent-decoding"))?;
+        StatedReason::parse(&text).map(Some).map_err(|why| wrong(why.public_message()))
     }
 }
 

@@ -46,7 +46,7 @@ mod validate;
 mod webhooks;
 
 pub use admission::Admission;
-pub use callers::{Callers, ClientAddress, Payer};
+pub use callers::{Callers, ClientAddress, Payer, REASON_HEADER};
 pub use collection::Collection;
 pub use database::Database;
 pub use engine::{Engine, EngineConfig, Select, Totals};

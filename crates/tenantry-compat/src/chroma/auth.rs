@@ -12,18 +12,15 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use percent_encoding::percent_decode;
 use std::{borrow::Cow, sync::Arc};
 use tenantry_engine::{
-    Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, Payer, Principal, RequestId,
-    Resource, Session, StatedReason, TenantName,
+    Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, Payer, Principal,
+    REASON_HEADER, RequestId, Resource, Session, TenantName,
 };
 
 /// Headers that hold a key as it is, of Chroma and of the protocols beside it: a proxy that checks
 /// one of them and a server that reads another would disagree about the caller.
 const PLAIN: [&str; 2] = ["x-chroma-token", "x-api-key"];
-
-const REASON: &str = "tenantry-reason";
 
 /// What a path is answered that does not exist, or not for this caller.
 pub(crate) const NO_ROUTE: StatusCode = StatusCode::NOT_FOUND;
@@ -39,7 +36,8 @@ pub(crate) async fn authenticate(
         let client = request.extensions().get::<ClientAddress>().map(|client| client.0);
         let who = engine.authenticate_from(token.as_deref(), client).await?;
         let host = request.extensions().get::<Arc<TenantName>>().cloned();
-        let stated = reason(callers, &who, request.headers())?;
+        let reasons = request.headers().get_all(REASON_HEADER).iter().map(HeaderValue::as_bytes);
+        let stated = callers.reason(&who, reasons)?;
         who.in_request(request_id(request.headers())).at_host(host).for_reason(stated)
     };
     if let Some(payer) = request.extensions().get::<Payer>() {
@@ -73,27 +71,6 @@ pub(crate) async fn authenticate(
 /// The request's id, which the layer around all protocols has put there if its caller has not.
 fn request_id(headers: &HeaderMap) -> Option<RequestId> {
     headers.get(REQUEST_ID)?.to_str().ok().and_then(RequestId::parse)
-}
-
-/// Why an operator acts in a tenant. Of other callers, and of whoever finds nothing here, nothing is
-/// read, so that it changes nothing.
-fn reason(
-    callers: Callers,
-    who: &Principal,
-    headers: &HeaderMap,
-) -> Result<Option<StatedReason>, Error> {
-    if !who.is_operator() || !callers.include(who) {
-        return Ok(None);
-    }
-    let mut values = headers.get_all(REASON).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let wrong = |why: &str| Error::invalid(format!("Tenantry-Reason: {why}"));
-    if values.next().is_some() {
-        return Err(wrong("send it once"));
-    }
-    let text = percent_decode(value.as_bytes()).decode_utf8();
-    let text = text.map_err(|_| wrong("not UTF-8 after percent-decoding"))?;
-    StatedReason::parse(&text).map(Some).map_err(|why| wrong(why.public_message()))
 }
 
 /// The one token that the headers carry, in any of the forms that Chroma's clients send and in the
