@@ -184,6 +184,7 @@ fn a_reason_that_a_command_has_no_use_for_is_told_to_be_lost() {
         (&["plan", "list"], &[], false),
         (&["key", "list", "--tenant", "acme"], &why, false),
         (&["audit", "list", "acme"], &why, false),
+        (&["tenant", "copy", "acme", "acme-2"], &why, false),
     ] {
         let mut command = tenantry(&[command, flag, &["--data-dir", &path]].concat());
         // A variable is meant for those that need it.
