@@ -3,8 +3,8 @@
 //!
 //! They are summed up in memory and written once a second, so that a caller who is refused a
 //! thousand times a second costs one audit entry a second, not a thousand commits; reads and refusals
-//! by limits once a minute. What cannot be written stays and is tried again. One tenant's flood crowds out nothing of
-//! another's log.
+//! by limits once a minute. What cannot be written stays and is tried again. One tenant's flood
+//! crowds out nothing of another's log.
 
 mod flush;
 

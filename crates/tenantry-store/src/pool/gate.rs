@@ -108,7 +108,7 @@ impl<W> Gate<W> {
     }
 
     /// A request gives a place back that it had for this tenant. An operator who looks how far a move
-    /// is does not slow it down.
+    /// is does not slow it down once that is answered.
     pub(super) fn has_served(&mut self, class: Class, tenant: TenantId) {
         if class == Class::Request && tenant != TenantId::INSTALLATION {
             self.served += 1;
