@@ -165,7 +165,10 @@ impl Authority {
         tenant: TenantId,
         called: &str,
     ) -> Result<Scope<L>> {
-        let allowed = who.bound_to().is_none_or(|only| only == tenant);
+        let allowed = match who.bound_to() {
+            Some(only) => only == tenant,
+            None => who.is_operator(),
+        };
         if !allowed || tenant == TenantId::INSTALLATION {
             return Err(Error::not_found(Resource::Tenant, called));
         }

@@ -365,6 +365,8 @@ async fn after_a_restart_it_is_told_where_a_move_goes_on() {
         assert!(begun.elapsed() < Duration::from_secs(60), "it is not copied");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    // However long it takes to stop, it does not come to its end.
+    inner(&store).tenancy.moves.limit(std::num::NonZeroU64::new(1_024));
     store.close();
     drop(store);
 
@@ -373,7 +375,7 @@ async fn after_a_restart_it_is_told_where_a_move_goes_on() {
     let store = Store::open_embedded(config).unwrap();
     let (.., operator) = super::tests::operator(&store).await;
     let first = status(&store, &operator, &name).await.records_copied;
-    assert!((250..1_000).contains(&first), "{first} records are stored as copied");
+    assert!((1..1_000).contains(&first), "{first} records are stored as copied");
     let begun = Instant::now();
     let last = loop {
         let now = status(&store, &operator, &name).await;
@@ -383,7 +385,7 @@ async fn after_a_restart_it_is_told_where_a_move_goes_on() {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
-    // One piece in three seconds, or two.
+    // One piece in three seconds: the next one is due much later.
     assert!(last.records_per_second < 80.0, "what was copied before counts: {last:?}");
     store.close();
 }
