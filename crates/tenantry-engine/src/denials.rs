@@ -4,7 +4,7 @@
 //! They are summed up in memory and written once a second, so that a caller who is refused a
 //! thousand times a second costs one audit entry a second, not a thousand commits; reads and refusals
 //! by limits once a minute. What cannot be written stays and is tried again. One tenant's flood
-//! crowds out nothing of another's log.
+//! crowds out nothing of another's log, and nothing of another kind in its own.
 
 mod flush;
 #[cfg(test)]
@@ -13,7 +13,13 @@ mod tests;
 pub(crate) use flush::{flush_before_reading, flush_last, spawn_flusher};
 
 use parking_lot::Mutex;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
 use tenantry_auth::{Author, RequestId, TenantId};
 use tenantry_store::{AuditEvent, AuditNote, AuditOutcome, AuditReason};
 use tenantry_types::Amounts;
@@ -21,16 +27,18 @@ use tenantry_types::Amounts;
 /// Different events of one actor in one log between two writes; beyond it, targets are no longer
 /// told apart.
 const ACTOR_EVENTS_MAX: usize = 16;
-/// Different events in one log; beyond it, actors are no longer told apart.
+/// Different refusals of one kind in one log; beyond it, actors are no longer told apart.
 const LOG_EVENTS_MAX: usize = 1_024;
 /// Of these, in a log that all tenants share, those of one tenant's callers; beyond it, they are no
 /// longer told apart from each other.
 const TENANT_EVENTS_MAX: usize = LOG_EVENTS_MAX / 16;
 /// The same for what was done.
 const LOG_DONE_MAX: usize = 4 * LOG_EVENTS_MAX;
-/// Different events in all logs, reached only while nothing can be written; beyond it, new ones
-/// are counted in the server's log alone.
+/// Different events of one kind in all logs, reached only while nothing can be written; beyond it,
+/// new ones are counted in the server's log alone.
 const EVENTS_MAX: usize = 262_144;
+/// Ids are given one after the other, so their remainders are spread evenly.
+const SHARDS: usize = 64;
 const TARGET_BYTES_MAX: usize = 200;
 const MANY: &str = "(many)";
 
@@ -60,16 +68,83 @@ struct Sum {
     request: Option<RequestId>,
 }
 
+/// Events have room of their own by kind: a flood of refusals hides nothing that was done, and
+/// whoever is beyond a limit hides nobody who had no right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Done,
+    Denied,
+    Limited,
+}
+
+impl Kind {
+    fn of(outcome: AuditOutcome, reason: AuditReason) -> Self {
+        match (outcome, reason) {
+            (AuditOutcome::Done, _) => Self::Done,
+            (AuditOutcome::Refused(_), AuditReason::Limit(_)) => Self::Limited,
+            (AuditOutcome::Refused(_), _) => Self::Denied,
+        }
+    }
+
+    /// Different ones in one log.
+    fn log_max(self) -> usize {
+        if self == Self::Done { LOG_DONE_MAX } else { LOG_EVENTS_MAX }
+    }
+}
+
+#[derive(Debug, Default)]
+struct ByKind<T> {
+    done: T,
+    denied: T,
+    limited: T,
+}
+
+impl<T> ByKind<T> {
+    fn of(&self, kind: Kind) -> &T {
+        match kind {
+            Kind::Done => &self.done,
+            Kind::Denied => &self.denied,
+            Kind::Limited => &self.limited,
+        }
+    }
+
+    fn of_mut(&mut self, kind: Kind) -> &mut T {
+        match kind {
+            Kind::Done => &mut self.done,
+            Kind::Denied => &mut self.denied,
+            Kind::Limited => &mut self.limited,
+        }
+    }
+
+    fn each(&self) -> [&T; 3] {
+        [&self.done, &self.denied, &self.limited]
+    }
+}
+
+/// Events of one kind in one log.
+#[derive(Debug, Default)]
+struct Places {
+    by_actor: HashMap<String, HashMap<What, Sum>>,
+    /// Different ones.
+    len: usize,
+}
+
+impl Places {
+    fn know(&self, actor: &str, what: &What) -> bool {
+        self.by_actor.get(actor).is_some_and(|events| events.contains_key(what))
+    }
+
+    /// Different ones of an actor.
+    fn of(&self, actor: &str) -> usize {
+        self.by_actor.get(actor).map_or(0, HashMap::len)
+    }
+}
+
 /// What is to be written to one log.
 #[derive(Debug, Default)]
 struct Log {
-    /// By actor.
-    events: HashMap<String, HashMap<What, Sum>>,
-    /// Different ones.
-    len: usize,
-    /// Those of them that were done.
-    done: usize,
-    /// Those of them that a tenant's callers have caused, in a log that is not the tenant's.
+    events: ByKind<Places>,
+    /// Different ones that a tenant's callers have caused, in a log that is not the tenant's.
     of_tenants: HashMap<TenantId, usize>,
     /// Of what was taken last, the same.
     taken: HashMap<TenantId, usize>,
@@ -77,15 +152,21 @@ struct Log {
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-#[derive(Debug, Default)]
-struct Pending {
-    logs: HashMap<TenantId, Log>,
-    events: usize,
-    dropped: u64,
+/// Requests of tenants do not wait for each other here: their logs are in different shards.
+#[derive(Debug)]
+pub(crate) struct Denials {
+    shards: Vec<Mutex<HashMap<TenantId, Log>>>,
+    /// Different ones in all logs.
+    events: ByKind<AtomicUsize>,
+    dropped: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Denials(Mutex<Pending>);
+impl Default for Denials {
+    fn default() -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, events: ByKind::default(), dropped: AtomicU64::new(0) }
+    }
+}
 
 impl Denials {
     /// Counts one event; it reaches the tenant's audit log within a second.
@@ -147,25 +228,16 @@ impl Denials {
         first: impl FnOnce(&mut Sum, Option<RequestId>),
     ) {
         let AuditNote { event, reason, request } = note;
-        let pending = &mut *self.0.lock();
-        let log = pending.logs.entry(tenant).or_default();
-        // A flood of refusals hides nothing that was done, and many reads hide no refusal: all
-        // tenants share the operator's log.
-        let is_done = event.outcome == AuditOutcome::Done;
-        let full = if is_done {
-            log.done >= LOG_DONE_MAX
-        } else {
-            log.len.saturating_sub(log.done) >= LOG_EVENTS_MAX
-        };
         let AuditEvent { mut actor, action, target, outcome, count } = event;
+        let kind = Kind::of(outcome, reason);
         let mut what = What { action, target, outcome, reason };
-        let known = |log: &Log, actor: &str, what: &What| {
-            log.events.get(actor).is_some_and(|events| events.contains_key(what))
-        };
-        if !known(log, &actor, &what) {
+        let logs = &mut *self.shard(tenant).lock();
+        let log = logs.entry(tenant).or_default();
+        let places = log.events.of_mut(kind);
+        if !places.know(&actor, &what) {
+            let full = places.len >= kind.log_max();
             // What was done was done by somebody with the right to; it is told apart for longer.
-            let crowded = what.outcome != AuditOutcome::Done
-                && log.events.get(&actor).is_some_and(|e| e.len() >= ACTOR_EVENTS_MAX);
+            let crowded = kind != Kind::Done && places.of(&actor) >= ACTOR_EVENTS_MAX;
             let of_one = |whose: &TenantId| log.of_tenants.get(whose).copied().unwrap_or(0);
             let loud = whose.filter(|whose| of_one(whose) >= TENANT_EVENTS_MAX);
             if full || loud.is_some() {
@@ -178,40 +250,56 @@ impl Denials {
                 what.target = format!("{MANY} of tenant {whose}");
             }
         }
-        if !known(log, &actor, &what) {
-            if pending.events >= EVENTS_MAX {
-                pending.dropped += count;
+        if !places.know(&actor, &what) {
+            let all = self.events.of(kind);
+            if all.load(Ordering::Relaxed) >= EVENTS_MAX {
+                self.dropped.fetch_add(count, Ordering::Relaxed);
                 return;
             }
-            pending.events += 1;
-            log.len += 1;
-            log.done += usize::from(is_done);
+            all.fetch_add(1, Ordering::Relaxed);
+            places.len += 1;
             if let Some(whose) = whose {
                 *log.of_tenants.entry(whose).or_default() += 1;
             }
         }
-        let sum = log.events.entry(actor).or_default().entry(what).or_default();
+        let sum = places.by_actor.entry(actor).or_default().entry(what).or_default();
         sum.count += count;
         first(sum, request);
     }
 
+    fn shard(&self, log: TenantId) -> &Mutex<HashMap<TenantId, Log>> {
+        let number = usize::try_from(log.get() % SHARDS as u64).unwrap_or(0);
+        &self.shards[number]
+    }
+
     /// Logs with something to write or being written.
     fn logs(&self) -> Vec<TenantId> {
-        let mut logs: Vec<_> = self.0.lock().logs.keys().copied().collect();
+        let mut logs: Vec<TenantId> = Vec::new();
+        for shard in &self.shards {
+            logs.extend(shard.lock().keys());
+        }
         logs.sort_unstable();
         logs
     }
 
     fn turn(&self, tenant: TenantId) -> Option<Arc<tokio::sync::Mutex<()>>> {
-        self.0.lock().logs.get(&tenant).map(|log| Arc::clone(&log.turn))
+        self.shard(tenant).lock().get(&tenant).map(|log| Arc::clone(&log.turn))
     }
 
     /// What is pending of one log, in a fixed order.
     fn take(&self, tenant: TenantId) -> Vec<AuditNote> {
-        let pending = &mut *self.0.lock();
-        let Some(log) = pending.logs.get_mut(&tenant) else { return Vec::new() };
+        let all = {
+            let logs = &mut *self.shard(tenant).lock();
+            let Some(log) = logs.get_mut(&tenant) else { return Vec::new() };
+            log.taken = std::mem::take(&mut log.of_tenants);
+            std::mem::take(&mut log.events)
+        };
         let mut notes = Vec::new();
-        for (actor, whats) in std::mem::take(&mut log.events) {
+        for kind in [Kind::Done, Kind::Denied, Kind::Limited] {
+            self.events.of(kind).fetch_sub(all.of(kind).len, Ordering::Relaxed);
+        }
+        let ByKind { done, denied, limited } = all;
+        for (actor, whats) in [done, denied, limited].into_iter().flat_map(|kind| kind.by_actor) {
             for (What { action, target, outcome, reason }, sum) in whats {
                 let Sum { count, amounts, request } = sum;
                 let target = if amounts.is_empty() { target } else { words(&amounts) };
@@ -220,9 +308,6 @@ impl Denials {
                 notes.push(AuditNote { event, reason, request });
             }
         }
-        pending.events -= std::mem::take(&mut log.len);
-        log.done = 0;
-        log.taken = std::mem::take(&mut log.of_tenants);
         notes.sort_by_cached_key(|AuditNote { event: e, reason, .. }| {
             let outcome = format!("{:?}", e.outcome);
             (e.actor.clone(), e.action.clone(), e.target.clone(), outcome, *reason)
@@ -232,8 +317,8 @@ impl Denials {
 
     /// What was taken last could not be written: it has its tenants' parts of the log again.
     fn not_written(&self, tenant: TenantId) {
-        let pending = &mut *self.0.lock();
-        let Some(log) = pending.logs.get_mut(&tenant) else { return };
+        let logs = &mut *self.shard(tenant).lock();
+        let Some(log) = logs.get_mut(&tenant) else { return };
         for (whose, count) in std::mem::take(&mut log.taken) {
             *log.of_tenants.entry(whose).or_default() += count;
         }
@@ -241,21 +326,21 @@ impl Denials {
 
     /// Forgets a log that has nothing to write and that nobody else waits for.
     fn forget_idle(&self, tenant: TenantId, turn: &Arc<tokio::sync::Mutex<()>>) {
-        let pending = &mut *self.0.lock();
-        let idle = pending.logs.get(&tenant).is_some_and(|l| l.events.is_empty())
-            && Arc::strong_count(turn) == 2;
-        if idle {
-            pending.logs.remove(&tenant);
+        let logs = &mut *self.shard(tenant).lock();
+        let has_none = |log: &Log| log.events.each().into_iter().all(|kind| kind.len == 0);
+        if logs.get(&tenant).is_some_and(has_none) && Arc::strong_count(turn) == 2 {
+            logs.remove(&tenant);
         }
     }
 
-    /// True if there is hardly room for more.
+    /// True if there is hardly room for more of a kind.
     fn is_crowded(&self) -> bool {
-        self.0.lock().events > EVENTS_MAX / 2
+        let most = EVENTS_MAX / 2;
+        self.events.each().into_iter().any(|kind| kind.load(Ordering::Relaxed) > most)
     }
 
     fn dropped(&self) -> u64 {
-        std::mem::take(&mut self.0.lock().dropped)
+        self.dropped.swap(0, Ordering::Relaxed)
     }
 }
 

@@ -8,10 +8,13 @@ use tenantry_auth::{Admin, Restriction, Role};
 use tenantry_store::NewKey;
 use tenantry_types::{
     Allowance, ErrorKind, Limits, Meter, PlanName, Rate, Rates, TenantName, TenantPlan, TenantSpec,
+    Term,
 };
 
 const DENIED: (AuditOutcome, AuditReason) =
     (AuditOutcome::Refused(ErrorKind::Denied), AuditReason::Role);
+const LIMITED: (AuditOutcome, AuditReason) =
+    (AuditOutcome::Refused(ErrorKind::LimitExceeded), AuditReason::Limit(Term::Keys));
 const A: Author<'static> = Author::work("key:a");
 
 fn note(denials: &Denials, tenant: u64, actor: &str, target: &str) {
@@ -31,7 +34,7 @@ fn a_flood_is_summed() {
     let events = denials.take(TenantId::new(1));
     assert_eq!((events.len(), total(&events)), (1, 1_000));
     assert!(denials.take(TenantId::new(1)).is_empty());
-    assert_eq!(denials.0.lock().events, 0);
+    assert_eq!(denials.events.denied.load(Ordering::Relaxed), 0);
 }
 
 #[test]
@@ -136,6 +139,43 @@ fn a_flood_hides_nothing_that_was_done() {
     let notes = denials.take(TenantId::new(1));
     let done = notes.iter().find(|note| note.event.outcome == AuditOutcome::Done).unwrap();
     assert_eq!((done.event.actor.as_str(), done.event.target.as_str()), ("key:a", "acme"));
+}
+
+#[test]
+fn whoever_is_beyond_a_limit_hides_nobody_who_had_no_right() {
+    let denials = Denials::default();
+    let tenant = TenantId::new(1);
+    for n in 0..100_000 {
+        let actor = format!("key:{}", n % 5_000);
+        denials.note((tenant, Author::work(&actor)), "key.create", &n.to_string(), LIMITED);
+    }
+    let denied = LOG_EVENTS_MAX / ACTOR_EVENTS_MAX;
+    for n in 0..LOG_EVENTS_MAX {
+        note(&denials, 1, &format!("key:{}", n % denied), &n.to_string());
+    }
+    let (limits, rights): (Vec<_>, Vec<_>) =
+        denials.take(tenant).into_iter().partition(|note| note.reason == LIMITED.1);
+    assert_eq!((limits.len(), total(&limits)), (LOG_EVENTS_MAX + 1, 100_000));
+    let is_told = |note: &AuditNote| note.event.actor != MANY && note.event.target != MANY;
+    assert!(rights.len() == LOG_EVENTS_MAX && rights.iter().all(is_told), "{}", rights.len());
+}
+
+#[test]
+fn limits_that_cannot_be_written_take_no_room_of_missing_rights_in_all_logs() {
+    let denials = Denials::default();
+    denials.events.limited.store(EVENTS_MAX, Ordering::Relaxed);
+    denials.note((TenantId::new(1), A), "request", "", LIMITED);
+    note(&denials, 2, "key:b", "x");
+    assert_eq!((denials.take(TenantId::new(1)).len(), denials.dropped()), (0, 1));
+    assert_eq!(total(&denials.take(TenantId::new(2))), 1);
+}
+
+#[test]
+fn tenants_do_not_wait_for_each_other() {
+    let denials = Denials::default();
+    let busy = denials.shard(TenantId::new(1)).lock();
+    assert!(denials.shard(TenantId::new(2)).try_lock().is_some());
+    drop(busy);
 }
 
 #[test]
