@@ -22,7 +22,6 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-use bills::Bills;
 use gate::{Full, Gate, Who};
 use meter::{Meter, Moment, ThreadMeter, Used};
 pub(crate) use others::Others;
@@ -103,7 +102,6 @@ type Queue = Gate<oneshot::Sender<Place>>;
 
 struct Shared {
     gate: Mutex<Queue>,
-    bills: Mutex<Bills>,
     /// When a task was told to give places out, by the meter's clock; 0 if none is.
     gives_out_soon: AtomicU64,
     meter: Box<dyn Meter>,
@@ -128,7 +126,6 @@ impl Pool {
         let slice = u64::try_from(config.slice.as_nanos()).unwrap_or(u64::MAX);
         Self(Arc::new(Shared {
             gate: Mutex::new(Gate::new(config)),
-            bills: Mutex::default(),
             gives_out_soon: AtomicU64::new(0),
             meter,
             pass_after: slice / 2,
@@ -254,9 +251,9 @@ impl Drop for Place {
         if !self.is_held {
             return;
         }
-        self.pool.bill(self.billed, self.used.cpu);
         let next = {
             let mut gate = self.pool.0.gate.lock();
+            gate.bills.add(self.billed, self.used.cpu);
             gate.charge(self.who, self.used);
             gate.has_served(self.who.class, self.billed);
             gate.free(self.who.class);
@@ -508,9 +505,9 @@ impl Turn {
     /// Charges what was noted and, if somebody waits, gives the place up.
     fn give_up(&mut self) -> Option<Waiting> {
         let (who, used) = (self.place.who, std::mem::take(&mut self.place.used));
-        self.place.pool.bill(self.place.billed, used.cpu);
         let (number, receiver, next) = {
             let mut gate = self.place.pool.0.gate.lock();
+            gate.bills.add(self.place.billed, used.cpu);
             gate.charge(who, used);
             if gate.waiting() == 0 {
                 return None;

@@ -1,7 +1,8 @@
 //! For whom CPU time counts, until the ledger takes it.
 //!
-//! Turns are billed when their place is charged, by the clocks that are read for that. Some work must
-//! not wait for a turn, because it holds a lock; it is measured here.
+//! Turns are billed when their place is charged, by the clocks that are read for that and under the
+//! lock that is taken for it. Some work must not wait for a turn, because it holds a lock; it is
+//! measured here.
 
 use super::{INLINE_BYTES, Pool, compute};
 use std::{collections::HashMap, future::poll_fn, pin::Pin, time::Duration};
@@ -16,7 +17,11 @@ pub(super) const TENANTS_MAX: usize = 4_096;
 pub(super) struct Bills(HashMap<TenantId, u64>);
 
 impl Bills {
-    fn add(&mut self, tenant: TenantId, ns: u64) {
+    /// Nobody pays for what was done for the installation.
+    pub(super) fn add(&mut self, tenant: TenantId, ns: u64) {
+        if ns == 0 || tenant == TenantId::INSTALLATION {
+            return;
+        }
         let is_told_apart = self.0.len() < TENANTS_MAX || self.0.contains_key(&tenant);
         let tenant = if is_told_apart { tenant } else { TenantId::INSTALLATION };
         let sum = self.0.entry(tenant).or_default();
@@ -29,14 +34,12 @@ impl Pool {
     /// and where they change records. That of tenants beyond some thousands is the installation's;
     /// what was done for nobody is left out.
     pub fn take_used(&self) -> Vec<(TenantId, Duration)> {
-        let Bills(all) = std::mem::take(&mut *self.0.bills.lock());
+        let Bills(all) = std::mem::take(&mut self.0.gate.lock().bills);
         all.into_iter().map(|(tenant, ns)| (tenant, Duration::from_nanos(ns))).collect()
     }
 
     pub(crate) fn bill(&self, tenant: TenantId, ns: u64) {
-        if ns > 0 && tenant != TenantId::INSTALLATION {
-            self.0.bills.lock().add(tenant, ns);
-        }
+        self.0.gate.lock().bills.add(tenant, ns);
     }
 
     /// What this thread takes for work of a tenant that is in no turn.

@@ -5,6 +5,7 @@
 
 use super::{
     Class, PoolConfig, PoolTotals,
+    bills::Bills,
     meter::Used,
     ring::{Ring, Waiter},
 };
@@ -56,6 +57,8 @@ pub(super) struct Gate<W> {
     waits: u64,
     refused: u64,
     sums: LruCache<TenantId, u64>,
+    /// For whom what was charged counts, until it is taken.
+    pub(super) bills: Bills,
 }
 
 impl<W> Gate<W> {
@@ -80,6 +83,7 @@ impl<W> Gate<W> {
             waits: 0,
             refused: 0,
             sums: LruCache::unbounded(),
+            bills: Bills::default(),
         }
     }
 
