@@ -105,8 +105,8 @@ impl Standing {
         self.operator
     }
 
-    /// True for an operator that manages what is not the tenant's own: none does by a token. See
-    /// [`Principal::may_manage`].
+    /// True for an operator that manages tenants, operator keys and what else is not a tenant's own:
+    /// none does by a token, which cannot be called back, and what it made could not be either.
     pub fn may_manage(&self) -> bool {
         self.operator && matches!(self.rests_on, RestsOn::Nothing | RestsOn::Key(_))
     }
@@ -322,10 +322,9 @@ impl Principal {
         matches!(self.owner, KeyOwner::Operator { .. })
     }
 
-    /// True for an operator that manages tenants and operator keys: none does by a token, which cannot
-    /// be called back, and what it made could not be either.
+    /// [`Standing::may_manage`].
     pub fn may_manage(&self) -> bool {
-        self.is_operator() && !self.is_user()
+        self.standing.may_manage()
     }
 
     /// True for an operator that may open tenants: any, unless it is [bound](Self::bound_to).
