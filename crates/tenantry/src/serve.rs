@@ -182,7 +182,7 @@ async fn tell_of_tenants(engine: &Engine, config: &Config) -> Result<()> {
     if let Some(rules) = &config.provision {
         engine.provision(rules.clone());
     }
-    check_plans(engine, config).await;
+    check_plans(engine, config).await?;
     if let Some(name) = &config.single_tenant {
         let others = engine.serve_only(name.clone()).await;
         let others = others.with_context(|| format!("single_tenant: make the tenant {name}"))?;
@@ -195,7 +195,8 @@ async fn tell_of_tenants(engine: &Engine, config: &Config) -> Result<()> {
 
 /// Warns of plans with which no tenant can be made. The server starts all the same: it may be what the
 /// plan is to be made with, or changed.
-async fn check_plans(engine: &Engine, config: &Config) {
+async fn check_plans(engine: &Engine, config: &Config) -> Result<()> {
+    let operator = engine.operator(&engine.local_operator().await?)?;
     let usual = config.default_plan.as_ref();
     let shared = Some(Isolation::Shared);
     let signup = config.signup.as_ref().map(|rules| rules.plan.as_ref().or(usual));
@@ -206,7 +207,7 @@ async fn check_plans(engine: &Engine, config: &Config) {
         ("auto_provision", named.flatten(), shared),
     ] {
         let Some(plan) = plan else { continue };
-        let Err(why) = engine.check_plan(plan, isolation).await else { continue };
+        let Err(why) = operator.check_plan(plan, isolation).await else { continue };
         let way = match why.kind() {
             ErrorKind::NotFound => ": make it by `tenantry plan put NAME`",
             ErrorKind::Conflict => " (`tenantry plan put NAME --change`)",
@@ -214,6 +215,7 @@ async fn check_plans(engine: &Engine, config: &Config) {
         };
         tracing::warn!(%plan, "{setting}: no tenant can be made with its plan: {why}{way}");
     }
+    Ok(())
 }
 
 /// What the main listener serves, and the operators': the native protocol, and each dialect under its

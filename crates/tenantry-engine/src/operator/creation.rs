@@ -1,28 +1,13 @@
 //! Making tenants, each request for one once.
 
 use super::Operator;
-use crate::{Engine, denials::DONE, engine::Inner, validate};
+use crate::{denials::DONE, engine::Inner, validate};
 use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_store::TenantInfo;
 use tenantry_types::{
     ErrorKind, IdempotencyKey, Isolation, Limits, PlanName, Result, SecretText, TenantName,
     TenantSpec, TenantState,
 };
-
-impl Engine {
-    /// Fails if no tenant could be made with this plan as things are: of this isolation, or else of
-    /// the usual one, at the usual location.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no such plan; [`ErrorKind::Conflict`] if it has tenants
-    /// live otherwise.
-    pub async fn check_plan(&self, plan: &PlanName, isolation: Option<Isolation>) -> Result<()> {
-        let authority = &self.0.authority;
-        let scope = authority.authorize_operator(&authority.local_operator())?;
-        let spec = TenantSpec { isolation, ..TenantSpec::new(TenantName::parse("new")?) };
-        self.0.check_plan(&scope, plan, &spec).await
-    }
-}
 
 impl Inner {
     /// Fails unless there is the plan that a tenant gets, and has it live where it is to be made.
@@ -38,6 +23,17 @@ impl Inner {
 }
 
 impl Operator {
+    /// Fails if no tenant could be made with this plan as things are: of this isolation, or else of
+    /// the usual one, at the usual location.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such plan; [`ErrorKind::Conflict`] if it has tenants
+    /// live otherwise.
+    pub async fn check_plan(&self, plan: &PlanName, isolation: Option<Isolation>) -> Result<()> {
+        let spec = TenantSpec { isolation, ..TenantSpec::new(TenantName::parse("new")?) };
+        self.inner.check_plan(&self.scope, plan, &spec).await
+    }
+
     /// Makes a tenant, with the installation's plan for new ones if `spec` names none. Nothing is
     /// left behind if it fails.
     pub async fn create_tenant(&self, spec: &TenantSpec) -> Result<TenantInfo> {
