@@ -204,7 +204,7 @@ impl<L: Level> FromRequestParts<Engine> for Open<L> {
         let name = selected(&parts.headers)?;
         let select = engine.choose(&caller.who, NamedBy::Header, name.as_ref())?;
         let session = engine.session::<L>(&caller.who, select).await;
-        let session = session.map_err(|error| name_the_header(&caller.who, error))?;
+        let session = session.map_err(name_the_header)?;
         let _ = caller.opened.set(session.tenant().id);
         Ok(Self(session))
     }
@@ -226,15 +226,12 @@ impl FromRequestParts<Engine> for OpenNamed {
     }
 }
 
-/// The engine does not know how a protocol selects a tenant and states a reason; this one says it.
-fn name_the_header(who: &Principal, error: Error) -> Failure {
-    let header = match error.kind() {
-        ErrorKind::Invalid => "X-Tenant-ID",
-        // Nothing else is denied whoever may open every tenant.
-        ErrorKind::Denied if who.may_act_as() && who.reason().is_none() => "Tenantry-Reason",
-        _ => return error.into(),
-    };
-    Error::new(error.kind(), format!("{error} (header {header})")).into()
+/// The engine does not know how a protocol selects a tenant; this one says it.
+fn name_the_header(error: Error) -> Failure {
+    match error.kind() {
+        ErrorKind::Invalid => Error::invalid(format!("{error} (header X-Tenant-ID)")).into(),
+        _ => error.into(),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use crate::{
     Select,
+    callers::REASON_HEADER,
     engine::{Engine, Inner},
 };
 use parking_lot::Mutex;
@@ -240,7 +241,9 @@ impl Engine {
             // Whoever names none is told that.
             (None, None) => return Ok(()),
         };
-        let error = Error::denied("an operator acts in a tenant here only if it states a reason");
+        let error = Error::denied(format!(
+            "an operator acts in a tenant here only if it states a reason (header {REASON_HEADER})"
+        ));
         let actor = who.to_string();
         let log = (TenantId::INSTALLATION, Author::new(&actor, who.request()));
         self.0.refuse(log, ACT_AS, &target, (&error, AuditReason::NoReason));

@@ -9,7 +9,7 @@ use tenantry_auth::{Principal, StatedReason, TenantId};
 use tenantry_types::{Error, Result};
 
 /// The header that says why an operator acts in a tenant: percent-encoded UTF-8 on one line.
-pub const REASON_HEADER: &str = "tenantry-reason";
+pub const REASON_HEADER: &str = "Tenantry-Reason";
 
 /// Whom a listener is for. To anybody else each of its paths is one that does not exist, so that a
 /// credential is of no use where it should not be presented.
@@ -50,7 +50,7 @@ impl Callers {
             return Ok(None);
         }
         let Some(value) = values.next() else { return Ok(None) };
-        let wrong = |why: &str| Error::invalid(format!("Tenantry-Reason: {why}"));
+        let wrong = |why: &str| Error::invalid(format!("{REASON_HEADER}: {why}"));
         if values.next().is_some() {
             return Err(wrong("send it once"));
         }

@@ -135,13 +135,7 @@ pub(crate) async fn open<L: Level>(
     };
     let name = if is_meant && asked == DEFAULT_TENANT { None } else { parse()? };
     let select = engine.choose(who, NamedBy::Path, name.as_ref())?;
-    engine.session(who, select).await.map_err(|error| match error.kind() {
-        // Nothing else is denied whoever may open every tenant.
-        ErrorKind::Denied if who.may_act_as() && who.reason().is_none() => {
-            Error::denied(format!("{error} (header Tenantry-Reason)"))
-        }
-        _ => error,
-    })
+    engine.session(who, select).await
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ async fn where_reasons_are_required_nobody_acts_or_makes_a_tenant_without_one() 
     for name in ["a", "new"] {
         let (kind, why) = shown(enter(&world.operator, name).await);
         assert_eq!(kind, ErrorKind::Denied);
-        assert!(why.contains("reason"), "{why}");
+        assert!(why.contains(REASON_HEADER), "{why}");
     }
     assert_eq!(kind(world.operator().tenant(&tenant("new")).await), ErrorKind::NotFound);
     let log = world.operator().audit(0, 1_000).await.unwrap();

@@ -24,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tenantry::{ApiKey, Authority, Engine, ErrorKind};
+use tenantry::{ApiKey, Authority, Engine, ErrorKind, REASON_HEADER};
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
@@ -271,7 +271,7 @@ impl Client {
     pub(super) fn request(&self, method: &str, path: &str) -> http::request::Builder {
         let request = http::Request::builder().method(method);
         match self.reason() {
-            Some(reason) => request.header("tenantry-reason", reason.sent_to(path)),
+            Some(reason) => request.header(REASON_HEADER, reason.sent_to(path)),
             None => request,
         }
     }
