@@ -394,6 +394,11 @@ fn show(tenant: &Value, json: bool, done: &str) -> Result<()> {
 
 /// All tenants, as the server describes them.
 pub(super) fn listed(client: &Client) -> Result<Vec<Value>> {
+    Ok(pages(client)?.0)
+}
+
+/// All tenants, and what the last page says beside them.
+fn pages(client: &Client) -> Result<(Vec<Value>, Value)> {
     let mut all = Vec::new();
     let mut after = String::new();
     loop {
@@ -401,17 +406,15 @@ pub(super) fn listed(client: &Client) -> Result<Vec<Value>> {
         let mut page = client.call("GET", &path, None)?;
         let tenants = page["tenants"].as_array_mut().context("read the answer")?;
         all.append(tenants);
-        match page["next"].as_str() {
-            Some(next) => after = format!("&after={}", segment(next)),
-            None => return Ok(all),
-        }
+        let next = page["next"].as_str().map(segment);
+        let Some(next) = next else { return Ok((all, page)) };
+        after = format!("&after={next}");
     }
 }
 
 fn list(client: &Client, json: bool) -> Result<()> {
-    let all = listed(client)?;
-    // Known once tenants were looked for; beside the list, which programs read.
-    let about = client.call("GET", "/v1/admin/tenants?limit=1", None)?;
+    // What is out of reach is known once tenants were looked for; beside the list, which programs read.
+    let (all, about) = pages(client)?;
     for location in about["locations_out_of_reach"].as_array().into_iter().flatten() {
         let location = printable(location.as_str().unwrap_or_default());
         eprintln!("the location {location} is out of the server's reach: its log says why");

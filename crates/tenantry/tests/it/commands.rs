@@ -94,6 +94,18 @@ fn a_tenant_lives_its_life() {
 }
 
 #[test]
+fn a_list_of_tenants_that_fits_one_page_is_one_request() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--log-format", "json"]);
+    let target = Target::Server(server.url.clone(), folder.key.clone());
+    target.done(&["tenant", "list"]);
+    let log = server.stop();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let asked = lines.filter(|line| line["fields"]["route"] == "/v1/admin/tenants").count();
+    assert_eq!(asked, 1, "{log}");
+}
+
+#[test]
 fn keys_are_made_listed_and_revoked() {
     on_all(|target| {
         target.done(&["tenant", "create", "acme"]);
