@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{failing::server_says, tenancy::Tenancy};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     thread,
@@ -23,7 +23,7 @@ use tenantry_types::{Error, Result, Timestamp};
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot},
-    task::JoinSet,
+    task::{Id, JoinSet},
 };
 
 /// How long a move rests after a step of it has failed, at first and at most, and how often it is
@@ -181,18 +181,20 @@ type Failed = HashMap<Turn, (u32, Instant)>;
 /// Undoes what was cancelled, beside the move under way and a few at once: whoever cancels one does
 /// not wait for the others.
 async fn undo_cancelled<B: Carry>(tenancy: Weak<Tenancy<B>>, hurried: Arc<Notify>) {
-    let (mut failed, mut at_work) = (Failed::new(), HashSet::new());
-    let mut undoing: JoinSet<(Turn, Result<bool>)> = JoinSet::new();
+    let mut failed = Failed::new();
+    let (mut undoing, mut at_work) = (JoinSet::new(), HashMap::<Id, Turn>::new());
     loop {
         let Some(here) = tenancy.upgrade() else { return };
         if here.is_closing() {
             break;
         }
         if undoing.len() < UNDONE_AT_ONCE {
-            match here.next_cancelled(&failed, &at_work).await {
+            let busy: Vec<_> = at_work.values().copied().collect();
+            match here.next_cancelled(&failed, &busy).await {
                 Ok(Some(turn)) => {
-                    at_work.insert(turn);
-                    undoing.spawn(undo_one(here, turn));
+                    // On a task of its own: what is wrong with one keeps no other one.
+                    let task = undoing.spawn(async move { here.undo_now(turn.1).await });
+                    at_work.insert(task.id(), turn);
                     continue;
                 }
                 Ok(None) => {}
@@ -203,10 +205,11 @@ async fn undo_cancelled<B: Carry>(tenancy: Weak<Tenancy<B>>, hurried: Arc<Notify
         drop(here);
         let pause = if is_hasty { LEAD_EVERY } else { LOOK_EVERY };
         tokio::select! {
-            Some(ended) = undoing.join_next() => {
-                // It does not panic, and nobody ends it.
-                let Ok((turn, outcome)) = ended else { continue };
-                at_work.remove(&turn);
+            Some(ended) = undoing.join_next_with_id() => {
+                let (id, outcome) = ended.unwrap_or_else(|why| {
+                    (why.id(), Err(Error::internal("undo a move").with_source(why)))
+                });
+                let Some(turn) = at_work.remove(&id) else { continue };
                 let Some(here) = tenancy.upgrade() else { return };
                 here.undone(turn, outcome, &mut failed);
             }
@@ -218,16 +221,6 @@ async fn undo_cancelled<B: Carry>(tenancy: Weak<Tenancy<B>>, hurried: Arc<Notify
     while undoing.join_next().await.is_some() {}
 }
 
-/// Undoes one move, on a task of its own: what is wrong with it keeps no other one.
-async fn undo_one<B: Carry>(tenancy: Arc<Tenancy<B>>, turn: Turn) -> (Turn, Result<bool>) {
-    let undoing = tokio::spawn(async move { tenancy.undo_now(turn.1).await });
-    let outcome = match undoing.await {
-        Ok(outcome) => outcome,
-        Err(why) => Err(Error::internal("undo a move").with_source(why)),
-    };
-    (turn, outcome)
-}
-
 impl Queue {
     /// The oldest move that does not rest, and was not cancelled.
     fn next(&self, rests: &HashMap<Turn, Instant>) -> Option<Turn> {
@@ -236,7 +229,7 @@ impl Queue {
     }
 
     /// The oldest that was cancelled, does not rest, and is not being undone.
-    fn next_cancelled(&self, failed: &Failed, at_work: &HashSet<Turn>) -> Option<Turn> {
+    fn next_cancelled(&self, failed: &Failed, at_work: &[Turn]) -> Option<Turn> {
         let now = Instant::now();
         let rests = |turn: &Turn| failed.get(turn).is_some_and(|(_, until)| *until > now);
         let mut left = self.cancelled.iter().copied();
@@ -304,11 +297,7 @@ impl<B: Carry> Tenancy<B> {
     }
 
     /// The next move to undo, if it is this process that does so.
-    async fn next_cancelled(
-        &self,
-        failed: &Failed,
-        at_work: &HashSet<Turn>,
-    ) -> Result<Option<Turn>> {
+    async fn next_cancelled(&self, failed: &Failed, at_work: &[Turn]) -> Result<Option<Turn>> {
         if !self.leads() {
             return Ok(None);
         }
@@ -397,7 +386,7 @@ mod tests {
         queue.cancelled.extend([turn(2), turn(3)]);
         assert_eq!(queue.next(&HashMap::new()), None);
         let next = |failed: u64, at_work: &[u64]| {
-            let at_work: HashSet<_> = at_work.iter().map(|at| turn(*at)).collect();
+            let at_work: Vec<_> = at_work.iter().map(|at| turn(*at)).collect();
             queue.next_cancelled(&[(turn(failed), (1, later))].into(), &at_work)
         };
         assert_eq!(next(1, &[]), Some(turn(2)));
