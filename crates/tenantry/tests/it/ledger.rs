@@ -161,10 +161,23 @@ impl Client<'_> {
         Some(scanned)
     }
 
+    /// The first id of a new batch.
+    fn next(&self) -> u64 {
+        self.told.next.fetch_add(BATCH as u64, Ordering::Relaxed)
+    }
+
+    /// Leaves a batch, and deletes another one: however slow the machine is, there are both.
+    fn begin(&self) {
+        self.write(self.next()).unwrap();
+        let gone = self.next();
+        self.write(gone).unwrap();
+        self.delete(gone).unwrap();
+    }
+
     /// Writes, reads, searches and deletes until an answer stays away.
     fn work(&self, dice: &mut Dice) -> Open {
         loop {
-            let first = self.told.next.fetch_add(BATCH as u64, Ordering::Relaxed);
+            let first = self.next();
             if self.write(first).is_none() {
                 return Open::Write(first);
             }
@@ -298,6 +311,9 @@ fn is_right_after_kills(operator: &str, serve: impl Fn() -> Server) {
     let mut server = serve();
     let keys = TENANTS.map(|name| make(&server, operator, name));
     let told: [Told; TENANTS.len()] = Default::default();
+    for (key, told) in keys.iter().zip(&told) {
+        Client { server: &server.url, key, told }.begin();
+    }
     let mut seen = [[0; READS.len()]; TENANTS.len()];
     for n in 0..KILLS {
         let open = round(server, n, &keys, &told);
@@ -328,7 +344,6 @@ fn is_as_told(client: &Client<'_>) {
     let Client { server, key, told } = *client;
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (written, kept) = (of(&told.written), told.kept());
-    assert!(kept > 0 && of(&told.deleted) > 0);
     // Twice: nothing is taken over again.
     for _ in 0..2 {
         assert_eq!(used(server, key, "records_written"), written);
