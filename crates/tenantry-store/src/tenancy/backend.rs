@@ -205,6 +205,15 @@ impl<'a, V: View> Scan<'a, V> {
         }
         Ok(self.page.next())
     }
+
+    /// How many there are.
+    pub(crate) async fn count(mut self) -> Result<usize> {
+        let mut count = 0;
+        while self.next().await?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
 }
 
 /// Fails unless rows are the first ones with `start`, not below `from`, in their order: a database

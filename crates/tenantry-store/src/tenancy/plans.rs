@@ -377,12 +377,8 @@ fn name_of(key: &[u8]) -> Result<PlanName> {
 }
 
 async fn has_room(view: &impl View) -> Result<()> {
-    let mut rows = Scan::new(view, Space::Catalog, keys::Plan::all(INSTALLATION), None);
-    let mut count = 0;
-    while rows.next().await?.is_some() {
-        count += 1;
-    }
-    if count < PLANS_MAX {
+    let rows = Scan::new(view, Space::Catalog, keys::Plan::all(INSTALLATION), None);
+    if rows.count().await? < PLANS_MAX {
         return Ok(());
     }
     let message = format!("an installation has at most {PLANS_MAX} plans; delete one first");

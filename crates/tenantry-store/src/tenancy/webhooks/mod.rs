@@ -76,12 +76,7 @@ async fn all_in(view: &impl View, installation: &OpenTenant) -> Result<Vec<Signe
 }
 
 async fn count(view: &impl View) -> Result<usize> {
-    let mut rows = Scan::new(view, Space::Catalog, keys::Webhook::all(INSTALLATION), None);
-    let mut count = 0;
-    while rows.next().await?.is_some() {
-        count += 1;
-    }
-    Ok(count)
+    Scan::new(view, Space::Catalog, keys::Webhook::all(INSTALLATION), None).count().await
 }
 
 impl<B: Backend> Tenancy<B> {
