@@ -528,6 +528,7 @@ pub(super) async fn counts_in(
     installation: &OpenTenant,
     tenant: TenantId,
 ) -> Result<Counts> {
-    let row = installation.row(root, Space::Catalog, &counts_key(tenant)).await?;
+    let row: Option<DiskMemberCounts> =
+        installation.row(root, Space::Catalog, &counts_key(tenant)).await?;
     Ok(row.map_or_else(Counts::default, Counts::of))
 }
