@@ -10,23 +10,28 @@ use prometheus_client::{
 };
 use std::{fmt, time::Duration};
 use tenantry_engine::{
-    Engine, Error, Health, MoveTotals, PauseTotals, Result, TenantId, TenantSizes, Totals,
+    AllSizes, Engine, Error, Health, Holdings, MoveTotals, PauseTotals, Result, TenantId,
+    TenantSizes, Totals,
     busiest::{Outcome, Ranking, Tally},
 };
 
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All totals of the engine and, if requests are observed, of HTTP and of tenants.
+/// All totals of the engine, what all tenants have if it was counted and, if requests are observed, of
+/// HTTP and of tenants.
 pub(crate) fn text(
     engine: &Engine,
     http: Option<&HttpTotals>,
-    tenants: Option<TenantTotals>,
+    (all, tenants): (Option<AllSizes>, Option<TenantTotals>),
 ) -> Result<String> {
     let mut registry = Registry::with_prefix("tenantry");
     let ready = engine.health() == Health::Ready;
     registry.register_collector(Box::new(EngineTotals { totals: engine.totals(), ready }));
     if let Some(http) = http {
         http.register(&mut registry);
+    }
+    if let Some(all) = all {
+        registry.register_collector(Box::new(AllTotals(all)));
     }
     if let Some(tenants) = tenants {
         registry.register_collector(Box::new(tenants));
@@ -136,18 +141,62 @@ fn moves(encoder: &mut DescriptorEncoder<'_>, moves: &MoveTotals) -> fmt::Result
     pauses.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
 }
 
+/// What all tenants have.
+#[derive(Debug)]
+struct AllTotals(AllSizes);
+
+impl Collector for AllTotals {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let AllSizes { total, uncounted, age, .. } = self.0;
+        for (name, help, value) in [
+            ("records", "Records of all tenants", total.records),
+            ("storage_bytes", "Bytes of them, as they are counted", total.bytes),
+            ("users", "Members of all tenants", total.users),
+            ("uncounted_tenants", "Tenants whose records or bytes are not in these", uncounted),
+            ("counted_seconds_ago", "Seconds since these were counted", age.as_secs()),
+        ] {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
 /// How the busiest tenants are answered, and all others together; and how much those have.
 #[derive(Debug)]
 pub(crate) struct TenantTotals {
     tallies: Vec<(String, Tally)>,
     sizes: Vec<(TenantId, TenantSizes)>,
+    others: Option<Holdings>,
 }
 
 impl TenantTotals {
-    pub(crate) fn new(ranking: Ranking, sizes: Vec<(TenantId, TenantSizes)>) -> Self {
+    pub(crate) fn new(
+        ranking: Ranking,
+        sizes: Vec<(TenantId, TenantSizes)>,
+        others: Option<Holdings>,
+    ) -> Self {
         let tenants = ranking.tenants.into_iter().map(|(id, tally)| (id.to_string(), tally));
         let tallies = tenants.chain([("other".to_owned(), ranking.others)]).collect();
-        Self { tallies, sizes }
+        Self { tallies, sizes, others }
+    }
+
+    /// A gauge of what each of them has, as far as it is known, and all others together.
+    fn gauge(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        of: impl Fn(&TenantSizes) -> Option<u64>,
+        others: impl Fn(&Holdings) -> u64,
+    ) -> fmt::Result {
+        let mut all = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let known = self.sizes.iter().filter_map(|(id, sizes)| Some((id.to_string(), of(sizes)?)));
+        let others = self.others.iter().map(|holdings| ("other".to_owned(), others(holdings)));
+        for (tenant, value) in known.chain(others) {
+            let labels = [("tenant", tenant)];
+            ConstGauge::new(value).encode(all.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -174,26 +223,14 @@ impl Collector for TenantTotals {
             let mut one = all.encode_family(&labels)?;
             one.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
-        let help = "Records of the tenants that are told apart, as of a minute ago or so";
-        let mut all = encoder.encode_descriptor("tenant_records", help, None, MetricType::Gauge)?;
-        for (tenant, sizes) in &self.sizes {
-            let labels = [("tenant", tenant.to_string())];
-            ConstGauge::new(sizes.records).encode(all.encode_family(&labels)?)?;
-        }
-        let help = "Members of the tenants that are told apart, as of a minute ago or so";
-        let mut all = encoder.encode_descriptor("tenant_users", help, None, MetricType::Gauge)?;
-        for (tenant, sizes) in &self.sizes {
-            let labels = [("tenant", tenant.to_string())];
-            ConstGauge::new(sizes.users).encode(all.encode_family(&labels)?)?;
-        }
+        let help = "Records of the tenants that are told apart, and of all others";
+        let what = ("tenant_records", help);
+        self.gauge(&mut encoder, what, |sizes| Some(sizes.records), |all| all.records)?;
+        let help = "Members of the tenants that are told apart, and of all others";
+        let what = ("tenant_users", help);
+        self.gauge(&mut encoder, what, |sizes| Some(sizes.users), |all| all.users)?;
         let help = "Bytes of their records where they are known, as they are counted";
-        let name = "tenant_storage_bytes";
-        let mut all = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        let known = self.sizes.iter().filter_map(|(tenant, sizes)| Some((tenant, sizes.bytes()?)));
-        for (tenant, bytes) in known {
-            let labels = [("tenant", tenant.to_string())];
-            ConstGauge::new(bytes).encode(all.encode_family(&labels)?)?;
-        }
-        Ok(())
+        let what = ("tenant_storage_bytes", help);
+        self.gauge(&mut encoder, what, TenantSizes::bytes, |all| all.bytes)
     }
 }

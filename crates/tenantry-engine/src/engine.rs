@@ -5,6 +5,7 @@ use crate::{
     admission::Gate,
     archive::{ArchiveConfig, Archives},
     break_glass::{ACT_AS, Glass},
+    census::Counts,
     compute::Bodies,
     denials::{CROSS_TENANT, DONE, Denials},
     issuer_keys::{self, KeyFetch},
@@ -116,6 +117,7 @@ pub(crate) struct Inner {
     pub(crate) bodies: Bodies,
     pub(crate) gate: Gate,
     pub(crate) measured: Measured,
+    pub(crate) counts: Counts,
     pub(crate) archives: Archives,
     pub(crate) outbox: Outbox,
     /// Why operators act in tenants.
@@ -238,6 +240,7 @@ impl Engine {
             spending: Spending::default(),
             gate: Gate::default(),
             measured: Measured::default(),
+            counts: Counts::default(),
             archives: Archives::new(archives),
             outbox: Outbox::default(),
             glass: Glass::default(),

@@ -19,6 +19,7 @@ pub mod archive;
 mod break_glass;
 pub mod busiest;
 mod callers;
+mod census;
 mod check;
 mod collection;
 mod compute;
@@ -47,6 +48,7 @@ mod webhooks;
 
 pub use admission::Admission;
 pub use callers::{Callers, ClientAddress, Payer, REASON_HEADER};
+pub use census::AllSizes;
 pub use collection::Collection;
 pub use database::Database;
 pub use engine::{Engine, EngineConfig, Select, Totals};
@@ -68,10 +70,10 @@ pub use tenantry_auth::{
 pub use tenantry_store::{
     Answered, ArchiveKey, AuditBinding, AuditEntry, AuditEvent, AuditNote, AuditOutcome,
     AuditReason, BackendKind, ChainBreak, ChainVerifier, CollectionInfo, DatabaseInfo, DeadLetter,
-    EmbeddedConfig, Entropy, Event, GraphBounds, Health, Leftover, MasterKey, MemberChange,
-    MovePhase, MoveStatus, MoveTarget, MoveTotals, NewKey, NewMember, ObjectNames, Obstacle,
-    PauseTotals, PublicKey, Site, Source, Stock, Store, StoreTotals, SystemClock, SystemEntropy,
-    TenantChange, TenantInfo, TenantSizes, TenantUsed, UsageBalance, UsagePage, VectorInfo, Wanted,
-    Webhook, WebhookChange, postgres,
+    EmbeddedConfig, Entropy, Event, GraphBounds, Health, Holdings, Leftover, MasterKey,
+    MemberChange, MovePhase, MoveStatus, MoveTarget, MoveTotals, NewKey, NewMember, ObjectNames,
+    Obstacle, PauseTotals, PublicKey, Site, Source, Stock, Store, StoreTotals, SystemClock,
+    SystemEntropy, TenantChange, TenantInfo, TenantSizes, TenantUsed, UsageBalance, UsagePage,
+    VectorInfo, Wanted, Webhook, WebhookChange, postgres,
 };
 pub use tenantry_types::*;

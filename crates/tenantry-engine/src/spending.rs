@@ -399,11 +399,13 @@ pub(crate) fn spawn(inner: &Arc<Inner>) {
 
 impl Engine {
     /// Adds up what was counted up to now, and looks how much of their budgets those tenants have used
-    /// that have asked lately, as it is done each minute by itself: for whoever sets the clock.
+    /// that have asked lately, as it is done each minute by itself: for whoever sets the clock. What all
+    /// tenants have is counted anew when it is asked for next.
     pub async fn add_up(&self) {
         metering::flush_before_reading(&self.0).await;
         metering::add_up(&self.0).await;
         look_again(&self.0).await;
+        self.0.counts.expire().await;
     }
 }
 

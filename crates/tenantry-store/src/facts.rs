@@ -1,7 +1,7 @@
 //! What an operator may know about where tenants are and how much they have: numbers, no names and
 //! no data.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::AddAssign, time::Duration};
 use tenantry_auth::TenantId;
 use tenantry_types::{Budget, Error, Isolation, Location, Result, TenantName, Timestamp};
 
@@ -116,6 +116,36 @@ pub struct Stock {
     pub records: Option<u64>,
     /// Logical bytes of them; none if nobody has counted them.
     pub bytes: Option<u64>,
+}
+
+/// What tenants keep together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// Records.
+    pub records: u64,
+    /// Logical bytes of them.
+    pub bytes: u64,
+    /// Members, suspended ones too.
+    pub users: u64,
+}
+
+impl Holdings {
+    /// What is left without these, and never less than nothing.
+    pub fn without(self, part: Self) -> Self {
+        Self {
+            records: self.records.saturating_sub(part.records),
+            bytes: self.bytes.saturating_sub(part.bytes),
+            users: self.users.saturating_sub(part.users),
+        }
+    }
+}
+
+impl AddAssign for Holdings {
+    fn add_assign(&mut self, more: Self) {
+        self.records = self.records.saturating_add(more.records);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+        self.users = self.users.saturating_add(more.users);
+    }
 }
 
 /// What a tenant has used of its budgets, as the ledger has it.

@@ -29,7 +29,8 @@ pub use audit::{
 };
 pub use embedded::{EmbeddedConfig, SavedConfig};
 pub use facts::{
-    BackendKind, GraphBounds, MovePhase, MoveStatus, MoveTarget, Site, Spent, Stock, TenantSizes,
+    BackendKind, GraphBounds, Holdings, MovePhase, MoveStatus, MoveTarget, Site, Spent, Stock,
+    TenantSizes,
 };
 pub use failing::Failing;
 pub use member::{Granted, GroupChange, MemberChange, NewMember, ObjectNames};
@@ -46,6 +47,7 @@ pub use surface::{
 };
 pub use tenancy::master::MasterKey;
 pub use tenancy::moving::{MoveTotals, PauseTotals};
+pub use tenancy::usage::Census;
 pub use totals::{ConnectionTotals, Health, StoreTotals};
 pub use webhook::{
     Answered, Attempted, DeadLetter, Delivery, Event, OutboxTotals, Webhook, WebhookChange,

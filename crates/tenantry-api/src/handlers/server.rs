@@ -67,15 +67,17 @@ pub(crate) async fn show_metrics(
     totals: Option<Extension<HttpTotals>>,
 ) -> Result<Response> {
     let http = totals.as_ref().map(|Extension(totals)| totals);
-    let tenants = match http.map(HttpTotals::busiest) {
-        Some(busiest) if !busiest.is_off() => {
-            let ranking = busiest.ranking(Instant::now());
-            let asked = ranking.tenants.iter().map(|(tenant, tally)| (*tenant, tally.requests()));
-            let sizes = operator.sizes(&asked.collect::<Vec<_>>()).await;
-            Some(TenantTotals::new(ranking, sizes))
-        }
-        _ => None,
-    };
-    let text = metrics::text(&engine, http, tenants)?;
+    let (mut apart, mut told) = (Vec::new(), None);
+    if let Some(busiest) = http.map(HttpTotals::busiest).filter(|busiest| !busiest.is_off()) {
+        let ranking = busiest.ranking(Instant::now());
+        let asked = ranking.tenants.iter().map(|(tenant, tally)| (*tenant, tally.requests()));
+        let sizes = operator.sizes(&asked.collect::<Vec<_>>()).await;
+        apart.extend(ranking.tenants.iter().map(|(tenant, _)| *tenant));
+        told = Some((ranking, sizes));
+    }
+    let all = operator.sizes_of_all(&apart).await;
+    let others = all.map(|all| all.others);
+    let tenants = told.map(|(ranking, sizes)| TenantTotals::new(ranking, sizes, others));
+    let text = metrics::text(&engine, http, (all, tenants))?;
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }

@@ -93,7 +93,7 @@ async fn how_many_records_a_busy_tenant_has_is_told_and_noted_in_its_log() {
     let number = id(&server, "busy").await;
     let lines: Vec<_> = metrics(&server).await.lines().map(str::to_owned).collect();
     let sizes = lines.iter().filter(|line| line.starts_with("tenantry_tenant_records{"));
-    let sizes: Vec<_> = sizes.collect();
+    let sizes: Vec<_> = sizes.filter(|line| !line.contains("\"other\"")).collect();
     assert_eq!(sizes, [&format!("tenantry_tenant_records{{tenant=\"{number}\"}} 3")]);
     assert!(
         lines.contains(&format!("tenantry_tenant_users{{tenant=\"{number}\"}} 1")),
@@ -114,8 +114,56 @@ async fn how_many_records_a_busy_tenant_has_is_told_and_noted_in_its_log() {
     let gone = server.call(&server.operator, gone, Value::Null).await;
     assert_eq!(gone.status, 204);
     let shown = metrics(&server).await;
-    assert!(!shown.contains("tenantry_tenant_records{"), "{shown}");
+    let of_it = format!("tenantry_tenant_records{{tenant=\"{number}\"}}");
+    assert!(!shown.contains(&of_it), "{shown}");
     assert_eq!(ended(&shown, number, "done"), 4, "what it asked stays counted");
+}
+
+/// What a gauge shows.
+#[track_caller]
+fn gauge(metrics: &str, name: &str) -> u64 {
+    let found = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    found.unwrap_or_else(|| panic!("{name} is missing in\n{metrics}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn all_tenants_and_others_are_counted_together() {
+    let server = Server::start_telling(1, ArchiveConfig::default()).await;
+    let (busy, other) = (server.tenant("busy").await, server.tenant("other").await);
+    for (key, rows) in [(&busy, 3), (&other, 2)] {
+        server.collection(key, "notes").await;
+        let rows: Vec<_> = (0..rows).map(|n| json!({"id": n.to_string()})).collect();
+        server.call(key, &records("notes", "add"), json!({"records": rows})).await.expect(200);
+        let member = json!({"id": "login/alice", "role": "member"});
+        server.call(key, "POST /v1/members", member).await.expect(201);
+    }
+    let shown = async || {
+        server.engine.add_up().await;
+        metrics(&server).await
+    };
+    let all = ["records", "storage_bytes", "users", "uncounted_tenants"];
+    let totals = |shown: &str| all.map(|name| gauge(shown, &format!("tenantry_{name}")));
+    let others = |shown: &str| {
+        let names = ["tenant_records", "tenant_storage_bytes", "tenant_users"];
+        names.map(|name| gauge(shown, &format!("tenantry_{name}{{tenant=\"other\"}}")))
+    };
+    let first = shown().await;
+    // Each record is an id of one byte.
+    assert_eq!((totals(&first), others(&first)), ([5, 5, 2, 0], [2, 2, 1]));
+    assert!(gauge(&first, "tenantry_counted_seconds_ago") < 60);
+
+    let ids = json!({"ids": ["0"]});
+    server.call(&other, &records("notes", "delete"), ids).await.expect(200);
+    let second = shown().await;
+    assert_eq!((totals(&second), others(&second)), ([4, 4, 2, 0], [1, 1, 1]));
+
+    let gone = "DELETE /v1/admin/tenants/busy";
+    assert_eq!(server.call(&server.operator, gone, Value::Null).await.status, 204);
+    let third = shown().await;
+    assert_eq!((totals(&third), others(&third)), ([1, 1, 1, 0], [1, 1, 1]));
+    // Nothing of it is in a log.
+    let log = server.call(&other, "GET /v1/audit?limit=100", Value::Null).await.expect(200);
+    assert!(!log.to_string().contains("operator.measure"), "{log}");
 }
 
 #[tokio::test]
@@ -125,6 +173,7 @@ async fn nobody_is_told_apart_if_the_operator_says_so() {
     server.call(&admin, "GET /v1/tenant", Value::Null).await.expect(200);
     let shown = metrics(&server).await;
     assert!(shown.contains("tenantry_http_requests_total") && !shown.contains("tenantry_tenant_"));
+    assert_eq!(gauge(&shown, "tenantry_records"), 0, "totals are there");
     let line = "GET /v1/admin/tenants/acme/statistics";
     let found = server.call(&server.operator, line, Value::Null).await.expect(200);
     assert_eq!((&found["followed"], &found["all"]), (&json!(false), &Value::Null));

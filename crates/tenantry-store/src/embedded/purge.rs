@@ -210,7 +210,10 @@ impl Inner {
         }
         self.remove_all(CATALOG, keys::told_of(INSTALLATION, id)).await?;
         let day = keys::EventDay { tenant: id.get() }.encode(INSTALLATION);
-        self.remove_all(CATALOG, day).await?;
+        let kept = keys::Kept { tenant: id.get() }.encode(INSTALLATION);
+        for rows in [day, kept] {
+            self.remove_all(CATALOG, rows).await?;
+        }
         let mut set = self.set(CATALOG)?;
         if place.is_some() {
             let own = keys::OwnDatabase { tenant: id.get() }.encode(INSTALLATION);

@@ -242,18 +242,19 @@ async fn events_go_with_their_tenant() {
     }
     let installation = Prefix::of(TenantId::INSTALLATION);
     let rows = || {
-        let all = [keys::Event::all(installation), keys::EventDay::all(installation)];
+        let day = keys::EventDay::all(installation);
+        let all = [keys::Event::all(installation), day, keys::Kept::all(installation)];
         let db = inner(&store).db().unwrap();
         all.map(|start| db.scan(Space::Catalog, &start, None).count())
     };
-    assert_eq!(rows(), [events, 1]);
+    assert_eq!(rows(), [events, 1, 1]);
     // In turns, between which others have theirs.
     assert!(!inner(&store).purge_events(scope.tenant()).await.unwrap());
-    assert_eq!(rows(), [events - 2_000, 1]);
+    assert_eq!(rows(), [events - 2_000, 1, 1]);
     let (.., operator) = operator(&store).await;
     store.delete_tenant(&operator, &TenantName::parse("a").unwrap()).await.unwrap();
     let start = Instant::now();
-    while rows() != [0, 0] {
+    while rows() != [0, 0, 0] {
         assert!(start.elapsed() < Duration::from_secs(20), "they are still there: {:?}", rows());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

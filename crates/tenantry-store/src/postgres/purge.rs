@@ -266,9 +266,10 @@ async fn piece(
             let gone = [told, own, place];
             steps.extend(gone.iter().filter_map(|key| remove_range(&notes.place, 0, key)));
         }
-        steps.extend(remove_range(&notes.place, 0, &moved));
+        let kept = keys::Kept { tenant: note.tenant }.encode(installation);
         let day = keys::EventDay { tenant: note.tenant }.encode(installation);
-        steps.extend(remove_range(&notes.place, 0, &day));
+        let gone = [moved, kept, day];
+        steps.extend(gone.iter().filter_map(|key| remove_range(&notes.place, 0, key)));
         remove_of_tenant(shared, &view, tenant).await?
     } else {
         remove_of_collection(&notes.place, &view, tenant, note.collection).await?

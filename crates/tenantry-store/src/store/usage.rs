@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::{
-    Journaled, Spent, Stock, TenantUsed, UsageBalance, UsageNote, UsagePage,
+    Census, Journaled, Spent, Stock, TenantUsed, UsageBalance, UsageNote, UsagePage,
     tenancy::moving::Patience,
 };
 use tenantry_auth::{Admin, Level, OperatorScope, Scope, SystemScope, TenantId};
@@ -80,6 +80,12 @@ impl Store {
         quotas: &Quotas,
     ) -> Result<usize> {
         again!(self, self.0.tenancy.tell_budgets(scope, tenant, at, quotas).await)
+    }
+
+    /// Goes on by a page with a count of what all tenants keep; true once it is done. Only the root is
+    /// read, whatever tenants there are, and of it nothing is held from one page to the next.
+    pub async fn count_on(&self, _scope: &SystemScope, census: &mut Census) -> Result<bool> {
+        self.0.tenancy.count_on(census).await
     }
 
     /// What the tenant keeps. Not for a key that is limited.

@@ -22,7 +22,7 @@ pub(crate) use record::{
     Body, DiskStatistics, Kept, Stamp, Statistics, VectorsOf, decode_vector, encode_vector,
 };
 pub(crate) use usage::{
-    DiskCounted, DiskEvent, DiskEventDay, DiskJournal, DiskSeen, DiskTariff, DiskUsage,
+    DiskCounted, DiskEvent, DiskEventDay, DiskJournal, DiskKept, DiskSeen, DiskTariff, DiskUsage,
 };
 pub(crate) use webhook::{DiskDeadLetter, DiskDelivery, DiskWebhook, Signed};
 

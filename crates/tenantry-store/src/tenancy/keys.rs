@@ -271,6 +271,9 @@ families! {
     /// How many events were reported of a tenant in its last day of them, sealed with the
     /// installation's key.
     EventDay = 0x55 { tenant: u64 };
+    /// What a tenant keeps, as it was when its usage was added up last, sealed with the installation's
+    /// key.
+    Kept = 0x56 { tenant: u64 };
     /// A tenant that is deleted, and when it is erased (milliseconds since 1970). Value empty; what
     /// counts is the tenant's row.
     Erase = 0x1a { at: u64, tenant: u64 };

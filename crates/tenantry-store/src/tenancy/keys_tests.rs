@@ -114,6 +114,7 @@ laws! {
     thresholds: Thresholds { tenant: any::<u64>() => same };
     event: Event { tenant: any::<u64>() => same, week: any::<u32>() => same, id: any::<[u8; 16]>() => same };
     event_day: EventDay { tenant: any::<u64>() => same };
+    kept: Kept { tenant: any::<u64>() => same };
     erase: Erase { at: any::<u64>() => same, tenant: any::<u64>() => same };
     slot: Slot { tenant: any::<u64>() => same };
     tenant: Tenant {};

@@ -310,7 +310,7 @@ impl<B: Backend> Tenancy<B> {
     pub(super) async fn count_members(&self, tenant: TenantId) -> Result<u64> {
         let installation = self.installation().await?;
         let counts = counts_in(&self.root(None).await?, &installation, tenant).await?;
-        Ok(counts.members.into())
+        Ok(counts.members())
     }
 }
 
@@ -417,6 +417,20 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    pub(super) fn of(row: DiskMemberCounts) -> Self {
+        match row {
+            DiskMemberCounts::V1 { members, owners } => Self { members, owners, last_group: 0 },
+            DiskMemberCounts::V2 { members, owners, last_group } => {
+                Self { members, owners, last_group }
+            }
+        }
+    }
+
+    /// Members, suspended ones too.
+    pub(super) fn members(self) -> u64 {
+        self.members.into()
+    }
+
     pub(super) fn to_disk(self) -> DiskMemberCounts {
         let Self { members, owners, last_group } = self;
         match last_group {
@@ -514,12 +528,7 @@ pub(super) async fn counts_in(
     installation: &OpenTenant,
     tenant: TenantId,
 ) -> Result<Counts> {
-    let row = installation.row(root, Space::Catalog, &counts_key(tenant)).await?;
-    Ok(match row {
-        Some(DiskMemberCounts::V1 { members, owners }) => Counts { members, owners, last_group: 0 },
-        Some(DiskMemberCounts::V2 { members, owners, last_group }) => {
-            Counts { members, owners, last_group }
-        }
-        None => Counts::default(),
-    })
+    let row: Option<DiskMemberCounts> =
+        installation.row(root, Space::Catalog, &counts_key(tenant)).await?;
+    Ok(row.map_or_else(Counts::default, Counts::of))
 }

@@ -6,7 +6,7 @@
 
 use super::unreadable;
 use crate::{
-    UsageNote,
+    Stock, UsageNote,
     tenancy::usage::{Counted, EventDay, Seen},
 };
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,24 @@ impl DiskSeen {
         let Self::V1 { commit, hour, since, totals, falls } = self;
         let totals = from_disk(&totals)?;
         Ok(Seen { commit, hour: Hour(hour), since: Timestamp(since), totals, falls })
+    }
+}
+
+/// What a tenant keeps.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DiskKept {
+    V1 { records: Option<u64>, bytes: Option<u64> },
+}
+
+impl DiskKept {
+    pub(crate) fn new(stock: Stock) -> Self {
+        let Stock { records, bytes } = stock;
+        Self::V1 { records, bytes }
+    }
+
+    pub(crate) fn into_stock(self) -> Stock {
+        let Self::V1 { records, bytes } = self;
+        Stock { records, bytes }
     }
 }
 
@@ -244,6 +262,14 @@ mod tests {
         let row = encode(&DiskEventDay::new(now));
         assert_eq!(row[..9], [1, 0xac, 2, 5, 13, 1, 0xab, 2, 1]);
         assert_eq!((&row[9..], day(&row)), (&[7; 16][..], now));
+    }
+
+    #[test]
+    fn what_is_kept_is_read_as_it_was_written() {
+        let stock = Stock { records: Some(300), bytes: None };
+        let row = encode(&DiskKept::new(stock));
+        assert_eq!(row, [0, 1, 0xac, 2, 0]);
+        assert_eq!(decode::<DiskKept>(&row, WHAT).unwrap().into_stock(), stock);
     }
 
     #[test]

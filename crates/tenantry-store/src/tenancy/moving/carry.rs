@@ -183,6 +183,7 @@ impl Family {
             | Self::Thresholds
             | Self::Event
             | Self::EventDay
+            | Self::Kept
             | Self::Erase
             | Self::Slot
             | Self::Tenant => Role::Root,

@@ -10,12 +10,14 @@ mod accounts;
 mod counted;
 mod event_day;
 mod events;
+mod kept;
 mod spent;
 mod stock;
 mod tariffs;
 
 pub(crate) use counted::{Counted, Seen, Work};
 pub(crate) use event_day::EventDay;
+pub use kept::Census;
 pub(super) use tariffs::tariff_keys;
 
 use super::{
@@ -23,13 +25,13 @@ use super::{
     backend::Scan,
     commit::Commit,
     complete,
-    disk::{DiskJournal, DiskSeen, DiskUsage, Head},
+    disk::{DiskJournal, DiskKept, DiskSeen, DiskUsage, Head},
     keys::{self, Decode as _, Prefix},
     number,
     place::Fresh,
     tenants::OpenTenant,
 };
-use crate::{Journaled, UsageNote, UsagePage};
+use crate::{Journaled, Stock, UsageNote, UsagePage};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -346,9 +348,10 @@ impl<B: Backend> Tenancy<B> {
     async fn collect_once(&self, id: TenantId) -> Result<bool> {
         let installation = self.installation().await?;
         // Before the counters: ones that are older than what was seen were put back then.
-        let (before, seen) = {
+        let ((before, seen), noted) = {
             let root = self.root(None).await?;
-            seen_in(&root, &installation, id).await?
+            let seen = seen_in(&root, &installation, id).await?;
+            (seen, kept::kept_in(&root, &installation, id).await?)
         };
         let Some((tenant, head, counted)) = self.counters(id).await? else { return Ok(true) };
         if counted.records.is_none() || counted.bytes.is_none() {
@@ -362,7 +365,9 @@ impl<B: Backend> Tenancy<B> {
         // Stocks alone grow with every look: whoever looks again and again writes nothing by it.
         let is_fresh = seen.commit == head.sequence
             && now.since.0.saturating_sub(seen.since.0) < STOCKS_AT_LEAST_MILLIS;
-        if is_fresh || (news.is_empty() && now.falls == seen.falls) {
+        let kept = Stock { records: counted.records, bytes: counted.bytes };
+        let is_noted = noted == Some(kept);
+        if is_noted && (is_fresh || (news.is_empty() && now.falls == seen.falls)) {
             return Ok(true);
         }
         let _logging = installation.writer.lock().await;
@@ -380,6 +385,9 @@ impl<B: Backend> Tenancy<B> {
         }
         raise.put(&view, &installation, &mut commit).await?;
         commit.put(Space::Catalog, key, &DiskSeen::new(&now));
+        if !is_noted {
+            commit.put(Space::Catalog, kept::key(id), &DiskKept::new(kept));
+        }
         self.commit(&installation, view, commit).await?;
         Ok(true)
     }

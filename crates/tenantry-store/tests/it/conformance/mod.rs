@@ -170,6 +170,7 @@ pub(crate) async fn run_stocks<K>(make: &impl AsyncFn() -> (Store, K)) {
         a_quota_of_records_is_never_passed,
         records_are_limited_in_all_collections_together,
         whoever_keeps_too_much_can_keep_less,
+        the_total_is_what_living_tenants_keep,
     );
 }
 

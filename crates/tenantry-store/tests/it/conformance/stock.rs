@@ -2,8 +2,8 @@
 
 use super::{UPSERT, World, cases::join_all, id, only, record, spec};
 use std::collections::BTreeMap;
-use tenantry_auth::{Admin, Scope};
-use tenantry_store::{CollectionRef, DatabaseRef, Stock, TenantChange, UsagePage};
+use tenantry_auth::{Admin, Scope, TenantId};
+use tenantry_store::{Census, CollectionRef, DatabaseRef, Stock, TenantChange, UsagePage};
 use tenantry_types::{
     Allowance, Amount, CollectionSpec, DatabaseName, ErrorKind, Every, FieldTest, Filter, Meter,
     Missing, PlanName, QueryRequest, Quotas, RecordWrite, Selector, TenantName, TenantPlan, Term,
@@ -369,4 +369,47 @@ pub(super) async fn records_are_limited_in_all_collections_together(w: &World<'_
     assert_eq!(w.store.delete(&scope, &d, &only(&["a"]), None).await.unwrap(), 1);
     assert_eq!(write(&d, &["c"]).await, Ok(()));
     assert_eq!(kept(w, &scope).await.records, Some(2));
+}
+
+async fn counted(w: &World<'_>, apart: &[TenantId]) -> Census {
+    let system = w.authority.system("count what tenants keep in tests");
+    let mut census = Census::new(apart, None);
+    while !w.store.count_on(&system, &mut census).await.unwrap() {}
+    census
+}
+
+pub(super) async fn the_total_is_what_living_tenants_keep(w: &World<'_>) {
+    let before = counted(w, &[]).await;
+    let (first, c) = w.collection("t").await;
+    let (second, d) = w.collection("u").await;
+    let system = w.authority.system("add up what tenants keep in tests");
+    let records = |n: usize| (0..n).map(|n| record(&format!("r{n:02}"), 1.0, &[])).collect();
+    let add_up = async || {
+        for scope in [&first, &second] {
+            w.store.collect_usage(&system, scope.tenant()).await.unwrap();
+        }
+    };
+    w.store.write(&first, &c, UPSERT, records(3)).await.unwrap();
+    w.store.write(&second, &d, UPSERT, records(5)).await.unwrap();
+    // As it was added up last, which for new tenants is when they were made.
+    let census = counted(w, &[]).await;
+    assert_eq!((census.total, census.uncounted), (before.total, before.uncounted));
+    add_up().await;
+    let have = |census: &Census, n: u64| {
+        assert_eq!(census.total.records - before.total.records, n);
+        assert_eq!(census.total.bytes - before.total.bytes, n * ONE);
+        assert_eq!(census.uncounted, before.uncounted);
+    };
+    let census = counted(w, &[second.tenant()]).await;
+    have(&census, 8);
+    assert_eq!(census.apart[&second.tenant()].records, 5);
+    assert_eq!(census.others().records - before.total.records, 3);
+    assert_eq!(w.store.delete(&second, &d, &only(&["r00"]), None).await.unwrap(), 1);
+    add_up().await;
+    have(&counted(w, &[]).await, 7);
+    // What is collected again is not counted again.
+    add_up().await;
+    have(&counted(w, &[]).await, 7);
+    w.store.delete_tenant(&w.operator, &TenantName::parse("t").unwrap()).await.unwrap();
+    have(&counted(w, &[]).await, 4);
 }

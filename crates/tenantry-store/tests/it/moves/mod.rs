@@ -11,6 +11,7 @@ mod load;
 mod nodes;
 mod steps;
 mod terms;
+mod totals;
 
 use arrivals::*;
 use grace::{
@@ -21,6 +22,7 @@ use ground::Ground;
 use load::nothing_fails_is_lost_or_doubled_while_a_tenant_goes_around;
 use steps::*;
 use terms::a_tenant_is_moved_where_its_plan_has_tenants_live;
+use totals::a_tenant_counts_the_same_wherever_it_lives;
 
 use crate::{
     conformance::{groups, members},
@@ -74,6 +76,7 @@ everywhere! {
     a_tenant_goes_around_the_circle_and_is_the_same_everywhere
     what_cannot_be_moved_is_refused
     a_tenant_is_moved_where_its_plan_has_tenants_live
+    a_tenant_counts_the_same_wherever_it_lives
     large_records_and_many_collections_are_moved
     keys_are_counted_wherever_they_were_made
     a_tenant_is_renamed_suspended_and_given_keys_while_it_is_moved

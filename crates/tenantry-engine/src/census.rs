@@ -1,0 +1,136 @@
+//! How much all tenants have together, and all that metrics do not tell apart. It is counted while
+//! somebody reads metrics: from what the root has noted of each tenant when its usage was added up, so
+//! no tenant is opened, and no log has to say that it was looked at.
+//!
+//! The more tenants there are, the longer a count lasts: it reads a page and rests for longer than that
+//! took, and from its beginning to the next one's there is a minute at least.
+
+use crate::{Operator, engine::Inner};
+use parking_lot::Mutex;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tenantry_auth::TenantId;
+use tenantry_store::{Census, Holdings};
+use tenantry_types::Result;
+use tokio::{
+    sync::OwnedMutexGuard,
+    time::{Instant, timeout, timeout_at},
+};
+
+const EVERY: Duration = Duration::from_secs(60);
+/// So many times as long as a page took others have the root.
+const RESTS: u32 = 4;
+/// How long who reads metrics waits for a count, and how long it then adds up usage of tenants of which
+/// nothing was noted.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What all tenants have, as it was counted last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AllSizes {
+    /// What all have.
+    pub total: Holdings,
+    /// What all have that are not told apart.
+    pub others: Holdings,
+    /// Tenants of which records or bytes are not known, and not in it.
+    pub uncounted: u64,
+    /// How long ago that count began.
+    pub age: Duration,
+}
+
+/// Whoever holds it counts.
+#[derive(Debug, Default)]
+struct Turn {
+    /// When the next count may begin.
+    next: Option<Instant>,
+    /// Where naming tenants goes on of which nothing was noted.
+    after: Option<TenantId>,
+}
+
+/// The count that is under way, and the last one.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    turn: Arc<tokio::sync::Mutex<Turn>>,
+    last: Mutex<Option<(Instant, Arc<Census>)>>,
+}
+
+impl Counts {
+    /// Whoever reads metrics next has all counted anew, however long ago that was.
+    pub(crate) async fn expire(&self) {
+        self.turn.lock().await.next = None;
+    }
+}
+
+impl Operator {
+    /// How much all tenants have together, as of a few minutes ago at most unless there are very many;
+    /// none before that was counted for the first time. Those that are told apart are given.
+    pub async fn sizes_of_all(&self, apart: &[TenantId]) -> Option<AllSizes> {
+        let counts = &self.inner.counts;
+        if let Ok(turn) = Arc::clone(&counts.turn).try_lock_owned()
+            && turn.next.is_none_or(|next| next <= Instant::now())
+        {
+            let counting = count(Arc::downgrade(&self.inner), turn, apart.to_vec());
+            // It goes on if it takes longer, or nobody waits any more.
+            let _ = timeout(PATIENCE, tokio::spawn(counting)).await;
+        }
+        let (begun, census) = counts.last.lock().clone()?;
+        let mut known = Holdings::default();
+        for (tenant, holdings) in &census.apart {
+            // One that is not told apart any more is one of the others again.
+            if apart.contains(tenant) {
+                known += *holdings;
+            }
+        }
+        Some(AllSizes {
+            total: census.total,
+            others: census.total.without(known),
+            uncounted: census.uncounted,
+            age: begun.elapsed(),
+        })
+    }
+}
+
+async fn count(inner: Weak<Inner>, mut turn: OwnedMutexGuard<Turn>, apart: Vec<TenantId>) {
+    let begun = Instant::now();
+    match count_all(&inner, Census::new(&apart, turn.after)).await {
+        Ok(Some(census)) => {
+            turn.after = census.named_up_to();
+            let census = Arc::new(census);
+            let Some(inner) = inner.upgrade() else { return };
+            *inner.counts.last.lock() = Some((begun, Arc::clone(&census)));
+            note_all(&inner, &census.unnoted).await;
+        }
+        Ok(None) => {}
+        // What was counted before stays, and gets older.
+        Err(error) => tracing::warn!(?error, "count what all tenants have; tried again"),
+    }
+    turn.next = Some(begun + EVERY);
+}
+
+/// None if the engine has ended meanwhile.
+async fn count_all(inner: &Weak<Inner>, mut census: Census) -> Result<Option<Census>> {
+    loop {
+        let begun = Instant::now();
+        let Some(inner) = inner.upgrade() else { return Ok(None) };
+        let scope = inner.authority.system("count what all tenants have");
+        if inner.store.count_on(&scope, &mut census).await? {
+            return Ok(Some(census));
+        }
+        drop(inner);
+        tokio::time::sleep(begun.elapsed() * RESTS).await;
+    }
+}
+
+/// Adds up the usage of tenants from before anything was noted, which notes what they have.
+async fn note_all(inner: &Inner, tenants: &[TenantId]) {
+    let deadline = Instant::now() + PATIENCE;
+    let scope = inner.authority.system("note what tenants have");
+    for tenant in tenants {
+        match timeout_at(deadline, inner.store.collect_usage(&scope, *tenant)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(?error, %tenant, "note what a tenant has"),
+            Err(_) => return,
+        }
+    }
+}
