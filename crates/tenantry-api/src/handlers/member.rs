@@ -12,7 +12,8 @@ use tenantry_engine::{Admin, Error, Member, Resource, Session, UserName};
 
 /// Show who the caller is in the tenant
 ///
-/// An operator who sends no `X-Tenant-ID` enters no tenant, whatever the host names: `tenant` is null.
+/// An operator whom neither `X-Tenant-ID` nor the path's start leads to a tenant enters none, whatever the
+/// host names: `tenant` is null.
 #[utoipa::path(get, path = "/v1/me", tag = "tenant",
     responses((status = 200, description = "The caller", body = MeOut)))]
 pub(crate) async fn show_me(OpenNamed(session): OpenNamed, Who(who): Who) -> Result<Json<MeOut>> {
