@@ -163,8 +163,8 @@ pub(crate) fn principal(parts: &Parts) -> Result<&Principal> {
     Ok(&caller(parts)?.who)
 }
 
-/// Who manages what is no tenant's. None of it is below a path that names one, so that whoever keeps it
-/// from strangers by its path, in front of the server, need not know all such paths.
+/// Who manages what is no tenant's. None of it is below a path that names one, so that a proxy which
+/// keeps it from strangers by its path need not know all such paths.
 fn manager(parts: &Parts) -> Result<&Principal> {
     let who = principal(parts)?;
     if who.path().is_some() { Err(Failure::NoRoute) } else { Ok(who) }

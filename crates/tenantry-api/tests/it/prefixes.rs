@@ -100,6 +100,11 @@ async fn an_operator_enters_the_tenant_that_the_path_names() {
     server.engine.provision(ProvisionRules::default());
     let me = below(&server, &operator, "/t/initech/v1/me").await.expect(200);
     assert_eq!(me["tenant"], "initech");
+    // Where operators must say why, this is no way around.
+    server.engine.require_reasons();
+    for path in ["/t/acme/v1/tenant", "/t/acme/v1/me", "/t/hooli/v1/tenant"] {
+        below(&server, &operator, path).await.refused(403, "denied");
+    }
 }
 
 #[tokio::test]
