@@ -16,8 +16,8 @@ use axum::{
 use percent_encoding::percent_decode;
 use std::sync::{Arc, OnceLock};
 use tenantry_engine::{
-    Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, Operator, Payer, Principal,
-    REASON_HEADER, Read, RequestId, Session, TenantId, TenantName, archive::Importer,
+    Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, Operator, PathTenant, Payer,
+    Principal, REASON_HEADER, Read, RequestId, Session, TenantId, TenantName, archive::Importer,
 };
 
 const TENANT: &str = "x-tenant-id";
@@ -48,7 +48,10 @@ pub(crate) async fn authenticate(
         Err(error) => Err(error),
     };
     let who = match outcome {
-        Ok(who) => who.in_request(request_id(request.headers())).at_host(host(&request)),
+        Ok(who) => who
+            .in_request(request_id(request.headers()))
+            .at_host(host(&request))
+            .below_path(request.extensions().get::<PathTenant>().cloned()),
         Err(error) => return Failure::from(error).into_response(),
     };
     let reasons = request.headers().get_all(REASON_HEADER).iter().map(HeaderValue::as_bytes);
@@ -70,7 +73,7 @@ pub(crate) async fn authenticate(
     response
 }
 
-/// The tenant that the request's address names, as the layer around all protocols has noted it.
+/// The tenant that the request's host names, as the layer around all protocols has noted it.
 fn host(request: &Request) -> Option<Arc<TenantName>> {
     request.extensions().get::<Arc<TenantName>>().cloned()
 }
@@ -94,7 +97,7 @@ async fn admitted(
         if !callers.include(who) {
             return no_route(request.uri().clone()).await.into_response();
         }
-        match engine.check_host(who).await {
+        match engine.check_address(who).await {
             Ok(()) => next.run(request).await,
             Err(error) => Failure::from(error).into_response(),
         }
@@ -160,6 +163,13 @@ pub(crate) fn principal(parts: &Parts) -> Result<&Principal> {
     Ok(&caller(parts)?.who)
 }
 
+/// Who manages what is no tenant's. None of it is below a path that names one, so that a proxy which
+/// keeps it from strangers by its path need not know all such paths.
+fn manager(parts: &Parts) -> Result<&Principal> {
+    let who = principal(parts)?;
+    if who.path().is_some() { Err(Failure::NoRoute) } else { Ok(who) }
+}
+
 /// Extractor: who sent the request.
 pub(crate) struct Who(pub(crate) Principal);
 
@@ -178,7 +188,7 @@ impl FromRequestParts<Engine> for AsOperator {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
-        Ok(Self(engine.operator(&caller(parts)?.who)?))
+        Ok(Self(engine.operator(manager(parts)?)?))
     }
 }
 
@@ -189,7 +199,7 @@ impl FromRequestParts<Engine> for AsImporter {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
-        Ok(Self(engine.importer(&caller(parts)?.who)?))
+        Ok(Self(engine.importer(manager(parts)?)?))
     }
 }
 
@@ -211,14 +221,16 @@ impl<L: Level> FromRequestParts<Engine> for Open<L> {
 }
 
 /// Extractor: a session for reading in the selected tenant; none for an operator whose request has no
-/// header that selects one. Whatever the host names, such a one enters no tenant, and none is made.
+/// header and no path that selects one. Whatever the host names, such a one enters no tenant, and none
+/// is made.
 pub(crate) struct OpenNamed(pub(crate) Option<Session<Read>>);
 
 impl FromRequestParts<Engine> for OpenNamed {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
-        if caller(parts)?.who.is_operator() && selected(&parts.headers)?.is_none() {
+        let who = principal(parts)?;
+        if who.is_operator() && who.path().is_none() && selected(&parts.headers)?.is_none() {
             return Ok(Self(None));
         }
         let Open(session) = Open::<Read>::from_request_parts(parts, engine).await?;

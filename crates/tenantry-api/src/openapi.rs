@@ -14,6 +14,7 @@ use utoipa::{
         security::{
             ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
         },
+        server::{Server, ServerBuilder, ServerVariableBuilder},
         tag::TagBuilder,
     },
 };
@@ -48,6 +49,7 @@ pub(crate) fn document() -> OpenApi {
         .map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build())
         .to_vec(),
     );
+    document.servers = Some(servers().into());
     let components = document.components.get_or_insert_default();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("tnt_…").build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
@@ -68,6 +70,22 @@ pub(crate) fn document() -> OpenApi {
     links::add(&mut document);
     bounds::set(&mut document);
     document
+}
+
+/// Where the paths begin.
+fn servers() -> [Server; 2] {
+    let tenant = ServerVariableBuilder::new()
+        .default_value("acme")
+        .description(Some("The tenant's name, percent-encoded UTF-8"));
+    let below = ServerBuilder::new()
+        .url("/t/{tenant}")
+        .description(Some(
+            "All of it in a tenant that the path names, as `X-Tenant-ID` does; without the \
+             operator's routes and sign-up",
+        ))
+        .parameter("tenant", tenant)
+        .build();
+    [Server::new("/"), below]
 }
 
 /// The operation that a handler described for this route.

@@ -10,7 +10,7 @@ use crate::{
 use axum::{Extension, Json, Router, body::to_bytes, extract::Request, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tenantry_engine::{Email, Error, ErrorKind, SignUp, parse_subdomain};
+use tenantry_engine::{Email, Error, ErrorKind, PathTenant, SignUp, parse_subdomain};
 use utoipa::ToSchema;
 
 /// Bytes of the largest body.
@@ -61,7 +61,10 @@ pub fn with_sign_up(router: Router, sign_up: SignUp, hosts: Arc<Hosts>) -> Route
     responses((status = 201, description = "The new tenant, with its first key", body = SignUpOut)))]
 pub(crate) async fn sign_up(request: Request) -> Result<(StatusCode, Json<SignUpOut>)> {
     let (parts, body) = request.into_parts();
-    let Some(shared) = parts.extensions.get::<Arc<Shared>>() else {
+    // Nor below a path that names a tenant.
+    let is_below = parts.extensions.get::<PathTenant>().is_some();
+    let shared = parts.extensions.get::<Arc<Shared>>().filter(|_| !is_below);
+    let Some(shared) = shared else {
         let why = "nobody signs up here";
         return Err(Error::new(ErrorKind::NotFound, why).into());
     };

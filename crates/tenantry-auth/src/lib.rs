@@ -23,6 +23,6 @@ pub use key::{Allowed, AllowedSet, ApiKey, KeyId, KeyOwner, KeyRow, Restriction,
 pub use level::{Admin, CanAdmin, CanWrite, Level, Read, Write};
 pub use member::{Member, MemberId, MemberRights, MemberRole, ROLE_RIGHTS, RoleRights, UserName};
 pub use principal::{Principal, Standing};
-pub use request::{Author, RequestId, StatedReason};
+pub use request::{Author, PathTenant, RequestId, StatedReason};
 pub use scope::{OperatorScope, Scope, SystemScope};
 pub use tenant::TenantId;

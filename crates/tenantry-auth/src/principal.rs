@@ -1,8 +1,8 @@
 //! The authenticated caller.
 
 use crate::{
-    Grants, KeyId, KeyOwner, KeyRow, MemberId, MemberRights, MemberRole, RequestId, Restriction,
-    Role, StatedReason, TenantId, UserName, token::Claimed,
+    Grants, KeyId, KeyOwner, KeyRow, MemberId, MemberRights, MemberRole, PathTenant, RequestId,
+    Restriction, Role, StatedReason, TenantId, UserName, token::Claimed,
 };
 use std::{fmt, sync::Arc};
 use tenantry_types::{TenantName, Timestamp};
@@ -22,6 +22,7 @@ pub struct Principal {
     standing: Standing,
     request: Option<RequestId>,
     host: Option<Arc<TenantName>>,
+    path: Option<PathTenant>,
     reason: Option<StatedReason>,
 }
 
@@ -151,6 +152,7 @@ impl Principal {
             },
             request: None,
             host: None,
+            path: None,
             reason: None,
         }
     }
@@ -185,6 +187,7 @@ impl Principal {
             },
             request: None,
             host: None,
+            path: None,
             reason: None,
         }
     }
@@ -238,6 +241,7 @@ impl Principal {
             },
             request: None,
             host: None,
+            path: None,
             reason: None,
         }
     }
@@ -253,16 +257,32 @@ impl Principal {
         self.request.as_ref()
     }
 
-    /// The same, asking at an address that names this tenant. It gives no right: what is opened
+    /// The same, asking at a host that names this tenant. It gives no right: what is opened
     /// must be this tenant too.
     #[must_use]
     pub fn at_host(self, host: Option<Arc<TenantName>>) -> Self {
         Self { host, ..self }
     }
 
-    /// The tenant that the address names where it asks.
+    /// The tenant that the host names where it asks.
     pub fn host(&self) -> Option<&TenantName> {
         self.host.as_deref()
+    }
+
+    /// The same, asking below a path that names this tenant. It gives no right, like a host.
+    #[must_use]
+    pub fn below_path(self, path: Option<PathTenant>) -> Self {
+        Self { path, ..self }
+    }
+
+    /// What the start of the path says where it asks, if it names tenants.
+    pub fn path(&self) -> Option<&PathTenant> {
+        self.path.as_ref()
+    }
+
+    /// The tenant that the address names where it asks, by its host or by the start of its path.
+    pub fn addressed(&self) -> Option<&TenantName> {
+        self.host().or_else(|| self.path()?.name().ok())
     }
 
     /// The same, for this reason. It gives no right; a tenant's log says why an operator came.

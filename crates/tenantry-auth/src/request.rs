@@ -1,7 +1,7 @@
-//! In which request somebody acts, and why, for logs.
+//! In which request somebody acts, what its path names, and why, for logs.
 
 use std::{fmt, sync::Arc};
-use tenantry_types::{Error, Result};
+use tenantry_types::{Error, Result, TenantName};
 
 /// Bytes of the longest id of a request.
 const REQUEST_BYTES_MAX: usize = 64;
@@ -28,6 +28,26 @@ impl RequestId {
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// The tenant that the start of a request's path names, before the path that is served, or why it
+/// names none. It proves nothing. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathTenant(Arc<std::result::Result<TenantName, String>>);
+
+impl PathTenant {
+    /// What was read there.
+    pub fn new(read: Result<TenantName>) -> Self {
+        Self(Arc::new(read.map_err(|why| why.public_message().to_owned())))
+    }
+
+    /// The tenant's name, if it is one.
+    pub fn name(&self) -> Result<&TenantName> {
+        match &*self.0 {
+            Ok(name) => Ok(name),
+            Err(why) => Err(Error::invalid(why.as_str())),
+        }
     }
 }
 

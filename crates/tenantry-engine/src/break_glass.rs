@@ -232,7 +232,7 @@ impl Engine {
         }
         let named = match select {
             Select::Named(name) => Some(name),
-            Select::Own => who.host().or(self.single_tenant()),
+            Select::Own => who.addressed().or(self.single_tenant()),
         };
         let target = match (named, who.bound_to()) {
             (Some(name), _) => name.as_str().to_owned(),

@@ -15,7 +15,7 @@ use crate::{
     metering::{self, Metering},
     placement::{self, Policy},
     provision::Provision,
-    sources::TenantSources,
+    sources::{TenantSources, agreed},
     spending::Spending,
     webhooks::{self, Outbox, WebhookSend, WebhookTotals},
 };
@@ -421,10 +421,11 @@ impl Engine {
     }
 
     /// Refuses a credential of one tenant at an address that names another one, or none that exists,
-    /// with the answer of [`Engine::session`]. To be asked before every route, since some open no
-    /// session.
-    pub async fn check_host(&self, who: &Principal) -> Result<()> {
-        if who.host().is_some() && who.bound_to().is_some() {
+    /// with the answer of [`Engine::session`], and every caller below a path that names none or does
+    /// not count here. To be asked before every route, since some open no session.
+    pub async fn check_address(&self, who: &Principal) -> Result<()> {
+        let path = self.named_by_path(who)?;
+        if who.bound_to().is_some() && (who.host().is_some() || path.is_some()) {
             self.select(who, Select::Own).await?;
         }
         Ok(())
@@ -446,22 +447,18 @@ impl Engine {
             Select::Named(name) => Some(name),
             Select::Own => None,
         };
+        let path = self.named_by_path(who)?;
         if let Some(own) = who.bound_to() {
             let info = store.tenant_by_id(own).await?.filter(|info| self.0.serves(&info.name));
             let info = info.ok_or_else(|| Inner::not_valid(who))?;
-            let mut said = who.host().into_iter().chain(named);
+            let mut said = [who.host(), path, named].into_iter().flatten();
             return match said.find(|name| info.name != **name) {
                 Some(foreign) => Err(self.cross_tenant(who, own, foreign)),
                 None => Ok(info),
             };
         }
-        if let (Some(host), Some(name)) = (who.host(), named)
-            && host != name
-        {
-            let why = format!("the host names the tenant {host}, the request {name}: name one");
-            return Err(Error::invalid(why));
-        }
-        match named.or(who.host()).or(self.single_tenant()) {
+        let said = agreed([("host", who.host()), ("path", path), ("request", named)])?;
+        match said.or(self.single_tenant()) {
             Some(name) => match self.0.find_tenant(name).await? {
                 Some(found) => Ok(found),
                 // Not in every request's future.

@@ -64,8 +64,9 @@ pub use webhooks::{WebhookPost, WebhookSend, WebhookTotals};
 
 pub use tenantry_auth::{
     Admin, Allowed, AllowedSet, ApiKey, Authority, CanAdmin, CanWrite, Grant, Group, GroupNumber,
-    KeyId, KeyOwner, KeyRow, Level, Member, MemberRights, MemberRole, Principal, ROLE_RIGHTS, Read,
-    RequestId, Restriction, Role, RoleRights, StatedReason, TenantId, UserName, Write, token,
+    KeyId, KeyOwner, KeyRow, Level, Member, MemberRights, MemberRole, PathTenant, Principal,
+    ROLE_RIGHTS, Read, RequestId, Restriction, Role, RoleRights, StatedReason, TenantId, UserName,
+    Write, token,
 };
 pub use tenantry_store::{
     Answered, ArchiveKey, AuditBinding, AuditEntry, AuditEvent, AuditNote, AuditOutcome,

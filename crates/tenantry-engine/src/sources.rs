@@ -15,7 +15,7 @@ pub enum NamedBy {
     Host,
     /// A header.
     Header,
-    /// A part of a dialect's path.
+    /// The start of a path, before what is served, or a part of a dialect's path.
     Path,
     /// The claim of a token.
     Claim,
@@ -103,24 +103,74 @@ impl Engine {
         name: Option<&'n TenantName>,
     ) -> Result<Select<'n>> {
         if let Some(name) = name {
-            if self.names_by(by) {
-                return Ok(Select::Named(name));
-            }
-            let why = "names no tenant on this server (tenant_sources): leave it out";
-            return Err(Error::invalid(format!("the {by} {why}")));
+            self.check_counts(by)?;
+            return Ok(Select::Named(name));
         }
-        let is_named = who.host().is_some() || self.single_tenant().is_some();
+        let is_named = who.addressed().is_some() || self.single_tenant().is_some();
         if who.is_user() && !is_named && !self.names_by(NamedBy::Claim) {
             let why = "a token alone names no tenant on this server (tenant_sources): name its own";
             return Err(Error::invalid(why));
         }
         Ok(Select::Own)
     }
+
+    /// The tenant that the start of the path names where somebody asks, as [`Engine::choose`].
+    pub(crate) fn named_by_path<'w>(&self, who: &'w Principal) -> Result<Option<&'w TenantName>> {
+        let Some(path) = who.path() else { return Ok(None) };
+        self.check_counts(NamedBy::Path)?;
+        path.name().map(Some)
+    }
+
+    fn check_counts(&self, by: NamedBy) -> Result<()> {
+        if self.names_by(by) {
+            return Ok(());
+        }
+        let why = "names no tenant on this server (tenant_sources): leave it out";
+        Err(Error::invalid(format!("the {by} {why}")))
+    }
+}
+
+/// The one tenant that all who say a name mean, if one does.
+///
+/// # Errors
+/// Says the first two that differ.
+pub(crate) fn agreed<'n>(
+    said: [(&str, Option<&'n TenantName>); 3],
+) -> Result<Option<&'n TenantName>> {
+    let mut said = said.into_iter().filter_map(|(by, name)| Some((by, name?)));
+    let Some((by, name)) = said.next() else { return Ok(None) };
+    match said.find(|(_, other)| *other != name) {
+        None => Ok(Some(name)),
+        Some((other, differs)) => {
+            let why = format!("the {by} names the tenant {name}, the {other} {differs}: name one");
+            Err(Error::invalid(why))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_says_a_name_must_agree_with_all_others() {
+        let [a, b] = ["a", "b"].map(|name| TenantName::parse(name).unwrap());
+        let of = |host, path, request| agreed([("h", host), ("p", path), ("r", request)]);
+        let (a, b) = (Some(&a), Some(&b));
+        for one in [(None, None, a), (None, a, None), (a, None, None), (a, a, None), (a, a, a)] {
+            assert_eq!(of(one.0, one.1, one.2).unwrap(), a);
+        }
+        assert_eq!(of(None, None, None).unwrap(), None);
+        for (two, says) in [
+            ((a, b, None), "the h names the tenant a, the p b"),
+            ((a, None, b), "the h names the tenant a, the r b"),
+            ((None, b, a), "the p names the tenant b, the r a"),
+            ((a, a, b), "the h names the tenant a, the r b"),
+        ] {
+            let why = of(two.0, two.1, two.2).unwrap_err().to_string();
+            assert!(why.contains(says), "{why}");
+        }
+    }
 
     #[test]
     fn sources_are_listed_once_each_and_in_any_order() {

@@ -28,7 +28,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tenantry_api::Peer;
+use tenantry_api::{Peer, name_by_path};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -73,7 +73,7 @@ type Service = TowerToHyperService<Paced>;
 type Change = fn(Response) -> Response;
 
 /// The router for one connection, with every request's body held to its pace, and read out if it is
-/// small. Requests know who has connected.
+/// small. Requests know who has connected, and the tenant that their paths begin with.
 #[derive(Debug, Clone)]
 struct Paced {
     router: MapResponse<Router, Change>,
@@ -95,6 +95,7 @@ impl tower::Service<Request<Incoming>> for Paced {
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(peer);
         }
+        name_by_path(&mut request);
         tower::Service::call(&mut self.router, request)
     }
 }

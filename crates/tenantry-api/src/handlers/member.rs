@@ -12,7 +12,7 @@ use tenantry_engine::{Admin, Error, Member, Resource, Session, UserName};
 
 /// Show who the caller is in the tenant
 ///
-/// An operator who sends no `X-Tenant-ID` enters no tenant, whatever the host names: `tenant` is null.
+/// An operator enters a tenant by `X-Tenant-ID` or `/t/{tenant}`, not by the host: else it is null.
 #[utoipa::path(get, path = "/v1/me", tag = "tenant",
     responses((status = 200, description = "The caller", body = MeOut)))]
 pub(crate) async fn show_me(OpenNamed(session): OpenNamed, Who(who): Who) -> Result<Json<MeOut>> {

@@ -18,6 +18,7 @@ mod objects;
 mod observing;
 mod placement;
 mod plans;
+mod prefixes;
 mod rates;
 mod records;
 mod reports;

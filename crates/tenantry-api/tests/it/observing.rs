@@ -145,9 +145,13 @@ async fn one_line_a_request_names_the_route_and_not_the_path() {
         .body(Body::empty())
         .unwrap();
     server.send(entered).await.expect(200);
+    // Below a path that names a tenant it is the same route.
+    server.call(&admin, "GET /t/acme/v1/databases/secret-name", Value::Null).await;
 
     let lines = Log::requests();
-    assert_eq!(lines.len(), 4);
+    assert_eq!(lines.len(), 5);
+    assert_eq!(lines[4]["route"], "/v1/databases/{database}");
+    assert_eq!(lines[4]["tenant"], shown["id"]);
     let first = &lines[0];
     assert_eq!(first["method"], "GET");
     assert_eq!(first["route"], "/v1/databases/{database}/collections/{collection}");

@@ -12,7 +12,9 @@ use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
-use tenantry_api::{Hosts, HttpTotals, observe, router, select_by_host, with_sign_up};
+use tenantry_api::{
+    Hosts, HttpTotals, name_by_path, observe, router, select_by_host, with_sign_up,
+};
 use tenantry_engine::{
     Authority, Clock, EmbeddedConfig, Engine, EngineConfig, SignUp, SignUpRules, Store, Timestamp,
     archive::ArchiveConfig,
@@ -120,7 +122,9 @@ impl Server {
         self.router.clone().oneshot(request).await.unwrap()
     }
 
-    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
+        // As a listener does.
+        name_by_path(&mut request);
         let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let response = self.unread(request).await;
         let (parts, body) = response.into_parts();

@@ -59,6 +59,11 @@ async fn a_stranger_gets_a_whole_tenant_and_its_key() {
         server.call(key, &line, Value::Null).await.expect(200);
     }
     server.call(key, "POST /v1/keys", json!({"role": "read"})).await.expect(201);
+    // Not below the path of another tenant: there is none yet.
+    let body = json!({"subdomain": "globex"}).to_string();
+    let request = Request::post("/t/acme/v1/signup").header("content-type", "application/json");
+    let below = server.send(request.body(Body::from(body)).unwrap()).await;
+    below.refused(404, "not_found");
     server.call(key, "GET /v1/admin/tenants", Value::Null).await.refused(403, "denied");
     let shown = server.call(&server.operator, "GET /v1/admin/tenants/acme", Value::Null).await;
     let shown = shown.expect(200);

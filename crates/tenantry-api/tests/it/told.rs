@@ -237,6 +237,7 @@ async fn a_tenant_is_told_nothing_but_what_is_listed() {
     seen.fields(EXPLAIN, &found.expect(200)["explain"]);
     for (place, line) in [
         (TENANT, "GET /v1/tenant"),
+        (TENANT, "GET /t/acme/v1/tenant"),
         (USAGE, "GET /v1/usage?limit=1"),
         (BILL, "GET /v1/bill?month=2027-01"),
         (STATISTICS, COLLECTION),
@@ -251,6 +252,7 @@ async fn a_tenant_is_told_nothing_but_what_is_listed() {
     let query = records("notes", "query");
     for (line, body, status) in [
         ("GET /v1/databases/none", Value::Null, 404),
+        ("GET /t/neighbour/v1/tenant", Value::Null, 404),
         ("GET /v1/admin/tenants", Value::Null, 403),
         (query.as_str(), json!({"vectors": 1}), 400),
         ("POST /v1/databases", json!({"name": "default_database"}), 409),

@@ -14,7 +14,7 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use std::{borrow::Cow, sync::Arc};
 use tenantry_engine::{
-    Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, Payer, Principal,
+    Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, PathTenant, Payer, Principal,
     REASON_HEADER, RequestId, Resource, Session, TenantName,
 };
 
@@ -36,9 +36,11 @@ pub(crate) async fn authenticate(
         let client = request.extensions().get::<ClientAddress>().map(|client| client.0);
         let who = engine.authenticate_from(token.as_deref(), client).await?;
         let host = request.extensions().get::<Arc<TenantName>>().cloned();
+        let path = request.extensions().get::<PathTenant>().cloned();
         let reasons = request.headers().get_all(REASON_HEADER).iter().map(HeaderValue::as_bytes);
         let stated = callers.reason(&who, reasons)?;
-        who.in_request(request_id(request.headers())).at_host(host).for_reason(stated)
+        let who = who.in_request(request_id(request.headers())).for_reason(stated);
+        who.at_host(host).below_path(path)
     };
     if let Some(payer) = request.extensions().get::<Payer>() {
         payer.settle(&who);
@@ -51,7 +53,7 @@ pub(crate) async fn authenticate(
         if !callers.include(&who) {
             return NO_ROUTE.into_response();
         }
-        match engine.check_host(&who).await {
+        match engine.check_address(&who).await {
             Ok(()) => next.run(request).await,
             Err(error) => Failure::from(error).into_response(),
         }

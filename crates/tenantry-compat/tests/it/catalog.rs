@@ -1,7 +1,9 @@
 //! Tenants, databases and collections.
 
 use crate::server::{DEFAULT, Server};
+use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
+use tenantry_engine::{PathTenant, TenantName};
 
 const TENANTS: &str = "/api/v2/tenants";
 
@@ -263,9 +265,9 @@ async fn a_host_of_another_tenant_is_no_tenant() {
     let key = server.tenant("acme").await;
     // The layer around all protocols notes what the host names.
     let ask = |host: &str, path: &str| {
-        let name = std::sync::Arc::new(tenantry_engine::TenantName::parse(host).unwrap());
-        let request = axum::http::Request::get(path).header("x-chroma-token", &key).extension(name);
-        server.send(request.body(axum::body::Body::empty()).unwrap())
+        let name = std::sync::Arc::new(TenantName::parse(host).unwrap());
+        let request = Request::get(path).header("x-chroma-token", &key).extension(name);
+        server.send(request.body(Body::empty()).unwrap())
     };
     for path in ["/api/v2/auth/identity", DEFAULT, "/api/v2/tenants/acme"] {
         ask("acme", path).await.expect(200);
@@ -275,4 +277,36 @@ async fn a_host_of_another_tenant_is_no_tenant() {
         }
         assert_eq!(said[0], said[1], "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_path_that_begins_with_another_tenant_is_no_tenant() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    // What stood before the path is noted before any route.
+    let ask = |key: &str, named: &str, path: &str| {
+        let name = PathTenant::new(TenantName::parse(named));
+        let request = Request::get(path).header("x-chroma-token", key).extension(name);
+        server.send(request.body(Body::empty()).unwrap())
+    };
+    for path in ["/api/v2/auth/identity", DEFAULT, "/api/v2/tenants/acme"] {
+        ask(&key, "acme", path).await.expect(200);
+        let mut said = Vec::new();
+        for other in ["globex", "nobody"] {
+            let answer = ask(&key, other, path).await;
+            said.push(answer.refused(404, "NotFoundError").replace(other, "…"));
+        }
+        assert_eq!(said[0], said[1], "{path}");
+        ask(&key, "", path).await.refused(400, "InvalidArgumentError");
+        ask("tnt_x", "acme", path).await.refused(401, "AuthError");
+    }
+    let operator = server.operator.clone();
+    ask(&operator, "acme", "/api/v2/tenants/acme").await.expect(200);
+    ask(&operator, "acme", DEFAULT).await.refused(400, "InvalidArgumentError");
+    // What only operators do is not there.
+    let line = Request::post("/api/v2/tenants").header("x-chroma-token", &operator);
+    let named = PathTenant::new(TenantName::parse("acme"));
+    let line = line.header("content-type", "application/json").extension(named);
+    let answer = server.send(line.body(Body::from(r#"{"name": "globex"}"#)).unwrap()).await;
+    answer.refused(404, "NotFoundError");
 }

@@ -104,11 +104,16 @@ async fn a_token_with_a_tenant_is_an_operator_there_and_nobody_elsewhere() {
     let session = world.engine.session::<Admin>(&world.operator, select).await.unwrap();
     let log = session.audit(0, 1_000).await.unwrap();
     assert!(!format!("{log:?}").contains("login/alice"), "{log:?}");
-    // At its host as well, before any route.
+    // At its host and below its path as well, before any route.
     let who = world.who(&limited).await;
     let at = |name| who.clone().at_host(Some(std::sync::Arc::new(tenant(name))));
-    world.engine.check_host(&at("acme")).await.unwrap();
-    assert_eq!(kind(world.engine.check_host(&at("globex")).await), ErrorKind::NotFound);
+    let below = |name| who.clone().below_path(Some(PathTenant::new(Ok(tenant(name)))));
+    for there in [at("acme"), below("acme")] {
+        world.engine.check_address(&there).await.unwrap();
+    }
+    for elsewhere in [at("globex"), below("globex")] {
+        assert_eq!(kind(world.engine.check_address(&elsewhere).await), ErrorKind::NotFound);
+    }
     world.operator().delete_tenant(&tenant("acme")).await.unwrap();
     let (what, why) = shown(world.engine.authenticate(Some(&limited)).await);
     assert_eq!((what, why.as_str()), (ErrorKind::Unauthenticated, "the token is not valid"));

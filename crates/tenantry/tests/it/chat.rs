@@ -81,7 +81,7 @@ fn signs_up(product: &Product, subdomain: &str) -> Tenant {
     Tenant { host: format!("{subdomain}.example.com"), key }
 }
 
-/// A subdomain, a header and a path say which tenant is meant, and a credential who may.
+/// A subdomain, a header and a path, before every route or in one's own, say which tenant is meant, and a credential who may.
 fn is_selected(product: &Product, acme: &Tenant) {
     let ask = |host: &str, key: &str, named: Option<&str>| {
         product.send(OWN, host, key, named, &NOTHING).0
@@ -92,12 +92,19 @@ fn is_selected(product: &Product, acme: &Tenant) {
     assert_eq!(ask("example.com", operator, Some("acme")), 200);
     let path = "GET /chroma/api/v2/tenants/acme";
     assert_eq!(product.send(path, "example.com", operator, None, &NOTHING).0, 200);
+    let below = |name: &str, key: &str| {
+        let line = format!("GET /t/{name}/v1/databases/chat/collections/messages");
+        product.send(&line, "example.com", key, None, &NOTHING).0
+    };
+    assert_eq!((below("acme", &acme.key), below("acme", operator)), (200, 200));
     // Nobody is meant, nobody is there, and somebody else is there: of these two one learns nothing.
     assert_eq!(ask("example.com", operator, None), 400);
     assert_eq!(ask("nobody.example.com", operator, None), 404);
     assert_eq!(ask("globex.example.com", &acme.key, None), 404);
     assert_eq!(ask("nobody.example.com", &acme.key, None), 404);
     assert_eq!(ask("example.com", &acme.key, Some("globex")), 404);
+    assert_eq!((below("globex", &acme.key), below("nobody", &acme.key)), (404, 404));
+    assert_eq!((below("globex", operator), below("nobody", operator)), (200, 404));
     assert_eq!(ask("acme.example.com", "", None), 401);
 }
 

@@ -13,7 +13,7 @@ use axum::{
 use http_body_util::BodyExt as _;
 use serde_json::{Value as Json, json};
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
-use tenantry_api::{Access, Hosts, with_sign_up};
+use tenantry_api::{Access, Hosts, name_by_path, with_sign_up};
 use tenantry_compat::chroma::{OPERATOR_ROUTES, PUBLIC_ROUTES, ROUTES};
 use tenantry_engine::{
     Admin, Allowance, ApiKey, Authority, CollectionName, CollectionSpec, DatabaseName,
@@ -496,7 +496,10 @@ async fn send(
     }
     request = request.header("content-type", "application/json");
     let body = row.body.as_ref().map_or_else(Body::empty, |json| Body::from(json.to_string()));
-    let response = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+    let mut request = request.body(body).unwrap();
+    // As a listener does.
+    name_by_path(&mut request);
+    let response = router.clone().oneshot(request).await.unwrap();
     let status = response.status();
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8_lossy(&bytes).into_owned())
@@ -531,9 +534,12 @@ async fn without_a_valid_key_nothing_but_the_public_routes_answers() {
     ];
     for (_, router, row) in routes(&world) {
         let path = fill(&row, "victim", world.victim.database, &world.victim);
-        for key in keys {
-            let (status, body) = send(router, &row, &path, key, Some("victim")).await;
-            if row.access == Access::Public {
+        let below = format!("/t/victim{path}");
+        for (key, path) in keys.iter().flat_map(|key| [(*key, &path), (*key, &below)]) {
+            let (status, body) = send(router, &row, path, key, Some("victim")).await;
+            if row.path == "/v1/signup" && *path == below {
+                assert_eq!(status, StatusCode::NOT_FOUND, "{} {path}", row.method);
+            } else if row.access == Access::Public {
                 assert_eq!(status, everybodys(&row), "{} {path}", row.method);
             } else {
                 assert_eq!(status, StatusCode::UNAUTHORIZED, "{} {path} {key:?}", row.method);
@@ -567,12 +573,13 @@ async fn finds_nothing(world: &World, key: &str) {
         // The victim's names, by the victim's tenant name and as the attacker's own.
         let own = if native { "attacker" } else { "default_tenant" };
         let attempts = [
-            ("victim", victim.database, Some("victim")),
-            (own, victim.database, None),
-            (own, attacker.database, None),
+            ("victim", victim.database, Some("victim"), ""),
+            (own, victim.database, None, ""),
+            (own, attacker.database, None, ""),
+            (own, victim.database, None, "/t/victim"),
         ];
-        for (tenant, database, select) in attempts {
-            let path = fill(&row, tenant, database, victim);
+        for (tenant, database, select, below) in attempts {
+            let path = format!("{below}{}", fill(&row, tenant, database, victim));
             let select = select.filter(|_| native);
             let (status, body) = send(router, &row, &path, key, select).await;
             let place = format!("{} {path} {select:?}: {status} {body}", row.method);
@@ -581,7 +588,10 @@ async fn finds_nothing(world: &World, key: &str) {
                 .iter()
                 .any(|p| row.path.contains(p))
                 || (row.path.contains("{database}") && database == victim.database);
-            if row.access == Access::Operator {
+            if !below.is_empty() {
+                // Whatever the route is.
+                assert_eq!(status, StatusCode::NOT_FOUND, "{place}");
+            } else if row.access == Access::Operator {
                 assert!(matches!(status.as_u16(), 403 | 404), "{place}");
             } else if row.path == "/v1/usage/events" && !names_victim {
                 // Not of itself either: only an operator that acts as it.
@@ -649,6 +659,12 @@ async fn answers_the_same_bytes(world: &World, key: &str) {
             continue;
         }
         let own = if native { "attacker" } else { "default_tenant" };
+        let by_path = async |of: &Party| {
+            let path = format!("/t/{}{}", of.name, fill(&row, own, of.database, of));
+            let (status, body) = send(router, &row, &path, key, None).await;
+            (status, plain(&body, of))
+        };
+        assert_eq!(by_path(victim).await, by_path(&missing).await, "{} {}", row.method, row.path);
         for (foreign_tenant, missing_tenant) in [("victim", "missing"), (own, own)] {
             for own_database in [false, true] {
                 let database =

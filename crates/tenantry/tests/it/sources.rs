@@ -43,9 +43,15 @@ impl World {
 
     /// Status, and the tenant's name or what is said.
     fn native(&self, key: &str, host: &str, named: Option<&str>) -> (u16, String) {
+        self.below("", key, host, named)
+    }
+
+    /// The same below the start of a path.
+    fn below(&self, start: &str, key: &str, host: &str, named: Option<&str>) -> (u16, String) {
         let mut headers = vec![("host", host), ("x-api-key", key)];
         headers.extend(named.map(|name| ("x-tenant-id", name)));
-        let (status, answer) = raw(&self.server.url, "GET /v1/tenant", &headers, "");
+        let line = format!("GET {start}/v1/tenant");
+        let (status, answer) = raw(&self.server.url, &line, &headers, "");
         let said = answer["name"].as_str().or(answer["error"]["message"].as_str());
         (status, said.unwrap_or_default().to_owned())
     }
@@ -86,6 +92,51 @@ fn in_whichever_order_sources_are_listed_they_must_agree() {
 }
 
 #[test]
+fn a_path_that_begins_with_a_tenants_name_must_agree_with_all_others() {
+    let world = World::new("host,header,path,claim");
+    let (token, operator) = (token(), &world.folder.key);
+    for credential in [&world.acme, &token] {
+        for (host, named) in [("example.com", None), ("acme.example.com", Some("acme"))] {
+            assert_eq!(world.below("/t/acme", credential, host, named), is("acme"));
+            let mut said: Vec<_> = ["globex", "nobody"]
+                .map(|name| {
+                    let (status, why) = world.below(&format!("/t/{name}"), credential, host, named);
+                    (status, why.replace(name, "…"))
+                })
+                .into();
+            said.dedup();
+            assert!(said.len() == 1 && said[0].0 == 404, "{said:?}");
+        }
+        assert_eq!(world.below("/t/acme", credential, "globex.example.com", None).0, 404);
+        assert_eq!(world.below("/t/acme", credential, "example.com", Some("globex")).0, 404);
+    }
+    assert_eq!(world.below("/t/globex", operator, "example.com", None), is("globex"));
+    assert_eq!(world.below("/t/nobody", operator, "example.com", None).0, 404);
+    assert_eq!(world.below("/t/globex", operator, "acme.example.com", None).0, 400);
+    assert_eq!(world.below("/t/acme", operator, "example.com", Some("globex")).0, 400);
+    // The same for the other protocol, on each of its listeners.
+    let chroma = |url: &str, path: &str, key: &str| {
+        let headers = [("host", "example.com"), ("x-chroma-token", key)];
+        raw(url, &format!("GET {path}"), &headers, "").0
+    };
+    let (own, main) = (&world.server.chroma, &world.server.url);
+    for (url, root) in [(own, ""), (main, "/chroma")] {
+        let at = |start: &str, path: &str| format!("{start}{root}/api/v2{path}");
+        assert_eq!(chroma(url, &at("/t/acme", "/heartbeat"), ""), 200);
+        assert_eq!(chroma(url, &at("/t/acme", "/tenants/default_tenant"), ""), 401);
+        for name in ["acme", "default_tenant"] {
+            let path = format!("/tenants/{name}/databases/default_database");
+            assert_eq!(chroma(url, &at("/t/acme", &path), &world.acme), 200);
+            assert_eq!(chroma(url, &at("/t/globex", &path), &world.acme), 404);
+        }
+        assert_eq!(chroma(url, &at("/t/acme", "/tenants/acme"), operator), 200);
+        assert_eq!(chroma(url, &at("/t/acme", "/tenants/globex"), operator), 400);
+        assert_eq!(chroma(url, &at("/t/%00", "/tenants/acme"), operator), 400);
+    }
+    world.server.stop();
+}
+
+#[test]
 fn a_host_that_does_not_count_is_not_looked_at() {
     let world = World::new("header,path,claim");
     let operator = &world.folder.key;
@@ -116,6 +167,12 @@ fn a_header_or_a_path_that_does_not_count_is_refused_whatever_it_names() {
             let (status, answer) = world.chroma(credential, "acme.example.com", &path);
             assert!(status == 400 && answer.to_string().contains("tenant_sources"), "{answer}");
         }
+        let mut said: Vec<_> = ["/t/acme", "/t/globex", "/t/nobody", "/t/"]
+            .map(|start| world.below(start, credential, "acme.example.com", None))
+            .into();
+        said.dedup();
+        assert!(said.len() == 1 && said[0].0 == 400, "{said:?}");
+        assert!(said[0].1.contains("tenant_sources"), "{said:?}");
         // The name that clients put there unasked is none.
         assert_eq!(world.native(credential, "acme.example.com", None), is("acme"));
         assert_eq!(world.chroma(credential, "acme.example.com", "tenants/default_tenant").0, 200);
@@ -157,6 +214,7 @@ fn a_token_whose_claim_names_nobody_is_still_bound_to_its_tenant() {
     // Each of the others is enough, and none of them leads elsewhere.
     assert_eq!(world.native(&token, "acme.example.com", None), is("acme"));
     assert_eq!(world.native(&token, "example.com", Some("acme")), is("acme"));
+    assert_eq!(world.below("/t/acme", &token, "example.com", None), is("acme"));
     assert_eq!(world.chroma(&token, "example.com", "tenants/acme").0, 200);
     let (status, who) = world.chroma(&token, "example.com", "auth/identity");
     assert_eq!((status, &who["tenant"]), (200, &json!("acme")));
