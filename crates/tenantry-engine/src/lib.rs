@@ -68,10 +68,10 @@ pub use tenantry_auth::{
 pub use tenantry_store::{
     Answered, ArchiveKey, AuditBinding, AuditEntry, AuditEvent, AuditNote, AuditOutcome,
     AuditReason, BackendKind, ChainBreak, ChainVerifier, CollectionInfo, DatabaseInfo, DeadLetter,
-    EmbeddedConfig, Entropy, Event, GraphBounds, Health, Leftover, MasterKey, MemberChange,
-    MovePhase, MoveStatus, MoveTarget, MoveTotals, NewKey, NewMember, ObjectNames, Obstacle,
-    PauseTotals, PublicKey, Site, Source, Stock, Store, StoreTotals, SystemClock, SystemEntropy,
-    TenantChange, TenantInfo, TenantSizes, TenantUsed, UsageBalance, UsagePage, VectorInfo, Wanted,
-    Webhook, WebhookChange, postgres,
+    EmbeddedConfig, Entropy, Event, GraphBounds, Health, Holding, Leftover, MasterKey,
+    MemberChange, MovePhase, MoveStatus, MoveTarget, MoveTotals, NewKey, NewMember, ObjectNames,
+    Obstacle, PauseTotals, PublicKey, Site, Source, Stock, Store, StoreTotals, SystemClock,
+    SystemEntropy, TenantChange, TenantInfo, TenantSizes, TenantUsed, UsageBalance, UsagePage,
+    VectorInfo, Wanted, Webhook, WebhookChange, postgres,
 };
 pub use tenantry_types::*;

@@ -118,6 +118,21 @@ pub struct Stock {
     pub bytes: Option<u64>,
 }
 
+/// What a tenant has of what is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holding {
+    /// What it keeps.
+    pub stock: Stock,
+    /// Databases.
+    pub databases: u32,
+    /// Collections of all databases.
+    pub collections: u32,
+    /// API keys; none for whoever may not list them.
+    pub keys: Option<u32>,
+    /// Members, suspended ones too; none for whoever may not list them.
+    pub users: Option<u32>,
+}
+
 /// What a tenant has used of its budgets, as the ledger has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spent {

@@ -29,7 +29,8 @@ pub use audit::{
 };
 pub use embedded::{EmbeddedConfig, SavedConfig};
 pub use facts::{
-    BackendKind, GraphBounds, MovePhase, MoveStatus, MoveTarget, Site, Spent, Stock, TenantSizes,
+    BackendKind, GraphBounds, Holding, MovePhase, MoveStatus, MoveTarget, Site, Spent, Stock,
+    TenantSizes,
 };
 pub use failing::Failing;
 pub use member::{Granted, GroupChange, MemberChange, NewMember, ObjectNames};

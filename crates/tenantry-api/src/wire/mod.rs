@@ -57,7 +57,7 @@ pub(crate) use report::{ReportIn, ReportOut};
 pub(crate) use statistics::TenantStatisticsOut;
 pub(crate) use tenant::{
     DeleteSearch, LeftoverOut, LeftoversOut, OwnTenantOut, TenantCreateIn, TenantOut,
-    TenantPatchIn, TenantSearch, TenantsOut,
+    TenantPatchIn, TenantSearch, TenantShowSearch, TenantsOut,
 };
 pub(crate) use usage::{
     AllUsageOut, AllUsageSearch, TenantUsageSearch, UsageFormat, UsagePageOut, UsageSearch,

@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::{
-    Journaled, Spent, Stock, TenantUsed, UsageBalance, UsageNote, UsagePage,
+    Holding, Journaled, Spent, TenantUsed, UsageBalance, UsageNote, UsagePage,
     tenancy::moving::Patience,
 };
 use tenantry_auth::{Admin, Level, OperatorScope, Scope, SystemScope, TenantId};
@@ -82,9 +82,18 @@ impl Store {
         again!(self, self.0.tenancy.tell_budgets(scope, tenant, at, quotas).await)
     }
 
-    /// What the tenant keeps. Not for a key that is limited.
-    pub async fn kept<L: Level>(&self, scope: &Scope<L>) -> Result<Stock> {
-        again!(self, self.0.tenancy.kept(scope).await)
+    /// What the tenant has. Not for a key that is limited.
+    pub async fn holding<L: Level>(&self, scope: &Scope<L>) -> Result<Holding> {
+        again!(self, self.0.tenancy.holding(scope).await)
+    }
+
+    /// What the tenant with this name has; none if its place was not made yet.
+    pub async fn holding_of(
+        &self,
+        scope: &OperatorScope,
+        name: &TenantName,
+    ) -> Result<Option<Holding>> {
+        again!(self, self.0.tenancy.holding_of(scope, name).await)
     }
 
     /// Counts what an application has counted itself, each event once under its id, all of them or

@@ -7,7 +7,7 @@ use super::{
     Backend, Space, Tenancy, View,
     backend::Scan,
     complete,
-    disk::{self, Touched},
+    disk::{self, Head, Touched},
     disk_key::DiskKey,
     done,
     keys::{self, Decode as _, Prefix},
@@ -147,6 +147,15 @@ impl<B: Backend> Tenancy<B> {
         // Opened first: opening it takes a root of its own.
         let installation = self.installation_beside(held).await?;
         key_row_in(&self.root(held).await?, &installation, id).await
+    }
+
+    /// How many keys a tenant has, with these counters.
+    pub(super) async fn count_keys(&self, owner: &OpenTenant, head: &Head) -> Result<u32> {
+        if !owner.placement().is_apart() {
+            return Ok(head.keys);
+        }
+        let ids = listed(&self.root(None).await?, owner, None, usize::MAX).await?;
+        Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
     }
 
     /// Makes a key. The owner's writer lock is held.

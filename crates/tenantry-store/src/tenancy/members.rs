@@ -307,10 +307,10 @@ impl<B: Backend> Tenancy<B> {
     }
 
     /// How many members a tenant has.
-    pub(super) async fn count_members(&self, tenant: TenantId) -> Result<u64> {
+    pub(super) async fn count_members(&self, tenant: TenantId) -> Result<u32> {
         let installation = self.installation().await?;
         let counts = counts_in(&self.root(None).await?, &installation, tenant).await?;
-        Ok(counts.members.into())
+        Ok(counts.members)
     }
 }
 

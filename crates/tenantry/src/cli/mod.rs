@@ -23,6 +23,7 @@ mod said;
 mod tenant;
 mod transfer;
 mod usage;
+mod used;
 mod webhook;
 mod when;
 

@@ -19,12 +19,13 @@ pub(super) const MONEY: (&str, [&str; 9]) = (
     ],
 );
 
-pub(super) const STATISTICS: (&str, [&str; 7]) = (
+pub(super) const STATISTICS: (&str, [&str; 8]) = (
     "Statistics of the tenant and of d1/c1",
     [
         "see what the tenant may have",
         "see what a month may cost the tenant",
         "see how much the tenant keeps",
+        "see how many keys and members the tenant has",
         "see how many records c1 has",
         "see what c1 takes in memory",
         "see how a query was answered",
@@ -89,7 +90,10 @@ impl Cell {
             "see what a month may cost the tenant" => {
                 session().await?.allowance().await?.quotas.cost.is_some()
             }
-            "see how much the tenant keeps" => session().await?.kept().await?.is_some(),
+            "see how much the tenant keeps" => session().await?.holding().await?.is_some(),
+            "see how many keys and members the tenant has" => {
+                session().await?.holding().await?.is_some_and(|has| has.users.is_some())
+            }
             "see how many records c1 has" => c1().await?.statistics().await.map(|_| true)?,
             "see what c1 takes in memory" => {
                 // It is there once it was asked.

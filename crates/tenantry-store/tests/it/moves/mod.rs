@@ -160,7 +160,7 @@ fn sum(records: &BTreeMap<String, Record>) -> u64 {
 }
 
 async fn kept(stand: &Stand, scope: &Scope<Admin>) -> Option<u64> {
-    stand.store.kept(scope).await.expect("what is kept").bytes
+    stand.store.holding(scope).await.expect("what is kept").stock.bytes
 }
 
 /// Deletes a few, by ids and by a filter.
