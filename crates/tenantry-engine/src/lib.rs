@@ -71,7 +71,7 @@ pub use tenantry_store::{
     EmbeddedConfig, Entropy, Event, GraphBounds, Health, Holding, Leftover, MasterKey,
     MemberChange, MovePhase, MoveStatus, MoveTarget, MoveTotals, NewKey, NewMember, ObjectNames,
     Obstacle, PauseTotals, PublicKey, Site, Source, Stock, Store, StoreTotals, SystemClock,
-    SystemEntropy, TenantChange, TenantInfo, TenantSizes, TenantUsed, UsageBalance, UsagePage,
-    VectorInfo, Wanted, Webhook, WebhookChange, postgres,
+    SystemEntropy, TenantBill, TenantChange, TenantInfo, TenantSizes, TenantUsed, UsageBalance,
+    UsagePage, VectorInfo, Wanted, Webhook, WebhookChange, postgres,
 };
 pub use tenantry_types::*;

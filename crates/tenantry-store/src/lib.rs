@@ -42,8 +42,8 @@ pub use snapshot::{Snapshot, SnapshotPage};
 pub use store::Store;
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, Journaled, Leftover,
-    NewKey, Obstacle, Origin, Source, SystemClock, SystemEntropy, TenantChange, TenantInfo,
-    TenantUsed, UsageBalance, UsageNote, UsagePage, VectorInfo, Wanted,
+    NewKey, Obstacle, Origin, Source, SystemClock, SystemEntropy, TenantBill, TenantChange,
+    TenantInfo, TenantUsed, UsageBalance, UsageNote, UsagePage, VectorInfo, Wanted,
 };
 pub use tenancy::master::MasterKey;
 pub use tenancy::moving::{MoveTotals, PauseTotals};

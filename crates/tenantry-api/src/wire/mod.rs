@@ -31,7 +31,8 @@ pub(crate) use archive::{
 };
 pub(crate) use audit::{AuditPageOut, AuditSearch};
 pub(crate) use bill::{
-    BalanceOut, BillOut, MonthSearch, TariffIn, TariffOut, TariffsOut, TenantMonthSearch, month,
+    BalanceOut, BillOut, BillsOut, BillsSearch, MonthSearch, TariffIn, TariffOut, TariffsOut,
+    TenantMonthSearch, bills_csv, month,
 };
 pub(crate) use collection::{
     CollectionCreateIn, CollectionOut, CollectionPatchIn, CollectionsOut, DatabaseCreateIn,

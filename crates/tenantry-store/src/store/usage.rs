@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::{
-    Holding, Journaled, Spent, TenantUsed, UsageBalance, UsageNote, UsagePage,
+    Holding, Journaled, Spent, TenantBill, TenantUsed, UsageBalance, UsageNote, UsagePage,
     tenancy::moving::Patience,
 };
 use tenantry_auth::{Admin, Level, OperatorScope, Scope, SystemScope, TenantId};
@@ -141,6 +141,17 @@ impl Store {
         after: Option<TenantId>,
     ) -> Result<Vec<TenantUsed>> {
         again!(self, self.0.tenancy.usage_by_tenant(scope, page, after).await)
+    }
+
+    /// What a month costs each tenant that has used something in it, by the tenants' numbers and by
+    /// the plans that they have now; so many at most.
+    pub async fn bills(
+        &self,
+        scope: &OperatorScope,
+        month: (Month, usize),
+        after: Option<TenantId>,
+    ) -> Result<Vec<TenantBill>> {
+        again!(self, self.0.tenancy.bills(scope, month, after).await)
     }
 
     /// What all tenants together have used, the earliest first.

@@ -5,6 +5,7 @@ mod advise;
 mod archive;
 mod audit;
 mod bill;
+mod bills;
 mod caller;
 mod client;
 mod group;

@@ -213,6 +213,13 @@ fn what_an_application_has_counted_is_reported_and_shown() {
         let bill = target.done(&["bill", "acme", month]);
         assert_eq!(line(&bill, "money_micros"), ["money_micros", "1500000", "1.500000"]);
         assert_eq!(line(&bill, "total"), ["total", "1.500000"]);
+        let all = target.done(&["bill", "--all", month]);
+        assert_eq!(line(&all, "ID"), ["ID", "NAME", "PLAN", "TOTAL"]);
+        assert!(all.lines().any(|line| line.ends_with("acme  p     1.500000")), "{all}");
+        let all = target.json(&["bill", "--all", month]);
+        assert_eq!((&all[0]["name"], &all[0]["total_micros"]), (&json!("acme"), &json!("1500000")));
+        let all = target.done(&["bill", "--all", month, "--csv"]);
+        assert!(all.contains(&format!(",\"acme\",\"p\",{month},1500000,")), "{all}");
         target.done(&["bill", "--check", month]);
         let shown = target.done(&["limit", "show", "acme"]);
         let messages = ["messages_per_day", "2", "3", "plan", "p"];

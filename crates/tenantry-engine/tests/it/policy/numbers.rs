@@ -4,7 +4,7 @@ use super::{Cell, installation::there};
 use crate::support::*;
 use tenantry_engine::*;
 
-pub(super) const MONEY: (&str, [&str; 9]) = (
+pub(super) const MONEY: (&str, [&str; 10]) = (
     "Usage, bills and prices",
     [
         "read the tenant's usage",
@@ -13,6 +13,7 @@ pub(super) const MONEY: (&str, [&str; 9]) = (
         "read the tenant's usage, as an operator",
         "read the tenant's bill, as an operator",
         "read everybody's usage",
+        "read everybody's bills",
         "read whether the ledger is in balance",
         "read a plan's prices",
         "set a plan's prices",
@@ -64,6 +65,9 @@ impl Cell {
             "read everybody's usage" => {
                 operator().await?.usage_by_tenant(page, None).await.map(drop)?;
                 operator().await?.usage_of_all(page).await.map(drop)?;
+            }
+            "read everybody's bills" => {
+                operator().await?.bills(month, 1, None).await.map(drop)?;
             }
             "read whether the ledger is in balance" => {
                 operator().await?.check_usage(month).await.map(drop)?;
