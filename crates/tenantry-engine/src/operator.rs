@@ -105,7 +105,9 @@ impl Operator {
             let why = format!("no plan is called {none}: settings say so where there is none");
             return Err(Error::invalid(why));
         }
-        self.inner.store.put_plan(&self.scope, plan).await
+        self.inner.store.put_plan(&self.scope, plan).await?;
+        self.inner.look_at_sign_up(&plan.name).await;
+        Ok(())
     }
 
     /// Deletes a plan; [`ErrorKind::Conflict`](tenantry_types::ErrorKind::Conflict) while a tenant

@@ -6,10 +6,12 @@
 
 use crate::{
     Engine, Session,
+    engine::Inner,
     limiter::{Limiter, Refused},
     validate,
 };
 use std::{
+    collections::BTreeSet,
     hash::{BuildHasher as _, RandomState},
     net::IpAddr,
     sync::Arc,
@@ -18,8 +20,8 @@ use std::{
 use tenantry_auth::{Admin, RequestId, Restriction, Role, TenantId};
 use tenantry_store::{Arrival, Arrived, NewKey, TenantInfo};
 use tenantry_types::{
-    CollectionName, CollectionSpec, DatabaseName, Email, Error, ErrorKind, Isolation, PlanName,
-    Rates, Resource, Result, TenantName, TenantSpec,
+    CollectionName, CollectionSpec, DatabaseName, Email, Error, ErrorKind, Isolation, Limits,
+    PlanName, Rates, Resource, Result, TenantName, TenantSpec,
 };
 
 /// Of an address of version 6, the bits that one subscriber has, who may have many networks below.
@@ -38,6 +40,66 @@ pub struct SignUpRules {
     pub in_all: Rates,
 }
 
+impl SignUpRules {
+    /// Fails if a tenant with these limits has no room for what it gets from the start, as
+    /// [`SignUp::make`] would.
+    fn check_room(&self, limits: &Limits) -> Result<()> {
+        let mut databases = BTreeSet::from([DatabaseName::default_database()]);
+        let mut collections = BTreeSet::new();
+        for (database, all) in &self.template {
+            if !databases.contains(database) {
+                limits.room_for_database(databases.len())?;
+                databases.insert(database.clone());
+            }
+            for collection in all {
+                if !collections.contains(&(database, collection)) {
+                    limits.room_for_collection(collections.len())?;
+                    collections.insert((database, collection));
+                }
+            }
+        }
+        limits.room_for_key(0)
+    }
+}
+
+impl Engine {
+    /// Fails if no stranger could get a tenant by these rules as things are.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check_plan`], and [`ErrorKind::LimitExceeded`] if the plan has no room for
+    /// what such a tenant gets from the start.
+    pub async fn check_sign_up(&self, rules: &SignUpRules) -> Result<()> {
+        self.0.check_sign_up(rules).await
+    }
+}
+
+impl Inner {
+    /// The plan of strangers.
+    fn plan_of<'r>(&'r self, rules: &'r SignUpRules) -> Option<&'r PlanName> {
+        rules.plan.as_ref().or(self.default_plan.get())
+    }
+
+    async fn check_sign_up(&self, rules: &SignUpRules) -> Result<()> {
+        let Some(plan) = self.plan_of(rules) else { return rules.check_room(&Limits::default()) };
+        let scope = self.authority.authorize_operator(&self.authority.local_operator())?;
+        let isolation = Some(Isolation::Shared);
+        let spec = TenantSpec { isolation, ..TenantSpec::new(TenantName::parse("new")?) };
+        let plan = self.check_plan(&scope, plan, &spec).await?;
+        rules.check_room(&plan.allowance.limits)
+    }
+
+    /// Warns if a plan that says something else now is that of strangers, who get no tenant by it.
+    pub(crate) async fn look_at_sign_up(&self, plan: &PlanName) {
+        let Some(rules) = self.sign_up.get() else { return };
+        if self.plan_of(rules) != Some(plan) {
+            return;
+        }
+        if let Err(why) = self.check_sign_up(rules).await {
+            tracing::warn!(%plan, "signup: strangers get no tenant by what its plan says now: {why}");
+        }
+    }
+}
+
 /// Lets strangers make tenants.
 #[derive(Debug)]
 pub struct SignUp {
@@ -52,6 +114,8 @@ pub struct SignUp {
 impl SignUp {
     /// A handle with these rules. Rates hold for this process.
     pub fn new(engine: Engine, rules: SignUpRules) -> Self {
+        // For whoever changes their plan.
+        let _ = engine.0.sign_up.set(rules.clone());
         let (limiter, keys, began) = (Limiter::default(), RandomState::new(), Instant::now());
         Self { engine, rules, limiter, keys, began }
     }
@@ -95,7 +159,7 @@ impl SignUp {
         }
         let who = inner.authority.sign_up().in_request(request);
         let scope = inner.authority.authorize_operator(&who)?;
-        let plan = self.rules.plan.clone().or_else(|| inner.default_plan.get().cloned());
+        let plan = inner.plan_of(&self.rules).cloned();
         let spec = TenantSpec {
             plan,
             isolation: Some(Isolation::Shared),

@@ -6,7 +6,7 @@ use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_store::TenantInfo;
 use tenantry_types::{
     ErrorKind, IdempotencyKey, Isolation, Limits, PlanName, Result, SecretText, TenantName,
-    TenantSpec, TenantState,
+    TenantPlan, TenantSpec, TenantState,
 };
 
 impl Engine {
@@ -20,20 +20,22 @@ impl Engine {
         let authority = &self.0.authority;
         let scope = authority.authorize_operator(&authority.local_operator())?;
         let spec = TenantSpec { isolation, ..TenantSpec::new(TenantName::parse("new")?) };
-        self.0.check_plan(&scope, plan, &spec).await
+        self.0.check_plan(&scope, plan, &spec).await.map(drop)
     }
 }
 
 impl Inner {
-    /// Fails unless there is the plan that a tenant gets, and has it live where it is to be made.
+    /// The plan that a tenant gets; fails unless there is one, and has it live where it is to be made.
     pub(crate) async fn check_plan(
         &self,
         scope: &OperatorScope,
         plan: &PlanName,
         spec: &TenantSpec,
-    ) -> Result<()> {
+    ) -> Result<TenantPlan> {
         let (isolation, location) = self.store.place_for(spec)?;
-        self.store.plan(scope, plan).await?.check_place(isolation, location)
+        let found = self.store.plan(scope, plan).await?;
+        found.check_place(isolation, location)?;
+        Ok(found)
     }
 }
 

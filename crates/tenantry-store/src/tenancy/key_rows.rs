@@ -21,7 +21,7 @@ use tenantry_auth::{
     Admin, ApiKey, Author, KeyId, KeyOwner, KeyRow, OperatorScope, Restriction, Role, Scope,
     TenantId,
 };
-use tenantry_types::{Error, ErrorKind, Resource, Result, Term, Timestamp};
+use tenantry_types::{Error, Resource, Result, Timestamp};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
@@ -181,15 +181,12 @@ impl<B: Backend> Tenancy<B> {
             secret_hash: key.hash(),
         };
         let mut about = self.about(owner)?;
-        let limit = self.allowance(Some(&view), owner).await?.limits.keys;
+        let limits = self.allowance(Some(&view), owner).await?.limits;
         let count = match owner.head().filter(|_| !owner.placement().is_apart()) {
             Some(head) => head.keys as usize,
             None => listed(&view, owner, None, usize::MAX).await?.len(),
         };
-        if count >= limit as usize {
-            let message = format!("this tenant may have {limit} keys; revoke one first");
-            return Err(Error::new(ErrorKind::LimitExceeded, message).with_limit(Term::Keys));
-        }
+        limits.room_for_key(count)?;
         let row_key = row_key(row.id);
         let bytes = disk::encode(&DiskKey::from_row(&row));
         let mut nonces = Nonces::draw(&*self.entropy);

@@ -92,12 +92,8 @@ impl<B: Backend> Tenancy<B> {
             if view.get(Space::Data, &name_key.encode(tenant.prefix())).await?.is_some() {
                 return Err(Error::already_exists(Resource::Database, name.as_str()));
             }
-            let limit = inner.allowance(Some(&view), &tenant).await?.limits.databases;
-            if commit.head.databases >= limit {
-                let message = format!("this tenant may have {limit} databases");
-                let error = Error::new(ErrorKind::LimitExceeded, message);
-                return Err(error.with_limit(Term::Databases));
-            }
+            let limits = inner.allowance(Some(&view), &tenant).await?.limits;
+            limits.room_for_database(commit.head.databases as usize)?;
             let info = put_new_database(&mut commit, &tenant, &name, inner.now());
             commit.count(&Work::default());
             commit.audit(done(scope.author(), "database.create", name.as_str(), 1));
@@ -287,12 +283,7 @@ impl<B: Backend> Tenancy<B> {
         }
         let mut commit = self.begin(tenant)?;
         let limits = self.allowance(Some(&view), tenant).await?.limits;
-        let limit = limits.collections;
-        if commit.head.collections >= limit {
-            let message = format!("this tenant may have {limit} collections");
-            let error = Error::new(ErrorKind::LimitExceeded, message);
-            return Err(error.with_limit(Term::Collections));
-        }
+        limits.room_for_collection(commit.head.collections as usize)?;
         let named = spec.vectors.values().map(|vector| vector.dimension);
         let fixed = named.chain([spec.dimension]).flatten();
         fixed.max().map_or(Ok(()), |dimension| check_dimension(dimension, &limits))?;
