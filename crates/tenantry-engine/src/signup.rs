@@ -120,23 +120,42 @@ impl SignUp {
         Self { engine, rules, limiter, keys, began }
     }
 
-    /// Asks whether this address may ask now. To be asked before anything of the request is read;
-    /// an address that is not known is one like any other.
+    /// Fails if this address may ask for no tenant now, and counts nothing. To be asked before anything
+    /// of the request is read; an address that is not known is one like any other.
+    pub fn look(&self, address: Option<IpAddr>) -> Result<()> {
+        let now = self.now();
+        self.ask_if_used_up(TenantId::INSTALLATION, &self.rules.in_all, now)?;
+        self.ask_if_used_up(self.whose(address), &self.rules.by_address, now)
+    }
+
+    /// Counts a request of this address for a name that could be given, whether it is free or not:
+    /// whoever looks for names that are taken asks for tenants.
     pub fn admit(&self, address: Option<IpAddr>) -> Result<()> {
-        let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        // 0 is everybody's.
-        let whose = TenantId::new(
-            self.keys.hash_one(address.map(|one| neighbourhood(one, SUBSCRIBER_BITS))).max(1),
-        );
+        let (now, whose) = (self.now(), self.whose(address));
         let (everybody, in_all) = (TenantId::INSTALLATION, &self.rules.in_all);
         // Nothing is kept of addresses that come when all is used up, however many they are; and one
         // address that has used up its own takes nothing from the others.
-        if self.limiter.left(everybody, in_all, now).iter().any(|left| left.remaining == 0) {
-            self.ask(everybody, in_all, now)?;
-        }
+        self.ask_if_used_up(everybody, in_all, now)?;
         self.ask(whose, &self.rules.by_address, now)?;
         self.ask(everybody, in_all, now)?;
         self.limiter.sweep(now);
+        Ok(())
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// What an address is called in the limiter; 0 is everybody's.
+    fn whose(&self, address: Option<IpAddr>) -> TenantId {
+        let address = address.map(|one| neighbourhood(one, SUBSCRIBER_BITS));
+        TenantId::new(self.keys.hash_one(address).max(1))
+    }
+
+    fn ask_if_used_up(&self, whose: TenantId, rates: &Rates, now: u64) -> Result<()> {
+        if self.limiter.left(whose, rates, now).iter().any(|left| left.remaining == 0) {
+            self.ask(whose, rates, now)?;
+        }
         Ok(())
     }
 

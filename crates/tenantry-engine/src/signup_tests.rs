@@ -234,6 +234,9 @@ async fn nothing_is_kept_of_those_who_come_when_all_is_used_up() {
     let sign_up = world.sign_up(rules);
     let asks = |address: IpAddr| sign_up.admit(Some(address)).is_ok();
     let of = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(n));
+    // Whoever only looks uses nothing, and is not remembered.
+    assert!((0..1_000).all(|n| sign_up.look(Some(of(n))).is_ok()));
+    assert_eq!(sign_up.limiter.tenants(), 0);
     // One who comes too often takes nothing from the others.
     let admitted = (0..10).filter(|_| asks(of(1))).count();
     assert_eq!(admitted, 2);
@@ -247,5 +250,6 @@ async fn nothing_is_kept_of_those_who_come_when_all_is_used_up() {
     assert!(refused.retry_after().is_some_and(|seconds| (1..=3_600).contains(&seconds)));
     let known = sign_up.limiter.tenants();
     assert!((10..10_000).all(|n| !asks(of(n))));
+    assert!((10..10_000).all(|n| sign_up.look(Some(of(n))).is_err()));
     assert_eq!(sign_up.limiter.tenants(), known);
 }
