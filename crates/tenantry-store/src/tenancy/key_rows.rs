@@ -122,7 +122,7 @@ fn unlimited(scope: &Scope<Admin>) -> Result<()> {
     if scope.restriction().is_none() {
         return Ok(());
     }
-    Err(Error::denied("a limited key cannot manage keys"))
+    Err(Error::denied("a limited key or token cannot manage keys"))
 }
 
 impl<B: Backend> Tenancy<B> {

@@ -462,7 +462,7 @@ pub(super) fn unlimited(scope: &Scope<Admin>) -> Result<()> {
     if scope.restriction().is_none() {
         return Ok(());
     }
-    Err(Error::denied("a limited key cannot manage members and groups"))
+    Err(Error::denied("a limited key or token cannot manage members and groups"))
 }
 
 fn missing(user: &UserName) -> Error {

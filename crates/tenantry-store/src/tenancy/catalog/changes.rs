@@ -184,7 +184,9 @@ impl<B: Backend> Tenancy<B> {
         change: &CollectionChange,
     ) -> Result<CollectionRef> {
         if scope.restriction().filter.is_some() {
-            return Err(Error::denied("a key bound to a filter cannot change a collection"));
+            return Err(Error::denied(
+                "a key or token bound to a filter cannot change a collection",
+            ));
         }
         let (inner, scope) = (Arc::clone(self), scope.to_write());
         let (collection, change) = (collection.clone(), change.clone());
@@ -230,7 +232,9 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<()> {
         let (inner, scope, collection) = (Arc::clone(self), scope.to_write(), collection.clone());
         if scope.restriction().filter.is_some() {
-            return Err(Error::denied("a key bound to a filter cannot delete a collection"));
+            return Err(Error::denied(
+                "a key or token bound to a filter cannot delete a collection",
+            ));
         }
         complete(async move {
             let tenant = inner.collection_tenant(&scope, &collection).await?;
@@ -357,7 +361,7 @@ fn unlimited(scope: &Scope<Admin>) -> Result<()> {
     if scope.restriction().is_none() {
         return Ok(());
     }
-    Err(Error::denied("a limited key cannot make or delete databases"))
+    Err(Error::denied("a limited key or token cannot make or delete databases"))
 }
 
 /// Adds what goes with these collections.

@@ -383,7 +383,9 @@ impl<B: Backend> Tenancy<B> {
         page: UsagePage,
     ) -> Result<Vec<Used>> {
         if !scope.restriction().is_none() {
-            return Err(Error::denied("a limited key cannot read what its tenant has used"));
+            return Err(Error::denied(
+                "a limited key or token cannot read what its tenant has used",
+            ));
         }
         self.known(scope).await?;
         self.usage_of(scope.tenant(), page).await

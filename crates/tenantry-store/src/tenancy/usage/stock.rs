@@ -13,7 +13,7 @@ impl<B: Backend> Tenancy<B> {
     /// What the tenant of a scope has.
     pub(crate) async fn holding<L: Level>(&self, scope: &Scope<L>) -> Result<Holding> {
         if !scope.restriction().is_none() {
-            return Err(Error::denied("a limited key cannot read what its tenant keeps"));
+            return Err(Error::denied("a limited key or token cannot read what its tenant keeps"));
         }
         let tenant = self.tenant(scope).await?;
         let held = self.held_by(&tenant).await;
