@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 use std::{fmt, time::Duration};
 use tenantry_engine::{
-    AllSizes, Engine, Error, Health, Holdings, MoveTotals, PauseTotals, Result, TenantId,
+    AllSizes, Engine, Error, Health, KeptSum, MoveTotals, PauseTotals, Result, TenantId,
     TenantSizes, Totals,
     busiest::{Outcome, Ranking, Tally},
 };
@@ -167,14 +167,14 @@ impl Collector for AllTotals {
 pub(crate) struct TenantTotals {
     tallies: Vec<(String, Tally)>,
     sizes: Vec<(TenantId, TenantSizes)>,
-    others: Option<Holdings>,
+    others: Option<KeptSum>,
 }
 
 impl TenantTotals {
     pub(crate) fn new(
         ranking: Ranking,
         sizes: Vec<(TenantId, TenantSizes)>,
-        others: Option<Holdings>,
+        others: Option<KeptSum>,
     ) -> Self {
         let tenants = ranking.tenants.into_iter().map(|(id, tally)| (id.to_string(), tally));
         let tallies = tenants.chain([("other".to_owned(), ranking.others)]).collect();
@@ -187,7 +187,7 @@ impl TenantTotals {
         encoder: &mut DescriptorEncoder<'_>,
         (name, help): (&str, &str),
         of: impl Fn(&TenantSizes) -> Option<u64>,
-        others: impl Fn(&Holdings) -> u64,
+        others: impl Fn(&KeptSum) -> u64,
     ) -> fmt::Result {
         let mut all = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         let known = self.sizes.iter().filter_map(|(id, sizes)| Some((id.to_string(), of(sizes)?)));

@@ -129,6 +129,7 @@ routes! {
     Operator GET "/v1/admin/usage/tenants" usage::all_usage;
     Operator GET "/v1/admin/usage/balance" usage::usage_balance;
     Operator GET "/v1/admin/bill" usage::operator_bill;
+    Operator GET "/v1/admin/bills" usage::all_bills;
 
     Read GET "/v1/tenant" tenant::show_own_tenant;
     Read GET "/v1/me" member::show_me;

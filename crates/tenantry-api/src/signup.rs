@@ -70,7 +70,7 @@ pub(crate) async fn sign_up(request: Request) -> Result<(StatusCode, Json<SignUp
     };
     let peer = parts.extensions.get::<Peer>().copied();
     let address = peer.map(|peer| shared.hosts.client(peer, &parts.headers));
-    shared.sign_up.admit(address)?;
+    shared.sign_up.look(address)?;
     if !declares_json(&parts.headers)? {
         return Err(Failure::NotJson);
     }
@@ -79,6 +79,8 @@ pub(crate) async fn sign_up(request: Request) -> Result<(StatusCode, Json<SignUp
     let asked: SignUpIn = parse(&body)?;
     let name = parse_subdomain(&asked.subdomain)?;
     let email = asked.email.map(Email::parse).transpose()?;
+    // What asks for no name that could be given costs nothing but reading it.
+    shared.sign_up.admit(address)?;
     let (info, key) = shared.sign_up.make(name, email, request_id(&parts.headers)).await?;
     let tenant = info.name.to_string();
     let answer = SignUpOut {

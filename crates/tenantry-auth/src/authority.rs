@@ -176,7 +176,7 @@ impl Authority {
             return Err(Error::denied("this operator key may not open tenants"));
         }
         if who.role() < L::ROLE {
-            return Err(Error::denied(format!("this needs a key with role {}", L::ROLE.word())));
+            return Err(Error::denied(format!("this needs the role {}", L::ROLE.word())));
         }
         Ok(Scope::new(tenant, who))
     }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 use tenantry_auth::TenantId;
-use tenantry_store::{Census, Holdings};
+use tenantry_store::{Census, KeptSum};
 use tenantry_types::Result;
 use tokio::{
     sync::OwnedMutexGuard,
@@ -30,9 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AllSizes {
     /// What all have.
-    pub total: Holdings,
+    pub total: KeptSum,
     /// What all have that are not told apart.
-    pub others: Holdings,
+    pub others: KeptSum,
     /// Tenants of which records or bytes are not known, and not in it.
     pub uncounted: u64,
     /// How long ago that count began.
@@ -75,7 +75,7 @@ impl Operator {
             let _ = timeout(PATIENCE, tokio::spawn(counting)).await;
         }
         let (begun, census) = counts.last.lock().clone()?;
-        let mut known = Holdings::default();
+        let mut known = KeptSum::default();
         for (tenant, holdings) in &census.apart {
             // One that is not told apart any more is one of the others again.
             if apart.contains(tenant) {

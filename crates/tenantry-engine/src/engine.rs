@@ -15,6 +15,7 @@ use crate::{
     metering::{self, Metering},
     placement::{self, Policy},
     provision::Provision,
+    signup::SignUpRules,
     sources::{TenantSources, agreed},
     spending::Spending,
     webhooks::{self, Outbox, WebhookSend, WebhookTotals},
@@ -130,6 +131,8 @@ pub(crate) struct Inner {
     pub(crate) grace: OnceLock<Duration>,
     /// The plan of new tenants of which nobody says another one.
     pub(crate) default_plan: OnceLock<PlanName>,
+    /// What strangers get, if they make tenants.
+    pub(crate) sign_up: OnceLock<SignUpRules>,
     /// What tenants get that are made when they are named, if any are.
     pub(crate) provision: OnceLock<Provision>,
     /// Whose credentials are refused too often, if that is bounded.
@@ -248,6 +251,7 @@ impl Engine {
             policy: OnceLock::new(),
             grace: OnceLock::new(),
             default_plan: OnceLock::new(),
+            sign_up: OnceLock::new(),
             provision: OnceLock::new(),
             logins: OnceLock::new(),
             single: OnceLock::new(),

@@ -71,10 +71,10 @@ pub use tenantry_auth::{
 pub use tenantry_store::{
     Answered, ArchiveKey, AuditBinding, AuditEntry, AuditEvent, AuditNote, AuditOutcome,
     AuditReason, BackendKind, ChainBreak, ChainVerifier, CollectionInfo, DatabaseInfo, DeadLetter,
-    EmbeddedConfig, Entropy, Event, GraphBounds, Health, Holdings, Leftover, MasterKey,
+    EmbeddedConfig, Entropy, Event, GraphBounds, Health, Holding, KeptSum, Leftover, MasterKey,
     MemberChange, MovePhase, MoveStatus, MoveTarget, MoveTotals, NewKey, NewMember, ObjectNames,
     Obstacle, PauseTotals, PublicKey, Site, Source, Stock, Store, StoreTotals, SystemClock,
-    SystemEntropy, TenantChange, TenantInfo, TenantSizes, TenantUsed, UsageBalance, UsagePage,
-    VectorInfo, Wanted, Webhook, WebhookChange, postgres,
+    SystemEntropy, TenantBill, TenantChange, TenantInfo, TenantSizes, TenantUsed, UsageBalance,
+    UsagePage, VectorInfo, Wanted, Webhook, WebhookChange, postgres,
 };
 pub use tenantry_types::*;

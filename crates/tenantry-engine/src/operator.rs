@@ -15,7 +15,7 @@ use crate::{
 use std::sync::Arc;
 use tenantry_auth::{KeyId, KeyRow, OperatorScope, TenantId};
 use tenantry_store::{
-    AuditEntry, AuditReason, BackendKind, Leftover, MoveStatus, MoveTarget, TenantChange,
+    AuditEntry, AuditReason, BackendKind, Holding, Leftover, MoveStatus, MoveTarget, TenantChange,
     TenantInfo,
 };
 use tenantry_types::{
@@ -64,8 +64,7 @@ impl Operator {
         let store = &self.inner.store;
         let (info, sizes) = store.tenant_sizes(&self.scope, name).await?;
         if sizes.is_some() {
-            let log = (info.id, self.scope.author());
-            self.inner.denials.note(log, "operator.measure", "sizes", DONE);
+            self.note_measured(info.id);
         }
         let tenants = match needs.tenants {
             // Counting reads all names.
@@ -106,7 +105,9 @@ impl Operator {
             let why = format!("no plan is called {none}: settings say so where there is none");
             return Err(Error::invalid(why));
         }
-        self.inner.store.put_plan(&self.scope, plan).await
+        self.inner.store.put_plan(&self.scope, plan).await?;
+        self.look_at_sign_up(&plan.name).await;
+        Ok(())
     }
 
     /// Deletes a plan; [`ErrorKind::Conflict`](tenantry_types::ErrorKind::Conflict) while a tenant
@@ -126,6 +127,25 @@ impl Operator {
         let found = self.inner.store.allowance(info.id).await?;
         let has = found.ok_or_else(|| Error::not_found(Resource::Tenant, name.as_str()))?;
         Ok((info, has))
+    }
+
+    /// How much a tenant has of what is limited, by its counters; none while its place does not answer,
+    /// or was not made yet. Its log says that it was looked at.
+    pub async fn holding(&self, name: &TenantName) -> Result<Option<Holding>> {
+        let info = self.tenant(name).await?;
+        let has = match self.inner.store.holding_of(&self.scope, name).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => None,
+            has => has?,
+        };
+        if has.is_some() {
+            self.note_measured(info.id);
+        }
+        Ok(has)
+    }
+
+    fn note_measured(&self, tenant: TenantId) {
+        let log = (tenant, self.scope.author());
+        self.inner.denials.note(log, "operator.measure", "sizes", DONE);
     }
 
     /// Changes name, state, plan, exceptions, weight, limits or settings.

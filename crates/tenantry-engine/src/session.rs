@@ -7,7 +7,7 @@ use crate::{
 };
 use std::sync::Arc;
 use tenantry_auth::{Admin, Allowed, AllowedSet, KeyId, KeyRow, Level, Scope};
-use tenantry_store::{AuditEntry, NewKey, ObjectNames, Stock, TenantInfo, UsagePage, Wanted};
+use tenantry_store::{AuditEntry, Holding, NewKey, ObjectNames, TenantInfo, UsagePage, Wanted};
 use tenantry_types::{
     Allowance, Bill, CollectionName, DatabaseName, Error, ErrorKind, Every, Month, Page, Reported,
     Resource, Result, UsageEvent, Used,
@@ -48,15 +48,17 @@ impl<L: Level> Session<L> {
         Ok(has)
     }
 
-    /// What the tenant keeps; none for a key that is limited, which may not know how much others have,
-    /// and while its place does not answer.
-    pub async fn kept(&self) -> Result<Option<Stock>> {
+    /// What the tenant has, without how many keys and members for whoever is none of its admins; none
+    /// for a key that is limited, which may not know how much others have, and while its place does
+    /// not answer.
+    pub async fn holding(&self) -> Result<Option<Holding>> {
         if !self.scope.restriction().is_none() {
             return Ok(None);
         }
-        match self.inner.store.kept(&self.scope).await {
+        match self.inner.store.holding(&self.scope).await {
+            Ok(has) if !self.is_admin => Ok(Some(Holding { keys: None, users: None, ..has })),
             Err(error) if error.kind() == ErrorKind::Unavailable => Ok(None),
-            kept => kept.map(Some),
+            has => has.map(Some),
         }
     }
 

@@ -5,11 +5,12 @@
 //! first key, and if the process ends before, it is deleted.
 
 use crate::{
-    Engine, Session,
+    Engine, Operator, Session,
     limiter::{Limiter, Refused},
     validate,
 };
 use std::{
+    collections::BTreeSet,
     hash::{BuildHasher as _, RandomState},
     net::IpAddr,
     sync::Arc,
@@ -18,8 +19,8 @@ use std::{
 use tenantry_auth::{Admin, RequestId, Restriction, Role, TenantId};
 use tenantry_store::{Arrival, Arrived, NewKey, TenantInfo};
 use tenantry_types::{
-    CollectionName, CollectionSpec, DatabaseName, Email, Error, ErrorKind, Isolation, PlanName,
-    Rates, Resource, Result, TenantName, TenantSpec,
+    CollectionName, CollectionSpec, DatabaseName, Email, Error, ErrorKind, Isolation, Limits,
+    PlanName, Rates, Resource, Result, TenantName, TenantSpec,
 };
 
 /// Of an address of version 6, the bits that one subscriber has, who may have many networks below.
@@ -38,6 +39,53 @@ pub struct SignUpRules {
     pub in_all: Rates,
 }
 
+impl SignUpRules {
+    /// Fails if a tenant with these limits has no room for what it gets from the start, as
+    /// [`SignUp::make`] would.
+    fn check_room(&self, limits: &Limits) -> Result<()> {
+        let mut databases = BTreeSet::from([DatabaseName::default_database()]);
+        let mut collections = BTreeSet::new();
+        for (database, all) in &self.template {
+            if !databases.contains(database) {
+                limits.room_for_database(databases.len())?;
+                databases.insert(database.clone());
+            }
+            for collection in all {
+                if !collections.contains(&(database, collection)) {
+                    limits.room_for_collection(collections.len())?;
+                    collections.insert((database, collection));
+                }
+            }
+        }
+        limits.room_for_key(0)
+    }
+}
+
+impl Operator {
+    /// Fails if no stranger could get a tenant by these rules as things are.
+    ///
+    /// # Errors
+    /// Those of [`Operator::check_plan`], and [`ErrorKind::LimitExceeded`] if the plan has no room for
+    /// what such a tenant gets from the start.
+    pub async fn check_sign_up(&self, rules: &SignUpRules) -> Result<()> {
+        let plan = rules.plan.as_ref().or(self.inner.default_plan.get());
+        let Some(plan) = plan else { return rules.check_room(&Limits::default()) };
+        let plan = self.plan_for_new(plan, Some(Isolation::Shared)).await?;
+        rules.check_room(&plan.allowance.limits)
+    }
+
+    /// Warns if a plan that says something else now is that of strangers, who get no tenant by it.
+    pub(crate) async fn look_at_sign_up(&self, plan: &PlanName) {
+        let Some(rules) = self.inner.sign_up.get() else { return };
+        if rules.plan.as_ref().or(self.inner.default_plan.get()) != Some(plan) {
+            return;
+        }
+        if let Err(why) = self.check_sign_up(rules).await {
+            tracing::warn!(%plan, "signup: strangers get no tenant by what its plan says now: {why}");
+        }
+    }
+}
+
 /// Lets strangers make tenants.
 #[derive(Debug)]
 pub struct SignUp {
@@ -52,27 +100,48 @@ pub struct SignUp {
 impl SignUp {
     /// A handle with these rules. Rates hold for this process.
     pub fn new(engine: Engine, rules: SignUpRules) -> Self {
+        // For whoever changes their plan.
+        let _ = engine.0.sign_up.set(rules.clone());
         let (limiter, keys, began) = (Limiter::default(), RandomState::new(), Instant::now());
         Self { engine, rules, limiter, keys, began }
     }
 
-    /// Asks whether this address may ask now. To be asked before anything of the request is read;
-    /// an address that is not known is one like any other.
+    /// Fails if this address may ask for no tenant now, and counts nothing. To be asked before anything
+    /// of the request is read; an address that is not known is one like any other.
+    pub fn look(&self, address: Option<IpAddr>) -> Result<()> {
+        let now = self.now();
+        self.ask_if_used_up(TenantId::INSTALLATION, &self.rules.in_all, now)?;
+        self.ask_if_used_up(self.whose(address), &self.rules.by_address, now)
+    }
+
+    /// Counts a request of this address for a name that could be given, whether it is free or not:
+    /// whoever looks for names that are taken asks for tenants.
     pub fn admit(&self, address: Option<IpAddr>) -> Result<()> {
-        let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        // 0 is everybody's.
-        let whose = TenantId::new(
-            self.keys.hash_one(address.map(|one| neighbourhood(one, SUBSCRIBER_BITS))).max(1),
-        );
+        let (now, whose) = (self.now(), self.whose(address));
         let (everybody, in_all) = (TenantId::INSTALLATION, &self.rules.in_all);
         // Nothing is kept of addresses that come when all is used up, however many they are; and one
         // address that has used up its own takes nothing from the others.
-        if self.limiter.left(everybody, in_all, now).iter().any(|left| left.remaining == 0) {
-            self.ask(everybody, in_all, now)?;
-        }
+        self.ask_if_used_up(everybody, in_all, now)?;
         self.ask(whose, &self.rules.by_address, now)?;
         self.ask(everybody, in_all, now)?;
         self.limiter.sweep(now);
+        Ok(())
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// What an address is called in the limiter; 0 is everybody's.
+    fn whose(&self, address: Option<IpAddr>) -> TenantId {
+        let address = address.map(|one| neighbourhood(one, SUBSCRIBER_BITS));
+        TenantId::new(self.keys.hash_one(address).max(1))
+    }
+
+    fn ask_if_used_up(&self, whose: TenantId, rates: &Rates, now: u64) -> Result<()> {
+        if self.limiter.left(whose, rates, now).iter().any(|left| left.remaining == 0) {
+            self.ask(whose, rates, now)?;
+        }
         Ok(())
     }
 
@@ -95,7 +164,7 @@ impl SignUp {
         }
         let who = inner.authority.sign_up().in_request(request);
         let scope = inner.authority.authorize_operator(&who)?;
-        let plan = self.rules.plan.clone().or_else(|| inner.default_plan.get().cloned());
+        let plan = inner.plan_of(&self.rules).cloned();
         let spec = TenantSpec {
             plan,
             isolation: Some(Isolation::Shared),

@@ -9,7 +9,7 @@ use std::{
 };
 use tenantry_auth::{Authority, Read};
 use tenantry_store::{EmbeddedConfig, Store, SystemClock};
-use tenantry_types::{Allowance, Limits, Places, Rate, TenantPlan, TenantState};
+use tenantry_types::{Allowance, Places, Rate, TenantPlan, TenantState, Term};
 
 struct World {
     engine: Engine,
@@ -74,16 +74,41 @@ async fn what_cannot_be_finished_leaves_nothing() {
     put(2).await;
     let rules =
         SignUpRules { plan: Some(plan.clone()), template: template(), ..SignUpRules::default() };
-    let sign_up = world.sign_up(rules);
+    let sign_up = world.sign_up(rules.clone());
     let refused = sign_up.make(name("acme"), None, None).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
     assert!(!refused.public_message().contains("database"), "{refused}");
     assert_eq!(world.left().await, []);
+    // The operator is told before anybody signs up.
+    let refused = world.operator.check_sign_up(&rules).await.unwrap_err();
+    assert_eq!(refused.public_message(), "this tenant may have 2 databases");
     put(3).await;
+    world.operator.check_sign_up(&rules).await.unwrap();
     let (made, key) = sign_up.make(name("acme"), None, None).await.unwrap();
     assert_eq!((made.state, made.plan.as_ref()), (TenantState::Active, Some(&plan)));
     assert_eq!(world.left().await, [made]);
     world.engine.authenticate(Some(&key)).await.unwrap();
+}
+
+#[test]
+fn a_template_needs_as_much_room_as_it_takes() {
+    let mut rules = SignUpRules { template: template(), ..SignUpRules::default() };
+    let fits = Limits { databases: 3, collections: 4, keys: 1, ..Limits::default() };
+    let refused = |rules: &SignUpRules, limits: Limits| {
+        rules.check_room(&limits).err().and_then(|why| why.limit())
+    };
+    for (limits, limit) in [
+        (fits, None),
+        (Limits { databases: 2, ..fits }, Some(Term::Databases)),
+        (Limits { collections: 3, ..fits }, Some(Term::Collections)),
+        (Limits { keys: 0, ..fits }, Some(Term::Keys)),
+    ] {
+        assert_eq!(refused(&rules, limits), limit, "{limits:?}");
+    }
+    // What is said twice is made once, and one database is there without a word.
+    rules.template.extend(template());
+    rules.template.push((DatabaseName::default_database(), Vec::new()));
+    assert_eq!(refused(&rules, fits), None);
 }
 
 /// Its plan has tenants live otherwise than strangers' do.
@@ -209,6 +234,9 @@ async fn nothing_is_kept_of_those_who_come_when_all_is_used_up() {
     let sign_up = world.sign_up(rules);
     let asks = |address: IpAddr| sign_up.admit(Some(address)).is_ok();
     let of = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(n));
+    // Whoever only looks uses nothing, and is not remembered.
+    assert!((0..1_000).all(|n| sign_up.look(Some(of(n))).is_ok()));
+    assert_eq!(sign_up.limiter.tenants(), 0);
     // One who comes too often takes nothing from the others.
     let admitted = (0..10).filter(|_| asks(of(1))).count();
     assert_eq!(admitted, 2);
@@ -222,5 +250,6 @@ async fn nothing_is_kept_of_those_who_come_when_all_is_used_up() {
     assert!(refused.retry_after().is_some_and(|seconds| (1..=3_600).contains(&seconds)));
     let known = sign_up.limiter.tenants();
     assert!((10..10_000).all(|n| !asks(of(n))));
+    assert!((10..10_000).all(|n| sign_up.look(Some(of(n))).is_err()));
     assert_eq!(sign_up.limiter.tenants(), known);
 }

@@ -120,7 +120,7 @@ pub struct Stock {
 
 /// What tenants keep together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Holdings {
+pub struct KeptSum {
     /// Records.
     pub records: u64,
     /// Logical bytes of them.
@@ -129,7 +129,7 @@ pub struct Holdings {
     pub users: u64,
 }
 
-impl Holdings {
+impl KeptSum {
     /// What is left without these, and never less than nothing.
     pub fn without(self, part: Self) -> Self {
         Self {
@@ -140,12 +140,27 @@ impl Holdings {
     }
 }
 
-impl AddAssign for Holdings {
+impl AddAssign for KeptSum {
     fn add_assign(&mut self, more: Self) {
         self.records = self.records.saturating_add(more.records);
         self.bytes = self.bytes.saturating_add(more.bytes);
         self.users = self.users.saturating_add(more.users);
     }
+}
+
+/// What a tenant has of what is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holding {
+    /// What it keeps.
+    pub stock: Stock,
+    /// Databases.
+    pub databases: u32,
+    /// Collections of all databases.
+    pub collections: u32,
+    /// API keys; none for whoever may not list them.
+    pub keys: Option<u32>,
+    /// Members, suspended ones too; none for whoever may not list them.
+    pub users: Option<u32>,
 }
 
 /// What a tenant has used of its budgets, as the ledger has it.

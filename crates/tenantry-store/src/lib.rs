@@ -29,7 +29,7 @@ pub use audit::{
 };
 pub use embedded::{EmbeddedConfig, SavedConfig};
 pub use facts::{
-    BackendKind, GraphBounds, Holdings, MovePhase, MoveStatus, MoveTarget, Site, Spent, Stock,
+    BackendKind, GraphBounds, Holding, KeptSum, MovePhase, MoveStatus, MoveTarget, Site, Spent, Stock,
     TenantSizes,
 };
 pub use failing::Failing;
@@ -42,8 +42,8 @@ pub use snapshot::{Snapshot, SnapshotPage};
 pub use store::Store;
 pub use surface::{
     Answer, CollectionInfo, CollectionRef, DatabaseInfo, DatabaseRef, Entropy, Journaled, Leftover,
-    NewKey, Obstacle, Origin, Source, SystemClock, SystemEntropy, TenantChange, TenantInfo,
-    TenantUsed, UsageBalance, UsageNote, UsagePage, VectorInfo, Wanted,
+    NewKey, Obstacle, Origin, Source, SystemClock, SystemEntropy, TenantBill, TenantChange,
+    TenantInfo, TenantUsed, UsageBalance, UsageNote, UsagePage, VectorInfo, Wanted,
 };
 pub use tenancy::master::MasterKey;
 pub use tenancy::moving::{MoveTotals, PauseTotals};

@@ -71,7 +71,7 @@ impl Snapshot {
     /// Begins to read all of a scope's tenant. The right is looked at once more.
     pub(crate) async fn take(tenancy: &Arc<Tenancy<Sites>>, scope: &Scope<Admin>) -> Result<Self> {
         if !scope.restriction().is_none() {
-            return Err(Error::denied("a limited key cannot read all of a tenant"));
+            return Err(Error::denied("a limited key or token cannot read all of a tenant"));
         }
         let tenant = tenancy.tenant(scope).await?;
         let rows = tenancy.whole(&tenant).await?;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 use tenantry_auth::{Restriction, Role, TenantId};
 use tenantry_types::{
-    Allowance, Amounts, Clock, CollectionId, CollectionName, CollectionNumber, DatabaseId,
+    Allowance, Amounts, Bill, Clock, CollectionId, CollectionName, CollectionNumber, DatabaseId,
     DatabaseName, DatabaseNumber, Error, ErrorKind, Every, ExceptionChange, Exceptions, Hour,
     Isolation, Limits, LimitsChange, Location, Metadata, Metric, OwnDatabase, PlanName, Result,
     TenantName, TenantState, Term, Timestamp, VectorName, VectorSpec, VectorStorage,
@@ -390,8 +390,19 @@ pub struct TenantUsed {
     pub tenant: TenantId,
     /// Its name; none if it was deleted.
     pub name: Option<TenantName>,
+    /// The plan that it has now.
+    pub plan: Option<PlanName>,
     /// How much.
     pub amounts: Amounts,
+}
+
+/// What a month of one tenant costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantBill {
+    /// Whose, and what was used.
+    pub used: TenantUsed,
+    /// By the plan that it has now; none if it was deleted, since nobody knows its plan any more.
+    pub bill: Option<Bill>,
 }
 
 /// Both sides of the ledger in a month.

@@ -1,5 +1,7 @@
 //! Bounds on everything that a caller can make large.
 
+use crate::{Error, ErrorKind, Result, Term};
+
 /// The limits of one tenant. Every one is a maximum; a request above it is refused whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -63,6 +65,29 @@ impl Limits {
     pub const ANSWER_BYTES_MAX: usize = 64 << 20;
     /// Bytes of the attributes that a dialect keeps beside a collection.
     pub const ATTRIBUTES_BYTES_MAX: usize = 256 << 10;
+
+    /// Fails if a tenant that has so many databases may not have one more.
+    pub fn room_for_database(&self, there: usize) -> Result<()> {
+        room(there, (self.databases, Term::Databases), "")
+    }
+
+    /// Fails if a tenant that has so many collections may not have one more.
+    pub fn room_for_collection(&self, there: usize) -> Result<()> {
+        room(there, (self.collections, Term::Collections), "")
+    }
+
+    /// Fails if a tenant that has so many keys may not have one more.
+    pub fn room_for_key(&self, there: usize) -> Result<()> {
+        room(there, (self.keys, Term::Keys), "; revoke one first")
+    }
+}
+
+fn room(there: usize, (limit, term): (u32, Term), way: &str) -> Result<()> {
+    if there < limit as usize {
+        return Ok(());
+    }
+    let message = format!("this tenant may have {limit} {}{way}", term.word());
+    Err(Error::new(ErrorKind::LimitExceeded, message).with_limit(term))
 }
 
 impl Default for Limits {

@@ -31,11 +31,15 @@ pub enum EventKind {
     BudgetThreshold,
     /// An operator has said why it acts in a tenant.
     BreakGlass,
+    /// A move has failed, and the tenant stays where it was.
+    TenantMoveFailed,
+    /// A move was cancelled, and the tenant stays where it was.
+    TenantMoveCancelled,
 }
 
 impl EventKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Ping,
         Self::TenantCreated,
         Self::TenantSuspended,
@@ -47,6 +51,8 @@ impl EventKind {
         Self::CrossTenantAttempt,
         Self::BudgetThreshold,
         Self::BreakGlass,
+        Self::TenantMoveFailed,
+        Self::TenantMoveCancelled,
     ];
 
     /// Its word, which is the `type` of a message.
@@ -63,6 +69,8 @@ impl EventKind {
             Self::CrossTenantAttempt => "security.cross_tenant_attempt",
             Self::BudgetThreshold => "budget.threshold",
             Self::BreakGlass => "security.break_glass",
+            Self::TenantMoveFailed => "tenant.move_failed",
+            Self::TenantMoveCancelled => "tenant.move_cancelled",
         }
     }
 
@@ -88,6 +96,8 @@ impl EventKind {
             Self::CrossTenantAttempt => 8,
             Self::BudgetThreshold => 9,
             Self::BreakGlass => 10,
+            Self::TenantMoveFailed => 11,
+            Self::TenantMoveCancelled => 12,
         }
     }
 
@@ -262,7 +272,7 @@ mod tests {
             assert_eq!(EventKind::of_number(kind.number()), Some(kind));
             assert_eq!(EventKind::parse(kind.word()).unwrap(), kind);
         }
-        assert!(EventKind::parse("tenant").is_err() && EventKind::of_number(11).is_none());
+        assert!(EventKind::parse("tenant").is_err() && EventKind::of_number(13).is_none());
     }
 
     #[test]

@@ -15,8 +15,8 @@ use std::{
     time::Duration,
 };
 use tenantry::{
-    Authority, Callers, Engine, EngineConfig, ErrorKind, Isolation, NamedBy, SignUp, SignUpRules,
-    Store, SystemClock, TenantSources, token::Issuers,
+    Authority, Callers, Engine, EngineConfig, ErrorKind, Isolation, NamedBy, PlanName, SignUp,
+    SignUpRules, Store, SystemClock, TenantSources, token::Issuers,
 };
 use tenantry_api::{
     Hosts, HttpTotals, Proxies, note_clients, observe, refuse_web_pages, select_by_host,
@@ -198,24 +198,30 @@ async fn tell_of_tenants(engine: &Engine, config: &Config) -> Result<()> {
 async fn check_plans(engine: &Engine, config: &Config) -> Result<()> {
     let operator = engine.operator(&engine.local_operator().await?)?;
     let usual = config.default_plan.as_ref();
-    let shared = Some(Isolation::Shared);
-    let signup = config.signup.as_ref().map(|rules| rules.plan.as_ref().or(usual));
+    if let Some(plan) = usual {
+        warn_of_plan("default_plan", usual, operator.check_plan(plan, None).await);
+    }
     let named = config.provision.as_ref().map(|rules| rules.plan.as_ref().or(usual));
-    for (setting, plan, isolation) in [
-        ("default_plan", usual, None),
-        ("signup", signup.flatten(), shared),
-        ("auto_provision", named.flatten(), shared),
-    ] {
-        let Some(plan) = plan else { continue };
-        let Err(why) = operator.check_plan(plan, isolation).await else { continue };
-        let way = match why.kind() {
-            ErrorKind::NotFound => ": make it by `tenantry plan put NAME`",
-            ErrorKind::Conflict => " (`tenantry plan put NAME --change`)",
-            _ => "",
-        };
-        tracing::warn!(%plan, "{setting}: no tenant can be made with its plan: {why}{way}");
+    if let Some(plan) = named.flatten() {
+        let may = operator.check_plan(plan, Some(Isolation::Shared)).await;
+        warn_of_plan("auto_provision", Some(plan), may);
+    }
+    if let Some(rules) = &config.signup {
+        let plan = rules.plan.as_ref().or(usual);
+        warn_of_plan("signup", plan, operator.check_sign_up(rules).await);
     }
     Ok(())
+}
+
+fn warn_of_plan(setting: &str, plan: Option<&PlanName>, may: tenantry::Result<()>) {
+    let Err(why) = may else { return };
+    let way = match why.kind() {
+        ErrorKind::NotFound => ": make it by `tenantry plan put NAME`",
+        ErrorKind::Conflict | ErrorKind::LimitExceeded => " (`tenantry plan put NAME --change`)",
+        _ => "",
+    };
+    let plan = plan.map_or(PlanName::NONE, PlanName::as_str);
+    tracing::warn!(plan, "{setting}: no tenant can be made with its plan: {why}{way}");
 }
 
 /// What the main listener serves, and the operators': the native protocol, and each dialect under its

@@ -8,7 +8,7 @@ use crate::{
     wire::{
         AdviceOut, AdviceSearch, AuditPageOut, AuditSearch, DeleteSearch, LeftoverOut,
         LeftoversOut, OperatorKeyCreateIn, OperatorKeyCreatedOut, OperatorKeyOut, OperatorKeysOut,
-        TenantCreateIn, TenantOut, TenantPatchIn, TenantSearch, TenantsOut,
+        TenantCreateIn, TenantOut, TenantPatchIn, TenantSearch, TenantShowSearch, TenantsOut,
     },
 };
 use axum::{
@@ -59,15 +59,18 @@ pub(crate) async fn list_tenants(
 }
 
 /// Show a tenant, and what it has now of its plan
-#[utoipa::path(get, path = "/v1/admin/tenants/{tenant}", tag = "admin",
+#[utoipa::path(get, path = "/v1/admin/tenants/{tenant}", tag = "admin", params(TenantShowSearch),
     responses((status = 200, description = "The tenant", body = TenantOut)))]
 pub(crate) async fn show_tenant(
     AsOperator(operator): AsOperator,
     State(engine): State<Engine>,
     Names(tenant): Names<String>,
+    Search(search): Search<TenantShowSearch>,
 ) -> Result<Json<TenantOut>> {
-    let (info, has) = operator.allotted(&TenantName::parse(tenant)?).await?;
-    Ok(Json(TenantOut::with_effective(TenantInfo::clone(&info), has, engine.now())))
+    let name = TenantName::parse(tenant)?;
+    let (info, may) = operator.allotted(&name).await?;
+    let has = if search.counts() { operator.holding(&name).await? } else { None };
+    Ok(Json(TenantOut::with_effective(TenantInfo::clone(&info), (may, has), engine.now())))
 }
 
 /// Change a tenant's name, plan, exceptions, weight, limits or settings

@@ -20,8 +20,8 @@ use tenantry_engine::{
 #[utoipa::path(get, path = "/v1/tenant", tag = "tenant",
     responses((status = 200, description = "The tenant", body = OwnTenantOut)))]
 pub(crate) async fn show_own_tenant(Open(session): Open<Read>) -> Result<Json<OwnTenantOut>> {
-    let (has, kept) = (session.allowance().await?, session.kept().await?);
-    Ok(Json(OwnTenantOut::new(session.tenant(), has, kept)))
+    let (may, has) = (session.allowance().await?, session.holding().await?);
+    Ok(Json(OwnTenantOut::new(session.tenant(), may, has)))
 }
 
 /// Make a key of the tenant

@@ -5,9 +5,9 @@ use crate::{
     caller::{AsOperator, Open},
     error::Result,
     wire::{
-        AllUsageOut, AllUsageSearch, BalanceOut, BillOut, MonthSearch, ReportIn, ReportOut,
-        TariffIn, TariffOut, TariffsOut, TenantMonthSearch, TenantUsageSearch, UsageFormat,
-        UsagePageOut, UsageSearch, all_usage_csv, month, usage_csv,
+        AllUsageOut, AllUsageSearch, BalanceOut, BillOut, BillsOut, BillsSearch, MonthSearch,
+        ReportIn, ReportOut, TariffIn, TariffOut, TariffsOut, TenantMonthSearch, TenantUsageSearch,
+        UsageFormat, UsagePageOut, UsageSearch, all_usage_csv, bills_csv, month, usage_csv,
     },
 };
 use axum::{
@@ -17,6 +17,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tenantry_engine::{Admin, Engine, PlanName, TenantName, UsagePage, Used};
+
+/// What usage is called as a file.
+const USAGE: &str = "usage.csv";
 
 /// Show what the tenant has used
 ///
@@ -97,7 +100,7 @@ pub(crate) async fn all_usage(
     let used = operator.usage_by_tenant(page, after).await?;
     Ok(match search.format {
         UsageFormat::Json => Json(AllUsageOut::new(used, page)).into_response(),
-        UsageFormat::Csv => csv(all_usage_csv(&used, page)),
+        UsageFormat::Csv => csv(USAGE, all_usage_csv(&used, page)),
     })
 }
 
@@ -122,6 +125,25 @@ pub(crate) async fn operator_bill(
 ) -> Result<Json<BillOut>> {
     let (tenant, month) = (TenantName::parse(search.tenant)?, month(&search.month)?);
     Ok(Json(BillOut::new(month, &operator.bill(&tenant, month).await?)))
+}
+
+/// List what a month costs each tenant
+///
+/// Those that have used something in it; deleted ones too, without a name and without a sum. By the
+/// plans that they have now. What was written in the last minute may be missing.
+#[utoipa::path(get, path = "/v1/admin/bills", tag = "admin", params(BillsSearch),
+    responses((status = 200, description = "One page",
+        content((BillsOut = "application/json"), (String = "text/csv")))))]
+pub(crate) async fn all_bills(
+    AsOperator(operator): AsOperator,
+    Search(search): Search<BillsSearch>,
+) -> Result<Response> {
+    let (month, limit, after) = search.page()?;
+    let bills = operator.bills(month, limit, after).await?;
+    Ok(match search.format {
+        UsageFormat::Json => Json(BillsOut::new(month, &bills, limit)).into_response(),
+        UsageFormat::Csv => csv("bills.csv", bills_csv(month, &bills)),
+    })
 }
 
 /// List what a plan costs, and from when on
@@ -154,14 +176,14 @@ pub(crate) async fn put_tariff(
 fn written(used: &[Used], page: UsagePage, format: UsageFormat) -> Response {
     match format {
         UsageFormat::Json => Json(UsagePageOut::new(used, page)).into_response(),
-        UsageFormat::Csv => csv(usage_csv(used, page)),
+        UsageFormat::Csv => csv(USAGE, usage_csv(used, page)),
     }
 }
 
-fn csv(text: String) -> Response {
+fn csv(file: &str, text: String) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present"),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"usage.csv\""),
+        (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{file}\"")),
     ];
     (headers, text).into_response()
 }

@@ -1,9 +1,16 @@
 //! Tariffs of plans, what a month costs, and whether the ledger is in balance.
 
-use super::{described::Name, usage::amounts_out};
+use super::{
+    described::Name,
+    page::limited,
+    usage::{ALL_LIMIT_MAX, UsageFormat, amounts_out, quoted},
+};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use tenantry_engine::{Bill, Error, Meter, Month, Price, Result, Tariff, UsageBalance};
+use std::{collections::BTreeMap, fmt::Write as _};
+use tenantry_engine::{
+    Bill, Error, Meter, MicroUnits, Month, Price, Result, Tariff, TenantBill, TenantId,
+    UsageBalance,
+};
 use utoipa::{IntoParams, ToSchema};
 
 /// A month in a path or a search.
@@ -33,6 +40,33 @@ pub(crate) struct TenantMonthSearch {
     /// A month of UTC: `2026-11`.
     #[param(pattern = "^(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])$")]
     pub(crate) month: String,
+}
+
+/// Which month of all tenants.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BillsSearch {
+    /// A month of UTC: `2026-11`.
+    #[param(pattern = "^(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])$")]
+    month: String,
+    /// After the tenant with this number.
+    after: Option<u64>,
+    /// How many at most, 1 to 1,000; 100 if absent.
+    #[param(minimum = 1, maximum = 1_000)]
+    limit: Option<usize>,
+    /// JSON if absent.
+    #[param(inline)]
+    #[serde(default)]
+    pub(crate) format: UsageFormat,
+}
+
+impl BillsSearch {
+    /// The month, how many, and the tenant before them.
+    pub(crate) fn page(&self) -> Result<(Month, usize, Option<TenantId>)> {
+        let limit = limited(self.limit, 100, ALL_LIMIT_MAX)?;
+        Ok((month(&self.month)?, limit, self.after.map(TenantId::new)))
+    }
 }
 
 /// What a plan costs.
@@ -102,16 +136,91 @@ pub(crate) struct BillOut {
 
 impl BillOut {
     pub(crate) fn new(month: Month, bill: &Bill) -> Self {
-        let cost = |(meter, cost): (&Meter, &tenantry_engine::MicroUnits)| {
-            (meter.word(), cost.0.to_string())
-        };
         Self {
             month: month.to_string(),
             amounts: amounts_out(&bill.amounts),
-            cost_micros: bill.lines.iter().map(cost).collect(),
+            cost_micros: costs_out(bill),
             total_micros: bill.total.0.to_string(),
         }
     }
+}
+
+fn costs_out(bill: &Bill) -> BTreeMap<&'static str, String> {
+    let cost = |(meter, cost): (&Meter, &MicroUnits)| (meter.word(), cost.0.to_string());
+    bill.lines.iter().map(cost).collect()
+}
+
+/// A page of what a month costs each tenant.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BillsOut {
+    /// The month: `2026-11`.
+    month: String,
+    /// The tenants that have used something in it, by their numbers.
+    bills: Vec<TenantBillOut>,
+    /// What to give as `after` for the next page; null on the last.
+    next: Option<u64>,
+}
+
+/// What the month costs one tenant.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TenantBillOut {
+    /// The tenant's number, which it keeps; 0 for what was too much at once to be told apart.
+    id: u64,
+    /// Its name; null if it was deleted.
+    name: Option<String>,
+    /// The plan that it has now, by whose prices this is; null if it has none, or was deleted.
+    plan: Option<String>,
+    /// What was used.
+    amounts: BTreeMap<&'static str, String>,
+    /// What each meter that has a price costs, in millionths of a unit of the currency.
+    cost_micros: BTreeMap<&'static str, String>,
+    /// The sum of these; null if the tenant was deleted, since nobody knows its plan any more.
+    total_micros: Option<String>,
+}
+
+impl TenantBillOut {
+    fn new(TenantBill { used, bill }: &TenantBill) -> Self {
+        Self {
+            id: used.tenant.get(),
+            name: used.name.as_ref().map(|name| name.as_str().to_owned()),
+            plan: used.plan.as_ref().map(ToString::to_string),
+            amounts: amounts_out(&used.amounts),
+            cost_micros: bill.as_ref().map(costs_out).unwrap_or_default(),
+            total_micros: bill.as_ref().map(|bill| bill.total.0.to_string()),
+        }
+    }
+}
+
+impl BillsOut {
+    pub(crate) fn new(month: Month, bills: &[TenantBill], limit: usize) -> Self {
+        let next = bills.last().filter(|_| bills.len() >= limit).map(|one| one.used.tenant.get());
+        let bills = bills.iter().map(TenantBillOut::new).collect();
+        Self { month: month.to_string(), bills, next }
+    }
+}
+
+/// The same as CSV, with two columns for every meter: how much, and what it costs. Names are quoted,
+/// and what has no price is empty.
+pub(crate) fn bills_csv(month: Month, bills: &[TenantBill]) -> String {
+    let mut text = "id,name,plan,month,total_micros".to_owned();
+    for meter in Meter::ALL.map(Meter::word) {
+        write!(text, ",{meter},{meter}_cost_micros").expect("a text takes everything");
+    }
+    for TenantBill { used, bill } in bills {
+        let name = quoted(used.name.as_ref().map_or("", |name| name.as_str()));
+        let plan = quoted(used.plan.as_ref().map_or("", |plan| plan.as_str()));
+        let micros = |cost: Option<&MicroUnits>| cost.map(|cost| cost.0.to_string());
+        let total = micros(bill.as_ref().map(|bill| &bill.total)).unwrap_or_default();
+        let id = used.tenant.get();
+        write!(text, "\r\n{id},{name},{plan},{month},{total}").expect("a text takes everything");
+        for meter in Meter::ALL {
+            let cost = micros(bill.as_ref().and_then(|bill| bill.lines.get(&meter)));
+            let (amount, cost) = (used.amounts.get(meter), cost.unwrap_or_default());
+            write!(text, ",{amount},{cost}").expect("a text takes everything");
+        }
+    }
+    text.push_str("\r\n");
+    text
 }
 
 /// Both sides of the ledger in a month.

@@ -31,7 +31,8 @@ pub(crate) use archive::{
 };
 pub(crate) use audit::{AuditPageOut, AuditSearch};
 pub(crate) use bill::{
-    BalanceOut, BillOut, MonthSearch, TariffIn, TariffOut, TariffsOut, TenantMonthSearch, month,
+    BalanceOut, BillOut, BillsOut, BillsSearch, MonthSearch, TariffIn, TariffOut, TariffsOut,
+    TenantMonthSearch, bills_csv, month,
 };
 pub(crate) use collection::{
     CollectionCreateIn, CollectionOut, CollectionPatchIn, CollectionsOut, DatabaseCreateIn,
@@ -57,7 +58,7 @@ pub(crate) use report::{ReportIn, ReportOut};
 pub(crate) use statistics::TenantStatisticsOut;
 pub(crate) use tenant::{
     DeleteSearch, LeftoverOut, LeftoversOut, OwnTenantOut, TenantCreateIn, TenantOut,
-    TenantPatchIn, TenantSearch, TenantsOut,
+    TenantPatchIn, TenantSearch, TenantShowSearch, TenantsOut,
 };
 pub(crate) use usage::{
     AllUsageOut, AllUsageSearch, TenantUsageSearch, UsageFormat, UsagePageOut, UsageSearch,

@@ -13,9 +13,8 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tenantry_engine::{
-    Allowance, Isolation, Leftover, Limits, LimitsChange, Location, Obstacle, OwnDatabase,
-    PlanName, Result, Stock, TenantChange, TenantInfo, TenantName, TenantSpec, TenantState,
-    Timestamp,
+    Allowance, Holding, Isolation, Leftover, Limits, LimitsChange, Location, Obstacle, OwnDatabase,
+    PlanName, Result, TenantChange, TenantInfo, TenantName, TenantSpec, TenantState, Timestamp,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -201,6 +200,40 @@ impl From<Limits> for LimitsOut {
     }
 }
 
+/// How many a tenant has of what is limited by number.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CountsOut {
+    databases: u32,
+    /// Over all databases.
+    collections: u32,
+    /// API keys; null unless the caller may list them.
+    keys: Option<u32>,
+    /// Members, suspended ones too; null unless the caller may list them.
+    users: Option<u32>,
+}
+
+impl From<Holding> for CountsOut {
+    fn from(has: Holding) -> Self {
+        let Holding { databases, collections, keys, users, stock: _ } = has;
+        Self { databases, collections, keys, users }
+    }
+}
+
+/// What is shown of a tenant.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct TenantShowSearch {
+    /// Whether its place is asked how much it has.
+    counts: Option<bool>,
+}
+
+impl TenantShowSearch {
+    pub(crate) fn counts(&self) -> bool {
+        self.counts.unwrap_or(false)
+    }
+}
+
 /// A tenant, as its operator sees it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TenantOut {
@@ -227,6 +260,16 @@ pub(crate) struct TenantOut {
     /// What it has now of all that; only where one tenant is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     effective: Option<EffectiveOut>,
+    /// How many it has of what is limited by number; only where that is asked for, and if its place
+    /// answers and was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counts: Option<CountsOut>,
+    /// Records that it keeps; in the same way, and if somebody has counted them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_records: Option<u64>,
+    /// Bytes of them; in the same way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_bytes: Option<u64>,
     settings: BTreeMap<String, String>,
     /// When it was made, in milliseconds since 1970 UTC.
     created_at_ms: u64,
@@ -251,10 +294,21 @@ impl DeleteSearch {
 }
 
 impl TenantOut {
-    /// A tenant with what it has now.
-    pub(crate) fn with_effective(info: TenantInfo, has: Allowance, now: Timestamp) -> Self {
-        let effective = Some(EffectiveOut::new(&info, has, now));
-        Self { effective, ..info.into() }
+    /// A tenant with what it may have now, and with what it has if somebody has asked.
+    pub(crate) fn with_effective(
+        info: TenantInfo,
+        (may, has): (Allowance, Option<Holding>),
+        now: Timestamp,
+    ) -> Self {
+        let effective = Some(EffectiveOut::new(&info, may, now));
+        let kept = has.map(|has| has.stock).unwrap_or_default();
+        Self {
+            effective,
+            counts: has.map(CountsOut::from),
+            kept_records: kept.records,
+            kept_bytes: kept.bytes,
+            ..info.into()
+        }
     }
 }
 
@@ -271,6 +325,9 @@ impl From<TenantInfo> for TenantOut {
             plan: info.plan.map(|plan| plan.to_string()),
             exceptions: exceptions_out(&info.exceptions),
             effective: None,
+            counts: None,
+            kept_records: None,
+            kept_bytes: None,
             settings: info.settings,
             created_at_ms: info.created_at.0,
             erase_at_ms: info.erase_at.map(|at| at.0),
@@ -355,6 +412,9 @@ pub(crate) struct OwnTenantOut {
     rates: RatesOut,
     /// How much it may keep and ask now.
     quotas: QuotasOut,
+    /// How many it has of what is limited by number; null if the key is limited, and while the tenant's
+    /// database does not answer.
+    counts: Option<CountsOut>,
     /// Records that it keeps; null if nobody has counted them, if the key is limited, and while the
     /// tenant's database does not answer.
     kept_records: Option<u64>,
@@ -366,17 +426,18 @@ pub(crate) struct OwnTenantOut {
 }
 
 impl OwnTenantOut {
-    pub(crate) fn new(info: &TenantInfo, has: Allowance, kept: Option<Stock>) -> Self {
-        let Stock { records: kept_records, bytes: kept_bytes } = kept.unwrap_or_default();
+    pub(crate) fn new(info: &TenantInfo, may: Allowance, has: Option<Holding>) -> Self {
+        let kept = has.map(|has| has.stock).unwrap_or_default();
         Self {
-            kept_records,
-            kept_bytes,
+            counts: has.map(CountsOut::from),
+            kept_records: kept.records,
+            kept_bytes: kept.bytes,
             name: info.name.to_string(),
             state: state(info.state),
             isolation: info.isolation.word(),
-            limits: has.limits.into(),
-            rates: has.rates.into(),
-            quotas: has.quotas.into(),
+            limits: may.limits.into(),
+            rates: may.rates.into(),
+            quotas: may.quotas.into(),
             created_at_ms: info.created_at.0,
         }
     }

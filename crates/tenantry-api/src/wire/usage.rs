@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 const LIMIT_MAX: usize = 10_000;
 /// Of tenants, each of which is looked up.
-const ALL_LIMIT_MAX: usize = 1_000;
+pub(super) const ALL_LIMIT_MAX: usize = 1_000;
 
 /// What sums are over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
@@ -203,7 +203,7 @@ pub(crate) struct TenantUsedOut {
 impl AllUsageOut {
     pub(crate) fn new(used: Vec<TenantUsed>, page: UsagePage) -> Self {
         let next = used.last().filter(|_| used.len() >= page.limit).map(|one| one.tenant.get());
-        let entry = |TenantUsed { tenant, name, amounts }| TenantUsedOut {
+        let entry = |TenantUsed { tenant, name, plan: _, amounts }| TenantUsedOut {
             id: TenantId::get(tenant),
             name: name.map(|name: TenantName| name.as_str().to_owned()),
             amounts: amounts_out(&amounts),
@@ -228,11 +228,15 @@ pub(crate) fn all_usage_csv(used: &[TenantUsed], page: UsagePage) -> String {
     let mut text = headed("id,name,at");
     let at = page.every.label(page.from);
     for one in used {
-        let name = one.name.as_ref().map_or("", |name| name.as_str());
-        let name = format!("\"{}\"", name.replace('"', "\"\""));
+        let name = quoted(one.name.as_ref().map_or("", |name| name.as_str()));
         line(&mut text, &[&one.tenant.get().to_string(), &name, &at], &one.amounts);
     }
     text
+}
+
+/// A text as CSV has it.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
 }
 
 fn headed(first: &str) -> String {

@@ -40,6 +40,12 @@ pub(crate) enum EventName {
     /// A tenant lives in another place.
     #[schema(rename = "tenant.moved")]
     Moved,
+    /// A move has failed, and the tenant stays where it was.
+    #[schema(rename = "tenant.move_failed")]
+    MoveFailed,
+    /// A move was cancelled, and the tenant stays where it was.
+    #[schema(rename = "tenant.move_cancelled")]
+    MoveCancelled,
     /// Somebody has tried another tenant than its own.
     #[schema(rename = "security.cross_tenant_attempt")]
     CrossTenantAttempt,

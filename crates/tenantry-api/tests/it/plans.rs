@@ -477,6 +477,13 @@ async fn a_tenant_sees_what_it_keeps_and_writes_no_more_than_it_may() {
     server.change(json!({"exceptions": {"bytes": {"value": 24}}})).await;
     server.call(&key, &upsert, body("b")).await.expect(200);
     assert_eq!((&own().await["kept_records"], &own().await["kept_bytes"]), (&json!(2), &json!(24)));
+    let counts = json!({"databases": 1, "collections": 1, "keys": 1, "users": 0});
+    assert_eq!(own().await["counts"], counts);
+    let shown = server.op(&format!("GET {ACME}?counts=true"), Value::Null, 200).await;
+    assert_eq!((&shown["counts"], &shown["kept_bytes"]), (&counts, &json!(24)));
+    assert!(server.op(&format!("GET {ACME}"), Value::Null, 200).await.get("counts").is_none());
+    let log = server.call(&key, "GET /v1/audit", Value::Null).await.expect(200);
+    assert_eq!(log.to_string().matches("operator.measure").count(), 1, "{log}");
     let changed = json!({"exceptions": {"bytes": null, "records": {"value": 2}}});
     let changed = server.change(changed).await;
     assert_eq!(changed["exceptions"]["records"]["value"], json!(2));

@@ -74,6 +74,54 @@ async fn all_tenants_are_shown_as_csv_too() {
 }
 
 #[tokio::test]
+async fn bills_of_all_tenants_come_in_pages_and_as_csv() {
+    let server = Server::start().await;
+    let operate = async |line: &str, body: Value| server.call(&server.operator, line, body).await;
+    let prices = json!({ "prices": { "messages": 2_000_000_000_000_u64 } });
+    for (line, body) in
+        [("PUT /v1/admin/plans/p", json!({})), ("PUT /v1/admin/plans/p/tariffs/2027-01", prices)]
+    {
+        assert!(operate(line, body).await.status.is_success(), "{line}");
+    }
+    let mut keys = Vec::new();
+    for (name, amount) in [("acme", 2), ("b", 3), ("gone", 4)] {
+        keys.push(server.tenant(name).await);
+        let events = [event("a", "messages", amount)];
+        server.call_in(name, REPORT, report(&events)).await.expect(200);
+    }
+    operate("PATCH /v1/admin/tenants/acme", json!({ "plan": "p" })).await.expect(200);
+    let gone = operate("DELETE /v1/admin/tenants/gone", Value::Null).await;
+    assert_eq!(gone.status, 204);
+    let path = "GET /v1/admin/bills?month=2027-01&limit=2";
+    let ask = async |more: &str| operate(&format!("{path}{more}"), Value::Null).await;
+    let first = ask("").await.expect(200);
+    let said = |bill: &Value| ["name", "plan", "total_micros"].map(|key| bill[key].clone());
+    assert_eq!(said(&first["bills"][0]), [json!("acme"), json!("p"), json!("4000")]);
+    assert_eq!(said(&first["bills"][1]), [json!("b"), Value::Null, json!("0")]);
+    let one =
+        operate("GET /v1/admin/bill?tenant=acme&month=2027-01", Value::Null).await.expect(200);
+    assert_eq!(one["total_micros"], first["bills"][0]["total_micros"]);
+    // One who is gone has used something, and nobody knows by which prices.
+    let next = first["next"].as_u64().unwrap();
+    let rest = ask(&format!("&after={next}")).await.expect(200);
+    assert_eq!(rest["next"], Value::Null);
+    assert_eq!(said(&rest["bills"][0]), [Value::Null, Value::Null, Value::Null]);
+    assert_eq!(rest["bills"][0]["amounts"]["messages"], "4");
+    let csv = ask("&format=csv").await;
+    assert_eq!(csv.headers["content-disposition"], "attachment; filename=\"bills.csv\"");
+    let lines: Vec<_> = csv.text.split("\r\n").collect();
+    let [head, acme, other, ""] = lines[..] else { panic!("{lines:?}") };
+    assert!(head.starts_with("id,name,plan,month,total_micros,requests,requests_cost_micros,"));
+    assert!(head.ends_with(",messages,messages_cost_micros"), "{head}");
+    assert!(acme.contains(",\"acme\",\"p\",2027-01,4000,") && acme.ends_with(",2,4000"), "{acme}");
+    assert!(other.contains(",\"b\",\"\",2027-01,0,") && other.ends_with(",3,"), "{other}");
+    let wrong = operate("GET /v1/admin/bills?month=2027-13", Value::Null).await;
+    wrong.refused(400, "invalid");
+    let foreign = server.call(&keys[0], path, Value::Null).await;
+    foreign.refused(403, "denied");
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named_and_counts_nothing() {
     let server = Server::start().await;
     let key = server.tenant("acme").await;

@@ -136,10 +136,13 @@ async fn what_a_browser_sends_across_sites_is_not_read() {
 #[tokio::test]
 async fn addresses_are_limited_and_all_together() {
     let server = Server::signing_up(rules(1, 3)).await;
+    server.tenant("acme").await;
+    // Whoever looks for names that are taken is limited as well.
     let is_asked = async |peer: &str, forwarded: &str| {
-        let answer = ask(&server, peer, forwarded, Body::from("{}")).await;
+        let body = Body::from(r#"{"subdomain": "acme"}"#);
+        let answer = ask(&server, peer, forwarded, body).await;
         if answer.status != 429 {
-            answer.refused(400, "invalid");
+            answer.refused(409, "already_exists");
             return true;
         }
         let seconds = answer.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap();
@@ -159,4 +162,20 @@ async fn addresses_are_limited_and_all_together() {
     let panic = |_: &_| panic!("the body of one who comes too often was read");
     let body = Body::new(Full::new(Bytes::from_static(b"{}")).inspect_frame(panic));
     ask(&server, "4.4.4.4", "", body).await.refused(429, "limit_exceeded");
+}
+
+#[tokio::test]
+async fn a_request_for_no_name_that_could_be_given_uses_up_nothing() {
+    let server = Server::signing_up(rules(1, 1)).await;
+    for body in ["", "{}", "[]", r#"{"subdomain": "Acme"}"#, r#"{"subdomain": "www"}"#] {
+        for _ in 0..3 {
+            ask(&server, "1.1.1.1", "", Body::from(body)).await.refused(400, "invalid");
+        }
+    }
+    let email = json!({"subdomain": "acme", "email": "nobody"});
+    wish(&server, email).await.refused(400, "invalid");
+    wish(&server, json!({"subdomain": "acme"})).await.expect(201);
+    // Now nothing of whoever comes is read, whatever it is.
+    ask(&server, "1.1.1.1", "", Body::from("{}")).await.refused(429, "limit_exceeded");
+    ask(&server, "2.2.2.2", "", Body::from("{}")).await.refused(429, "limit_exceeded");
 }

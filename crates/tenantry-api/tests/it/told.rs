@@ -24,7 +24,7 @@ const HEADERS: &str = "headers";
 
 /// Where, what (`null` for what is always null, `*` for any meter), and why it tells nothing of others.
 /// What a neighbour has a part in does not belong here: it is for operators alone.
-const TOLD: [(&str, &[&str], &str); 21] = [
+const TOLD: [(&str, &[&str], &str); 22] = [
     (
         TENANT,
         &["name", "state", "isolation", "created_at_ms"],
@@ -55,6 +55,11 @@ const TOLD: [(&str, &[&str], &str); 21] = [
             "quotas.tokens_per_day",
         ],
         "what its plan and its exceptions say, however much others use",
+    ),
+    (
+        TENANT,
+        &["counts.databases", "counts.collections", "counts.keys", "counts.users"],
+        "counted in its own commits",
     ),
     (TENANT, &["kept_records", "kept_bytes"], "counted in the commits of its own records"),
     (USAGE, &["entries[].number", "entries[].at", "next"], "hours and months of the calendar"),

@@ -126,7 +126,7 @@ impl Session<Admin> {
         if self.scope.restriction().is_none() {
             return Ok(());
         }
-        let refused = Err(Error::denied("a limited key cannot read all of a tenant"));
+        let refused = Err(Error::denied("a limited key or token cannot read all of a tenant"));
         self.inner.watched(&self.scope, "tenant.export", self.tenant().name.as_str(), refused)
     }
 

@@ -163,7 +163,7 @@ impl Importer {
     /// Asked before anything is written, and again in the commit that makes the tenant whole.
     async fn check_plan(&self, plan: Option<&PlanName>, spec: &TenantSpec) -> Result<()> {
         let Some(plan) = plan else { return Ok(()) };
-        self.inner.check_plan(&self.scope, plan, spec).await
+        self.inner.check_plan(&self.scope, plan, spec).await.map(drop)
     }
 
     /// Makes a tenant that is to be filled.

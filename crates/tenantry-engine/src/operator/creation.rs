@@ -6,19 +6,21 @@ use tenantry_auth::{OperatorScope, TenantId};
 use tenantry_store::TenantInfo;
 use tenantry_types::{
     ErrorKind, IdempotencyKey, Isolation, Limits, PlanName, Result, SecretText, TenantName,
-    TenantSpec, TenantState,
+    TenantPlan, TenantSpec, TenantState,
 };
 
 impl Inner {
-    /// Fails unless there is the plan that a tenant gets, and has it live where it is to be made.
+    /// The plan that a tenant gets; fails unless there is one, and has it live where it is to be made.
     pub(crate) async fn check_plan(
         &self,
         scope: &OperatorScope,
         plan: &PlanName,
         spec: &TenantSpec,
-    ) -> Result<()> {
+    ) -> Result<TenantPlan> {
         let (isolation, location) = self.store.place_for(spec)?;
-        self.store.plan(scope, plan).await?.check_place(isolation, location)
+        let found = self.store.plan(scope, plan).await?;
+        found.check_place(isolation, location)?;
+        Ok(found)
     }
 }
 
@@ -30,6 +32,15 @@ impl Operator {
     /// [`ErrorKind::NotFound`] if there is no such plan; [`ErrorKind::Conflict`] if it has tenants
     /// live otherwise.
     pub async fn check_plan(&self, plan: &PlanName, isolation: Option<Isolation>) -> Result<()> {
+        self.plan_for_new(plan, isolation).await.map(drop)
+    }
+
+    /// The same plan, if a tenant could be made with it.
+    pub(crate) async fn plan_for_new(
+        &self,
+        plan: &PlanName,
+        isolation: Option<Isolation>,
+    ) -> Result<TenantPlan> {
         let spec = TenantSpec { isolation, ..TenantSpec::new(TenantName::parse("new")?) };
         self.inner.check_plan(&self.scope, plan, &spec).await
     }

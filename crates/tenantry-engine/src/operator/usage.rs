@@ -5,7 +5,7 @@
 use super::Operator;
 use crate::metering;
 use tenantry_auth::TenantId;
-use tenantry_store::{TenantUsed, UsageBalance, UsagePage};
+use tenantry_store::{TenantBill, TenantUsed, UsageBalance, UsagePage};
 use tenantry_types::{Bill, Every, Month, PlanName, Result, Tariff, TenantName, Used};
 
 impl Operator {
@@ -46,6 +46,19 @@ impl Operator {
         let used = used.first().filter(|one| one.at == month.0).map(|one| one.amounts);
         let tariff = self.inner.store.tariff_of(&self.scope, name, month).await?;
         Ok(Bill::of(used.unwrap_or_default(), &tariff))
+    }
+
+    /// What a month costs each tenant that has used something in it, by the tenants' numbers and by the
+    /// plans that they have now; so many at most. Deleted ones are there without a bill. What was
+    /// written in the last minute may be missing.
+    pub async fn bills(
+        &self,
+        month: Month,
+        limit: usize,
+        after: Option<TenantId>,
+    ) -> Result<Vec<TenantBill>> {
+        metering::flush_before_reading(&self.inner).await;
+        self.inner.store.bills(&self.scope, (month, limit), after).await
     }
 
     /// Says what a plan costs from a month on, which has not begun: no bill changes.

@@ -120,7 +120,7 @@ async fn a_role_reaches_its_level_and_those_below() {
             if allowed {
                 outcome.unwrap();
             } else {
-                let words = format!("this needs a key with role {needs}");
+                let words = format!("this needs the role {needs}");
                 assert_eq!(shown(outcome), (ErrorKind::Denied, words));
             }
         }

@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::{
-    Census, Journaled, Spent, Stock, TenantUsed, UsageBalance, UsageNote, UsagePage,
+    Census, Holding, Journaled, Spent, TenantBill, TenantUsed, UsageBalance, UsageNote, UsagePage,
     tenancy::moving::Patience,
 };
 use tenantry_auth::{Admin, Level, OperatorScope, Scope, SystemScope, TenantId};
@@ -88,9 +88,18 @@ impl Store {
         self.0.tenancy.count_on(census).await
     }
 
-    /// What the tenant keeps. Not for a key that is limited.
-    pub async fn kept<L: Level>(&self, scope: &Scope<L>) -> Result<Stock> {
-        again!(self, self.0.tenancy.kept(scope).await)
+    /// What the tenant has. Not for a key that is limited.
+    pub async fn holding<L: Level>(&self, scope: &Scope<L>) -> Result<Holding> {
+        again!(self, self.0.tenancy.holding(scope).await)
+    }
+
+    /// What the tenant with this name has; none if its place was not made yet.
+    pub async fn holding_of(
+        &self,
+        scope: &OperatorScope,
+        name: &TenantName,
+    ) -> Result<Option<Holding>> {
+        again!(self, self.0.tenancy.holding_of(scope, name).await)
     }
 
     /// Counts what an application has counted itself, each event once under its id, all of them or
@@ -138,6 +147,17 @@ impl Store {
         after: Option<TenantId>,
     ) -> Result<Vec<TenantUsed>> {
         again!(self, self.0.tenancy.usage_by_tenant(scope, page, after).await)
+    }
+
+    /// What a month costs each tenant that has used something in it, by the tenants' numbers and by
+    /// the plans that they have now; so many at most.
+    pub async fn bills(
+        &self,
+        scope: &OperatorScope,
+        month: (Month, usize),
+        after: Option<TenantId>,
+    ) -> Result<Vec<TenantBill>> {
+        again!(self, self.0.tenancy.bills(scope, month, after).await)
     }
 
     /// What all tenants together have used, the earliest first.

@@ -7,7 +7,7 @@ use super::{
     Backend, Space, Tenancy, View,
     backend::Scan,
     complete,
-    disk::{self, Touched},
+    disk::{self, Head, Touched},
     disk_key::DiskKey,
     done,
     keys::{self, Decode as _, Prefix},
@@ -21,7 +21,7 @@ use tenantry_auth::{
     Admin, ApiKey, Author, KeyId, KeyOwner, KeyRow, OperatorScope, Restriction, Role, Scope,
     TenantId,
 };
-use tenantry_types::{Error, ErrorKind, Resource, Result, Term, Timestamp};
+use tenantry_types::{Error, Resource, Result, Timestamp};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 
@@ -122,7 +122,7 @@ fn unlimited(scope: &Scope<Admin>) -> Result<()> {
     if scope.restriction().is_none() {
         return Ok(());
     }
-    Err(Error::denied("a limited key cannot manage keys"))
+    Err(Error::denied("a limited key or token cannot manage keys"))
 }
 
 impl<B: Backend> Tenancy<B> {
@@ -149,6 +149,15 @@ impl<B: Backend> Tenancy<B> {
         key_row_in(&self.root(held).await?, &installation, id).await
     }
 
+    /// How many keys a tenant has, with these counters.
+    pub(super) async fn count_keys(&self, owner: &OpenTenant, head: &Head) -> Result<u32> {
+        if !owner.placement().is_apart() {
+            return Ok(head.keys);
+        }
+        let ids = listed(&self.root(None).await?, owner, None, usize::MAX).await?;
+        Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
+    }
+
     /// Makes a key. The owner's writer lock is held.
     async fn make_key(
         &self,
@@ -172,15 +181,12 @@ impl<B: Backend> Tenancy<B> {
             secret_hash: key.hash(),
         };
         let mut about = self.about(owner)?;
-        let limit = self.allowance(Some(&view), owner).await?.limits.keys;
+        let limits = self.allowance(Some(&view), owner).await?.limits;
         let count = match owner.head().filter(|_| !owner.placement().is_apart()) {
             Some(head) => head.keys as usize,
             None => listed(&view, owner, None, usize::MAX).await?.len(),
         };
-        if count >= limit as usize {
-            let message = format!("this tenant may have {limit} keys; revoke one first");
-            return Err(Error::new(ErrorKind::LimitExceeded, message).with_limit(Term::Keys));
-        }
+        limits.room_for_key(count)?;
         let row_key = row_key(row.id);
         let bytes = disk::encode(&DiskKey::from_row(&row));
         let mut nonces = Nonces::draw(&*self.entropy);

@@ -307,7 +307,7 @@ impl<B: Backend> Tenancy<B> {
     }
 
     /// How many members a tenant has.
-    pub(super) async fn count_members(&self, tenant: TenantId) -> Result<u64> {
+    pub(super) async fn count_members(&self, tenant: TenantId) -> Result<u32> {
         let installation = self.installation().await?;
         let counts = counts_in(&self.root(None).await?, &installation, tenant).await?;
         Ok(counts.members())
@@ -427,8 +427,8 @@ impl Counts {
     }
 
     /// Members, suspended ones too.
-    pub(super) fn members(self) -> u64 {
-        self.members.into()
+    pub(super) fn members(self) -> u32 {
+        self.members
     }
 
     pub(super) fn to_disk(self) -> DiskMemberCounts {
@@ -476,7 +476,7 @@ pub(super) fn unlimited(scope: &Scope<Admin>) -> Result<()> {
     if scope.restriction().is_none() {
         return Ok(());
     }
-    Err(Error::denied("a limited key cannot manage members and groups"))
+    Err(Error::denied("a limited key or token cannot manage members and groups"))
 }
 
 fn missing(user: &UserName) -> Error {

@@ -48,20 +48,29 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<(Arc<TenantInfo>, Option<TenantSizes>)> {
         self.operator_stands(scope, None).await?;
         let tenant = self.require(name).await?;
-        if tenant.placement().is_apart() {
-            if self.is_shared() && tenant.fresh() != Fresh::Made {
-                self.ask_place(&tenant).await?;
-            }
-            if tenant.fresh() != Fresh::Made {
-                return Ok((tenant.info(), None));
-            }
-            self.at_home(&tenant).await?;
+        if !self.open_if_made(&tenant).await? {
+            return Ok((tenant.info(), None));
         }
         let mut sizes = self.measure(&tenant).await?;
-        sizes.users = self.count_members(tenant.id()).await?;
+        sizes.users = self.count_members(tenant.id()).await?.into();
         // What was read of a tenant that is erased meanwhile is part of it.
         tenant.check_alive()?;
         Ok((tenant.info(), Some(sizes)))
+    }
+
+    /// Opens a tenant's place; false if it was not made yet, which this does not do.
+    pub(super) async fn open_if_made(&self, tenant: &OpenTenant) -> Result<bool> {
+        if tenant.placement().is_apart() {
+            if self.is_shared() && tenant.fresh() != Fresh::Made {
+                // Another node may have made it.
+                self.ask_place(tenant).await?;
+            }
+            if tenant.fresh() != Fresh::Made {
+                return Ok(false);
+            }
+        }
+        self.at_home(tenant).await?;
+        Ok(true)
     }
 
     pub(super) async fn measure(&self, tenant: &OpenTenant) -> Result<TenantSizes> {

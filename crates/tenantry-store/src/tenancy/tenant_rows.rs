@@ -142,7 +142,7 @@ impl<B: Backend> Tenancy<B> {
         limit: usize,
     ) -> Result<Vec<AuditEntry>> {
         if !scope.restriction().is_none() {
-            return Err(Error::denied("a limited key cannot read the audit log"));
+            return Err(Error::denied("a limited key or token cannot read the audit log"));
         }
         self.audit_of(&*self.known(scope).await?, after, limit).await
     }

@@ -1,6 +1,7 @@
 //! `tenantry bill` and `tenantry tariff`: what a month costs, and what plans cost.
 
 use super::{
+    bills,
     client::segment,
     output::{print, print_json, printable, table},
     tenant::{Common, text, with},
@@ -27,11 +28,14 @@ Examples:
   tenantry bill acme 2026-11
   tenantry bill 2026-11
       With a key of the tenant.
+  tenantry bill --all 2026-11
+  tenantry bill --all 2026-11 --csv > bills.csv
+      Each tenant that has used something in the month, with both for every meter.
   tenantry bill --check 2026-11
       Adds up all tenants' accounts, and compares them with what was entered for all.")]
 pub(super) struct BillArgs {
     /// The tenant's name; by default the one whose key is given
-    #[arg(required_unless_present = "check")]
+    #[arg(required_unless_present_any = ["check", "all"])]
     tenant: Option<String>,
     /// A month of UTC: 2026-11
     #[arg(value_parser = month)]
@@ -39,14 +43,23 @@ pub(super) struct BillArgs {
     /// Look whether both sides of the ledger of a month say the same
     #[arg(long, value_name = "MONTH", value_parser = month, conflicts_with = "tenant")]
     check: Option<Month>,
+    /// What a month costs each tenant
+    #[arg(long, value_name = "MONTH", value_parser = month, conflicts_with_all = ["tenant", "check"])]
+    all: Option<Month>,
+    /// With --all: write CSV, with how much and what it costs for every meter
+    #[arg(long, requires = "all", conflicts_with = "json")]
+    csv: bool,
     #[command(flatten)]
     common: Common,
 }
 
 pub(super) fn bill(args: BillArgs) -> Result<()> {
-    let BillArgs { tenant, month, check, common } = args;
+    let BillArgs { tenant, month, check, all, csv, common } = args;
     if let Some(month) = check {
         return balance(month, common);
+    }
+    if let Some(month) = all {
+        return bills::all(month, csv, common);
     }
     // One word alone is the month.
     let (tenant, month) = match (tenant, month) {
@@ -93,7 +106,7 @@ fn balance(month: Month, common: Common) -> Result<()> {
 }
 
 /// Money as people write it.
-fn money(micros: &str) -> String {
+pub(super) fn money(micros: &str) -> String {
     match micros.parse::<u128>() {
         Ok(micros) => format!("{}.{:06}", micros / MICROS, micros % MICROS),
         Err(_) => micros.to_owned(),

@@ -5,6 +5,7 @@ use super::{
     output::{print, print_json, printable, table, utc},
     said::{self, Said, WORDS},
     tenant::{Common, path, text, with},
+    used,
     when::Moment,
 };
 use crate::config::Span;
@@ -21,6 +22,8 @@ itself.
 
 Examples:
   tenantry limit show acme
+  tenantry limit show
+      With a key of the tenant.
   tenantry limit set acme requests_per_second=500/2000 --until 2026-12-31T18:00:00Z
   tenantry limit set acme databases=50 keys=200
   tenantry limit set acme requests_per_hour=none --for 7d
@@ -32,10 +35,10 @@ pub(super) struct LimitArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show what a tenant has, and where each limit comes from
+    /// Show what a tenant may have, how much of it is used, and where each limit comes from
     Show {
-        /// The tenant's name
-        tenant: String,
+        /// The tenant's name; by default the one whose key is given
+        tenant: Option<String>,
         #[command(flatten)]
         common: Common,
     },
@@ -73,10 +76,9 @@ struct SetArgs {
 
 pub(super) fn run(args: LimitArgs) -> Result<()> {
     match args.command {
-        Command::Show { tenant, common } => with(common, |client, json| {
-            let tenant = client.call("GET", &path(&tenant), None)?;
-            show(&tenant, json)
-        }),
+        Command::Show { tenant, common } => {
+            with(common, |client, json| used::show(client, tenant.as_deref(), json))
+        }
         Command::Set(args) => {
             let mut exceptions = Map::new();
             for Said { term, amount } in args.limits {
@@ -111,9 +113,7 @@ fn except(client: &Client, json: bool, tenant: &str, all: Map<String, Value>) ->
 
 fn show(tenant: &Value, json: bool) -> Result<()> {
     if json {
-        let part = |key: &str| (key.to_owned(), tenant[key].clone());
-        let parts = ["name", "plan", "exceptions", "effective"].map(part);
-        return print_json(&Value::Object(parts.into_iter().collect()));
+        return print_json(&used::parts(tenant, &["name", "plan", "exceptions", "effective"]));
     }
     let row = |term: Term| {
         let value = said::shown(&tenant["effective"], term);
@@ -124,7 +124,7 @@ fn show(tenant: &Value, json: bool) -> Result<()> {
 }
 
 /// Where a limit comes from, in words.
-fn source(tenant: &Value, term: Term) -> String {
+pub(super) fn source(tenant: &Value, term: Term) -> String {
     let exception = &tenant["exceptions"][term.word()];
     let end = utc(&exception["expires_at_ms"]);
     let from = match text(&tenant["effective"]["from"], term.word()).as_str() {

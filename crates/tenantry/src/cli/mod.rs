@@ -5,6 +5,7 @@ mod advise;
 mod archive;
 mod audit;
 mod bill;
+mod bills;
 mod caller;
 mod client;
 mod group;
@@ -23,6 +24,7 @@ mod said;
 mod tenant;
 mod transfer;
 mod usage;
+mod used;
 mod webhook;
 mod when;
 

@@ -152,13 +152,18 @@ fn to_table(first: &[&str], entries: &[Value]) -> String {
     table(&heading, &rows)
 }
 
+/// A text as CSV has it.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
 /// A line for each entry, with all meters; texts are quoted.
 fn to_csv(first: &[&str], entries: &[Value]) -> String {
     let names: Vec<&str> = Meter::ALL.iter().map(|meter| meter.word()).collect();
     let mut out = format!("{},{}\r\n", first.join(","), names.join(","));
     for entry in entries {
         let said = first.iter().map(|word| match &entry[word] {
-            Value::String(text) if *word == "name" => format!("\"{}\"", text.replace('"', "\"\"")),
+            Value::String(text) if *word == "name" => quoted(text),
             _ => text(entry, word),
         });
         let amounts = Meter::ALL.iter().map(|meter| amount(entry, *meter));

@@ -282,6 +282,7 @@ fn operators_rows() -> Vec<Row> {
         row(Operator, "GET", "/v1/admin/usage/tenants", None),
         row(Operator, "GET", "/v1/admin/usage/balance", None),
         row(Operator, "GET", "/v1/admin/bill", None),
+        row(Operator, "GET", "/v1/admin/bills", None),
     ]
 }
 

@@ -190,6 +190,26 @@ fn a_plan_that_new_tenants_cannot_have_is_told_at_the_start() {
     assert!(!said.contains("no tenant can be made"), "{said}");
 }
 
+#[test]
+fn a_template_that_the_plan_of_strangers_has_no_room_for_is_told_before_anybody_signs_up() {
+    let folder = Folder::new();
+    done(&["plan", "put", "small", "databases=2", "--data-dir", &folder.path()]);
+    let rules = ["--signup", "--signup-plan", "small", "--signup-template", "chat/messages,notes"];
+    let server = folder.serve(&[&BASE[..], &rules].concat());
+    let put = |limits: &str| {
+        done(&["plan", "put", "small", limits, "--server", &server.url, "--key", &folder.key]);
+    };
+    put("databases=3");
+    put("collections=0");
+    let said = server.stop();
+    let starts = "signup: no tenant can be made with its plan: this tenant may have 2 databases";
+    assert!(said.contains(starts), "{said}");
+    let puts =
+        "strangers get no tenant by what its plan says now: this tenant may have 0 collections";
+    assert!(said.contains(puts), "{said}");
+    assert_eq!(said.matches("strangers get no tenant").count(), 1, "{said}");
+}
+
 /// The first tenant of a list, as a table shows it and as JSON does.
 fn listed(target: &Target) -> (String, Value) {
     let table = target.done(&["tenant", "list"]);

@@ -13,7 +13,7 @@ fn a_tenants_key_needs_no_name_of_the_tenant_in_any_command() {
     let key = ["key", "create", "--tenant", "acme", "--role", "admin", "--data-dir", &path];
     let key = done(&key);
     let file = folder.temporary.path().join("log.jsonl").display().to_string();
-    let commands: [(&[&str], &str); 14] = [
+    let commands: [(&[&str], &str); 15] = [
         (&["key", "create", "--role", "read", "--label", "second"], "tnt_"),
         (&["key", "list"], "second"),
         (&["group", "add", "g", "--read-all", "default_database"], "default_database"),
@@ -28,6 +28,7 @@ fn a_tenants_key_needs_no_name_of_the_tenant_in_any_command() {
         (&["group", "remove", "g"], "removed group g"),
         (&["audit", "export", "--force", "--to", &file], " entries to "),
         (&["bill", "2020-01"], "total"),
+        (&["limit", "show"], "USED"),
     ];
     let server = folder.serve(&[]);
     let at = |to: &[&str], command: &[&str]| run(&[command, to].concat());

@@ -145,8 +145,13 @@ fn a_tenants_limits_are_shown_with_where_they_come_from() {
         assert_eq!(made, "created tenant acme (active, plan p)\n");
         target.fails(&["tenant", "create", "b", "--plan", "q"], &["Plan [q] does not exist"]);
         let shown = target.done(&["limit", "show", "acme"]);
-        assert!(shown.starts_with("LIMIT"), "{shown}");
-        assert_eq!(line(&shown, "databases"), ["databases", "2", "plan", "p"]);
+        let heading: Vec<_> = shown.lines().next().unwrap().split_whitespace().collect();
+        assert_eq!(heading, ["LIMIT", "VALUE", "USED", "FROM"]);
+        assert_eq!(line(&shown, "databases"), ["databases", "2", "1", "plan", "p"]);
+        assert_eq!(line(&shown, "bytes"), ["bytes", "none", "0", "plan", "p"]);
+        let used = &target.json(&["limit", "show", "acme"])["used"];
+        assert_eq!((&used["databases"], &used["keys"]), (&json!(1), &json!(0)));
+        assert_eq!((&used["users"], &used["requests_per_month"]), (&json!(0), &json!(0)));
         assert_eq!(line(&shown, "weight"), ["weight", "100", "plan", "p"]);
 
         let until = ["limit", "set", "acme", "keys=9", "--until", "2999-01-01T01:00:00+01:00"];
@@ -168,7 +173,7 @@ fn a_tenants_limits_are_shown_with_where_they_come_from() {
         let changed = target.done(&["tenant", "update", "acme", "--no-plan"]);
         assert_eq!(changed, "changed tenant acme (active)\n");
         let shown = target.done(&["limit", "show", "acme"]);
-        assert_eq!(line(&shown, "databases"), ["databases", "1000", "default"]);
+        assert_eq!(line(&shown, "databases"), ["databases", "1000", "1", "default"]);
         let changed = target.json(&["tenant", "update", "acme", "--plan", "p"]);
         assert_eq!(changed["plan"], "p");
         let listed = target.done(&["tenant", "list"]);
@@ -208,9 +213,19 @@ fn what_an_application_has_counted_is_reported_and_shown() {
         let bill = target.done(&["bill", "acme", month]);
         assert_eq!(line(&bill, "money_micros"), ["money_micros", "1500000", "1.500000"]);
         assert_eq!(line(&bill, "total"), ["total", "1.500000"]);
+        let all = target.done(&["bill", "--all", month]);
+        assert_eq!(line(&all, "ID"), ["ID", "NAME", "PLAN", "TOTAL"]);
+        assert!(all.lines().any(|line| line.ends_with("acme  p     1.500000")), "{all}");
+        let all = target.json(&["bill", "--all", month]);
+        assert_eq!((&all[0]["name"], &all[0]["total_micros"]), (&json!("acme"), &json!("1500000")));
+        let all = target.done(&["bill", "--all", month, "--csv"]);
+        assert!(all.contains(&format!(",\"acme\",\"p\",{month},1500000,")), "{all}");
         target.done(&["bill", "--check", month]);
         let shown = target.done(&["limit", "show", "acme"]);
-        assert_eq!(line(&shown, "messages_per_day"), ["messages_per_day", "2", "plan", "p"]);
+        let messages = ["messages_per_day", "2", "3", "plan", "p"];
+        assert_eq!(line(&shown, "messages_per_day"), messages);
+        let cost = ["cost_per_month", "none", "1500000", "plan", "p"];
+        assert_eq!(line(&shown, "cost_per_month"), cost);
         target.fails(&["usage", "report", "none", "tokens=1", "--id", "a"], &["does not exist"]);
         // A tenant may be called as the command is.
         target.done(&["tenant", "create", "report"]);

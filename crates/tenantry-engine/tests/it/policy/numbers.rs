@@ -4,7 +4,7 @@ use super::{Cell, installation::there};
 use crate::support::*;
 use tenantry_engine::*;
 
-pub(super) const MONEY: (&str, [&str; 9]) = (
+pub(super) const MONEY: (&str, [&str; 10]) = (
     "Usage, bills and prices",
     [
         "read the tenant's usage",
@@ -13,18 +13,20 @@ pub(super) const MONEY: (&str, [&str; 9]) = (
         "read the tenant's usage, as an operator",
         "read the tenant's bill, as an operator",
         "read everybody's usage",
+        "read everybody's bills",
         "read whether the ledger is in balance",
         "read a plan's prices",
         "set a plan's prices",
     ],
 );
 
-pub(super) const STATISTICS: (&str, [&str; 7]) = (
+pub(super) const STATISTICS: (&str, [&str; 8]) = (
     "Statistics of the tenant and of d1/c1",
     [
         "see what the tenant may have",
         "see what a month may cost the tenant",
         "see how much the tenant keeps",
+        "see how many keys and members the tenant has",
         "see how many records c1 has",
         "see what c1 takes in memory",
         "see how a query was answered",
@@ -64,6 +66,9 @@ impl Cell {
                 operator().await?.usage_by_tenant(page, None).await.map(drop)?;
                 operator().await?.usage_of_all(page).await.map(drop)?;
             }
+            "read everybody's bills" => {
+                operator().await?.bills(month, 1, None).await.map(drop)?;
+            }
             "read whether the ledger is in balance" => {
                 operator().await?.check_usage(month).await.map(drop)?;
             }
@@ -89,7 +94,10 @@ impl Cell {
             "see what a month may cost the tenant" => {
                 session().await?.allowance().await?.quotas.cost.is_some()
             }
-            "see how much the tenant keeps" => session().await?.kept().await?.is_some(),
+            "see how much the tenant keeps" => session().await?.holding().await?.is_some(),
+            "see how many keys and members the tenant has" => {
+                session().await?.holding().await?.is_some_and(|has| has.users.is_some())
+            }
             "see how many records c1 has" => c1().await?.statistics().await.map(|_| true)?,
             "see what c1 takes in memory" => {
                 // It is there once it was asked.

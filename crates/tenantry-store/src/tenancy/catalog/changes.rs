@@ -92,12 +92,8 @@ impl<B: Backend> Tenancy<B> {
             if view.get(Space::Data, &name_key.encode(tenant.prefix())).await?.is_some() {
                 return Err(Error::already_exists(Resource::Database, name.as_str()));
             }
-            let limit = inner.allowance(Some(&view), &tenant).await?.limits.databases;
-            if commit.head.databases >= limit {
-                let message = format!("this tenant may have {limit} databases");
-                let error = Error::new(ErrorKind::LimitExceeded, message);
-                return Err(error.with_limit(Term::Databases));
-            }
+            let limits = inner.allowance(Some(&view), &tenant).await?.limits;
+            limits.room_for_database(commit.head.databases as usize)?;
             let info = put_new_database(&mut commit, &tenant, &name, inner.now());
             commit.count(&Work::default());
             commit.audit(done(scope.author(), "database.create", name.as_str(), 1));
@@ -188,7 +184,9 @@ impl<B: Backend> Tenancy<B> {
         change: &CollectionChange,
     ) -> Result<CollectionRef> {
         if scope.restriction().filter.is_some() {
-            return Err(Error::denied("a key bound to a filter cannot change a collection"));
+            return Err(Error::denied(
+                "a key or token bound to a filter cannot change a collection",
+            ));
         }
         let (inner, scope) = (Arc::clone(self), scope.to_write());
         let (collection, change) = (collection.clone(), change.clone());
@@ -234,7 +232,9 @@ impl<B: Backend> Tenancy<B> {
     ) -> Result<()> {
         let (inner, scope, collection) = (Arc::clone(self), scope.to_write(), collection.clone());
         if scope.restriction().filter.is_some() {
-            return Err(Error::denied("a key bound to a filter cannot delete a collection"));
+            return Err(Error::denied(
+                "a key or token bound to a filter cannot delete a collection",
+            ));
         }
         complete(async move {
             let tenant = inner.collection_tenant(&scope, &collection).await?;
@@ -287,12 +287,7 @@ impl<B: Backend> Tenancy<B> {
         }
         let mut commit = self.begin(tenant)?;
         let limits = self.allowance(Some(&view), tenant).await?.limits;
-        let limit = limits.collections;
-        if commit.head.collections >= limit {
-            let message = format!("this tenant may have {limit} collections");
-            let error = Error::new(ErrorKind::LimitExceeded, message);
-            return Err(error.with_limit(Term::Collections));
-        }
+        limits.room_for_collection(commit.head.collections as usize)?;
         let named = spec.vectors.values().map(|vector| vector.dimension);
         let fixed = named.chain([spec.dimension]).flatten();
         fixed.max().map_or(Ok(()), |dimension| check_dimension(dimension, &limits))?;
@@ -366,7 +361,7 @@ fn unlimited(scope: &Scope<Admin>) -> Result<()> {
     if scope.restriction().is_none() {
         return Ok(());
     }
-    Err(Error::denied("a limited key cannot make or delete databases"))
+    Err(Error::denied("a limited key or token cannot make or delete databases"))
 }
 
 /// Adds what goes with these collections.

@@ -4,6 +4,7 @@ use super::{
     Carry, MoverId,
     row::{DiskMove, Move, Phase},
     said,
+    switch::places,
 };
 use crate::{
     AuditNote, MoveStatus, MoveTarget,
@@ -24,7 +25,7 @@ use std::{
 };
 use tenantry_auth::{Author, OperatorScope, TenantId};
 use tenantry_types::{
-    Error, ErrorKind, Isolation, Location, Resource, Result, TenantName, Timestamp,
+    Error, ErrorKind, EventKind, Fact, Isolation, Location, Resource, Result, TenantName, Timestamp,
 };
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
@@ -155,12 +156,41 @@ impl<B: Backend> Tenancy<B> {
             self.operator_stands(scope, Some(&view)).await?;
         }
         let Some(mut one) = move_in(&view, &installation, tenant).await? else { return Ok(None) };
-        let mut log = self.begin(&installation)?;
+        let (mut log, before) = (self.begin(&installation)?, one.phase);
         if change(&mut one, &mut log)? {
             put_move(&mut log, &one);
+            if one.phase != before {
+                self.tell_undone((&view, &installation), &mut log, &one).await?;
+            }
             self.commit(&installation, view, log).await?;
         }
         Ok(Some(one))
+    }
+
+    /// Tells of a move that is over and has led nowhere, in the commit that says so.
+    async fn tell_undone(
+        &self,
+        (view, installation): (&B::View, &OpenTenant),
+        log: &mut Commit<'_>,
+        one: &Move,
+    ) -> Result<()> {
+        let (kind, reason) = match one.phase {
+            Phase::Cancelled => (EventKind::TenantMoveCancelled, None),
+            Phase::Failed => (EventKind::TenantMoveFailed, one.why.clone().map(Fact::Text)),
+            _ => return Ok(()),
+        };
+        let info = match self.open_tenant_beside(Some(view), one.tenant()).await {
+            Ok(Some(tenant)) => tenant.info(),
+            Ok(None) => return Ok(()),
+            // Its move is over all the same.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::error!(?error, tenant = %one.tenant(), "tell of a move of a tenant");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let facts = places(one).into_iter().chain(reason.map(|reason| ("reason", reason)));
+        self.tell_of((view, installation), log, kind, (info.id, &info.name), facts).await
     }
 }
 

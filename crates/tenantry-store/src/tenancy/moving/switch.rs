@@ -346,7 +346,7 @@ impl<B: Carry> Tenancy<B> {
 }
 
 /// From where, and to where.
-fn places(one: &Move) -> [(&'static str, Fact); 4] {
+pub(super) fn places(one: &Move) -> [(&'static str, Fact); 4] {
     let isolation = |place: Placement| Fact::from(place.isolation.word());
     let location = |place: Placement| Fact::Text(place.location.to_string());
     [

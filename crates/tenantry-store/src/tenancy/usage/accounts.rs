@@ -105,7 +105,8 @@ impl<B: Backend> Tenancy<B> {
                     break 'pages;
                 };
                 if let Some(amounts) = amounts {
-                    found.push(TenantUsed { tenant: TenantId::new(tenant), name: None, amounts });
+                    let tenant = TenantId::new(tenant);
+                    found.push(TenantUsed { tenant, name: None, plan: None, amounts });
                 }
                 from = tenant.saturating_add(1);
                 if found.len() >= page.limit {
@@ -114,12 +115,15 @@ impl<B: Backend> Tenancy<B> {
             }
         }
         for one in found.iter_mut().filter(|one| one.tenant != TenantId::INSTALLATION) {
-            one.name = match self.tenant_by_id(one.tenant).await {
-                Ok(info) => info.map(|info| info.name.clone()),
+            let info = match self.tenant_by_id(one.tenant).await {
+                Ok(info) => info,
                 // One that is damaged hides nobody else.
                 Err(error) if error.kind() == ErrorKind::Corrupt => None,
                 Err(error) => return Err(error),
             };
+            if let Some(info) = info {
+                (one.name, one.plan) = (Some(info.name.clone()), info.plan.clone());
+            }
         }
         Ok(found)
     }

@@ -4,7 +4,7 @@
 
 use super::INSTALLATION;
 use crate::{
-    Holdings, Stock,
+    KeptSum, Stock,
     tenancy::{
         Backend, Space, Tenancy, View,
         disk::{self, DiskKept, DiskMemberCounts},
@@ -36,9 +36,9 @@ enum Rows {
 #[derive(Debug, Default)]
 pub struct Census {
     /// What all keep of which it is known.
-    pub total: Holdings,
+    pub total: KeptSum,
     /// What of it those keep that are told apart.
-    pub apart: BTreeMap<TenantId, Holdings>,
+    pub apart: BTreeMap<TenantId, KeptSum>,
     /// Tenants of which records or bytes are not known, and not counted.
     pub uncounted: u64,
     /// Some of them of which nothing was ever noted, which adding up their usage may do.
@@ -57,13 +57,13 @@ impl Census {
     /// A new count, which tells these tenants apart and names tenants without a note from the first
     /// behind `after`.
     pub fn new(apart: &[TenantId], after: Option<TenantId>) -> Self {
-        let apart = apart.iter().map(|tenant| (*tenant, Holdings::default())).collect();
+        let apart = apart.iter().map(|tenant| (*tenant, KeptSum::default())).collect();
         Self { apart, after: after.map_or(0, TenantId::get), ..Self::default() }
     }
 
     /// What all keep that are not told apart.
-    pub fn others(&self) -> Holdings {
-        let mut apart = Holdings::default();
+    pub fn others(&self) -> KeptSum {
+        let mut apart = KeptSum::default();
         self.apart.values().for_each(|one| apart += *one);
         self.total.without(apart)
     }
@@ -73,7 +73,7 @@ impl Census {
         self.unnoted.last().copied().filter(|_| self.unnoted.len() == UNNOTED_MAX)
     }
 
-    fn add(&mut self, tenant: u64, more: Holdings) {
+    fn add(&mut self, tenant: u64, more: KeptSum) {
         self.total += more;
         if let Some(one) = self.apart.get_mut(&TenantId::new(tenant)) {
             *one += more;
@@ -87,7 +87,7 @@ impl Census {
         self.passed = at + 1;
         self.uncounted += u64::from(stock.records.is_none() || stock.bytes.is_none());
         let (records, bytes) = (stock.records.unwrap_or(0), stock.bytes.unwrap_or(0));
-        self.add(tenant, Holdings { records, bytes, users: 0 });
+        self.add(tenant, KeptSum { records, bytes, users: 0 });
     }
 
     /// Those up to this one have no note.
@@ -117,8 +117,8 @@ impl Census {
                 let tenant = key_of.ok_or_else(unreadable)?.tenant;
                 if self.living.binary_search(&tenant).is_ok() {
                     let row: DiskMemberCounts = installation.open_row(key, row)?;
-                    let users = members::Counts::of(row).members();
-                    self.add(tenant, Holdings { users, ..Holdings::default() });
+                    let users = members::Counts::of(row).members().into();
+                    self.add(tenant, KeptSum { users, ..KeptSum::default() });
                 }
             }
         }
@@ -216,8 +216,8 @@ mod tests {
     #[test]
     fn others_keep_what_is_left_of_all() {
         let census = counted(&[2, 9], None, &[3, 1, 2], &[1, 2, 3, 4]);
-        assert_eq!(census.total, Holdings { records: 6, bytes: 60, users: 0 });
-        assert_eq!(census.others(), Holdings { records: 4, bytes: 40, users: 0 });
+        assert_eq!(census.total, KeptSum { records: 6, bytes: 60, users: 0 });
+        assert_eq!(census.others(), KeptSum { records: 4, bytes: 40, users: 0 });
         assert_eq!((census.uncounted, census.unnoted.len()), (0, 0));
     }
 
@@ -244,8 +244,8 @@ mod tests {
 
     #[test]
     fn less_than_nothing_is_nothing() {
-        let part = Holdings { records: 2, bytes: 1, users: 3 };
-        let left = Holdings { records: 1, bytes: 4, users: 3 }.without(part);
-        assert_eq!(left, Holdings { records: 0, bytes: 3, users: 0 });
+        let part = KeptSum { records: 2, bytes: 1, users: 3 };
+        let left = KeptSum { records: 1, bytes: 4, users: 3 }.without(part);
+        assert_eq!(left, KeptSum { records: 0, bytes: 3, users: 0 });
     }
 }

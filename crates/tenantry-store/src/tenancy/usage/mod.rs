@@ -28,7 +28,6 @@ use super::{
     disk::{DiskJournal, DiskKept, DiskSeen, DiskUsage, Head},
     keys::{self, Decode as _, Prefix},
     number,
-    place::Fresh,
     tenants::OpenTenant,
 };
 use crate::{Journaled, Stock, UsageNote, UsagePage};
@@ -326,16 +325,9 @@ impl<B: Backend> Tenancy<B> {
         let Some(tenant) = self.open_tenant(id).await?.filter(|tenant| !tenant.is_gone()) else {
             return Ok(None);
         };
-        let placement = tenant.placement();
-        if self.is_shared() && placement.is_apart() && tenant.fresh() != Fresh::Made {
-            // Another node may have made it.
-            self.ask_place(&tenant).await?;
-        }
-        let is_made = !placement.is_apart() || tenant.fresh() == Fresh::Made;
-        if !is_made || placement.location == Location::Own {
+        if tenant.placement().location == Location::Own || !self.open_if_made(&tenant).await? {
             return Ok(None);
         }
-        self.at_home(&tenant).await?;
         let mut head = {
             let view = self.view(&tenant).await?;
             tenant.read_head(&view).await?
@@ -399,7 +391,9 @@ impl<B: Backend> Tenancy<B> {
         page: UsagePage,
     ) -> Result<Vec<Used>> {
         if !scope.restriction().is_none() {
-            return Err(Error::denied("a limited key cannot read what its tenant has used"));
+            return Err(Error::denied(
+                "a limited key or token cannot read what its tenant has used",
+            ));
         }
         self.known(scope).await?;
         self.usage_of(scope.tenant(), page).await

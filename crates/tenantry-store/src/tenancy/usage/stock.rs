@@ -3,31 +3,52 @@
 
 use super::Counted;
 use crate::{
-    Stock,
+    Holding, Stock,
     tenancy::{Backend, Tenancy, catalog::databases_max, tenants::OpenTenant},
 };
-use tenantry_auth::{Level, Scope};
-use tenantry_types::{Error, Result};
+use tenantry_auth::{Level, OperatorScope, Scope};
+use tenantry_types::{Error, Result, TenantName};
 
 impl<B: Backend> Tenancy<B> {
-    /// What the tenant of a scope keeps.
-    pub(crate) async fn kept<L: Level>(&self, scope: &Scope<L>) -> Result<Stock> {
+    /// What the tenant of a scope has.
+    pub(crate) async fn holding<L: Level>(&self, scope: &Scope<L>) -> Result<Holding> {
         if !scope.restriction().is_none() {
-            return Err(Error::denied("a limited key cannot read what its tenant keeps"));
+            return Err(Error::denied("a limited key or token cannot read what its tenant keeps"));
         }
         let tenant = self.tenant(scope).await?;
-        let kept = self.kept_by(&tenant).await;
-        self.unless_gone(&tenant, kept).await
+        let held = self.held_by(&tenant).await;
+        self.unless_gone(&tenant, held).await
     }
 
-    async fn kept_by(&self, tenant: &OpenTenant) -> Result<Stock> {
-        let view = self.view(tenant).await?;
-        let head = tenant.read_head(&view).await?;
-        Ok(match head.usage {
+    /// The same for the operator; none if the tenant's place was not made yet, which this does not do.
+    pub(crate) async fn holding_of(
+        &self,
+        scope: &OperatorScope,
+        name: &TenantName,
+    ) -> Result<Option<Holding>> {
+        self.operator_stands(scope, None).await?;
+        let tenant = self.require(name).await?;
+        if !self.open_if_made(&tenant).await? {
+            return Ok(None);
+        }
+        let held = self.held_by(&tenant).await;
+        self.unless_gone(&tenant, held).await.map(Some)
+    }
+
+    async fn held_by(&self, tenant: &OpenTenant) -> Result<Holding> {
+        let head = {
+            let view = self.view(tenant).await?;
+            tenant.read_head(&view).await?
+        };
+        let stock = match &head.usage {
             Some(counted) => Stock { records: counted.records, bytes: counted.bytes },
             None if head.last_collection == 0 => Stock { records: Some(0), bytes: Some(0) },
             None => Stock::default(),
-        })
+        };
+        let (databases, collections) = (head.databases, head.collections);
+        let keys = Some(self.count_keys(tenant, &head).await?);
+        let users = Some(self.count_members(tenant.id()).await?);
+        Ok(Holding { stock, databases, collections, keys, users })
     }
 
     /// Sums up what collections say they have, if that says more than the counters. True if these

@@ -1,18 +1,26 @@
 //! What amounts cost: tariffs of plans, which count from a month on and are never changed.
 
 use super::INSTALLATION;
-use crate::tenancy::{
-    Backend, Space, Tenancy, View,
-    backend::Scan,
-    complete,
-    disk::DiskTariff,
-    done,
-    keys::{self, Decode as _, Middle},
-    plans,
+use crate::{
+    TenantBill, UsagePage,
+    tenancy::{
+        Backend, Space, Tenancy, View,
+        backend::Scan,
+        complete,
+        disk::DiskTariff,
+        done,
+        keys::{self, Decode as _, Middle},
+        plans,
+    },
 };
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 use tenantry_auth::{OperatorScope, TenantId};
-use tenantry_types::{Error, ErrorKind, Hour, Month, PlanName, Result, Tariff, TenantName};
+use tenantry_types::{
+    Bill, Error, ErrorKind, Every, Hour, Month, PlanName, Result, Tariff, TenantName,
+};
 
 fn key(plan: &PlanName, from: Month) -> Vec<u8> {
     let plan = Middle(plan.as_str().as_bytes().to_vec());
@@ -118,11 +126,42 @@ impl<B: Backend> Tenancy<B> {
             Some(tenant) => tenant.info().plan.clone(),
             None => None,
         };
-        let Some(plan) = plan else { return Ok(Tariff::default()) };
+        match plan {
+            Some(plan) => self.tariff_in(&plan, month).await,
+            None => Ok(Tariff::default()),
+        }
+    }
+
+    /// What the month costs each tenant that has used something in it, by number, deleted ones too.
+    pub(crate) async fn bills(
+        self: &Arc<Self>,
+        scope: &OperatorScope,
+        (month, limit): (Month, usize),
+        after: Option<TenantId>,
+    ) -> Result<Vec<TenantBill>> {
+        let page = UsagePage { every: Every::Month, from: month.0, limit };
+        let (mut tariffs, free) = (HashMap::new(), Tariff::default());
+        let mut bills = Vec::new();
+        for used in self.usage_by_tenant(scope, page, after).await? {
+            let tariff: &Tariff = match &used.plan {
+                None => &free,
+                // Many tenants have few plans.
+                Some(plan) => match tariffs.entry(plan.clone()) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => new.insert(self.tariff_in(plan, month).await?),
+                },
+            };
+            let bill = used.name.is_some().then(|| Bill::of(used.amounts, tariff));
+            bills.push(TenantBill { used, bill });
+        }
+        Ok(bills)
+    }
+
+    async fn tariff_in(&self, plan: &PlanName, month: Month) -> Result<Tariff> {
         let (installation, root) = (self.installation().await?, self.root(None).await?);
         let all = keys::tariffs_of(INSTALLATION, plan.as_str().as_bytes());
         let mut rows = Scan::new(&root, Space::Catalog, all, None);
-        let (end, mut last) = (key(&plan, month), None);
+        let (end, mut last) = (key(plan, month), None);
         while let Some(row) = rows.next().await?
             && row.0 <= end
         {

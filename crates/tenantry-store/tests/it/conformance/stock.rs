@@ -106,7 +106,7 @@ fn some_record(dice: &mut Dice) -> RecordWrite {
 }
 
 async fn kept(w: &World<'_>, scope: &Scope<Admin>) -> Stock {
-    w.store.kept(scope).await.unwrap()
+    w.store.holding(scope).await.unwrap().stock
 }
 
 async fn delete(

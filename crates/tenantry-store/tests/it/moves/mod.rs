@@ -33,10 +33,11 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::{Admin, Allowed, Grant, Group, Restriction, Role, Scope, TenantId, Write};
-use tenantry_store::{MovePhase, MoveStatus, MoveTarget, NewKey, TenantChange};
+use tenantry_store::{Attempted, Event, MovePhase, MoveStatus, MoveTarget, NewKey, TenantChange};
 use tenantry_types::{
-    CollectionChange, CollectionName, DatabaseName, ErrorKind, Isolation, Location, Page, Record,
-    RecordWrite, Selector, TenantState, Timestamp, WriteMode,
+    CollectionChange, CollectionName, DatabaseName, ErrorKind, EventKind, EventKinds, Isolation,
+    Location, Page, Record, RecordWrite, Selector, TenantState, Timestamp, WebhookName, WebhookUrl,
+    WriteMode,
 };
 
 /// On files, and in a database of PostgreSQL.
@@ -106,6 +107,32 @@ fn target((isolation, location): Target) -> MoveTarget {
     MoveTarget { isolation: Some(isolation), location: Some(location) }
 }
 
+/// Makes an endpoint that wants to know how moves end.
+async fn hook(stand: &Stand) {
+    let ends =
+        [EventKind::TenantMoved, EventKind::TenantMoveFailed, EventKind::TenantMoveCancelled];
+    let name = WebhookName::parse("moves").expect("a name");
+    let url = WebhookUrl::parse("https://moves.example/").expect("a URL");
+    let made = stand.store.create_webhook(&stand.operator, name, url, EventKinds(ends.into()));
+    made.await.expect("a webhook");
+}
+
+/// What it is told, all of which has arrived then.
+async fn told(stand: &Stand) -> Vec<Event> {
+    let (system, lease, mut told) = (stand.system(), Duration::from_secs(60), Vec::new());
+    loop {
+        let claimed = stand.store.claim_deliveries(&system, |_| 100, lease).await.expect("claimed");
+        if claimed.is_empty() {
+            return told;
+        }
+        for one in claimed {
+            told.push(one.event.clone());
+            let settled = stand.store.settle_delivery(&system, one, Attempted::Delivered);
+            settled.await.expect("settled");
+        }
+    }
+}
+
 /// Waits until a move is over.
 async fn over(stand: &Stand, name: &str) -> MoveStatus {
     for _ in 0..6_000 {
@@ -163,7 +190,7 @@ fn sum(records: &BTreeMap<String, Record>) -> u64 {
 }
 
 async fn kept(stand: &Stand, scope: &Scope<Admin>) -> Option<u64> {
-    stand.store.kept(scope).await.expect("what is kept").bytes
+    stand.store.holding(scope).await.expect("what is kept").stock.bytes
 }
 
 /// Deletes a few, by ids and by a filter.
@@ -433,6 +460,7 @@ async fn a_move_is_cancelled_at_any_moment(ground: Ground) {
     let (mut cancelled, mut done) = (0, 0);
     let circle = ground.circle();
     let mut now = circle[0];
+    hook(&stand).await;
     let begun = Instant::now();
     go(&stand, "a", now).await;
     // One that nobody cancels takes about so long, on this machine and beside what else it does.
@@ -474,5 +502,11 @@ async fn a_move_is_cancelled_at_any_moment(ground: Ground) {
         stand = ground.open().await;
     }
     assert!(cancelled > 1 && done > 1, "{cancelled} were cancelled, {done} were done");
+    // Once each, over all the restarts.
+    let told = told(&stand).await;
+    let of = |kind| told.iter().filter(|event| event.kind == kind).count();
+    assert_eq!(of(EventKind::TenantMoveCancelled), cancelled);
+    assert_eq!(of(EventKind::TenantMoved), done + 1);
+    assert_eq!(told.len(), cancelled + done + 1);
     stand.close();
 }

@@ -1,10 +1,10 @@
 //! Tenants whose plan says where they may live.
 
-use super::{Ground, Target, all, fill, go, lives, over, target};
+use super::{Ground, Target, all, fill, go, hook, lives, over, target, told};
 use crate::stand::{Stand, tenant};
 use tenantry_store::{MovePhase, TenantChange};
 use tenantry_types::{
-    Allowance, Error, ErrorKind, Places, PlanName, Result, TenantPlan, TenantSpec,
+    Allowance, Error, ErrorKind, EventKind, Fact, Places, PlanName, Result, TenantPlan, TenantSpec,
 };
 
 fn named() -> PlanName {
@@ -63,12 +63,19 @@ pub(super) async fn a_tenant_is_moved_where_its_plan_has_tenants_live(ground: Gr
     conflict(give(&stand, Some(named())).await, ": move it first");
     go(&stand, "a", from).await;
     give(&stand, Some(named())).await.expect("it lives there");
-    // What is on its way when the plan is changed does not arrive.
+    // What is on its way when the plan is changed does not arrive, of which the operator is told.
+    hook(&stand).await;
     allow(&stand, &[from, to]).await;
     begin().await.expect("a move");
     allow(&stand, &[from]).await;
     let status = over(&stand, "a").await;
     assert_eq!(status.phase, MovePhase::Failed, "{status:?}");
+    let told = told(&stand).await;
+    let [failed] = &told[..] else { panic!("{told:?}") };
+    let whose = failed.tenant.as_ref().map(|(id, name)| (*id, name.as_str()));
+    assert_eq!((failed.kind, whose), (EventKind::TenantMoveFailed, Some((info.id, "a"))));
+    assert_eq!(failed.facts["to_isolation"], Fact::from(to.0.word()));
+    assert_eq!(failed.facts.get("reason").cloned(), status.error.map(Fact::Text));
     assert_eq!(lives(&stand, info.id).await, from);
     assert_eq!(all(&stand, &scope).await, before);
     // A plan that says something else has nobody move; who moves does so where it may.

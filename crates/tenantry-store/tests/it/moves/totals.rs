@@ -2,10 +2,10 @@
 
 use super::{Ground, fill, go};
 use crate::stand::{Stand, tenant};
-use tenantry_store::{Census, Holdings};
+use tenantry_store::{Census, KeptSum};
 use tenantry_types::TenantSpec;
 
-async fn total(stand: &Stand) -> Holdings {
+async fn total(stand: &Stand) -> KeptSum {
     let mut census = Census::new(&[], None);
     while !stand.store.count_on(&stand.system(), &mut census).await.expect("a page") {}
     assert_eq!(census.uncounted, 0);
