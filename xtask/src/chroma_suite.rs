@@ -8,6 +8,7 @@ use crate::{
     machine::{Need, Venv, ensure},
     placement::{Placement, Variables},
     postgres::Postgres,
+    scratch::Scratch,
     server::{Tenantry, empty_folder},
     step::{cargo, root, run as run_command},
 };
@@ -124,7 +125,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         run_command(&mut cargo(&["build", "--workspace", "--all-targets"]))?;
         program("debug")
     };
-    let start = || Postgres::start(&Venv::ensure()?);
+    let scratch = Scratch::make()?;
+    let start = || Postgres::start(&Venv::ensure()?, &scratch);
     let server = options.on.needs_postgres().then(start).transpose()?;
     let variables = options.on.prepare(&program, server.as_ref(), "suite")?;
     with_server(&program, &variables, |address| pytest(options, "localhost", address.port()))

@@ -7,6 +7,7 @@ use crate::{
     placement::Placement,
     postgres::{self, Postgres},
     schemathesis,
+    scratch::Scratch,
     step::{Steps, cargo, command, root, run},
     tidy,
 };
@@ -68,20 +69,21 @@ pub(crate) fn test(full: bool) -> Result<()> {
 fn tests(steps: &mut Steps, full: bool) -> Result<()> {
     steps.run("build", || run(&mut cargo(&["build", "--workspace", "--all-targets"])))?;
     steps.run("Python environment", || Venv::ensure().map(|_| ()))?;
+    let scratch = Scratch::make()?;
     let mut server = None;
     steps.run("PostgreSQL", || {
-        server = Some(Postgres::start(&Venv::ensure()?)?);
+        server = Some(Postgres::start(&Venv::ensure()?, &scratch)?);
         Ok(())
     })?;
     let server = server.context("PostgreSQL was started")?;
-    steps.run("Rust tests", || rust_tests(&server))?;
+    steps.run("Rust tests", || rust_tests(&server, &scratch))?;
     steps.run("doctests", || run(&mut cargo(&["test", "--workspace", "--doc"])))?;
     steps.run("schemathesis", schemathesis::against_debug_build)?;
     for (number, placement) in Placement::ALL.iter().enumerate() {
         let much = full || *placement == Placement::USUAL;
         let name = |run: &str| format!("{run}{number}");
         steps.run(format!("real clients, {placement}"), || {
-            real_clients(*placement, &server, &name("clients"), much)
+            real_clients(*placement, (&server, &scratch), &name("clients"), much)
         })?;
         if !placement.takes_any_tenant() {
             continue;
@@ -100,7 +102,7 @@ fn tests(steps: &mut Steps, full: bool) -> Result<()> {
 }
 
 /// Every test process finds the same PostgreSQL; each test makes databases of its own there.
-fn rust_tests(server: &Postgres) -> Result<()> {
+fn rust_tests(server: &Postgres, scratch: &Scratch) -> Result<()> {
     let venv = Venv::ensure()?;
     let mut test = if on_path("cargo-nextest") {
         cargo(&["nextest", "run", "--workspace", "--all-targets", "--profile", "ci"])
@@ -110,12 +112,17 @@ fn rust_tests(server: &Postgres) -> Result<()> {
         cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"])
     };
     test.env(postgres::VARIABLE, server.url()).env(postgres::PYTHON, venv.program("python"));
-    run(&mut test)
+    run(scratch.lend(&mut test))
 }
 
 /// pytest over the published clients against the program: all of it, or what differs most where
 /// tenants live elsewhere.
-fn real_clients(placement: Placement, server: &Postgres, name: &str, all: bool) -> Result<()> {
+fn real_clients(
+    placement: Placement,
+    (server, scratch): (&Postgres, &Scratch),
+    name: &str,
+    all: bool,
+) -> Result<()> {
     let venv = Venv::ensure()?;
     let variables = placement.prepare(&program("debug"), Some(server), name)?;
     let mut pytest =
@@ -125,7 +132,7 @@ fn real_clients(placement: Placement, server: &Postgres, name: &str, all: bool) 
     } else {
         pytest.args(CLIENT_TESTS_FEW.iter().map(|file| format!("{CLIENT_TESTS}/{file}")));
     }
-    pytest.envs(variables);
+    scratch.lend(&mut pytest).envs(variables);
     run(pytest.env("TENANTRY_PROGRAM", program("debug")).env("PYTHONDONTWRITEBYTECODE", "1"))
 }
 

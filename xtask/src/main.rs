@@ -12,6 +12,7 @@ mod machine;
 mod placement;
 mod postgres;
 mod schemathesis;
+mod scratch;
 mod server;
 mod step;
 mod tidy;

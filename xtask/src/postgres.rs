@@ -2,6 +2,7 @@
 
 use crate::{
     machine::Venv,
+    scratch::Scratch,
     server::empty_folder,
     step::{command, root, target},
 };
@@ -26,14 +27,16 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one in `target/postgres`.
-    pub(crate) fn start(venv: &Venv) -> Result<Self> {
+    /// Starts one, with what it says at its start in `target/postgres`, and its data too if there is
+    /// no faster place.
+    pub(crate) fn start(venv: &Venv, scratch: &Scratch) -> Result<Self> {
         let folder = empty_folder("postgres")?;
+        let data = scratch.folder("postgres").unwrap_or_else(|| folder.join("data"));
         let log = folder.join("start.log");
         let script = root().join("clients/postgres/server.py");
         let mut script = command(venv.program("python"), &[])
             .arg(script)
-            .arg(folder.join("data"))
+            .arg(data)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).with_context(|| format!("create {}", log.display()))?)
