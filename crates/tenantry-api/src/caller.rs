@@ -165,9 +165,11 @@ pub(crate) fn principal(parts: &Parts) -> Result<&Principal> {
 
 /// Who manages what is no tenant's. None of it is below a path that names one, so that a proxy which
 /// keeps it from strangers by its path need not know all such paths.
-fn manager(parts: &Parts) -> Result<&Principal> {
+fn managed<T>(parts: &Parts, open: impl FnOnce(&Principal) -> Result<T, Error>) -> Result<T> {
     let who = principal(parts)?;
-    if who.path().is_some() { Err(Failure::NoRoute) } else { Ok(who) }
+    // Who may not manage is refused and noted as everywhere.
+    let opened = open(who);
+    if who.path().is_some() { Err(Failure::NoRoute) } else { Ok(opened?) }
 }
 
 /// Extractor: who sent the request.
@@ -188,7 +190,7 @@ impl FromRequestParts<Engine> for AsOperator {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
-        Ok(Self(engine.operator(manager(parts)?)?))
+        managed(parts, |who| engine.operator(who)).map(Self)
     }
 }
 
@@ -199,7 +201,7 @@ impl FromRequestParts<Engine> for AsImporter {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self> {
-        Ok(Self(engine.importer(manager(parts)?)?))
+        managed(parts, |who| engine.importer(who)).map(Self)
     }
 }
 
@@ -214,7 +216,11 @@ impl<L: Level> FromRequestParts<Engine> for Open<L> {
         let name = selected(&parts.headers)?;
         let select = engine.choose(&caller.who, NamedBy::Header, name.as_ref())?;
         let session = engine.session::<L>(&caller.who, select).await;
-        let session = session.map_err(name_the_header)?;
+        let session = session.map_err(|error| match name {
+            // It names a tenant otherwise.
+            None if caller.who.addressed().is_some() => error.into(),
+            _ => name_the_header(error),
+        })?;
         let _ = caller.opened.set(session.tenant().id);
         Ok(Self(session))
     }

@@ -33,7 +33,13 @@ fn read(text: &str) -> Result<TenantName, Error> {
     let wrong = |why: &str| Error::invalid(format!("the path, after {START}: {why}"));
     let name = percent_decode_str(text).decode_utf8();
     let name = name.map_err(|_| wrong("not UTF-8 after percent-decoding"))?;
-    TenantName::parse(name).map_err(|why| wrong(why.public_message()))
+    let name = TenantName::parse(name).map_err(|why| wrong(why.public_message()))?;
+    // A proxy that looks at paths may well look at this one decoded, and take the name for several
+    // parts of it.
+    if name.as_str().contains(['/', '\\']) || [".", ".."].contains(&name.as_str()) {
+        return Err(wrong("a part of a path; name this tenant in the header X-Tenant-ID"));
+    }
+    Ok(name)
 }
 
 #[cfg(test)]
@@ -60,9 +66,10 @@ mod tests {
             ("/t/acme/", "/", "acme"),
             ("/t/acme//v1/me", "//v1/me", "acme"),
             // Decoded once, and no further than its own end.
-            ("/t/a%2Fb%20%C3%A9/v1/me%2F", "/v1/me%2F", "a/b \u{e9}"),
+            ("/t/a%20%C3%A9/v1/me%2F", "/v1/me%2F", "a \u{e9}"),
             ("/t/%2541/v1/me", "/v1/me", "%41"),
-            ("/t/../v1/me", "/v1/me", ".."),
+            ("/t/%252F/v1/me", "/v1/me", "%2F"),
+            ("/t/.../v1/me", "/v1/me", "..."),
             // Taken off once.
             ("/t/acme/t/globex/v1/me", "/t/globex/v1/me", "acme"),
         ] {
@@ -92,7 +99,9 @@ mod tests {
     #[test]
     fn a_name_that_is_none_is_told_where_it_is_read() {
         let long = format!("/t/{}/v1/me", "a".repeat(513));
-        for uri in ["/t//v1/me", "/t/%00/v1/me", "/t/a%0Ab/v1/me", "/t/%FF/v1/me", &long] {
+        let bad = ["", "%00", "a%0Ab", "%FF", ".", "..", "%2e%2E", "a%2Fb", "a%5Cb", "x%2F..%2Fa"];
+        let bad = bad.map(|name| format!("/t/{name}/v1/me"));
+        for uri in bad.iter().chain([&long]) {
             let (rest, named) = taken(uri);
             let why = named.unwrap().unwrap_err();
             assert!(rest == "/v1/me" && why.contains("/t/"), "{uri}: {rest} {why}");

@@ -150,6 +150,29 @@ impl Span {
         all.iter().take(4).map(tell).collect()
     }
 
+    /// The longest operation on named ids in each window of so many seconds while a move was under way,
+    /// or in all of the measurement if there was none: the more one looks at, the longer the longest is.
+    fn longest_each(&self, seconds: u64) -> Vec<f64> {
+        let (window, whole) = (Duration::from_secs(seconds), self.operations.iter());
+        let longest = |from, to| percentile(&self.by_id(from, to), 100.0);
+        if self.moves.is_empty() {
+            let begun = whole.map(|one| one.begun);
+            let ends = begun.clone().min().zip(begun.max());
+            return ends.map(|(from, to)| longest(from, to)).into_iter().collect();
+        }
+        let mut all = Vec::new();
+        for one in &self.moves {
+            // What is left at its end, and is no whole window, belongs to the last one.
+            let windows = ((one.to - one.from).as_secs() / seconds.max(1)).max(1);
+            for at in 0..windows {
+                let from = one.from + window * u32::try_from(at).unwrap_or(u32::MAX);
+                let to = if at + 1 == windows { one.to } else { from + window };
+                all.push(longest(from, to));
+            }
+        }
+        all
+    }
+
     /// What a move has added to the longest operation on named ids: over the 99th percentile in
     /// the slower one of both places.
     fn added_ms(&self, at: usize) -> f64 {
@@ -273,7 +296,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     report::finish(
         "moves",
-        &rows(&alone, &moved, &burdened),
+        &rows(options.seconds, &alone, &moved, &burdened),
         details(options, &alone, &moved),
         &chart(&alone, &moved),
     )
@@ -441,7 +464,13 @@ fn all(spans: &[Span], of: impl Fn(&Span) -> Vec<f64>) -> Vec<f64> {
     spans.iter().flat_map(of).collect()
 }
 
-fn rows(alone: &[Span], moved: &[Span], burdened: &[Span]) -> Vec<Row> {
+/// Over the median of the longest without moves, in windows as long.
+fn added(seconds: u64, alone: &[Span], moved: &[Span]) -> Vec<f64> {
+    let usual = percentile(&all(alone, |one| one.longest_each(seconds)), 50.0);
+    all(moved, |one| one.longest_each(seconds)).iter().map(|longest| longest - usual).collect()
+}
+
+fn rows(seconds: u64, alone: &[Span], moved: &[Span], burdened: &[Span]) -> Vec<Row> {
     let row = |what: &str, of: &dyn Fn(&Span) -> f64, goal| Row {
         what: what.to_owned(),
         unit: "ms",
@@ -469,7 +498,16 @@ fn rows(alone: &[Span], moved: &[Span], burdened: &[Span]) -> Vec<Row> {
         row("moved tenant's p50", &|one| percentile(&one.took(), 50.0), Goal::Shown),
         row("moved tenant's queries, p50", &|one| percentile(&one.queries(), 50.0), Goal::Shown),
         row("moved tenant's p99", &|one| percentile(&one.took(), 99.0), Goal::Shown),
-        row("moved tenant's longest", &|one| percentile(&one.took(), 100.0), Goal::Shown),
+        Row {
+            ours: all(moved, |one| one.longest_each(seconds)),
+            theirs: all(alone, |one| one.longest_each(seconds)),
+            ..row(&format!("moved tenant's longest on ids in {seconds} s"), &|_| 0.0, Goal::Shown)
+        },
+        Row {
+            ours: added(seconds, alone, moved),
+            theirs: Vec::new(),
+            ..row("added to it", &|_| 0.0, Goal::Within(DELAY_MS))
+        },
     ]
 }
 
@@ -518,5 +556,40 @@ fn chart(alone: &[Span], moved: &[Span]) -> Chart {
             line("neighbour", alone, Span::neighbour),
             line("neighbour, beside a move", moved, Span::neighbour),
         ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compared_is_the_longest_of_equal_times() {
+        let start = Instant::now();
+        let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
+        let operation = |begun, took_ms, what| Operation { begun: at(begun), took_ms, what };
+        let operations = vec![
+            operation(0.5, 9.0, What::Write),
+            operation(1.5, 3.0, What::Read),
+            operation(1.6, 70.0, What::Query),
+            operation(3.0, 5.0, What::Write),
+            operation(4.9, 7.0, What::Write),
+            operation(9.0, 80.0, What::Write),
+        ];
+        let mut span = Span { operations, ..Span::default() };
+        assert_eq!(span.longest_each(2), [80.0]);
+        span.moves = vec![Move {
+            from: at(1.0),
+            to: at(6.0),
+            place: String::new(),
+            pause_ms: 0.0,
+            phases: Vec::new(),
+            used: Burden::default(),
+        }];
+        // From 1 to 3, and from 3 to 6.
+        assert_eq!(span.longest_each(2), [5.0, 7.0]);
+        assert_eq!(span.longest_each(60), [7.0]);
+        let alone = Span { moves: Vec::new(), ..Span::default() };
+        assert!(alone.longest_each(2).is_empty());
     }
 }

@@ -36,7 +36,7 @@ const TENANT_EVENTS_MAX: usize = LOG_EVENTS_MAX / 16;
 const LOG_DONE_MAX: usize = 4 * LOG_EVENTS_MAX;
 /// Different events of one kind in all logs, reached only while nothing can be written; beyond it,
 /// new ones are counted in the server's log alone.
-const EVENTS_MAX: usize = 262_144;
+const EVENTS_MAX: usize = 65_536;
 /// Ids are given one after the other, so their remainders are spread evenly.
 const SHARDS: usize = 64;
 const TARGET_BYTES_MAX: usize = 200;
@@ -189,7 +189,7 @@ impl Denials {
         action: &str,
         (target, outcome): (&str, (AuditOutcome, AuditReason)),
     ) {
-        self.sum((log, Some(whose)), one(by, action, target, outcome), keep_first);
+        self.sum((log, Some(whose)), one(by, action, target, outcome), EVENTS_MAX, keep_first);
     }
 
     /// A report of usage that was counted: its entry says how much of each meter all of them had.
@@ -200,7 +200,7 @@ impl Denials {
         amounts: &Amounts,
     ) {
         let note = one(by, action, "", DONE);
-        self.sum((tenant, None), note, |sum, request| {
+        self.sum((tenant, None), note, EVENTS_MAX, |sum, request| {
             sum.amounts.add_all(amounts);
             sum.request = sum.request.take().or(request);
         });
@@ -209,12 +209,13 @@ impl Denials {
     /// [`Denials::note`] with all of the target: for whoever knows that it is not long, and that it
     /// says nothing without its end.
     pub(crate) fn add(&self, tenant: TenantId, note: AuditNote) {
-        self.sum((tenant, None), note, keep_first);
+        self.sum((tenant, None), note, EVENTS_MAX, keep_first);
     }
 
     /// The same of what could not be written: its requests were before those that came since.
     fn put_back(&self, tenant: TenantId, note: AuditNote) {
-        self.sum((tenant, None), note, |sum, request| {
+        // Its place may be somebody's who came meanwhile: it was here before.
+        self.sum((tenant, None), note, 2 * EVENTS_MAX, |sum, request| {
             if request.is_some() {
                 sum.request = request;
             }
@@ -225,6 +226,7 @@ impl Denials {
         &self,
         (tenant, whose): (TenantId, Option<TenantId>),
         note: AuditNote,
+        most: usize,
         first: impl FnOnce(&mut Sum, Option<RequestId>),
     ) {
         let AuditNote { event, reason, request } = note;
@@ -252,7 +254,7 @@ impl Denials {
         }
         if !places.know(&actor, &what) {
             let all = self.events.of(kind);
-            if all.load(Ordering::Relaxed) >= EVENTS_MAX {
+            if all.load(Ordering::Relaxed) >= most {
                 self.dropped.fetch_add(count, Ordering::Relaxed);
                 return;
             }
@@ -320,7 +322,9 @@ impl Denials {
         let logs = &mut *self.shard(tenant).lock();
         let Some(log) = logs.get_mut(&tenant) else { return };
         for (whose, count) in std::mem::take(&mut log.taken) {
-            *log.of_tenants.entry(whose).or_default() += count;
+            // What came meanwhile may be the same.
+            let now = log.of_tenants.entry(whose).or_default();
+            *now = count.max(*now);
         }
     }
 

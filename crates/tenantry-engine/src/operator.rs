@@ -10,6 +10,7 @@ use crate::{
     denials::{self, DONE},
     engine::Inner,
     placement::{self, Plan, Policy},
+    session::unless_out_of_reach,
     validate,
 };
 use std::sync::Arc;
@@ -129,16 +130,13 @@ impl Operator {
         Ok((info, has))
     }
 
-    /// How much a tenant has of what is limited, by its counters; none while its place does not answer,
-    /// or was not made yet. Its log says that it was looked at.
-    pub async fn holding(&self, name: &TenantName) -> Result<Option<Holding>> {
-        let info = self.tenant(name).await?;
-        let has = match self.inner.store.holding_of(&self.scope, name).await {
-            Err(error) if error.kind() == ErrorKind::Unavailable => None,
-            has => has?,
-        };
+    /// How much a tenant has of what is limited, by its counters; none while its place does not answer
+    /// or cannot be read, or was not made yet. Its log says that it was looked at.
+    pub async fn holding(&self, tenant: TenantId) -> Result<Option<Holding>> {
+        let has = unless_out_of_reach(self.inner.store.holding_of(&self.scope, tenant).await)?;
+        let has = has.flatten();
         if has.is_some() {
-            self.note_measured(info.id);
+            self.note_measured(tenant);
         }
         Ok(has)
     }

@@ -26,6 +26,18 @@ pub struct Session<L: Level> {
     pub(crate) is_admin: bool,
 }
 
+/// None of what a tenant has while its place does not answer, or cannot be read.
+pub(crate) fn unless_out_of_reach<T>(has: Result<T>) -> Result<Option<T>> {
+    match has {
+        Err(error) if error.kind() == ErrorKind::Unavailable => Ok(None),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::error!(?error, "look at what a tenant has");
+            Ok(None)
+        }
+        has => has.map(Some),
+    }
+}
+
 impl<L: Level> Session<L> {
     pub(crate) fn new(inner: Arc<Inner>, scope: Scope<L>, tenant: Arc<TenantInfo>) -> Self {
         Self { inner, scope, tenant, is_admin: false }
@@ -50,16 +62,12 @@ impl<L: Level> Session<L> {
 
     /// What the tenant has, without how many keys and members for whoever is none of its admins; none
     /// for a key that is limited, which may not know how much others have, and while its place does
-    /// not answer.
+    /// not answer or cannot be read.
     pub async fn holding(&self) -> Result<Option<Holding>> {
         if !self.scope.restriction().is_none() {
             return Ok(None);
         }
-        match self.inner.store.holding(&self.scope).await {
-            Ok(has) if !self.is_admin => Ok(Some(Holding { keys: None, users: None, ..has })),
-            Err(error) if error.kind() == ErrorKind::Unavailable => Ok(None),
-            has => has.map(Some),
-        }
+        unless_out_of_reach(self.inner.store.holding(&self.scope, self.is_admin).await)
     }
 
     /// Makes sure that what is looked up next is as it is stored now, whichever node has changed

@@ -29,8 +29,8 @@ pub use audit::{
 };
 pub use embedded::{EmbeddedConfig, SavedConfig};
 pub use facts::{
-    BackendKind, GraphBounds, Holding, KeptSum, MovePhase, MoveStatus, MoveTarget, Site, Spent, Stock,
-    TenantSizes,
+    BackendKind, GraphBounds, Holding, KeptSum, MovePhase, MoveStatus, MoveTarget, Site, Spent,
+    Stock, TenantSizes,
 };
 pub use failing::Failing;
 pub use member::{Granted, GroupChange, MemberChange, NewMember, ObjectNames};

@@ -216,6 +216,7 @@ async fn check_plans(engine: &Engine, config: &Config) -> Result<()> {
 fn warn_of_plan(setting: &str, plan: Option<&PlanName>, may: tenantry::Result<()>) {
     let Err(why) = may else { return };
     let way = match why.kind() {
+        _ if plan.is_none() => "",
         ErrorKind::NotFound => ": make it by `tenantry plan put NAME`",
         ErrorKind::Conflict | ErrorKind::LimitExceeded => " (`tenantry plan put NAME --change`)",
         _ => "",

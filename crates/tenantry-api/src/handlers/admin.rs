@@ -69,7 +69,7 @@ pub(crate) async fn show_tenant(
 ) -> Result<Json<TenantOut>> {
     let name = TenantName::parse(tenant)?;
     let (info, may) = operator.allotted(&name).await?;
-    let has = if search.counts() { operator.holding(&name).await? } else { None };
+    let has = if search.counts() { operator.holding(info.id).await? } else { None };
     Ok(Json(TenantOut::with_effective(TenantInfo::clone(&info), (may, has), engine.now())))
 }
 

@@ -16,8 +16,10 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use tenantry_engine::{Admin, Engine, PlanName, TenantName, UsagePage, Used};
+use tenantry_engine::{Admin, Engine, PlanName, TenantId, TenantName, UsagePage, Used};
 
+/// The header with `after` of the next page, which CSV has no place for.
+const NEXT_AFTER: &str = "tenantry-next-after";
 /// What usage is called as a file.
 const USAGE: &str = "usage.csv";
 
@@ -97,10 +99,10 @@ pub(crate) async fn all_usage(
     Search(search): Search<AllUsageSearch>,
 ) -> Result<Response> {
     let (page, after) = search.page(engine.now())?;
-    let used = operator.usage_by_tenant(page, after).await?;
+    let (used, next) = operator.usage_by_tenant(page, after).await?;
     Ok(match search.format {
-        UsageFormat::Json => Json(AllUsageOut::new(used, page)).into_response(),
-        UsageFormat::Csv => csv(USAGE, all_usage_csv(&used, page)),
+        UsageFormat::Json => Json(AllUsageOut::new(used, page, next)).into_response(),
+        UsageFormat::Csv => page_of_csv(USAGE, all_usage_csv(&used, page), next),
     })
 }
 
@@ -139,10 +141,10 @@ pub(crate) async fn all_bills(
     Search(search): Search<BillsSearch>,
 ) -> Result<Response> {
     let (month, limit, after) = search.page()?;
-    let bills = operator.bills(month, limit, after).await?;
+    let (bills, next) = operator.bills(month, limit, after).await?;
     Ok(match search.format {
-        UsageFormat::Json => Json(BillsOut::new(month, &bills, limit)).into_response(),
-        UsageFormat::Csv => csv("bills.csv", bills_csv(month, &bills)),
+        UsageFormat::Json => Json(BillsOut::new(month, &bills, next)).into_response(),
+        UsageFormat::Csv => page_of_csv("bills.csv", bills_csv(month, &bills), next),
     })
 }
 
@@ -178,6 +180,12 @@ fn written(used: &[Used], page: UsagePage, format: UsageFormat) -> Response {
         UsageFormat::Json => Json(UsagePageOut::new(used, page)).into_response(),
         UsageFormat::Csv => csv(USAGE, usage_csv(used, page)),
     }
+}
+
+/// A page of a file, with what to ask for next.
+fn page_of_csv(file: &str, text: String, next: Option<TenantId>) -> Response {
+    let next = next.map(|next| [(NEXT_AFTER, next.get().to_string())]);
+    (next, csv(file, text)).into_response()
 }
 
 fn csv(file: &str, text: String) -> Response {

@@ -155,9 +155,10 @@ fn costs_out(bill: &Bill) -> BTreeMap<&'static str, String> {
 pub(crate) struct BillsOut {
     /// The month: `2026-11`.
     month: String,
-    /// The tenants that have used something in it, by their numbers.
+    /// The tenants that have used something in it, by their numbers; few or none where many have not.
     bills: Vec<TenantBillOut>,
-    /// What to give as `after` for the next page; null on the last.
+    /// What to give as `after` for the next page; null on the last. With CSV it is in the header
+    /// `Tenantry-Next-After`.
     next: Option<u64>,
 }
 
@@ -166,7 +167,7 @@ pub(crate) struct BillsOut {
 pub(crate) struct TenantBillOut {
     /// The tenant's number, which it keeps; 0 for what was too much at once to be told apart.
     id: u64,
-    /// Its name; null if it was deleted.
+    /// Its name; null if it was deleted, or its row cannot be read.
     name: Option<String>,
     /// The plan that it has now, by whose prices this is; null if it has none, or was deleted.
     plan: Option<String>,
@@ -174,7 +175,7 @@ pub(crate) struct TenantBillOut {
     amounts: BTreeMap<&'static str, String>,
     /// What each meter that has a price costs, in millionths of a unit of the currency.
     cost_micros: BTreeMap<&'static str, String>,
-    /// The sum of these; null if the tenant was deleted, since nobody knows its plan any more.
+    /// The sum of these; null if the tenant has no name here, since nobody knows its plan.
     total_micros: Option<String>,
 }
 
@@ -192,8 +193,8 @@ impl TenantBillOut {
 }
 
 impl BillsOut {
-    pub(crate) fn new(month: Month, bills: &[TenantBill], limit: usize) -> Self {
-        let next = bills.last().filter(|_| bills.len() >= limit).map(|one| one.used.tenant.get());
+    pub(crate) fn new(month: Month, bills: &[TenantBill], next: Option<TenantId>) -> Self {
+        let next = next.map(TenantId::get);
         let bills = bills.iter().map(TenantBillOut::new).collect();
         Self { month: month.to_string(), bills, next }
     }

@@ -183,9 +183,10 @@ pub(super) fn amounts_out(amounts: &Amounts) -> BTreeMap<&'static str, String> {
 pub(crate) struct AllUsageOut {
     /// When the hour or month began: `2026-11`, or `2026-11-29T14:00:00Z`.
     at: String,
-    /// The tenants that have used something, by their numbers.
+    /// The tenants that have used something, by their numbers; few or none where many have not.
     entries: Vec<TenantUsedOut>,
-    /// What to give as `after` for the next page; null on the last.
+    /// What to give as `after` for the next page; null on the last. With CSV it is in the header
+    /// `Tenantry-Next-After`.
     next: Option<u64>,
 }
 
@@ -194,22 +195,21 @@ pub(crate) struct AllUsageOut {
 pub(crate) struct TenantUsedOut {
     /// The tenant's number, which it keeps; 0 for what was too much at once to be told apart.
     id: u64,
-    /// Its name; null if it was deleted.
+    /// Its name; null if it was deleted, or its row cannot be read.
     name: Option<String>,
     /// As in a page of one tenant's usage.
     amounts: BTreeMap<&'static str, String>,
 }
 
 impl AllUsageOut {
-    pub(crate) fn new(used: Vec<TenantUsed>, page: UsagePage) -> Self {
-        let next = used.last().filter(|_| used.len() >= page.limit).map(|one| one.tenant.get());
+    pub(crate) fn new(used: Vec<TenantUsed>, page: UsagePage, next: Option<TenantId>) -> Self {
         let entry = |TenantUsed { tenant, name, plan: _, amounts }| TenantUsedOut {
             id: TenantId::get(tenant),
             name: name.map(|name: TenantName| name.as_str().to_owned()),
             amounts: amounts_out(&amounts),
         };
         let at = page.every.label(page.from);
-        Self { at, entries: used.into_iter().map(entry).collect(), next }
+        Self { at, entries: used.into_iter().map(entry).collect(), next: next.map(TenantId::get) }
     }
 }
 
@@ -234,9 +234,11 @@ pub(crate) fn all_usage_csv(used: &[TenantUsed], page: UsagePage) -> String {
     text
 }
 
-/// A text as CSV has it.
+/// A text as CSV has it. A quote before what begins like a formula keeps a spreadsheet from working
+/// out what a customer has called itself.
 pub(super) fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
+    let is_formula = text.starts_with(['=', '+', '-', '@']);
+    format!("\"{}{}\"", if is_formula { "'" } else { "" }, text.replace('"', "\"\""))
 }
 
 fn headed(first: &str) -> String {

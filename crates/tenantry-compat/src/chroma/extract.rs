@@ -54,11 +54,12 @@ impl FromRequestParts<Engine> for AsOperator {
 
     async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self, Failure> {
         let Caller(who) = Caller::from_request_parts(parts, engine).await?;
+        let operator = engine.operator(&who);
         // None of it is below a path that names a tenant, where a proxy might not know it again.
         if who.path().is_some() {
             return Err(Failure::not_found("there is no such route"));
         }
-        Ok(Self(engine.operator(&who)?))
+        Ok(Self(operator?))
     }
 }
 

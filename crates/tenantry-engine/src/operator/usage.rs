@@ -24,12 +24,13 @@ impl Operator {
     }
 
     /// What each tenant has used in the hour or month `page.from`, by the tenants' numbers; deleted
-    /// ones, too. What was written in the last minute may be missing.
+    /// ones, too. What was written in the last minute may be missing. With them goes after which one
+    /// others may follow; few or none are told if many have used nothing in that time.
     pub async fn usage_by_tenant(
         &self,
         page: UsagePage,
         after: Option<TenantId>,
-    ) -> Result<Vec<TenantUsed>> {
+    ) -> Result<(Vec<TenantUsed>, Option<TenantId>)> {
         metering::flush_before_reading(&self.inner).await;
         self.inner.store.usage_by_tenant(&self.scope, page, after).await
     }
@@ -49,14 +50,15 @@ impl Operator {
     }
 
     /// What a month costs each tenant that has used something in it, by the tenants' numbers and by the
-    /// plans that they have now; so many at most. Deleted ones are there without a bill. What was
-    /// written in the last minute may be missing.
+    /// plans that they have now; so many at most. Deleted ones, and those whose row cannot be read, are
+    /// there without a bill. What was written in the last minute may be missing. With them goes after
+    /// which one others may follow, as in [`Operator::usage_by_tenant`].
     pub async fn bills(
         &self,
         month: Month,
         limit: usize,
         after: Option<TenantId>,
-    ) -> Result<Vec<TenantBill>> {
+    ) -> Result<(Vec<TenantBill>, Option<TenantId>)> {
         metering::flush_before_reading(&self.inner).await;
         self.inner.store.bills(&self.scope, (month, limit), after).await
     }

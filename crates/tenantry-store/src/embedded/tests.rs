@@ -17,9 +17,9 @@ use tenantry_auth::{
     Admin, Author, Authority, Credential, OperatorScope, Principal, Restriction, Role, Scope, Write,
 };
 use tenantry_types::{
-    Clock, CollectionName, CollectionSpec, DatabaseName, ErrorKind, Isolation, Limits, Location,
-    Meter, RecordId, RecordWrite, Selector, TenantName, TenantSpec, TenantState, Timestamp,
-    UsageEvent, WriteMode,
+    Clock, CollectionName, CollectionSpec, DatabaseName, ErrorKind, Hour, Isolation, Limits,
+    Location, Meter, Month, RecordId, RecordWrite, Selector, TenantName, TenantSpec, TenantState,
+    Timestamp, UsageEvent, WriteMode,
 };
 
 pub(super) fn open() -> (tempfile::TempDir, Store) {
@@ -112,6 +112,36 @@ fn messages(thousands: usize) -> Vec<UsageEvent> {
     let first = thousands * UsageEvent::BATCH_MAX;
     let event = |n: usize| UsageEvent::new(&n.to_string(), Meter::Messages, 1).unwrap();
     (first..first + UsageEvent::BATCH_MAX).map(event).collect()
+}
+
+/// However many have used nothing in the month that is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_the_ledger_looks_at_so_many_accounts() {
+    let (_dir, store) = open();
+    let (authority, principal, operator) = operator(&store).await;
+    for n in 1..=20 {
+        let name = format!("t{n}");
+        let spec = TenantSpec::new(TenantName::parse(name.as_str()).unwrap());
+        let info = store.create_tenant(&operator, &spec).await.unwrap();
+        let scope = authority.authorize::<Admin>(&principal, info.id, &name).unwrap();
+        store.report_usage(&scope, &messages(0)[..1], false).await.unwrap();
+    }
+    let now = Hour::of(inner(&store).tenancy.now()).month();
+    let pages = async |month: Month, limit: usize| {
+        let (mut after, mut sizes) = (None, Vec::new());
+        loop {
+            let (bills, next) = store.bills(&operator, (month, limit), after).await.unwrap();
+            sizes.push(bills.len());
+            after = next;
+            if after.is_none() {
+                return sizes;
+            }
+        }
+    };
+    assert_eq!(pages(now, 100).await, [8, 8, 4]);
+    assert_eq!(pages(now, 5).await, [5, 5, 5, 5, 0]);
+    assert_eq!(pages(Month(now.0 - 1), 100).await, [0, 0, 0]);
+    store.close();
 }
 
 #[derive(Debug)]

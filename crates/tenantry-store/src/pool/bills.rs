@@ -19,7 +19,7 @@ pub(super) struct Bills(HashMap<TenantId, u64>);
 impl Bills {
     /// Nobody pays for what was done for the installation.
     pub(super) fn add(&mut self, tenant: TenantId, ns: u64) {
-        if ns == 0 || tenant == TenantId::INSTALLATION {
+        if is_nothing(tenant, ns) {
             return;
         }
         let is_told_apart = self.0.len() < TENANTS_MAX || self.0.contains_key(&tenant);
@@ -27,6 +27,10 @@ impl Bills {
         let sum = self.0.entry(tenant).or_default();
         *sum = sum.saturating_add(ns);
     }
+}
+
+fn is_nothing(tenant: TenantId, ns: u64) -> bool {
+    ns == 0 || tenant == TenantId::INSTALLATION
 }
 
 impl Pool {
@@ -39,7 +43,9 @@ impl Pool {
     }
 
     pub(crate) fn bill(&self, tenant: TenantId, ns: u64) {
-        self.0.gate.lock().bills.add(tenant, ns);
+        if !is_nothing(tenant, ns) {
+            self.0.gate.lock().bills.add(tenant, ns);
+        }
     }
 
     /// What this thread takes for work of a tenant that is in no turn.

@@ -88,18 +88,18 @@ impl Store {
         self.0.tenancy.count_on(census).await
     }
 
-    /// What the tenant has. Not for a key that is limited.
-    pub async fn holding<L: Level>(&self, scope: &Scope<L>) -> Result<Holding> {
-        again!(self, self.0.tenancy.holding(scope).await)
+    /// What the tenant has, with how many keys and members if asked for. Not for a key that is limited.
+    pub async fn holding<L: Level>(&self, scope: &Scope<L>, with_rights: bool) -> Result<Holding> {
+        again!(self, self.0.tenancy.holding(scope, with_rights).await)
     }
 
-    /// What the tenant with this name has; none if its place was not made yet.
+    /// What this tenant has; none if its place was not made yet.
     pub async fn holding_of(
         &self,
         scope: &OperatorScope,
-        name: &TenantName,
+        tenant: TenantId,
     ) -> Result<Option<Holding>> {
-        again!(self, self.0.tenancy.holding_of(scope, name).await)
+        again!(self, self.0.tenancy.holding_of(scope, tenant).await)
     }
 
     /// Counts what an application has counted itself, each event once under its id, all of them or
@@ -139,24 +139,25 @@ impl Store {
         again!(self, self.0.tenancy.usage_of_tenant(scope, name, page).await)
     }
 
-    /// What each tenant has used in the hour or month `page.from`, by the tenants' numbers.
+    /// What each tenant has used in the hour or month `page.from`, by the tenants' numbers, and after
+    /// which one others may follow. Few or none are told if many have used nothing in it.
     pub async fn usage_by_tenant(
         &self,
         scope: &OperatorScope,
         page: UsagePage,
         after: Option<TenantId>,
-    ) -> Result<Vec<TenantUsed>> {
+    ) -> Result<(Vec<TenantUsed>, Option<TenantId>)> {
         again!(self, self.0.tenancy.usage_by_tenant(scope, page, after).await)
     }
 
     /// What a month costs each tenant that has used something in it, by the tenants' numbers and by
-    /// the plans that they have now; so many at most.
+    /// the plans that they have now; so many at most, as in [`Store::usage_by_tenant`].
     pub async fn bills(
         &self,
         scope: &OperatorScope,
         month: (Month, usize),
         after: Option<TenantId>,
-    ) -> Result<Vec<TenantBill>> {
+    ) -> Result<(Vec<TenantBill>, Option<TenantId>)> {
         again!(self, self.0.tenancy.bills(scope, month, after).await)
     }
 

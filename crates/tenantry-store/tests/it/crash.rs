@@ -359,7 +359,7 @@ async fn check_counts(
     let hits = stand.store.query(scope, collection, &request).await.expect("query").value.hits;
     assert_eq!(hits[0].len(), rows, "a search finds every vector");
     let bytes: u64 = hits[0].iter().map(|hit| hit.record.logical_bytes()).sum();
-    let kept = stand.store.holding(scope).await.expect("what is kept").stock;
+    let kept = stand.store.holding(scope, false).await.expect("what is kept").stock;
     assert_eq!((kept.records, kept.bytes), (Some(rows as u64), Some(bytes)), "the stock is wrong");
 }
 

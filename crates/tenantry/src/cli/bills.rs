@@ -35,9 +35,13 @@ pub(super) fn all(month: Month, csv: bool, common: Common) -> Result<()> {
             let page = client.call("GET", &path, None)?;
             let bills = page["bills"].as_array().context("read the answer")?;
             let next = page["next"].as_u64();
-            print(&written(form, month, bills, (is_first, next.is_none())))?;
+            // A page that only looked at others is none of what is written.
+            if !bills.is_empty() || next.is_none() {
+                print(&written(form, month, bills, (is_first, next.is_none())))?;
+                is_first = false;
+            }
             let Some(next) = next else { return Ok(()) };
-            (after, is_first) = (format!("&after={next}"), false);
+            after = format!("&after={next}");
         }
     })
 }

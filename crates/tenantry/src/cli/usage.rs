@@ -154,7 +154,8 @@ fn to_table(first: &[&str], entries: &[Value]) -> String {
 
 /// A text as CSV has it.
 pub(super) fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
+    let is_formula = text.starts_with(['=', '+', '-', '@']);
+    format!("\"{}{}\"", if is_formula { "'" } else { "" }, text.replace('"', "\"\""))
 }
 
 /// A line for each entry, with all meters; texts are quoted.
@@ -188,6 +189,7 @@ mod tests {
     }
     #[test]
     fn a_tenants_name_is_quoted() {
+        assert_eq!(quoted("=1+1"), "\"'=1+1\"");
         let entry = json!({ "id": 7, "name": "a \"b\", c", "amounts": { "requests": "5" } });
         let csv = to_csv(&BY_TENANT, &[entry]);
         assert!(csv.ends_with("\r\n7,\"a \"\"b\"\", c\",5,0,0,0,0,0,0,0,0,0,0\r\n"), "{csv}");

@@ -26,6 +26,8 @@ const LOOKED_EVERY: u64 = 8;
 const OLD_AT_ONCE: usize = 48;
 /// Sums that one view looks at before another one is taken.
 const LOOKED_AT_ONCE: usize = 256;
+/// Accounts that one page looks at, whether they have something in that time or not.
+const LOOKED_AT_MAX: usize = if cfg!(test) { 8 } else { 10_000 };
 
 impl Raise {
     /// Enters amounts on both sides.
@@ -88,22 +90,25 @@ impl<B: Backend> Tenancy<B> {
         scope: &OperatorScope,
         page: UsagePage,
         after: Option<TenantId>,
-    ) -> Result<Vec<TenantUsed>> {
+    ) -> Result<(Vec<TenantUsed>, Option<TenantId>)> {
         self.operator_stands(scope, None).await?;
         let inner = Arc::clone(self);
         complete(async move { inner.fold_all(false).await }).await?;
         let installation = self.installation().await?;
         let (mut from, mut found) = (after.map_or(0, |last| last.get().saturating_add(1)), vec![]);
-        'pages: while found.len() < page.limit {
+        let (mut looked_at, mut is_end) = (0, false);
+        'pages: while found.len() < page.limit && looked_at < LOOKED_AT_MAX {
             // Let go before tenants are opened, which takes one for each.
             let root = self.root(None).await?;
-            for _ in 0..LOOKED_AT_ONCE {
+            for _ in 0..LOOKED_AT_ONCE.min(LOOKED_AT_MAX - looked_at) {
                 let next =
                     next_account(&root, &installation, from, (page.every, page.from)).await?;
                 let Some((tenant, amounts)) = next.filter(|(tenant, _)| *tenant != ALL.get())
                 else {
+                    is_end = true;
                     break 'pages;
                 };
+                looked_at += 1;
                 if let Some(amounts) = amounts {
                     let tenant = TenantId::new(tenant);
                     found.push(TenantUsed { tenant, name: None, plan: None, amounts });
@@ -118,14 +123,18 @@ impl<B: Backend> Tenancy<B> {
             let info = match self.tenant_by_id(one.tenant).await {
                 Ok(info) => info,
                 // One that is damaged hides nobody else.
-                Err(error) if error.kind() == ErrorKind::Corrupt => None,
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::error!(?error, tenant = %one.tenant, "who has used something");
+                    None
+                }
                 Err(error) => return Err(error),
             };
             if let Some(info) = info {
                 (one.name, one.plan) = (Some(info.name.clone()), info.plan.clone());
             }
         }
-        Ok(found)
+        let last = from.checked_sub(1).filter(|_| !is_end).map(TenantId::new);
+        Ok((found, last))
     }
 
     /// What all tenants together have used, the earliest first.

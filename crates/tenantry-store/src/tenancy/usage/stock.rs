@@ -6,36 +6,41 @@ use crate::{
     Holding, Stock,
     tenancy::{Backend, Tenancy, catalog::databases_max, tenants::OpenTenant},
 };
-use tenantry_auth::{Level, OperatorScope, Scope};
-use tenantry_types::{Error, Result, TenantName};
+use tenantry_auth::{Level, OperatorScope, Scope, TenantId};
+use tenantry_types::{Error, Result};
 
 impl<B: Backend> Tenancy<B> {
-    /// What the tenant of a scope has.
-    pub(crate) async fn holding<L: Level>(&self, scope: &Scope<L>) -> Result<Holding> {
+    /// What the tenant of a scope has; how many keys and members only if asked for.
+    pub(crate) async fn holding<L: Level>(
+        &self,
+        scope: &Scope<L>,
+        with_rights: bool,
+    ) -> Result<Holding> {
         if !scope.restriction().is_none() {
             return Err(Error::denied("a limited key or token cannot read what its tenant keeps"));
         }
         let tenant = self.tenant(scope).await?;
-        let held = self.held_by(&tenant).await;
+        let held = self.held_by(&tenant, with_rights).await;
         self.unless_gone(&tenant, held).await
     }
 
-    /// The same for the operator; none if the tenant's place was not made yet, which this does not do.
+    /// All of that for the operator; none if the tenant's place was not made yet, which this does not
+    /// do.
     pub(crate) async fn holding_of(
         &self,
         scope: &OperatorScope,
-        name: &TenantName,
+        tenant: TenantId,
     ) -> Result<Option<Holding>> {
         self.operator_stands(scope, None).await?;
-        let tenant = self.require(name).await?;
+        let Some(tenant) = self.open_tenant(tenant).await? else { return Ok(None) };
         if !self.open_if_made(&tenant).await? {
             return Ok(None);
         }
-        let held = self.held_by(&tenant).await;
+        let held = self.held_by(&tenant, true).await;
         self.unless_gone(&tenant, held).await.map(Some)
     }
 
-    async fn held_by(&self, tenant: &OpenTenant) -> Result<Holding> {
+    async fn held_by(&self, tenant: &OpenTenant, with_rights: bool) -> Result<Holding> {
         let head = {
             let view = self.view(tenant).await?;
             tenant.read_head(&view).await?
@@ -46,8 +51,12 @@ impl<B: Backend> Tenancy<B> {
             None => Stock::default(),
         };
         let (databases, collections) = (head.databases, head.collections);
-        let keys = Some(self.count_keys(tenant, &head).await?);
-        let users = Some(self.count_members(tenant.id()).await?);
+        let (mut keys, mut users) = (None, None);
+        // Both are read where all tenants' are.
+        if with_rights {
+            keys = Some(self.count_keys(tenant, &head).await?);
+            users = Some(self.count_members(tenant.id()).await?);
+        }
         Ok(Holding { stock, databases, collections, keys, users })
     }
 

@@ -138,11 +138,12 @@ impl<B: Backend> Tenancy<B> {
         scope: &OperatorScope,
         (month, limit): (Month, usize),
         after: Option<TenantId>,
-    ) -> Result<Vec<TenantBill>> {
+    ) -> Result<(Vec<TenantBill>, Option<TenantId>)> {
         let page = UsagePage { every: Every::Month, from: month.0, limit };
         let (mut tariffs, free) = (HashMap::new(), Tariff::default());
         let mut bills = Vec::new();
-        for used in self.usage_by_tenant(scope, page, after).await? {
+        let (all, next) = self.usage_by_tenant(scope, page, after).await?;
+        for used in all {
             let tariff: &Tariff = match &used.plan {
                 None => &free,
                 // Many tenants have few plans.
@@ -154,7 +155,7 @@ impl<B: Backend> Tenancy<B> {
             let bill = used.name.is_some().then(|| Bill::of(used.amounts, tariff));
             bills.push(TenantBill { used, bill });
         }
-        Ok(bills)
+        Ok((bills, next))
     }
 
     async fn tariff_in(&self, plan: &PlanName, month: Month) -> Result<Tariff> {

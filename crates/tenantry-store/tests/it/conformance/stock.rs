@@ -106,7 +106,7 @@ fn some_record(dice: &mut Dice) -> RecordWrite {
 }
 
 async fn kept(w: &World<'_>, scope: &Scope<Admin>) -> Stock {
-    w.store.holding(scope).await.unwrap().stock
+    w.store.holding(scope, false).await.unwrap().stock
 }
 
 async fn delete(

@@ -190,7 +190,7 @@ fn sum(records: &BTreeMap<String, Record>) -> u64 {
 }
 
 async fn kept(stand: &Stand, scope: &Scope<Admin>) -> Option<u64> {
-    stand.store.holding(scope).await.expect("what is kept").stock.bytes
+    stand.store.holding(scope, false).await.expect("what is kept").stock.bytes
 }
 
 /// Deletes a few, by ids and by a filter.
