@@ -1,6 +1,7 @@
 //! How much all tenants have together, and all that metrics do not tell apart. It is counted while
 //! somebody reads metrics: from what the root has noted of each tenant when its usage was added up, so
-//! no tenant is opened, and no log has to say that it was looked at.
+//! no tenant is opened, and no log has to say that it was looked at. After each count usage of some
+//! tenants is added up: of those without a note, and of a few in turn whose note may be wrong.
 //!
 //! The more tenants there are, the longer a count lasts: it reads a page and rests for longer than that
 //! took, and from its beginning to the next one's there is a minute at least.
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 use tenantry_auth::TenantId;
-use tenantry_store::{Census, KeptSum};
+use tenantry_store::{Census, KeptSum, Lap};
 use tenantry_types::Result;
 use tokio::{
     sync::OwnedMutexGuard,
@@ -20,10 +21,15 @@ use tokio::{
 };
 
 const EVERY: Duration = Duration::from_secs(60);
+/// Between two counts, however long one takes.
+const PAUSE: Duration = Duration::from_secs(15);
 /// So many times as long as a page took others have the root.
 const RESTS: u32 = 4;
+/// How often a page is read again that could not be read, and when.
+const RETRIES: u32 = 3;
+const RETRY: Duration = Duration::from_secs(1);
 /// How long who reads metrics waits for a count, and how long it then adds up usage of tenants of which
-/// nothing was noted.
+/// nothing was noted, and of those in turn.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What all tenants have, as it was counted last.
@@ -33,7 +39,7 @@ pub struct AllSizes {
     pub total: KeptSum,
     /// What all have that are not told apart.
     pub others: KeptSum,
-    /// Tenants of which records or bytes are not known, and not in it.
+    /// Tenants of which something is not known, and not in it.
     pub uncounted: u64,
     /// How long ago that count began.
     pub age: Duration,
@@ -44,8 +50,8 @@ pub struct AllSizes {
 struct Turn {
     /// When the next count may begin.
     next: Option<Instant>,
-    /// Where naming tenants goes on of which nothing was noted.
-    after: Option<TenantId>,
+    /// Where naming tenants goes on of which nothing was noted, and those with a note.
+    after: (Option<TenantId>, Option<TenantId>),
 }
 
 /// The count that is under way, and the last one.
@@ -95,42 +101,72 @@ async fn count(inner: Weak<Inner>, mut turn: OwnedMutexGuard<Turn>, apart: Vec<T
     let begun = Instant::now();
     match count_all(&inner, Census::new(&apart, turn.after)).await {
         Ok(Some(census)) => {
-            turn.after = census.named_up_to();
             let census = Arc::new(census);
             let Some(inner) = inner.upgrade() else { return };
             *inner.counts.last.lock() = Some((begun, Arc::clone(&census)));
-            note_all(&inner, &census.unnoted).await;
+            turn.after =
+                (note_some(&inner, &census.unnoted).await, note_some(&inner, &census.noted).await);
         }
         Ok(None) => {}
         // What was counted before stays, and gets older.
         Err(error) => tracing::warn!(?error, "count what all tenants have; tried again"),
     }
-    turn.next = Some(begun + EVERY);
+    turn.next = Some(next(begun, Instant::now()));
+}
+
+/// When the next count may begin after one that took so long.
+fn next(begun: Instant, ended: Instant) -> Instant {
+    (begun + EVERY).max(ended + PAUSE)
 }
 
 /// None if the engine has ended meanwhile.
 async fn count_all(inner: &Weak<Inner>, mut census: Census) -> Result<Option<Census>> {
+    let mut failures = 0;
     loop {
         let begun = Instant::now();
         let Some(inner) = inner.upgrade() else { return Ok(None) };
         let scope = inner.authority.system("count what all tenants have");
-        if inner.store.count_on(&scope, &mut census).await? {
-            return Ok(Some(census));
-        }
+        let page = inner.store.count_on(&scope, &mut census).await;
         drop(inner);
-        tokio::time::sleep(begun.elapsed() * RESTS).await;
+        let Some(rest) = rest(page, begun.elapsed(), &mut failures)? else {
+            return Ok(Some(census));
+        };
+        tokio::time::sleep(rest).await;
     }
 }
 
-/// Adds up the usage of tenants from before anything was noted, which notes what they have.
-async fn note_all(inner: &Inner, tenants: &[TenantId]) {
+/// How long the root is left to others after a page that took so long; none after the last one.
+fn rest(page: Result<bool>, took: Duration, failures: &mut u32) -> Result<Option<Duration>> {
+    match page {
+        Ok(is_done) => {
+            *failures = 0;
+            Ok((!is_done).then_some(took * RESTS))
+        }
+        Err(error) if *failures < RETRIES => {
+            tracing::debug!(?error, "count what all tenants have; the page is read again");
+            *failures += 1;
+            Ok(Some(RETRY))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds up the usage of some tenants, which notes what they have; where the next lap goes on, which is
+/// behind one that does not answer.
+async fn note_some(inner: &Inner, lap: &Lap) -> Option<TenantId> {
     let deadline = Instant::now() + PATIENCE;
     let scope = inner.authority.system("note what tenants have");
-    for tenant in tenants {
+    let mut came_to = None;
+    for tenant in lap.tenants() {
+        came_to = Some(*tenant);
         match timeout_at(deadline, inner.store.collect_usage(&scope, *tenant)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(?error, %tenant, "note what a tenant has"),
-            Err(_) => return,
+            Err(_) => break,
         }
     }
+    lap.goes_on(came_to)
 }
+
+#[cfg(test)]
+mod tests;

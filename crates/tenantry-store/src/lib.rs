@@ -47,7 +47,7 @@ pub use surface::{
 };
 pub use tenancy::master::MasterKey;
 pub use tenancy::moving::{MoveTotals, PauseTotals};
-pub use tenancy::usage::Census;
+pub use tenancy::usage::{Census, Lap};
 pub use totals::{ConnectionTotals, Health, StoreTotals};
 pub use webhook::{
     Answered, Attempted, DeadLetter, Delivery, Event, OutboxTotals, Webhook, WebhookChange,

@@ -319,4 +319,6 @@ mod moves_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod totals_tests;
+#[cfg(test)]
 mod webhooks_tests;

@@ -109,11 +109,11 @@ impl<B: Backend> Tenancy<B> {
             let mut set =
                 self.birth(&info, spec, (space.as_ref(), spaces), scope, view.generation())?;
             // What a tenant keeps in a database that it carries is not counted.
-            let (key, row) = match &spec.own_database {
-                Some(own) => self.own_row(&installation, id, own),
+            let row = match &spec.own_database {
+                Some(own) => Some(self.own_row(&installation, id, own)),
                 None => self.first_kept(&installation, id),
             };
-            set.operations.push((Space::Catalog, key, Some(row)));
+            set.operations.extend(row.map(|(key, row)| (Space::Catalog, key, Some(row))));
             // Known in memory before anybody can see its row.
             let arriving = (state == TenantState::Provisioning).then(|| self.expect_arrival(id));
             set.operations.extend(arriving.as_ref().map(Arriving::first_row));

@@ -16,12 +16,14 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use tenantry_auth::TenantId;
-use tenantry_types::{Error, Result};
+use tenantry_types::Result;
 
 /// Rows read at once.
 const AT_ONCE: usize = 1_024;
 /// Tenants without a note that one count names.
 const UNNOTED_MAX: usize = 64;
+/// Tenants with a note that one count names.
+const NOTED_MAX: usize = 8;
 
 /// Which rows a count has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,6 +34,38 @@ enum Rows {
     Members,
 }
 
+/// Some tenants by number, of which the next count names those that follow.
+#[derive(Debug, Default)]
+pub struct Lap {
+    tenants: Vec<TenantId>,
+    most: usize,
+    /// Those are named that have a higher number.
+    after: u64,
+}
+
+impl Lap {
+    fn new(most: usize, after: Option<TenantId>) -> Self {
+        Self { tenants: Vec::new(), most, after: after.map_or(0, TenantId::get) }
+    }
+
+    fn name(&mut self, tenant: u64) {
+        if tenant > self.after && self.tenants.len() < self.most {
+            self.tenants.push(TenantId::new(tenant));
+        }
+    }
+
+    /// Those that are named.
+    pub fn tenants(&self) -> &[TenantId] {
+        &self.tenants
+    }
+
+    /// Behind which tenant the next lap begins if this one came to one of them; none is the beginning.
+    pub fn goes_on(&self, came_to: Option<TenantId>) -> Option<TenantId> {
+        let is_over = self.tenants.len() < self.most && came_to == self.tenants.last().copied();
+        came_to.filter(|_| !is_over)
+    }
+}
+
 /// A count of what all living tenants keep. A tenant that is deleted counts until it is erased.
 #[derive(Debug, Default)]
 pub struct Census {
@@ -39,12 +73,12 @@ pub struct Census {
     pub total: KeptSum,
     /// What of it those keep that are told apart.
     pub apart: BTreeMap<TenantId, KeptSum>,
-    /// Tenants of which records or bytes are not known, and not counted.
+    /// Tenants of which something is not known, and not counted.
     pub uncounted: u64,
-    /// Some of them of which nothing was ever noted, which adding up their usage may do.
-    pub unnoted: Vec<TenantId>,
-    /// Those are named that have a higher number.
-    after: u64,
+    /// Some of them of which nothing was ever noted, which adding up their usage does.
+    pub unnoted: Lap,
+    /// Some tenants with a note, which adding up their usage mends if it is wrong.
+    pub noted: Lap,
     rows: Rows,
     from: Option<Vec<u8>>,
     /// By number.
@@ -54,11 +88,12 @@ pub struct Census {
 }
 
 impl Census {
-    /// A new count, which tells these tenants apart and names tenants without a note from the first
-    /// behind `after`.
-    pub fn new(apart: &[TenantId], after: Option<TenantId>) -> Self {
+    /// A new count, which tells these tenants apart, and names tenants without a note and with one
+    /// from the first behind these.
+    pub fn new(apart: &[TenantId], (unnoted, noted): (Option<TenantId>, Option<TenantId>)) -> Self {
         let apart = apart.iter().map(|tenant| (*tenant, KeptSum::default())).collect();
-        Self { apart, after: after.map_or(0, TenantId::get), ..Self::default() }
+        let (unnoted, noted) = (Lap::new(UNNOTED_MAX, unnoted), Lap::new(NOTED_MAX, noted));
+        Self { apart, unnoted, noted, ..Self::default() }
     }
 
     /// What all keep that are not told apart.
@@ -66,11 +101,6 @@ impl Census {
         let mut apart = KeptSum::default();
         self.apart.values().for_each(|one| apart += *one);
         self.total.without(apart)
-    }
-
-    /// Where naming tenants without a note goes on.
-    pub fn named_up_to(&self) -> Option<TenantId> {
-        self.unnoted.last().copied().filter(|_| self.unnoted.len() == UNNOTED_MAX)
     }
 
     fn add(&mut self, tenant: u64, more: KeptSum) {
@@ -85,6 +115,7 @@ impl Census {
         let Ok(at) = self.living.binary_search(&tenant) else { return };
         self.pass(at);
         self.passed = at + 1;
+        self.noted.name(tenant);
         self.uncounted += u64::from(stock.records.is_none() || stock.bytes.is_none());
         let (records, bytes) = (stock.records.unwrap_or(0), stock.bytes.unwrap_or(0));
         self.add(tenant, KeptSum { records, bytes, users: 0 });
@@ -94,35 +125,48 @@ impl Census {
     fn pass(&mut self, to: usize) {
         let missing = self.living.get(self.passed..to).unwrap_or_default();
         self.uncounted += missing.len() as u64;
-        let room = UNNOTED_MAX.saturating_sub(self.unnoted.len());
-        let named = missing.iter().filter(|tenant| **tenant > self.after).take(room);
-        self.unnoted.extend(named.map(|tenant| TenantId::new(*tenant)));
+        for tenant in missing {
+            self.unnoted.name(*tenant);
+        }
     }
 
-    fn take(&mut self, installation: &OpenTenant, key: &[u8], row: &[u8]) -> Result<()> {
-        let unreadable = || Error::corrupt("the key of what a tenant keeps cannot be read");
+    /// Takes a row. One that is damaged hides nobody else.
+    fn take(&mut self, installation: &OpenTenant, key: &[u8], row: &[u8]) {
         match self.rows {
-            Rows::Names => self.living.push(number(row)?),
-            Rows::Kept => {
-                let tenant = keys::Kept::decode(INSTALLATION, key).ok_or_else(unreadable)?.tenant;
-                let kept = installation.open_row::<DiskKept>(key, row);
-                // One that is damaged hides nobody else.
-                let kept = kept.inspect_err(|error| {
-                    tracing::warn!(?error, tenant, "what a tenant keeps cannot be read");
-                });
-                self.note(tenant, kept.map_or_else(|_| Stock::default(), DiskKept::into_stock));
-            }
-            Rows::Members => {
-                let key_of = keys::MemberCounts::decode(INSTALLATION, key);
-                let tenant = key_of.ok_or_else(unreadable)?.tenant;
-                if self.living.binary_search(&tenant).is_ok() {
-                    let row: DiskMemberCounts = installation.open_row(key, row)?;
-                    let users = members::Counts::of(row).members().into();
-                    self.add(tenant, KeptSum { users, ..KeptSum::default() });
+            Rows::Names => match number(row) {
+                Ok(tenant) => self.living.push(tenant),
+                Err(error) => {
+                    tracing::warn!(?error, "the number of a tenant cannot be read");
+                    self.uncounted += 1;
                 }
+            },
+            Rows::Kept => match keys::Kept::decode(INSTALLATION, key) {
+                Some(keys::Kept { tenant }) => {
+                    self.note(tenant, opened(installation, key, row).unwrap_or_default());
+                }
+                None => tracing::warn!("the key of what a tenant keeps cannot be read"),
+            },
+            Rows::Members => match keys::MemberCounts::decode(INSTALLATION, key) {
+                Some(keys::MemberCounts { tenant }) => self.members(tenant, installation, key, row),
+                None => tracing::warn!("the key of how many members a tenant has cannot be read"),
+            },
+        }
+    }
+
+    fn members(&mut self, tenant: u64, installation: &OpenTenant, key: &[u8], row: &[u8]) {
+        if self.living.binary_search(&tenant).is_err() {
+            return;
+        }
+        match installation.open_row::<DiskMemberCounts>(key, row) {
+            Ok(row) => {
+                let users = members::Counts::of(row).members().into();
+                self.add(tenant, KeptSum { users, ..KeptSum::default() });
+            }
+            Err(error) => {
+                tracing::warn!(?error, tenant, "how many members a tenant has cannot be read");
+                self.uncounted += 1;
             }
         }
-        Ok(())
     }
 
     /// All rows of this kind were taken; true if there is no other kind.
@@ -131,6 +175,8 @@ impl Census {
         match self.rows {
             Rows::Names => {
                 self.living.sort_unstable();
+                // One that is renamed meanwhile may be come past twice.
+                self.living.dedup();
                 self.rows = Rows::Kept;
             }
             Rows::Kept => {
@@ -148,30 +194,50 @@ pub(super) fn key(tenant: TenantId) -> Vec<u8> {
     keys::Kept { tenant: tenant.get() }.encode(INSTALLATION)
 }
 
-/// What is noted of a tenant.
+/// What a note says; none if it is damaged.
+fn opened(installation: &OpenTenant, key: &[u8], row: &[u8]) -> Option<Stock> {
+    let kept = installation.open_row::<DiskKept>(key, row);
+    kept.inspect_err(|error| tracing::warn!(?error, "what a tenant keeps cannot be read"))
+        .ok()
+        .map(DiskKept::into_stock)
+}
+
+/// What is noted of a tenant; none also if that is damaged, so that it is noted anew.
 pub(super) async fn kept_in(
     root: &impl View,
     installation: &OpenTenant,
     tenant: TenantId,
 ) -> Result<Option<Stock>> {
-    let row: Option<DiskKept> = installation.row(root, Space::Catalog, &key(tenant)).await?;
-    Ok(row.map(DiskKept::into_stock))
+    let key = key(tenant);
+    let row = root.get(Space::Catalog, &key).await?;
+    Ok(row.and_then(|row| opened(installation, &key, &row)))
 }
 
 impl<B: Backend> Tenancy<B> {
-    /// The note of a new tenant, which keeps nothing.
+    /// The note of a new tenant, which keeps nothing; none before anything is counted.
     pub(crate) fn first_kept(
         &self,
         installation: &OpenTenant,
         tenant: TenantId,
-    ) -> (Vec<u8>, Vec<u8>) {
+    ) -> Option<(Vec<u8>, Vec<u8>)> {
+        if !self.tenants.origins.is_open() {
+            return None;
+        }
         let (key, mut nonces) = (key(tenant), Nonces::draw(&*self.entropy));
-        let row = disk::encode(&DiskKept::new(Stock { records: Some(0), bytes: Some(0) }));
+        let row = disk::encode(&DiskKept::new(self.kept_uncounted(true)));
         let sealed = installation.key().seal(&key, &row, true, &mut nonces);
-        (key, sealed)
+        Some((key, sealed))
     }
 
-    /// Goes on with a count by a page; true once it is done.
+    /// What is noted of a tenant of which nothing was ever counted. Before older programs are kept out
+    /// nobody counts what it writes next.
+    pub(super) fn kept_uncounted(&self, is_empty: bool) -> Stock {
+        let nothing = (is_empty && self.tenants.origins.is_open()).then_some(0);
+        Stock { records: nothing, bytes: nothing }
+    }
+
+    /// Goes on with a count by a page; true once it is done. A page that cannot be read changes
+    /// nothing.
     pub(crate) async fn count_on(&self, census: &mut Census) -> Result<bool> {
         let installation = self.installation().await?;
         let all = match census.rows {
@@ -182,7 +248,7 @@ impl<B: Backend> Tenancy<B> {
         let from = census.from.as_ref().unwrap_or(&all);
         let rows = self.root(None).await?.page(Space::Catalog, &all, from, AT_ONCE).await?;
         for (key, row) in &rows {
-            census.take(&installation, key, row)?;
+            census.take(&installation, key, row);
         }
         if rows.len() < AT_ONCE {
             return Ok(census.end());
@@ -205,7 +271,7 @@ mod tests {
 
     fn counted(apart: &[u64], after: Option<u64>, living: &[u64], notes: &[u64]) -> Census {
         let apart: Vec<_> = apart.iter().copied().map(TenantId::new).collect();
-        let mut census = Census::new(&apart, after.map(TenantId::new));
+        let mut census = Census::new(&apart, (after.map(TenantId::new), None));
         census.living = living.to_vec();
         assert!(!census.end());
         notes.iter().for_each(|tenant| census.note(*tenant, stock(*tenant)));
@@ -218,15 +284,15 @@ mod tests {
         let census = counted(&[2, 9], None, &[3, 1, 2], &[1, 2, 3, 4]);
         assert_eq!(census.total, KeptSum { records: 6, bytes: 60, users: 0 });
         assert_eq!(census.others(), KeptSum { records: 4, bytes: 40, users: 0 });
-        assert_eq!((census.uncounted, census.unnoted.len()), (0, 0));
+        assert_eq!((census.uncounted, census.unnoted.tenants().len()), (0, 0));
     }
 
     #[test]
     fn what_is_not_known_is_not_counted_and_is_told() {
         let mut census = counted(&[], Some(2), &[1, 2, 3, 4, 5], &[4]);
         assert_eq!((census.total.records, census.uncounted), (4, 4));
-        assert_eq!(census.unnoted, [3, 5].map(TenantId::new));
-        assert_eq!(census.named_up_to(), None);
+        assert_eq!(census.unnoted.tenants(), [3, 5].map(TenantId::new));
+        assert_eq!(census.noted.tenants(), [TenantId::new(4)]);
         census.rows = Rows::Kept;
         census.note(5, Stock { records: Some(1), bytes: None });
         assert_eq!((census.total.records, census.uncounted), (5, 5));
@@ -236,10 +302,40 @@ mod tests {
     fn only_so_many_are_named_at_once() {
         let living: Vec<u64> = (1..=1_000).collect();
         let first = counted(&[], None, &living, &[1_000]);
-        assert_eq!((first.unnoted.len(), first.uncounted), (UNNOTED_MAX, 999));
-        let last = first.named_up_to().unwrap();
+        assert_eq!((first.unnoted.tenants().len(), first.uncounted), (UNNOTED_MAX, 999));
+        let last = first.unnoted.goes_on(first.unnoted.tenants().last().copied()).unwrap();
         let next = counted(&[], Some(last.get()), &living, &[1_000]);
-        assert_eq!(next.unnoted.first(), Some(&TenantId::new(last.get() + 1)));
+        assert_eq!(next.unnoted.tenants().first(), Some(&TenantId::new(last.get() + 1)));
+    }
+
+    #[test]
+    fn each_tenant_with_a_note_is_named_once_in_a_lap() {
+        let living: Vec<u64> = (1..=20).collect();
+        let (mut after, mut named) = (None, Vec::new());
+        for _ in 0..3 {
+            let mut census = Census::new(&[], (None, after));
+            census.living.clone_from(&living);
+            assert!(!census.end());
+            living.iter().for_each(|tenant| census.note(*tenant, stock(1)));
+            named.extend(census.noted.tenants().iter().map(|tenant| tenant.get()));
+            after = census.noted.goes_on(census.noted.tenants().last().copied());
+        }
+        assert_eq!((named, after), (living, None));
+    }
+
+    /// One that holds up all others is behind whoever comes next.
+    #[test]
+    fn a_lap_goes_on_behind_the_last_that_was_tried() {
+        let census = counted(&[], None, &[1, 2, 3], &[]);
+        let goes_on = |came_to: Option<u64>| census.unnoted.goes_on(came_to.map(TenantId::new));
+        assert_eq!(goes_on(Some(1)), Some(TenantId::new(1)));
+        assert_eq!((goes_on(Some(3)), goes_on(None)), (None, None));
+    }
+
+    #[test]
+    fn a_tenant_that_is_renamed_meanwhile_counts_once() {
+        let census = counted(&[], None, &[2, 1, 2, 3], &[2]);
+        assert_eq!((census.total.records, census.uncounted), (2, 2));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod tariffs;
 
 pub(crate) use counted::{Counted, Seen, Work};
 pub(crate) use event_day::EventDay;
-pub use kept::Census;
+pub use kept::{Census, Lap};
 pub(super) use tariffs::tariff_keys;
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
     backend::Scan,
     commit::Commit,
     complete,
-    disk::{DiskJournal, DiskKept, DiskSeen, DiskUsage, Head},
+    disk::{DiskJournal, DiskKept, DiskSeen, DiskUsage},
     keys::{self, Decode as _, Prefix},
     number,
     tenants::OpenTenant,
@@ -112,6 +112,14 @@ impl Raise {
         }
         Ok(())
     }
+}
+
+/// What a tenant's counters say.
+enum Counters {
+    /// As of which commit, and what.
+    Counted(u64, Box<Counted>),
+    /// Nothing that counts: what there is to note of what it keeps.
+    Silent(Stock),
 }
 
 impl<B: Backend> Tenancy<B> {
@@ -319,21 +327,27 @@ impl<B: Backend> Tenancy<B> {
         Ok(())
     }
 
-    /// A tenant's counters as they are, with those of its usage. None if it is gone, is not counted,
-    /// is not made, or carries its database, which says what it likes.
-    async fn counters(&self, id: TenantId) -> Result<Option<(Arc<OpenTenant>, Head, Counted)>> {
+    /// A tenant's counters as they are; none if it is gone.
+    async fn counters(&self, id: TenantId) -> Result<Option<(Arc<OpenTenant>, Counters)>> {
         let Some(tenant) = self.open_tenant(id).await?.filter(|tenant| !tenant.is_gone()) else {
             return Ok(None);
         };
-        if tenant.placement().location == Location::Own || !self.open_if_made(&tenant).await? {
-            return Ok(None);
-        }
-        let mut head = {
-            let view = self.view(&tenant).await?;
-            tenant.read_head(&view).await?
+        // A database that its tenant carries says what it likes.
+        let counters = if tenant.placement().location == Location::Own {
+            Counters::Silent(Stock::default())
+        } else if !self.open_if_made(&tenant).await? {
+            Counters::Silent(self.kept_uncounted(true))
+        } else {
+            let head = {
+                let view = self.view(&tenant).await?;
+                tenant.read_head(&view).await?
+            };
+            match head.usage {
+                Some(counted) => Counters::Counted(head.sequence, counted),
+                None => Counters::Silent(self.kept_uncounted(head.last_collection == 0)),
+            }
         };
-        let counted = head.usage.take();
-        Ok(counted.map(|counted| (tenant, head, *counted)))
+        Ok(Some((tenant, counters)))
     }
 
     /// False if somebody else has done it meanwhile.
@@ -345,38 +359,56 @@ impl<B: Backend> Tenancy<B> {
             let seen = seen_in(&root, &installation, id).await?;
             (seen, kept::kept_in(&root, &installation, id).await?)
         };
-        let Some((tenant, head, counted)) = self.counters(id).await? else { return Ok(true) };
-        if counted.records.is_none() || counted.bytes.is_none() {
-            match self.count_stock(&tenant, head.sequence, &counted).await {
-                Ok(true) => return Ok(false),
-                Ok(false) => {}
-                Err(error) => tracing::debug!(?error, tenant = %id, "count what a tenant keeps"),
+        let Some((tenant, counters)) = self.counters(id).await? else { return Ok(true) };
+        let (kept, sums) = match counters {
+            Counters::Silent(kept) => (kept, None),
+            Counters::Counted(sequence, counted) => {
+                let kept = Stock { records: counted.records, bytes: counted.bytes };
+                if kept.records.is_none() || kept.bytes.is_none() {
+                    match self.count_stock(&tenant, sequence, &counted).await {
+                        Ok(true) => return Ok(false),
+                        Ok(false) => {}
+                        Err(error) => {
+                            tracing::debug!(?error, tenant = %id, "count what a tenant keeps");
+                        }
+                    }
+                }
+                (kept, Some((sequence, seen.look(sequence, &counted, self.now()))))
             }
-        }
-        let (now, news) = seen.look(head.sequence, &counted, self.now());
+        };
         // Stocks alone grow with every look: whoever looks again and again writes nothing by it.
-        let is_fresh = seen.commit == head.sequence
-            && now.since.0.saturating_sub(seen.since.0) < STOCKS_AT_LEAST_MILLIS;
-        let kept = Stock { records: counted.records, bytes: counted.bytes };
+        let has_news = sums.as_ref().is_some_and(|(sequence, (now, news))| {
+            let is_fresh = seen.commit == *sequence
+                && now.since.0.saturating_sub(seen.since.0) < STOCKS_AT_LEAST_MILLIS;
+            !is_fresh && (!news.is_empty() || now.falls != seen.falls)
+        });
         let is_noted = noted == Some(kept);
-        if is_noted && (is_fresh || (news.is_empty() && now.falls == seen.falls)) {
+        if is_noted && !has_news {
             return Ok(true);
         }
         let _logging = installation.writer.lock().await;
+        // A note of a tenant that was erased meanwhile would stay for ever.
+        let is_noted = is_noted || tenant.is_gone();
+        if is_noted && sums.is_none() {
+            return Ok(true);
+        }
         let view = self.change(&installation).await?;
         let key = keys::Seen { tenant: id.get() }.encode(INSTALLATION);
         if view.get(Space::Catalog, &key).await? != before {
             return Ok(false);
         }
-        if now.falls > seen.falls {
-            tracing::warn!(tenant = %id, "a tenant's counters say less than before: put back?");
+        let mut commit = self.begin(&installation)?;
+        if let Some((_, (now, news))) = sums {
+            if now.falls > seen.falls {
+                tracing::warn!(tenant = %id, "a tenant's counters say less than before: put back?");
+            }
+            let mut raise = Raise::default();
+            for (hour, amounts) in &news {
+                raise.enter(id, *hour, amounts);
+            }
+            raise.put(&view, &installation, &mut commit).await?;
+            commit.put(Space::Catalog, key, &DiskSeen::new(&now));
         }
-        let (mut commit, mut raise) = (self.begin(&installation)?, Raise::default());
-        for (hour, amounts) in &news {
-            raise.enter(id, *hour, amounts);
-        }
-        raise.put(&view, &installation, &mut commit).await?;
-        commit.put(Space::Catalog, key, &DiskSeen::new(&now));
         if !is_noted {
             commit.put(Space::Catalog, kept::key(id), &DiskKept::new(kept));
         }

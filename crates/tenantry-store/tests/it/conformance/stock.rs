@@ -373,7 +373,7 @@ pub(super) async fn records_are_limited_in_all_collections_together(w: &World<'_
 
 async fn counted(w: &World<'_>, apart: &[TenantId]) -> Census {
     let system = w.authority.system("count what tenants keep in tests");
-    let mut census = Census::new(apart, None);
+    let mut census = Census::new(apart, (None, None));
     while !w.store.count_on(&system, &mut census).await.unwrap() {}
     census
 }

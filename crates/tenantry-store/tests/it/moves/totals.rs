@@ -6,7 +6,7 @@ use tenantry_store::{Census, KeptSum};
 use tenantry_types::TenantSpec;
 
 async fn total(stand: &Stand) -> KeptSum {
-    let mut census = Census::new(&[], None);
+    let mut census = Census::new(&[], (None, None));
     while !stand.store.count_on(&stand.system(), &mut census).await.expect("a page") {}
     assert_eq!(census.uncounted, 0);
     census.total

@@ -18,7 +18,7 @@ mod same;
 use crate::{conformance, stand::tenant};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tenantry_store::{
-    MasterKey, PostgresConfig, Store, SystemEntropy, TenantChange,
+    Census, MasterKey, PostgresConfig, Store, SystemEntropy, TenantChange,
     postgres::{DatabaseUrl, Names, PlacePrefix, Setup, setup},
 };
 use tenantry_types::{ErrorKind, Isolation, Meter, TenantSpec, Timestamp, UsageEvent};
@@ -215,6 +215,27 @@ async fn before_a_migration_tenants_are_renamed_as_ever() {
     assert!(node.store.dates_names() && again.named_at > again.created_at);
     node.store.create_tenant(&node.operator, &known).await.expect("a tenant");
     node.store.retire_tenant(&node.operator, &again.name, late).await.expect("deleted");
+    node.store.close();
+}
+
+/// What tenants write then is not counted, so nobody says that a new one keeps nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_a_migration_nobody_knows_what_tenants_keep() {
+    let site = Site::new().await;
+    // As a program of before has set it up.
+    site.run("UPDATE tenantry.installation SET version = 1").await;
+    let node = nodes::Node::new(site.open().await).await;
+    let id = node.tenant("a").await.expect("a tenant").tenant();
+    let system = tenantry_auth::Authority::development().system("tests");
+    let count = async || {
+        let mut census = Census::new(&[], (None, None));
+        while !node.store.count_on(&system, &mut census).await.expect("a page") {}
+        (census.uncounted, census.unnoted.tenants().len())
+    };
+    assert_eq!(count().await, (1, 1));
+    node.store.collect_usage(&system, id).await.expect("added up");
+    // That nobody knows is noted, so that the next count names others.
+    assert_eq!(count().await, (1, 0));
     node.store.close();
 }
 
