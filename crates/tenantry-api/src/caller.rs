@@ -165,7 +165,10 @@ pub(crate) fn principal(parts: &Parts) -> Result<&Principal> {
 
 /// Who manages what is no tenant's. None of it is below a path that names one, so that a proxy which
 /// keeps it from strangers by its path need not know all such paths.
-fn managed<T>(parts: &Parts, open: impl FnOnce(&Principal) -> Result<T, Error>) -> Result<T> {
+fn managed<T>(
+    parts: &Parts,
+    open: impl FnOnce(&Principal) -> tenantry_engine::Result<T>,
+) -> Result<T> {
     let who = principal(parts)?;
     // Who may not manage is refused and noted as everywhere.
     let opened = open(who);

@@ -40,6 +40,11 @@ pub struct SignUpRules {
 }
 
 impl SignUpRules {
+    /// The plan of strangers.
+    fn plan_or<'r>(&'r self, usual: Option<&'r PlanName>) -> Option<&'r PlanName> {
+        self.plan.as_ref().or(usual)
+    }
+
     /// Fails if a tenant with these limits has no room for what it gets from the start, as
     /// [`SignUp::make`] would.
     fn check_room(&self, limits: &Limits) -> Result<()> {
@@ -68,7 +73,7 @@ impl Operator {
     /// Those of [`Operator::check_plan`], and [`ErrorKind::LimitExceeded`] if the plan has no room for
     /// what such a tenant gets from the start.
     pub async fn check_sign_up(&self, rules: &SignUpRules) -> Result<()> {
-        let plan = rules.plan.as_ref().or(self.inner.default_plan.get());
+        let plan = rules.plan_or(self.inner.default_plan.get());
         let Some(plan) = plan else { return rules.check_room(&Limits::default()) };
         let plan = self.plan_for_new(plan, Some(Isolation::Shared)).await?;
         rules.check_room(&plan.allowance.limits)
@@ -77,7 +82,7 @@ impl Operator {
     /// Warns if a plan that says something else now is that of strangers, who get no tenant by it.
     pub(crate) async fn look_at_sign_up(&self, plan: &PlanName) {
         let Some(rules) = self.inner.sign_up.get() else { return };
-        if rules.plan.as_ref().or(self.inner.default_plan.get()) != Some(plan) {
+        if rules.plan_or(self.inner.default_plan.get()) != Some(plan) {
             return;
         }
         if let Err(why) = self.check_sign_up(rules).await {
@@ -164,7 +169,7 @@ impl SignUp {
         }
         let who = inner.authority.sign_up().in_request(request);
         let scope = inner.authority.authorize_operator(&who)?;
-        let plan = inner.plan_of(&self.rules).cloned();
+        let plan = self.rules.plan_or(inner.default_plan.get()).cloned();
         let spec = TenantSpec {
             plan,
             isolation: Some(Isolation::Shared),

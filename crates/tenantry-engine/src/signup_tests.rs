@@ -80,10 +80,12 @@ async fn what_cannot_be_finished_leaves_nothing() {
     assert!(!refused.public_message().contains("database"), "{refused}");
     assert_eq!(world.left().await, []);
     // The operator is told before anybody signs up.
-    let refused = world.operator.check_sign_up(&rules).await.unwrap_err();
+    let who = world.engine.local_operator().await.unwrap();
+    let operator = world.engine.operator(&who).unwrap();
+    let refused = operator.check_sign_up(&rules).await.unwrap_err();
     assert_eq!(refused.public_message(), "this tenant may have 2 databases");
     put(3).await;
-    world.operator.check_sign_up(&rules).await.unwrap();
+    operator.check_sign_up(&rules).await.unwrap();
     let (made, key) = sign_up.make(name("acme"), None, None).await.unwrap();
     assert_eq!((made.state, made.plan.as_ref()), (TenantState::Active, Some(&plan)));
     assert_eq!(world.left().await, [made]);

@@ -131,6 +131,7 @@ pub struct KeptSum {
 
 impl KeptSum {
     /// What is left without these, and never less than nothing.
+    #[must_use]
     pub fn without(self, part: Self) -> Self {
         Self {
             records: self.records.saturating_sub(part.records),

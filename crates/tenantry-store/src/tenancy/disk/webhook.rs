@@ -232,6 +232,6 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_unreadable() {
-        assert!(DiskEvent { kind: 11, ..DiskEvent::new(&event()) }.read(EventId([0; 16])).is_err());
+        assert!(DiskEvent { kind: 13, ..DiskEvent::new(&event()) }.read(EventId([0; 16])).is_err());
     }
 }

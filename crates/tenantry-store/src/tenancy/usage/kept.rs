@@ -274,7 +274,9 @@ mod tests {
         let mut census = Census::new(&apart, (after.map(TenantId::new), None));
         census.living = living.to_vec();
         assert!(!census.end());
-        notes.iter().for_each(|tenant| census.note(*tenant, stock(*tenant)));
+        for tenant in notes {
+            census.note(*tenant, stock(*tenant));
+        }
         assert!(!census.end());
         census
     }
@@ -316,7 +318,9 @@ mod tests {
             let mut census = Census::new(&[], (None, after));
             census.living.clone_from(&living);
             assert!(!census.end());
-            living.iter().for_each(|tenant| census.note(*tenant, stock(1)));
+            for tenant in &living {
+                census.note(*tenant, stock(1));
+            }
             named.extend(census.noted.tenants().iter().map(|tenant| tenant.get()));
             after = census.noted.goes_on(census.noted.tenants().last().copied());
         }

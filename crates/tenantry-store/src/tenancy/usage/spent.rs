@@ -1,6 +1,6 @@
 //! What a tenant has used of its budgets, looked up each minute by whoever admits its requests.
 
-use super::{Counted, Seen, counted::News, seen_in, sums_in};
+use super::{Counted, Counters, Seen, counted::News, seen_in, sums_in};
 use crate::{
     Spent, UsagePage,
     tenancy::{Backend, Tenancy, tenants::OpenTenant},
@@ -93,11 +93,11 @@ impl<B: Backend> Tenancy<B> {
             (seen, hours, sums_in(&root, &installation, id, months).await?)
         };
         let (news, is_behind) = match self.counters(id).await? {
-            Some((tenant, head, counted)) => {
-                let behind = is_behind(&tenant, head.sequence, (&seen, &counted), now);
-                (seen.look(head.sequence, &counted, now).1, behind)
+            Some((tenant, Counters::Counted(sequence, counted))) => {
+                let behind = is_behind(&tenant, sequence, (&seen, &counted), now);
+                (seen.look(sequence, &counted, now).1, behind)
             }
-            None => (News::new(), false),
+            _ => (News::new(), false),
         };
         let mut in_day = sum(hours, |at| Hour(at).day() == day);
         let mut in_month = sum(months, |at| at == month.0);
