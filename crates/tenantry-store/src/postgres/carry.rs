@@ -166,6 +166,8 @@ impl Carry for Cluster {
     }
 
     async fn warm(&self, arriving: &OpenTenant) -> Result<()> {
+        // Nobody moves behind walls that do not stand; and it takes a connection of its own.
+        self.shared.check_place(arriving.placement()).await?;
         let (place, tenant) = (self.place(arriving).await?, arriving.id());
         let read = |conn| {
             let steps = vec![Step::Run(Statement::new("SELECT 1"))];

@@ -89,6 +89,12 @@ impl<B: Carry> Tenancy<B> {
             mover.pause = mover.pause.max(pause);
             (outcome, stays)
         };
+        if stays
+            && outcome.is_ok()
+            && let Err(error) = self.place_opened(one.to).await
+        {
+            tracing::warn!(?error, tenant = %one.tenant(), "look for what is to be purged");
+        }
         mover.attempts += 1;
         match outcome {
             Err(error) if !stays && error.kind() == ErrorKind::Busy => Ok(false),
@@ -323,10 +329,6 @@ impl<B: Carry> Tenancy<B> {
             }
         }
         old.mark_moved();
-        // Again: the purger may have been woken when it still found the old one.
-        if let Err(error) = self.place_opened(to).await {
-            tracing::warn!(?error, tenant = %old.id(), "look for what is to be purged");
-        }
         said("exchanged");
     }
 
