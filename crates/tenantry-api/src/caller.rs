@@ -13,14 +13,13 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use percent_encoding::percent_decode;
 use std::sync::{Arc, OnceLock};
 use tenantry_engine::{
     Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, Operator, PathTenant, Payer,
-    Principal, REASON_HEADER, Read, RequestId, Session, TenantId, TenantName, archive::Importer,
+    Principal, REASON_HEADER, Read, RequestId, Session, TENANT_HEADER, TenantId, TenantName,
+    archive::Importer, named_by_header,
 };
 
-const TENANT: &str = "x-tenant-id";
 /// Headers that hold a key as it is, of this protocol and of the dialects beside it: a proxy that
 /// checks one of them and a server that reads another would disagree about the caller.
 const PLAIN: [&str; 2] = ["x-api-key", "x-chroma-token"];
@@ -137,18 +136,8 @@ fn token(headers: &HeaderMap) -> std::result::Result<Option<String>, Error> {
 
 /// The tenant that the `X-Tenant-ID` header selects.
 fn selected(headers: &HeaderMap) -> Result<Option<TenantName>> {
-    let mut values = headers.get_all(TENANT).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(Failure::invalid("X-Tenant-ID: send it once"));
-    }
-    if !value.as_bytes().is_ascii() {
-        return Err(Failure::invalid("X-Tenant-ID: percent-encode the tenant's name"));
-    }
-    let name = percent_decode(value.as_bytes())
-        .decode_utf8()
-        .map_err(|_| Failure::invalid("X-Tenant-ID: not UTF-8 after percent-decoding"))?;
-    Ok(Some(TenantName::parse(name)?))
+    let values = headers.get_all(TENANT_HEADER).iter().map(HeaderValue::as_bytes);
+    Ok(named_by_header(values)?)
 }
 
 fn caller(parts: &Parts) -> Result<&Caller> {

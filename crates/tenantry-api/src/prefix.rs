@@ -37,7 +37,10 @@ fn read(text: &str) -> Result<TenantName, Error> {
     // A proxy that looks at paths may well look at this one decoded, and take the name for several
     // parts of it.
     if name.as_str().contains(['/', '\\']) || [".", ".."].contains(&name.as_str()) {
-        return Err(wrong("a part of a path; name this tenant in the header X-Tenant-ID"));
+        return Err(wrong(
+            "a name with / or \\, and . and .., could be taken for other parts of the path; name such \
+             a tenant in the header X-Tenant-ID",
+        ));
     }
     Ok(name)
 }

@@ -59,7 +59,7 @@ pub use operator::Operator;
 pub use provision::ProvisionRules;
 pub use session::Session;
 pub use signup::{SignUp, SignUpRules};
-pub use sources::{NamedBy, TenantSources};
+pub use sources::{NamedBy, TENANT_HEADER, TenantSources, named_by_header};
 pub use webhooks::{WebhookPost, WebhookSend, WebhookTotals};
 
 pub use tenantry_auth::{

@@ -78,6 +78,27 @@ impl TenantSources {
     }
 }
 
+/// The header that names a tenant, percent-encoded, in every protocol.
+pub const TENANT_HEADER: &str = "X-Tenant-ID";
+
+/// The tenant that a request's values of [`TENANT_HEADER`] name.
+pub fn named_by_header<'v>(
+    values: impl IntoIterator<Item = &'v [u8]>,
+) -> Result<Option<TenantName>> {
+    let wrong = |why: &str| Error::invalid(format!("{TENANT_HEADER}: {why}"));
+    let mut values = values.into_iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(wrong("send it once"));
+    }
+    if !value.is_ascii() {
+        return Err(wrong("percent-encode the tenant's name"));
+    }
+    let name = percent_encoding::percent_decode(value).decode_utf8();
+    let name = name.map_err(|_| wrong("not UTF-8 after percent-decoding"))?;
+    TenantName::parse(name).map(Some)
+}
+
 impl Engine {
     /// Listens to these alone from now on when a request names a tenant. Counts once; all of them
     /// unless it is said.

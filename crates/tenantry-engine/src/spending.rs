@@ -60,6 +60,8 @@ struct Entry {
     day: Day,
     month: Month,
     used: Spent,
+    /// What of it the ledger has said: the rest may be requests that cost nothing.
+    said: Spent,
     /// The plan by which the cost is known.
     plan: Option<PlanName>,
     /// Requests that were admitted here since the tenant is known; only grows.
@@ -73,9 +75,11 @@ impl Entry {
         let hour = Hour::of(now);
         if hour.day() > self.day {
             (self.day, self.used.day) = (hour.day(), self.used.day.map(|_| 0));
+            self.said.day = self.used.day;
         }
         if hour.month() > self.month {
             (self.month, self.used.month) = (hour.month(), 0);
+            self.said.month = 0;
             self.used.cost = self.used.cost.map(|_| 0);
         }
     }
@@ -87,7 +91,12 @@ impl Entry {
             let Some(most) = budget.most(quotas) else { continue };
             if budget.is_used_up(self.used.of(budget)?, most) {
                 let end = if budget == Budget::Day { self.day.end() } else { self.month.end() };
-                let seconds = end.0.saturating_sub(now.0).div_ceil(1_000).max(1);
+                let mut seconds = end.0.saturating_sub(now.0).div_ceil(1_000).max(1);
+                let said = if budget == Budget::Cost { None } else { self.said.of(budget) };
+                if said.is_some_and(|said| !budget.is_used_up(said, most)) {
+                    // The next look may well find less.
+                    seconds = seconds.min(LOOK_EVERY.as_secs());
+                }
                 return Some(Err(UsedUp { budget, most, seconds }));
             }
         }
@@ -132,6 +141,8 @@ impl Entry {
         } else {
             self.used.cost = said.cost.map(|_| self.used.cost.unwrap_or(0));
         }
+        self.said.day = said.day.map(|day| if self.day == hour.day() { day } else { 0 });
+        self.said.month = if self.month == hour.month() { said.month } else { 0 };
     }
 }
 
@@ -187,7 +198,7 @@ impl Spending {
         let (day, month) = (hour.day(), hour.month());
         let mut entries = self.shard(tenant).entries.lock();
         let asked = Instant::now();
-        let new = Entry { day, month, used, plan: None, admitted, asked };
+        let new = Entry { day, month, used, said: used, plan: None, admitted, asked };
         let entry = entries.entry(tenant).or_insert(new);
         entry.correct(at, used, entry.admitted.saturating_sub(admitted));
         entry.plan = plan;

@@ -237,7 +237,12 @@ pub(crate) fn all_usage_csv(used: &[TenantUsed], page: UsagePage) -> String {
 /// A text as CSV has it. A quote before what begins like a formula keeps a spreadsheet from working
 /// out what a customer has called itself.
 pub(super) fn quoted(text: &str) -> String {
-    let is_formula = text.starts_with(['=', '+', '-', '@']);
+    // A spreadsheet may skip what cannot be seen, and knows the wide forms too.
+    let shown = |c: &char| !c.is_whitespace() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{feff}');
+    let is_formula = text
+        .chars()
+        .find(shown)
+        .is_some_and(|first| "=+-@\u{ff1d}\u{ff0b}\u{ff0d}\u{ff20}".contains(first));
     format!("\"{}{}\"", if is_formula { "'" } else { "" }, text.replace('"', "\"\""))
 }
 

@@ -15,7 +15,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use std::{borrow::Cow, sync::Arc};
 use tenantry_engine::{
     Callers, ClientAddress, Engine, Error, ErrorKind, Level, NamedBy, PathTenant, Payer, Principal,
-    REASON_HEADER, RequestId, Resource, Session, TenantName,
+    REASON_HEADER, RequestId, Resource, Session, TENANT_HEADER, TenantName, named_by_header,
 };
 
 /// Headers that hold a key as it is, of Chroma and of the protocols beside it: a proxy that checks
@@ -123,10 +123,11 @@ fn refused(message: &'static str) -> Failure {
 
 /// A session in the tenant that the path names. For whoever reaches one tenant the client's default
 /// name means that one, and for everybody the only one if there is one, or the one that is named
-/// otherwise where paths name none; otherwise it is a name like any other.
+/// otherwise where paths name none; otherwise it is a name like any other. A header must name the same
+/// one.
 pub(crate) async fn open<L: Level>(
     engine: &Engine,
-    who: &Principal,
+    (who, headers): (&Principal, &HeaderMap),
     asked: &str,
 ) -> Result<Session<L>, Error> {
     let is_meant = who.bound_to().is_some()
@@ -136,6 +137,20 @@ pub(crate) async fn open<L: Level>(
         TenantName::parse(asked).map_err(|_| Error::not_found(Resource::Tenant, asked)).map(Some)
     };
     let name = if is_meant && asked == DEFAULT_TENANT { None } else { parse()? };
+    let header = headers.get_all(TENANT_HEADER).iter().map(HeaderValue::as_bytes);
+    if let Some(header) = named_by_header(header)? {
+        let select = engine.choose(who, NamedBy::Header, Some(&header))?;
+        match &name {
+            Some(name) if *name == header => {}
+            Some(name) if who.bound_to().is_none() => {
+                let why = format!("{TENANT_HEADER} names the tenant {header}, the path {name}");
+                return Err(Error::invalid(format!("{why}: name one")));
+            }
+            // A foreign one is refused as if the path named it.
+            Some(_) => drop(engine.session::<L>(who, select).await?),
+            None => return engine.session(who, select).await,
+        }
+    }
     let select = engine.choose(who, NamedBy::Path, name.as_ref())?;
     engine.session(who, select).await
 }

@@ -3,7 +3,7 @@
 use crate::server::{DEFAULT, Server};
 use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
-use tenantry_engine::{PathTenant, TenantName};
+use tenantry_engine::{PathTenant, TenantName, TenantSources};
 
 const TENANTS: &str = "/api/v2/tenants";
 
@@ -309,4 +309,41 @@ async fn a_path_that_begins_with_another_tenant_is_no_tenant() {
     let line = line.header("content-type", "application/json").extension(named);
     let answer = server.send(line.body(Body::from(r#"{"name": "globex"}"#)).unwrap()).await;
     answer.refused(404, "NotFoundError");
+}
+
+#[tokio::test]
+async fn a_header_that_names_another_tenant_is_refused_like_a_path() {
+    let server = Server::start().await;
+    let key = server.tenant("acme").await;
+    server.tenant("globex").await;
+    let ask = |key: &str, named: &str, path: &str| {
+        let request = Request::get(path).header("x-chroma-token", key);
+        let request = request.header("x-tenant-id", named);
+        server.send(request.body(Body::empty()).unwrap())
+    };
+    let all = "/api/v2/tenants/acme/databases/default_database/collections";
+    for path in [DEFAULT, "/api/v2/tenants/acme", all] {
+        ask(&key, "acme", path).await.expect(200);
+        let mut said = Vec::new();
+        for other in ["globex", "nobody"] {
+            let answer = ask(&key, other, path).await;
+            said.push(answer.refused(404, "NotFoundError").replace(other, "…"));
+        }
+        assert_eq!(said[0], said[1], "{path}");
+        for bad in ["", "%FF", "%00"] {
+            ask(&key, bad, path).await.refused(400, "InvalidArgumentError");
+        }
+    }
+    // An operator names one.
+    ask(&server.operator, "acme", all).await.expect(200);
+    for other in ["globex", "nobody"] {
+        let why = ask(&server.operator, other, all).await.refused(400, "InvalidArgumentError");
+        assert!(why.contains("acme") && why.contains(other), "{why}");
+    }
+    // Where headers name nobody, none is sent.
+    server.engine.name_tenants_by(TenantSources::parse("host,path,claim").unwrap());
+    for key in [&key, &server.operator] {
+        let why = ask(key, "acme", all).await.refused(400, "InvalidArgumentError");
+        assert!(why.contains("tenant_sources"), "{why}");
+    }
 }

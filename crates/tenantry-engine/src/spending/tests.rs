@@ -21,12 +21,17 @@ fn a_day_and_a_month_end_in_utc() {
     spending.put((TENANT, None), NOON, used(1, 5), 0);
     assert_eq!(ask(NOON.0, quotas(2, 9)), Ok(()));
     let day = UsedUp { budget: Budget::Day, most: 2, seconds: 12 * 3_600 };
+    // The ledger has one of the two, and may find that the other one cost nothing.
+    assert_eq!(ask(NOON.0, quotas(2, 9)), Err(UsedUp { seconds: 60, ..day }));
+    spending.put((TENANT, None), NOON, used(2, 6), 1);
     assert_eq!(ask(NOON.0, quotas(2, 9)), Err(day));
     let next = NOON.0 + DAY / 2;
     assert_eq!(ask(next - 1, quotas(2, 9)), Err(UsedUp { seconds: 1, ..day }));
     assert_eq!(ask(next, quotas(2, 8)), Ok(()));
     assert_eq!(ask(next, quotas(2, 8)), Ok(()));
     let month = UsedUp { budget: Budget::Month, most: 8, seconds: 24 * 3_600 };
+    assert_eq!(ask(next, quotas(2, 8)), Err(UsedUp { seconds: 60, ..month }));
+    spending.put((TENANT, None), Timestamp(next), used(2, 8), 3);
     assert_eq!(ask(next, quotas(2, 8)), Err(month));
     // A clock that goes back does not begin the day anew.
     assert_eq!(ask(NOON.0, quotas(2, 99)).unwrap_err().budget, Budget::Day);

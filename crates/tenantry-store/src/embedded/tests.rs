@@ -364,9 +364,8 @@ async fn a_store_is_reopened_while_it_is_read() {
     store.close();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_commit_removes_the_change_row_that_falls_out() {
-    let (_dir, store) = open();
+/// A tenant that nobody has made.
+fn nine(store: &Store) -> OpenTenant {
     let info = crate::TenantInfo {
         id: TenantId::new(9),
         name: TenantName::parse("n").unwrap(),
@@ -384,8 +383,13 @@ async fn every_commit_removes_the_change_row_that_falls_out() {
         erase_at: None,
     };
     let origin = crate::tenancy::origin::Origins::of_nobody().of(info.id).unwrap();
-    let key = inner(&store).tenancy.new_data_key();
-    let tenant = OpenTenant::new(info, (key, origin), 0);
+    OpenTenant::new(info, (inner(store).tenancy.new_data_key(), origin), 0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_commit_removes_the_change_row_that_falls_out() {
+    let (_dir, store) = open();
+    let tenant = nine(&store);
     let head = Head { sequence: 4_999, ..Head::default() };
     // It touches nothing, as the summed-up refusals of an audit log do.
     let mut commit = Commit::new(&tenant, head, &SystemEntropy, Timestamp(0));
@@ -413,6 +417,38 @@ async fn a_tenant_that_is_forgotten_while_it_is_loaded_is_loaded_again() {
         .unwrap();
     assert!(found.is_none());
     assert_eq!((loads.get(), tenants.len()), (2, 0));
+}
+
+/// Several nodes may open a tenant twice in one process, each time with locks in the database.
+#[tokio::test]
+async fn what_was_committed_of_a_tenant_is_what_the_next_one_finds() {
+    let (_dir, store) = open();
+    let new_tenant = || nine(&store);
+    let info = |state| crate::TenantInfo { state, ..(*new_tenant().info()).clone() };
+    let tenants = Tenants::new();
+    let (old, id) = (Arc::new(new_tenant()), new_tenant().id());
+    let load = async || Ok(Some(new_tenant()));
+    let before = tenants.get(id, load).await.unwrap().unwrap();
+    assert_eq!(before.info().state, TenantState::Active);
+    // Changed by whoever had it open before.
+    tenants.renew(&old, info(TenantState::Suspended));
+    assert_eq!((old.info().state, tenants.len()), (TenantState::Suspended, 0));
+    // And while it is loaded.
+    let loads = std::cell::Cell::new(0);
+    let load = async || {
+        loads.set(loads.get() + 1);
+        if loads.get() == 1 {
+            tenants.renew(&old, info(TenantState::Suspended));
+        }
+        Ok(Some(new_tenant()))
+    };
+    let after = tenants.get(id, load).await.unwrap().unwrap();
+    assert_eq!(loads.get(), 2);
+    // What is open stays open when it is changed itself.
+    tenants.renew(&after, info(TenantState::Suspended));
+    let found = tenants.get(id, async || panic!("it is open")).await.unwrap().unwrap();
+    assert_eq!(found.info().state, TenantState::Suspended);
+    store.close();
 }
 
 /// A view of the database does not change while others write.

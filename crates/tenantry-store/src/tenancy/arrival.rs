@@ -209,7 +209,7 @@ impl<B: Carry> Tenancy<B> {
                 log.audit(done(scope.author(), action, &target, 1));
             }
             inner.commit_two(view, (&tenant, about), (&installation, log)).await?;
-            tenant.set_info(info.clone());
+            inner.tenants.renew(&tenant, info.clone());
             inner.revoked();
             Ok(info)
         })

@@ -100,7 +100,7 @@ impl<B: Backend> Tenancy<B> {
         let whose = (info.id, &info.name);
         self.tell_of((&view, &installation), &mut log, kind, whose, facts).await?;
         self.commit_two(view, (&tenant, about), (&installation, log)).await?;
-        tenant.set_info(info.clone());
+        self.tenants.renew(&tenant, info.clone());
         self.revoked();
         Ok(info)
     }

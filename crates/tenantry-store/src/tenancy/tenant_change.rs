@@ -100,7 +100,7 @@ impl<B: Backend> Tenancy<B> {
             log.audit(done(scope.author(), action, &target, 1));
         }
         self.commit_two(view, (&tenant, about), (&installation, log)).await?;
-        tenant.set_info(info.clone());
+        self.tenants.renew(&tenant, info.clone());
         self.own_changed(tenant.id());
         self.revoked();
         Ok(info)

@@ -497,6 +497,17 @@ impl Tenants {
         }
     }
 
+    /// Takes over what was committed of a tenant. Whatever else is open of it, or is being loaded at
+    /// this moment, may be of before.
+    pub(crate) fn renew(&self, tenant: &Arc<OpenTenant>, info: TenantInfo) {
+        tenant.set_info(info);
+        let mut open = self.open.lock();
+        if !open.tenants.peek(&tenant.id()).is_some_and(|now| Arc::ptr_eq(now, tenant)) {
+            open.generation += 1;
+            open.tenants.pop(&tenant.id());
+        }
+    }
+
     /// Forgets one tenant.
     pub(crate) fn forget(&self, id: TenantId) {
         let mut open = self.open.lock();

@@ -47,7 +47,7 @@ pub(super) struct BillArgs {
     #[arg(long, value_name = "MONTH", value_parser = month, conflicts_with_all = ["tenant", "check"])]
     all: Option<Month>,
     /// With --all: write CSV, with how much and what it costs for every meter
-    #[arg(long, requires = "all", conflicts_with = "json")]
+    #[arg(long, requires = "all", conflicts_with_all = ["json", "tenant", "check"])]
     csv: bool,
     #[command(flatten)]
     common: Common,

@@ -229,7 +229,11 @@ fn show(status: &Value, json: bool) -> Result<()> {
             let records = &status["records_copied"];
             format!("{name}: {way}, done {ended}: {records} records copied, {pause}\n")
         }
-        phase => format!("{name}: {way}, {phase} {ended}: it is where it was\n"),
+        phase => {
+            let why = printable(&text(status, "error"));
+            let why = if why.is_empty() { why } else { format!("; {why}") };
+            format!("{name}: {way}, {phase} {ended}: it is where it was{why}\n")
+        }
     })
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// Characters that cannot be seen and turn around what is beside them, or make two names look alike.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Rows under a heading, each column as wide as its widest cell.

@@ -154,7 +154,12 @@ fn to_table(first: &[&str], entries: &[Value]) -> String {
 
 /// A text as CSV has it.
 pub(super) fn quoted(text: &str) -> String {
-    let is_formula = text.starts_with(['=', '+', '-', '@']);
+    // A spreadsheet may skip what cannot be seen, and knows the wide forms too.
+    let shown = |c: &char| !c.is_whitespace() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{feff}');
+    let is_formula = text
+        .chars()
+        .find(shown)
+        .is_some_and(|first| "=+-@\u{ff1d}\u{ff0b}\u{ff0d}\u{ff20}".contains(first));
     format!("\"{}{}\"", if is_formula { "'" } else { "" }, text.replace('"', "\"\""))
 }
 
@@ -189,7 +194,10 @@ mod tests {
     }
     #[test]
     fn a_tenants_name_is_quoted() {
-        assert_eq!(quoted("=1+1"), "\"'=1+1\"");
+        for name in ["=1+1", "@SUM(1)", " =1", "\u{feff}=1", "\u{ff1d}1", "\u{200b}-1"] {
+            assert_eq!(quoted(name), format!("\"'{name}\""));
+        }
+        assert_eq!(quoted("a=1"), "\"a=1\"");
         let entry = json!({ "id": 7, "name": "a \"b\", c", "amounts": { "requests": "5" } });
         let csv = to_csv(&BY_TENANT, &[entry]);
         assert!(csv.ends_with("\r\n7,\"a \"\"b\"\", c\",5,0,0,0,0,0,0,0,0,0,0\r\n"), "{csv}");
