@@ -33,6 +33,8 @@ impl Scratch {
             }
         }
         let folder = Path::new(MEMORY).join(format!("{NAME}{}", process::id()));
+        // Of a run that had this process's number, it may be there.
+        let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         // PostgreSQL, and programs that tests start, are other users.
         fs::set_permissions(&folder, Permissions::from_mode(0o1777))?;

@@ -23,6 +23,7 @@ pub struct Principal {
     request: Option<RequestId>,
     host: Option<Arc<TenantName>>,
     path: Option<PathTenant>,
+    header: Option<Arc<TenantName>>,
     reason: Option<StatedReason>,
 }
 
@@ -153,6 +154,7 @@ impl Principal {
             request: None,
             host: None,
             path: None,
+            header: None,
             reason: None,
         }
     }
@@ -188,6 +190,7 @@ impl Principal {
             request: None,
             host: None,
             path: None,
+            header: None,
             reason: None,
         }
     }
@@ -242,6 +245,7 @@ impl Principal {
             request: None,
             host: None,
             path: None,
+            header: None,
             reason: None,
         }
     }
@@ -280,9 +284,22 @@ impl Principal {
         self.path.as_ref()
     }
 
-    /// The tenant that the address names where it asks, by its host or by the start of its path.
+    /// The same, with a header that names this tenant beside what its protocol says. It gives no right,
+    /// like a host.
+    #[must_use]
+    pub fn with_header(self, header: Option<TenantName>) -> Self {
+        Self { header: header.map(Arc::new), ..self }
+    }
+
+    /// The tenant that a header names beside what its protocol says.
+    pub fn header(&self) -> Option<&TenantName> {
+        self.header.as_deref()
+    }
+
+    /// The tenant that is named around what its protocol says: by the host, by the start of the path or
+    /// by a header.
     pub fn addressed(&self) -> Option<&TenantName> {
-        self.host().or_else(|| self.path()?.name().ok())
+        self.host().or_else(|| self.path()?.name().ok()).or(self.header())
     }
 
     /// The same, for this reason. It gives no right; a tenant's log says why an operator came.

@@ -202,7 +202,7 @@ impl Admission {
                     Budget::Month => format!("this tenant may make {most} requests a month of UTC"),
                     Budget::Day => format!("this tenant may make {most} requests a day of UTC"),
                 };
-                (format!("{what}; the next request is served in {seconds} s"), *seconds)
+                (format!("{what}; ask again in {seconds} s"), *seconds)
             }
         };
         Err(Error::new(ErrorKind::LimitExceeded, message).with_retry_after(seconds))

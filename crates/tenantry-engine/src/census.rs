@@ -81,16 +81,9 @@ impl Operator {
             let _ = timeout(PATIENCE, tokio::spawn(counting)).await;
         }
         let (begun, census) = counts.last.lock().clone()?;
-        let mut known = KeptSum::default();
-        for (tenant, holdings) in &census.apart {
-            // One that is not told apart any more is one of the others again.
-            if apart.contains(tenant) {
-                known += *holdings;
-            }
-        }
         Some(AllSizes {
             total: census.total,
-            others: census.total.without(known),
+            others: census.others(apart),
             uncounted: census.uncounted,
             age: begun.elapsed(),
         })

@@ -66,6 +66,8 @@ struct Sum {
     count: u64,
     amounts: Amounts,
     request: Option<RequestId>,
+    /// In whose part of the log it has its place, if tenants share that log.
+    whose: Option<TenantId>,
 }
 
 /// Events have room of their own by kind: a flood of refusals hides nothing that was done, and
@@ -146,7 +148,7 @@ struct Log {
     events: ByKind<Places>,
     /// Different ones that a tenant's callers have caused, in a log that is not the tenant's.
     of_tenants: HashMap<TenantId, usize>,
-    /// Of what was taken last, the same.
+    /// The same of those that are on their way to the store.
     taken: HashMap<TenantId, usize>,
     /// Held while events of this log are on their way to the store.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -213,9 +215,9 @@ impl Denials {
     }
 
     /// The same of what could not be written: its requests were before those that came since.
-    fn put_back(&self, tenant: TenantId, note: AuditNote) {
+    fn put_back(&self, (tenant, whose): (TenantId, Option<TenantId>), note: AuditNote) {
         // Its place may be somebody's who came meanwhile: it was here before.
-        self.sum((tenant, None), note, 2 * EVENTS_MAX, |sum, request| {
+        self.sum((tenant, whose), note, 2 * EVENTS_MAX, |sum, request| {
             if request.is_some() {
                 sum.request = request;
             }
@@ -236,12 +238,18 @@ impl Denials {
         let logs = &mut *self.shard(tenant).lock();
         let log = logs.entry(tenant).or_default();
         let places = log.events.of_mut(kind);
+        let mut of = whose;
         if !places.know(&actor, &what) {
             let full = places.len >= kind.log_max();
             // What was done was done by somebody with the right to; it is told apart for longer.
             let crowded = kind != Kind::Done && places.of(&actor) >= ACTOR_EVENTS_MAX;
-            let of_one = |whose: &TenantId| log.of_tenants.get(whose).copied().unwrap_or(0);
+            let of_one = |whose: &TenantId| {
+                let both = [log.of_tenants.get(whose), log.taken.get(whose)];
+                both.into_iter().flatten().sum::<usize>()
+            };
             let loud = whose.filter(|whose| of_one(whose) >= TENANT_EVENTS_MAX);
+            // What all of them have together is nobody's place.
+            of = whose.filter(|_| loud.is_none());
             if full || loud.is_some() {
                 MANY.clone_into(&mut actor);
             }
@@ -260,11 +268,12 @@ impl Denials {
             }
             all.fetch_add(1, Ordering::Relaxed);
             places.len += 1;
-            if let Some(whose) = whose {
+            if let Some(whose) = of {
                 *log.of_tenants.entry(whose).or_default() += 1;
             }
         }
-        let sum = places.by_actor.entry(actor).or_default().entry(what).or_default();
+        let new = || Sum { whose: of, ..Sum::default() };
+        let sum = places.by_actor.entry(actor).or_default().entry(what).or_insert_with(new);
         sum.count += count;
         first(sum, request);
     }
@@ -288,8 +297,8 @@ impl Denials {
         self.shard(tenant).lock().get(&tenant).map(|log| Arc::clone(&log.turn))
     }
 
-    /// What is pending of one log, in a fixed order.
-    fn take(&self, tenant: TenantId) -> Vec<AuditNote> {
+    /// What is pending of one log, in a fixed order, and in whose part of it.
+    fn take(&self, tenant: TenantId) -> Vec<(Option<TenantId>, AuditNote)> {
         let all = {
             let logs = &mut *self.shard(tenant).lock();
             let Some(log) = logs.get_mut(&tenant) else { return Vec::new() };
@@ -303,28 +312,24 @@ impl Denials {
         let ByKind { done, denied, limited } = all;
         for (actor, whats) in [done, denied, limited].into_iter().flat_map(|kind| kind.by_actor) {
             for (What { action, target, outcome, reason }, sum) in whats {
-                let Sum { count, amounts, request } = sum;
+                let Sum { count, amounts, request, whose } = sum;
                 let target = if amounts.is_empty() { target } else { words(&amounts) };
                 let actor = actor.clone();
                 let event = AuditEvent { actor, action, target, outcome, count };
-                notes.push(AuditNote { event, reason, request });
+                notes.push((whose, AuditNote { event, reason, request }));
             }
         }
-        notes.sort_by_cached_key(|AuditNote { event: e, reason, .. }| {
+        notes.sort_by_cached_key(|(_, AuditNote { event: e, reason, .. })| {
             let outcome = format!("{:?}", e.outcome);
             (e.actor.clone(), e.action.clone(), e.target.clone(), outcome, *reason)
         });
         notes
     }
 
-    /// What was taken last could not be written: it has its tenants' parts of the log again.
-    fn not_written(&self, tenant: TenantId) {
-        let logs = &mut *self.shard(tenant).lock();
-        let Some(log) = logs.get_mut(&tenant) else { return };
-        for (whose, count) in std::mem::take(&mut log.taken) {
-            // What came meanwhile may be the same.
-            let now = log.of_tenants.entry(whose).or_default();
-            *now = count.max(*now);
+    /// What was taken last is written, or is put back next: it is on its way no more.
+    fn arrived(&self, tenant: TenantId) {
+        if let Some(log) = self.shard(tenant).lock().get_mut(&tenant) {
+            log.taken.clear();
         }
     }
 

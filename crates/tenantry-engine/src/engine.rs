@@ -425,11 +425,11 @@ impl Engine {
     }
 
     /// Refuses a credential of one tenant at an address that names another one, or none that exists,
-    /// with the answer of [`Engine::session`], and every caller below a path that names none or does
-    /// not count here. To be asked before every route, since some open no session.
+    /// with the answer of [`Engine::session`], and every caller whose path names none, or who names one
+    /// by what does not count here. To be asked before every route, since some open no session.
     pub async fn check_address(&self, who: &Principal) -> Result<()> {
-        let path = self.named_by_path(who)?;
-        if who.bound_to().is_some() && (who.host().is_some() || path.is_some()) {
+        self.addresses(who)?;
+        if who.bound_to().is_some() && who.addressed().is_some() {
             self.select(who, Select::Own).await?;
         }
         Ok(())
@@ -451,17 +451,18 @@ impl Engine {
             Select::Named(name) => Some(name),
             Select::Own => None,
         };
-        let path = self.named_by_path(who)?;
+        let [host, path, header] = self.addresses(who)?;
         if let Some(own) = who.bound_to() {
             let info = store.tenant_by_id(own).await?.filter(|info| self.0.serves(&info.name));
             let info = info.ok_or_else(|| Inner::not_valid(who))?;
-            let mut said = [who.host(), path, named].into_iter().flatten();
+            let mut said = [host, path, header, named].into_iter().flatten();
             return match said.find(|name| info.name != **name) {
                 Some(foreign) => Err(self.cross_tenant(who, own, foreign)),
                 None => Ok(info),
             };
         }
-        let said = agreed([("host", who.host()), ("path", path), ("request", named)])?;
+        let said =
+            agreed([("host", host), ("path", path), ("header", header), ("request", named)])?;
         match said.or(self.single_tenant()) {
             Some(name) => match self.0.find_tenant(name).await? {
                 Some(found) => Ok(found),

@@ -236,3 +236,20 @@ impl Session<Admin> {
         Ok(Bill::of(used.unwrap_or_default(), &tariff))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_not_known_and_what_is_refused_is() {
+        let has = |kind| unless_out_of_reach::<u8>(Err(Error::new(kind, "why")));
+        for kind in [ErrorKind::Unavailable, ErrorKind::Corrupt] {
+            assert_eq!(has(kind).unwrap(), None);
+        }
+        for kind in [ErrorKind::Denied, ErrorKind::NotFound] {
+            assert_eq!(has(kind).unwrap_err().kind(), kind);
+        }
+        assert_eq!(unless_out_of_reach(Ok(1)).unwrap(), Some(1));
+    }
+}

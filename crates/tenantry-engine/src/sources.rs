@@ -96,7 +96,7 @@ pub fn named_by_header<'v>(
     }
     let name = percent_encoding::percent_decode(value).decode_utf8();
     let name = name.map_err(|_| wrong("not UTF-8 after percent-decoding"))?;
-    TenantName::parse(name).map(Some)
+    TenantName::parse(name).map(Some).map_err(|why| wrong(why.public_message()))
 }
 
 impl Engine {
@@ -135,11 +135,18 @@ impl Engine {
         Ok(Select::Own)
     }
 
-    /// The tenant that the start of the path names where somebody asks, as [`Engine::choose`].
-    pub(crate) fn named_by_path<'w>(&self, who: &'w Principal) -> Result<Option<&'w TenantName>> {
-        let Some(path) = who.path() else { return Ok(None) };
-        self.check_counts(NamedBy::Path)?;
-        path.name().map(Some)
+    /// The tenants that host, start of the path and header name around what somebody asks, as
+    /// [`Engine::choose`]. A host that does not count is not looked at.
+    pub(crate) fn addresses<'w>(&self, who: &'w Principal) -> Result<[Option<&'w TenantName>; 3]> {
+        let mut path = None;
+        if let Some(named) = who.path() {
+            self.check_counts(NamedBy::Path)?;
+            path = Some(named.name()?);
+        }
+        if who.header().is_some() {
+            self.check_counts(NamedBy::Header)?;
+        }
+        Ok([who.host(), path, who.header()])
     }
 
     fn check_counts(&self, by: NamedBy) -> Result<()> {
@@ -156,7 +163,7 @@ impl Engine {
 /// # Errors
 /// Says the first two that differ.
 pub(crate) fn agreed<'n>(
-    said: [(&str, Option<&'n TenantName>); 3],
+    said: [(&str, Option<&'n TenantName>); 4],
 ) -> Result<Option<&'n TenantName>> {
     let mut said = said.into_iter().filter_map(|(by, name)| Some((by, name?)));
     let Some((by, name)) = said.next() else { return Ok(None) };
@@ -176,7 +183,8 @@ mod tests {
     #[test]
     fn whoever_says_a_name_must_agree_with_all_others() {
         let [a, b] = ["a", "b"].map(|name| TenantName::parse(name).unwrap());
-        let of = |host, path, request| agreed([("h", host), ("p", path), ("r", request)]);
+        let of =
+            |host, path, request| agreed([("h", host), ("p", path), ("x", None), ("r", request)]);
         let (a, b) = (Some(&a), Some(&b));
         for one in [(None, None, a), (None, a, None), (a, None, None), (a, a, None), (a, a, a)] {
             assert_eq!(of(one.0, one.1, one.2).unwrap(), a);

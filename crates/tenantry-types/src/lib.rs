@@ -20,6 +20,7 @@ mod query;
 mod quota;
 mod rate;
 mod record;
+mod shown;
 mod subdomain;
 mod tenant;
 mod term;
@@ -53,6 +54,7 @@ pub use rate::{Period, Rate, Rates};
 pub use record::{
     Existing, Metadata, MetadataPatch, Missing, Record, RecordWrite, WriteMode, WriteOutcome,
 };
+pub use shown::{csv_text, is_invisible};
 pub use subdomain::{is_silent_subdomain, parse_subdomain};
 pub use tenant::{IdempotencyKey, Isolation, TenantSpec, TenantState};
 pub use term::{Amount, ExceptionChange, Term};

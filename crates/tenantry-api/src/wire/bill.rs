@@ -3,13 +3,13 @@
 use super::{
     described::Name,
     page::limited,
-    usage::{ALL_LIMIT_MAX, UsageFormat, amounts_out, quoted},
+    usage::{ALL_LIMIT_MAX, UsageFormat, amounts_out},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt::Write as _};
 use tenantry_engine::{
     Bill, Error, Meter, MicroUnits, Month, Price, Result, Tariff, TenantBill, TenantId,
-    UsageBalance,
+    UsageBalance, csv_text,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -208,8 +208,8 @@ pub(crate) fn bills_csv(month: Month, bills: &[TenantBill]) -> String {
         write!(text, ",{meter},{meter}_cost_micros").expect("a text takes everything");
     }
     for TenantBill { used, bill } in bills {
-        let name = quoted(used.name.as_ref().map_or("", |name| name.as_str()));
-        let plan = quoted(used.plan.as_ref().map_or("", |plan| plan.as_str()));
+        let name = csv_text(used.name.as_ref().map_or("", |name| name.as_str()));
+        let plan = csv_text(used.plan.as_ref().map_or("", |plan| plan.as_str()));
         let micros = |cost: Option<&MicroUnits>| cost.map(|cost| cost.0.to_string());
         let total = micros(bill.as_ref().map(|bill| &bill.total)).unwrap_or_default();
         let id = used.tenant.get();

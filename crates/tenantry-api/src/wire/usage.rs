@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt::Write as _};
 use tenantry_engine::{
     Amounts, Every, Hour, Meter, Result, TenantId, TenantName, TenantUsed, Timestamp, UsagePage,
-    Used,
+    Used, csv_text,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -228,22 +228,10 @@ pub(crate) fn all_usage_csv(used: &[TenantUsed], page: UsagePage) -> String {
     let mut text = headed("id,name,at");
     let at = page.every.label(page.from);
     for one in used {
-        let name = quoted(one.name.as_ref().map_or("", |name| name.as_str()));
+        let name = csv_text(one.name.as_ref().map_or("", |name| name.as_str()));
         line(&mut text, &[&one.tenant.get().to_string(), &name, &at], &one.amounts);
     }
     text
-}
-
-/// A text as CSV has it. A quote before what begins like a formula keeps a spreadsheet from working
-/// out what a customer has called itself.
-pub(super) fn quoted(text: &str) -> String {
-    // A spreadsheet may skip what cannot be seen, and knows the wide forms too.
-    let shown = |c: &char| !c.is_whitespace() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{feff}');
-    let is_formula = text
-        .chars()
-        .find(shown)
-        .is_some_and(|first| "=+-@\u{ff1d}\u{ff0b}\u{ff0d}\u{ff20}".contains(first));
-    format!("\"{}{}\"", if is_formula { "'" } else { "" }, text.replace('"', "\"\""))
 }
 
 fn headed(first: &str) -> String {

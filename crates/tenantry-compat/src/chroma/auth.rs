@@ -39,8 +39,9 @@ pub(crate) async fn authenticate(
         let path = request.extensions().get::<PathTenant>().cloned();
         let reasons = request.headers().get_all(REASON_HEADER).iter().map(HeaderValue::as_bytes);
         let stated = callers.reason(&who, reasons)?;
+        let named = request.headers().get_all(TENANT_HEADER).iter().map(HeaderValue::as_bytes);
         let who = who.in_request(request_id(request.headers())).for_reason(stated);
-        who.at_host(host).below_path(path)
+        who.at_host(host).below_path(path).with_header(named_by_header(named)?)
     };
     if let Some(payer) = request.extensions().get::<Payer>() {
         payer.settle(&who);
@@ -123,11 +124,10 @@ fn refused(message: &'static str) -> Failure {
 
 /// A session in the tenant that the path names. For whoever reaches one tenant the client's default
 /// name means that one, and for everybody the only one if there is one, or the one that is named
-/// otherwise where paths name none; otherwise it is a name like any other. A header must name the same
-/// one.
+/// otherwise where paths name none; otherwise it is a name like any other.
 pub(crate) async fn open<L: Level>(
     engine: &Engine,
-    (who, headers): (&Principal, &HeaderMap),
+    who: &Principal,
     asked: &str,
 ) -> Result<Session<L>, Error> {
     let is_meant = who.bound_to().is_some()
@@ -137,20 +137,6 @@ pub(crate) async fn open<L: Level>(
         TenantName::parse(asked).map_err(|_| Error::not_found(Resource::Tenant, asked)).map(Some)
     };
     let name = if is_meant && asked == DEFAULT_TENANT { None } else { parse()? };
-    let header = headers.get_all(TENANT_HEADER).iter().map(HeaderValue::as_bytes);
-    if let Some(header) = named_by_header(header)? {
-        let select = engine.choose(who, NamedBy::Header, Some(&header))?;
-        match &name {
-            Some(name) if *name == header => {}
-            Some(name) if who.bound_to().is_none() => {
-                let why = format!("{TENANT_HEADER} names the tenant {header}, the path {name}");
-                return Err(Error::invalid(format!("{why}: name one")));
-            }
-            // A foreign one is refused as if the path named it.
-            Some(_) => drop(engine.session::<L>(who, select).await?),
-            None => return engine.session(who, select).await,
-        }
-    }
     let select = engine.choose(who, NamedBy::Path, name.as_ref())?;
     engine.session(who, select).await
 }

@@ -69,7 +69,7 @@ impl<L: Level> FromRequestParts<Engine> for InTenant<L> {
     async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self, Failure> {
         let Caller(who) = Caller::from_request_parts(parts, engine).await?;
         let asked = segment(parts, engine, "tenant").await?;
-        let session = auth::open(engine, (&who, &parts.headers), &asked).await?;
+        let session = auth::open(engine, &who, &asked).await?;
         Ok(Self { session, asked, sees_all: who.restriction().filter.is_none() })
     }
 }

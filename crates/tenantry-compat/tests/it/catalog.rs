@@ -3,7 +3,7 @@
 use crate::server::{DEFAULT, Server};
 use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
-use tenantry_engine::{PathTenant, TenantName, TenantSources};
+use tenantry_engine::{PathTenant, Restriction, Role, TenantName, TenantSources};
 
 const TENANTS: &str = "/api/v2/tenants";
 
@@ -322,7 +322,7 @@ async fn a_header_that_names_another_tenant_is_refused_like_a_path() {
         server.send(request.body(Body::empty()).unwrap())
     };
     let all = "/api/v2/tenants/acme/databases/default_database/collections";
-    for path in [DEFAULT, "/api/v2/tenants/acme", all] {
+    for path in [DEFAULT, "/api/v2/tenants/acme", all, "/api/v2/auth/identity"] {
         ask(&key, "acme", path).await.expect(200);
         let mut said = Vec::new();
         for other in ["globex", "nobody"] {
@@ -334,6 +334,22 @@ async fn a_header_that_names_another_tenant_is_refused_like_a_path() {
             ask(&key, bad, path).await.refused(400, "InvalidArgumentError");
         }
     }
+    let by_name = "/api/v2/collections/acme:default_database:c";
+    ask(&key, "acme", by_name).await.refused(501, "ChromaError");
+    ask(&key, "globex", by_name).await.refused(404, "NotFoundError");
+    // The path is compared as well, and nothing is opened of whoever names two.
+    let reader = server.key("acme", Role::Read, Restriction::default()).await;
+    let before = server.engine.totals().cross_tenant_attempts;
+    let mut said = Vec::new();
+    for other in ["globex", "nobody"] {
+        let path = format!("/api/v2/tenants/{other}/databases/default_database");
+        let request = Request::delete(path).header("x-chroma-token", &reader);
+        let request = request.header("x-tenant-id", "acme").body(Body::empty()).unwrap();
+        let answer = server.send(request).await;
+        said.push(answer.refused(404, "NotFoundError").replace(other, "…"));
+    }
+    assert_eq!(said[0], said[1]);
+    assert_eq!(server.engine.totals().cross_tenant_attempts - before, 2);
     // An operator names one.
     ask(&server.operator, "acme", all).await.expect(200);
     for other in ["globex", "nobody"] {

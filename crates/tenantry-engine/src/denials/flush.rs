@@ -22,15 +22,15 @@ async fn flush_log(inner: &Inner, tenant: TenantId) -> Result<()> {
     let notes = inner.denials.take(tenant);
     let mut outcome = Ok(());
     if !notes.is_empty() {
-        warn_operator(tenant, &notes);
+        warn_operator(tenant, notes.iter().map(|(_, note)| note));
         let scope = inner.authority.system("append refusals to audit logs");
-        let addressed = notes.iter().map(|note| (tenant, note.clone())).collect();
+        let addressed = notes.iter().map(|(_, note)| (tenant, note.clone())).collect();
         outcome = inner.store.append_audit(&scope, addressed).await.map(drop);
+        inner.denials.arrived(tenant);
         if outcome.is_err() {
-            for note in notes {
-                inner.denials.put_back(tenant, note);
+            for (whose, note) in notes {
+                inner.denials.put_back((tenant, whose), note);
             }
-            inner.denials.not_written(tenant);
         }
     }
     drop(mine);
@@ -51,12 +51,11 @@ const WARNED_MAX: usize = 16;
 
 /// One line of the server's log for each kind of attempt, not for each attempt, and one for the rest
 /// if there are many kinds.
-fn warn_operator(tenant: TenantId, notes: &[AuditNote]) {
+fn warn_operator<'n>(tenant: TenantId, notes: impl Iterator<Item = &'n AuditNote>) {
     if tenant != TenantId::INSTALLATION {
         return;
     }
-    let mut attempts =
-        notes.iter().map(|note| &note.event).filter(|event| event.action == CROSS_TENANT);
+    let mut attempts = notes.map(|note| &note.event).filter(|event| event.action == CROSS_TENANT);
     for AuditEvent { actor, target, count, .. } in attempts.by_ref().take(WARNED_MAX) {
         tracing::warn!(actor, target, count, "cross-tenant attempts refused");
     }
@@ -76,8 +75,8 @@ pub(super) async fn flush(inner: &Arc<Inner>) -> Result<()> {
 pub(super) fn close_minute(inner: &Inner) {
     let Inner { reads, denials, .. } = inner;
     for tenant in reads.logs() {
-        for note in reads.take(tenant) {
-            denials.put_back(tenant, note);
+        for (whose, note) in reads.take(tenant) {
+            denials.put_back((tenant, whose), note);
         }
         if let Some(turn) = reads.turn(tenant) {
             reads.forget_idle(tenant, &turn);

@@ -17,6 +17,12 @@ const LIMITED: (AuditOutcome, AuditReason) =
     (AuditOutcome::Refused(ErrorKind::LimitExceeded), AuditReason::Limit(Term::Keys));
 const A: Author<'static> = Author::work("key:a");
 
+fn take(denials: &Denials, log: TenantId) -> Vec<AuditNote> {
+    let notes = denials.take(log).into_iter().map(|(_, note)| note).collect();
+    denials.arrived(log);
+    notes
+}
+
 fn note(denials: &Denials, tenant: u64, actor: &str, target: &str) {
     denials.note((TenantId::new(tenant), Author::work(actor)), "session", target, DENIED);
 }
@@ -31,9 +37,9 @@ fn a_flood_is_summed() {
     for _ in 0..1_000 {
         note(&denials, 1, "key:a", "x");
     }
-    let events = denials.take(TenantId::new(1));
+    let events = take(&denials, TenantId::new(1));
     assert_eq!((events.len(), total(&events)), (1, 1_000));
-    assert!(denials.take(TenantId::new(1)).is_empty());
+    assert!(take(&denials, TenantId::new(1)).is_empty());
     assert_eq!(denials.events.denied.load(Ordering::Relaxed), 0);
 }
 
@@ -49,7 +55,7 @@ fn a_new_id_each_time_is_no_new_entry_and_the_first_stays() {
         refuse(id, AuditReason::Role);
     }
     refuse(&ids[7], AuditReason::Filter);
-    let notes = denials.take(tenant);
+    let notes = take(&denials, tenant);
     let said: Vec<_> = notes.iter().map(|n| (n.event.count, n.reason, &n.request)).collect();
     let [first, other] = [0, 7].map(|at| Some(ids[at].clone()));
     let expected = [(100, AuditReason::Role, &first), (1, AuditReason::Filter, &other)];
@@ -57,9 +63,9 @@ fn a_new_id_each_time_is_no_new_entry_and_the_first_stays() {
     // What could not be written was before what came meanwhile.
     refuse(&ids[9], AuditReason::Role);
     for note in notes {
-        denials.put_back(tenant, note);
+        denials.put_back((tenant, None), note);
     }
-    let notes = denials.take(tenant);
+    let notes = take(&denials, tenant);
     assert_eq!((notes[0].event.count, &notes[0].request), (101, &first));
 }
 
@@ -69,7 +75,7 @@ fn many_targets_are_one_beyond_the_bound_and_none_is_lost() {
     for n in 0..10_000 {
         note(&denials, 1, "key:a", &n.to_string());
     }
-    let events = denials.take(TenantId::new(1));
+    let events = take(&denials, TenantId::new(1));
     assert_eq!((events.len(), total(&events)), (ACTOR_EVENTS_MAX + 1, 10_000));
 }
 
@@ -80,9 +86,9 @@ fn one_tenants_flood_crowds_out_nobody() {
         note(&denials, 1, &format!("key:{}", n % 5_000), &n.to_string());
     }
     note(&denials, 2, "key:b", "x");
-    let quiet = denials.take(TenantId::new(2));
+    let quiet = take(&denials, TenantId::new(2));
     assert_eq!((quiet[0].event.actor.as_str(), quiet[0].event.target.as_str()), ("key:b", "x"));
-    let loud = denials.take(TenantId::new(1));
+    let loud = take(&denials, TenantId::new(1));
     assert!(loud.len() <= LOG_EVENTS_MAX + 1, "{}", loud.len());
     assert_eq!(total(&loud), 100_000);
 }
@@ -98,13 +104,13 @@ fn one_tenant_has_its_part_of_the_log_that_all_share() {
         attempt(1, &format!("key:{}", n % 5_000), &n.to_string());
     }
     attempt(2, "key:b", "x");
-    let notes = denials.take(TenantId::INSTALLATION);
+    let notes = take(&denials, TenantId::INSTALLATION);
     assert_eq!((notes.len(), total(&notes)), (TENANT_EVENTS_MAX + 2, 100_001));
     let of = |actor: &str| notes.iter().find(|note| note.event.actor == actor).unwrap();
     assert_eq!(of("key:b").event.target, "x");
     assert_eq!(of(MANY).event.target, "(many) of tenant 1");
     attempt(1, "key:a", "y");
-    assert_eq!(denials.take(TenantId::INSTALLATION)[0].event.actor, "key:a");
+    assert_eq!(take(&denials, TenantId::INSTALLATION)[0].event.actor, "key:a");
 }
 
 #[test]
@@ -117,15 +123,22 @@ fn one_tenant_has_its_part_also_while_nothing_can_be_written() {
             let by = (log, Author::work(&actor));
             denials.note_of(TenantId::new(1), by, CROSS_TENANT, (&target, DENIED));
         }
-        for note in denials.take(log) {
-            denials.put_back(log, note);
+        let notes = denials.take(log);
+        // While they are on their way, one that is among them and others come.
+        for n in 0..100 {
+            let (actor, target) = (format!("key:0-{n}"), format!("{}", n + round));
+            let by = (log, Author::work(&actor));
+            denials.note_of(TenantId::new(1), by, CROSS_TENANT, (&target, DENIED));
         }
-        denials.not_written(log);
+        denials.arrived(log);
+        for (whose, note) in notes {
+            denials.put_back((log, whose), note);
+        }
     }
     let by = (log, Author::work("key:b"));
     denials.note_of(TenantId::new(2), by, CROSS_TENANT, ("x", DENIED));
-    let notes = denials.take(log);
-    assert_eq!((notes.len(), total(&notes)), (TENANT_EVENTS_MAX + 2, 4_001));
+    let notes = take(&denials, log);
+    assert_eq!((notes.len(), total(&notes)), (TENANT_EVENTS_MAX + 2, 8_001));
     assert!(notes.iter().any(|note| note.event.actor == "key:b"));
 }
 
@@ -136,7 +149,7 @@ fn a_flood_hides_nothing_that_was_done() {
         note(&denials, 1, &format!("key:{}", n % 5_000), &n.to_string());
     }
     denials.note((TenantId::new(1), A), "tenant.create", "acme", DONE);
-    let notes = denials.take(TenantId::new(1));
+    let notes = take(&denials, TenantId::new(1));
     let done = notes.iter().find(|note| note.event.outcome == AuditOutcome::Done).unwrap();
     assert_eq!((done.event.actor.as_str(), done.event.target.as_str()), ("key:a", "acme"));
 }
@@ -154,7 +167,7 @@ fn whoever_is_beyond_a_limit_hides_nobody_who_had_no_right() {
         note(&denials, 1, &format!("key:{}", n % denied), &n.to_string());
     }
     let (limits, rights): (Vec<_>, Vec<_>) =
-        denials.take(tenant).into_iter().partition(|note| note.reason == LIMITED.1);
+        take(&denials, tenant).into_iter().partition(|note| note.reason == LIMITED.1);
     assert_eq!((limits.len(), total(&limits)), (LOG_EVENTS_MAX + 1, 100_000));
     let is_told = |note: &AuditNote| note.event.actor != MANY && note.event.target != MANY;
     assert!(rights.len() == LOG_EVENTS_MAX && rights.iter().all(is_told), "{}", rights.len());
@@ -166,8 +179,8 @@ fn limits_that_cannot_be_written_take_no_room_of_missing_rights_in_all_logs() {
     denials.events.limited.store(EVENTS_MAX, Ordering::Relaxed);
     denials.note((TenantId::new(1), A), "request", "", LIMITED);
     note(&denials, 2, "key:b", "x");
-    assert_eq!((denials.take(TenantId::new(1)).len(), denials.dropped()), (0, 1));
-    assert_eq!(total(&denials.take(TenantId::new(2))), 1);
+    assert_eq!((take(&denials, TenantId::new(1)).len(), denials.dropped()), (0, 1));
+    assert_eq!(total(&take(&denials, TenantId::new(2))), 1);
 }
 
 #[test]
@@ -182,9 +195,9 @@ fn tenants_do_not_wait_for_each_other() {
 fn targets_are_cut_at_a_character() {
     let denials = Denials::default();
     note(&denials, 1, "key:a", &"🦀".repeat(100));
-    assert_eq!(denials.take(TenantId::new(1))[0].event.target, "🦀".repeat(50));
+    assert_eq!(take(&denials, TenantId::new(1))[0].event.target, "🦀".repeat(50));
     note(&denials, 1, "key:a", &format!("x{}", "🦀".repeat(100)));
-    assert_eq!(denials.take(TenantId::new(1))[0].event.target.len(), 197);
+    assert_eq!(take(&denials, TenantId::new(1))[0].event.target.len(), 197);
 }
 
 fn engine(folder: &std::path::Path) -> crate::Engine {
@@ -206,13 +219,13 @@ async fn reads_are_one_entry_for_each_minute_principal_and_collection() {
     }
     assert!(inner.denials.logs().is_empty());
     close_minute(&inner);
-    let said: Vec<_> = inner.denials.take(tenant).into_iter().map(|note| note.event).collect();
+    let said: Vec<_> = take(&inner.denials, tenant).into_iter().map(|note| note.event).collect();
     let said: Vec<_> =
         said.iter().map(|e| (e.actor.as_str(), e.target.as_str(), e.count)).collect();
     assert_eq!(said, [("key:a", "c", 2), ("key:a", "d", 1), ("key:b", "c", 1)]);
     assert!(inner.reads.logs().is_empty());
     close_minute(&inner);
-    assert!(inner.denials.take(tenant).is_empty());
+    assert!(take(&inner.denials, tenant).is_empty());
 }
 
 #[tokio::test]
@@ -284,7 +297,7 @@ async fn what_cannot_be_written_stays() {
     inner.store.close();
     assert!(flush(&inner).await.is_err());
     assert!(flush(&inner).await.is_err());
-    let kept = inner.denials.take(TenantId::INSTALLATION);
+    let kept = take(&inner.denials, TenantId::INSTALLATION);
     assert_eq!((kept.len(), total(&kept)), (1, 3));
 }
 
@@ -297,12 +310,12 @@ fn reports_are_summed_up_by_meter() {
     }
     // One that was counted before says nothing else.
     denials.reported((tenant, Author::work("operator")), "usage.report", &Amounts::default());
-    let notes = denials.take(tenant);
+    let notes = take(&denials, tenant);
     let told: Vec<_> =
         notes.iter().map(|note| (note.event.target.as_str(), note.event.count)).collect();
     assert_eq!(told, [("tokens 40, messages 3", 4)]);
     // What could not be written stays what it was.
-    denials.put_back(tenant, notes[0].clone());
+    denials.put_back((tenant, None), notes[0].clone());
     denials.reported((tenant, Author::work("o")), "usage.report", &Amounts::default());
-    assert!(denials.take(tenant).iter().any(|note| note.event == notes[0].event));
+    assert!(take(&denials, tenant).iter().any(|note| note.event == notes[0].event));
 }

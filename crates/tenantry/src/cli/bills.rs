@@ -4,12 +4,11 @@ use super::{
     bill::money,
     output::{print, table},
     tenant::{Common, text, with},
-    usage::quoted,
 };
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::fmt::Write as _;
-use tenantry::{Meter, Month};
+use tenantry::{Meter, Month, csv_text};
 
 /// Bills that are asked for at once.
 const PAGE: usize = 1_000;
@@ -95,7 +94,7 @@ fn heading() -> String {
 /// One bill; texts are quoted, and what has no price is empty.
 fn line(out: &mut String, month: Month, bill: &Value) {
     let [id, name, plan, total] = ["id", "name", "plan", "total_micros"].map(|key| text(bill, key));
-    let _ = write!(out, "{id},{},{},{month},{total}", quoted(&name), quoted(&plan));
+    let _ = write!(out, "{id},{},{},{month},{total}", csv_text(&name), csv_text(&plan));
     for meter in Meter::ALL.map(Meter::word) {
         let (amount, cost) = (text(&bill["amounts"], meter), text(&bill["cost_micros"], meter));
         let amount = if amount.is_empty() { "0" } else { &amount };

@@ -6,6 +6,7 @@ use std::{
     fmt::Write as _,
     io::{Write as _, stdout},
 };
+use tenantry::is_invisible;
 use unicode_width::UnicodeWidthStr as _;
 
 /// Text that may come from elsewhere, with control characters made visible, so that a label or
@@ -20,11 +21,6 @@ pub(crate) fn printable(text: &str) -> String {
         }
     }
     out
-}
-
-/// Characters that cannot be seen and turn around what is beside them, or make two names look alike.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Rows under a heading, each column as wide as its widest cell.

@@ -96,11 +96,13 @@ impl Census {
         Self { apart, unnoted, noted, ..Self::default() }
     }
 
-    /// What all keep that are not told apart.
-    pub fn others(&self) -> KeptSum {
-        let mut apart = KeptSum::default();
-        self.apart.values().for_each(|one| apart += *one);
-        self.total.without(apart)
+    /// What all keep but these. One that was not told apart when it was counted is one of the others.
+    pub fn others(&self, apart: &[TenantId]) -> KeptSum {
+        let mut known = KeptSum::default();
+        for (_, one) in self.apart.iter().filter(|(tenant, _)| apart.contains(tenant)) {
+            known += *one;
+        }
+        self.total.without(known)
     }
 
     fn add(&mut self, tenant: u64, more: KeptSum) {
@@ -285,7 +287,10 @@ mod tests {
     fn others_keep_what_is_left_of_all() {
         let census = counted(&[2, 9], None, &[3, 1, 2], &[1, 2, 3, 4]);
         assert_eq!(census.total, KeptSum { records: 6, bytes: 60, users: 0 });
-        assert_eq!(census.others(), KeptSum { records: 4, bytes: 40, users: 0 });
+        assert_eq!(
+            census.others(&[2, 9].map(TenantId::new)),
+            KeptSum { records: 4, bytes: 40, users: 0 }
+        );
         assert_eq!((census.uncounted, census.unnoted.tenants().len()), (0, 0));
     }
 

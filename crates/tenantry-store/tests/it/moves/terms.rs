@@ -2,6 +2,7 @@
 
 use super::{Ground, Target, all, fill, go, hook, lives, over, target, told};
 use crate::stand::{Stand, tenant};
+use std::time::Duration;
 use tenantry_store::{MovePhase, TenantChange};
 use tenantry_types::{
     Allowance, Error, ErrorKind, EventKind, Fact, Places, PlanName, Result, TenantPlan, TenantSpec,
@@ -86,4 +87,36 @@ pub(super) async fn a_tenant_is_moved_where_its_plan_has_tenants_live(ground: Gr
     conflict(back, "the plan p does not allow the ");
     assert_eq!(all(&stand, &scope).await, before);
     stand.close();
+}
+
+/// A wall of the new database falls while rows are copied to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_moves_behind_walls_that_do_not_stand() {
+    let ground = Ground::postgres().await;
+    let Ground::Postgres(site) = &ground else { panic!("it is PostgreSQL") };
+    let (from, to) = ground.way(3);
+    let (stand, session) = (ground.open().await, site.session().await);
+    let scope = stand.create("a").await.expect("tenant");
+    fill(&stand, &scope, 2_000).await;
+    let before = all(&stand, &scope).await;
+    stand.store.start_move(&stand.operator, &tenant("a"), target(to)).await.expect("a move");
+    loop {
+        let status = stand.store.move_status(&stand.operator, &tenant("a")).await.expect("asked");
+        if status.is_some_and(|status| status.records_copied > 0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let sql = "SELECT quote_ident(d.datname) FROM pg_database d JOIN pg_database o \
+               ON o.datdba = d.datdba AND o.datname = current_database() \
+               WHERE d.datname LIKE 'ten\\_%'";
+    let database: String = session.query_one(sql, &[]).await.expect("it is made").get(0);
+    let open = format!("GRANT CONNECT ON DATABASE {database} TO PUBLIC");
+    session.batch_execute(&open).await.expect("a command");
+    let status = over(&stand, "a").await;
+    assert_eq!(status.phase, MovePhase::Failed, "{status:?}");
+    assert_eq!(lives(&stand, scope.tenant()).await, from);
+    assert_eq!(all(&stand, &scope).await, before);
+    stand.close();
+    ground.check(scope.tenant(), from).await;
 }
