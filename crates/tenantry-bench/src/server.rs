@@ -2,7 +2,7 @@
 
 use crate::{
     http::{Connection, request_with},
-    process::{cpu_seconds_of, output, status_bytes},
+    process::{cpu_seconds_of, output, status_bytes, written_bytes_of},
 };
 use anyhow::{Context, Result, bail, ensure};
 use std::{
@@ -128,6 +128,11 @@ pub(crate) fn tree_bytes(root: u32) -> u64 {
 /// CPU seconds that a process and its descendants have used, ended ones too.
 pub(crate) fn tree_cpu_seconds(root: u32) -> f64 {
     tree(root).into_iter().map(cpu_seconds_of).sum()
+}
+
+/// Bytes that a process and its living descendants have sent to the disk.
+pub(crate) fn tree_written_bytes(root: u32) -> u64 {
+    tree(root).into_iter().map(written_bytes_of).sum()
 }
 
 /// A process and its descendants.

@@ -1,7 +1,7 @@
 //! What a move uses of the machine, and a plain program that uses as much: what of a neighbour's
 //! delay any program would cause that computes and writes beside it.
 
-use crate::process::{cpu_seconds_of, written_bytes_of};
+use crate::server::{tree_cpu_seconds, tree_written_bytes};
 use anyhow::Result;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
@@ -21,7 +21,7 @@ const STRETCH: Duration = Duration::from_micros(300);
 /// The file is written from its beginning again from this size on, in bytes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// What a process has used so far, by its own account: what a database does for it is not in it.
+/// What processes and those that they started have used so far, by the system's account.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Used {
     at: Instant,
@@ -30,9 +30,12 @@ pub(super) struct Used {
 }
 
 impl Used {
-    pub(super) fn by(process: u32) -> Self {
-        let (cpu_seconds, written_bytes) = (cpu_seconds_of(process), written_bytes_of(process));
-        Self { at: Instant::now(), cpu_seconds, written_bytes }
+    pub(super) fn by(processes: &[u32]) -> Self {
+        Self {
+            at: Instant::now(),
+            cpu_seconds: processes.iter().copied().map(tree_cpu_seconds).sum(),
+            written_bytes: processes.iter().copied().map(tree_written_bytes).sum(),
+        }
     }
 
     /// What it has used each second since `earlier`.

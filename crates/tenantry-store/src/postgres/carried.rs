@@ -11,7 +11,7 @@ use super::{
     lines::another_record,
     statement::{Statement, Step},
     vector::{self, Wire},
-    view::{PgView, bytes, odd},
+    view::{PgView, bytes, many, odd},
     write::PUT_VECTORS,
 };
 use crate::tenancy::{
@@ -96,12 +96,70 @@ impl OfRecord {
     }
 }
 
-/// Keys of records of one collection, to be looked up, with their places in the answer.
+/// Keys of one kind of row, to be looked up in one statement: where in the answer each one's value
+/// goes, and what it is looked up by.
+enum Asked {
+    Rows(Vec<usize>, Vec<Vec<u8>>),
+    Ids(u32, Vec<usize>, Vec<String>),
+    Bodies(u32, Vec<usize>, Vec<i64>),
+    Vectors(u32, Vec<usize>, Vec<i16>, Vec<i64>),
+}
+
+/// What is asked for of one collection.
 #[derive(Default)]
-struct Asked {
+struct OfCollection {
     ids: (Vec<usize>, Vec<String>),
     bodies: (Vec<usize>, Vec<i64>),
     vectors: (Vec<usize>, Vec<i16>, Vec<i64>),
+}
+
+impl Asked {
+    /// Sorts keys by what they are looked up with.
+    fn of(tenant: &OpenTenant, keys: &[Vec<u8>]) -> Result<Vec<Self>> {
+        let mut records: BTreeMap<u32, OfCollection> = BTreeMap::new();
+        let (mut of_rows, mut rows) = (Vec::new(), Vec::new());
+        for (at, key) in keys.iter().enumerate() {
+            match OfRecord::of(tenant, key)? {
+                None => {
+                    of_rows.push(at);
+                    rows.push(key.clone());
+                }
+                Some(OfRecord::Id(collection, id)) => {
+                    let ids = &mut records.entry(collection).or_default().ids;
+                    ids.0.push(at);
+                    ids.1.push(id);
+                }
+                Some(OfRecord::Body(collection, ordinal)) => {
+                    let bodies = &mut records.entry(collection).or_default().bodies;
+                    bodies.0.push(at);
+                    bodies.1.push(draft::signed(ordinal)?);
+                }
+                Some(OfRecord::Vector(collection, field, ordinal)) => {
+                    let vectors = &mut records.entry(collection).or_default().vectors;
+                    vectors.0.push(at);
+                    vectors.1.push(field.cast_signed());
+                    vectors.2.push(draft::signed(ordinal)?);
+                }
+            }
+        }
+        let mut all = vec![Self::Rows(of_rows, rows)];
+        for (collection, OfCollection { ids, bodies, vectors }) in records {
+            all.push(Self::Ids(collection, ids.0, ids.1));
+            all.push(Self::Bodies(collection, bodies.0, bodies.1));
+            all.push(Self::Vectors(collection, vectors.0, vectors.1, vectors.2));
+        }
+        all.retain(|asked| !asked.at().is_empty());
+        Ok(all)
+    }
+
+    fn at(&self) -> &[usize] {
+        match self {
+            Self::Rows(at, ..)
+            | Self::Ids(_, at, ..)
+            | Self::Bodies(_, at, ..)
+            | Self::Vectors(_, at, ..) => at,
+        }
+    }
 }
 
 impl Carried {
@@ -201,45 +259,46 @@ impl Carried {
         Ok(found)
     }
 
-    async fn look_up(
-        &self,
-        collection: u32,
-        asked: Asked,
-        found: &mut [Option<Vec<u8>>],
-    ) -> Result<()> {
-        let keys = IdKeys::new(&self.tenant, CollectionNumber(collection));
-        let hashes: Vec<Vec<u8>> = asked.ids.1.iter().map(|id| keys.of(id)).collect();
-        let Asked { ids: (of_ids, _), bodies: (of_bodies, bodies), vectors } = asked;
-        let (of_vectors, fields, ordinals) = vectors;
-        let ask = || {
-            let ids = self.on(IDS, collection)?.with(hashes.clone(), Type::BYTEA_ARRAY);
-            let bodies = self.on(BODIES, collection)?.with(bodies.clone(), Type::INT8_ARRAY);
-            let vectors = self
-                .on(VECTORS, collection)?
+    fn statement(&self, asked: &Asked) -> Result<Statement> {
+        match asked {
+            Asked::Rows(_, keys) => {
+                let mut statement = many(self.view.home(), keys)?;
+                statement.looks_up = true;
+                Ok(statement)
+            }
+            Asked::Ids(collection, _, ids) => {
+                let keys = IdKeys::new(&self.tenant, CollectionNumber(*collection));
+                let hashes: Vec<Vec<u8>> = ids.iter().map(|id| keys.of(id)).collect();
+                Ok(self.on(IDS, *collection)?.with(hashes, Type::BYTEA_ARRAY))
+            }
+            Asked::Bodies(collection, _, ordinals) => {
+                Ok(self.on(BODIES, *collection)?.with(ordinals.clone(), Type::INT8_ARRAY))
+            }
+            Asked::Vectors(collection, _, fields, ordinals) => Ok(self
+                .on(VECTORS, *collection)?
                 .with(fields.clone(), Type::INT2_ARRAY)
-                .with(ordinals.clone(), Type::INT8_ARRAY);
-            Ok(vec![ids, bodies, vectors])
-        };
-        let answers = self.ask(ask).await?;
-        let [ids, bodies, vectors] = answers.as_slice() else { return Err(odd()) };
-        let mut put = |of: &[usize], row: &Row, value: Vec<u8>| {
-            let n: i64 = row.try_get(0).map_err(|_| odd())?;
-            let at = usize::try_from(n - 1).ok().and_then(|at| of.get(at));
-            let place = at.and_then(|at| found.get_mut(*at)).ok_or_else(odd)?;
-            *place = Some(value);
-            Ok::<_, Error>(())
-        };
-        for row in ids {
-            let ordinal = ordinal_of(row.try_get(1).map_err(|_| odd())?)?;
-            put(&of_ids, row, ordinal.to_be_bytes().to_vec())?;
+                .with(ordinals.clone(), Type::INT8_ARRAY)),
         }
-        for row in bodies {
-            put(&of_bodies, row, self.body(&keys, collection, row)?.1)?;
-        }
-        for row in vectors {
-            put(&of_vectors, row, encode_vector(&vector::read(&bytes(row, 1)?)?))?;
-        }
-        Ok(())
+    }
+
+    /// The value that a row of an answer has, and behind which of the keys that were asked for.
+    fn value(&self, asked: &Asked, n: usize, row: &Row) -> Result<(usize, Option<Vec<u8>>)> {
+        let number = |row: &Row| row.try_get::<_, i64>(0).map_err(|_| odd());
+        let at = |n: i64| usize::try_from(n - 1).map_err(|_| odd());
+        Ok(match asked {
+            Asked::Rows(..) => (n, row.try_get(0).map_err(|_| odd())?),
+            Asked::Ids(..) => {
+                let ordinal = ordinal_of(row.try_get(1).map_err(|_| odd())?)?;
+                (at(number(row)?)?, Some(ordinal.to_be_bytes().to_vec()))
+            }
+            Asked::Bodies(collection, ..) => {
+                let keys = IdKeys::new(&self.tenant, CollectionNumber(*collection));
+                (at(number(row)?)?, Some(self.body(&keys, *collection, row)?.1))
+            }
+            Asked::Vectors(..) => {
+                (at(number(row)?)?, Some(encode_vector(&vector::read(&bytes(row, 1)?)?)))
+            }
+        })
     }
 }
 
@@ -256,38 +315,22 @@ impl View for Carried {
     }
 
     async fn many(&self, space: Space, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
-        let mut asked: BTreeMap<u32, Asked> = BTreeMap::new();
-        let (mut others, mut of_others) = (Vec::new(), Vec::new());
-        for (at, key) in keys.iter().enumerate() {
-            match OfRecord::of(&self.tenant, key)? {
-                None => {
-                    of_others.push(at);
-                    others.push(key.clone());
-                }
-                Some(OfRecord::Id(collection, id)) => {
-                    let ids = &mut asked.entry(collection).or_default().ids;
-                    ids.0.push(at);
-                    ids.1.push(id);
-                }
-                Some(OfRecord::Body(collection, ordinal)) => {
-                    let bodies = &mut asked.entry(collection).or_default().bodies;
-                    bodies.0.push(at);
-                    bodies.1.push(draft::signed(ordinal)?);
-                }
-                Some(OfRecord::Vector(collection, field, ordinal)) => {
-                    let vectors = &mut asked.entry(collection).or_default().vectors;
-                    vectors.0.push(at);
-                    vectors.1.push(field.cast_signed());
-                    vectors.2.push(draft::signed(ordinal)?);
-                }
-            }
+        if space == Space::Catalog {
+            return self.view.many(space, keys).await;
         }
+        let all = Asked::of(&self.tenant, keys)?;
+        if all.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ask = || all.iter().map(|asked| self.statement(asked)).collect();
+        let answers = self.ask(ask).await?;
         let mut found = vec![None; keys.len()];
-        for (at, row) in of_others.into_iter().zip(self.view.many(space, &others).await?) {
-            found[at] = row;
-        }
-        for (collection, asked) in asked {
-            self.look_up(collection, asked, &mut found).await?;
+        for (asked, rows) in all.iter().zip(&answers) {
+            for (n, row) in rows.iter().enumerate() {
+                let (at, value) = self.value(asked, n, row)?;
+                let place = asked.at().get(at).and_then(|at| found.get_mut(*at));
+                *place.ok_or_else(odd)? = value;
+            }
         }
         Ok(found)
     }
@@ -361,28 +404,51 @@ struct Changes {
     removed_vectors: (Vec<i16>, Vec<i64>),
 }
 
-/// Takes what a set says of records, and makes of it the steps that put and remove them. The
-/// view's tenant is locked.
-pub(super) async fn take_steps(
-    tenant: &OpenTenant,
-    view: &PgView,
-    set: &mut WriteSet,
-) -> Result<Vec<Step>> {
-    let mut all: BTreeMap<u32, Changes> = BTreeMap::new();
-    let mut kept = Vec::with_capacity(set.operations.len());
-    for (space, key, value) in std::mem::take(&mut set.operations) {
-        match OfRecord::of(tenant, &key)? {
-            Some(what) if space == Space::Data => take(tenant, &mut all, what, &key, value)?,
-            _ => kept.push((space, key, value)),
+/// What a set says of records, by collection.
+pub(super) struct Taken(BTreeMap<u32, Changes>);
+
+impl Taken {
+    /// Takes it out of a set.
+    pub(super) fn of(tenant: &OpenTenant, set: &mut WriteSet) -> Result<Self> {
+        let mut all = BTreeMap::new();
+        let mut kept = Vec::with_capacity(set.operations.len());
+        for (space, key, value) in std::mem::take(&mut set.operations) {
+            match OfRecord::of(tenant, &key)? {
+                Some(what) if space == Space::Data => take(tenant, &mut all, what, &key, value)?,
+                _ => kept.push((space, key, value)),
+            }
         }
+        set.operations = kept;
+        Ok(Self(all))
     }
-    set.operations = kept;
-    let mut steps = Vec::new();
-    for (collection, mut changes) in all {
-        changes.find_replaced(tenant, view, collection).await?;
-        changes.into_steps(tenant, view, collection, &mut steps).await?;
+
+    /// Asks for what is to be known before the steps are made, with the tenant's head locked.
+    pub(super) fn questions(&self, tenant: &OpenTenant, view: &PgView) -> Result<Vec<Statement>> {
+        let with_keys = self.0.iter().filter(|(_, changes)| !changes.keys.is_empty());
+        let ask = |(collection, changes): (&u32, &Changes)| {
+            let ids = on(view, tenant, IDS, *collection)?;
+            Ok(ids.with(changes.keys.clone(), Type::BYTEA_ARRAY))
+        };
+        with_keys.map(ask).collect()
     }
-    Ok(steps)
+
+    /// The steps that put and remove it, by the answers.
+    pub(super) async fn into_steps(
+        mut self,
+        tenant: &OpenTenant,
+        view: &PgView,
+        answers: &[Vec<Row>],
+    ) -> Result<Vec<Step>> {
+        let with_keys = self.0.values_mut().filter(|changes| !changes.keys.is_empty());
+        for (changes, rows) in with_keys.zip(answers) {
+            changes.find_replaced(rows)?;
+        }
+        let mut steps = Vec::new();
+        for (collection, changes) in self.0 {
+            changes.into_steps(tenant, view, collection, &mut steps).await?;
+        }
+        Ok(steps)
+    }
 }
 
 fn take(
@@ -429,24 +495,8 @@ fn take(
 impl Changes {
     /// A record may be there under the ordinal that its id had before it was deleted and came
     /// again.
-    async fn find_replaced(
-        &mut self,
-        tenant: &OpenTenant,
-        view: &PgView,
-        collection: u32,
-    ) -> Result<()> {
-        if self.keys.is_empty() {
-            return Ok(());
-        }
-        let ask =
-            || Ok(on(view, tenant, IDS, collection)?.with(self.keys.clone(), Type::BYTEA_ARRAY));
-        ask()?;
-        let steps = || {
-            let asked: Result<Statement> = ask();
-            asked.map(Statement::into_steps).unwrap_or_default()
-        };
-        let answers = view.run(view.home(), tenant.id(), steps).await?;
-        for row in answers.into_iter().skip(1).flatten() {
+    fn find_replaced(&mut self, rows: &[Row]) -> Result<()> {
+        for row in rows {
             let n: i64 = row.try_get(0).map_err(|_| odd())?;
             let there: i64 = row.try_get(1).map_err(|_| odd())?;
             let at = usize::try_from(n - 1).ok().and_then(|at| self.ordinals.get(at));

@@ -6,7 +6,7 @@
 
 use super::{
     call,
-    carried::{self, Carried},
+    carried::{Carried, Taken},
     cluster::{Cluster, Place, Shared, signed},
     fence, purge,
     statement::{Statement, Step},
@@ -167,7 +167,14 @@ impl Carry for Cluster {
 
     async fn warm(&self, arriving: &OpenTenant) -> Result<()> {
         // Nobody moves behind walls that do not stand; and it takes a connection of its own.
-        self.shared.check_place(arriving.placement()).await?;
+        self.shared.check_place(arriving.placement()).await.map_err(|why| match why.kind() {
+            ErrorKind::Internal => {
+                let message = "its new place is refused because a wall of that database does not \
+                               stand; the server's log says which";
+                Error::new(ErrorKind::Unsupported, message).with_source(why)
+            }
+            _ => why,
+        })?;
         let (place, tenant) = (self.place(arriving).await?, arriving.id());
         let read = |conn| {
             let steps = vec![Step::Run(Statement::new("SELECT 1"))];
@@ -181,7 +188,14 @@ impl Carry for Cluster {
         let by = self.shared.signature()?;
         let place = self.place(arriving).await?;
         let mut view = PgView::putting(&self.shared, place);
-        let head = view.lock(&[id]).await?.pop().and_then(|(head, _)| head);
+        let taken = Taken::of(arriving, &mut set)?;
+        taken.questions(arriving, &view)?;
+        let ask = || {
+            let asked = taken.questions(arriving, &view).unwrap_or_default().into_iter();
+            asked.flat_map(Statement::into_steps).collect()
+        };
+        let (mut heads, answers) = view.lock_and(&[id], ask).await?;
+        let head = heads.pop().and_then(|(head, _)| head);
         let head = head.filter(|head| fence::is_arriving_by(head, by)).ok_or_else(not_leading)?;
         view.heads.push((id, head));
         let counters = keys::Head {}.encode(arriving.prefix());
@@ -190,7 +204,9 @@ impl Carry for Cluster {
                 *row = fence::arriving(by, row);
             }
         }
-        let steps = carried::take_steps(arriving, &view, &mut set).await?;
+        // Before each answer is what it was planned with.
+        let answers: Vec<_> = answers.into_iter().skip(1).step_by(2).collect();
+        let steps = taken.into_steps(arriving, &view, &answers).await?;
         self.submit_with(view, set, steps).await
     }
 

@@ -23,6 +23,7 @@ use crate::{
         Backend, WriteSet,
         disk::DiskHead,
         keys,
+        moving::moved,
         place::Placement,
         seal::SealingKey,
         slot::{Slot, SlotWrite},
@@ -188,6 +189,11 @@ pub(crate) fn signed(tenant: TenantId) -> Result<i64> {
 impl Cluster {
     /// Where this tenant's data are.
     pub(crate) async fn place(&self, tenant: &OpenTenant) -> Result<Place> {
+        let is_in_files = tenant.placement().location == Location::Home;
+        if is_in_files && self.shared.home_here().is_none() {
+            // It was moved there between when it was asked who has it and now.
+            return Err(moved());
+        }
         self.shared.place_of(tenant.placement()).await
     }
 

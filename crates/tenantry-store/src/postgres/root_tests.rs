@@ -4,11 +4,31 @@ use super::super::stand::Stand;
 use crate::{
     EmbeddedConfig, LocationConfig, Store,
     postgres::DatabaseUrl,
-    tenancy::{Backend as _, disk::Touched, done, tenants::OpenTenant},
+    tenancy::{Backend as _, disk::Touched, done, moving::moved, tenants::OpenTenant},
 };
 use std::sync::Arc;
 use tenantry_auth::{Author, Authority, Credential};
 use tenantry_types::{ErrorKind, Location, LocationName, TenantName, TenantSpec, Timestamp};
+
+/// A tenant that is moved between when it is asked who has its records and when they are read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_that_lives_in_files_meanwhile_is_looked_for_again() {
+    Stand::with(async |stand| {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = open(&stand, folder.path()).await;
+        let who = Authority::development();
+        let caller = who.authenticate(Credential::None, &store, Timestamp(0)).await.unwrap();
+        let operator = who.authorize_operator(&caller).unwrap();
+        let spec = TenantSpec::new(TenantName::parse("moved").unwrap());
+        let info = store.create_tenant(&operator, &spec).await.unwrap();
+        let in_files = store.0.tenancy.open_tenant(info.id).await.unwrap().unwrap();
+        let why = store.0.databases.inner.place(&in_files).await.unwrap_err();
+        assert_eq!(why.kind(), ErrorKind::Unavailable);
+        assert_eq!(why.public_message(), moved().public_message());
+        store.close();
+    })
+    .await;
+}
 
 /// A store in a folder, and a tenant of it in a database.
 async fn open(stand: &Stand, folder: &std::path::Path) -> (Store, Arc<OpenTenant>) {

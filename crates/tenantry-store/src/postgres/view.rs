@@ -375,23 +375,9 @@ impl View for PgView {
     async fn many(&self, space: Space, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
         let Some(first) = keys.first() else { return Ok(Vec::new()) };
         let first = Key::split(first)?;
-        let mut columns = (Vec::new(), Vec::new());
-        for key in keys {
-            let key = Key::split(key)?;
-            if key.tenant != first.tenant {
-                return Err(Error::internal("keys of several tenants are read at once"));
-            }
-            columns.0.push(key.family);
-            columns.1.push(key.rest.to_vec());
-        }
         let place = self.place(space, first.tenant)?;
-        let ask = || {
-            let statement = Statement::new(place.text(MANY))
-                .with(first.number, Type::INT8)
-                .with(columns.0.clone(), Type::INT2_ARRAY)
-                .with(columns.1.clone(), Type::BYTEA_ARRAY);
-            vec![Step::Run(statement)]
-        };
+        many(place, keys)?;
+        let ask = || many(place, keys).map(Step::Run).into_iter().collect();
         let answers = self.run(place, first.tenant, ask).await?;
         let row = |row: Row| row.try_get(0).map_err(|_| odd());
         answers.into_iter().flatten().map(row).collect()
@@ -437,6 +423,23 @@ impl<'a> Key<'a> {
             .with(self.family, Type::INT2)
             .with(self.rest.to_vec(), Type::BYTEA)
     }
+}
+
+/// Asks for the rows of one tenant's keys, in their order.
+pub(super) fn many(place: &Place, keys: &[Vec<u8>]) -> Result<Statement> {
+    let (mut tenant, mut families, mut rests) = (None, Vec::new(), Vec::new());
+    for key in keys {
+        let key = Key::split(key)?;
+        if *tenant.get_or_insert(key.number) != key.number {
+            return Err(Error::internal("keys of several tenants are read at once"));
+        }
+        families.push(key.family);
+        rests.push(key.rest.to_vec());
+    }
+    Ok(Statement::new(place.text(MANY))
+        .with(tenant.unwrap_or_default(), Type::INT8)
+        .with(families, Type::INT2_ARRAY)
+        .with(rests, Type::BYTEA_ARRAY))
 }
 
 /// The first bytes behind all that begin with `start`; none if there are no such bytes.

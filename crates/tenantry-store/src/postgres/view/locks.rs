@@ -173,7 +173,7 @@ impl PgView {
     }
 
     /// The same, and more steps with the right to the first one's data.
-    async fn lock_and(
+    pub(in super::super) async fn lock_and(
         &self,
         tenants: &[TenantId],
         more: impl Fn() -> Vec<Step> + Send + Sync,

@@ -28,8 +28,9 @@ const ROWS_AT_ONCE: usize = 512;
 const BYTES_AT_ONCE: usize = 512 << 10;
 /// Starts of keys looked at in one step.
 const STARTS_AT_ONCE: usize = 64;
-/// Marked rows looked at together.
+/// Marked rows looked at together, and while writes wait.
 const MARKS_TOGETHER: usize = 128;
+const MARKS_IN_PAUSE: usize = 512;
 
 /// What was compared.
 #[derive(Debug, Default)]
@@ -173,15 +174,16 @@ impl<B: Carry> Tenancy<B> {
         let mut settled = Vec::new();
         let marks: Vec<Vec<u8>> = check.marks.iter().cloned().collect();
         let mut rested = Rested::now();
-        for some in marks.chunks(MARKS_TOGETHER) {
+        let together = if until.is_some() { MARKS_IN_PAUSE } else { MARKS_TOGETHER };
+        for some in marks.chunks(together) {
             match until {
                 Some(until) if Instant::now() > until => return Err(late()),
                 Some(_) => {}
                 // Nobody waits for it, and there may be many.
                 None => self.moves.pace.breathe(&mut rested).await,
             }
-            let ours = view.many(Space::Data, some).await?;
-            let theirs = there.many(Space::Data, some).await?;
+            let (ours, theirs) =
+                tokio::try_join!(view.many(Space::Data, some), there.many(Space::Data, some))?;
             for ((key, ours), theirs) in some.iter().zip(ours).zip(theirs) {
                 // An entry that an attempt has left that did not decide is written over.
                 let is_entry =

@@ -50,7 +50,12 @@ impl Rows {
     /// True if it is time to commit. What belongs together is put together before this is asked:
     /// a record is never divided, or what a crash leaves of it would have to be found.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= BYTES_AT_ONCE || self.rows.len() >= 8 * RECORDS_AT_ONCE
+        self.is_full_for(1)
+    }
+
+    /// The same where one commit takes the place of so many.
+    pub(super) fn is_full_for(&self, commits: usize) -> bool {
+        self.bytes >= commits * BYTES_AT_ONCE || self.rows.len() >= commits * 8 * RECORDS_AT_ONCE
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -59,6 +64,11 @@ impl Rows {
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.rows.iter().filter(|(_, (space, _))| *space == Space::Data).map(|(key, _)| key)
+    }
+
+    pub(super) fn extend(&mut self, others: Self) {
+        self.bytes += others.bytes;
+        self.rows.extend(others.rows);
     }
 
     pub(super) fn into_operations(self) -> impl Iterator<Item = (Space, Vec<u8>, Option<Vec<u8>>)> {
@@ -292,7 +302,8 @@ impl<B: Carry> Tenancy<B> {
                 (next.collection, next.ordinal) = (collection, 0);
             }
             let row: DiskCollection = tenant.open_row(&key, &row)?;
-            let reader = Reader::new(tenant, row, collection)?;
+            let has_ids = self.has_ids(tenant.placement());
+            let reader = Reader::new(tenant, row, (collection, has_ids))?;
             self.copy_some(&view, (&reader, &mut turn), (&mut next, ends), &mut rows).await?;
             if next.collection == collection || rows.is_full() {
                 break;
@@ -410,17 +421,19 @@ pub(super) struct Reader<'a> {
     tenant: &'a OpenTenant,
     collection: u32,
     vectors: Vec<u16>,
+    /// False where an id is a part of its record: what it leads to is not asked for.
+    has_ids: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(
         tenant: &'a OpenTenant,
         row: DiskCollection,
-        collection: u32,
+        (collection, has_ids): (u32, bool),
     ) -> Result<Self> {
         let info = row.into_info(CollectionNumber(collection))?;
         let vectors = info.fields().iter().map(|(number, ..)| *number).collect();
-        Ok(Self { tenant, collection, vectors })
+        Ok(Self { tenant, collection, vectors, has_ids })
     }
 
     pub(super) fn body_key(&self, ordinal: u64) -> Vec<u8> {
@@ -452,27 +465,44 @@ impl<'a> Reader<'a> {
         bodies: Vec<Pair>,
         rows: &mut Rows,
     ) -> Result<Vec<u64>> {
-        let (mut ordinals, mut keys) = (Vec::new(), Vec::new());
-        for (key, body) in &bodies {
-            let key_of = keys::Body::decode(self.tenant.prefix(), key)
-                .ok_or_else(|| Error::corrupt("a key of a record cannot be read"))?;
-            ordinals.push(key_of.ordinal);
-            keys.push(self.id_key(key, body)?);
+        let ordinals =
+            bodies.iter().map(|(key, _)| self.ordinal(key)).collect::<Result<Vec<_>>>()?;
+        let keys: Vec<_> = ordinals.iter().flat_map(|ordinal| self.vector_keys(*ordinal)).collect();
+        for (key, value) in keys.iter().zip(view.many(Space::Data, &keys).await?) {
+            if let Some(value) = value {
+                rows.put(key.clone(), value);
+            }
         }
-        let ids = keys.len();
-        keys.extend(ordinals.iter().flat_map(|ordinal| self.vector_keys(*ordinal)));
-        let values = view.many(Space::Data, &keys).await?;
-        for (at, (key, value)) in keys.into_iter().zip(values).enumerate() {
-            if at < ids && value.as_deref().map(number).transpose()? != Some(ordinals[at]) {
+        self.put_bodies(view, bodies, rows).await?;
+        Ok(ordinals)
+    }
+
+    /// Puts bodies, and the ids that they repeat.
+    pub(super) async fn put_bodies(
+        &self,
+        view: &impl View,
+        bodies: Vec<Pair>,
+        rows: &mut Rows,
+    ) -> Result<()> {
+        let id_key = |(key, body): &Pair| self.id_key(key, body);
+        let ids = bodies.iter().map(id_key).collect::<Result<Vec<_>>>()?;
+        let leads_to = if self.has_ids { view.many(Space::Data, &ids).await? } else { Vec::new() };
+        let mut leads_to = leads_to.into_iter();
+        for (id, (key, body)) in ids.into_iter().zip(bodies) {
+            let ordinal = self.ordinal(&key)?;
+            if self.has_ids
+                && leads_to.next().flatten().as_deref().map(number).transpose()? != Some(ordinal)
+            {
                 return Err(Error::corrupt("an id does not lead to its record"));
             }
-            if let Some(value) = value {
-                rows.put(key, value);
-            }
-        }
-        for (key, body) in bodies {
+            rows.put(id, ordinal.to_be_bytes().to_vec());
             rows.put(key, body);
         }
-        Ok(ordinals)
+        Ok(())
+    }
+
+    fn ordinal(&self, body_key: &[u8]) -> Result<u64> {
+        let key = keys::Body::decode(self.tenant.prefix(), body_key);
+        Ok(key.ok_or_else(|| Error::corrupt("a key of a record cannot be read"))?.ordinal)
     }
 }

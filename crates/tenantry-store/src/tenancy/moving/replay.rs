@@ -33,6 +33,8 @@ const RECORDS_TOGETHER: usize = 64;
 const CHANGES_AT_ONCE: (usize, usize) = (512, 1 << 20);
 /// Rows of changes that one round removes at the destination, because they are too old to be kept.
 const OLD_AT_ONCE: usize = 1_024;
+/// While writes wait, so much is committed at once as otherwise in so many commits.
+const COMMITS_IN_PAUSE: usize = 16;
 
 /// What changes have touched.
 #[derive(Debug, Default)]
@@ -90,7 +92,7 @@ impl<'a, B: Carry> Sink<'a, B> {
         if self.until.is_some_and(|until| Instant::now() > until) {
             return Err(late());
         }
-        if self.rows.is_full() {
+        if self.rows.is_full_for(if self.until.is_some() { COMMITS_IN_PAUSE } else { 1 }) {
             self.flush().await?;
         }
         if self.mover.is_behind {
@@ -133,23 +135,22 @@ impl<B: Carry> Tenancy<B> {
     /// [`ErrorKind::Busy`] if that takes too long.
     pub(super) async fn rest(
         &self,
-        tenant: &OpenTenant,
+        tenant: &Arc<OpenTenant>,
         view: &B::Rows,
         arriving: &Arc<OpenTenant>,
         (mover, until): (&mut Mover, Instant),
         head: &Head,
     ) -> Result<Rows> {
-        let (replayed, mut audit) = (mover.replayed, mover.audit);
+        let (replayed, audit) = (mover.replayed, mover.audit);
         let mut sink = Sink::new(self, arriving, mover, Some(until));
-        self.replay((tenant, view), head, (replayed, true), &mut sink).await?;
-        while audit < head.audit_sequence {
-            let next = entries(view, tenant, audit, &mut sink.rows).await?;
-            if next == audit {
-                return Err(Error::corrupt("the end of the audit log is missing"));
-            }
-            audit = next;
-            sink.pass().await?;
-        }
+        // Nobody writes, so another view sees the same, and a database answers both at once.
+        let beside = self.look(tenant).await?;
+        let (replay, log) = tokio::join!(
+            self.replay((tenant, view), head, (replayed, true), &mut sink),
+            entries_until(&beside, tenant, (audit, head.audit_sequence), until),
+        );
+        replay?;
+        sink.rows.extend(log?);
         let rows = sink.rows;
         mover.mark(&rows);
         Ok(rows)
@@ -166,12 +167,18 @@ impl<B: Carry> Tenancy<B> {
     ) -> Result<u64> {
         let there = self.look(sink.arriving).await?;
         let (touch, last) = self.touched((tenant, view), head, (after, all), sink).await?;
-        let start = keys::Change::all(tenant.prefix());
-        let old = there.page(Space::Data, &start, &start, OLD_AT_ONCE).await?;
+        let change = |sequence| keys::Change { sequence }.encode(tenant.prefix());
         let oldest = head.sequence.saturating_sub(CHANGES_KEPT) + 1;
-        let oldest = keys::Change { sequence: oldest }.encode(tenant.prefix());
-        for (key, _) in old.into_iter().filter(|(key, _)| *key < oldest) {
-            sink.rows.remove(key);
+        if all {
+            // The round before has removed what was too old by then.
+            (after.saturating_sub(CHANGES_KEPT)..oldest)
+                .for_each(|old| sink.rows.remove(change(old)));
+        } else {
+            let start = keys::Change::all(tenant.prefix());
+            let old = there.page(Space::Data, &start, &start, OLD_AT_ONCE).await?;
+            for (key, _) in old.into_iter().filter(|(key, _)| *key < change(oldest)) {
+                sink.rows.remove(key);
+            }
         }
         self.replay_catalog(tenant, (view, &there), &touch, sink).await?;
         for (collection, ordinals) in &touch.records {
@@ -276,18 +283,49 @@ impl<B: Carry> Tenancy<B> {
         ordinals: &BTreeSet<u64>,
         sink: &mut Sink<'_, B>,
     ) -> Result<()> {
-        let key = keys::Collection { collection }.encode(tenant.prefix());
+        let (prefix, partition) = (tenant.prefix(), PARTITION);
+        let row_and_counts = [
+            keys::Collection { collection }.encode(prefix),
+            keys::Statistics { collection, partition }.encode(prefix),
+        ];
+        let mut found = view.many(Space::Data, &row_and_counts).await?.into_iter();
+        let [key, of_counts] = row_and_counts;
         // What was deleted with its collection is in the changes of the collection.
-        let Some(sealed) = view.get(Space::Data, &key).await? else { return Ok(()) };
+        let Some(sealed) = found.next().flatten() else { return Ok(()) };
         let row: DiskCollection = tenant.open_row(&key, &sealed)?;
-        let reader = Reader::new(tenant, row, collection)?;
+        let has_ids = self.has_ids(tenant.placement());
+        let reader = Reader::new(tenant, row, (collection, has_ids))?;
         let ordinals: Vec<u64> = ordinals.iter().copied().collect();
         for some in ordinals.chunks(RECORDS_TOGETHER) {
             replay_some(&reader, (view, there), some, &mut sink.rows).await?;
             sink.pass().await?;
         }
-        put_counts(tenant, view, collection, &mut sink.rows).await
+        if let Some(counts) = found.next().flatten() {
+            sink.rows.put(of_counts, counts);
+        }
+        Ok(())
     }
+}
+
+/// Entries of the log after one and up to another, for whoever holds the tenant's writer lock.
+async fn entries_until(
+    view: &impl View,
+    tenant: &OpenTenant,
+    (mut after, last): (u64, u64),
+    until: Instant,
+) -> Result<Rows> {
+    let mut rows = Rows::default();
+    while after < last {
+        if Instant::now() > until {
+            return Err(late());
+        }
+        let next = entries(view, tenant, after, &mut rows).await?;
+        if next == after {
+            return Err(Error::corrupt("the end of the audit log is missing"));
+        }
+        after = next;
+    }
+    Ok(rows)
 }
 
 /// The pause would be too long.
@@ -372,15 +410,17 @@ async fn replay_some<V: View>(
     ordinals: &[u64],
     rows: &mut Rows,
 ) -> Result<()> {
-    let bodies: Vec<_> = ordinals.iter().map(|ordinal| reader.body_key(*ordinal)).collect();
-    let old: Vec<_> = ordinals.iter().flat_map(|ordinal| reader.vector_keys(*ordinal)).collect();
-    let of_old = there.many(Space::Data, &old).await?;
-    for (key, _) in old.into_iter().zip(of_old).filter(|(_, value)| value.is_some()) {
-        rows.remove(key);
+    let mut keys: Vec<_> = ordinals.iter().map(|ordinal| reader.body_key(*ordinal)).collect();
+    keys.extend(ordinals.iter().flat_map(|ordinal| reader.vector_keys(*ordinal)));
+    let mut values = view.many(Space::Data, &keys).await?;
+    let of_vectors = values.split_off(ordinals.len().min(values.len()));
+    let vectors = keys.split_off(ordinals.len());
+    for (key, value) in vectors.into_iter().zip(of_vectors) {
+        // What the destination may have of before goes.
+        rows.set(Space::Data, key, value);
     }
     let (mut living, mut gone) = (Vec::new(), Vec::new());
-    let values = view.many(Space::Data, &bodies).await?;
-    for ((key, ordinal), value) in bodies.into_iter().zip(ordinals).zip(values) {
+    for ((key, ordinal), value) in keys.into_iter().zip(ordinals).zip(values) {
         match value {
             Some(body) => living.push((key, body)),
             None => gone.push((key, *ordinal)),
@@ -403,5 +443,5 @@ async fn replay_some<V: View>(
             rows.remove(id);
         }
     }
-    reader.put(view, living, rows).await.map(drop)
+    reader.put_bodies(view, living, rows).await
 }

@@ -35,10 +35,11 @@ use tenantry_types::{Error, ErrorKind, EventKind, Fact, Result};
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 /// How long a write that has begun before is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long writes may wait until everything is copied and compared; each attempt for which that
-/// was not enough doubles it, up to less than requests are patient.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long writes may wait until everything is copied and compared. After a few attempts for which
+/// that was not enough each doubles it, up to less than requests are patient.
+const PAUSE: Duration = Duration::from_millis(40);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+const SHORT_ATTEMPTS: u32 = 3;
 
 /// What was committed in less time than this is replayed in the pause.
 const SHORT: Duration = Duration::from_millis(10);
@@ -71,7 +72,8 @@ impl<B: Carry> Tenancy<B> {
             };
             let (_writing, view) = writing?;
             let begun = Instant::now();
-            let planned = PAUSE.saturating_mul(1 << mover.attempts.min(8)).min(PAUSE_MAX);
+            let doubled = mover.attempts.saturating_sub(SHORT_ATTEMPTS).min(8);
+            let planned = PAUSE.saturating_mul(1 << doubled).min(PAUSE_MAX);
             let until = begun + planned;
             let mut stays = false;
             let mut outcome = match self.close(&tenant, view).await {

@@ -115,6 +115,8 @@ async fn nobody_moves_behind_walls_that_do_not_stand() {
     session.batch_execute(&open).await.expect("a command");
     let status = over(&stand, "a").await;
     assert_eq!(status.phase, MovePhase::Failed, "{status:?}");
+    let why = status.error.expect("a reason");
+    assert!(why.contains("a wall of that database does not stand"), "{why}");
     assert_eq!(lives(&stand, scope.tenant()).await, from);
     assert_eq!(all(&stand, &scope).await, before);
     stand.close();
