@@ -82,10 +82,10 @@ fn tests(steps: &mut Steps, full: bool) -> Result<()> {
     for (number, placement) in Placement::ALL.iter().enumerate() {
         let much = full || *placement == Placement::USUAL;
         let name = |run: &str| format!("{run}{number}");
-        steps.run(format!("real clients, {placement}"), || {
-            real_clients(*placement, (&server, &scratch), &name("clients"), much)
-        })?;
+        let clients = || real_clients(*placement, (&server, &scratch), &name("clients"), much);
+        let clients = (format!("real clients, {placement}"), clients);
         if !placement.takes_any_tenant() {
+            steps.run(clients.0, clients.1)?;
             continue;
         }
         let selection = match (full, much) {
@@ -93,10 +93,11 @@ fn tests(steps: &mut Steps, full: bool) -> Result<()> {
             (false, true) => Selection::Short,
             (false, false) => Selection::Few,
         };
-        steps.run(format!("Chroma's own suite, {placement}"), || {
+        let suite = || {
             let variables = placement.prepare(&program("debug"), Some(&server), &name("suite"))?;
             chroma_suite::against_debug_build(selection, &variables)
-        })?;
+        };
+        steps.run_both(clients, (format!("Chroma's own suite, {placement}"), suite))?;
     }
     Ok(())
 }

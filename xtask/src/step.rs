@@ -1,6 +1,6 @@
 //! Named steps with their durations, and commands that fail loudly.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -30,6 +30,23 @@ impl Steps {
         Ok(())
     }
 
+    /// Runs two steps at once, for each of which one processor is enough.
+    pub(crate) fn run_both(
+        &mut self,
+        one: (String, impl FnOnce() -> Result<()> + Send),
+        other: (String, impl FnOnce() -> Result<()> + Send),
+    ) -> Result<()> {
+        let (mut beside, (name, work)) = (Self::default(), other);
+        std::thread::scope(|scope| {
+            let working = scope.spawn(|| beside.run(name, work));
+            let outcome = self.run(one.0, one.1);
+            let of_other = working.join().map_err(|_| anyhow!("a step panicked"));
+            outcome.and(of_other?)
+        })?;
+        self.done.append(&mut beside.done);
+        Ok(())
+    }
+
     /// Prints all durations.
     pub(crate) fn summary(&self) {
         println!();
@@ -37,7 +54,7 @@ impl Steps {
             println!("{:>8.1} s  {name}", took.as_secs_f64());
         }
         let all: Duration = self.done.iter().map(|(_, took)| *took).sum();
-        println!("{:>8.1} s  in all", all.as_secs_f64());
+        println!("{:>8.1} s  in all, of which some ran at once", all.as_secs_f64());
     }
 }
 

@@ -59,6 +59,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const DELAY_MS: f64 = 50.0;
 /// How long the tenant is left in a place, to see how it does there.
 const STAY: Duration = Duration::from_secs(3);
+/// Indexes take no longer than this.
+const BUILDS_MAX: Duration = Duration::from_secs(900);
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -262,6 +264,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         processes: processes.into_iter().flatten().collect(),
     };
     let stay = || {
+        postgres.as_ref().map_or(Ok(()), |instance| let_build(&target, &asks, instance))?;
         span(&target, &asks, || {
             thread::sleep(rest);
             Ok(Vec::new())
@@ -297,6 +300,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         details(options, &alone, &moved),
         &chart(&alone, &moved),
     )
+}
+
+/// Lets clients go on until PostgreSQL has made the indexes that it makes of a large collection some
+/// time after its arrival: on a machine as small as this nobody else gets much meanwhile.
+fn let_build(target: &Target, asks: &Asks<'_>, instance: &Instance) -> Result<()> {
+    let wait = || {
+        let (begun, mut quiet) = (Instant::now(), 0);
+        while quiet < 2 {
+            ensure!(begun.elapsed() < BUILDS_MAX, "PostgreSQL makes indexes without an end");
+            thread::sleep(STAY);
+            quiet = if instance.makes_indexes()? { 0 } else { quiet + 1 };
+        }
+        Ok(Vec::new())
+    };
+    span(target, asks, wait).map(drop)
 }
 
 fn tell(span: &Span) {

@@ -72,6 +72,16 @@ impl Instance {
         Ok(Self { _server: server, process: u32::try_from(process)?, uri })
     }
 
+    /// True while an index is made in one of its databases.
+    pub(crate) fn makes_indexes(&self) -> Result<bool> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let client = connect(&self.uri, None).await?;
+            let sql = "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index)";
+            Ok(client.query_one(sql, &[]).await?.try_get(0)?)
+        })
+    }
+
     /// The server's first process.
     pub(crate) fn process(&self) -> u32 {
         self.process

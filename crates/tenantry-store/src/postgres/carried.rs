@@ -5,7 +5,7 @@
 //! are sealed, vectors clear.
 
 use super::{
-    cluster::signed,
+    cluster::{Place, signed},
     draft::{self, IdKeys, signed_collection},
     fields,
     lines::another_record,
@@ -47,14 +47,14 @@ const PAGE_OF_BODIES: &str = "SELECT 0::bigint, c.ordinal, c.id, c.key, c.body F
 const PAGE_OF_VECTORS: &str = "SELECT e.field, e.ordinal, {vector}.vector_send(e.v) \
      FROM {schema}.vectors e WHERE e.tenant = $1 AND e.collection = $2 \
      AND (e.field, e.ordinal) >= ($3, $4) ORDER BY e.field, e.ordinal LIMIT $5";
+const ANY_VECTOR: &str = "SELECT {vector}.vector_send('[1]'::{vector}.vector)";
 const REMOVE_RECORDS: &str = "DELETE FROM {schema}.records \
      WHERE tenant = $1 AND collection = $2 AND ordinal = ANY ($3)";
 const REMOVE_VECTORS_OF: &str = "DELETE FROM {schema}.vectors v \
      USING (SELECT DISTINCT field FROM {schema}.vectors WHERE tenant = $1 AND collection = $2) f \
      WHERE v.tenant = $1 AND v.collection = $2 AND v.field = f.field AND v.ordinal = ANY ($3)";
-const REMOVE_VECTORS: &str = "DELETE FROM {schema}.vectors v \
-     USING unnest($3::smallint[], $4::bigint[]) AS g (field, ordinal) WHERE v.tenant = $1 \
-     AND v.collection = $2 AND v.field = g.field AND v.ordinal = g.ordinal";
+const REMOVE_VECTORS: &str = "DELETE FROM {schema}.vectors \
+     WHERE tenant = $1 AND collection = $2 AND field = $3 AND ordinal = ANY ($4)";
 const PUT_RECORDS: &str = "INSERT INTO {schema}.records \
      (tenant, collection, ordinal, key, id, fields, body) \
      SELECT $1, $2, g.ordinal, g.key, g.id, g.fields::jsonb, g.body FROM (SELECT \
@@ -169,7 +169,7 @@ impl Carried {
 
     /// A statement on the records of a collection, which is looked up by an index.
     fn on(&self, text: &str, collection: u32) -> Result<Statement> {
-        on(&self.view, &self.tenant, text, collection)
+        on(self.view.home(), &self.tenant, text, collection)
     }
 
     /// Runs statements in one round trip; their answers.
@@ -381,8 +381,19 @@ fn ordinal_of(ordinal: i64) -> Result<u64> {
         .map_err(|_| Error::corrupt("the database answers with a negative number"))
 }
 
-fn on(view: &PgView, tenant: &OpenTenant, text: &str, collection: u32) -> Result<Statement> {
-    let mut statement = Statement::new(view.home().text(text))
+/// What makes a session know the tables of records, their indexes and vectors: the first one who asks
+/// for records in it would wait for that.
+pub(super) fn first_questions(place: &Place, tenant: &OpenTenant) -> Result<Vec<Step>> {
+    let bodies = on(place, tenant, PAGE_OF_BODIES, 0)?;
+    let bodies = bodies.with(0_i64, Type::INT8).with(1_i64, Type::INT8).with(1_i64, Type::INT8);
+    let vectors = on(place, tenant, PAGE_OF_VECTORS, 0)?;
+    let vectors = vectors.with(0_i16, Type::INT2).with(0_i64, Type::INT8).with(1_i64, Type::INT8);
+    let library = Statement::new(place.text(ANY_VECTOR));
+    Ok([bodies, vectors, library].into_iter().flat_map(Statement::into_steps).collect())
+}
+
+fn on(place: &Place, tenant: &OpenTenant, text: &str, collection: u32) -> Result<Statement> {
+    let mut statement = Statement::new(place.text(text))
         .with(signed(tenant.id())?, Type::INT8)
         .with(signed_collection(CollectionNumber(collection))?, Type::INT4);
     statement.looks_up = true;
@@ -401,7 +412,8 @@ struct Changes {
     /// Records that are there under another ordinal.
     replaced: Vec<i64>,
     vectors: (Vec<i16>, Vec<i64>, Vec<Wire>),
-    removed_vectors: (Vec<i16>, Vec<i64>),
+    /// By field.
+    removed_vectors: BTreeMap<i16, Vec<i64>>,
 }
 
 /// What a set says of records, by collection.
@@ -426,7 +438,7 @@ impl Taken {
     pub(super) fn questions(&self, tenant: &OpenTenant, view: &PgView) -> Result<Vec<Statement>> {
         let with_keys = self.0.iter().filter(|(_, changes)| !changes.keys.is_empty());
         let ask = |(collection, changes): (&u32, &Changes)| {
-            let ids = on(view, tenant, IDS, *collection)?;
+            let ids = on(view.home(), tenant, IDS, *collection)?;
             Ok(ids.with(changes.keys.clone(), Type::BYTEA_ARRAY))
         };
         with_keys.map(ask).collect()
@@ -482,10 +494,7 @@ fn take(
                     changes.vectors.1.push(ordinal);
                     changes.vectors.2.push(Wire::of(&decode_vector(&value)?)?);
                 }
-                None => {
-                    changes.removed_vectors.0.push(field);
-                    changes.removed_vectors.1.push(ordinal);
-                }
+                None => changes.removed_vectors.entry(field).or_default().push(ordinal),
             }
         }
     }
@@ -515,7 +524,7 @@ impl Changes {
         steps: &mut Vec<Step>,
     ) -> Result<()> {
         let on = |text: &str| -> Result<Statement> {
-            let mut statement = on(view, tenant, text, collection)?;
+            let mut statement = on(view.home(), tenant, text, collection)?;
             statement.looks_up = false;
             Ok(statement)
         };
@@ -528,10 +537,9 @@ impl Changes {
         if !removed.is_empty() {
             steps.push(Step::Run(on(REMOVE_RECORDS)?.with(removed, Type::INT8_ARRAY)));
         }
-        let (of_fields, of_ordinals) = self.removed_vectors;
-        if !of_ordinals.is_empty() {
-            let remove = on(REMOVE_VECTORS)?.with(of_fields, Type::INT2_ARRAY);
-            steps.push(Step::Run(remove.with(of_ordinals, Type::INT8_ARRAY)));
+        for (field, ordinals) in self.removed_vectors {
+            let remove = on(REMOVE_VECTORS)?.with(field, Type::INT2);
+            steps.push(Step::Run(remove.with(ordinals, Type::INT8_ARRAY)));
         }
         if !ordinals.is_empty() {
             let put = on(PUT_RECORDS)?

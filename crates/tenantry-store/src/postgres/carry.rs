@@ -6,7 +6,7 @@
 
 use super::{
     call,
-    carried::{Carried, Taken},
+    carried::{self, Carried, Taken},
     cluster::{Cluster, Place, Shared, signed},
     fence, purge,
     statement::{Statement, Step},
@@ -169,18 +169,25 @@ impl Carry for Cluster {
         // Nobody moves behind walls that do not stand; and it takes a connection of its own.
         self.shared.check_place(arriving.placement()).await.map_err(|why| match why.kind() {
             ErrorKind::Internal => {
-                let message = "its new place is refused because a wall of that database does not \
-                               stand; the server's log says which";
+                tracing::error!(?why, tenant = %arriving.id(), "a tenant's new place is refused");
+                let message = "its new place is refused because its database is not as it should \
+                               be; the server's log says why";
                 Error::new(ErrorKind::Unsupported, message).with_source(why)
             }
             _ => why,
         })?;
         let (place, tenant) = (self.place(arriving).await?, arriving.id());
-        let read = |conn| {
-            let steps = vec![Step::Run(Statement::new("SELECT 1"))];
-            call::read(conn, self.shared.limits, place.right(tenant), steps)
+        carried::first_questions(&place, arriving)?;
+        let one = || {
+            let read = |conn| {
+                let steps = carried::first_questions(&place, arriving).unwrap_or_default();
+                call::read(conn, self.shared.limits, place.right(tenant), steps)
+            };
+            self.shared.connections.with(&place.target, None, read)
         };
-        Ok(self.shared.connections.with(&place.target, None, read).await.map(drop)?)
+        // Whoever comes first may not come alone. With one connection it goes on.
+        let (first, ..) = tokio::join!(one(), one(), one(), one());
+        Ok(first.map(drop)?)
     }
 
     async fn put(&self, arriving: &OpenTenant, mut set: WriteSet) -> Result<()> {

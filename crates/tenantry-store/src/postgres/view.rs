@@ -126,6 +126,11 @@ impl PgView {
         Self::new(shared, Kind::Put, home)
     }
 
+    /// True for [`PgView::putting`].
+    pub(super) fn is_putting(&self) -> bool {
+        self.kind == Kind::Put
+    }
+
     pub(super) fn home(&self) -> &Place {
         &self.home
     }

@@ -114,6 +114,54 @@ async fn ids_are_looked_up_by_their_index_in_a_collection_that_nobody_has_counte
     .await;
 }
 
+/// Many rows of the tenant's that the statistics know nothing of, as after a move.
+const FILL_CATALOG: &str = "INSERT INTO {schema}.catalog (tenant, family, key, row) \
+     SELECT $1, f, decode(md5(n::text), 'hex'), decode(repeat('00', 1000), 'hex') \
+     FROM generate_series(1, 40000) n, generate_series(16, 50) f WHERE n % 50 = f % 50";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_removed_by_their_index_in_a_table_that_nobody_has_counted() {
+    let with_admin = |config: &mut PostgresConfig, set_up: &SetUp| {
+        config.admin_url = Some(DatabaseUrl::parse(&set_up.database_admin_url).unwrap());
+    };
+    Node::with_config(with_admin, |node| async move {
+        let superuser = node.stand.superuser(node.stand.names.database()).await;
+        for isolation in [Isolation::Shared, Isolation::Schema] {
+            let (scope, collection, schema) = place(&node, isolation).await;
+            let tenant = scope.tenant().get().cast_signed();
+            let off = format!(
+                "ALTER TABLE {schema}.catalog SET (autovacuum_enabled = false); \
+                 ANALYZE {schema}.catalog"
+            );
+            superuser.batch_execute(&off).await.unwrap();
+            let connections = &node.inner().shared.connections;
+            drop(connections.said());
+            node.store.delete_collection(&scope, &collection).await.unwrap();
+            let fill = FILL_CATALOG.replace("{schema}", &schema);
+            superuser.execute(&fill, &[&tenant]).await.unwrap();
+            let is_one = |(text, _): &Said| {
+                text.starts_with("DELETE FROM")
+                    && text.contains(".catalog")
+                    && text.contains("ANY ($3)")
+            };
+            let ones: Vec<_> = connections.said().into_iter().filter(is_one).collect();
+            assert!(!ones.is_empty(), "nothing was removed");
+            for (text, types) in &ones {
+                for mode in ["force_custom_plan", "force_generic_plan"] {
+                    superuser
+                        .batch_execute(&format!("SET plan_cache_mode = {mode}"))
+                        .await
+                        .unwrap();
+                    let plan = plan(&superuser, text, types, (tenant, 18)).await;
+                    assert!(plan.contains("AND (key = ANY"), "{text}\n{plan}");
+                    assert!(!plan.contains("Filter"), "{text}\n{plan}");
+                }
+            }
+        }
+    })
+    .await;
+}
+
 /// How a statement is planned for 300 ids of this tenant's collection.
 async fn plan(
     client: &Session,

@@ -30,7 +30,7 @@ const BYTES_AT_ONCE: usize = 512 << 10;
 const STARTS_AT_ONCE: usize = 64;
 /// Marked rows looked at together, and while writes wait.
 const MARKS_TOGETHER: usize = 128;
-const MARKS_IN_PAUSE: usize = 512;
+const MARKS_IN_PAUSE: usize = 256;
 
 /// What was compared.
 #[derive(Debug, Default)]

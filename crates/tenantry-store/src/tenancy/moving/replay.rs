@@ -415,9 +415,16 @@ async fn replay_some<V: View>(
     let mut values = view.many(Space::Data, &keys).await?;
     let of_vectors = values.split_off(ordinals.len().min(values.len()));
     let vectors = keys.split_off(ordinals.len());
+    let mut absent = Vec::new();
     for (key, value) in vectors.into_iter().zip(of_vectors) {
-        // What the destination may have of before goes.
-        rows.set(Space::Data, key, value);
+        match value {
+            Some(value) => rows.put(key, value),
+            None => absent.push(key),
+        }
+    }
+    let of_before = there.many(Space::Data, &absent).await?;
+    for (key, _) in absent.into_iter().zip(of_before).filter(|(_, value)| value.is_some()) {
+        rows.remove(key);
     }
     let (mut living, mut gone) = (Vec::new(), Vec::new());
     for ((key, ordinal), value) in keys.into_iter().zip(ordinals).zip(values) {

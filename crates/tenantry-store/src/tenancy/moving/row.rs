@@ -109,10 +109,22 @@ impl Move {
         format!("{} → {}", word(self.from), word(self.to))
     }
 
+    /// What is being done by what is stored, which is all that other processes know: from when
+    /// somebody has taken it up, and whether there is more to be copied.
+    fn stored_phase(&self) -> MovePhase {
+        match self.by {
+            None => MovePhase::Queued,
+            Some(_) if self.cursor.catalog && self.cursor.records >= self.total => {
+                MovePhase::Checking
+            }
+            Some(_) => MovePhase::Copying,
+        }
+    }
+
     /// What an operator may know of it.
     pub(crate) fn status(&self, name: TenantName, progress: Option<&Progress>) -> MoveStatus {
         let phase = match self.phase {
-            Phase::Begun => progress.map_or(MovePhase::Queued, |progress| progress.phase),
+            Phase::Begun => progress.map_or_else(|| self.stored_phase(), |progress| progress.phase),
             Phase::Leaving => MovePhase::Leaving,
             Phase::Cancelling | Phase::Failing => MovePhase::Undoing,
             Phase::Done => MovePhase::Done,

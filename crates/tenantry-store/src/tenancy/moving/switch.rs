@@ -64,6 +64,11 @@ impl<B: Carry> Tenancy<B> {
             // Not in the pause.
             self.round(&tenant, &arriving, mover).await?;
         }
+        {
+            // Two at once are asked in the pause, and a connection takes long to make.
+            let (one, other) = (self.look(&tenant).await?, self.look(&tenant).await?);
+            tokio::try_join!(tenant.read_head(&one), tenant.read_head(&other))?;
+        }
         let (outcome, stays) = {
             let _rooting = tenant.rooting.lock().await;
             let waited = tokio::time::timeout(PATIENCE, self.writer(&tenant)).await;

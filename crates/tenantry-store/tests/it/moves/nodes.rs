@@ -84,6 +84,16 @@ async fn a_move_that_waits_is_cancelled_at_another_node() {
         let to = Isolation::Schema.into();
         stand.store.start_move(&stand.operator, &tenant(name), to).await.expect("a move");
     }
+    let phase = async |name: &str| {
+        let status = node.store.move_status(&node.operator, &tenant(name)).await.expect("status");
+        status.expect("a move").phase
+    };
+    let begun = Instant::now();
+    while phase("a").await == MovePhase::Queued {
+        assert!(begun.elapsed() < Duration::from_secs(30), "another node does not see the move");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((phase("a").await, phase("b").await), (MovePhase::Copying, MovePhase::Queued));
     node.store.cancel_move(&node.operator, &tenant("b")).await.expect("cancelled");
     assert_eq!(over(&node, "b").await.phase, MovePhase::Cancelled);
     let first = stand.store.move_status(&stand.operator, &tenant("a")).await.expect("status");
