@@ -40,8 +40,11 @@ impl Steps {
         std::thread::scope(|scope| {
             let working = scope.spawn(|| beside.run(name, work));
             let outcome = self.run(one.0, one.1);
-            let of_other = working.join().map_err(|_| anyhow!("a step panicked"));
-            outcome.and(of_other?)
+            let of_other = working.join().unwrap_or_else(|_| Err(anyhow!("a step panicked")));
+            match (outcome, of_other) {
+                (Err(one), Err(other)) => Err(anyhow!("{one:#}\nand {other:#}")),
+                (outcome, of_other) => outcome.and(of_other),
+            }
         })?;
         self.done.append(&mut beside.done);
         Ok(())

@@ -263,8 +263,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         query_one_in: options.query_one_in,
         processes: processes.into_iter().flatten().collect(),
     };
+    let built = || postgres.as_ref().map_or(Ok(()), |one| let_build(&target, &asks, one));
     let stay = || {
-        postgres.as_ref().map_or(Ok(()), |instance| let_build(&target, &asks, instance))?;
+        built()?;
         span(&target, &asks, || {
             thread::sleep(rest);
             Ok(Vec::new())
@@ -280,6 +281,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         })?);
         let usual = alone.last().map(|one: &Span| one.used).unwrap_or_default();
         let more = moved.last().map(|one: &Span| one.used).unwrap_or_default().above(usual);
+        built()?;
         burdened.push(span(&target, &asks, || {
             more.carry(rest, &folder)?;
             Ok(Vec::new())

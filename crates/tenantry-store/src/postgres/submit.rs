@@ -88,9 +88,14 @@ async fn commit(shared: Arc<Shared>, view: PgView, set: WriteSet, steps: Vec<Ste
             Ok(())
         }
         Err(CommitError::NotCommitted(why)) => Err(why.into()),
-        // Whoever copies does so again, after it if it is still on its way; that a row is there which
-        // an earlier attempt has put as well would say nothing.
-        Err(CommitError::Unknown(why)) if is_copied => Err(why.into()),
+        // Whoever copies does so again, from what is there then. That a row is there which an earlier
+        // attempt has put as well would say nothing.
+        Err(CommitError::Unknown(why)) if is_copied => {
+            if let Some(held) = held {
+                decided(&shared, &home, held).await;
+            }
+            Err(why.into())
+        }
         Err(CommitError::Unknown(why)) => {
             tracing::warn!(?why, "the answer to a commit was lost; it is looked for");
             let settled = match (held, witness) {
@@ -107,6 +112,18 @@ async fn commit(shared: Arc<Shared>, view: PgView, set: WriteSet, steps: Vec<Ste
                 }
             }
         }
+    }
+}
+
+/// Waits until nobody holds a head any more: whoever had it locked has committed, or never will.
+async fn decided(shared: &Arc<Shared>, home: &Place, held: TenantId) {
+    let end = Instant::now() + SETTLED_WITHIN;
+    while let Err(why) = PgView::writing(shared, home.clone()).lock(&[held]).await {
+        if Instant::now() >= end {
+            tracing::error!(?why, "whether a commit was decided could not be seen");
+            return;
+        }
+        sleep(SETTLE_AGAIN).await;
     }
 }
 

@@ -120,6 +120,8 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
         if !tenancy.asked_to_lead().await {
             tenancy.moves.queue.lock().is_known = false;
             movers.clear();
+            // Whoever leads knows better by now.
+            tenancy.moves.progress.lock().clear();
             tenancy.stand_aside(&mut aside).await;
             drop(tenancy);
             let _ = tokio::time::timeout(LEAD_EVERY, woken.notified()).await;

@@ -109,16 +109,11 @@ impl Move {
         format!("{} → {}", word(self.from), word(self.to))
     }
 
-    /// What is being done by what is stored, which is all that other processes know: from when
-    /// somebody has taken it up, and whether there is more to be copied.
+    /// What is being done by what is stored, which is all that other processes know: whether it was
+    /// begun. Who leads signs those that wait, too.
     fn stored_phase(&self) -> MovePhase {
-        match self.by {
-            None => MovePhase::Queued,
-            Some(_) if self.cursor.catalog && self.cursor.records >= self.total => {
-                MovePhase::Checking
-            }
-            Some(_) => MovePhase::Copying,
-        }
+        let is_begun = self.total > 0 || self.cursor != Cursor::default();
+        if self.by.is_some() && is_begun { MovePhase::Copying } else { MovePhase::Queued }
     }
 
     /// What an operator may know of it.
