@@ -12,6 +12,11 @@ const FILL: &str = "INSERT INTO {schema}.records (tenant, collection, ordinal, k
      SELECT $1, $2, 1000000 + n, decode(md5($2::int || '.' || n), 'hex'), ''::bytea, ''::bytea \
      FROM generate_series(1, 20000) n";
 
+/// A node that makes schemas.
+fn with_admin(config: &mut PostgresConfig, set_up: &SetUp) {
+    config.admin_url = Some(DatabaseUrl::parse(&set_up.database_admin_url).unwrap());
+}
+
 /// The collection of a new tenant, and the schema that it is in.
 async fn place(node: &Node, isolation: Isolation) -> (Scope<Admin>, CollectionRef, String) {
     let name = TenantName::parse(format!("{isolation:?}").to_lowercase()).unwrap();
@@ -74,9 +79,6 @@ fn looking_up(said: Vec<Said>) -> Vec<Said> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_are_looked_up_by_their_index_in_a_collection_that_nobody_has_counted() {
-    let with_admin = |config: &mut PostgresConfig, set_up: &SetUp| {
-        config.admin_url = Some(DatabaseUrl::parse(&set_up.database_admin_url).unwrap());
-    };
     Node::with_config(with_admin, |node| async move {
         let superuser = node.stand.superuser(node.stand.names.database()).await;
         for isolation in [Isolation::Shared, Isolation::Schema] {
@@ -121,9 +123,6 @@ const FILL_CATALOG: &str = "INSERT INTO {schema}.catalog (tenant, family, key, r
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_removed_by_their_index_in_a_table_that_nobody_has_counted() {
-    let with_admin = |config: &mut PostgresConfig, set_up: &SetUp| {
-        config.admin_url = Some(DatabaseUrl::parse(&set_up.database_admin_url).unwrap());
-    };
     Node::with_config(with_admin, |node| async move {
         let superuser = node.stand.superuser(node.stand.names.database()).await;
         for isolation in [Isolation::Shared, Isolation::Schema] {

@@ -367,6 +367,33 @@ mod tests {
         }
     }
 
+    /// Whoever begins to lead signs those that wait, too: they are not being copied for that.
+    #[test]
+    fn another_process_tells_what_waits_from_what_was_begun() {
+        let from = Placement::shared(TenantId::new(7));
+        let waits = Move {
+            phase: Phase::Begun,
+            from,
+            to: Placement { isolation: Isolation::Schema, space: 9, stay: 4, ..from },
+            actor: "operator".into(),
+            begun: Timestamp(5),
+            ended: None,
+            cursor: Cursor::default(),
+            total: 0,
+            pause: Duration::ZERO,
+            why: None,
+            by: None,
+        };
+        let phase = |one: &Move| one.status(TenantName::parse("t").unwrap(), None).phase;
+        assert_eq!(phase(&waits), MovePhase::Queued);
+        let signed = Move { by: Some([7; 16]), ..waits };
+        assert_eq!(phase(&signed), MovePhase::Queued);
+        let held = Move { total: 10, ..signed.clone() };
+        assert_eq!(phase(&held), MovePhase::Copying);
+        let copied = Move { cursor: Cursor { catalog: true, ..signed.cursor }, ..signed };
+        assert_eq!(phase(&copied), MovePhase::Copying);
+    }
+
     #[test]
     fn what_was_copied_before_it_is_gone_on_with_does_not_count_for_the_rate() {
         let second = Duration::from_secs(1);
