@@ -259,7 +259,8 @@ impl Operator {
         self.inner.store.leftovers(&self.scope).await
     }
 
-    /// Gives up removing what a deleted tenant has left in a database that does not come back.
+    /// Gives up removing what a deleted tenant has left in databases that do not come back, or a
+    /// living one in the place that a move still empties.
     pub async fn abandon(&self, tenant: TenantId) -> Result<Leftover> {
         self.inner.store.abandon(&self.scope, tenant).await
     }

@@ -173,7 +173,8 @@ pub(crate) async fn list_leftovers(AsOperator(operator): AsOperator) -> Result<J
 
 /// Give up removing what a deleted tenant has left in a database that does not come back
 ///
-/// It stays there. What the installation knows of the tenant is removed.
+/// It stays there. What the installation knows of the tenant is removed. Of a living tenant it gives
+/// up the place that a move from or to another location still empties; the move is over then.
 #[utoipa::path(delete, path = "/v1/admin/leftovers/{tenant}", tag = "admin",
     responses((status = 200, description = "What is left behind", body = LeftoverOut)))]
 pub(crate) async fn abandon_leftover(

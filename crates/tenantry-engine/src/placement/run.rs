@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tenantry_auth::{Author, TenantId};
-use tenantry_store::TenantInfo;
+use tenantry_store::{MovePhase, TenantInfo};
 use tenantry_types::{ErrorKind, Result, Timestamp};
 
 /// Who has asked for a move, as logs say it.
@@ -149,18 +149,23 @@ impl Follower {
         Ok(true)
     }
 
-    /// Waits until nothing is moved: moves are done one after the other, and the operator's may come
-    /// between.
+    /// Waits until nobody is moved: moves are done one after the other, and the operator's may come
+    /// between. A place that is still emptied may be in a database that does not come back.
     async fn wait(&self) -> Going<()> {
         loop {
             tokio::time::sleep(ASK_EVERY.min(self.policy.timing().every)).await;
             let inner = self.inner()?;
             let scope = inner.authority.by_order(ACTOR);
             match inner.store.moves(&scope).await {
-                Ok(moves) if moves.is_empty() => return Ok(()),
+                Ok(moves) if moves.iter().all(|one| is_behind(one.phase)) => return Ok(()),
                 Ok(_) => {}
                 Err(error) => tracing::debug!(?error, "ask for moves under way"),
             }
         }
     }
+}
+
+/// Its tenant lives where it is to live, and the other place is being emptied.
+fn is_behind(phase: MovePhase) -> bool {
+    matches!(phase, MovePhase::Leaving | MovePhase::Undoing)
 }

@@ -389,3 +389,30 @@ async fn after_a_restart_it_is_told_where_a_move_goes_on() {
     assert!(last.records_per_second < 80.0, "what was copied before counts: {last:?}");
     store.close();
 }
+
+/// Somebody else is about to change the root when the tenant's writes are stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_does_not_wait_for_whoever_changes_the_root() {
+    let World { _dir, store, scope, operator, name, made } = World::new().await;
+    fill(&store, &scope, &made).await;
+    let tenancy = &inner(&store).tenancy;
+    tenancy.moves.limit(std::num::NonZeroU64::new(150_000));
+    store.start_move(&operator, &name, Isolation::Schema.into()).await.unwrap();
+    until(&store, &operator, &name, MovePhase::Checking).await;
+    let installation = tenancy.installation().await.unwrap();
+    let changing = installation.writer.lock().await;
+    tenancy.moves.limit(None);
+    until(&store, &operator, &name, MovePhase::Switching).await;
+    let (begun, mut longest, mut pauses) = (Instant::now(), Duration::ZERO, 0);
+    while begun.elapsed() < Duration::from_secs(1) {
+        let asked = Instant::now();
+        write(&store, &scope, &made, 7).await.unwrap();
+        longest = longest.max(asked.elapsed());
+        pauses = store.totals().moves.pauses.count();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(changing);
+    assert_eq!(over(&store, &operator).await, MovePhase::Done);
+    assert!(pauses > 1 && longest < Duration::from_millis(700), "{pauses} pauses, {longest:?}");
+    store.close();
+}

@@ -27,11 +27,16 @@ use std::{
 };
 use tenantry_auth::TenantId;
 use tenantry_types::{Error, Result};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::types::Type;
 
 /// Rows of a table removed in one transaction.
 const CHUNK: i64 = 2_000;
+/// The same where a tenant has moved away, and how many times as long others have the server after
+/// that, at most for so long: nobody waits for it.
+const CHUNK_OF_MOVED: i64 = 250;
+const BREATHS: u32 = 3;
+const BREATH_MAX: Duration = Duration::from_millis(100);
 /// Pieces of one note that are removed before it is the next one's turn.
 const PIECES_MAX: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -55,6 +60,10 @@ const REMOVE_ALL: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenan
 const REMOVE_FAMILIES: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
      AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} \
      WHERE tenant = $1 AND family = ANY ($3) LIMIT $2)) RETURNING 1) SELECT count(*) FROM gone";
+/// In the order of an index: rows that were removed before are passed over there, and nowhere else.
+const REMOVE_IN_ORDER: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
+     AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} WHERE tenant = $1 {only} \
+     ORDER BY {order} LIMIT $2)) RETURNING 1) SELECT count(*) FROM gone";
 const REMOVE_OF_COLLECTION: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
      AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} \
      WHERE tenant = $1 AND collection = $3 LIMIT $2)) RETURNING 1) SELECT count(*) FROM gone";
@@ -507,29 +516,50 @@ pub(super) async fn empty_of_moved(
         let all = Family::ALL.iter().filter(is_of_place);
         all.map(|family| i16::from(*family as u8)).collect()
     };
-    loop {
+    let mut tables = ["vectors", "records", "catalog"].into_iter().peekable();
+    while let Some(table) = tables.peek().copied() {
+        let begun = Instant::now();
         let view = PgView::putting(shared, place.clone());
         view.hold_claim().await?;
         if view.lock(&[tenant]).await?.pop().is_none_or(|(head, _)| head.is_none()) {
             return Ok(());
         }
         shared.must_move(tenant).await?;
-        let tables = || {
-            let catalog = chunk(place, REMOVE_FAMILIES, "catalog", number);
-            let mut all = vec![catalog.with(families(false), Type::INT2_ARRAY)];
-            all.extend(["vectors", "records"].map(|of| chunk(place, REMOVE_ALL, of, number)));
-            all.into_iter().map(Step::Run).collect()
+        let piece = || {
+            let piece = piece_of_moved(place, table, number);
+            let has_families = table == "catalog";
+            let of = has_families.then(|| families(false)).into_iter();
+            of.fold(piece, |piece, of| piece.with(of, Type::INT2_ARRAY)).into_steps()
         };
-        let removed = largest(&view.run(place, tenant, tables).await?)?;
-        let is_done = removed < CHUNK;
+        let answers = view.run(place, tenant, piece).await?;
+        let removed = largest(answers.last().map_or(&[], std::slice::from_ref))?;
+        if removed < CHUNK_OF_MOVED {
+            tables.next();
+        }
+        let is_done = tables.peek().is_none();
         let last = if is_done { families(true) } else { Vec::new() };
         let head = chunk(place, REMOVE_FAMILIES, "catalog", number).with(last, Type::INT2_ARRAY);
         let steps = vec![Step::Enter(place.right(tenant)), Step::Run(head)];
         commit_steps(view, steps, 0).await?;
-        if is_done {
-            return Ok(());
+        if !is_done {
+            tokio::time::sleep((BREATHS * begun.elapsed()).min(BREATH_MAX)).await;
         }
     }
+    Ok(())
+}
+
+/// Removes some rows of a tenant from a table; of the catalog those of the families that follow.
+fn piece_of_moved(place: &Place, table: &str, tenant: i64) -> Statement {
+    let (only, order) = match table {
+        "vectors" => ("", "collection, field, ordinal"),
+        "records" => ("", "collection, ordinal"),
+        _ => ("AND family = ANY ($3)", "family, key"),
+    };
+    let text = REMOVE_IN_ORDER.replace("{table}", table);
+    let text = place.text(&text.replace("{only}", only).replace("{order}", order));
+    let mut piece = Statement::new(text).with(tenant, Type::INT8);
+    piece.looks_up = true;
+    piece.with(CHUNK_OF_MOVED, Type::INT8)
 }
 
 /// Removes a piece of a collection's records; the number of rows in the largest one.

@@ -1,7 +1,11 @@
 use super::*;
 use crate::{
     MemberChange, NewKey, NewMember, PostgresConfig, Store, TenantChange,
-    postgres::{DatabaseUrl, Inner, stand::Stand},
+    postgres::{
+        DatabaseUrl, Inner,
+        stand::Stand,
+        tests::proxy::{Does, Proxy},
+    },
     tenancy::{Backend as _, master::MasterKey, place::Placement, tenants::OpenTenant},
 };
 use tenantry_auth::{
@@ -23,7 +27,20 @@ struct World {
 
 impl World {
     async fn new(stand: Stand) -> Self {
-        let url = DatabaseUrl::parse(&stand.set_up().await.database_url).unwrap();
+        let url = stand.set_up().await.database_url;
+        Self::at(stand, &url).await
+    }
+
+    /// Over a proxy.
+    async fn through(stand: Stand, proxy: &Proxy) -> Self {
+        let url = stand.set_up().await.database_url;
+        let (user, rest) = url.split_once('@').unwrap();
+        let (_, path) = rest.split_once('/').unwrap();
+        Self::at(stand, &format!("{user}@{}/{path}", proxy.address())).await
+    }
+
+    async fn at(stand: Stand, url: &str) -> Self {
+        let url = DatabaseUrl::parse(url).unwrap();
         let mut config = PostgresConfig::new(url, "no-folder");
         config.master_key = MasterKey::Bytes(Zeroizing::new([7; 32]));
         let store = Store::open_postgres(config).await.unwrap();
@@ -127,6 +144,41 @@ async fn a_commit_needs_the_head_that_was_read() {
         // The lock is free when it is done, and not before.
         drop(inner.change(&tenant).await.unwrap());
         assert_eq!(found().await.unwrap(), Some(vec![1]));
+    })
+    .await;
+}
+
+/// Elsewhere a row that only one commit can have written proves that it was done. A copy puts rows
+/// that an earlier attempt may have put as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_of_an_earlier_attempt_proves_nothing_of_a_copy_whose_answer_was_lost() {
+    Stand::with(async |stand| {
+        let proxy = Proxy::start(Does::Pass).await;
+        let world = World::through(stand, &proxy).await;
+        let (_, tenant) = world.tenant("t").await;
+        let (inner, id) = (world.inner(), tenant.id());
+        let [earlier, now] =
+            [1_001, 1_002].map(|sequence| keys::Audit { sequence }.encode(tenant.prefix()));
+        inner.submit(inner.change(&tenant).await.unwrap(), putting(&earlier)).await.unwrap();
+        let of = async |mut view: PgView| {
+            let head = view.lock(&[id]).await.unwrap().pop().and_then(|(head, _)| head);
+            view.heads = vec![(id, head.unwrap())];
+            let mut set = putting(&earlier);
+            set.operations.extend(putting(&now).operations);
+            proxy.does(Does::CutBeforeCommit);
+            let open = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                proxy.does(Does::Pass);
+            };
+            tokio::join!(inner.submit(view, set), open).0
+        };
+        let home = inner.place(&tenant).await.unwrap();
+        let lost = of(PgView::putting(&inner.shared, home.clone())).await.unwrap_err();
+        assert_eq!(lost.kind(), ErrorKind::Unavailable, "{lost:?}");
+        // So it would be if it were taken for one.
+        of(PgView::writing(&inner.shared, home)).await.unwrap();
+        let found = inner.view(&tenant).await.unwrap().many(Space::Data, &[earlier, now]).await;
+        assert_eq!(found.unwrap(), [Some(vec![1]), None]);
     })
     .await;
 }

@@ -55,7 +55,8 @@ impl Store {
         self.0.tenancy.leftovers(scope).await
     }
 
-    /// Gives up removing what a deleted tenant has left in a database that does not come back;
+    /// Gives up removing what a deleted tenant has left in databases that do not come back, or a living
+    /// one in the place that a move still empties;
     /// [`ErrorKind::Conflict`](tenantry_types::ErrorKind::Conflict) if there is nothing to give up.
     pub async fn abandon(&self, scope: &OperatorScope, tenant: TenantId) -> Result<Leftover> {
         self.0.tenancy.abandon(scope, tenant).await

@@ -5,13 +5,15 @@
 //! says so, and what is known of it here goes.
 
 use super::{
-    Backend, Space, Tenancy, View,
+    Space, Tenancy, View,
     backend::Scan,
     complete,
     disk::{self, DiskOwn},
     done,
     keys::{self, Decode as _, Prefix},
+    moving::{Carry, forget_elsewhere, move_in, row::Move},
     place::{PlaceRow, Placement},
+    tenants::OpenTenant,
 };
 use crate::Leftover;
 use std::sync::Arc;
@@ -23,10 +25,11 @@ const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
 /// Tenants that are shown at once.
 const SHOWN: usize = 1_000;
 
-impl<B: Backend> Tenancy<B> {
+impl<B: Carry> Tenancy<B> {
     /// Deleted tenants whose data are still to be removed, in the order of their numbers.
     pub(crate) async fn leftovers(&self, scope: &OperatorScope) -> Result<Vec<Leftover>> {
         self.operator_stands(scope, None).await?;
+        let installation = self.installation().await?;
         let root = self.root(None).await?;
         let mut notes = Scan::new(&root, Space::Catalog, keys::Purge::all(INSTALLATION), None);
         let mut found = Vec::new();
@@ -34,8 +37,11 @@ impl<B: Backend> Tenancy<B> {
             let note = keys::Purge::decode(INSTALLATION, &key)
                 .ok_or_else(|| Error::corrupt("a note of the purger cannot be read"))?;
             if note.collection == 0 {
-                let placement = placement(&root, TenantId::new(note.tenant)).await?;
-                found.push(self.leftover(placement));
+                let left = left(&root, &installation, TenantId::new(note.tenant)).await?;
+                let elsewhere = left.elsewhere();
+                let is_kept = |place: &&Placement| self.obstacle(**place).is_some();
+                let shown = elsewhere.iter().find(is_kept).or(elsewhere.first());
+                found.push(self.leftover(*shown.unwrap_or(&left.lived)));
             }
             if found.len() >= SHOWN {
                 break;
@@ -44,8 +50,8 @@ impl<B: Backend> Tenancy<B> {
         Ok(found)
     }
 
-    /// Gives up removing what a deleted tenant has left in another database than the
-    /// installation's; it stays there.
+    /// Gives up removing what a deleted tenant has left in other databases than the installation's,
+    /// or a living one where it was moved from or was to move to; it stays there.
     pub(crate) async fn abandon(
         self: &Arc<Self>,
         scope: &OperatorScope,
@@ -58,10 +64,17 @@ impl<B: Backend> Tenancy<B> {
             return Err(Error::not_found(Resource::Tenant, tenant.to_string()));
         }
         let (inner, scope) = (Arc::clone(self), scope.clone());
-        complete(async move { inner.give_up(tenant, &scope).await }).await
+        complete(async move {
+            match inner.give_up(tenant, &scope).await? {
+                Some(left) => Ok(left),
+                None => Ok(inner.leftover(inner.abandon_place(tenant, &scope).await?)),
+            }
+        })
+        .await
     }
 
-    async fn give_up(&self, tenant: TenantId, scope: &OperatorScope) -> Result<Leftover> {
+    /// None if the tenant lives.
+    async fn give_up(&self, tenant: TenantId, scope: &OperatorScope) -> Result<Option<Leftover>> {
         let installation = self.installation().await?;
         let _logging = installation.writer.lock().await;
         let view = self.change(&installation).await?;
@@ -69,19 +82,18 @@ impl<B: Backend> Tenancy<B> {
         let note = keys::Purge { tenant: tenant.get(), collection: 0 }.encode(INSTALLATION);
         if view.get(Space::Catalog, &note).await?.is_none() {
             if self.tenant_by_id(tenant).await?.is_some() {
-                let message = "this tenant is not deleted: only what a deleted one has left can be \
-                               given up";
-                return Err(Error::new(ErrorKind::Conflict, message));
+                return Ok(None);
             }
             return Err(Error::not_found(Resource::Tenant, tenant.to_string()));
         }
-        let placement = placement(&view, tenant).await?;
-        if placement.location == Location::Home {
+        let left = left(&view, &installation, tenant).await?;
+        let elsewhere = left.elsewhere();
+        let Some(first) = elsewhere.first().copied() else {
             let message = "nothing of this tenant is to be given up: it was given up before, or \
                            what it has left is in the installation's own database, where it is \
                            removed without any help";
             return Err(Error::new(ErrorKind::Conflict, message));
-        }
+        };
         let way = keys::OwnDatabase { tenant: tenant.get() }.encode(INSTALLATION);
         let own = match view.get(Space::Catalog, &way).await? {
             Some(row) => {
@@ -100,12 +112,19 @@ impl<B: Backend> Tenancy<B> {
         while let Some((key, _)) = told.next().await? {
             log.remove(Space::Catalog, key);
         }
-        let target = format!("{tenant} at {}", placement.location);
-        log.audit(done(scope.author(), "tenant.abandon", &target, 1));
+        for place in &elsewhere {
+            let target = format!("{tenant} at {}", place.location);
+            log.audit(done(scope.author(), "tenant.abandon", &target, 1));
+        }
+        if let Some(one) = left.moving {
+            forget_elsewhere(&mut log, one);
+        }
         self.commit(&installation, view, log).await?;
-        let left = self.leftover(placement);
-        self.abandoned(placement, own.as_ref());
-        Ok(left)
+        let left = self.leftover(first);
+        for place in elsewhere {
+            self.abandoned(place, own.as_ref().filter(|_| place.location == Location::Own));
+        }
+        Ok(Some(left))
     }
 
     fn leftover(&self, placement: Placement) -> Leftover {
@@ -114,10 +133,33 @@ impl<B: Backend> Tenancy<B> {
     }
 }
 
-async fn placement(root: &impl View, tenant: TenantId) -> Result<Placement> {
-    let key = keys::Place { tenant: tenant.get() }.encode(INSTALLATION);
-    match root.get(Space::Catalog, &key).await? {
-        Some(row) => Ok(PlaceRow::decode(tenant, &row)?.placement),
-        None => Ok(Placement::shared(tenant)),
+/// Where a deleted tenant may have left something.
+struct Left {
+    lived: Placement,
+    /// A move that was not over.
+    moving: Option<Move>,
+}
+
+impl Left {
+    /// The places in other databases than the installation's.
+    fn elsewhere(&self) -> Vec<Placement> {
+        let ends = self.moving.iter().flat_map(|one| [one.from, one.to]);
+        let mut found = Vec::new();
+        for place in std::iter::once(self.lived).chain(ends) {
+            if place.location != Location::Home && !found.contains(&place) {
+                found.push(place);
+            }
+        }
+        found
     }
+}
+
+async fn left(root: &impl View, installation: &OpenTenant, tenant: TenantId) -> Result<Left> {
+    let key = keys::Place { tenant: tenant.get() }.encode(INSTALLATION);
+    let lived = match root.get(Space::Catalog, &key).await? {
+        Some(row) => PlaceRow::decode(tenant, &row)?.placement,
+        None => Placement::shared(tenant),
+    };
+    let moving = move_in(root, installation, tenant).await?.filter(|one| !one.phase.is_over());
+    Ok(Left { lived, moving })
 }

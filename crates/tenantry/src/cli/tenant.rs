@@ -153,11 +153,12 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Give up removing what an erased tenant has left in a database that does not come back
+    /// Give up removing what a tenant has left in a database that does not come back
     ///
-    /// It stays there, and nobody can read what is sealed: its key is destroyed.
+    /// It stays there, and nobody can read what is sealed: its key is destroyed. Of a living tenant
+    /// it gives up the place that a move from or to another location still empties.
     Abandon {
-        /// The number that the tenant had, as `leftovers` shows it
+        /// The number that the tenant had, as `leftovers` shows it, or the id of a living one
         number: u64,
         /// Give up without asking for the number on the terminal; needed where there is no
         /// terminal

@@ -5,7 +5,7 @@ mod cut;
 mod isolation;
 mod mute;
 mod pool;
-mod proxy;
+pub(super) mod proxy;
 mod tls;
 mod wire;
 mod world;

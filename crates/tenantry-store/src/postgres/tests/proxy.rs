@@ -11,7 +11,7 @@ use tokio::{
 
 /// What happens to bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Does {
+pub(in crate::postgres) enum Does {
     Pass,
     /// Takes everything and passes nothing on.
     Swallow,
@@ -25,14 +25,14 @@ pub(super) enum Does {
 }
 
 /// A proxy in front of the test server.
-pub(super) struct Proxy {
+pub(in crate::postgres) struct Proxy {
     port: u16,
     does: Arc<Mutex<Does>>,
     task: JoinHandle<()>,
 }
 
 impl Proxy {
-    pub(super) async fn start(does: Does) -> Self {
+    pub(in crate::postgres) async fn start(does: Does) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let does = Arc::new(Mutex::new(does));
@@ -45,11 +45,11 @@ impl Proxy {
         Self { port, does, task }
     }
 
-    pub(super) fn address(&self) -> String {
+    pub(in crate::postgres) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub(super) fn does(&self, does: Does) {
+    pub(in crate::postgres) fn does(&self, does: Does) {
         *self.does.lock() = does;
     }
 }

@@ -210,9 +210,8 @@ impl<B: Carry> Tenancy<B> {
         arriving: &Arc<OpenTenant>,
         (mover, until): (&mut Mover, Instant),
     ) -> Result<()> {
-        let Some(check) = mover.check.as_mut() else {
-            return Err(Error::internal("a move was not checked"));
-        };
+        // There was too much to remember just now.
+        let Some(check) = mover.check.as_mut() else { return Err(late()) };
         self.settle(tenant, view, arriving, (check, Some(until))).await?;
         check.fail_if_any(tenant)
     }

@@ -2,7 +2,6 @@
 
 use super::{
     Carry,
-    mark::about,
     row::{Move, Phase},
     run::Mover,
     said,
@@ -44,11 +43,9 @@ impl<B: Carry> Tenancy<B> {
         let pause = mover.pause;
         let mut is_ours = false;
         let change = |one: &mut Move, log: &mut Commit<'_>| {
-            if one.phase != Phase::Leaving {
+            if one.phase != Phase::Leaving || !one.end(log, "", ended) {
                 return Ok(false);
             }
-            one.phase = Phase::Done;
-            one.ended = Some(ended);
             one.pause = one.pause.max(pause);
             free(log, one.from);
             said("done");
@@ -87,15 +84,9 @@ impl<B: Carry> Tenancy<B> {
         let ended = self.now();
         let mut outcome = None;
         let change = |one: &mut Move, log: &mut Commit<'_>| {
-            one.phase = match one.phase {
-                Phase::Cancelling => Phase::Cancelled,
-                Phase::Failing => {
-                    log.audit(about(Author::work(&one.actor), "tenant.move.failed", &name, one));
-                    Phase::Failed
-                }
-                _ => return Ok(false),
-            };
-            one.ended = Some(ended);
+            if one.phase == Phase::Leaving || !one.end(log, &name, ended) {
+                return Ok(false);
+            }
             free(log, one.to);
             outcome = Some(one.phase);
             Ok(true)
@@ -108,7 +99,7 @@ impl<B: Carry> Tenancy<B> {
     }
 
     /// The source's changes are not held any more, and its log says why.
-    async fn let_go(&self, tenant: &OpenTenant, one: &Move) -> Result<()> {
+    pub(super) async fn let_go(&self, tenant: &OpenTenant, one: &Move) -> Result<()> {
         loop {
             let (_writing, view) = self.writer(tenant).await?;
             let mut commit = self.begin(tenant)?;

@@ -10,6 +10,7 @@
 //! [`switch`] → [`leave`], which also undoes. Tenants are moved one after the other; what was
 //! cancelled is undone beside that.
 
+mod abandon;
 mod aside;
 mod carry;
 mod check;
@@ -24,6 +25,7 @@ pub(crate) mod row;
 mod run;
 mod switch;
 
+pub(super) use abandon::forget_elsewhere;
 pub(crate) use carry::{Carry, MoverId, Role};
 pub use count::{MoveTotals, PauseTotals};
 pub(crate) use mark::move_in;

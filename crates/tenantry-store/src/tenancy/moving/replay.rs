@@ -35,6 +35,8 @@ const CHANGES_AT_ONCE: (usize, usize) = (512, 1 << 20);
 const OLD_AT_ONCE: usize = 1_024;
 /// While writes wait, so much is committed at once as otherwise in so many commits.
 const COMMITS_IN_PAUSE: usize = 16;
+/// Bytes of a change that is not even read meanwhile: it has touched some hundred thousand records.
+const CHANGE_IN_PAUSE: usize = 256 << 10;
 
 /// What changes have touched.
 #[derive(Debug, Default)]
@@ -211,6 +213,9 @@ impl<B: Carry> Tenancy<B> {
                     return Err(lost());
                 }
                 last = change.sequence;
+                if all && sealed.len() > CHANGE_IN_PAUSE {
+                    return Err(late());
+                }
                 let DiskChange::V1 { touched, .. } = tenant.open_row(&key, &sealed)?;
                 for touched in touched {
                     touch.add(touched)?;

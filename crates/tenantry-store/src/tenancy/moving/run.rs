@@ -43,6 +43,10 @@ const ATTEMPTS_MAX: u32 = 12;
 const RESTARTS_MAX: u32 = 3;
 /// Marks after which comparing waits until they are looked at again.
 const MARKS_MAX: usize = 50_000;
+/// Marks after which none is remembered and everything is compared again: one commit may delete
+/// millions of records. So often it is done for one move.
+const MARKS_KEPT: usize = 4 * MARKS_MAX;
+const CHECKS_MAX: u32 = 4;
 
 /// What is known in memory of the move under way.
 #[derive(Debug, Default)]
@@ -57,6 +61,8 @@ pub(super) struct Mover {
     pub(super) replayed: u64,
     pub(super) audit: u64,
     pub(super) check: Option<Check>,
+    /// How often comparing began.
+    checks: u32,
     rounds: u32,
     /// True until most of what was committed during a copy, or while it was compared, is replayed:
     /// nobody waits for it. Not where it waits for a database, which is rest enough.
@@ -79,6 +85,9 @@ impl Mover {
     pub(super) fn mark(&mut self, rows: &Rows) {
         if let Some(check) = &mut self.check {
             check.mark(rows);
+            if check.marks() > MARKS_KEPT {
+                self.check = None;
+            }
         }
     }
 
@@ -89,8 +98,8 @@ impl Mover {
 
     /// What it is to go on from after a step of which nothing is left, so that it comes to an end.
     pub(super) fn begin_again(&self) -> Self {
-        let Self { stay, pause, failures, attempts, restarts, .. } = *self;
-        Self { stay, attempts, pause, failures, restarts, ..Self::default() }
+        let Self { stay, checks, attempts, pause, failures, restarts, .. } = *self;
+        Self { stay, checks, attempts, pause, failures, restarts, ..Self::default() }
     }
 
     /// True if nobody waits for the next step.
@@ -209,7 +218,7 @@ impl<B: Carry> Tenancy<B> {
                 // Left, or cancelled: the row says which.
                 let is_over = self.switch(mover, one).await?;
                 mover.stage = if is_over { Stage::Hold } else { Stage::Follow };
-                let is_vain = !is_over && mover.attempts > ATTEMPTS_MAX;
+                let is_vain = !is_over && mover.attempts >= ATTEMPTS_MAX;
                 return if is_vain { Err(too_fast()) } else { Ok(()) };
             }
             Stage::Copy | Stage::Follow | Stage::Check => {}
@@ -228,6 +237,12 @@ impl<B: Carry> Tenancy<B> {
             }
             Stage::Follow => self.follow(&tenant, &arriving, mover).await,
             _ => {
+                if mover.check.is_none() {
+                    mover.checks += 1;
+                    if mover.checks > CHECKS_MAX {
+                        return Err(too_fast());
+                    }
+                }
                 let check = match &mut mover.check {
                     Some(check) => check,
                     none => none.insert(self.begin_check(&tenant, &arriving).await?),
@@ -398,6 +413,38 @@ impl<B: Carry> Tenancy<B> {
 }
 
 fn too_fast() -> Error {
-    let message = "the tenant is written to faster than it can be copied";
+    let message = "the tenant is written to faster than it can be copied, or its writes take too \
+                   long to wait for";
     Error::new(ErrorKind::LimitExceeded, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenancy::{
+        catalog::PARTITION,
+        keys::{self, Prefix},
+    };
+
+    #[test]
+    fn what_is_too_much_to_remember_is_compared_again() {
+        let mut mover = Mover { check: Some(Check::default()), ..Mover::default() };
+        let mut replay = |ordinals: std::ops::Range<usize>| {
+            let mut rows = Rows::default();
+            for ordinal in ordinals {
+                let (collection, partition, ordinal) = (1, PARTITION, ordinal as u64);
+                let key = keys::Body { collection, partition, ordinal };
+                rows.remove(key.encode(Prefix::of(TenantId::new(7))));
+            }
+            mover.mark(&rows);
+            mover.check.as_ref().map(Check::marks)
+        };
+        assert_eq!(replay(0..10), Some(10));
+        assert_eq!(replay(5..MARKS_KEPT), Some(MARKS_KEPT));
+        assert_eq!(replay(MARKS_KEPT..MARKS_KEPT + 1), None);
+        assert_eq!(replay(0..10), None);
+        // So that whoever does it again and again does not keep the move for ever.
+        let kept = Mover { checks: CHECKS_MAX, ..Mover::default() }.begin_again();
+        assert_eq!(kept.checks, CHECKS_MAX);
+    }
 }

@@ -33,8 +33,9 @@ use tenantry_auth::{Author, TenantId};
 use tenantry_types::{Error, ErrorKind, EventKind, Fact, Result};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
-/// How long a write that has begun before is waited for.
+/// How long writes that have begun before are waited for; it grows as the pause does.
 const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_MAX: Duration = Duration::from_secs(8);
 /// How long writes may wait until everything is copied and compared. After a few attempts for which
 /// that was not enough each doubles it, up to less than requests are patient.
 const PAUSE: Duration = Duration::from_millis(40);
@@ -71,15 +72,19 @@ impl<B: Carry> Tenancy<B> {
         }
         let (outcome, stays) = {
             let _rooting = tenant.rooting.lock().await;
-            let waited = tokio::time::timeout(PATIENCE, self.writer(&tenant)).await;
-            let Ok(writing) = waited else {
-                return Err(Error::new(ErrorKind::Busy, "a write of the tenant takes long"));
-            };
-            let (_writing, view) = writing?;
-            let begun = Instant::now();
             let doubled = mover.attempts.saturating_sub(SHORT_ATTEMPTS).min(8);
-            let planned = PAUSE.saturating_mul(1 << doubled).min(PAUSE_MAX);
-            let until = begun + planned;
+            let patience = PATIENCE.saturating_mul(1 << doubled).min(PATIENCE_MAX);
+            let writing = match tokio::time::timeout(patience, self.writer(&tenant)).await {
+                Ok(Err(error)) if error.kind() != ErrorKind::Busy => return Err(error),
+                Ok(Ok(writing)) => writing,
+                Ok(Err(_)) | Err(_) => {
+                    mover.attempts += 1;
+                    return Ok(false);
+                }
+            };
+            let (_writing, view) = writing;
+            let begun = Instant::now();
+            let until = begun + PAUSE.saturating_mul(1 << doubled).min(PAUSE_MAX);
             let mut stays = false;
             let mut outcome = match self.close(&tenant, view).await {
                 Ok(()) => {
@@ -129,8 +134,13 @@ impl<B: Carry> Tenancy<B> {
         let head = self.last(tenant, &arriving, (mover, until), (one, head)).await?;
         said("replayed");
         let installation = self.installation().await?;
-        let _logging = installation.writer.lock().await;
-        let root = self.deciding(tenant, &installation).await?;
+        // Others change the root too, and the tenant's writes wait meanwhile.
+        let locked = async {
+            let logging = installation.writer.lock().await;
+            Ok::<_, Error>((logging, self.deciding(tenant, &installation).await?))
+        };
+        let locked = tokio::time::timeout_at(until.into(), locked).await;
+        let (_logging, root) = locked.map_err(|_| late())??;
         let now = move_in(&root, &installation, one.tenant()).await?;
         let Some(mut now) = now.filter(|now| now.phase == Phase::Begun) else { return Ok(()) };
         tenant.check_alive()?;

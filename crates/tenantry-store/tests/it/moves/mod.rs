@@ -8,6 +8,7 @@ mod grace;
 mod ground;
 mod late;
 mod load;
+mod lost;
 mod nodes;
 mod steps;
 mod terms;

@@ -31,13 +31,13 @@ pub(crate) fn eu() -> LocationName {
     LocationName::parse("eu").unwrap()
 }
 
-pub(super) fn url(text: &str) -> DatabaseUrl {
+pub(crate) fn url(text: &str) -> DatabaseUrl {
     DatabaseUrl::parse(text).unwrap()
 }
 
 /// A node's configuration with the database of a second setup as a location, where tenants are
 /// made.
-pub(super) fn config(site: &Site, there: &Site, isolation: Isolation) -> PostgresConfig {
+pub(crate) fn config(site: &Site, there: &Site, isolation: Isolation) -> PostgresConfig {
     let mut config = site.config();
     config.admin_url = Some(url(&site.admin_url));
     let admin_url = Some(url(&there.admin_url));

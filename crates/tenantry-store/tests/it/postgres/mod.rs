@@ -11,7 +11,7 @@ mod members;
 mod nodes;
 mod pooler;
 mod prefix;
-mod proxy;
+pub(crate) mod proxy;
 mod records;
 mod same;
 
