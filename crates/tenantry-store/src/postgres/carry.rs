@@ -34,6 +34,9 @@ use tokio_postgres::types::Type;
 
 /// It is remembered for so long that a place was left.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
+/// The time that a session has to begin in a tenant's new place.
+const SESSION: Duration = Duration::from_millis(50);
+const KEEP: &str = "SELECT pg_catalog.pg_sleep($1)";
 /// Rows, and their bytes, that are read in one round trip.
 const GRAIN: (usize, usize) = (256, 256 << 10);
 
@@ -178,15 +181,20 @@ impl Carry for Cluster {
         })?;
         let (place, tenant) = (self.place(arriving).await?, arriving.id());
         carried::first_questions(&place, arriving)?;
-        let one = || {
+        // Whoever comes first may not come alone. One after the other, because a session computes
+        // when it begins and others want the machine; each is kept until the last one has begun.
+        let one = async |before: u32, after: u32| {
+            tokio::time::sleep(SESSION * before).await;
             let read = |conn| {
-                let steps = carried::first_questions(&place, arriving).unwrap_or_default();
+                let mut steps = carried::first_questions(&place, arriving).unwrap_or_default();
+                let kept = (SESSION * after).as_secs_f64();
+                steps.push(Step::Run(Statement::new(KEEP).with(kept, Type::FLOAT8)));
                 call::read(conn, self.shared.limits, place.right(tenant), steps)
             };
-            self.shared.connections.with(&place.target, None, read)
+            self.shared.connections.with(&place.target, None, read).await
         };
-        // Whoever comes first may not come alone. With one connection it goes on.
-        let (first, ..) = tokio::join!(one(), one(), one(), one());
+        // With one connection it goes on.
+        let (first, ..) = tokio::join!(one(0, 3), one(1, 2), one(2, 1), one(3, 0));
         Ok(first.map(drop)?)
     }
 

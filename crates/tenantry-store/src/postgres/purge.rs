@@ -60,10 +60,13 @@ const REMOVE_ALL: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenan
 const REMOVE_FAMILIES: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
      AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} \
      WHERE tenant = $1 AND family = ANY ($3) LIMIT $2)) RETURNING 1) SELECT count(*) FROM gone";
-/// In the order of an index: rows that were removed before are passed over there, and nowhere else.
+/// In the order of an index, and behind the last piece: what was removed before is passed over
+/// neither in the table nor there. How many rows, and the last of them.
 const REMOVE_IN_ORDER: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
      AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} WHERE tenant = $1 {only} \
-     ORDER BY {order} LIMIT $2)) RETURNING 1) SELECT count(*) FROM gone";
+     ORDER BY {order} LIMIT $2)) RETURNING {row}) \
+     SELECT count(*) OVER (), g.a, g.b, g.c FROM gone AS g (a, b, c) \
+     ORDER BY g.a DESC, g.b DESC, g.c DESC LIMIT 1";
 const REMOVE_OF_COLLECTION: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
      AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} \
      WHERE tenant = $1 AND collection = $3 LIMIT $2)) RETURNING 1) SELECT count(*) FROM gone";
@@ -467,13 +470,7 @@ async fn remove_of_tenant(shared: &Arc<Shared>, view: &PgView, tenant: TenantId)
 /// the root. Its head goes first: nobody writes for it after that.
 pub(super) async fn empty(shared: &Arc<Shared>, place: &Place, tenant: TenantId) -> Result<()> {
     let number = signed(tenant)?;
-    let remove_head = |keys: Vec<Vec<u8>>| {
-        let statement = Statement::new(place.text(REMOVE_KEYS))
-            .with(number, Type::INT8)
-            .with(i16::from(keys::Head::FAMILY), Type::INT2)
-            .with(keys, Type::BYTEA_ARRAY);
-        Step::Run(statement)
-    };
+    let remove_head = |keys| remove_heads(place, number, keys);
     let mut is_first = true;
     loop {
         let view = PgView::writing(shared, place.clone());
@@ -492,6 +489,14 @@ pub(super) async fn empty(shared: &Arc<Shared>, place: &Place, tenant: TenantId)
         }
         is_first = false;
     }
+}
+
+fn remove_heads(place: &Place, tenant: i64, keys: Vec<Vec<u8>>) -> Step {
+    let statement = Statement::new(place.text(REMOVE_KEYS))
+        .with(tenant, Type::INT8)
+        .with(i16::from(keys::Head::FAMILY), Type::INT2)
+        .with(keys, Type::BYTEA_ARRAY);
+    Step::Run(statement)
 }
 
 /// Removes everything of a living tenant from shared tables where it does not live, but what the root
@@ -517,6 +522,7 @@ pub(super) async fn empty_of_moved(
         all.map(|family| i16::from(*family as u8)).collect()
     };
     let mut tables = ["vectors", "records", "catalog"].into_iter().peekable();
+    let mut after = None;
     while let Some(table) = tables.peek().copied() {
         let begun = Instant::now();
         let view = PgView::putting(shared, place.clone());
@@ -526,20 +532,27 @@ pub(super) async fn empty_of_moved(
         }
         shared.must_move(tenant).await?;
         let piece = || {
-            let piece = piece_of_moved(place, table, number);
+            let piece = piece_of_moved(place, (table, after), number);
             let has_families = table == "catalog";
             let of = has_families.then(|| families(false)).into_iter();
             of.fold(piece, |piece, of| piece.with(of, Type::INT2_ARRAY)).into_steps()
         };
         let answers = view.run(place, tenant, piece).await?;
-        let removed = largest(answers.last().map_or(&[], std::slice::from_ref))?;
+        let last = answers.last().and_then(|rows| rows.first());
+        let removed: i64 = last.map_or(Ok(0), |row| row.try_get(0)).map_err(|_| odd())?;
+        after = last.map(Last::of).transpose()?;
         if removed < CHUNK_OF_MOVED {
-            tables.next();
+            (_, after) = (tables.next(), None);
         }
         let is_done = tables.peek().is_none();
-        let last = if is_done { families(true) } else { Vec::new() };
-        let head = chunk(place, REMOVE_FAMILIES, "catalog", number).with(last, Type::INT2_ARRAY);
-        let steps = vec![Step::Enter(place.right(tenant)), Step::Run(head)];
+        // What says that the rest was done has to be found by an index as well.
+        let end = if is_done {
+            let all = chunk(place, REMOVE_FAMILIES, "catalog", number);
+            Step::Run(all.with(families(true), Type::INT2_ARRAY))
+        } else {
+            remove_heads(place, number, Vec::new())
+        };
+        let steps = vec![Step::Enter(place.right(tenant)), end];
         commit_steps(view, steps, 0).await?;
         if !is_done {
             tokio::time::sleep((BREATHS * begun.elapsed()).min(BREATH_MAX)).await;
@@ -548,15 +561,40 @@ pub(super) async fn empty_of_moved(
     Ok(())
 }
 
-/// Removes some rows of a tenant from a table; of the catalog those of the families that follow.
-fn piece_of_moved(place: &Place, table: &str, tenant: i64) -> Statement {
-    let (only, order) = match table {
-        "vectors" => ("", "collection, field, ordinal"),
-        "records" => ("", "collection, ordinal"),
-        _ => ("AND family = ANY ($3)", "family, key"),
+/// The last row of a piece: its collection, its field if it is a vector, and its ordinal.
+#[derive(Clone, Copy)]
+struct Last(i32, i16, i64);
+
+impl Last {
+    fn of(row: &tokio_postgres::Row) -> Result<Self> {
+        let read = || Ok(Self(row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
+        read().map_err(|_: tokio_postgres::Error| odd())
+    }
+}
+
+/// Removes some rows of a tenant from a table; of the catalog, which is small, those of the families
+/// that follow.
+fn piece_of_moved(place: &Place, (table, after): (&str, Option<Last>), tenant: i64) -> Statement {
+    let behind = |columns: &str, row: &dyn Fn(Last) -> String| {
+        after.map_or_else(String::new, |last| format!("AND ({columns}) > ({})", row(last)))
     };
-    let text = REMOVE_IN_ORDER.replace("{table}", table);
-    let text = place.text(&text.replace("{only}", only).replace("{order}", order));
+    let (only, order, row) = match table {
+        "vectors" => {
+            let order = "collection, field, ordinal";
+            (behind(order, &|Last(a, b, c)| format!("{a}, {b}, {c}")), order, order)
+        }
+        "records" => {
+            let order = "collection, ordinal";
+            let only = behind(order, &|Last(a, _, c)| format!("{a}, {c}"));
+            (only, order, "collection, 0::smallint, ordinal")
+        }
+        _ => {
+            let only = "AND family = ANY ($3)".to_owned();
+            (only, "family, key", "0::integer, 0::smallint, 0::bigint")
+        }
+    };
+    let text = REMOVE_IN_ORDER.replace("{table}", table).replace("{row}", row);
+    let text = place.text(&text.replace("{only}", &only).replace("{order}", order));
     let mut piece = Statement::new(text).with(tenant, Type::INT8);
     piece.looks_up = true;
     piece.with(CHUNK_OF_MOVED, Type::INT8)

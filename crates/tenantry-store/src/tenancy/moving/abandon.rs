@@ -73,10 +73,10 @@ impl<B: Carry> Tenancy<B> {
             self.reopen(one.from).await?;
             self.let_go(&*self.source(&one).await?, &one).await?;
         }
-        let now = self.now();
+        let (now, asked) = (self.now(), one.clone());
         let mut left = None;
         let change = |one: &mut Move, log: &mut Commit<'_>| {
-            let Some(place) = elsewhere(one) else { return Ok(false) };
+            let Some(place) = elsewhere(one).filter(|_| one.is(&asked)) else { return Ok(false) };
             one.end(log, &name, now);
             let target = format!("{id} at {}", place.location);
             log.audit(done(scope.author(), "tenant.abandon", &target, 1));
@@ -85,6 +85,7 @@ impl<B: Carry> Tenancy<B> {
         };
         self.change_any_move(Some(scope), id, change).await?;
         let (place, phase) = left.ok_or_else(nothing)?;
+        self.moves.over(one.turn());
         self.moves.ended(phase);
         self.moves.wake();
         tracing::warn!(

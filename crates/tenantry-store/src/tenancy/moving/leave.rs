@@ -52,7 +52,7 @@ impl<B: Carry> Tenancy<B> {
             is_ours = true;
             Ok(true)
         };
-        self.change_move(one.tenant(), change).await?;
+        self.change_move(one, change).await?;
         if is_ours {
             self.moves.ended(Phase::Done);
         }
@@ -91,7 +91,7 @@ impl<B: Carry> Tenancy<B> {
             outcome = Some(one.phase);
             Ok(true)
         };
-        self.change_move(one.tenant(), change).await?;
+        self.change_move(one, change).await?;
         if let Some(phase) = outcome {
             self.moves.ended(phase);
         }

@@ -204,15 +204,19 @@ impl<B: Carry> Tenancy<B> {
         }
     }
 
-    /// [`Tenancy::change_any_move`] for whoever works on it; fails if somebody else does.
+    /// [`Tenancy::change_any_move`] for whoever works on it; fails if somebody else does, or it is
+    /// another one by now.
     pub(super) async fn change_move(
         &self,
-        tenant: TenantId,
+        of: &Move,
         change: impl FnOnce(&mut Move, &mut Commit<'_>) -> Result<bool>,
     ) -> Result<Option<Move>> {
         let by = self.signature()?;
-        self.change_any_move(None, tenant, |one, log| {
+        self.change_any_move(None, of.tenant(), |one, log| {
             check_mover(one, by)?;
+            if !one.is(of) {
+                return Err(given_up());
+            }
             change(one, log)
         })
         .await
@@ -410,6 +414,10 @@ pub(super) fn check_mover(one: &Move, by: Option<MoverId>) -> Result<()> {
         return Ok(());
     }
     Err(not_ours())
+}
+
+pub(super) fn given_up() -> Error {
+    Error::new(ErrorKind::Unavailable, "this move was cancelled or given up by now")
 }
 
 fn not_ours() -> Error {

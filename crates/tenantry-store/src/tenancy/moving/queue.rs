@@ -7,7 +7,7 @@ use super::{
     aside::Aside,
     mark::moves_in,
     pace,
-    row::{Move, Phase},
+    row::{Move, Phase, Turn},
     run::Mover,
 };
 use crate::{failing::server_says, tenancy::Tenancy};
@@ -18,8 +18,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tenantry_auth::TenantId;
-use tenantry_types::{Error, Result, Timestamp};
+use tenantry_types::{Error, Result};
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot},
@@ -38,8 +37,6 @@ const LEAD_EVERY: Duration = Duration::from_secs(1);
 const RESTING_MAX: usize = 8;
 /// Moves that are undone at once.
 const UNDONE_AT_ONCE: usize = 4;
-/// When a move was asked for, and whose it is.
-type Turn = (Timestamp, TenantId);
 
 /// Starts whoever moves; it ends with the store. Work for which nobody waits is done on a thread of its
 /// own: on one of the runtime's, requests would wait behind each piece of it.
@@ -87,16 +84,16 @@ pub(crate) fn spawn<B: Carry>(tenancy: &Arc<Tenancy<B>>) {
 /// waits for a database most of its time: on another thread each answer would be waited for twice.
 async fn step<B: Carry>(
     tenancy: &Arc<Tenancy<B>>,
-    id: TenantId,
+    turn: Turn,
     mut mover: Mover,
 ) -> (Mover, Result<bool>) {
     if mover.is_patient() && mover.is_on_files {
-        let outcome = tenancy.step(id, &mut mover).await;
+        let outcome = tenancy.step(turn, &mut mover).await;
         return (mover, outcome);
     }
     let (tenancy, again) = (Arc::clone(tenancy), mover.begin_again());
     let stepping = tokio::spawn(async move {
-        let outcome = tenancy.step(id, &mut mover).await;
+        let outcome = tenancy.step(turn, &mut mover).await;
         (mover, outcome)
     });
     match stepping.await {
@@ -145,7 +142,7 @@ async fn run<B: Carry>(tenancy: Weak<Tenancy<B>>, woken: Arc<Notify>) {
         let mover = movers.remove(&turn).unwrap_or_default();
         tenancy.moves.pace.look(tenancy.gate());
         let begun = Instant::now();
-        let (mut mover, outcome) = step(&tenancy, id, mover).await;
+        let (mut mover, outcome) = step(&tenancy, turn, mover).await;
         match outcome {
             Ok(true) => {
                 tenancy.moves.over(turn);
@@ -195,7 +192,7 @@ async fn undo_cancelled<B: Carry>(tenancy: Weak<Tenancy<B>>, hurried: Arc<Notify
             match here.next_cancelled(&failed, &busy).await {
                 Ok(Some(turn)) => {
                     // On a task of its own: what is wrong with one keeps no other one.
-                    let task = undoing.spawn(async move { here.undo_now(turn.1).await });
+                    let task = undoing.spawn(async move { here.undo_now(turn).await });
                     at_work.insert(task.id(), turn);
                     continue;
                 }
@@ -376,7 +373,8 @@ impl<B: Carry> Tenancy<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tenantry_types::ErrorKind;
+    use tenantry_auth::TenantId;
+    use tenantry_types::{ErrorKind, Timestamp};
 
     #[test]
     fn a_move_does_not_rest_for_the_failures_of_the_last_one_of_its_tenant() {

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use tenantry_auth::TenantId;
 use tenantry_types::{Isolation, Location, Result, TenantName, Timestamp};
 
+/// When a move was asked for, and whose it is.
+pub(super) type Turn = (Timestamp, TenantId);
+
 /// How far a move has come, as it is stored. What is between the first two depends on memory and
 /// on the source's counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,8 +97,13 @@ impl Move {
         self.phase == Phase::Begun
     }
 
+    /// True for the same move, whatever has become of it, if nothing of it was given up.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.turn(), self.from, self.to) == (other.turn(), other.from, other.to)
+    }
+
     /// Its place in the queue.
-    pub(crate) fn turn(&self) -> (Timestamp, TenantId) {
+    pub(crate) fn turn(&self) -> Turn {
         (self.begun, self.tenant())
     }
 

@@ -6,8 +6,8 @@ use super::{
     Carry,
     check::Check,
     copy::{Ends, Rows},
-    mark::move_in,
-    row::{Cursor, Move, Phase, Progress},
+    mark::{given_up, move_in},
+    row::{Cursor, Move, Phase, Progress, Turn},
     said,
 };
 use crate::{
@@ -102,6 +102,11 @@ impl Mover {
         Self { stay, checks, attempts, pause, failures, restarts, ..Self::default() }
     }
 
+    /// True if it was tried often enough to stop the tenant's writes.
+    pub(super) fn is_vain(&self) -> bool {
+        self.attempts >= ATTEMPTS_MAX
+    }
+
     /// True if nobody waits for the next step.
     pub(super) fn is_patient(&self) -> bool {
         matches!(self.stage, Stage::Copy | Stage::Check) || self.is_behind
@@ -120,9 +125,14 @@ enum Stage {
 
 impl<B: Carry> Tenancy<B> {
     /// One step of a move; true if nothing is left to do.
-    pub(super) async fn step(self: &Arc<Self>, id: TenantId, mover: &mut Mover) -> Result<bool> {
+    pub(super) async fn step(self: &Arc<Self>, turn: Turn, mover: &mut Mover) -> Result<bool> {
+        let id = turn.1;
         let _working = self.moves.working(id).lock_owned().await;
         let Some((one, is_taken)) = self.in_hand(id).await? else { return Ok(true) };
+        if one.turn() != turn {
+            // That one was given up, and another one has begun.
+            return Ok(true);
+        }
         // Another one may have been undone beside this.
         if is_taken || mover.stay != one.to.stay {
             *mover = Mover { stay: one.to.stay, ..Mover::default() };
@@ -146,16 +156,20 @@ impl<B: Carry> Tenancy<B> {
             ErrorKind::NotFound if self.open_tenant(id).await?.is_none() => Err(error),
             _ => {
                 tracing::error!(?error, tenant = %id, "a move has failed; the tenant stays");
-                self.fail(id, &error).await.map(|()| false)
+                self.fail(&one, &error).await.map(|()| false)
             }
         }
     }
 
     /// Undoes a move that was cancelled, whichever others wait for their turn; true if nothing is left
     /// to do.
-    pub(super) async fn undo_now(&self, id: TenantId) -> Result<bool> {
+    pub(super) async fn undo_now(&self, turn: Turn) -> Result<bool> {
+        let id = turn.1;
         let _working = self.moves.working(id).lock_owned().await;
         let Some((one, _)) = self.in_hand(id).await? else { return Ok(true) };
+        if one.turn() != turn {
+            return Ok(true);
+        }
         if !matches!(one.phase, Phase::Cancelling | Phase::Failing) {
             return Ok(one.phase.is_over());
         }
@@ -189,7 +203,7 @@ impl<B: Carry> Tenancy<B> {
         move_in(&self.root(None).await?, &installation, id).await
     }
 
-    async fn fail(&self, id: TenantId, error: &Error) -> Result<()> {
+    async fn fail(&self, one: &Move, error: &Error) -> Result<()> {
         let why = error.public_message().to_owned();
         let change = |one: &mut Move, _: &mut Commit<'_>| {
             if one.phase != Phase::Begun {
@@ -199,7 +213,7 @@ impl<B: Carry> Tenancy<B> {
             one.why = Some(why);
             Ok(true)
         };
-        self.change_move(id, change).await.map(drop)
+        self.change_move(one, change).await.map(drop)
     }
 
     async fn advance(self: &Arc<Self>, mover: &mut Mover, one: &Move) -> Result<()> {
@@ -218,8 +232,7 @@ impl<B: Carry> Tenancy<B> {
                 // Left, or cancelled: the row says which.
                 let is_over = self.switch(mover, one).await?;
                 mover.stage = if is_over { Stage::Hold } else { Stage::Follow };
-                let is_vain = !is_over && mover.attempts >= ATTEMPTS_MAX;
-                return if is_vain { Err(too_fast()) } else { Ok(()) };
+                return if !is_over && mover.is_vain() { Err(too_fast()) } else { Ok(()) };
             }
             Stage::Copy | Stage::Follow | Stage::Check => {}
         }
@@ -237,15 +250,14 @@ impl<B: Carry> Tenancy<B> {
             }
             Stage::Follow => self.follow(&tenant, &arriving, mover).await,
             _ => {
-                if mover.check.is_none() {
-                    mover.checks += 1;
-                    if mover.checks > CHECKS_MAX {
-                        return Err(too_fast());
-                    }
-                }
                 let check = match &mut mover.check {
                     Some(check) => check,
-                    none => none.insert(self.begin_check(&tenant, &arriving).await?),
+                    None if mover.checks >= CHECKS_MAX => return Err(too_fast()),
+                    none => {
+                        let begun = self.begin_check(&tenant, &arriving).await?;
+                        mover.checks += 1;
+                        none.insert(begun)
+                    }
                 };
                 let is_more = self.compare(&tenant, &arriving, check).await?;
                 if !is_more {
@@ -315,8 +327,13 @@ impl<B: Carry> Tenancy<B> {
                 one.total = total;
                 Ok(one.phase == Phase::Begun)
             };
-            self.change_move(one.tenant(), change).await?;
+            self.change_move(one, change).await?;
             let (_writing, view) = self.writer(&tenant).await?;
+            // Whoever gives it up lets the tenant's changes go first.
+            let now = self.move_of(one.tenant()).await?;
+            if !now.is_some_and(|now| now.is(one) && now.phase == Phase::Begun) {
+                return Err(given_up());
+            }
             let mut commit = self.begin(&tenant)?;
             commit.head.hold = Some(commit.sequence());
             commit.audit(done(
@@ -353,7 +370,7 @@ impl<B: Carry> Tenancy<B> {
             one.cursor = cursor;
             Ok(one.phase == Phase::Begun)
         };
-        self.change_move(one.tenant(), change).await?;
+        self.change_move(one, change).await?;
         said("saved");
         mover.saved = Some(Instant::now());
         Ok(())

@@ -33,9 +33,8 @@ use tenantry_auth::{Author, TenantId};
 use tenantry_types::{Error, ErrorKind, EventKind, Fact, Result};
 
 const INSTALLATION: Prefix = Prefix::of(TenantId::INSTALLATION);
-/// How long writes that have begun before are waited for; it grows as the pause does.
+/// How long a write that has begun before is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
-const PATIENCE_MAX: Duration = Duration::from_secs(8);
 /// How long writes may wait until everything is copied and compared. After a few attempts for which
 /// that was not enough each doubles it, up to less than requests are patient.
 const PAUSE: Duration = Duration::from_millis(40);
@@ -72,18 +71,17 @@ impl<B: Carry> Tenancy<B> {
         }
         let (outcome, stays) = {
             let _rooting = tenant.rooting.lock().await;
-            let doubled = mover.attempts.saturating_sub(SHORT_ATTEMPTS).min(8);
-            let patience = PATIENCE.saturating_mul(1 << doubled).min(PATIENCE_MAX);
-            let writing = match tokio::time::timeout(patience, self.writer(&tenant)).await {
+            let (_writing, view) = match tokio::time::timeout(PATIENCE, self.writer(&tenant)).await
+            {
                 Ok(Err(error)) if error.kind() != ErrorKind::Busy => return Err(error),
                 Ok(Ok(writing)) => writing,
                 Ok(Err(_)) | Err(_) => {
                     mover.attempts += 1;
-                    return Ok(false);
+                    return if mover.is_vain() { Ok(false) } else { Err(slow()) };
                 }
             };
-            let (_writing, view) = writing;
             let begun = Instant::now();
+            let doubled = mover.attempts.saturating_sub(SHORT_ATTEMPTS).min(8);
             let until = begun + PAUSE.saturating_mul(1 << doubled).min(PAUSE_MAX);
             let mut stays = false;
             let mut outcome = match self.close(&tenant, view).await {
@@ -135,12 +133,9 @@ impl<B: Carry> Tenancy<B> {
         said("replayed");
         let installation = self.installation().await?;
         // Others change the root too, and the tenant's writes wait meanwhile.
-        let locked = async {
-            let logging = installation.writer.lock().await;
-            Ok::<_, Error>((logging, self.deciding(tenant, &installation).await?))
-        };
-        let locked = tokio::time::timeout_at(until.into(), locked).await;
-        let (_logging, root) = locked.map_err(|_| late())??;
+        let logging = tokio::time::timeout_at(until.into(), installation.writer.lock()).await;
+        let _logging = logging.map_err(|_| late())?;
+        let root = self.deciding(tenant, &installation).await?;
         let now = move_in(&root, &installation, one.tenant()).await?;
         let Some(mut now) = now.filter(|now| now.phase == Phase::Begun) else { return Ok(()) };
         tenant.check_alive()?;
@@ -374,6 +369,10 @@ pub(super) fn places(one: &Move) -> [(&'static str, Fact); 4] {
         ("to_isolation", isolation(one.to)),
         ("to_location", location(one.to)),
     ]
+}
+
+fn slow() -> Error {
+    Error::new(ErrorKind::Busy, "a write of the tenant takes long")
 }
 
 fn unknown() -> Error {
