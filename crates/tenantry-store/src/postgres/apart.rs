@@ -5,11 +5,11 @@ use super::{
     check::check_own,
     claim,
     cluster::{Place, Schema, Shared},
+    emptying,
     locations::Located,
     migrate::{mark_moved, run},
     names::{Names, PlaceName, quoted},
     place::{drop_database, drop_schema, make_database, make_schema},
-    purge,
     target::Target,
     url::Cluster,
 };
@@ -232,7 +232,7 @@ impl Shared {
         match placement.isolation {
             // At home its rows go with those of the root.
             Isolation::Shared if placement.location == Location::Home => Ok(()),
-            Isolation::Shared => purge::empty(self, &located.root, tenant).await,
+            Isolation::Shared => emptying::empty(self, &located.root, tenant).await,
             Isolation::Schema => {
                 let by = located.provisioner()?;
                 let remove = by.with(async |client| {

@@ -8,7 +8,7 @@ use super::{
     call,
     carried::{self, Carried, Taken},
     cluster::{Cluster, Place, Shared, signed},
-    fence, purge,
+    emptying, fence,
     statement::{Statement, Step},
     submit::{PUT_HEAD, commit_steps},
     view::PgView,
@@ -230,7 +230,7 @@ impl Carry for Cluster {
             return Box::pin(self.shared.drop_place_of_moved(placement)).await;
         }
         let place = self.shared.place_of(placement).await?;
-        purge::empty_of_moved(&self.shared, &place, placement.tenant).await
+        emptying::empty_of_moved(&self.shared, &place, placement.tenant).await
     }
 
     async fn close(&self, tenant: &OpenTenant, view: PgView) -> Result<()> {

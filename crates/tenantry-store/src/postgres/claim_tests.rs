@@ -4,10 +4,10 @@ use super::{
     super::{
         admin::{Session, connect, with_database},
         config::{LocationConfig, PostgresConfig},
+        emptying,
         home::adopt,
         locations::Located,
         opening::Ways,
-        purge,
         setup::SetUp,
         stand::{Stand, way},
         store::Postgres,
@@ -120,12 +120,12 @@ async fn nothing_is_removed_where_the_claim_is_lost() {
         let located = shared.located(placement()).await.unwrap();
         let root = located.root.clone();
         // Connections of before, and then new ones.
-        purge::empty(&shared, &root, TenantId::new(2)).await.unwrap();
+        emptying::empty(&shared, &root, TenantId::new(2)).await.unwrap();
         superuser.batch_execute(LOSE).await.unwrap();
-        let why = purge::empty(&shared, &root, TenantId::new(1)).await.unwrap_err();
+        let why = emptying::empty(&shared, &root, TenantId::new(1)).await.unwrap_err();
         assert_eq!((why.kind(), count().await), (ErrorKind::Unavailable, 1), "{why}");
         // Nor by whoever comes next and has the place of before.
-        let why = purge::empty(&shared, &root, TenantId::new(1)).await.unwrap_err();
+        let why = emptying::empty(&shared, &root, TenantId::new(1)).await.unwrap_err();
         assert_eq!((why.kind(), count().await), (ErrorKind::Unavailable, 1), "{why}");
         // It is looked at again, and is others' now.
         assert_eq!(shared.located(placement()).await.err().unwrap().kind(), ErrorKind::Unavailable);
@@ -205,7 +205,7 @@ async fn a_first_commit_and_a_release_see_each_other() {
         let (mut ours, why) = releasing.await.unwrap();
         assert_eq!(why.unwrap_err().kind(), ErrorKind::Unavailable);
         // It was let go of: a first commit comes too late.
-        purge::empty(&shared, &place, tenant).await.unwrap();
+        emptying::empty(&shared, &place, tenant).await.unwrap();
         release(&mut ours, &claim, tenant).await.unwrap();
         let view = PgView::writing(&shared, place.clone());
         assert_eq!(view.hold_claim().await.unwrap_err().kind(), ErrorKind::Unavailable);

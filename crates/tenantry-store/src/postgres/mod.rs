@@ -37,6 +37,7 @@ mod connect;
 mod connections;
 mod delete;
 mod draft;
+mod emptying;
 mod failure;
 mod fence;
 mod fields;

@@ -125,7 +125,7 @@ impl Shared {
             }
         };
         located.root.target.server.set_claim(Some(row.into()));
-        super::purge::empty(self, &located.root, tenant).await?;
+        super::emptying::empty(self, &located.root, tenant).await?;
         self.remove_all_graphs(&located).await?;
         let release = async {
             let mut client = located.enter(database).await?;
