@@ -129,7 +129,7 @@ impl View for FilesRows {
 impl Files {
     /// Waits a while for a moment in which commits to the root, and to a place, would not wait for what
     /// fjall writes in the background: it holds a lock over several synchronisations.
-    pub(crate) async fn calm(&self, place: Option<Placement>) -> Result<()> {
+    pub(crate) async fn calm_at(&self, place: Option<Placement>) -> Result<()> {
         let begun = Instant::now();
         let home = place.and_then(Home::of);
         while begun.elapsed() < CALM_PATIENCE {
@@ -262,12 +262,12 @@ impl Carry for Files {
     }
 
     /// It is open already.
-    async fn survey(&self, _arriving: &OpenTenant) -> Result<()> {
+    async fn prepare(&self, _arriving: &OpenTenant) -> Result<()> {
         Ok(())
     }
 
-    async fn warm(&self, arriving: &OpenTenant) -> Result<()> {
-        self.calm(Some(arriving.placement())).await
+    async fn calm(&self, arriving: &OpenTenant) -> Result<()> {
+        self.calm_at(Some(arriving.placement())).await
     }
 
     async fn put(&self, arriving: &OpenTenant, mut set: WriteSet) -> Result<()> {

@@ -34,9 +34,10 @@ use tokio_postgres::types::Type;
 
 /// It is remembered for so long that a place was left.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
-/// The time that a session has to begin in a tenant's new place.
-const SESSION: Duration = Duration::from_millis(50);
-const KEEP: &str = "SELECT pg_catalog.pg_sleep($1)";
+/// Sessions that know a tenant's new place before it lives there, and the time that others have the
+/// machine between two steps of theirs.
+const SESSIONS: usize = 4;
+const BETWEEN: Duration = Duration::from_millis(50);
 /// Rows, and their bytes, that are read in one round trip.
 const GRAIN: (usize, usize) = (256, 256 << 10);
 
@@ -46,6 +47,28 @@ pub(super) struct Left(Mutex<HashMap<Placement, Instant>>);
 
 pub(super) fn not_leading() -> Error {
     Error::new(ErrorKind::Unavailable, "another server moves tenants by now")
+}
+
+impl Cluster {
+    /// Whoever comes first to a place may not come alone. One after the other, because a session
+    /// computes when it begins; and only of connections that nobody else needs.
+    async fn begin_sessions(&self, arriving: &OpenTenant) -> Result<()> {
+        let place = self.place(arriving).await?;
+        let mut sessions = Vec::with_capacity(SESSIONS);
+        while sessions.len() < SESSIONS
+            && let Some(conn) = self.shared.connections.spare(&place.target).await?
+        {
+            sessions.push(conn);
+            tokio::time::sleep(BETWEEN).await;
+        }
+        for conn in sessions {
+            let (limits, right) = (self.shared.limits, place.right(arriving.id()));
+            let first = carried::first_questions(&place, arriving)?;
+            call::read(conn, limits, right, first).await?;
+            tokio::time::sleep(BETWEEN).await;
+        }
+        Ok(())
+    }
 }
 
 impl Carry for Cluster {
@@ -164,11 +187,7 @@ impl Carry for Cluster {
         Ok(())
     }
 
-    async fn survey(&self, arriving: &OpenTenant) -> Result<()> {
-        self.shared.survey_place(arriving.placement()).await
-    }
-
-    async fn warm(&self, arriving: &OpenTenant) -> Result<()> {
+    async fn prepare(&self, arriving: &OpenTenant) -> Result<()> {
         // Nobody moves behind walls that do not stand; and it takes a connection of its own.
         self.shared.check_place(arriving.placement()).await.map_err(|why| match why.kind() {
             ErrorKind::Internal => {
@@ -179,23 +198,19 @@ impl Carry for Cluster {
             }
             _ => why,
         })?;
-        let (place, tenant) = (self.place(arriving).await?, arriving.id());
-        carried::first_questions(&place, arriving)?;
-        // Whoever comes first may not come alone. One after the other, because a session computes
-        // when it begins and others want the machine; each is kept until the last one has begun.
-        let one = async |before: u32, after: u32| {
-            tokio::time::sleep(SESSION * before).await;
-            let read = |conn| {
-                let mut steps = carried::first_questions(&place, arriving).unwrap_or_default();
-                let kept = (SESSION * after).as_secs_f64();
-                steps.push(Step::Run(Statement::new(KEEP).with(kept, Type::FLOAT8)));
-                call::read(conn, self.shared.limits, place.right(tenant), steps)
-            };
-            self.shared.connections.with(&place.target, None, read).await
-        };
-        // With one connection it goes on.
-        let (first, ..) = tokio::join!(one(0, 3), one(1, 2), one(2, 1), one(3, 0));
-        Ok(first.map(drop)?)
+        // It goes on without the rest.
+        if let Err(why) = self.shared.survey_place(arriving.placement()).await {
+            tracing::warn!(?why, tenant = %arriving.id(), "survey the place of a tenant");
+        }
+        if let Err(why) = self.begin_sessions(arriving).await {
+            tracing::debug!(?why, tenant = %arriving.id(), "sessions at a tenant's new place");
+        }
+        Ok(())
+    }
+
+    /// Its commits wait for nothing that goes on in the background.
+    async fn calm(&self, _arriving: &OpenTenant) -> Result<()> {
+        Ok(())
     }
 
     async fn put(&self, arriving: &OpenTenant, mut set: WriteSet) -> Result<()> {

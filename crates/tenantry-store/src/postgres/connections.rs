@@ -204,6 +204,14 @@ impl Connections {
         }
     }
 
+    /// A connection for who can do without, while more than half of all are free.
+    pub(super) async fn spare(&self, target: &Target) -> Outcome<Option<Conn>> {
+        if self.shared.all.permits.available_permits() <= self.shared.budget / 2 {
+            return Ok(None);
+        }
+        self.try_once(target, None, false).await.map(Some)
+    }
+
     /// The server has no connection left: waits for one of those that are open, if some are.
     async fn wait_for_open(
         &self,

@@ -57,6 +57,7 @@ mod names;
 mod nearest;
 mod opening;
 mod own;
+mod pieces;
 mod place;
 mod prepared;
 mod purge;

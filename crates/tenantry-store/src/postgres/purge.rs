@@ -8,6 +8,7 @@ use super::{
     cluster::{Place, Shared, signed},
     graph,
     locations::Located,
+    pieces::{self, CHUNK, Only, Table},
     purging::{self, Did, TURN},
     root::Root,
     statement::{Statement, Step},
@@ -30,8 +31,6 @@ use tenantry_types::{Error, Result};
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
-/// Rows of a table removed in one transaction.
-pub(super) const CHUNK: i64 = 2_000;
 /// Pieces of one note that are removed before it is the next one's turn.
 const PIECES_MAX: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -45,16 +44,6 @@ pub(super) const REMOVE_KEYS: &str = "WITH gone AS (DELETE FROM {schema}.catalog
      SELECT count(*) FROM gone";
 const REMOVE_RANGE: &str = "DELETE FROM {schema}.catalog WHERE tenant = $1 AND family = $2 \
      AND key >= $3 AND ($4::bytea IS NULL OR key < $4)";
-const REMOVE_SOME: &str = "WITH gone AS (DELETE FROM {schema}.catalog WHERE tenant = $1 \
-     AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.catalog WHERE tenant = $1 AND family = $2 \
-     AND key >= $3 AND ($4::bytea IS NULL OR key < $4) LIMIT $5)) RETURNING 1) \
-     SELECT count(*) FROM gone";
-pub(super) const REMOVE_ALL: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
-     AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} WHERE tenant = $1 LIMIT $2)) \
-     RETURNING 1) SELECT count(*) FROM gone";
-const REMOVE_OF_COLLECTION: &str = "WITH gone AS (DELETE FROM {schema}.{table} WHERE tenant = $1 \
-     AND ctid = ANY (ARRAY (SELECT ctid FROM {schema}.{table} \
-     WHERE tenant = $1 AND collection = $3 LIMIT $2)) RETURNING 1) SELECT count(*) FROM gone";
 
 /// Starts the purger; it ends with the store.
 pub(super) fn spawn(shared: &Arc<Shared>) {
@@ -305,8 +294,8 @@ fn remove_notes(notes: &Notes, gone: Vec<Vec<u8>>) -> Step {
 async fn remove_events(shared: &Arc<Shared>, view: &PgView, tenant: TenantId) -> Result<i64> {
     let root = shared.root()?;
     let events = keys::events_of(Prefix::of(INSTALLATION), tenant);
-    let some = || remove_some(root, &events).into_iter().collect();
-    largest(&view.run(root, INSTALLATION, some).await?)
+    let some = only(&events).ok_or_else(odd)?;
+    pieces::remove_from(view, root, INSTALLATION, &[Table::Catalog], &some).await
 }
 
 /// Where a deleted tenant may have left something apart, and whether that was ever made: where it
@@ -444,11 +433,7 @@ async fn remove_of_tenant(shared: &Arc<Shared>, view: &PgView, tenant: TenantId)
     if listed >= CHUNK {
         return Ok(listed);
     }
-    let tables = || {
-        let all = ["vectors", "records", "catalog"].into_iter();
-        all.map(|table| chunk(root, REMOVE_ALL, table, number)).map(Step::Run).collect()
-    };
-    largest(&view.run(root, tenant, tables).await?)
+    pieces::remove_from(view, root, tenant, &Table::ALL, &Only::All).await
 }
 
 /// Removes a piece of a collection's records; the number of rows in the largest one.
@@ -461,12 +446,8 @@ async fn remove_of_collection(
     let number = signed(tenant)?;
     let column = i32::try_from(collection)
         .map_err(|_| Error::internal("a collection's number beyond the database's"))?;
-    let tables = || {
-        let all = ["vectors", "records"].into_iter();
-        let of = |table| chunk(place, REMOVE_OF_COLLECTION, table, number).with(column, Type::INT4);
-        all.map(of).map(Step::Run).collect()
-    };
-    let removed = largest(&view.run(place, tenant, tables).await?)?;
+    let (tables, of) = ([Table::Vectors, Table::Records], Only::Collection(column));
+    let removed = pieces::remove_from(view, place, tenant, &tables, &of).await?;
     let starts = keys::records_of(Prefix::of(tenant), collection);
     let rows = || {
         let of = |start: &Vec<u8>| remove_range(place, number, start);
@@ -478,37 +459,17 @@ async fn remove_of_collection(
 
 /// Removes all rows whose key starts so.
 fn remove_range(place: &Place, tenant: i64, start: &[u8]) -> Option<Step> {
-    let (head, rest) = start.split_at_checked(PREFIX_BYTES)?;
+    let Only::Keys(family, from, to) = only(start)? else { return None };
     let statement = Statement::new(place.text(REMOVE_RANGE))
         .with(tenant, Type::INT8)
-        .with(i16::from(*head.last()?), Type::INT2)
-        .with(rest.to_vec(), Type::BYTEA)
-        .with(behind(rest), Type::BYTEA);
+        .with(family, Type::INT2)
+        .with(from, Type::BYTEA)
+        .with(to, Type::BYTEA);
     Some(Step::Run(statement))
 }
 
-/// Removes some of the installation's rows whose key starts so.
-fn remove_some(place: &Place, start: &[u8]) -> Option<Step> {
+/// Rows whose key starts so.
+fn only(start: &[u8]) -> Option<Only> {
     let (head, rest) = start.split_at_checked(PREFIX_BYTES)?;
-    let statement = Statement::new(place.text(REMOVE_SOME))
-        .with(0_i64, Type::INT8)
-        .with(i16::from(*head.last()?), Type::INT2)
-        .with(rest.to_vec(), Type::BYTEA)
-        .with(behind(rest), Type::BYTEA)
-        .with(CHUNK, Type::INT8);
-    Some(Step::Run(statement))
-}
-
-pub(super) fn chunk(place: &Place, text: &str, table: &str, tenant: i64) -> Statement {
-    let text = text.replace("{table}", table);
-    Statement::new(place.text(&text)).with(tenant, Type::INT8).with(CHUNK, Type::INT8)
-}
-
-pub(super) fn largest(answers: &[Vec<tokio_postgres::Row>]) -> Result<i64> {
-    let mut largest = 0;
-    for row in answers.iter().flatten() {
-        let count: i64 = row.try_get(0).map_err(|_| odd())?;
-        largest = largest.max(count);
-    }
-    Ok(largest)
+    Some(Only::Keys(i16::from(*head.last()?), rest.to_vec(), behind(rest)))
 }

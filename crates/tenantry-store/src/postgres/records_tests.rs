@@ -1,6 +1,7 @@
 //! What cannot be seen from outside: round trips, plans, and reads that are disturbed.
 
 mod looked_up;
+mod pieces;
 mod prepared;
 mod rights;
 mod shares;

@@ -123,17 +123,17 @@ impl Carry for Sites {
         asked!(self.at(arriving.placement()), site => site.make(arriving))
     }
 
-    async fn survey(&self, arriving: &OpenTenant) -> Result<()> {
-        asked!(self.at(arriving.placement()), site => site.survey(arriving))
+    async fn prepare(&self, arriving: &OpenTenant) -> Result<()> {
+        asked!(self.at(arriving.placement()), site => site.prepare(arriving))
     }
 
-    async fn warm(&self, arriving: &OpenTenant) -> Result<()> {
+    async fn calm(&self, arriving: &OpenTenant) -> Result<()> {
         let site = self.at(arriving.placement());
         if let (Site::Postgres(_), Site::Files(files)) = (&site, self.root_site()) {
             // The commit that decides goes there.
-            files.calm(None).await?;
+            files.calm_at(None).await?;
         }
-        asked!(site, site => site.warm(arriving))
+        asked!(site, site => site.calm(arriving))
     }
 
     async fn put(&self, arriving: &OpenTenant, set: WriteSet) -> Result<()> {

@@ -191,7 +191,7 @@ async fn plan(
     first_column(&rows).join("\n")
 }
 
-fn first_column(rows: &[tokio_postgres::SimpleQueryMessage]) -> Vec<String> {
+pub(super) fn first_column(rows: &[tokio_postgres::SimpleQueryMessage]) -> Vec<String> {
     let value = |message: &tokio_postgres::SimpleQueryMessage| match message {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,

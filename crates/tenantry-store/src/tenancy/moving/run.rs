@@ -71,6 +71,8 @@ pub(super) struct Mover {
     left: u64,
     /// True if both places are files: a step computes more than it waits.
     pub(super) is_on_files: bool,
+    /// The new place is prepared for whoever asks there first.
+    is_prepared: bool,
     /// How often writes were stopped.
     pub(super) attempts: u32,
     pub(super) pause: Duration,
@@ -304,6 +306,12 @@ impl<B: Carry> Tenancy<B> {
             Some(check) if check.is_done() => {
                 if check.marks() <= MARKS_LEFT || is_late {
                     mover.stage = Stage::Switch;
+                }
+                if mover.stage == Stage::Switch && !mover.is_prepared {
+                    // What is committed meanwhile is replayed and compared before the pause.
+                    self.prepare(arriving).await?;
+                    mover.is_prepared = true;
+                    mover.catch_up();
                 }
             }
             _ => mover.stage = Stage::Check,

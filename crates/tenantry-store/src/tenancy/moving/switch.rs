@@ -53,13 +53,8 @@ impl<B: Carry> Tenancy<B> {
     pub(super) async fn switch(self: &Arc<Self>, mover: &mut Mover, one: &Move) -> Result<bool> {
         let tenant = self.source(one).await?;
         let arriving = self.arriving(&tenant, one.to).await?;
-        if mover.attempts == 0
-            && let Err(error) = self.survey(&arriving).await
-        {
-            tracing::warn!(?error, tenant = %one.tenant(), "survey the place of a tenant");
-        }
         let begun = Instant::now();
-        self.warm(&arriving).await?;
+        self.calm(&arriving).await?;
         if begun.elapsed() > SHORT {
             // Not in the pause.
             self.round(&tenant, &arriving, mover).await?;
