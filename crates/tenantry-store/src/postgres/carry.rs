@@ -64,7 +64,9 @@ impl Cluster {
         for conn in sessions {
             let (limits, right) = (self.shared.limits, place.right(arriving.id()));
             let first = carried::first_questions(&place, arriving)?;
-            call::read(conn, limits, right, first).await?;
+            if let Err(why) = call::read(conn, limits, right, first).await {
+                tracing::debug!(?why, tenant = %arriving.id(), "a session at a new place");
+            }
             tokio::time::sleep(BETWEEN).await;
         }
         Ok(())
@@ -188,17 +190,7 @@ impl Carry for Cluster {
     }
 
     async fn prepare(&self, arriving: &OpenTenant) -> Result<()> {
-        // Nobody moves behind walls that do not stand; and it takes a connection of its own.
-        self.shared.check_place(arriving.placement()).await.map_err(|why| match why.kind() {
-            ErrorKind::Internal => {
-                tracing::error!(?why, tenant = %arriving.id(), "a tenant's new place is refused");
-                let message = "its new place is refused because its database is not as it should \
-                               be; the server's log says why";
-                Error::new(ErrorKind::Unsupported, message).with_source(why)
-            }
-            _ => why,
-        })?;
-        // It goes on without the rest.
+        // It goes on without either.
         if let Err(why) = self.shared.survey_place(arriving.placement()).await {
             tracing::warn!(?why, tenant = %arriving.id(), "survey the place of a tenant");
         }
@@ -208,9 +200,17 @@ impl Carry for Cluster {
         Ok(())
     }
 
-    /// Its commits wait for nothing that goes on in the background.
-    async fn calm(&self, _arriving: &OpenTenant) -> Result<()> {
-        Ok(())
+    async fn calm(&self, arriving: &OpenTenant) -> Result<()> {
+        // Nobody moves behind walls that do not stand.
+        self.shared.check_place(arriving.placement()).await.map_err(|why| match why.kind() {
+            ErrorKind::Internal => {
+                tracing::error!(?why, tenant = %arriving.id(), "a tenant's new place is refused");
+                let message = "its new place is refused because its database is not as it should \
+                               be; the server's log says why";
+                Error::new(ErrorKind::Unsupported, message).with_source(why)
+            }
+            _ => why,
+        })
     }
 
     async fn put(&self, arriving: &OpenTenant, mut set: WriteSet) -> Result<()> {
@@ -303,7 +303,12 @@ fn no_head() -> Error {
 }
 
 /// Writes counters over those that were read.
-fn put_head(place: &Place, tenant: TenantId, old: &[u8], new: Vec<u8>) -> Result<Statement> {
+pub(super) fn put_head(
+    place: &Place,
+    tenant: TenantId,
+    old: &[u8],
+    new: Vec<u8>,
+) -> Result<Statement> {
     Ok(Statement::new(place.text(PUT_HEAD))
         .with(signed(tenant)?, Type::INT8)
         .with(i16::from(keys::Head::FAMILY), Type::INT2)

@@ -204,12 +204,19 @@ impl Connections {
         }
     }
 
-    /// A connection for who can do without, while more than half of all are free.
+    /// A connection for who can do without: none if half of all, or of what its server may have, would
+    /// not stay free, and none for which another one has to be closed.
     pub(super) async fn spare(&self, target: &Target) -> Outcome<Option<Conn>> {
-        if self.shared.all.permits.available_permits() <= self.shared.budget / 2 {
-            return Ok(None);
+        let shared = &self.shared;
+        let is_full = || {
+            let is_there = |(link, _): &(Link, Instant)| link.target == *target;
+            let is_open = shared.state.lock().idle.iter().any(is_there);
+            !is_open && shared.open.load(Ordering::Relaxed) >= shared.budget
+        };
+        match shared.spare_permit(&target.server).filter(|_| !is_full()) {
+            Some(permit) => self.with_permit(permit, target, false).await.map(Some),
+            None => Ok(None),
         }
-        self.try_once(target, None, false).await.map(Some)
     }
 
     /// The server has no connection left: waits for one of those that are open, if some are.
@@ -244,6 +251,10 @@ impl Connections {
         is_fresh: bool,
     ) -> Outcome<Conn> {
         let permit = self.permit(&target.server, reader).await?;
+        self.with_permit(permit, target, is_fresh).await
+    }
+
+    async fn with_permit(&self, permit: Permit, target: &Target, is_fresh: bool) -> Outcome<Conn> {
         let shared = Arc::downgrade(&self.shared);
         let (other, counted) = match self.shared.find(target, is_fresh)? {
             Found::Idle(link) => return Ok(Conn::new(link, permit, shared)),
@@ -383,6 +394,20 @@ impl Shared {
     fn part(&self, server: &Server) -> Option<Arc<Share>> {
         let most = part_of(self.budget, server.part());
         (most < self.budget).then(|| self.servers.of(server.number(), most))
+    }
+
+    /// The right to a connection that others can spare.
+    fn spare_permit(&self, server: &Server) -> Option<Permit> {
+        let of_server = match self.part(server) {
+            Some(share) => Some((share.spare()?, share)),
+            None => None,
+        };
+        let of_guests = match server.part() {
+            1 => None,
+            _ => Some(self.guests.spare()?),
+        };
+        let one = self.all.spare()?;
+        Some(Permit { _one: one, _of_guests: of_guests, _of_server: of_server, _of_reader: None })
     }
 
     /// What whoever holds a permit may use. Dead connections that it meets are dropped.

@@ -2,7 +2,9 @@
 //! one where it does not live.
 
 use super::{
+    carry::put_head,
     cluster::{Place, Shared, signed},
+    fence,
     pieces::{self, CHUNK, Only, Table},
     purge::REMOVE_KEYS,
     statement::{Statement, Step},
@@ -89,28 +91,33 @@ pub(super) async fn empty_of_moved(
         let begun = Instant::now();
         let view = PgView::putting(shared, place.clone());
         view.hold_claim().await?;
-        if view.lock(&[tenant]).await?.pop().is_none_or(|(head, _)| head.is_none()) {
-            return Ok(());
-        }
+        let head = view.lock(&[tenant]).await?.pop().and_then(|(head, _)| head);
+        let Some(head) = head else { return Ok(()) };
         shared.must_move(tenant).await?;
-        let bounds = (after.clone(), CHUNK_OF_MOVED);
-        let piece = || pieces::remove(place, number, (table, only(table)), bounds.clone());
-        let (removed, last) = pieces::removed(table, &view.run(place, tenant, piece).await?)?;
+        let (removed, last) =
+            pieces::remove(&view, place, tenant, (table, &only(table)), (&after, CHUNK_OF_MOVED))
+                .await?;
         after = last;
         if removed < CHUNK_OF_MOVED {
             (_, after) = (tables.next(), None);
         }
-        let mut steps = vec![Step::Enter(place.right(tenant))];
-        if tables.peek().is_some() {
-            // What says that the rest was done has to be found by an index as well.
-            steps.push(remove_heads(place, number, Vec::new()));
-            commit_steps(view, steps, 0).await?;
-            tokio::time::sleep((BREATHS * begun.elapsed()).min(BREATH_MAX)).await;
+        let is_done = tables.peek().is_none();
+        let by = shared.signature()?;
+        let end = if is_done {
+            let counters = Only::Families(families(true));
+            let all = (Table::Catalog, &counters);
+            pieces::remove(&view, place, tenant, all, (&None, CHUNK)).await?;
+            remove_heads(place, number, Vec::new())
+        } else if fence::is_arriving(&head) && !fence::is_arriving_by(&head, by) {
+            // A mover of before puts nothing more there: it finds another's signature.
+            Step::Run(put_head(place, tenant, &head, fence::arriving(by, &[]))?)
         } else {
-            let counters = (Table::Catalog, Only::Families(families(true)));
-            steps.append(&mut pieces::remove(place, number, counters, (None, CHUNK)));
-            // Behind what it needs to be planned.
-            commit_steps(view, steps, 1).await?;
+            // What says that the rest was done has to be found by an index as well.
+            remove_heads(place, number, Vec::new())
+        };
+        commit_steps(view, vec![Step::Enter(place.right(tenant)), end], 0).await?;
+        if !is_done {
+            tokio::time::sleep((BREATHS * begun.elapsed()).min(BREATH_MAX)).await;
         }
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! Removing rows a piece at a time.
 //!
-//! A piece is the first rows of a table in the order of its primary key, and is removed as a range of
-//! that key: a server finds it by the index, whatever its statistics say of the tenant. (By the places
-//! of the rows it may compare each of the tenant's with each of the piece.) What another transaction
-//! is removing counts too, so that a piece which is not full is the last one.
+//! A piece is the first rows of a table in the order of its primary key. It is read by that index and
+//! removed by the places of its rows, in two statements, because a server can be told for each how to
+//! find them: in one, with statistics that know nothing of the tenant or of nobody else, it passes over
+//! all of the tenant's rows for each piece, or over the whole table. What another transaction is
+//! removing counts too, so that a piece which is not full is the last one.
 
 use super::{
     cluster::{Place, signed},
@@ -17,12 +18,22 @@ use tokio_postgres::{Row, types::Type};
 /// Rows of a table removed in one transaction where nobody waits long for others.
 pub(super) const CHUNK: i64 = 2_000;
 
-const REMOVE: &str = "WITH piece AS MATERIALIZED (SELECT {key} FROM {schema}.{table} \
-     WHERE tenant = $1 {only} {after} ORDER BY {key} LIMIT $2), \
-     last AS MATERIALIZED (SELECT {key} FROM piece ORDER BY {back} LIMIT 1), \
-     gone AS (DELETE FROM {schema}.{table} \
-     WHERE tenant = $1 {only} {after} AND ({key}) <= (SELECT {key} FROM last)) \
-     SELECT (SELECT count(*) FROM piece), last.* FROM (SELECT 1) AS one LEFT JOIN last ON true";
+const PIECE: &str = "SELECT ctid::text, {key} FROM {schema}.{table} \
+     WHERE tenant = $1 {only} {after} ORDER BY {key} LIMIT $2";
+/// Its rows, and whose they are: a place may have been given to another row meanwhile.
+const REMOVE: &str = "DELETE FROM {schema}.{table} \
+     WHERE tenant = $1 AND ctid = ANY ($2::tid[]) {only}";
+
+/// Until the transaction ends, but for what [`BY_PLACE`] changes in between. For the rest see
+/// [`super::statement::LOOKING_UP`].
+const BY_INDEX: &str = "SELECT pg_catalog.set_config('enable_seqscan', 'off', true), \
+     pg_catalog.set_config('enable_sort', 'off', true), \
+     pg_catalog.set_config('jit', 'off', true), \
+     pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)";
+const BY_PLACE: &str = "SELECT pg_catalog.set_config('enable_indexscan', 'off', true), \
+     pg_catalog.set_config('enable_bitmapscan', 'off', true)";
+const AGAIN_BY_INDEX: &str = "SELECT pg_catalog.set_config('enable_indexscan', 'on', true), \
+     pg_catalog.set_config('enable_bitmapscan', 'on', true)";
 
 /// A table of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +55,11 @@ impl Table {
     }
 
     /// Its primary key behind the tenant.
-    fn key(self) -> &'static [&'static str] {
+    fn key(self) -> &'static str {
         match self {
-            Self::Vectors => &["collection", "field", "ordinal"],
-            Self::Records => &["collection", "ordinal"],
-            Self::Catalog => &["family", "key"],
+            Self::Vectors => "collection, field, ordinal",
+            Self::Records => "collection, ordinal",
+            Self::Catalog => "family, key",
         }
     }
 }
@@ -87,7 +98,7 @@ impl Only {
     }
 }
 
-/// The last row of a piece.
+/// The last row of a piece, by its key.
 #[derive(Clone, Debug)]
 pub(super) enum Last {
     Vector(i32, i16, i64),
@@ -96,6 +107,17 @@ pub(super) enum Last {
 }
 
 impl Last {
+    fn of(table: Table, row: &Row) -> Result<Self> {
+        let read = || {
+            Ok(match table {
+                Table::Vectors => Self::Vector(row.try_get(1)?, row.try_get(2)?, row.try_get(3)?),
+                Table::Records => Self::Record(row.try_get(1)?, row.try_get(2)?),
+                Table::Catalog => Self::Entry(row.try_get(1)?, row.try_get(2)?),
+            })
+        };
+        read().map_err(|_: tokio_postgres::Error| odd())
+    }
+
     fn values(self) -> Vec<(Value, Type)> {
         match self {
             Self::Vector(collection, field, ordinal) => vec![
@@ -113,49 +135,68 @@ impl Last {
     }
 }
 
-/// Removes at most `most` rows of a tenant behind those of the last piece; see [`removed`].
-pub(super) fn remove(
+/// What finds a piece: at most `most` rows of a tenant, behind the last one of another piece.
+pub(super) fn piece(
     place: &Place,
     tenant: i64,
     (table, only): (Table, Only),
     (after, most): (Option<Last>, i64),
 ) -> Vec<Step> {
-    let key = table.key();
     let condition = only.condition();
     let mut values = only.values();
+    let key = table.key();
     let after = after.map_or_else(String::new, |last| {
         let first = values.len() + 3;
         values.extend(last.values());
         let all: Vec<_> = (first..values.len() + 3).map(|n| format!("${n}")).collect();
-        format!("AND ({}) > ({})", key.join(", "), all.join(", "))
+        format!("AND ({key}) > ({})", all.join(", "))
     });
-    let back: Vec<_> = key.iter().map(|column| format!("{column} DESC")).collect();
-    let text = REMOVE.replace("{table}", table.name()).replace("{key}", &key.join(", "));
-    let text = text.replace("{back}", &back.join(", ")).replace("{only}", condition);
-    let mut piece = Statement::new(place.text(&text.replace("{after}", &after)))
-        .with(tenant, Type::INT8)
-        .with(most, Type::INT8);
+    let text = PIECE.replace("{table}", table.name()).replace("{key}", key);
+    let text = place.text(&text.replace("{only}", condition).replace("{after}", &after));
+    let mut piece = Statement::new(text).with(tenant, Type::INT8).with(most, Type::INT8);
     piece.values.append(&mut values);
-    piece.looks_up = true;
-    piece.into_steps()
+    vec![Step::Run(Statement::new(BY_INDEX)), Step::Run(piece)]
 }
 
-/// How many rows a piece had, and its last one, by the answer to its last step.
-pub(super) fn removed(table: Table, answers: &[Vec<Row>]) -> Result<(i64, Option<Last>)> {
-    let row = answers.last().and_then(|rows| rows.first()).ok_or_else(odd)?;
-    let read = || {
-        let count: i64 = row.try_get(0)?;
-        if count == 0 {
-            return Ok((0, None));
-        }
-        let last = match table {
-            Table::Vectors => Last::Vector(row.try_get(1)?, row.try_get(2)?, row.try_get(3)?),
-            Table::Records => Last::Record(row.try_get(1)?, row.try_get(2)?),
-            Table::Catalog => Last::Entry(row.try_get(1)?, row.try_get(2)?),
-        };
-        Ok((count, Some(last)))
-    };
-    read().map_err(|_: tokio_postgres::Error| odd())
+/// What removes the rows of a piece by their places.
+pub(super) fn removal(
+    place: &Place,
+    tenant: i64,
+    (table, only): (Table, Only),
+    rows: Vec<String>,
+) -> Vec<Step> {
+    let text = REMOVE.replace("{table}", table.name()).replace("{only}", only.condition());
+    let text = place.text(&text);
+    let mut removal = Statement::new(text).with(tenant, Type::INT8).with(rows, Type::TEXT_ARRAY);
+    removal.values.append(&mut only.values());
+    vec![
+        Step::Run(Statement::new(BY_PLACE)),
+        Step::Run(removal),
+        Step::Run(Statement::new(AGAIN_BY_INDEX)),
+    ]
+}
+
+/// Removes at most `most` rows of a tenant behind the last one of another piece: how many there were,
+/// and the last one. Fewer than `most` are the end of the table.
+pub(super) async fn remove(
+    view: &PgView,
+    place: &Place,
+    tenant: TenantId,
+    (table, only): (Table, &Only),
+    (after, most): (&Option<Last>, i64),
+) -> Result<(i64, Option<Last>)> {
+    let number = signed(tenant)?;
+    let found = || piece(place, number, (table, only.clone()), (after.clone(), most));
+    let answers = view.run(place, tenant, found).await?;
+    let rows = answers.last().map_or(&[] as &[_], Vec::as_slice);
+    let Some(last) = rows.last() else { return Ok((0, None)) };
+    let last = Last::of(table, last)?;
+    let places = rows.iter().map(|row| row.try_get(0).map_err(|_| odd()));
+    let places = places.collect::<Result<Vec<String>>>()?;
+    let gone = || removal(place, number, (table, only.clone()), places.clone());
+    view.run(place, tenant, gone).await?;
+    let count = i64::try_from(places.len()).map_err(|_| odd())?;
+    Ok((count, Some(last)))
 }
 
 /// Removes a piece of each table; the number of rows of the largest one.
@@ -166,11 +207,9 @@ pub(super) async fn remove_from(
     tables: &[Table],
     only: &Only,
 ) -> Result<i64> {
-    let number = signed(tenant)?;
     let mut largest = 0;
     for table in tables {
-        let piece = || remove(place, number, (*table, only.clone()), (None, CHUNK));
-        let (count, _) = removed(*table, &view.run(place, tenant, piece).await?)?;
+        let (count, _) = remove(view, place, tenant, (*table, only), (&None, CHUNK)).await?;
         largest = largest.max(count);
     }
     Ok(largest)

@@ -19,13 +19,14 @@ use tokio::{
 
 /// What one may have, and how many wait for it.
 pub(super) struct Share {
+    most: usize,
     pub(super) permits: Arc<Semaphore>,
     pub(super) waiting: AtomicUsize,
 }
 
 impl Share {
     pub(super) fn new(most: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(most)), waiting: AtomicUsize::new(0) }
+        Self { most, permits: Arc::new(Semaphore::new(most)), waiting: AtomicUsize::new(0) }
     }
 
     /// One of what it has, waited for among not too many and not for too long.
@@ -39,6 +40,13 @@ impl Share {
             // Seldom, and every operation holds this future.
             Err(_) => Box::pin(self.wait(waiters, wait)).await,
         }
+    }
+
+    /// One of what it has, if half of that, and at least one, stays free.
+    pub(super) fn spare(&self) -> Option<OwnedSemaphorePermit> {
+        let left = self.permits.available_permits().checked_sub(1)?;
+        let may = left >= self.most.div_ceil(2);
+        may.then(|| Arc::clone(&self.permits).try_acquire_owned().ok()).flatten()
     }
 
     async fn wait(&self, waiters: usize, wait: Duration) -> Outcome<OwnedSemaphorePermit> {

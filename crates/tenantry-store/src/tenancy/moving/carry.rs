@@ -86,11 +86,12 @@ pub(crate) trait Carry: Backend {
     /// process puts, and nothing from whoever has led before.
     fn make(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
-    /// Looks whether a place to which everything was copied may be entered, and lets it learn what is
-    /// there, so that whoever asks first finds that as fast as before. It takes its time.
+    /// Lets a place learn what was copied there, so that whoever asks first finds that as fast as
+    /// before. It takes its time.
     fn prepare(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
-    /// Puts off the pause of writes a little if its commits would have to wait.
+    /// Looks whether the new place may be entered, and puts off the pause of writes a little if its
+    /// commits would have to wait.
     fn calm(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
     /// Commits to a place that was made, for a tenant that does not live there.

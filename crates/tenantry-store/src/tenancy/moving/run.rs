@@ -304,10 +304,10 @@ impl<B: Carry> Tenancy<B> {
         }
         match &mover.check {
             Some(check) if check.is_done() => {
-                if check.marks() <= MARKS_LEFT || is_late {
+                let is_near = check.marks() <= MARKS_LEFT || is_late;
+                if is_near && mover.is_prepared {
                     mover.stage = Stage::Switch;
-                }
-                if mover.stage == Stage::Switch && !mover.is_prepared {
+                } else if is_near {
                     // What is committed meanwhile is replayed and compared before the pause.
                     self.prepare(arriving).await?;
                     mover.is_prepared = true;
