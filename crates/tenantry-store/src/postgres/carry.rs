@@ -34,10 +34,11 @@ use tokio_postgres::types::Type;
 
 /// It is remembered for so long that a place was left.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
-/// Sessions that know a tenant's new place before it lives there, and the time that others have the
-/// machine between two steps of theirs.
+/// Sessions, at most, that know a tenant's new place before it lives there, the time that others have
+/// the machine between two steps of theirs, and how long all may take.
 const SESSIONS: usize = 4;
 const BETWEEN: Duration = Duration::from_millis(50);
+const SESSIONS_MAX: Duration = Duration::from_secs(2);
 /// Rows, and their bytes, that are read in one round trip.
 const GRAIN: (usize, usize) = (256, 256 << 10);
 
@@ -64,9 +65,7 @@ impl Cluster {
         for conn in sessions {
             let (limits, right) = (self.shared.limits, place.right(arriving.id()));
             let first = carried::first_questions(&place, arriving)?;
-            if let Err(why) = call::read(conn, limits, right, first).await {
-                tracing::debug!(?why, tenant = %arriving.id(), "a session at a new place");
-            }
+            call::read(conn, limits, right, first).await?;
             tokio::time::sleep(BETWEEN).await;
         }
         Ok(())
@@ -194,8 +193,9 @@ impl Carry for Cluster {
         if let Err(why) = self.shared.survey_place(arriving.placement()).await {
             tracing::warn!(?why, tenant = %arriving.id(), "survey the place of a tenant");
         }
-        if let Err(why) = self.begin_sessions(arriving).await {
-            tracing::debug!(?why, tenant = %arriving.id(), "sessions at a tenant's new place");
+        let sessions = tokio::time::timeout(SESSIONS_MAX, self.begin_sessions(arriving)).await;
+        if !matches!(sessions, Ok(Ok(()))) {
+            tracing::debug!(?sessions, tenant = %arriving.id(), "sessions at a new place");
         }
         Ok(())
     }

@@ -108,6 +108,20 @@ struct State {
     is_closed: bool,
 }
 
+impl State {
+    /// The one that was used last, so that those not needed grow old.
+    fn take_idle(&mut self, target: &Target) -> Option<Link> {
+        let fits = |(link, _): &(Link, Instant)| link.target == *target;
+        while let Some(at) = self.idle.iter().rposition(fits) {
+            match self.idle.remove(at) {
+                Some((link, _)) if !link.is_closed() => return Some(link),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
 /// Why, and until when, no connection is tried.
 #[derive(Clone, Copy)]
 struct Pause {
@@ -204,17 +218,13 @@ impl Connections {
         }
     }
 
-    /// A connection for who can do without: none if half of all, or of what its server may have, would
-    /// not stay free, and none for which another one has to be closed.
+    /// A connection for who can do without: none if others wait, if half of all, or of what its server
+    /// may have, would not stay free, or if another one has to be closed first.
     pub(super) async fn spare(&self, target: &Target) -> Outcome<Option<Conn>> {
         let shared = &self.shared;
-        let is_full = || {
-            let is_there = |(link, _): &(Link, Instant)| link.target == *target;
-            let is_open = shared.state.lock().idle.iter().any(is_there);
-            !is_open && shared.open.load(Ordering::Relaxed) >= shared.budget
-        };
-        match shared.spare_permit(&target.server).filter(|_| !is_full()) {
-            Some(permit) => self.with_permit(permit, target, false).await.map(Some),
+        let Some(permit) = shared.spare_permit(&target.server) else { return Ok(None) };
+        match shared.find_spare(target) {
+            Some(found) => self.connect(permit, target, found).await.map(Some),
             None => Ok(None),
         }
     }
@@ -251,12 +261,13 @@ impl Connections {
         is_fresh: bool,
     ) -> Outcome<Conn> {
         let permit = self.permit(&target.server, reader).await?;
-        self.with_permit(permit, target, is_fresh).await
+        let found = self.shared.find(target, is_fresh)?;
+        self.connect(permit, target, found).await
     }
 
-    async fn with_permit(&self, permit: Permit, target: &Target, is_fresh: bool) -> Outcome<Conn> {
+    async fn connect(&self, permit: Permit, target: &Target, found: Found) -> Outcome<Conn> {
         let shared = Arc::downgrade(&self.shared);
-        let (other, counted) = match self.shared.find(target, is_fresh)? {
+        let (other, counted) = match found {
             Found::Idle(link) => return Ok(Conn::new(link, permit, shared)),
             Found::Room(counted) => (None, Some(counted)),
             Found::Other(link) => (Some(link), None),
@@ -416,13 +427,8 @@ impl Shared {
         if state.is_closed {
             return Err(is_closed());
         }
-        // The one that was used last, so that those not needed grow old.
-        let fits = |(link, _): &(Link, Instant)| link.target == *target && !is_fresh;
-        while let Some(at) = state.idle.iter().rposition(fits) {
-            match state.idle.remove(at) {
-                Some((link, _)) if !link.is_closed() => return Ok(Found::Idle(link)),
-                _ => {}
-            }
+        if !is_fresh && let Some(link) = state.take_idle(target) {
+            return Ok(Found::Idle(link));
         }
         let now = Instant::now();
         let was_full = state.paused.get(target).is_some_and(|pause| pause.is_full);
@@ -450,6 +456,23 @@ impl Shared {
             Some((link, _)) => Ok(Found::Other(link)),
             None => Err(Failure::internal("more connections are open than there are permits")),
         }
+    }
+
+    /// The same for who can do without.
+    fn find_spare(&self, target: &Target) -> Option<Found> {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        let is_paused =
+            |(at, pause): (&Target, &Pause)| at.server == target.server && pause.until > now;
+        let is_wanted = self.all.waiting.load(Ordering::Relaxed) > 0;
+        if state.is_closed || is_wanted || state.paused.iter().any(is_paused) {
+            return None;
+        }
+        if let Some(link) = state.take_idle(target) {
+            return Some(Found::Idle(link));
+        }
+        let has_room = self.open.load(Ordering::Relaxed) < self.budget;
+        has_room.then(|| Found::Room(Counted::new(&self.open)))
     }
 
     /// Remembers how an attempt to open a connection went. `is_asked` are facts that are new.

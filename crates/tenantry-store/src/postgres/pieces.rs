@@ -28,6 +28,7 @@ const REMOVE: &str = "DELETE FROM {schema}.{table} \
 /// [`super::statement::LOOKING_UP`].
 const BY_INDEX: &str = "SELECT pg_catalog.set_config('enable_seqscan', 'off', true), \
      pg_catalog.set_config('enable_sort', 'off', true), \
+     pg_catalog.set_config('enable_incremental_sort', 'off', true), \
      pg_catalog.set_config('jit', 'off', true), \
      pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)";
 const BY_PLACE: &str = "SELECT pg_catalog.set_config('enable_indexscan', 'off', true), \
@@ -177,7 +178,8 @@ pub(super) fn removal(
 }
 
 /// Removes at most `most` rows of a tenant behind the last one of another piece: how many there were,
-/// and the last one. Fewer than `most` are the end of the table.
+/// and the last one. Fewer than `most` are the end of the table. Nobody may change the rows meanwhile,
+/// only remove them: one that was changed between both statements would stay.
 pub(super) async fn remove(
     view: &PgView,
     place: &Place,

@@ -143,4 +143,13 @@ mod tests {
         assert_eq!(shares.waiting(), 2);
         assert!(Arc::ptr_eq(&one, &shares.of(0, 3)));
     }
+
+    #[test]
+    fn what_is_spared_leaves_half_and_at_least_one() {
+        for (most, expected) in [(1, 0), (2, 1), (3, 1), (4, 2), (7, 3), (8, 4)] {
+            let share = Share::new(most);
+            let taken: Vec<_> = std::iter::from_fn(|| share.spare()).collect();
+            assert_eq!(taken.len(), expected, "of {most}");
+        }
+    }
 }

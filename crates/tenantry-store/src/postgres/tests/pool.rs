@@ -303,3 +303,31 @@ async fn all_ends_when_it_is_closed_or_dropped() {
         }
     }
 }
+
+#[tokio::test]
+async fn who_can_do_without_a_connection_takes_none_that_others_need() {
+    let world = World::new(2).await;
+    let connections = world.connections(4);
+    let (target, other) = (world.target(0), world.target(1));
+    let spare = async |target: &Target| connections.spare(target).await.expect("an answer");
+    let taken = [spare(&target).await, spare(&target).await];
+    assert!(taken.iter().all(Option::is_some));
+    assert!(spare(&target).await.is_none(), "half of all stays free");
+    drop(taken);
+    // Four are open, two of each.
+    let held = [
+        connections.get(&other).await.expect("one"),
+        connections.get(&other).await.expect("one more"),
+    ];
+    drop(held);
+    let more = [
+        connections.get_fresh(&other).await.expect("one"),
+        connections.get_fresh(&other).await.expect("one more"),
+    ];
+    drop(more);
+    assert_eq!(connections.totals().0, 4);
+    let idle = spare(&target).await;
+    let closes = spare(&target).await;
+    assert!(idle.is_none() && closes.is_none(), "another one would have to be closed");
+    assert!(spare(&other).await.is_some());
+}

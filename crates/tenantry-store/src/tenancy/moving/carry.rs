@@ -90,8 +90,8 @@ pub(crate) trait Carry: Backend {
     /// before. It takes its time.
     fn prepare(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
-    /// Looks whether the new place may be entered, and puts off the pause of writes a little if its
-    /// commits would have to wait.
+    /// Looks whether the new place may be entered; and puts off the pause of writes a little where its
+    /// commits would have to wait for other work.
     fn calm(&self, arriving: &OpenTenant) -> impl Future<Output = Result<()>> + Send;
 
     /// Commits to a place that was made, for a tenant that does not live there.
