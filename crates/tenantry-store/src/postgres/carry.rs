@@ -34,8 +34,8 @@ use tokio_postgres::types::Type;
 
 /// It is remembered for so long that a place was left.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
-/// Sessions, at most, that know a tenant's new place before it lives there, the time that others have
-/// the machine between two steps of theirs, and how long all may take.
+/// Sessions, at most, that know a tenant's new place before it lives there; after each step of theirs
+/// others have the machine as long as it took, but no longer than this; and how long all may take.
 const SESSIONS: usize = 4;
 const BETWEEN: Duration = Duration::from_millis(50);
 const SESSIONS_MAX: Duration = Duration::from_secs(2);
@@ -56,17 +56,20 @@ impl Cluster {
     async fn begin_sessions(&self, arriving: &OpenTenant) -> Result<()> {
         let place = self.place(arriving).await?;
         let mut sessions = Vec::with_capacity(SESSIONS);
-        while sessions.len() < SESSIONS
-            && let Some(conn) = self.shared.connections.spare(&place.target).await?
-        {
+        let rest = |begun: Instant| tokio::time::sleep(begun.elapsed().min(BETWEEN));
+        while sessions.len() < SESSIONS {
+            let begun = Instant::now();
+            let conn = self.shared.connections.spare(&place.target).await?;
+            let Some(conn) = conn else { break };
             sessions.push(conn);
-            tokio::time::sleep(BETWEEN).await;
+            rest(begun).await;
         }
         for conn in sessions {
+            let begun = Instant::now();
             let (limits, right) = (self.shared.limits, place.right(arriving.id()));
             let first = carried::first_questions(&place, arriving)?;
             call::read(conn, limits, right, first).await?;
-            tokio::time::sleep(BETWEEN).await;
+            rest(begun).await;
         }
         Ok(())
     }
