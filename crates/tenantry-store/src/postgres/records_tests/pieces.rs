@@ -97,6 +97,13 @@ async fn a_piece_is_found_by_the_index_whatever_the_statistics_say() {
                 let plan = plan_of(&superuser, &steps, &values).await;
                 assert!(plan.contains("Tid Scan"), "{role}\n{plan}");
             }
+            let (families, last) = (Only::Families(vec![49, 50]), Last::Entry(49, vec![7]));
+            let steps = piece(&place, 7, (Table::Catalog, families), (Some(last), 250));
+            let values = ["7", "250", "'{49,50}'::smallint[]", "49::smallint", "'\\x07'::bytea"];
+            let plan = plan_of(&superuser, &steps, &values).await;
+            let found = plan.lines().find(|line| line.contains("Index Cond")).expect("an index");
+            assert!(found.contains("(tenant = 7) AND (ROW(family, key) > ROW("), "{plan}");
+            assert!(!found.contains("ANY") && !plan.contains("Sort"), "{plan}");
             superuser.batch_execute("ROLLBACK").await.unwrap();
         }
     })
