@@ -3,7 +3,8 @@
 //! A piece is the first rows of a table in the order of its primary key. It is read by that index and
 //! removed by the places of its rows, in two statements, because a server can be told for each how to
 //! find them: in one, with statistics that know nothing of the tenant or of nobody else, it passes over
-//! all of the tenant's rows for each piece, or over the whole table. What another transaction is
+//! all of the tenant's rows for each piece, or over the whole table. (Citus hands no such setting on to
+//! its workers.) What another transaction is
 //! removing counts too, so that a piece which is not full is the last one.
 
 use super::{

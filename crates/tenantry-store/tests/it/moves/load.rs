@@ -294,7 +294,9 @@ async fn go_around(ground: Ground, nodes: u64) {
             // Whichever node is asked: one of them moves it.
             let asked = &stands[round % stands.len()];
             let moved = tokio::time::timeout(Duration::from_secs(60), go(asked, "a", to));
-            let status = moved.await.expect("it ends");
+            let Ok(status) = moved.await else {
+                panic!("{round}: to {to:?}: {:?}", asked.store.moves(&asked.operator).await)
+            };
             assert_eq!(status.phase, MovePhase::Done);
             pauses.push(status.longest_pause.as_micros());
             assert!(!clients.is_empty() && !maker.is_finished(), "a client failed in {round}");
