@@ -10,6 +10,7 @@ mod backend;
 mod catalog;
 mod chart;
 mod cold;
+mod cores;
 mod corpus;
 mod costs;
 mod driver;

@@ -13,6 +13,7 @@ use self::{
 };
 use crate::{
     chart::{Axis, Chart, Scale, Series},
+    cores::apart,
     http::{Connection, request},
     natives::Installation,
     neighbour::open_loop_until,
@@ -86,6 +87,10 @@ pub(crate) struct Options {
     /// Move it through a database of PostgreSQL as well, in all isolations there
     #[arg(long)]
     postgres: bool,
+    /// Give PostgreSQL the last core for itself, and everything else the others, as if the database
+    /// were on another machine: what it computes is then no part of what the neighbour feels
+    #[arg(long, requires = "postgres")]
+    apart: bool,
     /// A built `tenantry` to start, instead of building one
     #[arg(long)]
     program: Option<PathBuf>,
@@ -229,7 +234,9 @@ fn start(options: &Options, tenants: &Tenants) -> Result<(Target, Option<Instanc
     if !options.postgres {
         return Ok((Target::tenantry(&program, tenants)?, None));
     }
-    let instance = Instance::start(&psycopg::environment()?)?;
+    let environment = psycopg::environment()?;
+    let begin = || Instance::start(&environment);
+    let instance = if options.apart { apart(begin)? } else { begin()? };
     let made = Installation::set_up(&program, &instance, "bench_moves")?;
     let (url, admin) = (format!("pg={}", made.url), format!("pg={}", made.admin_url));
     let more = ["--location", &url, "--location-admin", &admin];
@@ -256,7 +263,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = empty_folder("burden")?;
     let (mut alone, mut moved, mut burdened) = (Vec::new(), Vec::new(), Vec::new());
     let rest = Duration::from_secs(options.seconds);
-    let processes = [Some(target.process()), postgres.as_ref().map(Instance::process)];
+    let beside = postgres.as_ref().filter(|_| !options.apart);
+    let processes = [Some(target.process()), beside.map(Instance::process)];
     let asks = Asks {
         tenants: &tenants,
         queries: &queries,
@@ -368,7 +376,7 @@ struct Asks<'a> {
     /// The neighbour's.
     queries: &'a [Vec<u8>],
     query_one_in: usize,
-    /// Who answers: the server, and PostgreSQL if it takes part.
+    /// Who answers on the neighbour's cores: the server, and PostgreSQL if it is there too.
     processes: Vec<u32>,
 }
 

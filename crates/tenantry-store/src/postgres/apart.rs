@@ -1,14 +1,14 @@
 //! Places of tenants that live apart: which one is whose, and who makes and removes them.
 
 use super::{
-    admin::{CHANGE, LOOK, MAKE, Session, enter, within},
+    admin::{CHANGE, LOOK, MAKE, Session, enter, failed, within},
     check::check_own,
     claim,
     cluster::{Place, Schema, Shared},
     emptying,
     locations::Located,
     migrate::{mark_moved, run},
-    names::{Names, PlaceName, quoted},
+    names::{Names, PlaceName},
     place::{drop_database, drop_schema, make_database, make_schema},
     target::Target,
     url::Cluster,
@@ -19,6 +19,16 @@ use tenantry_auth::TenantId;
 use tenantry_types::{Error, ErrorKind, Isolation, Location, Result};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
+
+/// The tables of a place.
+const OURS: &str =
+    "SELECT unnest(ARRAY['{schema}.catalog', '{schema}.records', '{schema}.vectors'])";
+/// Those of them that the server would count by itself, as it is shipped.
+const STALE: &str = "SELECT t FROM \
+     unnest(ARRAY['{schema}.catalog', '{schema}.records', '{schema}.vectors']) AS t \
+     JOIN pg_catalog.pg_stat_all_tables AS s ON s.relid = t::pg_catalog.regclass \
+     JOIN pg_catalog.pg_class AS c ON c.oid = s.relid \
+     WHERE s.n_mod_since_analyze > 50 + 0.1 * greatest(c.reltuples, 0)";
 
 /// The role that makes and removes places, directly at the server.
 pub(super) struct Provisioner {
@@ -159,18 +169,25 @@ impl Shared {
         within(LOOK, "note that tenants are moved", Box::pin(note)).await
     }
 
-    /// Lets the server learn what was copied to a tenant's place, so that it plans for it.
+    /// Lets the server learn what was copied to a tenant's place, so that it plans for it. It does so
+    /// by itself too, within a minute.
     pub(super) async fn survey_place(self: &Arc<Self>, placement: Placement) -> Result<()> {
-        if placement.isolation == Isolation::Shared || placement.location == Location::Own {
-            // The server does so by itself, and for all who are there.
+        if placement.location == Location::Own {
             return Ok(());
         }
         let located = self.located(placement).await?;
-        let name = quoted(self.name_of(&located, placement).as_str())?;
-        let database = self.place_in(&located, placement).target.database;
+        let place = self.place_in(&located, placement);
+        // In tables of many tenants, one that arrives may be nothing to speak of.
+        let tables = if placement.isolation == Isolation::Shared { STALE } else { OURS };
         let survey = async {
-            let client = located.provisioner()?.enter(&database).await?;
-            let sql = format!("ANALYZE {name}.catalog, {name}.records, {name}.vectors");
+            let client = located.provisioner()?.enter(&place.target.database).await?;
+            let asked = client.query(place.text(tables).as_str(), &[]).await;
+            let rows = asked.map_err(failed("look at a tenant's tables"))?;
+            let tables: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+            if tables.is_empty() {
+                return Ok(());
+            }
+            let sql = format!("ANALYZE (SKIP_LOCKED) {}", tables.join(", "));
             run(&*client, &sql, "survey a tenant's tables").await
         };
         within(MAKE, "survey a tenant's tables", Box::pin(survey)).await

@@ -12,7 +12,7 @@ use super::{
     statement::{Statement, Step},
     vector::{self, Wire},
     view::{PgView, bytes, many, odd},
-    write::PUT_VECTORS,
+    write::{PUT_RECORDS, PUT_VECTORS},
 };
 use crate::tenancy::{
     Pair, Space, View, WriteSet,
@@ -50,18 +50,11 @@ const PAGE_OF_VECTORS: &str = "SELECT e.field, e.ordinal, {vector}.vector_send(e
 const ANY_VECTOR: &str = "SELECT {vector}.vector_send('[1]'::{vector}.vector)";
 const REMOVE_RECORDS: &str = "DELETE FROM {schema}.records \
      WHERE tenant = $1 AND collection = $2 AND ordinal = ANY ($3)";
-const REMOVE_VECTORS_OF: &str = "DELETE FROM {schema}.vectors v \
-     USING (SELECT DISTINCT field FROM {schema}.vectors WHERE tenant = $1 AND collection = $2) f \
-     WHERE v.tenant = $1 AND v.collection = $2 AND v.field = f.field AND v.ordinal = ANY ($3)";
+const REMOVE_VECTORS_OF: &str = "DELETE FROM {schema}.vectors \
+     WHERE tenant = $1 AND collection = $2 AND field = ANY (ARRAY (SELECT DISTINCT v.field \
+     FROM {schema}.vectors v WHERE v.tenant = $1 AND v.collection = $2)) AND ordinal = ANY ($3)";
 const REMOVE_VECTORS: &str = "DELETE FROM {schema}.vectors \
      WHERE tenant = $1 AND collection = $2 AND field = $3 AND ordinal = ANY ($4)";
-const PUT_RECORDS: &str = "INSERT INTO {schema}.records \
-     (tenant, collection, ordinal, key, id, fields, body) \
-     SELECT $1, $2, g.ordinal, g.key, g.id, g.fields::jsonb, g.body FROM (SELECT \
-     unnest($3::bigint[]) AS ordinal, unnest($4::bytea[]) AS key, unnest($5::bytea[]) AS id, \
-     unnest($6::text[]) AS fields, unnest($7::bytea[]) AS body) AS g \
-     ON CONFLICT (tenant, collection, ordinal) DO UPDATE \
-     SET key = excluded.key, id = excluded.id, fields = excluded.fields, body = excluded.body";
 
 /// See the module. One transaction, which sees one state of the database.
 pub(crate) struct Carried {

@@ -5,13 +5,15 @@
 //! own signature there, or does nothing.
 
 use super::{
-    call,
+    call::Transaction,
     carried::{self, Carried, Taken},
     cluster::{Cluster, Place, Shared, signed},
+    conn::Conn,
     emptying, fence,
-    statement::{Statement, Step},
-    submit::{PUT_HEAD, commit_steps},
-    view::PgView,
+    statement::{Mode, Statement, Step},
+    submit::{self, PUT_HEAD, commit_steps},
+    view::{Key, PgView},
+    write,
 };
 use crate::{
     pool::{Pool, Turn},
@@ -53,7 +55,7 @@ pub(super) fn not_leading() -> Error {
 impl Cluster {
     /// Whoever comes first to a place may not come alone. One after the other, because a session
     /// computes when it begins; and only of connections that nobody else needs.
-    async fn begin_sessions(&self, arriving: &OpenTenant) -> Result<()> {
+    pub(super) async fn begin_sessions(&self, arriving: &OpenTenant) -> Result<()> {
         let place = self.place(arriving).await?;
         let mut sessions = Vec::with_capacity(SESSIONS);
         let rest = |begun: Instant| tokio::time::sleep(begun.elapsed().min(BETWEEN));
@@ -64,13 +66,30 @@ impl Cluster {
             sessions.push(conn);
             rest(begun).await;
         }
+        let mut outcome = Ok(());
         for conn in sessions {
             let begun = Instant::now();
-            let (limits, right) = (self.shared.limits, place.right(arriving.id()));
-            let first = carried::first_questions(&place, arriving)?;
-            call::read(conn, limits, right, first).await?;
+            outcome = outcome.and(self.begin_session(conn, &place, arriving).await);
             rest(begun).await;
         }
+        outcome
+    }
+
+    /// Lets a session do once what clients will ask it for. It locks and leaves no row.
+    async fn begin_session(&self, conn: Conn, place: &Place, arriving: &OpenTenant) -> Result<()> {
+        let (id, limits) = (arriving.id(), self.shared.limits);
+        let head = keys::Head {}.encode(arriving.prefix());
+        // The tables in the order in which all others come to them.
+        let mut first = vec![Step::Run(Key::split(&head)?.get(place))];
+        first.extend(write::question_of_none(place, arriving)?.into_steps());
+        first.extend(carried::first_questions(place, arriving)?);
+        let begin = Transaction::begin(conn, Mode::Write, limits, place.right(id), first);
+        let (transaction, _) = begin.await?;
+        let vector = transaction.facts().and_then(|facts| facts.vector.as_ref());
+        let mut steps = write::of_none(place, id, vector)?;
+        steps.extend(submit::of_none(place, id)?);
+        let last = steps.len() - 1;
+        transaction.commit(steps, last).await?;
         Ok(())
     }
 }

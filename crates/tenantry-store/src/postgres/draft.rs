@@ -38,6 +38,12 @@ pub(super) mod part {
 const SUM: &str = "coalesce(sum(o.kept), 0)::bigint";
 const SILENT: &str = "count(*) FILTER (WHERE o.kept IS NULL)";
 
+/// The record with the ordinal of `o`, looked up by the primary key: as a join, or by an equation, the
+/// planner reads the whole collection if it takes one that grew since it was counted for empty.
+pub(super) const OF_ORDINAL: &str = "(SELECT r.tenant, r.collection, r.ordinal, r.body \
+     FROM {schema}.records r WHERE r.tenant = $1 AND r.collection = $2 \
+     AND r.ordinal BETWEEN o.ordinal AND o.ordinal ORDER BY r.ordinal LIMIT 1)";
+
 /// Sealed bytes of records in one answer of the server, except for the first record.
 pub(super) const PAGE_BYTES: i64 = 8 << 20;
 /// Records in one answer of the server.
@@ -212,9 +218,8 @@ impl Draft {
         let ordinals = self.bind(ordinals.to_vec(), Type::INT8_ARRAY);
         let page = format!(
             "SELECT r.tenant, r.collection, r.ordinal, r.body, o.n \
-             FROM unnest({ordinals}) WITH ORDINALITY AS o (ordinal, n) \
-             JOIN {{schema}}.records r ON r.tenant = $1 AND r.collection = $2 \
-             AND r.ordinal = o.ordinal ORDER BY o.n"
+             FROM unnest({ordinals}) WITH ORDINALITY AS o (ordinal, n) CROSS JOIN LATERAL \
+             {OF_ORDINAL} r ORDER BY o.n"
         );
         self.records(&page, fields)
     }

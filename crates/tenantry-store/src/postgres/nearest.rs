@@ -8,12 +8,12 @@
 //! With a graph, the same statement also sees in the same state of the database whether it found
 //! enough; for the query vectors for which it did not, all are compared.
 //!
-//! Lookups stand in subqueries of their own (`OFFSET 0`): left to itself, the planner reads all
-//! records for each vector as long as nobody has counted them.
+//! Lookups stand in subqueries of their own (`OFFSET 0`, or an order and a limit): left to itself, the
+//! planner reads all records for each vector as long as nobody has counted them.
 
 use super::{
     connect::VectorType,
-    draft::{Conditions, Draft, part},
+    draft::{Conditions, Draft, OF_ORDINAL, part},
     graph::Walk,
     vector::Wire,
 };
@@ -74,11 +74,11 @@ impl Search<'_> {
                 parts.all("q")
             ),
         });
-        let page = "SELECT r.*, row_number() OVER (ORDER BY r.ordinal) AS n \
-             FROM (SELECT DISTINCT near.ordinal FROM near) o CROSS JOIN LATERAL \
-             (SELECT r.tenant, r.collection, r.ordinal, r.body FROM {schema}.records r \
-             WHERE r.tenant = $1 AND r.collection = $2 AND r.ordinal = o.ordinal OFFSET 0) r";
-        let mut data = vec![draft.records(page, fields)];
+        let page = format!(
+            "SELECT r.*, row_number() OVER (ORDER BY r.ordinal) AS n \
+             FROM (SELECT DISTINCT near.ordinal FROM near) o CROSS JOIN LATERAL {OF_ORDINAL} r"
+        );
+        let mut data = vec![draft.records(&page, fields)];
         data.push(format!(
             " UNION ALL SELECT {}::smallint, near.n, near.ordinal, near.tenant, near.collection, \
              near.distance, NULL, NULL, NULL, near.way FROM near",

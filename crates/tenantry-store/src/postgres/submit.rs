@@ -42,6 +42,10 @@ const REMOVE: &str = "DELETE FROM {schema}.catalog \
 pub(super) const PUT_HEAD: &str = "WITH head AS (UPDATE {schema}.catalog SET row = $4 \
      WHERE tenant = $1 AND family = $2 AND key = '' AND row = $3 RETURNING 1) \
      SELECT 1 / count(*) FROM head";
+/// The same of counters that nobody has.
+const PUT_NO_HEAD: &str = "WITH head AS (UPDATE {schema}.catalog SET row = row \
+     WHERE tenant = $1 AND family = $2 AND key = '' AND row = '' RETURNING 1) \
+     SELECT count(*) FROM head";
 const KEEP_HEAD: &str = "SELECT 1 / count(*) FROM {schema}.catalog \
      WHERE tenant = $1 AND family = $2 AND key = '' AND row = $3";
 const REMOVE_HEAD: &str = "WITH head AS (DELETE FROM {schema}.catalog \
@@ -374,6 +378,16 @@ impl Rows {
         }));
         Ok(())
     }
+}
+
+/// What puts rows and counters, with none: the session in which it runs knows it then. The last one
+/// answers with a row.
+pub(super) fn of_none(place: &Place, tenant: TenantId) -> Result<[Step; 2]> {
+    let number = signed(tenant)?;
+    let head = Statement::new(place.text(PUT_NO_HEAD))
+        .with(number, Type::INT8)
+        .with(i16::from(keys::Head::FAMILY), Type::INT2);
+    Ok([Columns::default().into_statement(place, PUT, number), Step::Run(head)])
 }
 
 /// A note of the purger, read back.

@@ -5,6 +5,7 @@
 
 use super::{
     Inner,
+    cluster::{Place, signed as signed_tenant},
     connect::VectorType,
     draft::{Draft, IdKeys, part, signed, signed_collection},
     fields,
@@ -32,7 +33,7 @@ use std::{
     sync::Arc,
     time::Instant,
 };
-use tenantry_auth::{Scope, Write};
+use tenantry_auth::{Scope, TenantId, Write};
 use tenantry_types::{
     Allowance, CollectionNumber, Error, ErrorKind, Filter, RecordWrite, Result, WriteMode,
     WriteOutcome,
@@ -49,9 +50,15 @@ const INSERT: &str = "INSERT INTO {schema}.records \
      SELECT $1, $2, g.ordinal, g.key, g.id, g.fields::jsonb, g.body FROM (SELECT \
      unnest($3::bigint[]) AS ordinal, unnest($4::bytea[]) AS key, unnest($5::bytea[]) AS id, \
      unnest($6::text[]) AS fields, unnest($7::bytea[]) AS body) AS g";
-const UPDATE: &str = "UPDATE {schema}.records AS r SET fields = g.fields::jsonb, body = g.body \
-     FROM unnest($3::bigint[], $4::text[], $5::bytea[]) AS g (ordinal, fields, body) \
-     WHERE r.tenant = $1 AND r.collection = $2 AND r.ordinal = g.ordinal";
+/// Which one is there is found by the primary key; an update would join, and with statistics that do
+/// not know the collection read all of it.
+pub(super) const PUT_RECORDS: &str = "INSERT INTO {schema}.records \
+     (tenant, collection, ordinal, key, id, fields, body) \
+     SELECT $1, $2, g.ordinal, g.key, g.id, g.fields::jsonb, g.body FROM (SELECT \
+     unnest($3::bigint[]) AS ordinal, unnest($4::bytea[]) AS key, unnest($5::bytea[]) AS id, \
+     unnest($6::text[]) AS fields, unnest($7::bytea[]) AS body) AS g \
+     ON CONFLICT (tenant, collection, ordinal) DO UPDATE \
+     SET key = excluded.key, id = excluded.id, fields = excluded.fields, body = excluded.body";
 /// Of records that are new.
 const VECTORS: &str = "INSERT INTO {schema}.vectors (tenant, collection, field, ordinal, v) \
      SELECT $1, $2, unnest($3::smallint[]), unnest($4::bigint[]), unnest($5)";
@@ -363,12 +370,10 @@ impl BatchPlace for Columns<'_> {
         let fields = fields::fields(body.metadata.as_deref(), body.logical_bytes());
         let records = if is_new { &mut self.rows.insert } else { &mut self.rows.update };
         records.ordinals.push(number);
+        records.keys.push(self.keys.of(&body.id));
+        records.ids.push(body.id.into_bytes());
         records.fields.push(fields);
         records.bodies.push(sealed);
-        if is_new {
-            records.keys.push(self.keys.of(&body.id));
-            records.ids.push(body.id.into_bytes());
-        }
         let rows =
             if is_new { &mut self.rows.insert_vectors } else { &mut self.rows.update_vectors };
         for (field, vector) in vectors {
@@ -383,51 +388,83 @@ impl BatchPlace for Columns<'_> {
 impl Rows {
     fn into_steps(
         self,
-        place: &super::cluster::Place,
+        place: &Place,
         tenant: &OpenTenant,
         number: CollectionNumber,
         vector: Option<&VectorType>,
     ) -> Result<Vec<Step>> {
-        let (tenant, collection) =
-            (super::cluster::signed(tenant.id())?, signed_collection(number)?);
-        let statement = |text: &str| {
-            Statement::new(place.text(text)).with(tenant, Type::INT8).with(collection, Type::INT4)
-        };
+        let statement = on(place, tenant.id(), number)?;
         let Self { insert, update, insert_vectors, update_vectors } = self;
         let mut steps = Vec::new();
         if !insert.ordinals.is_empty() {
-            let Records { ordinals, keys, ids, fields, bodies } = insert;
-            let insert = statement(INSERT)
-                .with(ordinals, Type::INT8_ARRAY)
-                .with(keys, Type::BYTEA_ARRAY)
-                .with(ids, Type::BYTEA_ARRAY)
-                .with(fields, Type::TEXT_ARRAY)
-                .with(bodies, Type::BYTEA_ARRAY)
-                .common_if(true);
-            steps.push(Step::Run(insert));
+            steps.push(insert.into_step(statement(INSERT)));
         }
         if !update.ordinals.is_empty() {
-            let Records { ordinals, fields, bodies, .. } = update;
-            let update = statement(UPDATE)
-                .with(ordinals, Type::INT8_ARRAY)
-                .with(fields, Type::TEXT_ARRAY)
-                .with(bodies, Type::BYTEA_ARRAY);
-            steps.push(Step::Run(update));
+            steps.push(update.into_step(statement(PUT_RECORDS)));
         }
-        for (text, Vectors { fields, ordinals, vectors }) in
-            [(VECTORS, insert_vectors), (PUT_VECTORS, update_vectors)]
-        {
-            if vectors.is_empty() {
+        for (text, vectors) in [(VECTORS, insert_vectors), (PUT_VECTORS, update_vectors)] {
+            if vectors.vectors.is_empty() {
                 continue;
             }
             let vector = vector.ok_or_else(|| Error::internal("the database has no vectors"))?;
-            let vectors = statement(text)
-                .with(fields, Type::INT2_ARRAY)
-                .with(ordinals, Type::INT8_ARRAY)
-                .with(vectors, vector.many.clone())
-                .common_if(true);
-            steps.push(Step::Run(vectors));
+            steps.push(vectors.into_step(statement(text), vector));
         }
         Ok(steps)
     }
+}
+
+impl Records {
+    fn into_step(self, put: Statement) -> Step {
+        let Self { ordinals, keys, ids, fields, bodies } = self;
+        let put = put
+            .with(ordinals, Type::INT8_ARRAY)
+            .with(keys, Type::BYTEA_ARRAY)
+            .with(ids, Type::BYTEA_ARRAY)
+            .with(fields, Type::TEXT_ARRAY)
+            .with(bodies, Type::BYTEA_ARRAY);
+        Step::Run(put.common_if(true))
+    }
+}
+
+impl Vectors {
+    fn into_step(self, put: Statement, vector: &VectorType) -> Step {
+        let Self { fields, ordinals, vectors } = self;
+        let put = put
+            .with(fields, Type::INT2_ARRAY)
+            .with(ordinals, Type::INT8_ARRAY)
+            .with(vectors, vector.many.clone());
+        Step::Run(put.common_if(true))
+    }
+}
+
+/// Makes statements whose first values are a tenant and one of its collections.
+fn on(
+    place: &Place,
+    tenant: TenantId,
+    number: CollectionNumber,
+) -> Result<impl Fn(&str) -> Statement> {
+    let (tenant, collection) = (signed_tenant(tenant)?, signed_collection(number)?);
+    Ok(move |text: &str| {
+        Statement::new(place.text(text)).with(tenant, Type::INT8).with(collection, Type::INT4)
+    })
+}
+
+/// What a batch asks for first, of a collection that nobody has.
+pub(super) fn question_of_none(place: &Place, tenant: &OpenTenant) -> Result<Statement> {
+    let mut draft = Draft::new(tenant, CollectionNumber(0))?;
+    let data = existing(&mut draft, &[], true);
+    Ok(draft.finish(place, "", Some(&data)))
+}
+
+/// What adds and replaces records, with none: the session in which it runs knows it then.
+pub(super) fn of_none(
+    place: &Place,
+    tenant: TenantId,
+    vector: Option<&VectorType>,
+) -> Result<Vec<Step>> {
+    let statement = on(place, tenant, CollectionNumber(0))?;
+    let records = [INSERT, PUT_RECORDS].map(|text| Records::default().into_step(statement(text)));
+    let vectors = [VECTORS, PUT_VECTORS]
+        .map(|text| vector.map(|vector| Vectors::default().into_step(statement(text), vector)));
+    Ok(records.into_iter().chain(vectors.into_iter().flatten()).collect())
 }

@@ -1,9 +1,15 @@
 //! Records of some ids are looked up whatever the statistics say.
 
 use super::{
-    super::{admin::Session, statement::LOOKING_UP},
+    super::{
+        admin::Session,
+        draft::Draft,
+        statement::{LOOKING_UP, Statement},
+        view,
+    },
     *,
 };
+use crate::tenancy::keys;
 use tenantry_types::Isolation;
 
 /// What makes the planner take the collection of the tenant `$1` for empty, and the primary key,
@@ -34,7 +40,7 @@ async fn place(node: &Node, isolation: Isolation) -> (Scope<Admin>, CollectionRe
     (scope, made.0, schema)
 }
 
-/// All that looks ids up, with what was said for it.
+/// All that looks ids up and then reads or replaces records, with what was said for it.
 async fn use_ids(node: &Node, scope: &Scope<Admin>, collection: &CollectionRef) -> Vec<Said> {
     let store = &node.store;
     let batch = || (0..300).map(record).collect::<Vec<_>>();
@@ -65,6 +71,20 @@ async fn use_ids(node: &Node, scope: &Scope<Admin>, collection: &CollectionRef) 
 
 type Said = (String, Vec<Type>);
 
+/// What reads records by their numbers.
+async fn by_ordinal(node: &Node, scope: &Scope<Admin>, collection: &CollectionRef) -> Said {
+    let tenant = node.inner().tenancy.open_tenant(scope.tenant()).await.unwrap().unwrap();
+    let place = node.inner().place(&tenant).await.unwrap();
+    let mut draft = Draft::new(&tenant, collection.info().number).unwrap();
+    let these = draft.these(&[1], &[]);
+    said(draft.finish(&place, "", Some(&these)))
+}
+
+fn said(statement: Statement) -> Said {
+    let types = statement.values.iter().map(|(_, of)| of.clone()).collect();
+    (statement.text.as_str().to_owned(), types)
+}
+
 /// Those that look ids up, each once; each came behind what it has to be planned with.
 fn looking_up(said: Vec<Said>) -> Vec<Said> {
     let is_one = |text: &str| text.contains("AS k (key)");
@@ -91,7 +111,11 @@ async fn ids_are_looked_up_by_their_index_in_a_collection_that_nobody_has_counte
             superuser.execute(&fill, &[&tenant, &(number - 1)]).await.unwrap();
             superuser.batch_execute(&format!("ANALYZE {schema}.records")).await.unwrap();
             superuser.execute(&fill, &[&tenant, &number]).await.unwrap();
-            let ones = looking_up(use_ids(&node, &scope, &collection).await);
+            let said = use_ids(&node, &scope, &collection).await;
+            let is_joined = |(text, _): &&Said| text.starts_with("UPDATE");
+            assert_eq!(said.iter().filter(is_joined).count(), 0, "a join reads all");
+            let ones = looking_up(said);
+            let by_ordinal = by_ordinal(&node, &scope, &collection).await;
             assert!(ones.len() >= 8, "{}", ones.len());
             for mode in ["force_custom_plan", "force_generic_plan"] {
                 let role = match isolation {
@@ -109,7 +133,76 @@ async fn ids_are_looked_up_by_their_index_in_a_collection_that_nobody_has_counte
                     let plan = plan(&client, text, types, (tenant, number)).await;
                     assert!(plan.contains("(key >= k.key) AND (key <= k.key)"), "{text}\n{plan}");
                     assert!(!plan.contains("Filter: (key"), "{text}\n{plan}");
+                    assert!(!plan.contains("Filter: ((ordinal"), "{text}\n{plan}");
                 }
+                client.batch_execute("SET enable_sort = on").await.unwrap();
+                let plan = plan(&client, &by_ordinal.0, &by_ordinal.1, (tenant, number)).await;
+                assert!(plan.contains("(ordinal >= o.ordinal)"), "{plan}");
+                for slow in ["Filter: ((ordinal", "Join Filter"] {
+                    assert!(!plan.contains(slow), "{plan}");
+                }
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_begin_at_a_place_know_what_clients_will_ask_for() {
+    Node::with_config(with_admin, |node| async move {
+        for isolation in [Isolation::Shared, Isolation::Schema, Isolation::Database] {
+            let (scope, collection, _) = place(&node, isolation).await;
+            let tenant = node.inner().tenancy.open_tenant(scope.tenant()).await.unwrap().unwrap();
+            let connections = &node.inner().shared.connections;
+            drop(connections.said());
+            node.inner().begin_sessions(&tenant).await.unwrap();
+            let known: Vec<_> = connections.said().into_iter().map(|(text, _)| text).collect();
+            for _ in 0..2 {
+                node.store
+                    .write(&scope, &collection, WriteMode::Upsert, vec![record(1)])
+                    .await
+                    .unwrap();
+            }
+            let asked = connections.said();
+            let of_records =
+                asked.iter().filter(|(text, _)| text.contains(".records") || text.contains(".vec"));
+            let of_records: Vec<_> = of_records.map(|(text, _)| text).collect();
+            assert!(of_records.len() >= 6, "{isolation:?}: {of_records:?}");
+            for text in of_records {
+                assert!(known.contains(text), "{isolation:?}: {text}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_is_counted_for_whoever_arrives_unless_it_is_hardly_more_than_before() {
+    Node::with_config(with_admin, |node| async move {
+        for isolation in [Isolation::Shared, Isolation::Schema, Isolation::Database] {
+            let (scope, _, schema) = place(&node, isolation).await;
+            let tenant = node.inner().tenancy.open_tenant(scope.tenant()).await.unwrap().unwrap();
+            let at = node.inner().place(&tenant).await.unwrap().target.database;
+            let superuser = node.stand.superuser(&at).await;
+            let off = format!("ALTER TABLE {schema}.records SET (autovacuum_enabled = false)");
+            superuser.batch_execute(&off).await.unwrap();
+            let number = scope.tenant().get().cast_signed();
+            let counted = format!(
+                "SELECT reltuples::bigint FROM pg_class WHERE oid = '{schema}.records'::regclass"
+            );
+            // After so many of one collection. What a tenth more are is not looked at where others are.
+            let expected = match isolation {
+                Isolation::Shared => [20_000, 20_000],
+                _ => [20_000, 21_000],
+            };
+            for (collection, rows, expected) in [(8, 20_000, expected[0]), (9, 1_000, expected[1])]
+            {
+                let fill = FILL.replace("{schema}", &schema).replace("20000", &rows.to_string());
+                superuser.execute(&fill, &[&number, &collection]).await.unwrap();
+                superuser.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+                node.inner().shared.survey_place(tenant.placement()).await.unwrap();
+                let found: i64 = superuser.query_one(&counted, &[]).await.unwrap().get(0);
+                assert_eq!(found, expected, "{isolation:?}");
             }
         }
     })
@@ -161,6 +254,39 @@ async fn rows_are_removed_by_their_index_in_a_table_that_nobody_has_counted() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_found_by_their_index_in_a_table_that_nobody_has_counted() {
+    Node::with_config(with_admin, |node| async move {
+        let superuser = node.stand.superuser(node.stand.names.database()).await;
+        for isolation in [Isolation::Shared, Isolation::Schema] {
+            let (scope, _, schema) = place(&node, isolation).await;
+            let tenant = node.inner().tenancy.open_tenant(scope.tenant()).await.unwrap().unwrap();
+            let number = scope.tenant().get().cast_signed();
+            let off = format!("ALTER TABLE {schema}.catalog SET (autovacuum_enabled = false)");
+            superuser.batch_execute(&off).await.unwrap();
+            let fill = FILL_CATALOG.replace("{schema}", &schema);
+            superuser.execute(&fill, &[&number]).await.unwrap();
+            // Counted when somebody had left: many pages with hardly a row.
+            let leave = format!(
+                "DELETE FROM {schema}.catalog WHERE octet_length(row) = 1000; \
+                 ANALYZE {schema}.catalog"
+            );
+            superuser.batch_execute(&leave).await.unwrap();
+            superuser.execute(&fill, &[&number]).await.unwrap();
+            let place = node.inner().place(&tenant).await.unwrap();
+            let many = view::many(&place, &[keys::Head {}.encode(tenant.prefix())]).unwrap();
+            let (text, types) = said(many);
+            for mode in ["force_custom_plan", "force_generic_plan"] {
+                superuser.batch_execute(&format!("SET plan_cache_mode = {mode}")).await.unwrap();
+                let plan = plan(&superuser, &text, &types, (number, 0)).await;
+                assert!(plan.contains("(family = g.family) AND (key = g.key))"), "{plan}");
+                assert!(!plan.contains("Filter"), "{plan}");
+            }
+        }
+    })
+    .await;
+}
+
 /// How a statement is planned for 300 ids of this tenant's collection.
 async fn plan(
     client: &Session,
@@ -176,12 +302,14 @@ async fn plan(
     let keys = first_column(&rows).concat();
     let value = |(at, of): (usize, &Type)| match at {
         0 => tenant.to_string(),
-        1 => collection.to_string(),
+        1 if *of != Type::INT2_ARRAY => collection.to_string(),
         _ if *of == Type::BYTEA_ARRAY => format!("'{keys}'"),
         // Such that nothing is left out beforehand.
         _ if *of == Type::INT8 || *of == Type::INT2 => "10".to_owned(),
         _ if *of == Type::TEXT => "'1'".to_owned(),
-        _ if *of == Type::INT2_ARRAY || *of == Type::TEXT_ARRAY => "'{1}'".to_owned(),
+        _ if [Type::INT2_ARRAY, Type::INT8_ARRAY, Type::TEXT_ARRAY].contains(of) => {
+            "'{1}'".to_owned()
+        }
         _ => "NULL".to_owned(),
     };
     let values: Vec<_> = types.iter().enumerate().map(value).collect();
