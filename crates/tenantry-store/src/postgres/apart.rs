@@ -26,9 +26,9 @@ const OURS: &str =
 /// Those of them that the server would count by itself, as it is shipped.
 const STALE: &str = "SELECT t FROM \
      unnest(ARRAY['{schema}.catalog', '{schema}.records', '{schema}.vectors']) AS t \
-     JOIN pg_catalog.pg_stat_all_tables AS s ON s.relid = t::pg_catalog.regclass \
-     JOIN pg_catalog.pg_class AS c ON c.oid = s.relid \
-     WHERE s.n_mod_since_analyze > 50 + 0.1 * greatest(c.reltuples, 0)";
+     JOIN pg_catalog.pg_class AS c ON c.oid = t::pg_catalog.regclass \
+     WHERE pg_catalog.pg_stat_get_mod_since_analyze(c.oid) > \
+         50 + 0.1 * greatest(c.reltuples, 0)";
 
 /// The role that makes and removes places, directly at the server.
 pub(super) struct Provisioner {
@@ -170,24 +170,29 @@ impl Shared {
     }
 
     /// Lets the server learn what was copied to a tenant's place, so that it plans for it. It does so
-    /// by itself too, within a minute.
+    /// by itself too, within a minute, and alone where nobody may make places.
     pub(super) async fn survey_place(self: &Arc<Self>, placement: Placement) -> Result<()> {
         if placement.location == Location::Own {
             return Ok(());
         }
         let located = self.located(placement).await?;
         let place = self.place_in(&located, placement);
-        // In tables of many tenants, one that arrives may be nothing to speak of.
-        let tables = if placement.isolation == Isolation::Shared { STALE } else { OURS };
+        let Some(by) = &located.provisioner else { return Ok(()) };
+        // In tables of many tenants, one that arrives may be nothing to speak of, and another one may
+        // have them counted right now.
+        let (tables, count) = match placement.isolation {
+            Isolation::Shared => (STALE, "ANALYZE (SKIP_LOCKED)"),
+            Isolation::Schema | Isolation::Database => (OURS, "ANALYZE"),
+        };
         let survey = async {
-            let client = located.provisioner()?.enter(&place.target.database).await?;
+            let client = by.enter(&place.target.database).await?;
             let asked = client.query(place.text(tables).as_str(), &[]).await;
             let rows = asked.map_err(failed("look at a tenant's tables"))?;
             let tables: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
             if tables.is_empty() {
                 return Ok(());
             }
-            let sql = format!("ANALYZE (SKIP_LOCKED) {}", tables.join(", "));
+            let sql = format!("{count} {}", tables.join(", "));
             run(&*client, &sql, "survey a tenant's tables").await
         };
         within(MAKE, "survey a tenant's tables", Box::pin(survey)).await
